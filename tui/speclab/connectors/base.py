@@ -1,0 +1,120 @@
+"""What a connector is: a reader of pages, a writer of batches, and the seams they get from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+import httpx
+
+from speclab.clock import Clock
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass, Level
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records in the source's order, and where to go on after them.
+
+    `cursor` is plain JSON, private to the connector, and resumes *after* this page; it is None only if the source
+    cannot be resumed. `total` is how many records the source says the whole read holds, where it says so.
+    `bytes_in` counts the body. `request` is the request line, secrets taken out.
+    """
+
+    records: Sequence[Record]
+    cursor: Json
+    bytes_in: int
+    request: str
+    total: int | None = None
+    complete: bool = False
+    """True of the last page of a read that went to the end. Its cursor is where the *next run* starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record on its way to the target."""
+
+    key: str  # identity of the record at the source, as text
+    payload: Record  # the mapped record
+    source: Record  # the record before mapping, for `{source.path}` templates
+    idempotency_key: str  # UUID, the same on every attempt
+    delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one item was not written.
+
+    `sent` is False only if the target surely never saw it. `retry_after` is in seconds. `field` is the target path
+    the answer blames, where it names one.
+    """
+
+    error_class: ErrorClass
+    message: str
+    request: str
+    response: str = ""
+    status: int | None = None
+    retry_after: float | None = None
+    field: str | None = None
+    sent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one item: an effect or a refusal, never both; `bytes_out` is what its request's body weighed."""
+
+    effect: Effect | None = None
+    refusal: Refusal | None = None
+    bytes_out: int = 0
+
+
+class Reader(Protocol):
+    """Reads a source, page by page."""
+
+    def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
+        """Pages from after `cursor` (None: from the start), to the end of the source.
+
+        With `full`, a `since` setting is not applied. Raises `Unreachable`, `Unauthorized` or `BadAnswer`.
+        """
+
+    async def close(self) -> None:
+        """Give back connections and files."""
+
+
+class Writer(Protocol):
+    """Writes to a target, a batch at a time.
+
+    `batch` is how many items one call of `write` may take. `idempotent` is True if writing an item again does no
+    harm (an upsert by key, or an idempotency key the target knows).
+    """
+
+    batch: int
+    idempotent: bool
+
+    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """One answer an item, in order. Never raises for what a target answers; a batch that fails whole answers
+        with the same refusal for each (the caller bisects it). Raises `Unauthorized` when credentials are refused.
+        """
+
+    async def close(self) -> None:
+        """Make all that was written durable, and give back connections and files."""
+
+
+Report = Callable[[Level, str], None]
+"""Tells the run log something worth a line, such as what a rate limit has left."""
+
+
+def silent(level: Level, message: str) -> None:
+    """A `Report` for those who do not listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What connectors take from outside: the network, time and chance. A test gives its own."""
+
+    clock: Clock
+    random: Random
+    transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
+    report: Report = field(default=silent)

@@ -1,0 +1,100 @@
+"""Every error speclab raises on purpose, in one tree, each with the exit code its family has.
+
+SpeclabError
+├── UsageError             a wrong argument, an unknown spec, section or row             exit 2
+├── SpecError              a spec that cannot run; carries its problems                  exit 3
+│   └── UnresolvedReference    `${env:NAME}` and the like name nothing                   exit 3
+├── EditRefused            an edit that would change more than it is about               exit 1
+├── SaveConflict           the file changed underneath and the two cannot be merged      exit 1
+├── SystemFailure          a system at either end                                        exit 1
+│   ├── Unreachable        no connection, or none in time                                exit 4
+│   ├── Unauthorized       it refuses the credentials                                    exit 4
+│   └── BadAnswer          it answers something that is not what the spec says           exit 1
+├── SpecHeld               another run of the same spec is alive                         exit 1
+└── RunLogError            the run log cannot be read or written                         exit 1
+    └── RunLogTooNew       its schema is newer than this speclab                         exit 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from speclab.spec.problem import Problem
+
+
+class SpeclabError(Exception):
+    """What went wrong, in a sentence; `hint` says what to do about it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SpeclabError):
+    """An argument, or a name of something that is not there."""
+
+    exit_code = 2
+
+
+class SpecError(SpeclabError):
+    """A spec that cannot run, with every problem that stands in the way."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+class UnresolvedReference(SpecError):
+    """A `${kind:name}` whose kind is unknown or whose name is not set."""
+
+
+class EditRefused(SpeclabError):
+    """An edit that would change what stands around it; nothing was changed."""
+
+
+class SaveConflict(SpeclabError):
+    """The file was changed by another writer where this edit changed it too; nothing was written."""
+
+
+class SystemFailure(SpeclabError):
+    """A system at either end; `request` and `response` are what was sent and what came, secrets taken out."""
+
+    def __init__(self, message: str, *, request: str = "", response: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.request = request
+        self.response = response
+
+
+class Unreachable(SystemFailure):
+    """No connection, or no answer in time, after the retries the spec allows."""
+
+    exit_code = 4
+
+
+class Unauthorized(SystemFailure):
+    """The system refuses the credentials (401 or 403)."""
+
+    exit_code = 4
+
+
+class BadAnswer(SystemFailure):
+    """The system answered, but not with what the spec says: no JSON, no list at `records`, a loop of pages."""
+
+
+class SpecHeld(SpeclabError):
+    """Another live process runs this spec."""
+
+
+class RunLogError(SpeclabError):
+    """The run log cannot be opened, read or written."""
+
+
+class RunLogTooNew(RunLogError):
+    """The run log was written by a newer speclab."""

@@ -1,0 +1,125 @@
+"""The run log's rows as values: what goes in, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run, as `speclab runs --json` prints it. Times are UTC ISO 8601 with milliseconds; `run` ids sort by time.
+
+    `read = written + unchanged + filtered + waiting + dead + unknown`, or the run is failed.
+    """
+
+    run: str
+    spec_id: str
+    spec_hash: str
+    trigger: str  # manual | schedule | retry | demo | whatever a reporting script calls it
+    state: RunState
+    started_at: str
+    ended_at: str | None
+    read: int
+    written: int
+    created: int
+    updated: int
+    deleted: int
+    unchanged: int
+    filtered: int
+    waiting: int
+    dead: int
+    unknown: int
+    bytes_in: int
+    bytes_out: int
+    cursor: Json
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One failed record, as `speclab failures --json` prints it; the last four only with `--full`."""
+
+    id: str
+    run: str
+    spec_id: str
+    key: str
+    state: FailureState
+    stage: Stage
+    error_class: ErrorClass  # "class" in JSON
+    status: int | None
+    message: str
+    row: str | None  # target path of the mapping row to blame
+    column: int | None
+    file: str
+    line: int
+    attempts: int
+    first_at: str
+    last_at: str
+    next_attempt_at: str | None
+    source: Record | None = None  # the record before mapping
+    payload: Record | None = None
+    request: str | None = None
+    response: str | None = None
+    spec_hash: str = ""
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One line of the append-only event table."""
+
+    id: int
+    at: str
+    spec_id: str
+    run: str | None
+    level: Level
+    kind: str  # page | retry | rate_limit | state | guard | log ...
+    message: str
+    fields: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFailure:
+    """A failure to store with a page's books; `attempts` counts tries so far."""
+
+    key: str
+    state: FailureState
+    stage: Stage
+    error_class: ErrorClass
+    message: str
+    file: str
+    line: int
+    source: Record
+    status: int | None = None
+    row: str | None = None
+    column: int | None = None
+    payload: Record | None = None
+    request: str | None = None
+    response: str | None = None
+    idempotency_key: str | None = None
+    attempts: int = 1
+    next_attempt_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageBooks:
+    """All that one page adds to the run log, in one transaction: outcomes, failures, states and the cursor.
+
+    `states` are the (key, hash) pairs now known to be at the target; their older open failures are superseded.
+    `keep_cursor` is True for a page that does not move the checkpoint (a retry).
+    """
+
+    outcomes: Mapping[Outcome, int]
+    effects: Mapping[Effect, int]
+    bytes_in: int
+    bytes_out: int
+    cursor: Json
+    failures: Sequence[NewFailure] = ()
+    states: Sequence[tuple[str, bytes]] = ()
+    keep_cursor: bool = False
+    message: str = ""
+    """The page's event line, such as `page 7, 200 read, 198 written`."""

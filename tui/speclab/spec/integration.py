@@ -1,0 +1,110 @@
+"""An Integration: what a spec says to the machine, typed and frozen, with the place of everything that can fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from speclab.outcome import ErrorClass
+from speclab.spec.settings import (
+    Auth,
+    LoggingSettings,
+    MappingSettings,
+    RetrySettings,
+    System,
+    VolumeSettings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRow:
+    """One row of the Field Mapping table, as written; a row's identity is its target path.
+
+    `sources` and `target` have lost their system prefix (`source.`, `target.`) and are otherwise as written;
+    `sources` is empty where the row makes its value itself. `line` and the columns (of each cell's first
+    character; one for each source field) count from 1.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    transformation: str
+    notes: str
+    line: int
+    source_columns: tuple[int, ...]
+    target_column: int
+    transformation_column: int
+
+
+class Action(StrEnum):
+    """What to do with a failed write."""
+
+    RETRY = "retry"  # put it in the retry queue, with backoff
+    WAIT = "wait"  # hold all requests for as long as the target says, then again
+    REFRESH = "refresh"  # new credentials once, then stop
+    SKIP = "skip"  # count it as filtered
+    DEAD_LETTER = "dead_letter"
+    STOP = "stop"  # end the run
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """One row of the Error Types table: the first that matches decides.
+
+    It matches by HTTP status (from `low` to `high`, inclusive) or by class; the other is None.
+    """
+
+    low: int | None
+    high: int | None
+    error_class: ErrorClass | None
+    action: Action
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One row of the Alerts table; `when` is CEL over the run log."""
+
+    name: str
+    when: str
+    hold: float  # seconds it must be true
+    notify: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The Frequency section's choice; `text` as written, `kind` what it means."""
+
+    kind: str  # hourly | daily | every | cron | real_time | on_demand
+    text: str
+    every: float | None = None  # seconds, for `every`
+    at: str | None = None  # HH:MM, for `daily`
+    zone: str | None = None  # IANA time zone, for `daily`
+    cron: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A whole spec as the engine sees it. `hash` is the SHA-256 of the file's bytes, in hex."""
+
+    spec_id: str
+    title: str
+    path: Path
+    hash: str
+    status: str
+    source: System
+    target: System
+    source_auth: Auth
+    target_auth: Auth
+    rows: tuple[MappingRow, ...]
+    mapping: MappingSettings
+    mapping_line: int  # of the Field Mapping heading
+    retry: RetrySettings
+    error_rules: tuple[ErrorRule, ...]
+    schedule: Schedule
+    alerts: tuple[Alert, ...]
+    logging: LoggingSettings
+    volume: VolumeSettings
+    source_line: int  # of the Source System heading: where failures of reading point
+    target_line: int  # of the Target System heading: where failures of writing point if no row is to blame

@@ -1,0 +1,279 @@
+"""The settings blocks of a spec as typed models: one word for one idea, the same on both ends.
+
+Descriptions are the one source of what the guide, completion and the reference say of a setting. A string may hold
+`${kind:name}` references; they are resolved when a run starts, never here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from speclab.jsonvalue import Json
+from speclab.spec.units import Duration, RateLimit, Size
+
+
+class Settings(BaseModel):
+    """A settings block: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Limits(Settings):
+    """What a system may be asked for."""
+
+    rate: RateLimit | None = Field(None, description="requests a window, such as 100/min")
+    concurrency: int = Field(4, ge=1, le=1000, description="requests at once")
+    timeout: Duration = Field(30.0, description="how long one request may take")
+    response: Size = Field(50_000_000, description="the largest answer that is read")
+
+
+class Pagination(Settings):
+    """How the next page is asked for."""
+
+    by: Literal["auto", "cursor", "page", "offset", "next_url", "link", "none"] = Field(
+        "auto", description="how the next page is found"
+    )
+    param: str | None = Field(None, description="parameter that carries the cursor, the page or the offset")
+    next: str | None = Field(None, description="path of the next cursor or URL in the body")
+    header: str | None = Field(None, description="header of the answer that holds the next cursor or URL")
+    start: int | None = Field(None, description="number of the first page (default 1)")
+    size_param: str | None = Field(None, description="parameter that asks for the size of a page")
+    size: int | None = Field(None, ge=1, description="records a page")
+    pages: str | None = Field(None, description="path of the number of pages in the body")
+    total: str | None = Field(None, description="path of the number of records in the body")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Pagination:
+        if self.by == "cursor" and not (self.param and (self.next or self.header)):
+            raise ValueError("pagination by cursor needs `param`, and `next` (path in the body) or `header`")
+        if self.by in ("page", "offset") and not self.param:
+            raise ValueError(f"pagination by {self.by} needs `param`")
+        if self.by == "next_url" and not (self.next or self.header):
+            raise ValueError("pagination by next_url needs `next` (path in the body) or `header`")
+        return self
+
+
+class Since(Settings):
+    """How only what changed is asked for."""
+
+    param: str | None = Field(None, description="parameter that carries the time or number to read from")
+    field: str = Field(description="path of the time or number in a record")
+    start: str | None = Field(None, description="where the very first run begins")
+    lookback: Duration = Field(0.0, description="how far before the last one seen to ask again")
+    sorted: bool = Field(default=False, description="true if the source gives records in the order of `field`")
+
+
+class ForEach(Settings):
+    """The read is made once for each record of a parent list."""
+
+    path: str = Field(description="path of the parent list")
+    records: str | None = Field(None, description="where the list is in the body")
+    name: str = Field(alias="as", description="the name parents go by in path and params")
+
+
+class HttpRead(Settings):
+    """What is asked of an HTTP source."""
+
+    path: str | None = Field(None, description="path of the list, asked with GET")
+    request: str | None = Field(None, description="method and path, where it is no GET")
+    body: Json = Field(None, description="body of that request")
+    params: dict[str, Json] = Field(default_factory=dict, description="query parameters")
+    records: str | None = Field(None, description="path of the list in the body (default: the body itself)")
+    pagination: Pagination = Field(default_factory=lambda: Pagination(by="auto"), description="how pages follow")
+    since: Since | None = Field(None, description="read only what changed")
+    deleted: str | None = Field(None, description="CEL that is true of a deleted record")
+    for_each: ForEach | None = Field(None, description="a parent list to read once for each of")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> HttpRead:
+        if (self.path is None) == (self.request is None):
+            raise ValueError("expected one of `path` and `request`")
+        return self
+
+
+class ErrorFields(Settings):
+    """Where an answer names the fields it refuses."""
+
+    at: str = Field(description='path of the list, such as "errors[*]"')
+    field: str = Field(description="path of the field's name in an entry")
+    message: str = Field(description="path of the message in an entry")
+
+
+class BatchItem(Settings):
+    """What stands in a batch's list, if not the record itself."""
+
+    method: str | None = None
+    path: str | None = None
+    body: Json = "$record"
+
+
+class HttpWrite(Settings):
+    """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
+
+    upsert: str | None = Field(None, description='method and path, such as "PUT /customers/{external_id}"')
+    create: str | None = Field(None, description='method and path, such as "POST /customers"')
+    update: str | None = Field(None, description="method and path; {found.id} is from the answer to `lookup`")
+    lookup: str | None = Field(None, description="method and path that finds what is already there")
+    found: str | None = Field(None, description="path of what was found in the answer to `lookup`")
+    delete: str | None = Field(None, description="method and path that deletes")
+    batch: str | None = Field(None, description='method and path that takes many, such as "POST /customers/batch"')
+    size: int = Field(100, ge=1, description="records a batch")
+    envelope: str | None = Field(None, description="key the record or list is wrapped in")
+    item: BatchItem | None = Field(None, description="what stands in a batch's list")
+    results: str | None = Field(None, description="path of the list of results, one a record, in order")
+    ok: str | None = Field(None, description="CEL over an entry (`item`) that is true of a success")
+    message: str | None = Field(None, description="path of the message in an entry, from `item`")
+    headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
+    idempotency: str | None = Field(None, description="header that carries the idempotency key")
+    exists: tuple[int, ...] = Field((), description='statuses that mean "already there as it should be"')
+    errors: ErrorFields | None = Field(None, description="where an answer names the fields it refuses")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> HttpWrite:
+        ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
+        if len(ways) != 1:
+            raise ValueError("expected exactly one of `upsert`, `create` and `batch`")
+        return self
+
+
+class HttpSystem(Settings):
+    """A system that speaks JSON over HTTP."""
+
+    connector: Literal["http"]
+    base_url: str = Field(description="where every path starts")
+    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+    headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
+    key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
+    read: HttpRead | None = Field(None, description="how it is read, at the source")
+    write: HttpWrite | None = Field(None, description="how it is written, at the target")
+
+
+class SqlRead(Settings):
+    """What is read from a database."""
+
+    table: str | None = Field(None, description="the table to read")
+    query: str | None = Field(None, description="a SELECT, instead of a table")
+    since: Since | None = Field(None, description="read only what changed")
+    size: int = Field(5000, ge=1, description="rows a page")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SqlRead:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("expected one of `table` and `query`")
+        return self
+
+
+class SqlWrite(Settings):
+    """How rows are written to a database."""
+
+    upsert: str | None = Field(None, description="the table to write, by key")
+    insert: str | None = Field(None, description="the table to append to")
+    size: int = Field(500, ge=1, description="rows a statement")
+    create_table: bool = Field(default=False, description="make the table from the mapping if it is not there")
+
+    @model_validator(mode="after")
+    def _one_table(self) -> SqlWrite:
+        if (self.upsert is None) == (self.insert is None):
+            raise ValueError("expected one of `upsert` and `insert`")
+        return self
+
+
+class SqlSystem(Settings):
+    """A SQL database."""
+
+    connector: Literal["sql"]
+    url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
+    key: str | tuple[str, ...] = Field(description="column of a row's identity, or several")
+    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+    read: SqlRead | None = Field(None, description="how it is read, at the source")
+    write: SqlWrite | None = Field(None, description="how it is written, at the target")
+
+
+class FileSystem(Settings):
+    """Files of records."""
+
+    connector: Literal["file"]
+    path: str = Field(description="the file; a glob when reading")
+    format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(None, description="default: by the ending")
+    mode: Literal["replace", "append", "upsert"] = Field("upsert", description="what a run does to the file")
+    key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
+    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+
+
+System: TypeAlias = Annotated[HttpSystem | SqlSystem | FileSystem, Field(discriminator="connector")]
+"""The settings of a Source System or a Target System section."""
+
+
+class NoAuth(Settings):
+    """No credentials."""
+
+    type: Literal["none"] = "none"
+
+
+class ApiKeyAuth(Settings):
+    """A key in a header or a parameter."""
+
+    type: Literal["api_key"]
+    key: str = Field(description="the key", json_schema_extra={"secret": True})
+    header: str | None = Field(None, description="header that carries it")
+    param: str | None = Field(None, description="query parameter that carries it")
+    prefix: str = Field("", description="what stands before it in the header")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ApiKeyAuth:
+        if (self.header is None) == (self.param is None):
+            raise ValueError("expected one of `header` and `param`")
+        return self
+
+
+class BasicAuth(Settings):
+    """A user name and a password (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: str = Field(description="the user name")
+    password: str = Field(description="the password", json_schema_extra={"secret": True})
+
+
+class BearerAuth(Settings):
+    """A bearer token (RFC 6750)."""
+
+    type: Literal["bearer"]
+    token: str = Field(description="the token", json_schema_extra={"secret": True})
+
+
+Auth: TypeAlias = Annotated[NoAuth | ApiKeyAuth | BasicAuth | BearerAuth, Field(discriminator="type")]
+"""The settings of the Source System Auth and Target System Auth sections."""
+
+
+class MappingSettings(Settings):
+    """What the Field Mapping section says beside its table."""
+
+    filter: str | None = Field(None, description="CEL; records it refuses are counted as filtered")
+    lookups: dict[str, dict[str, Json]] = Field(default_factory=dict, description="tables for Lookup(name)")
+    check: dict[str, dict[str, Json]] = Field(default_factory=dict, description="JSON Schema for target fields")
+
+
+class RetrySettings(Settings):
+    """How a write that may heal is tried again; full jitter under `base * 2^n`, at most `cap`."""
+
+    attempts: int = Field(5, ge=1, description="tries in all, the first included")
+    backoff: Literal["exponential"] = Field("exponential", description="how waits grow, with full jitter")
+    base: Duration = Field(2.0, description="the first wait's upper bound")
+    cap: Duration = Field(300.0, description="the longest wait")
+    give_up_after: Duration = Field(86400.0, description="age at which a waiting record becomes a dead letter")
+
+
+class LoggingSettings(Settings):
+    """How long the run log keeps what."""
+
+    retention: Duration = Field(30 * 86400.0, description="events and finished runs")
+    failures: Duration = Field(90 * 86400.0, description="failures that are resolved, superseded or discarded")
+
+
+class VolumeSettings(Settings):
+    """How much is expected; the guards and the plan go by it."""
+
+    records: int | None = Field(None, ge=0, description="records a full read holds")
+    per_run: int | None = Field(None, ge=0, description="records a usual run reads")
