@@ -94,8 +94,10 @@ class Writer(Protocol):
     idempotent: bool
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
-        """One answer an item, in order. Never raises for what a target answers; a batch that fails whole answers
-        with the same refusal for each (the caller bisects it). Raises `Unauthorized` when credentials are refused.
+        """One answer an item, in order.
+
+        Never raises for what a target answers; a batch that fails whole answers with the same refusal for each
+        (the caller bisects it). Raises `Unauthorized` when credentials are refused.
         """
 
     async def close(self) -> None:
