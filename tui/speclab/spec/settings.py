@@ -8,41 +8,45 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from speclab.jsonvalue import Json
 from speclab.spec.units import Duration, RateLimit, Size
 
 
 class Settings(BaseModel):
     """A settings block: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a spec uses a third of these models, and building one costs milliseconds
+    )
 
 
 class Limits(Settings):
     """What a system may be asked for."""
 
-    rate: RateLimit | None = Field(None, description="requests a window, such as 100/min")
-    concurrency: int = Field(4, ge=1, le=1000, description="requests at once")
-    timeout: Duration = Field(30.0, description="how long one request may take")
-    response: Size = Field(50_000_000, description="the largest answer that is read")
+    rate: RateLimit | None = Field(default=None, description="requests a window, such as 100/min")
+    concurrency: int = Field(default=4, ge=1, le=1000, description="requests at once")
+    timeout: Duration = Field(default=30.0, description="how long one request may take")
+    response: Size = Field(default=50_000_000, description="the largest answer that is read")
 
 
 class Pagination(Settings):
     """How the next page is asked for."""
 
     by: Literal["auto", "cursor", "page", "offset", "next_url", "link", "none"] = Field(
-        "auto", description="how the next page is found"
+        default="auto", description="how the next page is found"
     )
-    param: str | None = Field(None, description="parameter that carries the cursor, the page or the offset")
-    next: str | None = Field(None, description="path of the next cursor or URL in the body")
-    header: str | None = Field(None, description="header of the answer that holds the next cursor or URL")
-    start: int | None = Field(None, description="number of the first page (default 1)")
-    size_param: str | None = Field(None, description="parameter that asks for the size of a page")
-    size: int | None = Field(None, ge=1, description="records a page")
-    pages: str | None = Field(None, description="path of the number of pages in the body")
-    total: str | None = Field(None, description="path of the number of records in the body")
+    param: str | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
+    next: str | None = Field(default=None, description="path of the next cursor or URL in the body")
+    header: str | None = Field(default=None, description="header of the answer that holds the next cursor or URL")
+    start: int | None = Field(default=None, description="number of the first page (default 1)")
+    size_param: str | None = Field(default=None, description="parameter that asks for the size of a page")
+    size: int | None = Field(default=None, ge=1, description="records a page")
+    pages: str | None = Field(default=None, description="path of the number of pages in the body")
+    total: str | None = Field(default=None, description="path of the number of records in the body")
 
     @model_validator(mode="after")
     def _complete(self) -> Pagination:
@@ -58,10 +62,10 @@ class Pagination(Settings):
 class Since(Settings):
     """How only what changed is asked for."""
 
-    param: str | None = Field(None, description="parameter that carries the time or number to read from")
+    param: str | None = Field(default=None, description="parameter that carries the time or number to read from")
     field: str = Field(description="path of the time or number in a record")
-    start: str | None = Field(None, description="where the very first run begins")
-    lookback: Duration = Field(0.0, description="how far before the last one seen to ask again")
+    start: str | None = Field(default=None, description="where the very first run begins")
+    lookback: Duration = Field(default=0.0, description="how far before the last one seen to ask again")
     sorted: bool = Field(default=False, description="true if the source gives records in the order of `field`")
 
 
@@ -69,22 +73,22 @@ class ForEach(Settings):
     """The read is made once for each record of a parent list."""
 
     path: str = Field(description="path of the parent list")
-    records: str | None = Field(None, description="where the list is in the body")
+    records: str | None = Field(default=None, description="where the list is in the body")
     name: str = Field(alias="as", description="the name parents go by in path and params")
 
 
 class HttpRead(Settings):
     """What is asked of an HTTP source."""
 
-    path: str | None = Field(None, description="path of the list, asked with GET")
-    request: str | None = Field(None, description="method and path, where it is no GET")
-    body: Json = Field(None, description="body of that request")
-    params: dict[str, Json] = Field(default_factory=dict, description="query parameters")
-    records: str | None = Field(None, description="path of the list in the body (default: the body itself)")
+    path: str | None = Field(default=None, description="path of the list, asked with GET")
+    request: str | None = Field(default=None, description="method and path, where it is no GET")
+    body: JsonValue = Field(default=None, description="body of that request")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters")
+    records: str | None = Field(default=None, description="path of the list in the body (default: the body itself)")
     pagination: Pagination = Field(default_factory=lambda: Pagination(by="auto"), description="how pages follow")
-    since: Since | None = Field(None, description="read only what changed")
-    deleted: str | None = Field(None, description="CEL that is true of a deleted record")
-    for_each: ForEach | None = Field(None, description="a parent list to read once for each of")
+    since: Since | None = Field(default=None, description="read only what changed")
+    deleted: str | None = Field(default=None, description="CEL that is true of a deleted record")
+    for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")
 
     @model_validator(mode="after")
     def _one_request(self) -> HttpRead:
@@ -106,29 +110,31 @@ class BatchItem(Settings):
 
     method: str | None = None
     path: str | None = None
-    body: Json = "$record"
+    body: JsonValue = "$record"
 
 
 class HttpWrite(Settings):
     """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
 
-    upsert: str | None = Field(None, description='method and path, such as "PUT /customers/{external_id}"')
-    create: str | None = Field(None, description='method and path, such as "POST /customers"')
-    update: str | None = Field(None, description="method and path; {found.id} is from the answer to `lookup`")
-    lookup: str | None = Field(None, description="method and path that finds what is already there")
-    found: str | None = Field(None, description="path of what was found in the answer to `lookup`")
-    delete: str | None = Field(None, description="method and path that deletes")
-    batch: str | None = Field(None, description='method and path that takes many, such as "POST /customers/batch"')
-    size: int = Field(100, ge=1, description="records a batch")
-    envelope: str | None = Field(None, description="key the record or list is wrapped in")
-    item: BatchItem | None = Field(None, description="what stands in a batch's list")
-    results: str | None = Field(None, description="path of the list of results, one a record, in order")
-    ok: str | None = Field(None, description="CEL over an entry (`item`) that is true of a success")
-    message: str | None = Field(None, description="path of the message in an entry, from `item`")
+    upsert: str | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
+    create: str | None = Field(default=None, description='method and path, such as "POST /customers"')
+    update: str | None = Field(default=None, description="method and path; {found.id} is from the answer to `lookup`")
+    lookup: str | None = Field(default=None, description="method and path that finds what is already there")
+    found: str | None = Field(default=None, description="path of what was found in the answer to `lookup`")
+    delete: str | None = Field(default=None, description="method and path that deletes")
+    batch: str | None = Field(
+        default=None, description='method and path that takes many, such as "POST /customers/batch"'
+    )
+    size: int = Field(default=100, ge=1, description="records a batch")
+    envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
+    item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
+    results: str | None = Field(default=None, description="path of the list of results, one a record, in order")
+    ok: str | None = Field(default=None, description="CEL over an entry (`item`) that is true of a success")
+    message: str | None = Field(default=None, description="path of the message in an entry, from `item`")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
-    idempotency: str | None = Field(None, description="header that carries the idempotency key")
-    exists: tuple[int, ...] = Field((), description='statuses that mean "already there as it should be"')
-    errors: ErrorFields | None = Field(None, description="where an answer names the fields it refuses")
+    idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
+    exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
+    errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
 
     @model_validator(mode="after")
     def _one_way(self) -> HttpWrite:
@@ -146,17 +152,17 @@ class HttpSystem(Settings):
     limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
     key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
-    read: HttpRead | None = Field(None, description="how it is read, at the source")
-    write: HttpWrite | None = Field(None, description="how it is written, at the target")
+    read: HttpRead | None = Field(default=None, description="how it is read, at the source")
+    write: HttpWrite | None = Field(default=None, description="how it is written, at the target")
 
 
 class SqlRead(Settings):
     """What is read from a database."""
 
-    table: str | None = Field(None, description="the table to read")
-    query: str | None = Field(None, description="a SELECT, instead of a table")
-    since: Since | None = Field(None, description="read only what changed")
-    size: int = Field(5000, ge=1, description="rows a page")
+    table: str | None = Field(default=None, description="the table to read")
+    query: str | None = Field(default=None, description="a SELECT, instead of a table")
+    since: Since | None = Field(default=None, description="read only what changed")
+    size: int = Field(default=5000, ge=1, description="rows a page")
 
     @model_validator(mode="after")
     def _one_source(self) -> SqlRead:
@@ -168,9 +174,9 @@ class SqlRead(Settings):
 class SqlWrite(Settings):
     """How rows are written to a database."""
 
-    upsert: str | None = Field(None, description="the table to write, by key")
-    insert: str | None = Field(None, description="the table to append to")
-    size: int = Field(500, ge=1, description="rows a statement")
+    upsert: str | None = Field(default=None, description="the table to write, by key")
+    insert: str | None = Field(default=None, description="the table to append to")
+    size: int = Field(default=500, ge=1, description="rows a statement")
     create_table: bool = Field(default=False, description="make the table from the mapping if it is not there")
 
     @model_validator(mode="after")
@@ -187,8 +193,8 @@ class SqlSystem(Settings):
     url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
     key: str | tuple[str, ...] = Field(description="column of a row's identity, or several")
     limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
-    read: SqlRead | None = Field(None, description="how it is read, at the source")
-    write: SqlWrite | None = Field(None, description="how it is written, at the target")
+    read: SqlRead | None = Field(default=None, description="how it is read, at the source")
+    write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
 
 
 class FileSystem(Settings):
@@ -196,8 +202,8 @@ class FileSystem(Settings):
 
     connector: Literal["file"]
     path: str = Field(description="the file; a glob when reading")
-    format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(None, description="default: by the ending")
-    mode: Literal["replace", "append", "upsert"] = Field("upsert", description="what a run does to the file")
+    format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(default=None, description="default: by the ending")
+    mode: Literal["replace", "append", "upsert"] = Field(default="upsert", description="what a run does to the file")
     key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
     limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
 
@@ -217,9 +223,9 @@ class ApiKeyAuth(Settings):
 
     type: Literal["api_key"]
     key: str = Field(description="the key", json_schema_extra={"secret": True})
-    header: str | None = Field(None, description="header that carries it")
-    param: str | None = Field(None, description="query parameter that carries it")
-    prefix: str = Field("", description="what stands before it in the header")
+    header: str | None = Field(default=None, description="header that carries it")
+    param: str | None = Field(default=None, description="query parameter that carries it")
+    prefix: str = Field(default="", description="what stands before it in the header")
 
     @model_validator(mode="after")
     def _one_place(self) -> ApiKeyAuth:
@@ -250,30 +256,30 @@ Auth: TypeAlias = Annotated[NoAuth | ApiKeyAuth | BasicAuth | BearerAuth, Field(
 class MappingSettings(Settings):
     """What the Field Mapping section says beside its table."""
 
-    filter: str | None = Field(None, description="CEL; records it refuses are counted as filtered")
-    lookups: dict[str, dict[str, Json]] = Field(default_factory=dict, description="tables for Lookup(name)")
-    check: dict[str, dict[str, Json]] = Field(default_factory=dict, description="JSON Schema for target fields")
+    filter: str | None = Field(default=None, description="CEL; records it refuses are counted as filtered")
+    lookups: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="tables for Lookup(name)")
+    check: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="JSON Schema for target fields")
 
 
 class RetrySettings(Settings):
     """How a write that may heal is tried again; full jitter under `base * 2^n`, at most `cap`."""
 
-    attempts: int = Field(5, ge=1, description="tries in all, the first included")
-    backoff: Literal["exponential"] = Field("exponential", description="how waits grow, with full jitter")
-    base: Duration = Field(2.0, description="the first wait's upper bound")
-    cap: Duration = Field(300.0, description="the longest wait")
-    give_up_after: Duration = Field(86400.0, description="age at which a waiting record becomes a dead letter")
+    attempts: int = Field(default=5, ge=1, description="tries in all, the first included")
+    backoff: Literal["exponential"] = Field(default="exponential", description="how waits grow, with full jitter")
+    base: Duration = Field(default=2.0, description="the first wait's upper bound")
+    cap: Duration = Field(default=300.0, description="the longest wait")
+    give_up_after: Duration = Field(default=86400.0, description="age at which a waiting record becomes a dead letter")
 
 
 class LoggingSettings(Settings):
     """How long the run log keeps what."""
 
-    retention: Duration = Field(30 * 86400.0, description="events and finished runs")
-    failures: Duration = Field(90 * 86400.0, description="failures that are resolved, superseded or discarded")
+    retention: Duration = Field(default=30 * 86400.0, description="events and finished runs")
+    failures: Duration = Field(default=90 * 86400.0, description="failures that are resolved, superseded or discarded")
 
 
 class VolumeSettings(Settings):
     """How much is expected; the guards and the plan go by it."""
 
-    records: int | None = Field(None, ge=0, description="records a full read holds")
-    per_run: int | None = Field(None, ge=0, description="records a usual run reads")
+    records: int | None = Field(default=None, ge=0, description="records a full read holds")
+    per_run: int | None = Field(default=None, ge=0, description="records a usual run reads")
