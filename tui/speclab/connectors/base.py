@@ -39,7 +39,7 @@ class Item:
     key: str  # identity of the record at the source, as text
     payload: Record  # the mapped record
     source: Record  # the record before mapping, for `{source.path}` templates
-    idempotency_key: str  # UUID, the same on every attempt
+    idempotency_key: str  # UUID, the same on every attempt; empty for a writer that is not `keyed`
     delete: bool = False
 
 
@@ -87,17 +87,20 @@ class Writer(Protocol):
     """Writes to a target, a batch at a time.
 
     `batch` is how many items one call of `write` may take. `idempotent` is True if writing an item again does no
-    harm (an upsert by key, or an idempotency key the target knows).
+    harm (an upsert by key, or an idempotency key the target knows); `keyed` if it sends idempotency keys (items have
+    an empty one otherwise); `deletes` if it knows what to do with an item that is a delete.
     """
 
     batch: int
     idempotent: bool
+    keyed: bool
+    deletes: bool
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order.
 
-        Never raises for what a target answers; a batch that fails whole answers with the same refusal for each
-        (the caller bisects it). Raises `Unauthorized` when credentials are refused.
+        Never raises for what a target answers; a batch that fails whole answers with one refusal, the same object
+        for each (the caller bisects it). Raises `Unauthorized` when credentials are refused.
         """
 
     async def close(self) -> None:

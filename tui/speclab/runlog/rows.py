@@ -109,16 +109,20 @@ class NewFailure:
 class PageBooks:
     """All that one page adds to the run log, in one transaction: outcomes, failures, states and the cursor.
 
-    `states` are the (key, hash) pairs now known to be at the target; their older open failures are superseded.
-    `keep_cursor` is True for a page that does not move the checkpoint (a retry).
+    `read` is how many records came, counted before anything was done with them: what a run's balance is checked
+    against. `keys` are those of all of them: whatever came of a record now, older waiting and dead failures of its
+    key are superseded. `states` are the (key, hash) pairs now known to be at the target. `keep_cursor` is True for a
+    page that does not move the checkpoint (one that was cut short; a retry).
     """
 
+    read: int
     outcomes: Mapping[Outcome, int]
     effects: Mapping[Effect, int]
     bytes_in: int
     bytes_out: int
     cursor: Json
     failures: Sequence[NewFailure] = ()
+    keys: Sequence[str] = ()
     states: Sequence[tuple[str, bytes]] = ()
     keep_cursor: bool = False
     message: str = ""
