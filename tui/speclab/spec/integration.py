@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speclab.outcome import ErrorClass
-from speclab.spec.settings import (
-    Auth,
-    LoggingSettings,
-    MappingSettings,
-    RetrySettings,
-    System,
-    VolumeSettings,
-)
+
+if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mapping row needs none of it
+    from speclab.spec.settings import Auth, LoggingSettings, MappingSettings, RetrySettings, System, VolumeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,12 @@ class MappingRow:
     source_columns: tuple[int, ...]
     target_column: int
     transformation_column: int
+    escapes: tuple[int, ...] = ()
+    """Offsets in `transformation` of characters before which the file has a backslash (`\\|` in a table)."""
+
+    def column(self, offset: int) -> int:
+        """Column in the file of the character at `offset` in `transformation`."""
+        return self.transformation_column + offset + bisect_left(self.escapes, offset)
 
 
 class Action(StrEnum):

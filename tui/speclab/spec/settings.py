@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
 
-from speclab.spec.units import Duration, RateLimit, Size
+from speclab.spec.units import Rate, duration, duration_text, size
+
+Duration = Annotated[float, BeforeValidator(duration), PlainSerializer(duration_text)]
+"""Seconds; written as a duration."""
+Size = Annotated[int, BeforeValidator(size)]
+"""Bytes; written as a size."""
+RateLimit = Annotated[Rate, BeforeValidator(Rate.parse), PlainSerializer(str)]
+"""A `Rate`; written as one."""
 
 
 class Settings(BaseModel):

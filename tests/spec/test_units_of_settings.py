@@ -1,0 +1,88 @@
+"""Durations, rates and sizes: what a spec may write, what it means, and what is said of anything else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.spec.units import Rate, duration, duration_text, size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("24h", 86400),
+        ("2 d", 172800),
+        ("1w", 604800),
+        ("0", 0),
+    ],
+)
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+def test_a_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
+    assert duration(0) == 0
+    with pytest.raises(ValueError, match="expected a duration such as 30s, 5m or 24h, not 30"):
+        duration(30)
+
+
+@pytest.mark.parametrize("text", ["", "s", "30", "30 seconds", "5min", "-5s", "1h and 2m", False, None, 1.5])
+def test_what_is_no_duration_says_what_would_be_one(text: object) -> None:
+    with pytest.raises(ValueError, match="such as 30s, 5m or 24h"):
+        duration(text)
+
+
+@given(st.integers(min_value=0, max_value=10**10))
+def test_a_duration_written_out_reads_back_to_the_millisecond(milliseconds: int) -> None:
+    assert round(duration(duration_text(milliseconds / 1000)) * 1000) == milliseconds
+
+
+def test_a_duration_is_written_the_way_people_write_it() -> None:
+    assert [duration_text(seconds) for seconds in (0, 0.5, 1.5, 90, 3600, 86400)] == [
+        "0s",
+        "500ms",
+        "1s500ms",
+        "1m30s",
+        "1h",
+        "1d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("10MB", 10_000_000), ("512KiB", 524_288), ("1.5 kb", 1500), ("7B", 7), ("2GiB", 2 * 1024**3)]
+)
+def test_a_size_is_decimal_unless_its_unit_says_binary(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+@pytest.mark.parametrize("text", ["10", 10, "5iB", "MB", "10 bytes", ["10MB"]])
+def test_what_is_no_size_says_what_would_be_one(text: object) -> None:
+    with pytest.raises(ValueError, match="such as 10MB or 512KiB"):
+        size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/min", Rate(100, 60)),
+        ("10/s", Rate(10, 1)),
+        ("1000 / 15min", Rate(1000, 900)),
+        ("5/hour", Rate(5, 3600)),
+        ("1/day", Rate(1, 86400)),
+    ],
+)
+def test_a_rate_is_a_count_and_a_window(text: str, rate: Rate) -> None:
+    assert Rate.parse(text) == rate
+    assert Rate.parse(str(rate)) == rate
+
+
+@pytest.mark.parametrize("text", ["100", "0/min", "100/0s", "100 per minute", "100/fortnight", 100, None])
+def test_what_is_no_rate_says_what_would_be_one(text: object) -> None:
+    with pytest.raises(ValueError, match="such as 100/min or 10/s"):
+        Rate.parse(text)
