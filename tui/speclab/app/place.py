@@ -1,0 +1,96 @@
+"""What a place of the app is: Specs, Mapping and Monitor each are one, and the shell knows them only as this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.containers import Container
+from textual.widget import Widget
+
+from speclab.app.actions import Actor
+from speclab.app.widgets.panel import Panel
+
+
+class Place(Container, Actor):
+    """One of the three places: a widget that fills what the header and the footer leave.
+
+    A place is made when it is first shown, and kept. It lays out `Panel`s; in a narrow terminal only the panel with
+    focus is seen, `tab` goes to the next, and `crumbs` says where one is. The screen has the class `-wide` from 120
+    columns, `-medium` from 80 and `-narrow` below.
+    """
+
+    NAME: ClassVar[str]
+    """Its id in the shell: `specs`, `mapping` or `monitor`."""
+
+    DEFAULT_CSS = """
+    Place { width: 1fr; height: 1fr; background: $background; }
+    .-narrow Place Panel { display: none; }
+    .-narrow Place Panel.-here { display: block; width: 1fr; height: 1fr; }
+    """
+
+    def on_arrive(self) -> None:
+        """The place has just come to be seen: take focus, and catch up with what changed meanwhile."""
+
+    def on_leave(self) -> None:
+        """The place is about to be hidden by another."""
+
+    def open(self, spec: Path) -> None:
+        """Show the spec at `spec`: it was chosen here or in another place."""
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Spec files changed on disk, by whomever; called only while the place is seen (see `on_arrive`)."""
+
+    def log_changed(self) -> None:
+        """Something was committed to the run log; called only while the place is seen."""
+
+    def crumbs(self) -> tuple[str, ...]:
+        """Where one is inside the place, for the narrow screen's header."""
+        here = self.here
+        return (here.title,) if here is not None else ()
+
+    def unsaved(self) -> str | None:
+        """What would be lost if the app ended now, in a sentence; None if nothing."""
+        return None
+
+    # Panels
+
+    def panels(self) -> list[Panel]:
+        """The panels that can have focus, in order."""
+        return [panel for panel in self.query(Panel) if panel.can_focus_children and _first_focusable(panel)]
+
+    @property
+    def here(self) -> Panel | None:
+        """The panel that has, or last had, focus."""
+        return next((panel for panel in self.query(Panel) if panel.has_class("-here")), None)
+
+    def enter(self, panel: Panel) -> None:
+        """Give `panel` the focus, and in a narrow terminal the screen."""
+        self._mark(panel)
+        if (target := _first_focusable(panel)) is not None:
+            target.focus()
+
+    def step(self, by: int) -> None:
+        """Go `by` panels on, round and round."""
+        panels = self.panels()
+        if not panels:
+            return
+        here = self.here
+        at = panels.index(here) if here in panels else -1 if by > 0 else 0
+        self.enter(panels[(at + by) % len(panels)])
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Remember the panel the focus is in."""
+        panel = next((node for node in event.widget.ancestors if isinstance(node, Panel)), None)
+        if panel is not None:
+            self._mark(panel)
+
+    def _mark(self, panel: Panel) -> None:
+        for other in self.query(Panel):
+            other.set_class(other is panel, "-here")
+
+
+def _first_focusable(panel: Panel) -> Widget | None:
+    return next((widget for widget in panel.query(Widget) if widget.can_focus and not widget.disabled), None)

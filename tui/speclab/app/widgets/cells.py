@@ -1,0 +1,132 @@
+"""What a grid shows, as values: cells, rows and columns; how wide they become; how a text is made to fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rich.cells import cell_len, set_cell_size
+
+from speclab.app.glyphs import ELLIPSIS
+
+GAP: Final = 2
+"""Blank cells between two columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start` to `end` (exclusive) of a cell's text in a style of their own."""
+
+    start: int
+    end: int
+    style: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text in a style, with parts of it in other styles; styles are names such as `muted` (see `Grid`)."""
+
+    text: str
+    style: str = ""
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: what identifies it while others come and go, and a cell (or plain text) a column."""
+
+    key: str
+    cells: tuple[Cell | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a column is laid out.
+
+    It is `width` cells wide and, with `flex`, takes that share of what the others leave over (at most `most`).
+    Where not all columns fit, those with the highest `drop` go first; those with 0 stay.
+    """
+
+    title: str
+    width: int
+    flex: int = 0
+    align: Literal["left", "right"] = "left"
+    drop: int = 0
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a column stands: its index, its first cell and its width."""
+
+    column: int
+    x: int
+    width: int
+
+
+def layout(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
+    """Where each column that fits into `width` cells stands, one blank cell left at either side."""
+    shown = list(range(len(columns)))
+    while (over := _needed(columns, shown) - width) > 0 and any(columns[i].drop for i in shown):
+        shown.remove(max(shown, key=lambda i: columns[i].drop))
+    spare = max(0, -over)
+    shares = _shares(columns, shown, spare)
+    slots = []
+    x = 1
+    for i in shown:
+        size = min(columns[i].width + shares[i], max(0, width - 1 - x))
+        slots.append(Slot(i, x, size))
+        x += size + GAP
+    return tuple(slots)
+
+
+def _needed(columns: Sequence[Column], shown: list[int]) -> int:
+    return 2 + sum(columns[i].width for i in shown) + GAP * (len(shown) - 1)
+
+
+def _shares(columns: Sequence[Column], shown: list[int], spare: int) -> dict[int, int]:
+    """What each column takes of `spare`: by its flex, up to its most; what one cannot take goes to the others."""
+    shares = dict.fromkeys(shown, 0)
+    hungry = [i for i in shown if columns[i].flex]
+    while spare > 0 and hungry:
+        total = sum(columns[i].flex for i in hungry)
+        given = {i: max(1, spare * columns[i].flex // total) for i in hungry}
+        for i in list(hungry):
+            most = columns[i].most
+            room = spare if most is None else most - columns[i].width - shares[i]
+            take = min(given[i], room, spare)
+            shares[i] += take
+            spare -= take
+            if take == room:
+                hungry.remove(i)
+    return shares
+
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` with a picture for each character that would move the cursor, turn the text round or not encode.
+
+    As many characters come out as go in, so that offsets into `text` still hold.
+    """
+    return _UNPRINTABLE.sub(_picture, text)
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def fit(text: str, width: int) -> str:
+    """`text`, printable, cut with an ellipsis where it is longer than `width` cells; not padded."""
+    if width <= 0:
+        return ""
+    text = printable(text)
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, width - 1) + ELLIPSIS

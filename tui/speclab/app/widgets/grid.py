@@ -1,0 +1,400 @@
+"""A grid on Textual's line API: rows are asked for as they are drawn, and only what changed is drawn again.
+
+Textual's DataTable repaints all of itself for one cell and takes seconds for 10,000 rows; this one draws the lines
+that are seen, however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from speclab.app.actions import Action, Actor, bindings
+from speclab.app.widgets.cells import Cell, Column, Row, Slot, Span, fit, layout
+
+__all__ = ["Cell", "Column", "Grid", "Row", "Span"]
+
+STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "wavy")
+"""What a cell's or a span's style may be called; `""` is plain."""
+
+MOVES: Final = (
+    Action("up", "up", "Move the cursor a row up.", ("up", "k"), footer=False),
+    Action("down", "down", "Move the cursor a row down.", ("down", "j"), footer=False),
+    Action("left", "left", "Move the cursor a cell to the left.", ("left",), footer=False),
+    Action("right", "right", "Move the cursor a cell to the right.", ("right",), footer=False),
+    Action("page-up", "page up", "Move the cursor a page up.", ("pageup",), footer=False),
+    Action("page-down", "page down", "Move the cursor a page down.", ("pagedown",), footer=False),
+    Action("first", "first", "Move the cursor to the first row.", ("home",), footer=False),
+    Action("last", "last", "Move the cursor to the last row.", ("end",), footer=False),
+    Action("choose", "open", "Open what the cursor is on.", ("enter",), footer=False),
+)
+
+
+class Grid(Actor, ScrollView, can_focus=True):
+    """Rows in columns, with a cursor on a row or a cell.
+
+    `rows` is any sequence of `Row`, asked only for what is seen: a list, or one that makes its rows on demand. Call
+    `show` with what the rows are now; the cursor stays on the row with its key, and lines that look the same are not
+    drawn again. `empty` is what to say when there are none: a line, then what to do about it.
+    """
+
+    ACTIONS = MOVES
+    BINDINGS = bindings(MOVES)
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "grid--cursor",
+        "grid--heading",
+        *(f"grid--{style}" for style in STYLES),
+    }
+    DEFAULT_CSS = """
+    Grid {
+        background: $background;
+        color: $foreground;
+        scrollbar-size-vertical: 1;
+        overflow-x: hidden;
+        & > .grid--heading { color: $muted; }
+        & > .grid--cursor { background: $cursor-blurred; }
+        &:focus > .grid--cursor { background: $cursor; }
+        & > .grid--muted { color: $muted; }
+        & > .grid--strong { text-style: bold; }
+        & > .grid--good { color: $success; }
+        & > .grid--attention { color: $warning; }
+        & > .grid--failed { color: $error; }
+        & > .grid--live { color: $accent; }
+        & > .grid--wavy { color: $error; text-style: underline; }
+        &:ansi > .grid--heading { text-style: dim; }
+        &:ansi > .grid--muted { text-style: dim; }
+        &:ansi > .grid--cursor { text-style: bold; }
+        &:ansi:focus > .grid--cursor { text-style: reverse; }
+    }
+    """
+
+    cursor_row: reactive[int] = reactive(0, repaint=False)
+    cursor_column: reactive[int] = reactive(0, repaint=False)
+
+    @dataclass
+    class Moved(Message):
+        """The cursor is on another row or cell, or its row was replaced; `row` is None in an empty grid."""
+
+        grid: Grid
+        row: Row | None
+        column: int
+
+        @property
+        def control(self) -> Grid:
+            """The grid, for `@on(Grid.Moved, "#id")`."""
+            return self.grid
+
+    @dataclass
+    class Chosen(Message):
+        """The row (or cell) under the cursor was opened: enter, or a second click."""
+
+        grid: Grid
+        row: Row
+        column: int
+
+        @property
+        def control(self) -> Grid:
+            """The grid, for `@on(Grid.Chosen, "#id")`."""
+            return self.grid
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Row] = (),
+        *,
+        cursor: Literal["row", "cell", "none"] = "row",
+        heading: bool = True,
+        empty: tuple[str, ...] = (),
+        id: str | None = None,  # noqa: A002 (Textual's name)
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.columns = tuple(columns)
+        self.empty = empty
+        self._rows = rows
+        self._cursor = cursor
+        self._heading = 1 if heading else 0
+        self._slots: tuple[Slot, ...] = ()
+        self._current: Row | None = rows[0] if rows else None  # what the cursor was last on
+        self._drawn: dict[int, Row] = {}  # the rows on the screen, by index
+        self._styles: dict[str, Style] = {}
+
+    # What is shown
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows as last shown."""
+        return self._rows
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor."""
+        return self._rows[self.cursor_row] if self.cursor_row < len(self._rows) else None
+
+    def show(self, rows: Sequence[Row], *, empty: tuple[str, ...] | None = None) -> None:
+        """Show `rows` from now on, drawing again only what looks different.
+
+        The same sequence may be given again when what it makes has changed.
+        """
+        before = self._drawn
+        had = len(self._rows)
+        self._rows = rows
+        if empty is not None and empty != self.empty:
+            self.empty = empty
+            self.refresh()
+        if len(rows) != had:
+            self._measure()
+            if not (rows and had):
+                self.refresh()
+        self._follow()
+        for index, old in list(before.items()):
+            if index < len(rows):
+                self._compare(index, old, rows[index])
+            else:
+                self._line_changed(index)
+        for index in range(had, len(rows)):
+            if not self._line_changed(index):
+                break
+
+    def move(self, row: int | None = None, column: int | None = None) -> None:
+        """Put the cursor on another row, another cell, or both, and bring it into view."""
+        if row is not None:
+            self.cursor_row = max(0, min(row, len(self._rows) - 1))
+        if column is not None:
+            self.cursor_column = max(0, min(column, len(self.columns) - 1))
+
+    def region_of(self, row: int, column: int) -> Region:
+        """Where a cell is, relative to the grid's content; empty if its column is dropped. For editing in place."""
+        for slot in self._slots:
+            if slot.column == column:
+                return Region(slot.x, row + self._heading - self.scroll_offset.y, slot.width, 1)
+        return Region()
+
+    def visible_rows(self) -> range:
+        """The indices of the rows that are seen."""
+        top = self.scroll_offset.y
+        return range(top, min(len(self._rows), top + self._page))
+
+    # Drawing
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the screen: the heading, a row, or what to say when there is none."""
+        width = self.scrollable_content_region.width
+        if self._heading and y == 0:
+            return self._join([(slot, Cell(self.columns[slot.column].title, "heading")) for slot in self._slots], width)
+        if not self._rows:
+            return self._empty_line(y - self._heading, width)
+        index = y - self._heading + self.scroll_offset.y
+        if index >= len(self._rows):
+            self._drawn.pop(index, None)
+            return Strip.blank(width, self.rich_style)
+        row = self._rows[index]
+        self._drawn[index] = row
+        cells = [(slot, row.cells[slot.column]) for slot in self._slots if slot.column < len(row.cells)]
+        return self._join(cells, width, index)
+
+    def _join(self, cells: Sequence[tuple[Slot, Cell | str]], width: int, index: int | None = None) -> Strip:
+        base = self.rich_style
+        on_row = index == self.cursor_row and self._cursor == "row"
+        ground = base + self._style("cursor") if on_row else base
+        segments: list[Segment] = []
+        at = 0
+        for slot, content in cells:
+            cell = Cell(content) if isinstance(content, str) else content
+            on_cell = self._cursor == "cell" and index == self.cursor_row and slot.column == self.cursor_column
+            if slot.x > at:
+                segments.append(Segment(" " * (slot.x - at), ground))
+            segments.extend(self._cell(cell, slot, ground + self._style("cursor") if on_cell else ground))
+            at = slot.x + slot.width
+        if width > at:
+            segments.append(Segment(" " * (width - at), ground))
+        return Strip(segments, max(width, at))
+
+    def _cell(self, cell: Cell, slot: Slot, ground: Style) -> Iterator[Segment]:
+        text = fit(cell.text, slot.width)
+        plain = ground + self._style(cell.style) if cell.style else ground
+        pad = slot.width - cell_len(text)
+        right = self.columns[slot.column].align == "right"
+        if pad and right:
+            yield Segment(" " * pad, ground)
+        at = 0
+        for span in cell.spans:
+            start, end = min(span.start, len(text)), min(span.end, len(text))
+            if start > at:
+                yield Segment(text[at:start], plain)
+            if end > start:
+                yield Segment(text[start:end], plain + self._style(span.style))
+            at = max(at, end)
+        if at < len(text):
+            yield Segment(text[at:], plain)
+        if pad and not right:
+            yield Segment(" " * pad, ground)
+
+    def _empty_line(self, y: int, width: int) -> Strip:
+        base = self.rich_style
+        if not 0 < y <= len(self.empty):
+            return Strip.blank(width, base)
+        style = base if y == 1 else base + self._style("muted")
+        return Strip([Segment("  ", base), Segment(fit(self.empty[y - 1], width - 2), style)]).adjust_cell_length(
+            width, base
+        )
+
+    def _style(self, name: str) -> Style:
+        style = self._styles.get(name)
+        if style is None:
+            style = self._styles[name] = self.get_component_rich_style(f"grid--{name}", partial=True)
+        return style
+
+    def notify_style_update(self) -> None:
+        """Forget the styles: the theme, or what has focus, has changed."""
+        super().notify_style_update()
+        self._styles.clear()
+
+    # What changed
+
+    def _compare(self, index: int, old: Row, new: Row) -> None:
+        if old == new:
+            return
+        y = index + self._heading - self.scroll_offset.y
+        if not self._heading <= y < self.size.height:
+            del self._drawn[index]
+            return
+        for slot in self._slots:
+            if old.cells[slot.column : slot.column + 1] != new.cells[slot.column : slot.column + 1]:
+                self.refresh(Region(slot.x, y, slot.width, 1))
+
+    def _line_changed(self, index: int) -> bool:
+        """Have the line of row `index` drawn again; False if it is not seen."""
+        y = index + self._heading - self.scroll_offset.y
+        if not self._heading <= y < self.size.height:
+            self._drawn.pop(index, None)
+            return False
+        self.refresh(Region(0, y, self.size.width, 1))
+        return True
+
+    def _follow(self) -> None:
+        """Keep the cursor on the row it was on, wherever that is now, or else where it was."""
+        rows, was = self._rows, self._current
+        here = min(self.cursor_row, max(0, len(rows) - 1))
+        if was is not None and rows and rows[here].key != was.key:
+            here = next((index for index in _outward(here, len(rows)) if rows[index].key == was.key), here)
+        if here != self.cursor_row:
+            self.cursor_row = here
+        elif self.row != was:
+            self._moved()
+
+    def _measure(self) -> None:
+        self.virtual_size = Size(0, len(self._rows) + self._heading)
+        self._drawn.clear()
+
+    @property
+    def _page(self) -> int:
+        return max(1, self.size.height - self._heading)
+
+    def on_resize(self) -> None:
+        """Lay the columns out for the new width, and keep the cursor in view."""
+        self._measure()
+        self._slots = layout(self.columns, self.scrollable_content_region.width)
+        self.refresh()
+        self._reveal()
+
+    # The cursor
+
+    def watch_cursor_row(self, before: int, now: int) -> None:
+        """Draw the lines the cursor left and came to."""
+        self._line_changed(before)
+        self._line_changed(now)
+        self._reveal()
+        self._moved()
+
+    def watch_cursor_column(self) -> None:
+        """Draw the cursor's line again."""
+        self._line_changed(self.cursor_row)
+        self._moved()
+
+    def _moved(self) -> None:
+        self._current = self.row
+        self.post_message(self.Moved(self, self.row, self.cursor_column))
+
+    def _reveal(self) -> None:
+        top = self.scroll_offset.y
+        if self.cursor_row < top:
+            self.scroll_to(y=self.cursor_row, animate=False)
+        elif self.cursor_row >= top + self._page:
+            self.scroll_to(y=self.cursor_row - self._page + 1, animate=False)
+
+    def action_up(self) -> None:
+        """Move the cursor a row up."""
+        self.move(self.cursor_row - 1)
+
+    def action_down(self) -> None:
+        """Move the cursor a row down."""
+        self.move(self.cursor_row + 1)
+
+    def action_left(self) -> None:
+        """Move the cursor to the cell on the left that is seen."""
+        self._step_column(-1)
+
+    def action_right(self) -> None:
+        """Move the cursor to the cell on the right that is seen."""
+        self._step_column(1)
+
+    def _step_column(self, step: int) -> None:
+        seen = [slot.column for slot in self._slots]
+        if self._cursor != "cell" or not seen:
+            return
+        at = seen.index(self.cursor_column) if self.cursor_column in seen else 0
+        self.move(column=seen[max(0, min(at + step, len(seen) - 1))])
+
+    def action_page_up(self) -> None:
+        """Move the cursor a page up."""
+        self.move(self.cursor_row - self._page)
+
+    def action_page_down(self) -> None:
+        """Move the cursor a page down."""
+        self.move(self.cursor_row + self._page)
+
+    def action_first(self) -> None:
+        """Move the cursor to the first row."""
+        self.move(0)
+
+    def action_last(self) -> None:
+        """Move the cursor to the last row."""
+        self.move(len(self._rows) - 1)
+
+    def action_choose(self) -> None:
+        """Open what the cursor is on."""
+        if (row := self.row) is not None:
+            self.post_message(self.Chosen(self, row, self.cursor_column))
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the click is; a second click opens it."""
+        offset = event.get_content_offset(self)
+        if offset is None or self._cursor == "none":
+            return
+        index = offset.y - self._heading + self.scroll_offset.y
+        if offset.y < self._heading or index >= len(self._rows):
+            return
+        self.move(index, next((slot.column for slot in self._slots if offset.x < slot.x + slot.width), None))
+        if event.chain == 2:
+            self.action_choose()
+
+
+def _outward(start: int, length: int) -> Iterator[int]:
+    """Every index below `length`, nearest to `start` first."""
+    for distance in range(length):
+        if start + distance < length:
+            yield start + distance
+        if 0 < distance <= start:
+            yield start - distance

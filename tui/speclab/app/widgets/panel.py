@@ -1,0 +1,116 @@
+"""A panel: a pane with its title in the rule above it, and a line only where it meets a neighbour."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from speclab.app.glyphs import JOINT, RULE, SIDE
+from speclab.app.widgets.cells import fit
+
+
+class Panel(Vertical):
+    """A container of one pane; several make a place.
+
+    `title` stands in the rule above it, `note` (what state it is in: "live", "3 rows") after it and dimmer. With the
+    class `-joined` it draws the line to its left neighbour. The rule takes the accent colour while anything inside has
+    focus.
+    """
+
+    DEFAULT_CSS = """
+    Panel {
+        width: 1fr;
+        height: 1fr;
+        background: $background;
+    }
+    """
+
+    title: reactive[str] = reactive("")
+    note: reactive[str] = reactive("")
+
+    def __init__(
+        self,
+        *children: Widget,
+        title: str,
+        note: str = "",
+        id: str | None = None,  # noqa: A002 (Textual's name)
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(*children, id=id, classes=classes)
+        self.set_reactive(Panel.title, title)
+        self.set_reactive(Panel.note, note)
+
+    def compose(self) -> ComposeResult:
+        """The rule above and, where it is joined, the line on the left."""
+        if self.has_class("-joined"):
+            yield _Side()
+        yield _Rule(self)
+
+    def watch_title(self) -> None:
+        """Draw the rule again."""
+        self._redraw()
+
+    def watch_note(self) -> None:
+        """Draw the rule again."""
+        self._redraw()
+
+    def _redraw(self) -> None:
+        for rule in self.query_children(_Rule):
+            rule.refresh()
+
+
+class _Rule(Widget):
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rule--title", "rule--note"}
+    DEFAULT_CSS = """
+    _Rule {
+        dock: top;
+        height: 1;
+        color: $rule;
+        & > .rule--title { color: $foreground; text-style: bold; }
+        & > .rule--note { color: $muted; }
+        &:ansi > .rule--note { text-style: dim; }
+    }
+    Panel:focus-within > _Rule {
+        color: $accent;
+        & > .rule--title { color: $accent; }
+    }
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__()
+        self._panel = panel
+
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
+        width = self.size.width
+        line = self.rich_style
+        title = fit(self._panel.title, width - 4)
+        note = fit(self._panel.note, width - cell_len(title) - 8) if self._panel.note else ""
+        segments = [Segment(RULE, line)]
+        if title:
+            segments.append(Segment(f" {title} ", self.get_component_rich_style("rule--title", partial=True)))
+        if note:
+            segments.append(Segment(RULE * 2, line))
+            segments.append(Segment(f" {note} ", self.get_component_rich_style("rule--note", partial=True)))
+        used = sum(cell_len(segment.text) for segment in segments)
+        segments.append(Segment(RULE * max(0, width - used), line))
+        return Strip([Segment(text, line if style is line else line + style) for text, style, _ in segments], width)
+
+
+class _Side(Widget):
+    DEFAULT_CSS = """
+    _Side {
+        dock: left;
+        width: 1;
+        color: $rule;
+    }
+    """
+
+    def render_line(self, y: int) -> Strip:
+        return Strip([Segment(SIDE if y else JOINT, self.rich_style)], 1)
