@@ -1,0 +1,28 @@
+"""The run log: what every run did, record by record, in one SQLite file that anything may read."""
+
+from speclab.runlog.reader import RunLogReader
+from speclab.runlog.rows import (
+    EventRow,
+    FailureRow,
+    NewFailure,
+    PageBooks,
+    RunRow,
+    Settled,
+    failure_json,
+    run_json,
+)
+from speclab.runlog.writer import THIS_PROCESS, RunLog
+
+__all__ = [
+    "THIS_PROCESS",
+    "EventRow",
+    "FailureRow",
+    "NewFailure",
+    "PageBooks",
+    "RunLog",
+    "RunLogReader",
+    "RunRow",
+    "Settled",
+    "failure_json",
+    "run_json",
+]

@@ -37,6 +37,8 @@ class RunRow:
     bytes_out: int
     cursor: Json
     error: str | None
+    total: int | None = None
+    """Records the source says the whole read holds, where it says so; for progress, not in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +128,36 @@ class PageBooks:
     states: Sequence[tuple[str, bytes]] = ()
     keep_cursor: bool = False
     message: str = ""
-    """The page's event line, such as `page 7, 200 read, 198 written`."""
+    """The page's event line, such as `page 7, 200 read, 198 written`; no event if empty."""
+    total: int | None = None
+    """Records the source says the whole read holds, where it says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one failure that was tried again.
+
+    `again` says how it failed this time, if the outcome is waiting, dead or unknown; its `attempts` are those made
+    now, and its payload, request and place replace the older ones. `state` is the (key, hash) now known to be at the
+    target, after a write or where it turned out to be there already.
+    """
+
+    failure: str
+    outcome: Outcome
+    effect: Effect | None = None
+    again: NewFailure | None = None
+    state: tuple[str, bytes] | None = None
+    bytes_out: int = 0
+
+
+def run_json(row: RunRow) -> dict[str, Json]:
+    """A run as a JSON row: the fields of the reference, in its order."""
+    return {name: getattr(row, name) for name in RunRow.__slots__ if name != "total"}
+
+
+def failure_json(row: FailureRow, *, full: bool = False) -> dict[str, Json]:
+    """A failure as a JSON row: the fields of the reference, in its order; `full` adds records, request and answer."""
+    more = ("source", "payload", "request", "response")
+    inner = (*more, "spec_hash", "idempotency_key")
+    names = [name for name in FailureRow.__slots__ if name not in inner] + list(more if full else ())
+    return {"class" if name == "error_class" else name: getattr(row, name) for name in names}

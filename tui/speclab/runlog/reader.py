@@ -1,0 +1,185 @@
+"""The run log as it is read: by a connection that cannot write, never waits for a writer, and never makes one wait."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from speclab.jsonvalue import Json
+from speclab.outcome import ErrorClass, FailureState, RunState, Stage
+from speclab.runlog import schema
+from speclab.runlog.rows import EventRow, FailureRow, RunRow
+from speclab.runlog.select import (
+    EVENT_COLUMNS,
+    FAILURE_COLUMNS,
+    FAILURE_SUMMARY,
+    RUN_COLUMNS,
+    event_row,
+    failure_row,
+    run_row,
+)
+from speclab.runlog.trouble import telling
+
+_OPEN_STATES: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
+
+
+class RunLogReader:
+    """The run log at a path, to be read.
+
+    The file need not be there yet: until it is, `present` is False and everything is empty. A file that is replaced
+    is noticed at the next question. Raises `RunLogTooNew` and `RunLogError` like `RunLog`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._generation = 0
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> Self:
+        """A reader of the run log at `path`; raises if there is something there that is not one."""
+        reader = cls(Path(path))
+        reader.connection()
+        return reader
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._db is not None:
+            self._db.close()
+        self._db = self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a run log yet."""
+        return self.connection() is not None
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever anything in the run log did: which file it is, and SQLite's `data_version` of it."""
+        connection = self.connection()
+        if connection is None:
+            return self._generation, -1
+        with telling(self.path):
+            return self._generation, int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def connection(self) -> sqlite3.Connection | None:
+        """The connection, to the file that is there now; None while there is none."""
+        try:
+            status = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            status = None
+        file = (status.st_dev, status.st_ino) if status is not None and status.st_size else None
+        if file != self._file:
+            self.close()
+            self._generation += 1
+        if file is not None and self._db is None:
+            with telling(self.path):
+                self._connect(file)
+        return self._db
+
+    def _connect(self, file: tuple[int, int]) -> None:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA query_only = TRUE")
+            if schema.version(connection, self.path) == 0:  # being made this very moment
+                connection.close()
+                return
+        except BaseException:
+            connection.close()
+            raise
+        self._db, self._file = connection, file
+
+    def run(self, run: str) -> RunRow | None:
+        """The run with that id."""
+        rows = self.query(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,))
+        return run_row(rows[0]) if rows else None
+
+    def runs(self, spec_id: str | None = None, limit: int = 20, state: RunState | None = None) -> list[RunRow]:
+        """The latest runs, newest first."""
+        where, values = _where({"spec_id = ?": spec_id, "state = ?": state})
+        rows = self.query(f"SELECT {RUN_COLUMNS} FROM run {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+        return [run_row(row) for row in rows]
+
+    def failure(self, failure: str) -> FailureRow | None:
+        """The failure with that id, with all it holds."""
+        rows = self.query(f"SELECT {FAILURE_COLUMNS} FROM failure WHERE id = ?", (failure,))
+        return failure_row(rows[0]) if rows else None
+
+    def failures(
+        self,
+        spec_id: str | None = None,
+        *,
+        run: str | None = None,
+        state: FailureState | None = None,
+        stage: Stage | None = None,
+        error_class: ErrorClass | None = None,
+        row: str | None = None,
+        closed: bool = False,
+        before: str | None = None,
+        limit: int = 100,
+        full: bool = False,
+    ) -> list[FailureRow]:
+        """Failures, newest first: the open ones, or with `closed` (or a closed `state`, or a `run`) the others too.
+
+        `before` is the id of the last one of the page before. With `full`, each holds its records, request and answer.
+        """
+        where, values = _where(
+            {
+                "spec_id = ?": spec_id,
+                "run = ?": run,
+                "state = ?": state,
+                "stage = ?": stage,
+                "class = ?": error_class,
+                '"row" = ?': row,
+                "id < ?": before,
+            },
+            *([] if closed or run is not None or (state and state not in _OPEN_STATES) else [schema.OPEN]),
+        )
+        columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
+        rows = self.query(f"SELECT {columns} FROM failure {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+        return [failure_row(found) for found in rows]
+
+    def events(
+        self, after: int = 0, *, spec_id: str | None = None, run: str | None = None, limit: int = 1000
+    ) -> list[EventRow]:
+        """Events with a greater id than `after`, oldest first."""
+        where, values = _where({"id > ?": after, "spec_id = ?": spec_id, "run = ?": run})
+        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM event {where} ORDER BY id LIMIT ?", (*values, limit))
+        return [event_row(row) for row in rows]
+
+    def latest_events(
+        self, limit: int = 100, *, spec_id: str | None = None, run: str | None = None, before: int | None = None
+    ) -> list[EventRow]:
+        """The last events (of those with a smaller id than `before`), oldest first."""
+        where, values = _where({"id < ?": before, "spec_id = ?": spec_id, "run = ?": run})
+        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+        return [event_row(row) for row in reversed(rows)]
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """Rows of one statement; none while there is no run log."""
+        connection = self.connection()
+        if connection is None:
+            return []
+        with telling(self.path):
+            return connection.execute(sql, values).fetchall()
+
+
+def _where(given: dict[str, Json], *more: str) -> tuple[str, list[Json]]:
+    """A WHERE clause of those conditions whose value is not None, and of `more`."""
+    used = {condition: value for condition, value in given.items() if value is not None}
+    conditions = [*used, *more]
+    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), list(used.values())

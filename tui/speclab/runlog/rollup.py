@@ -1,0 +1,68 @@
+"""The rollup: what was read in a minute, an hour and a day, so that figures never touch events or failures."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from speclab.clock import timestamp
+
+
+class Span(StrEnum):
+    """How much time one row of the rollup is about."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+
+    def start(self, at: str) -> str:
+        """The start of the span that `at` (a timestamp) lies in, as a timestamp."""
+        return at[: _KEPT[self]] + "0000-00-00T00:00:00.000Z"[_KEPT[self] :]
+
+
+_KEPT: Final = {Span.MINUTE: 17, Span.HOUR: 14, Span.DAY: 11}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The rows of one span from `start` (inclusive) to `end` (exclusive)."""
+
+    span: Span
+    start: str
+    end: str
+
+
+def add(connection: sqlite3.Connection, spec_id: str, at: str, counts: Mapping[str, int]) -> None:
+    """Add `counts` (column → how many) to the minute, the hour and the day of `at`."""
+    if not counts:
+        return
+    columns = ", ".join(counts)
+    connection.executemany(
+        f"INSERT INTO rollup (spec_id, span, start, {columns}) VALUES (?, ?, ?{', ?' * len(counts)}) "
+        f"ON CONFLICT DO UPDATE SET {', '.join(f'{column} = {column} + excluded.{column}' for column in counts)}",
+        [(spec_id, span, span.start(at), *counts.values()) for span in Span],
+    )
+
+
+def stretches(since: datetime) -> Iterator[Stretch]:
+    """The fewest rows that are all there is since the minute of `since`: minutes, then hours, then days.
+
+    Minutes up to the next full hour, hours up to the next midnight, and days from there on without an end; so a window
+    of 24 hours is at most 59 + 23 + 1 rows.
+    """
+    minute = since.astimezone(UTC).replace(second=0, microsecond=0)
+    hour = _next(minute, timedelta(hours=1))
+    day = _next(hour, timedelta(days=1))
+    yield Stretch(Span.MINUTE, timestamp(minute), timestamp(hour))
+    yield Stretch(Span.HOUR, timestamp(hour), timestamp(day))
+    yield Stretch(Span.DAY, timestamp(day), "9999")
+
+
+def _next(moment: datetime, step: timedelta) -> datetime:
+    """The first whole multiple of `step` (counted from midnight) at or after `moment`."""
+    midnight = moment.replace(hour=0, minute=0)
+    return midnight + -((midnight - moment) // step) * step

@@ -1,0 +1,46 @@
+"""How rows of the run log are read: the columns of each kind, in order, and the values made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from speclab.outcome import ErrorClass, FailureState, Level, RunState, Stage
+from speclab.runlog.rows import EventRow, FailureRow, RunRow
+
+RUN_COLUMNS: Final = (
+    "id, spec_id, spec_hash, trigger, state, started_at, ended_at, read, written, created, updated, deleted, "
+    "unchanged, filtered, waiting, dead, unknown, bytes_in, bytes_out, cursor, error, total"
+)
+FAILURE_SUMMARY: Final = (
+    'id, run, spec_id, key, state, stage, class, status, message, "row", "column", file, line, attempts, first_at, '
+    "last_at, next_attempt_at"
+)
+FAILURE_COLUMNS: Final = f"{FAILURE_SUMMARY}, source, payload, request, response, spec_hash, idempotency_key"
+_SOURCE, _PAYLOAD = 17, 18
+EVENT_COLUMNS: Final = "id, at, spec_id, run, level, kind, message, fields"
+
+
+def run_row(row: Sequence[Any]) -> RunRow:
+    """The run in a row of `RUN_COLUMNS`."""
+    values = list(row)
+    values[4], values[19] = RunState(row[4]), json.loads(row[19])
+    return RunRow(*values)
+
+
+def failure_row(row: Sequence[Any]) -> FailureRow:
+    """The failure in a row of `FAILURE_COLUMNS`, or of `FAILURE_SUMMARY`."""
+    values = list(row)
+    values[4:7] = FailureState(row[4]), Stage(row[5]), ErrorClass(row[6])
+    if len(values) > _SOURCE:
+        values[_SOURCE] = json.loads(row[_SOURCE])
+        values[_PAYLOAD] = None if row[_PAYLOAD] is None else json.loads(row[_PAYLOAD])
+    return FailureRow(*values)
+
+
+def event_row(row: Sequence[Any]) -> EventRow:
+    """The event in a row of `EVENT_COLUMNS`."""
+    values = list(row)
+    values[4], values[7] = Level(row[4]), json.loads(row[7])
+    return EventRow(*values)

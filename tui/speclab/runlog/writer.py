@@ -1,0 +1,316 @@
+"""The run log as it is written: by one connection a process, in short transactions that each leave balanced books."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from os import PathLike, getpid
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Final, Self
+
+from speclab.clock import Clock, SystemClock, timestamp
+from speclab.errors import UsageError
+from speclab.jsonvalue import Json
+from speclab.outcome import Level, Outcome, RunState
+from speclab.runlog import books, schema
+from speclab.runlog.ids import Ids
+from speclab.runlog.process import Process, alive
+from speclab.runlog.rows import FailureRow, PageBooks, RunRow, Settled
+from speclab.runlog.select import FAILURE_COLUMNS, RUN_COLUMNS, failure_row, run_row
+from speclab.runlog.trouble import telling
+
+THIS_PROCESS: Final = 0
+"""The pid to give for this very process, whichever it is."""
+
+_BUSY_SECONDS: Final = 10.0
+_WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
+
+
+class RunLog:
+    """The run log at a path, to be written. Any number of processes may; each transaction waits its turn.
+
+    A page's transaction is durable against a killed process at once. Against a power cut it is only after SQLite's
+    next checkpoint (`synchronous = NORMAL`): the last pages may be gone then, whole, and the cursor with them. They
+    are read and sent again with the same idempotency keys, like any page in doubt.
+
+    Methods may be called from any thread. They raise `RunLogError` when the file cannot be written.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._db = connection
+        self._clock = clock
+        self._ids = Ids(clock)
+        self._lock = RLock()
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], clock: Clock | None = None) -> Self:
+        """The run log at `path`, made with its directory if it is not there, and brought up to date.
+
+        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is something else or out of reach.
+        """
+        path = Path(path)
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                connection.execute("PRAGMA cache_size = -32000")
+                schema.ensure(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, path, clock or SystemClock())
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def register(self, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
+        """Say what an integration is called, where its spec is, and when it runs."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            db.execute(
+                "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
+                (title, str(path), status, schedule, spec_id),
+            )
+
+    def start_run(self, spec_id: str, spec_hash: str, trigger: str, *, pid: int | None = THIS_PROCESS) -> str:
+        """Begin a run; gives its id.
+
+        With the `pid` of the process that runs it, the run is seen as interrupted when that process is gone; with None
+        (a run reported from elsewhere, call by call) it stays open until it is finished.
+        """
+        process = None if pid is None else Process.of(pid or getpid())
+        run = self._ids.new()
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            at = self._now()
+            (cursor,) = db.execute(
+                "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ?), 'null')", (spec_id,)
+            ).fetchone()
+            db.execute(
+                "INSERT INTO run (id, spec_id, spec_hash, trigger, state, started_at, cursor, pid, host, "
+                "process_started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, spec_id, spec_hash, trigger, RunState.RUNNING, at, cursor)
+                + ((process.pid, process.host, process.started) if process else (None, None, None)),
+            )
+            self._event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
+        return run
+
+    def commit_page(self, run: str, page: PageBooks) -> None:
+        """Record all that one page came to, in one transaction.
+
+        Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for.
+        """
+        _check_failures(page)
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            books.count(db, entry, books.page_counts(page))
+            keys = {key for key, _ in page.states}.union(page.keys, (failure.key for failure in page.failures))
+            books.supersede(db, entry, keys)
+            books.store(db, entry, page.failures, self._ids)
+            self._remember(db, entry.spec_id, page.states)
+            if not page.keep_cursor:
+                self._move_cursor(db, entry, page.cursor)
+            if page.total is not None:
+                db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
+            if page.message:
+                fields = {"read": page.read} | {outcome.value: n for outcome, n in page.outcomes.items() if n}
+                level = Level.WARNING if page.failures else Level.INFO
+                self._event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
+
+    def settle(self, run: str, settled: Sequence[Settled], message: str = "") -> None:
+        """Record what retries came to, in one transaction; `run` is the run that tried again.
+
+        A failure of `run` itself moves from one of its counts to another; one of an earlier run is read once more by
+        this one. Raises `UsageError` for a failure that is not there.
+        """
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            for one in settled:
+                books.count(db, entry, books.settle(db, entry, one))
+            self._remember(db, entry.spec_id, [one.state for one in settled if one.state is not None])
+            if message:
+                self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
+
+    def finish_run(self, run: str, error: str | None = None, state: RunState | None = None) -> RunRow:
+        """End a run and check its books, which gives the row as it will stay.
+
+        Without a `state` it is failed if there is an `error`, partial if records are waiting, dead or unknown, and
+        succeeded otherwise. Books that do not balance make it failed, whatever else it is.
+        """
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            row = run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,)).fetchone())
+            outcomes = row.written + row.unchanged + row.filtered + row.waiting + row.dead + row.unknown
+            if row.read != outcomes:
+                unbalanced = f"books do not balance: read {row.read}, outcomes {outcomes}"
+                error, state = f"{error}; {unbalanced}" if error else unbalanced, RunState.FAILED
+            if state is None:
+                open_records = row.waiting + row.dead + row.unknown
+                state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
+            return self._end(db, entry, row, state, error)
+
+    def interrupted(self, is_alive: Callable[[Process], bool] = alive) -> list[RunRow]:
+        """Mark the runs whose process is gone as interrupted; gives them."""
+        ended = []
+        with self._transaction() as db:
+            rows = db.execute(
+                f"SELECT pid, host, process_started, {RUN_COLUMNS} FROM run WHERE state = 'running' AND pid IS NOT NULL"
+            ).fetchall()
+            for pid, host, started, *columns in rows:
+                process = Process(pid, host, started)
+                if not is_alive(process):
+                    row = run_row(columns)
+                    error = f"process {pid} on {host} ended without a word"
+                    ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
+        return ended
+
+    def event(
+        self,
+        spec_id: str,
+        run: str | None,
+        level: Level,
+        kind: str,
+        message: str,
+        fields: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Add one line to the event log."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            self._event(db, self._now(), spec_id, run, level, kind, message, fields or {})
+
+    def checkpoint(self, spec_id: str) -> Json:
+        """The cursor the next run goes on from; None to start from the start."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT cursor FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        cursor: Json = json.loads(row[0]) if row else None
+        return cursor
+
+    def clear_checkpoint(self, spec_id: str) -> None:
+        """Forget the cursor: the next run reads from the start."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
+
+    def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """The hash of what is at the target, for those of `keys` that are known to be there."""
+        stored = {books.text(key): key for key in keys}
+        with telling(self.path), self._lock:
+            rows = self._db.execute(
+                "SELECT key, hash FROM record_state WHERE integration = (SELECT id FROM integration WHERE spec_id = ?)"
+                " AND key IN (SELECT value FROM json_each(?))",
+                (spec_id, json.dumps(list(stored))),
+            ).fetchall()
+        return {stored[key]: hash_ for key, hash_ in rows}
+
+    def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
+        """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
+        now = now if isinstance(now, str) else timestamp(now)
+        with telling(self.path), self._lock:
+            rows = self._db.execute(
+                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND state = 'waiting' "
+                "AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?",
+                (spec_id, now, limit),
+            ).fetchall()
+        return [failure_row(row) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction of this process at a time, and (BEGIN IMMEDIATE) of all processes."""
+        with telling(self.path), self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _now(self) -> str:
+        return timestamp(self._clock.now())
+
+    def _entry(self, db: sqlite3.Connection, run: str) -> books.Entry:
+        row = db.execute("SELECT spec_id, spec_hash FROM run WHERE id = ? AND ended_at IS NULL", (run,)).fetchone()
+        if row is None:
+            raise UsageError(f"{self.path}: run {run} is not there, or has ended")
+        return books.Entry(run, row[0], row[1], self._now())
+
+    def _know(self, db: sqlite3.Connection, spec_id: str) -> None:
+        """Make sure there is an integration row; one that nobody registered is called by its id."""
+        db.execute(
+            "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
+            "SELECT ?1, ?1, '', '', '', ?2 WHERE NOT EXISTS (SELECT 1 FROM integration WHERE spec_id = ?1)",
+            (spec_id, self._now()),
+        )
+
+    def _remember(self, db: sqlite3.Connection, spec_id: str, states: Sequence[tuple[str, bytes]]) -> None:
+        (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+        db.executemany(
+            f"INSERT INTO record_state (integration, key, hash) VALUES ({int(integration)}, ?, ?) "
+            "ON CONFLICT DO UPDATE SET hash = excluded.hash WHERE hash <> excluded.hash",
+            ((books.text(key), hash_) for key, hash_ in states),
+        )
+
+    def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json) -> None:
+        as_text = books.as_json(cursor)
+        db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
+        db.execute(
+            "INSERT INTO checkpoint (spec_id, cursor, run, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET cursor = excluded.cursor, run = excluded.run, at = excluded.at",
+            (entry.spec_id, as_text, entry.run, entry.at),
+        )
+
+    def _end(
+        self, db: sqlite3.Connection, entry: books.Entry, row: RunRow, state: RunState, error: str | None
+    ) -> RunRow:
+        seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
+        db.execute(
+            "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ? WHERE id = ?",
+            (state, entry.at, seconds, error and books.text(error), entry.run),
+        )
+        if state is RunState.FAILED:
+            books.count(db, entry, {"errors": 1})
+        level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
+        message = f"{state}: {error}" if error else str(state)
+        self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, {"state": state.value})
+        return run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (entry.run,)).fetchone())
+
+    def _event(
+        self,
+        db: sqlite3.Connection,
+        at: str,
+        spec_id: str,
+        run: str | None,
+        level: Level,
+        kind: str,
+        message: str,
+        fields: Mapping[str, Json],
+    ) -> None:
+        db.execute(
+            "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (at, spec_id, run, level, kind, books.text(message), books.as_json(fields)),
+        )
+
+
+def _check_failures(page: PageBooks) -> None:
+    for outcome in (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN):
+        stored = sum(failure.state.value == outcome.value for failure in page.failures)
+        if page.outcomes.get(outcome, 0) != stored:
+            raise ValueError(f"{page.outcomes.get(outcome, 0)} records {outcome}, but {stored} such failures")
