@@ -1,0 +1,123 @@
+"""A spec file as an immutable text that knows its front matter, sections and tables, and where each of them stands.
+
+Nothing here writes Markdown or YAML anew: an edit is one splice into the text, and a Document is only ever made by
+reading a text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speclab.errors import UsageError
+from speclab.spec.front_matter import FrontMatter, read_front_matter
+from speclab.spec.lines import Lines, Span, dominant_newline
+from speclab.spec.names import nearest
+from speclab.spec.outline import Block, BlockKind, Outline, Section, comparable, read_outline
+from speclab.spec.table import Cell, Table, TableRow, read_table
+
+__all__ = ["Block", "BlockKind", "Cell", "Document", "FrontMatter", "Section", "Span", "Table", "TableRow"]
+
+FIELD_MAPPING = "Field Mapping"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One version of a spec file.
+
+    `text` is the file's bytes read as UTF-8, bytes that are none kept as surrogates (PEP 383); `hash` is the SHA-256
+    of the bytes, in hex; `newline` is the line end most lines have.
+    """
+
+    text: str
+    path: Path | None = None
+    lines: Lines = field(repr=False, compare=False, kw_only=True)
+    front_matter: FrontMatter = field(repr=False, compare=False, kw_only=True)
+    outline: Outline = field(repr=False, compare=False, kw_only=True)
+    newline: str = field(repr=False, compare=False, kw_only=True)
+    hash: str = field(repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def parse(cls, text: str, path: Path | None = None) -> Document:
+        """The document that `text` is. Any text is one; what is wrong with it is told as problems."""
+        lines = Lines.of(text)
+        front_matter = read_front_matter(lines, str(path or "<spec>"))
+        return cls(
+            text,
+            path,
+            lines=lines,
+            front_matter=front_matter,
+            outline=read_outline(lines, front_matter.end),
+            newline=dominant_newline(text),
+            hash=hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Document:
+        """The document in the file at `path`. Raises `UsageError` if there is none, or it cannot be read."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return cls.parse(data.decode("utf-8", "surrogateescape"), path)
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes."""
+        return self.text.encode("utf-8", "surrogateescape")
+
+    @property
+    def title(self) -> str:
+        """The first heading of level 1, or ""."""
+        return self.outline.title
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """All sections in file order; the title is none."""
+        return self.outline.sections
+
+    @property
+    def mapping(self) -> Table | None:
+        """The Field Mapping table: the first in that section that has its columns."""
+        for section in self.sections:
+            if comparable(section.title) == comparable(FIELD_MAPPING):
+                return next((table for table in self.tables(section) if table.is_mapping), None)
+        return None
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column of `offset`, both from 1, columns in characters."""
+        return self.lines.position(offset)
+
+    def section(self, address: str) -> Section:
+        """The section at `address`, such as `Data Flow > Volume` or `Phase[1]`, in any case and spacing.
+
+        The end of an address will do where it is the only one. Raises `UsageError` with the names near it.
+        """
+        wanted = _comparable_address(address)
+        addresses = {_comparable_address(section.address): section for section in self.sections}
+        if wanted in addresses:
+            return addresses[wanted]
+        found = [section for key, section in addresses.items() if key.endswith(f" > {wanted}")]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = " and ".join(repr(section.address) for section in found)
+            raise UsageError(f"{len(found)} sections are called {address!r}: {names}", hint="write the whole address")
+        hint = nearest(address, [section.address for section in self.sections], "its sections are")
+        raise UsageError(f"no section {address!r}", hint=hint)
+
+    def body(self, section: Section) -> str:
+        """The section's own text, without the blank lines around it."""
+        return section.body.of(self.text)
+
+    def tables(self, section: Section) -> tuple[Table, ...]:
+        """The tables in the section's own text."""
+        return tuple(read_table(self.lines, block) for block in section.blocks if block.kind is BlockKind.TABLE)
+
+    def table(self, section: Section) -> Table | None:
+        """The section's first table."""
+        return next(iter(self.tables(section)), None)
+
+
+def _comparable_address(address: str) -> str:
+    return " > ".join(comparable(part) for part in address.split(">"))

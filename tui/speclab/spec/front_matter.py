@@ -1,0 +1,236 @@
+"""The front matter: its values as python-frontmatter reads them, and where in the text each of them stands.
+
+Keys are text as they are written (`on` and `2024` are no boolean and no number here). YAML is given a copy in which
+the characters it does not know, or takes for line ends, are replaced one for one, so that its marks fit the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import yaml
+from frontmatter.default_handlers import SafeLoader, YAMLHandler
+
+from speclab.outcome import Level
+from speclab.spec.lines import Lines, Span
+from speclab.spec.problem import Problem
+
+if TYPE_CHECKING:
+    # at run time the loader of python-frontmatter's choice: libyaml's, or Python's where that is not there
+    from yaml import SafeLoader as Loader
+else:
+    Loader = SafeLoader
+
+Settable: TypeAlias = str | bool | int | date | None
+"""What a front-matter value can be set to."""
+
+_OPEN: Final = re.compile(r"-{3,}[ \t]*")
+_CLOSE: Final = re.compile(r"(?:-{3,}|\.\.\.)[ \t]*")
+_DEEPEST: Final = 100  # libyaml's composer would overflow the stack on some thousands
+# What YAML forbids, or takes for a line end where Markdown does not (YAML 1.1, sections 5.1 and 5.4).
+_ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_STAND_INS: Final = 0x100000  # the first character of the last private plane
+_STAND_IN: Final = re.compile("[\U00100000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key and where its value stands; `value` is empty, after the colon, where there is none.
+
+    `style` is the quote or block mark of a scalar, "" of a plain one. `block` is True of a list or mapping that
+    stands on lines of its own.
+    """
+
+    key: str
+    key_span: Span
+    value: Span
+    style: str = ""
+    block: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrontMatter:
+    """What stands between the `---` lines at the top of a file.
+
+    `span` is the block with its marks, whole lines, empty at the top where there is none; `inner` is what stands
+    between the marks; `end` is the index of the first line after it. `entries` has every key in file order, one that
+    is written twice twice; `values` has the last. `root` is the YAML tree; None where it is empty or cannot be read.
+    """
+
+    span: Span
+    inner: Span
+    end: int
+    values: Mapping[str, object] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    root: yaml.Node | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the file has any."""
+        return self.end > 0
+
+    def get(self, key: str, default: object = None) -> object:
+        """The value of `key`."""
+        return self.values.get(key, default)
+
+    def entry(self, key: str) -> Entry | None:
+        """The entry of `key` that counts: the last."""
+        return next((entry for entry in reversed(self.entries) if entry.key == key), None)
+
+    def span_of(self, key: str) -> Span | None:
+        """Where the value of `key` stands."""
+        entry = self.entry(key)
+        return entry.value if entry else None
+
+
+def read_front_matter(lines: Lines, file: str) -> FrontMatter:
+    """The front matter at the top of `lines`; its problems name `file`.
+
+    A block whose YAML is bare text is none: that is prose under a thematic break.
+    """
+    top = Span(lines.starts[0], lines.starts[0])
+    nothing = FrontMatter(top, top, 0)
+    first = next((i for i in range(len(lines)) if lines.content(i).strip(" \t")), None)
+    if first is None or not _OPEN.fullmatch(lines.content(first)):
+        return nothing
+    last = next((i for i in range(first + 1, len(lines)) if _CLOSE.fullmatch(lines.content(i))), None)
+    if last is None:
+        return nothing
+    inner = Span(lines.starts[first + 1], lines.starts[last])
+    block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
+    source = _ODD.sub(lambda match: chr(_STAND_INS + ord(match[0])), inner.of(lines.text))
+
+    def problem(at: int, message: str, code: str = "F101") -> Problem:
+        line, column = lines.position(at)
+        return Problem(file, line, column, code, Level.ERROR, message)
+
+    try:
+        events = _events(source)
+        if len(events) > 2 and isinstance(events[2], yaml.ScalarEvent):
+            return nothing
+        root = yaml.compose(source, Loader=_Loader)
+        if root is None:
+            return block
+        if not isinstance(root, yaml.MappingNode):
+            found = "a list" if isinstance(root, yaml.SequenceNode) else "an alias"
+            raise _Unreadable(f"the front matter is {found}, expected lines of `key: value`", root.start_mark.index)
+        values = YAMLHandler().load(source, Loader=_Loader)
+    except _Unreadable as error:
+        return _with_problem(block, problem(inner.start + error.offset, error.message))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = f"the front matter is broken YAML: {_back(error.problem or error.context or 'it cannot be read')}"
+        return _with_problem(block, problem(inner.start + (mark.index if mark else 0), message))
+    entries = tuple(_entries(events, lines.text, inner.start))
+    twice = [entry for n, entry in enumerate(entries) if any(entry.key == other.key for other in entries[:n])]
+    return FrontMatter(
+        block.span,
+        inner,
+        block.end,
+        values,
+        entries,
+        tuple(
+            problem(entry.key_span.start, f"`{entry.key}` is written twice; the last one counts", "F105")
+            for entry in twice
+        ),
+        root,
+    )
+
+
+def _with_problem(block: FrontMatter, problem: Problem) -> FrontMatter:
+    return FrontMatter(block.span, block.inner, block.end, problems=(problem,))
+
+
+class _Unreadable(Exception):
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+
+
+class _Loader(Loader):
+    """python-frontmatter's loader, but keys are text as written, and what only looks like a date is text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        return _back(super().construct_scalar(node))
+
+
+def _or_text(construct: Callable[[Loader, yaml.ScalarNode], object]) -> Callable[[Loader, yaml.ScalarNode], object]:
+    def constructed(loader: Loader, node: yaml.ScalarNode) -> object:
+        try:
+            return construct(loader, node)
+        except ValueError:  # 2026-13-45 has the looks of a date
+            return loader.construct_scalar(node)
+
+    return constructed
+
+
+for _tag in ("int", "float", "timestamp"):
+    _name = f"tag:yaml.org,2002:{_tag}"
+    _Loader.add_constructor(_name, _or_text(_Loader.yaml_constructors[_name]))
+
+
+def _back(text: str) -> str:
+    def original(match: re.Match[str]) -> str:
+        stood_for = chr(ord(match[0]) - _STAND_INS)
+        return stood_for if _ODD.fullmatch(stood_for) else match[0]
+
+    return _STAND_IN.sub(original, text)
+
+
+def _events(source: str) -> Sequence[yaml.Event]:
+    events: list[yaml.Event] = []
+    depth = 0
+    for event in yaml.parse(source, Loader=_Loader):
+        events.append(event)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise _Unreadable(f"the front matter is nested deeper than {_DEEPEST} levels", event.start_mark.index)
+    return events
+
+
+def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[Entry]:
+    at = 3  # after the starts of the stream, the document and the mapping
+    while not isinstance(events[at], yaml.MappingEndEvent):
+        key_events, at = _node_at(events, at)
+        value_events, at = _node_at(events, at)
+        key, value = key_events[0], value_events[0]
+        key_span = _span(key_events, text, offset)
+        name = _back(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
+        yield Entry(
+            name,
+            key_span,
+            _span(value_events, text, offset),
+            style=(value.style or "") if isinstance(value, yaml.ScalarEvent) else "",
+            block=isinstance(value, yaml.CollectionStartEvent) and not value.flow_style,
+        )
+
+
+def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event], int]:
+    """The events of the node that begins at index `at`, and the index after it."""
+    end, depth = at, 0
+    while True:
+        event = events[end]
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        end += 1
+        if not depth:
+            return events[at:end], end
+
+
+def _span(events: Sequence[yaml.Event], text: str, offset: int) -> Span:
+    """From the first to the last thing that is written; a block's end mark is beyond the comments after it."""
+    start = events[0].start_mark.index
+    end = max((e.end_mark.index for e in events if e.end_mark.index > e.start_mark.index), default=start)
+    written = text[offset + start : offset + end].rstrip("\r\n")
+    return Span(offset + start, offset + start + len(written))

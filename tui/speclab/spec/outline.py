@@ -1,0 +1,205 @@
+"""Headings, sections and blocks of a Markdown text, by markdown-it's block rules and nothing else of it.
+
+markdown-it is given a copy with line ends of its liking and odd characters replaced one for one, and only the line
+ranges it answers with are used; what stands in a line is always read from the text itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from speclab.spec.lines import Lines, Span
+
+_MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
+_UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are no UTF-8
+_COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_FENCE_END: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
+
+
+class BlockKind(StrEnum):
+    """What a block of a section is."""
+
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    FENCE = "fence"
+    CODE = "code"
+    HTML = "html"
+    RULE = "rule"
+    LIST = "list"
+    QUOTE = "quote"
+    TABLE = "table"
+
+
+_KINDS: Final = {
+    "heading_open": BlockKind.HEADING,
+    "paragraph_open": BlockKind.PARAGRAPH,
+    "fence": BlockKind.FENCE,
+    "code_block": BlockKind.CODE,
+    "html_block": BlockKind.HTML,
+    "hr": BlockKind.RULE,
+    "bullet_list_open": BlockKind.LIST,
+    "ordered_list_open": BlockKind.LIST,
+    "blockquote_open": BlockKind.QUOTE,
+    "table_open": BlockKind.TABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block that stands in no other.
+
+    `first` and `end` are line indices, from 0, end not included; `line` counts from 1. `span` has whole lines, without
+    the last line end. `info` is a heading's title or what stands after a fence's opening marks; `content` is what
+    stands between a fence's marks, whole lines without the last line end.
+    """
+
+    kind: BlockKind
+    first: int
+    end: int
+    span: Span
+    info: str = ""
+    level: int = 0
+    content: Span | None = None
+
+    @property
+    def line(self) -> int:
+        """Its first line, from 1."""
+        return self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and the text that is its own, up to the next heading of any level.
+
+    `path` is the titles from the outermost section to this one; `index` counts sections of the same path from 0.
+    `own` is everything between this heading's line and the next heading; `body` is the same without the blank lines
+    around it. `heading` is the heading's lines, without the last line end; `line` is the heading's, from 1.
+    `empty` is True where the body is blank or only comments.
+    """
+
+    title: str
+    level: int
+    path: tuple[str, ...]
+    index: int
+    heading: Span
+    own: Span
+    body: Span
+    line: int
+    empty: bool
+    blocks: tuple[Block, ...]
+
+    @property
+    def address(self) -> str:
+        """`Data Flow > Direction`; with `[1]` behind the second of the same path."""
+        return " > ".join(self.path) + (f"[{self.index}]" if self.index else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """All headings in file order, the title among them; `preamble` is the text before the first.
+
+    The title is the first heading of level 1; its path is empty. `title` is "" where there is none.
+    """
+
+    title: str
+    preamble: Span
+    headings: tuple[Section, ...]
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The headings without the title."""
+        return tuple(section for section in self.headings if section.path)
+
+
+def read_outline(lines: Lines, first: int) -> Outline:
+    """The outline of the lines from index `first` (the one after the front matter) to the end."""
+    blocks = tuple(read_blocks(lines, first))
+    at = [index for index, block in enumerate(blocks) if block.kind is BlockKind.HEADING]
+    start = lines.starts[first] if first < len(lines) else len(lines.text)
+    preamble = Span(start, lines.starts[blocks[at[0]].first] if at else len(lines.text))
+
+    title: str | None = None
+    path: list[tuple[int, str]] = []  # level and title of the sections around this one
+    seen: Counter[tuple[str, ...]] = Counter()
+    headings = []
+    for index, following in zip(at, [*at, len(blocks)][1:], strict=True):
+        block = blocks[index]
+        while path and path[-1][0] >= block.level:
+            path.pop()
+        if block.level == 1 and title is None:
+            title = block.info
+            names: tuple[str, ...] = ()
+        else:
+            path.append((block.level, block.info))
+            names = tuple(name for _, name in path)
+        key = tuple(comparable(name) for name in names)
+        end = lines.starts[blocks[following].first] if following < len(blocks) else len(lines.text)
+        own = Span(lines.starts[block.end] if block.end < len(lines) else len(lines.text), end)
+        body = _without_blank_lines(lines, block.end, own)
+        headings.append(
+            Section(
+                title=block.info,
+                level=block.level,
+                path=names,
+                index=seen[key],
+                heading=block.span,
+                own=own,
+                body=body,
+                line=block.line,
+                empty=not _COMMENT.sub("", body.of(lines.text)).strip(),
+                blocks=blocks[index + 1 : following],
+            )
+        )
+        seen[key] += 1
+    return Outline(title or "", preamble, tuple(headings))
+
+
+def read_blocks(lines: Lines, first: int) -> Iterator[Block]:
+    """The blocks that stand in no other, from line index `first` on."""
+    source = _UNREADABLE.sub("\ufffd", "\n".join(lines.contents(first, len(lines))))
+    tokens: list[Token] = []
+    _MARKDOWN.block.parse(source, _MARKDOWN, {}, tokens)
+    for at, token in enumerate(tokens):
+        if token.level or token.map is None or token.type not in _KINDS:
+            continue
+        kind, begin, end = _KINDS[token.type], token.map[0] + first, token.map[1] + first
+        while end - 1 > begin and kind is not BlockKind.FENCE and not lines.content(end - 1).strip(" \t"):
+            end -= 1  # a list's range takes in the blank lines after it
+        if kind is BlockKind.HEADING:
+            title = " ".join(tokens[at + 1].content.split())
+            yield Block(kind, begin, end, lines.span(begin, end), title, level=int(token.tag[1:]))
+        elif kind is BlockKind.FENCE:
+            content = _fence_content(lines, begin, end, token.markup)
+            yield Block(kind, begin, end, lines.span(begin, end), token.info.strip(), content=content)
+        else:
+            yield Block(kind, begin, end, lines.span(begin, end))
+
+
+def comparable(title: str) -> str:
+    """A title as it is compared: without case, marks of emphasis and code, link targets, `{#id}` and double blanks."""
+    title = re.sub(r"\{[#.:][^{}]*\}\s*$", "", title)
+    title = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", title)
+    return " ".join(re.sub(r"[*_`]", "", title).casefold().split())
+
+
+def _fence_content(lines: Lines, begin: int, end: int, marks: str) -> Span:
+    closing = _FENCE_END.fullmatch(lines.content(end - 1)) if end - 1 > begin else None
+    closed = closing is not None and closing[1].startswith(marks)
+    if begin + 1 >= len(lines):
+        return Span(len(lines.text), len(lines.text))
+    return lines.span(begin + 1, max(end - 1 if closed else end, begin + 1))
+
+
+def _without_blank_lines(lines: Lines, first: int, own: Span) -> Span:
+    """`own` without the blank lines around it; empty, at its start, where there is nothing else."""
+    end = lines.index(own.end) if own.end < len(lines.text) else len(lines)
+    filled: Sequence[int] = [i for i in range(first, end) if lines.content(i).strip(" \t")]
+    return Span(lines.starts[filled[0]], lines.ends[filled[-1]]) if filled else Span(own.start, own.start)
