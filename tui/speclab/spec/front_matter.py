@@ -162,7 +162,7 @@ class _Loader(Loader):
                 key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         return _back(super().construct_scalar(node))
 
 
@@ -196,7 +196,7 @@ def _events(source: str) -> Sequence[yaml.Event]:
         events.append(event)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise _Unreadable(f"the front matter is nested deeper than {_DEEPEST} levels", event.start_mark.index)
+            raise _Unreadable(f"the front matter is nested deeper than {_DEEPEST} levels", _begin(event))
     return events
 
 
@@ -230,7 +230,15 @@ def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event
 
 def _span(events: Sequence[yaml.Event], text: str, offset: int) -> Span:
     """From the first to the last thing that is written; a block's end mark is beyond the comments after it."""
-    start = events[0].start_mark.index
-    end = max((e.end_mark.index for e in events if e.end_mark.index > e.start_mark.index), default=start)
+    start = _begin(events[0])
+    end = max(_end(event) for event in events if _end(event) > _begin(event) or event is events[0])
     written = text[offset + start : offset + end].rstrip("\r\n")
     return Span(offset + start, offset + start + len(written))
+
+
+def _begin(event: yaml.Event) -> int:
+    return event.start_mark.index if event.start_mark else 0
+
+
+def _end(event: yaml.Event) -> int:
+    return event.end_mark.index if event.end_mark else 0
