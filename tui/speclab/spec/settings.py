@@ -6,18 +6,24 @@ Descriptions are the one source of what the guide, completion and the reference 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
 
-from speclab.spec.units import Rate, duration, duration_text, size
-
-Duration = Annotated[float, BeforeValidator(duration), PlainSerializer(duration_text)]
-"""Seconds; written as a duration."""
-Size = Annotated[int, BeforeValidator(size)]
-"""Bytes; written as a size."""
-RateLimit = Annotated[Rate, BeforeValidator(Rate.parse), PlainSerializer(str)]
-"""A `Rate`; written as one."""
+from speclab.spec.kinds import (
+    Cel,
+    Columns,
+    Duration,
+    Key,
+    Location,
+    Path,
+    RateLimit,
+    Request,
+    Secret,
+    Size,
+    misfit,
+)
 
 
 class Settings(BaseModel):
@@ -47,22 +53,22 @@ class Pagination(Settings):
         default="auto", description="how the next page is found"
     )
     param: str | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
-    next: str | None = Field(default=None, description="path of the next cursor or URL in the body")
+    next: Path | None = Field(default=None, description="path of the next cursor or URL in the body")
     header: str | None = Field(default=None, description="header of the answer that holds the next cursor or URL")
     start: int | None = Field(default=None, description="number of the first page (default 1)")
     size_param: str | None = Field(default=None, description="parameter that asks for the size of a page")
     size: int | None = Field(default=None, ge=1, description="records a page")
-    pages: str | None = Field(default=None, description="path of the number of pages in the body")
-    total: str | None = Field(default=None, description="path of the number of records in the body")
+    pages: Path | None = Field(default=None, description="path of the number of pages in the body")
+    total: Path | None = Field(default=None, description="path of the number of records in the body")
 
     @model_validator(mode="after")
     def _complete(self) -> Pagination:
         if self.by == "cursor" and not (self.param and (self.next or self.header)):
-            raise ValueError("pagination by cursor needs `param`, and `next` (path in the body) or `header`")
+            raise misfit("pagination by cursor needs `param`, and `next` (path in the body) or `header`", at="by")
         if self.by in ("page", "offset") and not self.param:
-            raise ValueError(f"pagination by {self.by} needs `param`")
+            raise misfit(f"pagination by {self.by} needs `param`", at="by")
         if self.by == "next_url" and not (self.next or self.header):
-            raise ValueError("pagination by next_url needs `next` (path in the body) or `header`")
+            raise misfit("pagination by next_url needs `next` (path in the body) or `header`", at="by")
         return self
 
 
@@ -73,34 +79,40 @@ class Since(Settings):
     field: str = Field(description="path of the time or number in a record")
     start: str | None = Field(default=None, description="where the very first run begins")
     lookback: Duration = Field(default=0.0, description="how far before the last one seen to ask again")
-    sorted: bool = Field(default=False, description="true if the source gives records in the order of `field`")
+    sorted: StrictBool = Field(default=False, description="true if the source gives records in the order of `field`")
 
 
 class ForEach(Settings):
     """The read is made once for each record of a parent list."""
 
-    path: str = Field(description="path of the parent list")
-    records: str | None = Field(default=None, description="where the list is in the body")
+    path: Location = Field(description="path of the parent list")
+    records: Path | None = Field(default=None, description="where the list is in the body")
     name: str = Field(alias="as", description="the name parents go by in path and params")
 
 
 class HttpRead(Settings):
     """What is asked of an HTTP source."""
 
-    path: str | None = Field(default=None, description="path of the list, asked with GET")
-    request: str | None = Field(default=None, description="method and path, where it is no GET")
+    path: Location | None = Field(default=None, description="path of the list, asked with GET")
+    request: Request | None = Field(default=None, description="method and path, where it is no GET")
     body: JsonValue = Field(default=None, description="body of that request")
     params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters")
-    records: str | None = Field(default=None, description="path of the list in the body (default: the body itself)")
-    pagination: Pagination = Field(default_factory=lambda: Pagination(by="auto"), description="how pages follow")
+    records: Path | None = Field(default=None, description="path of the list in the body (default: the body itself)")
+    pagination: Pagination = Field(default_factory=Pagination, description="how pages follow")
     since: Since | None = Field(default=None, description="read only what changed")
-    deleted: str | None = Field(default=None, description="CEL that is true of a deleted record")
+    deleted: Cel | None = Field(default=None, description="CEL that is true of a deleted record")
     for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")
 
     @model_validator(mode="after")
     def _one_request(self) -> HttpRead:
-        if (self.path is None) == (self.request is None):
-            raise ValueError("expected one of `path` and `request`")
+        if self.path is None and self.request is None:
+            raise misfit("expected `path`, or `request` where it is no GET")
+        if self.path is not None and self.request is not None:
+            raise misfit("expected one of `path` and `request`, not both", at="request")
+        if self.body is not None and self.request is None:
+            raise misfit("a `body` needs `request`, such as POST /search", at="body")
+        if self.since is not None and self.since.param is None:
+            raise misfit("over HTTP `since` needs `param`, the parameter that asks for what changed", at="since")
         return self
 
 
@@ -108,36 +120,38 @@ class ErrorFields(Settings):
     """Where an answer names the fields it refuses."""
 
     at: str = Field(description='path of the list, such as "errors[*]"')
-    field: str = Field(description="path of the field's name in an entry")
-    message: str = Field(description="path of the message in an entry")
+    field: Path = Field(description="path of the field's name in an entry")
+    message: Path = Field(description="path of the message in an entry")
 
 
 class BatchItem(Settings):
     """What stands in a batch's list, if not the record itself."""
 
-    method: str | None = None
-    path: str | None = None
-    body: JsonValue = "$record"
+    method: str | None = Field(default=None, description="method of one record's request")
+    path: Location | None = Field(default=None, description="path of one record's request")
+    body: JsonValue = Field(default="$record", description="its body; $record is the record")
 
 
 class HttpWrite(Settings):
     """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
 
-    upsert: str | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
-    create: str | None = Field(default=None, description='method and path, such as "POST /customers"')
-    update: str | None = Field(default=None, description="method and path; {found.id} is from the answer to `lookup`")
-    lookup: str | None = Field(default=None, description="method and path that finds what is already there")
-    found: str | None = Field(default=None, description="path of what was found in the answer to `lookup`")
-    delete: str | None = Field(default=None, description="method and path that deletes")
-    batch: str | None = Field(
+    upsert: Request | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
+    create: Request | None = Field(default=None, description='method and path, such as "POST /customers"')
+    update: Request | None = Field(
+        default=None, description="method and path; {found.id} is from the answer to `lookup`"
+    )
+    lookup: Request | None = Field(default=None, description="method and path that finds what is already there")
+    found: Path | None = Field(default=None, description="path of what was found in the answer to `lookup`")
+    delete: Request | None = Field(default=None, description="method and path that deletes")
+    batch: Request | None = Field(
         default=None, description='method and path that takes many, such as "POST /customers/batch"'
     )
     size: int = Field(default=100, ge=1, description="records a batch")
     envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
     item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
-    results: str | None = Field(default=None, description="path of the list of results, one a record, in order")
-    ok: str | None = Field(default=None, description="CEL over an entry (`item`) that is true of a success")
-    message: str | None = Field(default=None, description="path of the message in an entry, from `item`")
+    results: Path | None = Field(default=None, description="path of the list of results, one a record, in order")
+    ok: Cel | None = Field(default=None, description="CEL over an entry (`item`) that is true of a success")
+    message: Path | None = Field(default=None, description="path of the message in an entry, from `item`")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
     idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
     exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
@@ -146,19 +160,28 @@ class HttpWrite(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> HttpWrite:
         ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
-        if len(ways) != 1:
-            raise ValueError("expected exactly one of `upsert`, `create` and `batch`")
+        if not ways:
+            raise misfit("expected one of `upsert`, `create` and `batch`")
+        if len(ways) > 1:
+            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(ways)} of them", at=ways[1])
+        if self.update is not None and self.create is None:
+            raise misfit("`update` goes with `create`", at="update")
+        if self.update is not None and self.lookup is None:
+            raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
+        for name in ("item", "results", "ok"):
+            if getattr(self, name) is not None and self.batch is None:
+                raise misfit(f"`{name}` goes with `batch`", at=name)
         return self
 
 
 class HttpSystem(Settings):
     """A system that speaks JSON over HTTP."""
 
-    connector: Literal["http"]
+    connector: Literal["http"] = Field(description="what kind of system it is")
     base_url: str = Field(description="where every path starts")
-    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+    limits: Limits = Field(default_factory=Limits, description="what it may be asked for")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
-    key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
+    key: Key = Field(description="path of a record's identity, or several")
     read: HttpRead | None = Field(default=None, description="how it is read, at the source")
     write: HttpWrite | None = Field(default=None, description="how it is written, at the target")
 
@@ -173,8 +196,10 @@ class SqlRead(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> SqlRead:
-        if (self.table is None) == (self.query is None):
-            raise ValueError("expected one of `table` and `query`")
+        if self.table is None and self.query is None:
+            raise misfit("expected `table`, or `query`")
+        if self.table is not None and self.query is not None:
+            raise misfit("expected one of `table` and `query`, not both", at="query")
         return self
 
 
@@ -184,22 +209,24 @@ class SqlWrite(Settings):
     upsert: str | None = Field(default=None, description="the table to write, by key")
     insert: str | None = Field(default=None, description="the table to append to")
     size: int = Field(default=500, ge=1, description="rows a statement")
-    create_table: bool = Field(default=False, description="make the table from the mapping if it is not there")
+    create_table: StrictBool = Field(default=False, description="make the table from the mapping if it is not there")
 
     @model_validator(mode="after")
     def _one_table(self) -> SqlWrite:
-        if (self.upsert is None) == (self.insert is None):
-            raise ValueError("expected one of `upsert` and `insert`")
+        if self.upsert is None and self.insert is None:
+            raise misfit("expected `upsert`, or `insert`")
+        if self.upsert is not None and self.insert is not None:
+            raise misfit("expected one of `upsert` and `insert`, not both", at="insert")
         return self
 
 
 class SqlSystem(Settings):
     """A SQL database."""
 
-    connector: Literal["sql"]
+    connector: Literal["sql"] = Field(description="what kind of system it is")
     url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
-    key: str | tuple[str, ...] = Field(description="column of a row's identity, or several")
-    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+    key: Columns = Field(description="column of a row's identity, or several")
+    limits: Limits = Field(default_factory=Limits, description="what it may be asked for")
     read: SqlRead | None = Field(default=None, description="how it is read, at the source")
     write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
 
@@ -207,63 +234,78 @@ class SqlSystem(Settings):
 class FileSystem(Settings):
     """Files of records."""
 
-    connector: Literal["file"]
+    connector: Literal["file"] = Field(description="what kind of system it is")
     path: str = Field(description="the file; a glob when reading")
     format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(default=None, description="default: by the ending")
     mode: Literal["replace", "append", "upsert"] = Field(default="upsert", description="what a run does to the file")
-    key: str | tuple[str, ...] = Field(description="path of a record's identity, or several")
-    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}), description="what it may be asked for")
+    key: Key = Field(description="path of a record's identity, or several")
+    limits: Limits = Field(default_factory=Limits, description="what it may be asked for")
 
 
 System: TypeAlias = Annotated[HttpSystem | SqlSystem | FileSystem, Field(discriminator="connector")]
 """The settings of a Source System or a Target System section."""
+SYSTEMS: Final[Mapping[str, type[HttpSystem | SqlSystem | FileSystem]]] = {
+    "http": HttpSystem,
+    "sql": SqlSystem,
+    "file": FileSystem,
+}
 
 
 class NoAuth(Settings):
     """No credentials."""
 
-    type: Literal["none"] = "none"
+    type: Literal["none"] = Field(default="none", description="how to log in")
 
 
 class ApiKeyAuth(Settings):
     """A key in a header or a parameter."""
 
-    type: Literal["api_key"]
-    key: str = Field(description="the key", json_schema_extra={"secret": True})
+    type: Literal["api_key"] = Field(description="how to log in")
+    key: Secret = Field(description="the key")
     header: str | None = Field(default=None, description="header that carries it")
     param: str | None = Field(default=None, description="query parameter that carries it")
     prefix: str = Field(default="", description="what stands before it in the header")
 
     @model_validator(mode="after")
     def _one_place(self) -> ApiKeyAuth:
-        if (self.header is None) == (self.param is None):
-            raise ValueError("expected one of `header` and `param`")
+        if self.header is None and self.param is None:
+            raise misfit("expected `header`, or `param`: where the key is sent")
+        if self.header is not None and self.param is not None:
+            raise misfit("expected one of `header` and `param`, not both", at="param")
         return self
 
 
 class BasicAuth(Settings):
     """A user name and a password (RFC 7617)."""
 
-    type: Literal["basic"]
+    type: Literal["basic"] = Field(description="how to log in")
     username: str = Field(description="the user name")
-    password: str = Field(description="the password", json_schema_extra={"secret": True})
+    password: Secret = Field(description="the password")
 
 
 class BearerAuth(Settings):
     """A bearer token (RFC 6750)."""
 
-    type: Literal["bearer"]
-    token: str = Field(description="the token", json_schema_extra={"secret": True})
+    type: Literal["bearer"] = Field(description="how to log in")
+    token: Secret = Field(description="the token")
 
 
 Auth: TypeAlias = Annotated[NoAuth | ApiKeyAuth | BasicAuth | BearerAuth, Field(discriminator="type")]
 """The settings of the Source System Auth and Target System Auth sections."""
+AUTHS: Final[Mapping[str, type[NoAuth | ApiKeyAuth | BasicAuth | BearerAuth]]] = {
+    "none": NoAuth,
+    "api_key": ApiKeyAuth,
+    "basic": BasicAuth,
+    "bearer": BearerAuth,
+}
+NOT_RUN_YET: Final = frozenset({"singer", "webhook", "oauth2", "hmac", "aws_sigv4"})
+"""Connectors and ways to log in that the format knows and this version cannot do."""
 
 
 class MappingSettings(Settings):
     """What the Field Mapping section says beside its table."""
 
-    filter: str | None = Field(default=None, description="CEL; records it refuses are counted as filtered")
+    filter: Cel | None = Field(default=None, description="CEL; records it refuses are counted as filtered")
     lookups: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="tables for Lookup(name)")
     check: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="JSON Schema for target fields")
 

@@ -59,6 +59,14 @@ def size(text: object) -> int:
     raise ValueError(f"expected a size such as 10MB or 512KiB, not {_shown(text)}")
 
 
+def size_text(count: int) -> str:
+    """The way to write `count` bytes that `size` reads back: 50,000,000 is `50MB`."""
+    for unit in ("GB", "MB", "KB"):
+        if count and count % _BYTES[unit.lower()] == 0:
+            return f"{count // _BYTES[unit.lower()]}{unit}"
+    return f"{count}B"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """At most `count` in any window of `seconds`."""

@@ -1,0 +1,274 @@
+"""The YAML of a settings block as a tree of nodes that know where they stand in the file.
+
+Apart from PyYAML's own composer, because that resolves values by YAML 1.1 (`on` is true, `017` is fifteen), follows
+aliases, and overflows the stack on fifty thousand `[`. Here plain values are those of YAML 1.2's core schema, and
+nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from speclab.spec.findings import Findings
+from speclab.spec.lines import Span
+from speclab.spec.yamlmend import diagnosis, quoted, value_to_quote
+
+if TYPE_CHECKING:
+    import yaml
+
+    from speclab.jsonvalue import Json
+
+_DEEPEST: Final = 20
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,300}")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
+_BASED: Final = re.compile(r"0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
+_CONSTANTS: Final = {
+    "": None,
+    "~": None,
+    **dict.fromkeys(("null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_AMBIGUOUS: Final = re.compile(
+    r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
+    r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
+)
+_UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value as written, without its quotes; `plain` if it has none, so that it may be more than text."""
+
+    text: str
+    plain: bool
+    start: int
+    end: int
+
+    @property
+    def value(self) -> bool | float | str | None:
+        """What the text means by YAML 1.2's core schema, as far as JSON can say it."""
+        text = self.text
+        if not self.plain:
+            return text
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _BASED.fullmatch(text):
+            return int(text[2:], 8 if text[1] == "o" else 16)
+        if _FLOAT.fullmatch(text) and abs(number := float(text)) != float("inf"):
+            return number
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    nodes: tuple[Node, ...]
+    start: int
+    end: int
+
+    @property
+    def value(self) -> list[Json]:
+        """The list's values."""
+        return [node.value for node in self.nodes]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a mapping with what it holds."""
+
+    key: Scalar
+    node: Node
+
+    @property
+    def start(self) -> int:
+        """Where the key begins."""
+        return self.key.start
+
+    @property
+    def end(self) -> int:
+        """Where the value ends."""
+        return self.node.end
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A mapping; keys are text, as written. `flow` if it stands in braces."""
+
+    entries: tuple[Entry, ...]
+    start: int
+    end: int
+    flow: bool = False
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of that key."""
+        return next((entry for entry in self.entries if entry.key.text == key), None)
+
+    @property
+    def value(self) -> dict[str, Json]:
+        """The mapping's values by their keys."""
+        return {entry.key.text: entry.node.value for entry in self.entries}
+
+
+Node: TypeAlias = Scalar | Items | Fields
+
+
+def scalars(node: Node) -> Iterator[Scalar]:
+    """Every value in `node` that is neither list nor mapping, in the order of the file; keys not among them."""
+    if isinstance(node, Scalar):
+        yield node
+    else:
+        for child in node.nodes if isinstance(node, Items) else [entry.node for entry in node.entries]:
+            yield from scalars(child)
+
+
+def parse(text: str, offset: int, findings: Findings) -> Fields | None:
+    """The mapping that `text`, which stands at `offset` in its file, writes; an empty text is an empty one.
+
+    Whatever is wrong goes to `findings` (S101 to S106, S108). None if nothing can be made of it; where only quotes
+    are missing, the tree is made as if they were there, so that what else is wrong is found in the same go.
+    """
+    from yaml import MarkedYAMLError
+
+    if odd := _UNPRINTABLE.search(text):
+        what = "a byte that is not UTF-8" if "\udc80" <= odd[0] <= "\udcff" else f"the character U+{ord(odd[0]):04X}"
+        findings.error("S101", Span(offset + odd.start(), offset + odd.end()), f"broken YAML: {what} cannot stand here")
+        return None
+    readable = text
+    while True:
+        builder = _Builder(text, readable, offset)
+        try:
+            root = builder.build()
+        except MarkedYAMLError as error:
+            unquoted = value_to_quote(readable, error)
+            if unquoted is None:
+                start, end, message, fix = diagnosis(readable, error)
+                findings.error("S101", Span(offset + start, offset + end), f"broken YAML: {message}", fix)
+                return None
+            at = Span(offset + unquoted.start, offset + unquoted.end)
+            value = text[unquoted.start : unquoted.end]
+            findings.error("S102", at, f"quote this value: {quoted(value)}; {unquoted.reason}", quoted(value))
+            readable = unquoted.mask(readable)
+        else:
+            for code, part, message in builder.told:
+                findings.error(code, part, message)
+            if isinstance(root, Fields):
+                _inspect(root, findings)
+                return root
+            if root is not None:
+                findings.error("S104", root, "expected lines of `key: value`")
+            return None
+
+
+class _TooDeep(Exception):
+    """Ends the building; what is wrong is told already."""
+
+
+class _Builder:
+    """Builds a tree from PyYAML's events. `readable` is `text` itself, or `text` with some values masked."""
+
+    def __init__(self, text: str, readable: str, offset: int) -> None:
+        import yaml
+
+        self._yaml = yaml
+        self._events: Iterator[yaml.Event] = yaml.parse(readable, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self._masked = readable is not text
+        self._text = text
+        self._offset = offset
+        self.told: list[tuple[str, Span, str]] = []
+
+    def build(self) -> Node | None:
+        """The tree; None, and something told, if it cannot be made. Raises `MarkedYAMLError` for broken YAML."""
+        next(self._events)  # the stream begins
+        if isinstance(next(self._events), self._yaml.StreamEndEvent):
+            return Fields((), self._offset, self._offset)
+        try:
+            root = self._node(next(self._events), 0)
+        except _TooDeep:
+            return None
+        next(self._events)  # the document ends
+        after = next(self._events)
+        if isinstance(after, self._yaml.StreamEndEvent):
+            return root
+        self.told.append(("S104", self._span(after), "a settings block is one YAML document; take out this `---`"))
+        return None
+
+    def _node(self, event: yaml.Event, depth: int) -> Node:
+        at = self._span(event)
+        if depth > _DEEPEST:
+            self.told.append(("S108", at, f"nested more than {_DEEPEST} levels deep"))
+            raise _TooDeep
+        if isinstance(event, self._yaml.AliasEvent):
+            self.told.append(("S106", at, f"`*{event.anchor}` is an alias in YAML; write the value out, or quote it"))
+            return Scalar(f"*{event.anchor}", plain=False, start=at.start, end=at.end)
+        if isinstance(event, self._yaml.ScalarEvent):
+            self._refuse_extras(event, at)
+            text = self._text[at.start - self._offset : at.end - self._offset] if self._masked else event.value
+            return Scalar(event.value if event.style else text, not event.style, at.start, at.end)
+        if isinstance(event, self._yaml.SequenceStartEvent):
+            self._refuse_extras(event, at)
+            nodes = []
+            while not isinstance(inner := next(self._events), self._yaml.SequenceEndEvent):
+                nodes.append(self._node(inner, depth + 1))
+            return Items(tuple(nodes), at.start, self._span(inner).end)
+        assert isinstance(event, self._yaml.MappingStartEvent)  # noqa: S101 - there is no other event a node begins with
+        self._refuse_extras(event, at)
+        entries = []
+        while not isinstance(inner := next(self._events), self._yaml.MappingEndEvent):
+            key = self._node(inner, depth + 1)
+            value = self._node(next(self._events), depth + 1)
+            if isinstance(key, Scalar):
+                entries.append(Entry(key, value))
+            else:
+                self.told.append(("S104", Span(key.start, key.end), "a key must be text"))
+        return Fields(tuple(entries), at.start, self._span(inner).end, flow=bool(event.flow_style))
+
+    def _refuse_extras(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, at: Span) -> None:
+        if event.anchor is not None:
+            self.told.append(("S106", at, f"`&{event.anchor}` is an anchor in YAML; write the value out, or quote it"))
+        if event.tag not in {None, "!"}:
+            self.told.append(("S106", at, "a YAML tag; take it out, each setting knows its own type"))
+
+    def _span(self, event: yaml.Event) -> Span:
+        start = event.start_mark.index if event.start_mark else 0
+        end = event.end_mark.index if event.end_mark else start
+        return Span(self._offset + start, self._offset + end)
+
+
+def _inspect(node: Node, findings: Findings) -> None:
+    """Tell of keys written twice, and of plain values that other readers take for something else."""
+    if isinstance(node, Scalar):
+        _inspect_scalar(node, findings)
+    elif isinstance(node, Items):
+        for item in node.nodes:
+            _inspect(item, findings)
+    else:
+        seen: set[str] = set()
+        for entry in node.entries:
+            key = entry.key
+            if key.text in seen:
+                findings.error("S103", key, f"{key.text!r} is written twice; keep one of the two")
+            elif key.text == "<<" and key.plain:
+                findings.error("S106", key, "`<<` merges mappings in YAML 1.1 alone; write the settings out")
+            seen.add(key.text)
+            _inspect(key, findings)
+            _inspect(entry.node, findings)
+
+
+def _inspect_scalar(scalar: Scalar, findings: Findings) -> None:
+    if not scalar.plain or not (match := _AMBIGUOUS.fullmatch(scalar.text)):
+        return
+    text, kind = scalar.text, match.lastgroup
+    if kind in {"true", "false"}:
+        message = f"{text!r} is text here, but {kind} to older YAML readers; write {kind}, or quote it"
+    elif kind == "octal":
+        message = f"{text!r} is {int(text)} here, but {int(text, 8)} to older YAML readers; quote it"
+    else:
+        message = f"{text!r} is text here, but a number to the base of sixty to older YAML readers; quote it"
+    findings.warning("S105", scalar, message, quoted(text))
