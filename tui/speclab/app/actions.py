@@ -7,7 +7,7 @@ widgets that do them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final, cast
@@ -33,6 +33,8 @@ class Action:
     """Textual's names of the keys, the plainest first; none: by the palette only."""
     footer: bool = True
     """Worth a place in the footer."""
+    palette: bool = True
+    """Worth a line in the palette; moving a cursor is not."""
 
     @property
     def method(self) -> str:
@@ -52,6 +54,10 @@ class Actor:
 
     ACTIONS: ClassVar[Sequence[Action]] = ()
 
+    def actions(self) -> Sequence[Action]:
+        """What this one does; the class's `ACTIONS`, unless their words depend on the instance."""
+        return self.ACTIONS
+
     def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: everything can be done)
         """Why `action` (its id) cannot be done now, in a sentence for a person; None if it can."""
         return None
@@ -59,7 +65,7 @@ class Actor:
     async def action_act(self, action: str) -> None:
         """Do `action`, or say why not."""
         if (reason := self.why_not(action)) is not None:
-            self.refuse(next(a for a in self.ACTIONS if a.id == action), reason)
+            self.refuse(next(a for a in self.actions() if a.id == action), reason)
             return
         result = getattr(self, f"action_{action.replace('-', '_')}")()
         if inspect.isawaitable(result):
@@ -80,6 +86,18 @@ class Offer:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line of the palette: what it does, where, with which key, and why it cannot be done now, if it cannot."""
+
+    title: str
+    where: str
+    run: Callable[[], Awaitable[None]]
+    detail: str = ""
+    key: str = ""
+    reason: str | None = None
+
+
 def bindings(actions: Sequence[Action]) -> list[BindingType]:
     """The key bindings of `actions`, for an `Actor`'s `BINDINGS`."""
     from textual.binding import Binding
@@ -95,12 +113,13 @@ def offers(node: DOMNode) -> Iterator[Offer]:
     """What can be done from `node`, the nearest actor's actions first; a key taken nearer is not offered again."""
     taken: set[str] = set()
     for ancestor in node.ancestors_with_self:
-        if not isinstance(ancestor, Actor):
-            continue
-        mine = [action for action in ancestor.ACTIONS if not action.keys or not taken.issuperset(action.keys)]
-        for action in mine:
-            yield Offer(action, ancestor, ancestor.why_not(action.id))
-        taken.update(chain.from_iterable(action.keys for action in mine))
+        if isinstance(ancestor, Actor):
+            mine = [action for action in ancestor.actions() if not action.keys or not taken.issuperset(action.keys)]
+            for action in mine:
+                yield Offer(action, ancestor, ancestor.why_not(action.id))
+            taken.update(chain.from_iterable(action.keys for action in mine))
+        if ancestor.is_modal:
+            return
 
 
 _NAMES: Final = {

@@ -1,40 +1,44 @@
-"""The app: the shell that holds the three places, what they share, and what can be done everywhere."""
+"""The app itself: what its places and pages share, and what can be done everywhere."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
-from textual import on
-from textual.app import App, ComposeResult
+from rich.console import RenderableType
+from textual import on, work
+from textual._compositor import CompositorUpdate
+from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.filter import LineFilter
 from textual.reactive import reactive
+from textual.screen import Screen
 
-from speclab.app.actions import Action, Actor, bindings
+from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
+from speclab.app.shell import Main
+from speclab.app.terminal import Terminal
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
 from speclab.app.widgets.header import Header, Totals
-from speclab.app.widgets.keybar import KeyBar
 from speclab.errors import SpeclabError, UsageError
 
 APP: Final = (
     Action("specs", "specs", "Go to the specs: what each integration says.", ("1",), footer=False),
     Action("mapping", "mapping", "Go to the mapping of the open spec.", ("2",), footer=False),
     Action("monitor", "monitor", "Go to the monitor: how every integration runs.", ("3",), footer=False),
-    Action("next-panel", "next pane", "Give the next pane the focus.", ("tab",), footer=False),
-    Action("previous-panel", "previous pane", "Give the pane before the focus.", ("shift+tab",), footer=False),
     Action("help", "help", "What can be done here, and why something cannot.", ("question_mark", "f1")),
     Action("palette", "everything", "Find an action, a spec or a place by a few letters.", ("ctrl+p",)),
     Action("theme", "light or dark", "Change between the light and the dark theme.", footer=False),
     Action("redraw", "redraw", "Draw the whole screen again.", ("ctrl+l",), footer=False),
     Action("quit", "quit", "Leave speclab; runs that were started go on.", ("q", "ctrl+c"), footer=False),
 )
-
-PLACES: Final = ("specs", "mapping", "monitor")
 
 
 class SpeclabApp(App[None], Actor):
@@ -45,7 +49,7 @@ class SpeclabApp(App[None], Actor):
     """
 
     TITLE = "speclab"
-    ENABLE_COMMAND_PALETTE = False  # ctrl+p opens it with our registry: see `action_palette`
+    ENABLE_COMMAND_PALETTE = False  # ctrl+p opens ours: see `action_palette`
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 (no ClassVar in Textual)
     ACTIONS = APP
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,11 +57,11 @@ class SpeclabApp(App[None], Actor):
         Binding("ctrl+q", "act('quit')", show=False, priority=True),
     ]
     CSS = """
-    Screen { background: $background; color: $foreground; }
     #places { width: 1fr; height: 1fr; }
     Toast { background: $panel; max-width: 70%; }
     """
 
+    here: reactive[str] = reactive("")
     spec: reactive[Path | None] = reactive(None, init=False)
     totals: reactive[Totals | None] = reactive(None)
 
@@ -74,53 +78,60 @@ class SpeclabApp(App[None], Actor):
         self.directory = directory
         self.runlog = runlog or directory / ".speclab" / "runlog.db"
         self.read_only = read_only
-        self._first_place = place
-        self._ascii = ascii_only
+        self.first_place = place
+        self._ascii = [AsciiOnly()] if ascii_only else []
+        self._terminal = Terminal()
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = ANSI.name if _few_colours() else DARK.name
 
-    def compose(self) -> ComposeResult:
-        """The frame; places are made when they are first shown."""
-        yield Header()
-        yield Container(id="places")
-        yield KeyBar()
+    def get_default_screen(self) -> Screen[None]:
+        """The screen with the places."""
+        return Main()
 
-    async def on_mount(self) -> None:
-        """Show the first place."""
-        if self._ascii:
-            self._filters.append(AsciiOnly())
-        await self.show_place(self._first_place)
+    def on_mount(self) -> None:
+        """Be ready to be told to go."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.exit)
+
+    # The terminal
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None) -> None:
+        """Send only what differs from what the terminal shows."""
+        if isinstance(renderable, CompositorUpdate) and not self.is_inline:
+            renderable = self._terminal.only_changes(renderable, self.size)
+        super()._display(screen, cast("RenderableType | None", renderable))
+
+    def on_resize(self) -> None:
+        """The terminal may have moved its text about, or be back from another program."""
+        self._terminal.forget()
+
+    def get_line_filters(self) -> list[LineFilter]:
+        """Textual's, and ASCII where it was asked for."""
+        return [*super().get_line_filters(), *self._ascii]
 
     # Places
 
     @property
-    def place(self) -> Place | None:
-        """The place that is seen."""
-        return next((place for place in self._places() if place.display), None)
+    def main(self) -> Main:
+        """The screen with the places."""
+        main = self.screen_stack[0]
+        assert isinstance(main, Main)  # noqa: S101 (get_default_screen made it)
+        return main
 
-    def _places(self) -> list[Place]:
-        return list(self.screen_stack[0].query_one("#places").query_children(Place)) if self.screen_stack else []
+    @property
+    def place(self) -> Place | None:
+        """The place that is seen, or that is under the page that is open."""
+        return self.main.place
 
     async def show_place(self, name: str) -> Place:
-        """Bring the place `name` to be seen, made now if it never was; closes what is open above it."""
+        """Bring the place `name` (specs, mapping or monitor) to be seen; closes what is open above it."""
         while len(self.screen_stack) > 1:
             await self.pop_screen()
-        before = self.place
-        place = next((place for place in self._places() if name == place.NAME), None)
-        if before is not None and before is not place:
-            before.on_leave()
-            before.display = False
-        if place is None:
-            place = _place_class(name)()
-            await self.screen.query_one("#places").mount(place)
-        place.display = True
-        self.query_one(Header).here = name
-        if place is not before:
-            place.on_arrive()
-        self.refresh_bindings()
-        return place
+        self.here = name
+        return await self.main.show(name)
 
     async def open_spec(self, path: Path, place: str | None = None) -> None:
         """Make `path` the open spec, in the place that is seen or the one named."""
@@ -145,16 +156,6 @@ class SpeclabApp(App[None], Actor):
     async def _tab(self, event: Header.Tab) -> None:
         await self.show_place(event.place)
 
-    def action_next_panel(self) -> None:
-        """Give the next panel the focus."""
-        if self.place is not None:
-            self.place.step(1)
-
-    def action_previous_panel(self) -> None:
-        """Give the panel before the focus."""
-        if self.place is not None:
-            self.place.step(-1)
-
     # Everywhere
 
     def tell(self, title: str, error: SpeclabError) -> None:
@@ -162,37 +163,63 @@ class SpeclabApp(App[None], Actor):
         message = f"{error.message}\n{error.hint}" if error.hint else error.message
         self.notify(message, title=title, severity="error", timeout=10, markup=False)
 
+    def why_not(self, action: str) -> str | None:
+        """Sixteen colours have no light and dark of their own."""
+        if action == "theme" and self.theme == ANSI.name:
+            return "this terminal's own sixteen colours are used; change them in the terminal"
+        return None
+
     def action_theme(self) -> None:
         """Change between light and dark."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
-    def why_not(self, action: str) -> str | None:
-        """Sixteen colours have no light and dark of their own."""
-        if action == "theme" and self.theme == ANSI.name:
-            return "This terminal's own sixteen colours are used; change them in the terminal."
-        return None
-
     def action_redraw(self) -> None:
         """Draw the whole screen again."""
+        self._terminal.forget()
         self.screen.refresh()
 
-    def action_quit(self) -> None:  # type: ignore[override]
-        """Leave."""
+    def action_help(self) -> None:
+        """Open the help for what has focus."""
+        from speclab.app.help import Help
+
+        title = f"keys in {self.here}" if self.screen is self.main else "keys here"
+        self.push_screen(Help(title, list(offers(self.screen.focused or self.screen))))
+
+    @work
+    async def action_palette(self) -> None:
+        """Open the palette and do what is chosen."""
+        from speclab.app.help import Palette
+
+        command = await self.push_screen_wait(Palette(self._commands()))
+        if command is not None:
+            await command.run()
+
+    def _commands(self) -> Iterator[Command]:
+        """What the palette offers: all that can be done from here, then what the place adds."""
+        for offer in offers(self.screen.focused or self.screen):
+            action = offer.action
+            if not action.palette:
+                continue
+            yield Command(
+                action.title,
+                "everywhere" if offer.actor is self else self.here,
+                partial(offer.actor.action_act, action.id),
+                action.description,
+                key_name(action.keys[0]) if action.keys else "",
+                offer.reason,
+            )
+        if self.place is not None:
+            yield from self.place.commands()
+
+    @work
+    async def action_quit(self) -> None:  # type: ignore[override]
+        """Leave, after asking where something would be lost."""
+        from speclab.app.widgets.dialogs import Confirm
+
+        lost = [sentence for place in self.main.places() if (sentence := place.unsaved()) is not None]
+        if lost and not await self.push_screen_wait(Confirm("quit", "\n".join(lost), yes="quit", no="stay")):
+            return
         self.exit()
-
-
-def _place_class(name: str) -> type[Place]:
-    if name == "specs":
-        from speclab.app.specs.place import SpecsPlace
-
-        return SpecsPlace
-    if name == "mapping":
-        from speclab.app.mapping.place import MappingPlace
-
-        return MappingPlace
-    from speclab.app.monitor.place import MonitorPlace
-
-    return MonitorPlace
 
 
 def _few_colours() -> bool:
@@ -214,11 +241,13 @@ def run_app(
 ) -> None:
     """Open the app on the workspace `directory` and stay until it is left.
 
-    Raises `UsageError` where there is no terminal to draw on.
+    SIGTERM and SIGHUP leave it in good order: places keep what is unsaved, and the terminal is put back. Raises
+    `UsageError` where there is no terminal to draw on.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM", "") in {"", "dumb"}:
         raise UsageError(
             "the app needs a terminal that can place text, and this is none",
             hint="Use `speclab status`, `speclab runs` and `speclab failures` here; `speclab --help` lists the rest.",
         )
-    SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place).run()
+    app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place)
+    app.run()

@@ -10,7 +10,7 @@ from textual import events
 from textual.containers import Container
 from textual.widget import Widget
 
-from speclab.app.actions import Actor
+from speclab.app.actions import Actor, Command
 from speclab.app.widgets.panel import Panel
 
 
@@ -54,6 +54,10 @@ class Place(Container, Actor):
     def unsaved(self) -> str | None:
         """What would be lost if the app ended now, in a sentence; None if nothing."""
         return None
+
+    def commands(self) -> Iterable[Command]:
+        """What the palette offers here beyond the actions within reach: specs to open, sections to go to."""
+        return ()
 
     # Panels
 

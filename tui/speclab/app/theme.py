@@ -7,9 +7,7 @@ from typing import Final
 from textual.theme import Theme
 
 _SHARED: Final = {
-    "border": "$accent",
     "block-cursor-text-style": "none",
-    "footer-background": "$background",
     "input-cursor-text-style": "reverse",
 }
 
@@ -29,6 +27,7 @@ DARK: Final = Theme(
     dark=True,
     variables={
         **_SHARED,
+        "border": "#6cb6d9",
         "muted": "#838d9b",
         "rule": "#39424e",
         "cursor": "#26384a",
@@ -63,6 +62,7 @@ LIGHT: Final = Theme(
     dark=False,
     variables={
         **_SHARED,
+        "border": "#1f6f96",
         "muted": "#69717c",
         "rule": "#c9c9c2",
         "cursor": "#d3e5ee",
@@ -98,6 +98,7 @@ ANSI: Final = Theme(
     dark=True,
     variables={
         **_SHARED,
+        "border": "ansi_cyan",
         "muted": "ansi_default",
         "rule": "ansi_default",
         "cursor": "ansi_default",

@@ -28,16 +28,19 @@ __all__ = ["Cell", "Column", "Grid", "Row", "Span"]
 STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "wavy")
 """What a cell's or a span's style may be called; `""` is plain."""
 
-MOVES: Final = (
-    Action("up", "up", "Move the cursor a row up.", ("up", "k"), footer=False),
-    Action("down", "down", "Move the cursor a row down.", ("down", "j"), footer=False),
-    Action("left", "left", "Move the cursor a cell to the left.", ("left",), footer=False),
-    Action("right", "right", "Move the cursor a cell to the right.", ("right",), footer=False),
-    Action("page-up", "page up", "Move the cursor a page up.", ("pageup",), footer=False),
-    Action("page-down", "page down", "Move the cursor a page down.", ("pagedown",), footer=False),
-    Action("first", "first", "Move the cursor to the first row.", ("home",), footer=False),
-    Action("last", "last", "Move the cursor to the last row.", ("end",), footer=False),
-    Action("choose", "open", "Open what the cursor is on.", ("enter",), footer=False),
+MOVES: Final = tuple(
+    Action(name, name.replace("-", " "), description, keys, footer=False, palette=False)
+    for name, description, keys in (
+        ("up", "Move the cursor a row up.", ("up", "k")),
+        ("down", "Move the cursor a row down.", ("down", "j")),
+        ("left", "Move the cursor a cell to the left.", ("left",)),
+        ("right", "Move the cursor a cell to the right.", ("right",)),
+        ("page-up", "Move the cursor a page up.", ("pageup",)),
+        ("page-down", "Move the cursor a page down.", ("pagedown",)),
+        ("first", "Move the cursor to the first row.", ("home",)),
+        ("last", "Move the cursor to the last row.", ("end",)),
+        ("choose", "Open what the cursor is on.", ("enter",)),
+    )
 )
 
 
@@ -336,11 +339,17 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def action_up(self) -> None:
         """Move the cursor a row up."""
-        self.move(self.cursor_row - 1)
+        self._step(-1)
 
     def action_down(self) -> None:
         """Move the cursor a row down."""
-        self.move(self.cursor_row + 1)
+        self._step(1)
+
+    def _step(self, rows: int) -> None:
+        if self._cursor == "none":
+            self.scroll_relative(y=rows, animate=False)
+        else:
+            self.move(self.cursor_row + rows)
 
     def action_left(self) -> None:
         """Move the cursor to the cell on the left that is seen."""
@@ -359,19 +368,19 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def action_page_up(self) -> None:
         """Move the cursor a page up."""
-        self.move(self.cursor_row - self._page)
+        self._step(-self._page)
 
     def action_page_down(self) -> None:
         """Move the cursor a page down."""
-        self.move(self.cursor_row + self._page)
+        self._step(self._page)
 
     def action_first(self) -> None:
         """Move the cursor to the first row."""
-        self.move(0)
+        self._step(-len(self._rows))
 
     def action_last(self) -> None:
         """Move the cursor to the last row."""
-        self.move(len(self._rows) - 1)
+        self._step(len(self._rows))
 
     def action_choose(self) -> None:
         """Open what the cursor is on."""

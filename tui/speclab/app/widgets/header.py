@@ -55,8 +55,8 @@ class Header(Widget):
     }
     """
 
-    here: reactive[str] = reactive("")
     crumbs: reactive[tuple[str, ...]] = reactive(())
+    here: reactive[str] = reactive("")
     totals: reactive[Totals | None] = reactive(None)
 
     @dataclass
@@ -64,6 +64,17 @@ class Header(Widget):
         """A tab was clicked; `place` is its place's name."""
 
         place: str
+
+    def on_mount(self) -> None:
+        """Show what the app knows, as it changes."""
+        self.watch(self.app, "here", self._set_here)
+        self.watch(self.app, "totals", self._set_totals)
+
+    def _set_here(self, here: str) -> None:
+        self.here = here
+
+    def _set_totals(self, totals: Totals | None) -> None:
+        self.totals = totals
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
         """The whole header."""

@@ -1,0 +1,179 @@
+"""What can be done, found and read: the palette (ctrl+p) and the help (F1), both made from the action registry."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.fuzzy import FuzzySearch
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input
+
+from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_name
+from speclab.app.widgets.dialogs import Dialog
+from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
+from speclab.app.widgets.keybar import KeyBar
+
+RUN: Final = Action("run", "do it", "Do what is under the cursor.", ("enter",))
+CLOSE: Final = Action("close", "close", "Close this.", ("escape",))
+
+
+class Palette(ModalScreen[Command | None], Actor):
+    """Commands narrowed down by a few letters, the best match first; the result is the one that was chosen."""
+
+    ACTIONS = (RUN, CLOSE)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    Palette { align: center top; }
+    Palette > #box {
+        width: 100;
+        max-width: 94%;
+        height: 70%;
+        margin-top: 2;
+        background: $surface;
+        border: round $accent;
+        border-title-color: $accent;
+        border-title-style: bold;
+    }
+    Palette Input, Palette Input:focus {
+        background: $surface;
+        background-tint: $surface 0%;
+        border: none;
+        height: 1;
+        padding: 0 1;
+        margin: 0 0 1 0;
+    }
+    Palette Grid { height: 1fr; background: $surface; }
+    Palette Grid > .grid--cursor { background: $cursor; }
+    Palette Grid:ansi > .grid--cursor { text-style: reverse; }
+    Palette KeyBar { background: $surface; }
+    """
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        super().__init__()
+        self._commands = list(commands)
+        self._search = FuzzySearch()
+
+    def compose(self) -> ComposeResult:
+        """A line to write in and what matches it."""
+        line = Input(placeholder="an action, a spec, a place")
+        line.cursor_blink = False
+        grid = Grid(
+            [
+                Column("", 24, flex=1, most=40),
+                Column("", 8),
+                Column("", 9),
+                Column("", 10, flex=3, drop=1),
+            ],
+            heading=False,
+            empty=("Nothing is called that.", "Fewer letters match more."),
+        )
+        grid.can_focus = False
+        box = Vertical(line, grid, KeyBar(), id="box")
+        box.border_title = "everything"
+        yield box
+
+    def on_mount(self) -> None:
+        """Show all."""
+        self._narrow("")
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        self._narrow(event.value.strip())
+
+    def _narrow(self, query: str) -> None:
+        scored = []
+        for index, command in enumerate(self._commands):
+            score, offsets = self._search.match(query, command.title) if query else (1.0, ())
+            if score > 0:
+                scored.append((-score, command.reason is not None, index, offsets))
+        grid = self.query_one(Grid)
+        grid.show([self._row(index, offsets) for _score, _cannot, index, offsets in sorted(scored)])
+        grid.move(0)
+
+    def _row(self, index: int, offsets: Sequence[int]) -> Row:
+        command = self._commands[index]
+        spans = tuple(Span(offset, offset + 1, "live") for offset in offsets)
+        cannot = command.reason is not None
+        return Row(
+            str(index),
+            (
+                Cell(command.title, "muted" if cannot else "", spans),
+                Cell(command.where, "muted"),
+                Cell(command.key, "live"),
+                Cell(command.reason or command.detail, "attention" if cannot else "muted"),
+            ),
+        )
+
+    def on_key(self, event: events.Key) -> None:
+        """The arrows move in the list while the letters go into the line."""
+        grid = self.query_one(Grid)
+        moves = {
+            "up": grid.action_up,
+            "down": grid.action_down,
+            "pageup": grid.action_page_up,
+            "pagedown": grid.action_page_down,
+        }
+        if event.key in moves:
+            moves[event.key]()
+            event.stop()
+
+    @on(Input.Submitted)
+    @on(Grid.Chosen)
+    def action_run(self) -> None:
+        """Do what is under the cursor."""
+        row = self.query_one(Grid).row
+        self.dismiss(self._commands[int(row.key)] if row is not None else None)
+
+    def action_close(self) -> None:
+        """Do nothing."""
+        self.dismiss(None)
+
+
+class Help(Dialog[None]):
+    """Every action within reach, its keys, what it does, and why it cannot be done now, where it cannot."""
+
+    ACTIONS = (CLOSE,)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    Help > #box { width: 100; height: 80%; padding: 0 0 0 1; }
+    Help > #box > Grid { height: 1fr; }
+    """
+
+    def __init__(self, title: str, offers: Sequence[Offer]) -> None:
+        super().__init__(title)
+        self._offers = offers
+
+    def inside(self) -> Sequence[Widget]:
+        """A table of keys."""
+        return (Grid([Column("", 15), Column("", 16), Column("", 20, flex=1)], heading=False, cursor="none"),)
+
+    def on_resize(self) -> None:
+        """Break the sentences for the width there is."""
+        grid = self.query_one(Grid)
+        width = max(20, min(100, self.size.width * 94 // 100) - 43)
+        grid.show([row for offer in self._offers for row in self._lines(offer, width)])
+
+    @staticmethod
+    def _lines(offer: Offer, width: int) -> Iterable[Row]:
+        action = offer.action
+        keys = " ".join(key_name(key) for key in action.keys)
+        told = [(line, "") for line in textwrap.wrap(action.description, width)]
+        if offer.reason is not None:
+            told += [(line, "attention") for line in textwrap.wrap(f"Not now: {offer.reason}", width)]
+        for number, (line, style) in enumerate(told):
+            first = number == 0
+            yield Row(
+                f"{action.id} {number}",
+                (Cell(keys if first else "", "live"), action.title if first else "", Cell(line, style or "muted")),
+            )
+
+    def action_close(self) -> None:
+        """Close the help."""
+        self.dismiss(None)

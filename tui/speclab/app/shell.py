@@ -1,0 +1,134 @@
+"""The shell: the screen the places stand in, and the pages that open above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from speclab.app.actions import Action, Actor, bindings
+from speclab.app.place import Place
+from speclab.app.widgets.header import Header
+from speclab.app.widgets.keybar import KeyBar
+
+if TYPE_CHECKING:
+    from speclab.app.application import SpeclabApp
+
+Result = TypeVar("Result")
+
+PANES: Final = (
+    Action("next-panel", "next pane", "Give the next pane the focus.", ("tab",), footer=False),
+    Action("previous-panel", "previous pane", "Give the pane before the focus.", ("shift+tab",), footer=False),
+)
+BACK: Final = Action("back", "back", "Go back to where this was opened from.", ("escape", "backspace"))
+
+
+def shell(node: DOMNode) -> SpeclabApp:
+    """The app `node` stands in, with what the places share."""
+    return cast("SpeclabApp", node.app)
+
+
+class Main(Screen[None], Actor):
+    """Header, the place that is seen, footer."""
+
+    ACTIONS = PANES
+    BINDINGS: ClassVar[list[BindingType]] = bindings(PANES)
+
+    def compose(self) -> ComposeResult:
+        """The frame; places are made when they are first shown."""
+        yield Header()
+        yield Container(id="places")
+        yield KeyBar()
+
+    async def on_mount(self) -> None:
+        """Show the first place."""
+        await shell(self).show_place(shell(self).first_place)
+
+    def places(self) -> list[Place]:
+        """The places made so far."""
+        return list(self.query_one("#places").query_children(Place))
+
+    @property
+    def place(self) -> Place | None:
+        """The place that is seen."""
+        return next((place for place in self.places() if place.display), None)
+
+    async def show(self, name: str) -> Place:
+        """Bring the place `name` to be seen, made now if it never was."""
+        before = self.place
+        place = next((place for place in self.places() if name == place.NAME), None)
+        if before is not None and before is not place:
+            before.on_leave()
+            before.display = False
+        if place is None:
+            place = _place_class(name)()
+            await self.query_one("#places").mount(place)
+        place.display = True
+        if place is not before:
+            place.on_arrive()
+        self.refresh_bindings()
+        return place
+
+    def action_next_panel(self) -> None:
+        """Give the next panel the focus."""
+        if self.place is not None:
+            self.place.step(1)
+
+    def action_previous_panel(self) -> None:
+        """Give the panel before the focus."""
+        if self.place is not None:
+            self.place.step(-1)
+
+
+class Page(Screen[Result], Actor):
+    """A whole screen above the places, such as one failure: a subclass gives `crumbs` and `body`, and may add actions.
+
+    A subclass with actions of its own lists `BACK` among them, so that `esc` stays in the footer.
+    """
+
+    ACTIONS = (BACK,)
+    BINDINGS: ClassVar[list[BindingType]] = bindings((BACK,))
+
+    def compose(self) -> ComposeResult:
+        """Header, body, footer."""
+        header = Header()
+        header.crumbs = self.crumbs()
+        yield header
+        yield from self.body()
+        yield KeyBar()
+
+    def crumbs(self) -> tuple[str, ...]:
+        """Where this is, for the header."""
+        return ()
+
+    def body(self) -> ComposeResult:
+        """What the page shows."""
+        yield from ()
+
+    def action_back(self) -> None:
+        """Go back to where this was opened from."""
+        self.dismiss()
+
+    @on(Header.Tab)
+    async def _tab(self, event: Header.Tab) -> None:
+        event.stop()
+        await shell(self).show_place(event.place)
+
+
+def _place_class(name: str) -> type[Place]:
+    if name == "specs":
+        from speclab.app.specs.place import SpecsPlace
+
+        return SpecsPlace
+    if name == "mapping":
+        from speclab.app.mapping.place import MappingPlace
+
+        return MappingPlace
+    from speclab.app.monitor.place import MonitorPlace
+
+    return MonitorPlace

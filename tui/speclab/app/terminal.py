@@ -1,0 +1,142 @@
+"""What the terminal shows, remembered, so that only the cells that differ are sent to it.
+
+Textual sends a changed line from the widget's left edge on, every segment with its full colours, and the whole screen
+on any change of layout. Over SSH, and for a dashboard that ticks, that is most of the traffic: a digit that changes
+costs a kilobyte, and here some fifty bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from rich.cells import split_graphemes
+from rich.color import ColorSystem
+from rich.console import COLOR_SYSTEMS, Console
+from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual.geometry import Size
+from textual.strip import Strip
+
+_Cell: TypeAlias = "tuple[str, str]"
+"""A grapheme and its SGR codes; the right half of a wide grapheme is an empty text."""
+
+_NEAR: Final = 6
+"""Unchanged cells that are sent again rather than jumped over: a jump costs as much."""
+
+_UNKNOWN: Final[_Cell] = ("", "?")
+
+
+class Terminal:
+    """The cells on the screen as they were last sent. Call `forget` when the terminal may show something else."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[_Cell]] = []
+        self._width = 0
+
+    def forget(self) -> None:
+        """Know nothing: the next update is sent whole."""
+        self._rows = []
+
+    def only_changes(self, update: CompositorUpdate, size: Size) -> CompositorUpdate:
+        """An update that, when it is sent to a terminal of `size`, sends only what differs from what is there."""
+        return _Changes(self, update, size)
+
+    def difference(self, update: CompositorUpdate, size: Size, colours: ColorSystem) -> str:
+        """The text that turns what the terminal shows into `update`; it is taken as sent."""
+        if len(self._rows) != size.height or self._width != size.width:
+            self._rows = [[_UNKNOWN] * size.width for _ in range(size.height)]
+            self._width = size.width
+        out: list[str] = []
+        style = ""
+        for y, x, strip in _pieces(update):
+            if y < size.height:
+                style = self._line(out, style, y, x, _cells(strip, colours)[: size.width - x])
+        if style:
+            out.append("\x1b[m")
+        return "".join(out)
+
+    def _line(self, out: list[str], style: str, y: int, x: int, new: list[_Cell]) -> str:
+        """Send what of `new` differs from what is at (x, y); returns the style the terminal is left in."""
+        row = self._rows[y]
+        old = row[x : x + len(new)]
+        if old == new:
+            return style
+        for start, end in _runs(old, new):
+            out.append(f"\x1b[{y + 1};{x + start + 1}H")
+            for at in range(start, end):
+                text, wanted = new[at]
+                if not text:
+                    continue
+                if wanted != style:
+                    out.append(f"\x1b[0;{wanted}m" if wanted else "\x1b[m")
+                    style = wanted
+                out.append(text)
+                if len(text) > 1:  # terminals disagree about how far such a grapheme moves the cursor
+                    out.append(f"\x1b[{x + at + (2 if _wide(new, at) else 1) + 1}G")
+        row[x : x + len(new)] = new
+        return style
+
+
+class _Changes(CompositorUpdate):
+    """Works out the difference only when Textual really sends it."""
+
+    def __init__(self, terminal: Terminal, update: CompositorUpdate, size: Size) -> None:
+        self._terminal = terminal
+        self._update = update
+        self._size = size
+
+    def render_segments(self, console: Console) -> str:
+        colours = COLOR_SYSTEMS[console.color_system or "standard"]
+        return self._terminal.difference(self._update, self._size, colours)
+
+
+def _pieces(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
+    """The parts of lines an update draws: y, x and what stands there."""
+    if isinstance(update, LayoutUpdate):
+        for y, line in enumerate(update.strips, update.region.y):
+            x = update.region.x
+            for strip in line:
+                yield y, x, strip
+                x += strip.cell_length
+    elif isinstance(update, ChopsUpdate):
+        for y, first, last in update.spans:
+            for (x, part), end in zip(update.chops[y].items(), update.chop_ends[y], strict=False):
+                if part is not None and x < last and end > first:
+                    yield y, x, part
+
+
+def _cells(strip: Strip, colours: ColorSystem) -> list[_Cell]:
+    cells: list[_Cell] = []
+    for text, style, control in strip:
+        if control:
+            continue
+        codes = Strip.render_ansi(style, colours) if style else ""
+        if text.isascii():
+            cells.extend([(character, codes) for character in text])
+            continue
+        for start, end, width in split_graphemes(text)[0]:
+            if width:
+                cells.append((text[start:end], codes))
+            if width == 2:
+                cells.append(("", codes))
+    return cells
+
+
+def _runs(old: list[_Cell], new: list[_Cell]) -> Iterator[tuple[int, int]]:
+    """Where `new` differs from `old`, as (start, end); what is near is taken together."""
+    start = end = -1
+    for at, cell in enumerate(new):
+        if cell == old[at]:
+            continue
+        if start < 0:
+            start = at
+        elif at - end > _NEAR:
+            yield start, end
+            start = at
+        end = at + 1
+    if start >= 0:
+        yield start, end
+
+
+def _wide(cells: list[_Cell], at: int) -> bool:
+    return at + 1 < len(cells) and not cells[at + 1][0]
