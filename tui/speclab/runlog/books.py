@@ -11,13 +11,13 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, overload
+from dataclasses import dataclass, replace
+from typing import Final
 
 from speclab.errors import UsageError
-from speclab.jsonvalue import JsonView
 from speclab.outcome import Effect, FailureState, Outcome
 from speclab.runlog import rollup
+from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
 from speclab.runlog.rows import NewFailure, PageBooks, Settled
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
@@ -33,6 +33,7 @@ class Entry:
     run: str
     spec_id: str
     spec_hash: str
+    integration: int
     at: str
 
 
@@ -59,7 +60,7 @@ def page_counts(books: PageBooks) -> Counter[str]:
 
 
 def supersede(connection: sqlite3.Connection, entry: Entry, keys: Iterable[str]) -> None:
-    """Close the open failures of `keys`: newer records with these keys were read, so an old one must not be sent.
+    """Close the open failures of `keys` (which may come twice): newer records were read, so old ones must not be sent.
 
     Where the older record is in this very run's books, it was deliberately not written in the end: filtered.
     """
@@ -68,7 +69,7 @@ def supersede(connection: sqlite3.Connection, entry: Entry, keys: Iterable[str])
     rows = connection.execute(
         f"SELECT id, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND {OPEN} AND key <> '' "
         "AND key IN (SELECT value FROM json_each(?))",
-        (entry.spec_id, json.dumps([text(key) for key in keys])),
+        (entry.spec_id, json.dumps(sorted({text(key) for key in keys}))),
     ).fetchall()
     connection.executemany(
         "UPDATE failure SET state = ?, last_at = ?, next_attempt_at = NULL WHERE id = ?",
@@ -136,7 +137,7 @@ def settle(connection: sqlite3.Connection, entry: Entry, settled: Settled) -> Co
 def _move(connection: sqlite3.Connection, entry: Entry, old: str, new: Outcome, counted_at: str) -> None:
     """Move one record of the run from one outcome to another, in the span it was read in."""
     if old != new:
-        count(connection, Entry(entry.run, entry.spec_id, entry.spec_hash, counted_at), {old: -1, new.value: 1})
+        count(connection, replace(entry, at=counted_at), {old: -1, new.value: 1})
 
 
 def _error(failure: NewFailure) -> dict[str, int]:
@@ -166,24 +167,3 @@ _VARYING: Final = re.compile(r"""(["'`]).*?\1 | \b[0-9a-f]{8}-[0-9a-f-]{27}\b | 
 def shape(message: str) -> str:
     """`message` without what differs from record to record: quoted text, ids and numbers become `…`."""
     return _VARYING.sub("…", message)
-
-
-def as_json(value: JsonView) -> str:
-    """`value` as JSON text that SQLite can store, lone surrogates and all."""
-    return text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-@overload
-def text(value: str) -> str: ...
-@overload
-def text(value: None) -> None: ...
-@overload
-def text(value: str | None) -> str | None: ...
-def text(value: str | None) -> str | None:
-    r"""`value` as SQLite can store it: a lone surrogate, which UTF-8 cannot say, as `\udXXX`.
-
-    Inside JSON text that is the very escape that reads back as the same surrogate.
-    """
-    if value is None or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -151,9 +151,16 @@ CREATE TABLE checkpoint (               -- where the next run of a spec goes on
 CREATE TABLE record_state (             -- what is known to be at the target; as narrow as can be: a row a record
     integration INTEGER NOT NULL,       -- integration.id
     key TEXT NOT NULL,
-    hash BLOB NOT NULL,                 -- of the mapped record with sorted keys
+    hash BLOB NOT NULL,                 -- 16 bytes: of the mapped record with sorted keys
     PRIMARY KEY (integration, key)
 ) WITHOUT ROWID;
+CREATE TABLE record_state_page (        -- states of the latest pages, not yet merged into record_state: they win
+    id INTEGER PRIMARY KEY,
+    integration INTEGER NOT NULL,
+    keys TEXT NOT NULL,                 -- a JSON array
+    hashes BLOB NOT NULL                -- theirs, one after the other
+);
+CREATE INDEX record_state_page_by_integration ON record_state_page (integration, id);
 
 CREATE TABLE rollup (                   -- what was read in a minute, an hour and a day (UTC), and what came of it
     spec_id TEXT NOT NULL REFERENCES integration (spec_id),

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from os import PathLike, getpid
 from pathlib import Path
 from threading import RLock
@@ -18,10 +19,12 @@ from speclab.errors import UsageError
 from speclab.jsonvalue import Json
 from speclab.outcome import Level, Outcome, RunState
 from speclab.runlog import books, schema
+from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
 from speclab.runlog.process import Process, alive
 from speclab.runlog.rows import FailureRow, PageBooks, RunRow, Settled
 from speclab.runlog.select import FAILURE_COLUMNS, RUN_COLUMNS, failure_row, run_row
+from speclab.runlog.states import States
 from speclab.runlog.trouble import telling
 
 THIS_PROCESS: Final = 0
@@ -46,6 +49,7 @@ class RunLog:
         self._db = connection
         self._clock = clock
         self._ids = Ids(clock)
+        self._states = States()
         self._lock = RLock()
 
     @classmethod
@@ -63,6 +67,7 @@ class RunLog:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
                 connection.execute("PRAGMA cache_size = -32000")
+                connection.execute("PRAGMA secure_delete = FAST")
                 schema.ensure(connection, path)
             except BaseException:
                 connection.close()
@@ -99,7 +104,7 @@ class RunLog:
         process = None if pid is None else Process.of(pid or getpid())
         run = self._ids.new()
         with self._transaction() as db:
-            self._know(db, spec_id)
+            self._states.merge(db, self._know(db, spec_id))  # what a killed run has left
             at = self._now()
             (cursor,) = db.execute(
                 "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ?), 'null')", (spec_id,)
@@ -122,10 +127,11 @@ class RunLog:
         with self._transaction() as db:
             entry = self._entry(db, run)
             books.count(db, entry, books.page_counts(page))
-            keys = {key for key, _ in page.states}.union(page.keys, (failure.key for failure in page.failures))
-            books.supersede(db, entry, keys)
+            books.supersede(
+                db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
+            )
             books.store(db, entry, page.failures, self._ids)
-            self._remember(db, entry.spec_id, page.states)
+            self._states.add(db, entry.integration, page.states)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor)
             if page.total is not None:
@@ -145,7 +151,7 @@ class RunLog:
             entry = self._entry(db, run)
             for one in settled:
                 books.count(db, entry, books.settle(db, entry, one))
-            self._remember(db, entry.spec_id, [one.state for one in settled if one.state is not None])
+            self._states.add(db, entry.integration, [one.state for one in settled if one.state is not None])
             if message:
                 self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
 
@@ -210,14 +216,9 @@ class RunLog:
 
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
-        stored = {books.text(key): key for key in keys}
         with telling(self.path), self._lock:
-            rows = self._db.execute(
-                "SELECT key, hash FROM record_state WHERE integration = (SELECT id FROM integration WHERE spec_id = ?)"
-                " AND key IN (SELECT value FROM json_each(?))",
-                (spec_id, json.dumps(list(stored))),
-            ).fetchall()
-        return {stored[key]: hash_ for key, hash_ in rows}
+            row = self._db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+            return self._states.get(self._db, row[0], keys) if row else {}
 
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
@@ -241,35 +242,34 @@ class RunLog:
             except BaseException:
                 if self._db.in_transaction:  # a full disk has rolled back already
                     self._db.execute("ROLLBACK")
+                self._states.forget()
                 raise
 
     def _now(self) -> str:
         return timestamp(self._clock.now())
 
     def _entry(self, db: sqlite3.Connection, run: str) -> books.Entry:
-        row = db.execute("SELECT spec_id, spec_hash FROM run WHERE id = ? AND ended_at IS NULL", (run,)).fetchone()
+        row = db.execute(
+            "SELECT spec_id, spec_hash, integration.id FROM run JOIN integration USING (spec_id) "
+            "WHERE run.id = ? AND ended_at IS NULL",
+            (run,),
+        ).fetchone()
         if row is None:
             raise UsageError(f"{self.path}: run {run} is not there, or has ended")
-        return books.Entry(run, row[0], row[1], self._now())
+        return books.Entry(run, row[0], row[1], row[2], self._now())
 
-    def _know(self, db: sqlite3.Connection, spec_id: str) -> None:
-        """Make sure there is an integration row; one that nobody registered is called by its id."""
+    def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
+        """The id of the integration's row, made if it is not there; one that nobody registered is called by its id."""
         db.execute(
             "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
             "SELECT ?1, ?1, '', '', '', ?2 WHERE NOT EXISTS (SELECT 1 FROM integration WHERE spec_id = ?1)",
             (spec_id, self._now()),
         )
-
-    def _remember(self, db: sqlite3.Connection, spec_id: str, states: Sequence[tuple[str, bytes]]) -> None:
         (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-        db.executemany(
-            f"INSERT INTO record_state (integration, key, hash) VALUES ({int(integration)}, ?, ?) "
-            "ON CONFLICT DO UPDATE SET hash = excluded.hash WHERE hash <> excluded.hash",
-            ((books.text(key), hash_) for key, hash_ in states),
-        )
+        return int(integration)
 
     def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json) -> None:
-        as_text = books.as_json(cursor)
+        as_text = as_json(cursor)
         db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
         db.execute(
             "INSERT INTO checkpoint (spec_id, cursor, run, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -283,10 +283,11 @@ class RunLog:
         seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
         db.execute(
             "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ? WHERE id = ?",
-            (state, entry.at, seconds, error and books.text(error), entry.run),
+            (state, entry.at, seconds, error and text(error), entry.run),
         )
         if state is RunState.FAILED:
             books.count(db, entry, {"errors": 1})
+        self._states.merge(db, entry.integration)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
         self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, {"state": state.value})
@@ -305,7 +306,7 @@ class RunLog:
     ) -> None:
         db.execute(
             "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (at, spec_id, run, level, kind, books.text(message), books.as_json(fields)),
+            (at, spec_id, run, level, kind, text(message), as_json(fields)),
         )
 
 
