@@ -1,0 +1,124 @@
+"""Keys, hashes and idempotency keys: the same record is the same everywhere and always."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.jsonvalue import Json, Record
+from speclab.spec.settings import FileSystem, HttpSystem, SqlSystem, System
+from speclab.sync.identity import Hasher, RecordKey, canonical, idempotency_key, target_name
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from(["b", "é", "\ud800"]), scalars)
+records = st.dictionaries(st.sampled_from(["id", "region", "a", "b"]), values)
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        ({"id": "c_1"}, "c_1"),
+        ({"id": 17}, "17"),
+        ({"id": 1.5}, "1.5"),
+        ({"id": 2**70}, str(2**70)),
+        ({"id": 0}, "0"),
+        ({"id": ""}, None),
+        ({"id": None}, None),
+        ({"id": True}, None),
+        ({"id": ["c_1"]}, None),
+        ({}, None),
+    ],
+)
+def test_a_key_is_text_or_a_number(record: Record, key: str | None) -> None:
+    assert RecordKey("id").of(record) == key
+    assert RecordKey("id").of_all([record]) == [key]
+
+
+def test_a_key_may_lie_deeper_and_have_several_parts() -> None:
+    record: Record = {"meta": {"id": 7}, "region": "eu"}
+    assert RecordKey("meta.id").of_all([record]) == ["7"]
+    assert RecordKey(("region", "meta.id")).of_all([record]) == ['["eu",7]']
+    assert RecordKey(("region", "meta.name")).of_all([record]) == [None]
+
+
+def test_the_parts_of_a_key_do_not_run_into_each_other() -> None:
+    key = RecordKey(("a", "b"))
+    assert key.of({"a": "x,y", "b": "z"}) != key.of({"a": "x", "b": "y,z"})
+
+
+@given(st.lists(records, max_size=4))
+def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
+    for paths in ("id", "a.b", ("region", "id")):
+        key = RecordKey(paths)
+        assert key.of_all(several) == [key.of(record) for record in several]
+
+
+@given(records)
+def test_the_order_of_fields_is_nothing_to_a_hash(record: Record) -> None:
+    backwards = dict(reversed(record.items()))
+    assert Hasher("t").of(record) == Hasher("t").of(backwards)
+    assert len(Hasher("t").of(record)) == 16
+
+
+@given(st.lists(records, max_size=4))
+def test_many_hashes_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
+    hasher = Hasher("t")
+    assert hasher.of_all(several) == [hasher.of(record) for record in several]
+
+
+@given(values, values)
+def test_values_that_differ_are_written_differently(one: Json, other: Json) -> None:
+    if canonical(one) == canonical(other):
+        assert one == other
+
+
+def test_the_same_record_at_another_target_has_another_hash() -> None:
+    assert Hasher("http a").of({"id": 1}) != Hasher("http b").of({"id": 1})
+
+
+def test_no_record_has_the_hash_of_a_deleted_one() -> None:
+    assert Hasher("t").deleted not in Hasher("t").of_all([{}, {"deleted": True}])
+
+
+def test_an_idempotency_key_is_a_uuid_of_all_that_makes_a_write() -> None:
+    hash_ = Hasher("t").of({"id": 1})
+    key = idempotency_key("crm", "t", "1", hash_)
+    assert uuid.UUID(key).version == 5
+    assert key == idempotency_key("crm", "t", "1", hash_)
+    others = {
+        idempotency_key("erp", "t", "1", hash_),
+        idempotency_key("crm", "u", "1", hash_),
+        idempotency_key("crm", "t", "2", hash_),
+        idempotency_key("crm", "t", "1", Hasher("t").of({"id": 2})),
+    }
+    assert len(others - {key}) == 4
+
+
+def http(base_url: str, upsert: str = "PUT /customers/{id}") -> System:
+    return HttpSystem.model_validate(
+        {"connector": "http", "base_url": base_url, "key": "id", "write": {"upsert": upsert}}
+    )
+
+
+def sql(url: str, table: str = "customers") -> System:
+    return SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": table}})
+
+
+def test_a_target_goes_by_where_it_is_and_what_is_written_there() -> None:
+    names = [
+        target_name(http("https://a.example")),
+        target_name(http("https://b.example")),
+        target_name(http("https://a.example", "PUT /people/{id}")),
+        target_name(sql("sqlite:///a.db")),
+        target_name(sql("sqlite:///a.db", "people")),
+        target_name(FileSystem.model_validate({"connector": "file", "path": "a.jsonl", "key": "id"})),
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_new_credentials_do_not_make_another_target() -> None:
+    assert target_name(sql("postgresql://app:old@db/crm")) == target_name(sql("postgresql://app:new@db/crm"))
+    assert "new" not in target_name(sql("postgresql://app:new@db/crm"))

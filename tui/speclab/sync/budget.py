@@ -1,0 +1,30 @@
+"""The retry budget: a token bucket that turns a dying target into a fast, honest stop instead of a storm."""
+
+from __future__ import annotations
+
+
+class RetryBudget:
+    """How many requests may fail for reasons that heal, by how many succeed.
+
+    A failure takes a token; a success gives `ratio` of one back, up to `capacity`. So short trouble passes, and a
+    target that fails more than `ratio / (1 + ratio)` of what it is asked, a third by default, ends the run. (Finagle's
+    RetryBudget and gRPC's retry throttling, proposal A6, work alike.)
+    """
+
+    def __init__(self, capacity: int = 100, ratio: float = 0.5) -> None:
+        self._capacity = capacity
+        self._ratio = ratio
+        self._tokens = float(capacity)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing left for another failure."""
+        return self._tokens < 1
+
+    def spend(self, failures: int) -> None:
+        """Take a token for each of `failures` requests that failed."""
+        self._tokens = max(0.0, self._tokens - failures)
+
+    def earn(self, successes: int) -> None:
+        """Give back the share of `successes` requests that were answered well."""
+        self._tokens = min(float(self._capacity), self._tokens + successes * self._ratio)

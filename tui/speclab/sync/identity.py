@@ -1,0 +1,135 @@
+"""Who a record is and what it says: keys, payload hashes and idempotency keys, all the same on every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from speclab.jsonvalue import Json, Record
+from speclab.paths import FieldPath
+from speclab.spec.settings import FileSystem, HttpSystem, HttpWrite, SqlSystem, SqlWrite, System
+
+_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://speclab.dev/idempotency")
+_SORTED: Final = orjson.OPT_SORT_KEYS
+
+
+class RecordKey:
+    """The `key` of a system: one path, or several, to what a record is known by."""
+
+    def __init__(self, paths: str | Sequence[str]) -> None:
+        self._paths = [FieldPath.parse(path) for path in ([paths] if isinstance(paths, str) else paths)]
+        self._plain = None
+        if len(self._paths) == 1 and len(parts := self._paths[0].parts) == 1 and isinstance(parts[0], str):
+            self._plain = parts[0]
+
+    def __str__(self) -> str:
+        """The paths, as the spec writes them."""
+        return ", ".join(map(str, self._paths))
+
+    def of(self, record: Record) -> str | None:
+        """The key of `record` as text; None where a part of it is missing, null or empty.
+
+        Text is itself, a number as JSON writes it; several parts are a JSON list.
+        """
+        try:
+            values = [path.get(record) for path in self._paths]
+        except KeyError:
+            return None
+        if len(values) == 1:
+            return _text(values[0])
+        return None if None in map(_text, values) else canonical(values).decode()
+
+    def of_all(self, records: Sequence[Record]) -> list[str | None]:
+        """The key of each record, as `of` gives it."""
+        name = self._plain
+        if name is None:
+            return [self.of(record) for record in records]
+        keys: list[str | None] = []
+        for record in records:
+            # By far the most keys are one field that holds text or a whole number: no call for those.
+            value = record.get(name) if type(record) is dict else None
+            if type(value) is str and value:
+                keys.append(value)
+            elif type(value) is int:
+                keys.append(str(value))
+            else:
+                keys.append(self.of(record))
+        return keys
+
+
+class Hasher:
+    """Hashes of payloads as they stand at one target: 16 bytes of BLAKE2b over JSON with sorted keys.
+
+    The target goes into the hash (as BLAKE2's personalisation, which costs nothing): a spec that is pointed at
+    another system finds nothing unchanged there.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._person = hashlib.blake2b(target.encode(), digest_size=16).digest()
+        self.deleted: Final = self._digest(b"deleted")  # no JSON reads so
+        """The hash of a record that is deleted at the target."""
+
+    def of(self, payload: Record) -> bytes:
+        """The hash of `payload`."""
+        return self._digest(canonical(payload))
+
+    def of_all(self, payloads: Sequence[Record]) -> list[bytes]:
+        """The hash of each payload."""
+        dumps, blake2b, person, options = orjson.dumps, hashlib.blake2b, self._person, _SORTED
+        try:
+            return [
+                blake2b(dumps(payload, None, options), digest_size=16, person=person).digest() for payload in payloads
+            ]
+        except TypeError:  # something in there is beyond orjson, see `canonical`
+            return [self.of(payload) for payload in payloads]
+
+    def _digest(self, text: bytes) -> bytes:
+        return hashlib.blake2b(text, digest_size=16, person=self._person).digest()
+
+
+def canonical(value: Json) -> bytes:
+    """`value` as JSON with sorted keys: equal values, equal bytes."""
+    try:
+        return orjson.dumps(value, None, _SORTED)
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair: rare, and no reason to fail a record
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def idempotency_key(spec_id: str, target: str, key: str, payload_hash: bytes) -> str:
+    """The key that makes a write happen once: UUIDv5 (RFC 9562) of what is written where, for whom.
+
+    It is made of nothing else, so it is the same after a crash, and needs no storing before the send.
+    """
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([spec_id, target, key, payload_hash.hex()])))
+
+
+def target_name(target: System) -> str:
+    """Where `target` (its references resolved) writes to, without credentials: what its records' states are about."""
+    match target:
+        case HttpSystem(base_url=url, write=HttpWrite(upsert=upsert, create=create, batch=batch)):
+            return f"http {_without_secrets(url)} {upsert or create or batch}"
+        case SqlSystem(url=url, write=SqlWrite(upsert=upsert, insert=insert)):
+            return f"sql {_without_secrets(url)} {upsert or insert}"
+        case FileSystem(path=path):
+            return f"file {path}"
+        case _:
+            return target.connector
+
+
+def _text(value: Json) -> str | None:
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return canonical(value).decode()
+    return None
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
