@@ -7,11 +7,13 @@ reading a text.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from speclab.errors import UsageError
-from speclab.spec.front_matter import FrontMatter, read_front_matter
+from speclab.spec import edit
+from speclab.spec.front_matter import FrontMatter, Settable, read_front_matter
 from speclab.spec.lines import Lines, Span, dominant_newline
 from speclab.spec.names import nearest
 from speclab.spec.outline import Block, BlockKind, Outline, Section, comparable, read_outline
@@ -41,7 +43,7 @@ class Document:
     @classmethod
     def parse(cls, text: str, path: Path | None = None) -> Document:
         """The document that `text` is. Any text is one; what is wrong with it is told as problems."""
-        lines = Lines.of(text)
+        lines = Lines.of_file(text)
         front_matter = read_front_matter(lines, str(path or "<spec>"))
         return cls(
             text,
@@ -117,6 +119,43 @@ class Document:
     def table(self, section: Section) -> Table | None:
         """The section's first table."""
         return next(iter(self.tables(section)), None)
+
+    # Edits. Each gives a new document in which nothing else reads otherwise, or raises `EditRefused` with the reason.
+
+    def with_body(self, section: Section, body: str) -> Document:
+        """With `body` as the section's own text: in the file's line ends, without blank lines around it."""
+        return edit.with_body(self, section, body)
+
+    def with_front_matter(self, key: str, value: Settable) -> Document:
+        """With `value` for `key`, quoted if it must be to be read back; a key that is not there gets a line."""
+        return edit.with_front_matter(self, key, value)
+
+    def with_cell(self, table: Table, row: int, column: str, text: str) -> Document:
+        """With `text`, blanks around it left out, in that cell; no other cell moves."""
+        return edit.with_cell(self, table, row, column, text)
+
+    def with_row_added(self, table: Table, at: int, cells: Mapping[str, str]) -> Document:
+        """With a new row before the row `at` (or behind the last); `cells` by column name, the rest empty."""
+        texts = [""] * len(table.header.cells)
+        for name, text in cells.items():
+            texts[table.column(name)] = text
+        return edit.with_row_added(self, table, at, texts)
+
+    def with_row_deleted(self, table: Table, row: int) -> Document:
+        """Without that row."""
+        return edit.with_row_deleted(self, table, row)
+
+    def with_row_moved(self, table: Table, row: int, to: int) -> Document:
+        """With that row as the row `to`."""
+        return edit.with_row_moved(self, table, row, to)
+
+    def with_row_duplicated(self, table: Table, row: int) -> Document:
+        """With that row twice."""
+        return edit.with_row_duplicated(self, table, row)
+
+    def with_table_aligned(self, table: Table) -> Document:
+        """With every column of the table as wide as its widest cell."""
+        return edit.with_table_aligned(self, table)
 
 
 def _comparable_address(address: str) -> str:

@@ -6,6 +6,7 @@ the characters it does not know, or takes for line ends, are replaced one for on
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ _CLOSE: Final = re.compile(r"(?:-{3,}|\.\.\.)[ \t]*")
 _DEEPEST: Final = 100  # libyaml's composer would overflow the stack on some thousands
 # What YAML forbids, or takes for a line end where Markdown does not (YAML 1.1, sections 5.1 and 5.4).
 _ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# Plain text that YAML 1.1 or YAML 1.2 readers take for a boolean, null or number.
+_AMBIGUOUS: Final = re.compile(
+    r"y|n|yes|no|on|off|true|false|null|~|[-+]?(?:\.\d+|\d[\d_]*(?:\.\d*)?)(?:e[-+]?\d+)?|0o[0-7]+", re.IGNORECASE
+)
 _STAND_INS: Final = 0x100000  # the first character of the last private plane
 _STAND_IN: Final = re.compile("[\U00100000-\U0010ffff]")
 
@@ -140,6 +145,67 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         ),
         root,
     )
+
+
+def spellings(text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str) -> Iterator[Splice]:
+    """The ways to write that `key` is `value`, the plainest and most like what is there first.
+
+    Each is one splice; whether it reads back as `value`, and all else as before, is for the edit to verify.
+    """
+    entry = front_matter.entry(key)
+    for written in _written(value, entry.style if entry else ""):
+        if not front_matter.present:
+            blank = newline if text[front_matter.span.start :].strip() else ""
+            yield Splice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
+        elif entry is None:
+            first = front_matter.entries[0].key_span.start if front_matter.entries else front_matter.inner.start
+            indent = re.search(r"[ \t]*\Z", text[:first])
+            line = f"{indent[0] if indent else ''}{_key(key)}: {written}{newline}"
+            yield Splice(Span(front_matter.inner.end, front_matter.inner.end), line)
+        else:
+            yield _in_place(text, entry, written)
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """`text` in the place of what stands at `span`."""
+
+    span: Span
+    text: str
+
+
+def _in_place(text: str, entry: Entry, written: str) -> Splice:
+    """The splice that puts `written` where the entry's value stands, a comment behind the colon left alone."""
+    if entry.value.start < entry.value.end and not entry.block:
+        return Splice(entry.value, written)
+    colon = text.index(":", entry.key_span.end) + 1
+    if entry.block:
+        comment = re.compile(r"[ \t]+#[^\r\n]*").match(text, colon)
+        return Splice(Span(colon, entry.value.end), f" {written}{comment[0] if comment else ''}")
+    if text[colon : colon + 1] in (" ", "\t"):
+        return Splice(Span(colon + 1, colon + 1), written)
+    return Splice(Span(colon, colon), f" {written}")
+
+
+def _written(value: Settable, style: str) -> Sequence[str]:
+    """`value` in YAML, in the order to try: a string in the quotes that are there, else in as few as will do."""
+    if not isinstance(value, str):
+        return [value.isoformat() if isinstance(value, date) else json.dumps(value)]
+    single = "'" + value.replace("'", "''") + "'"
+    # JSON's strings are YAML's double-quoted ones, but for the characters YAML wants escaped.
+    double = _ODD.sub(_escape, json.dumps(value, ensure_ascii=False))
+    if style == '"' or _ODD.search(value) or "\n" in value or "\r" in value or "\t" in value:
+        return [double]
+    return [single, double] if style == "'" or _AMBIGUOUS.fullmatch(value) else [value, single, double]
+
+
+def _escape(match: re.Match[str]) -> str:
+    # A byte that is no UTF-8 has no escape; it stays as it is.
+    return match[0] if "\udc80" <= match[0] <= "\udcff" else f"\\u{ord(match[0]):04x}"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z_][\w-]*", key) and not _AMBIGUOUS.fullmatch(key) else json.dumps(key)
 
 
 def _with_problem(block: FrontMatter, problem: Problem) -> FrontMatter:

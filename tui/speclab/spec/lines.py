@@ -37,7 +37,16 @@ class Lines:
     @classmethod
     def of(cls, text: str) -> Lines:
         """The lines of `text`; there is always a last one, empty if the text ends in a line end."""
-        starts, ends = [len(BOM) if text.startswith(BOM) else 0], []
+        return cls._from(text, 0)
+
+    @classmethod
+    def of_file(cls, text: str) -> Lines:
+        """The lines of a whole file's text; a byte order mark at its start is in none."""
+        return cls._from(text, len(BOM) if text.startswith(BOM) else 0)
+
+    @classmethod
+    def _from(cls, text: str, start: int) -> Lines:
+        starts, ends = [start], []
         for match in _LINE_END.finditer(text):
             ends.append(match.start())
             starts.append(match.end())

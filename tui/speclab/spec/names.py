@@ -8,6 +8,7 @@ from typing import Final
 from rapidfuzz import fuzz, process, utils
 
 _NEAR: Final = 60.0
+_SURE: Final = 75.0
 _SHOWN: Final = 12
 
 
@@ -17,6 +18,16 @@ def near(name: str, names: Sequence[str]) -> list[str]:
         name, names, scorer=fuzz.WRatio, processor=utils.default_process, score_cutoff=_NEAR, limit=3
     )
     return [str(match[0]) for match in found]
+
+
+def slip(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
+    found = process.extract(
+        name, names, scorer=fuzz.ratio, processor=utils.default_process, score_cutoff=_SURE, limit=2
+    )
+    if not found or (len(found) > 1 and found[1][1] >= found[0][1]):
+        return None
+    return str(found[0][0])
 
 
 def nearest(name: str, names: Sequence[str], there_are: str) -> str:

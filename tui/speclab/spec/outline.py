@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -21,6 +21,10 @@ from speclab.spec.lines import Lines, Span
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 _UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are no UTF-8
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_BLANK_LINES: Final = re.compile(r"\A(?:[ \t]*(?:\r\n|\n|\r))*")
+_MARKS: Final = re.compile(r"[*_`{\[\]]")
+_ATTRIBUTES: Final = re.compile(r"\{[#.:][^{}]*\}\s*$")
+_LINK: Final = re.compile(r"\[([^\[\]]*)\]\([^()]*\)")
 _FENCE_END: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
 
 
@@ -127,7 +131,7 @@ def read_outline(lines: Lines, first: int) -> Outline:
     preamble = Span(start, lines.starts[blocks[at[0]].first] if at else len(lines.text))
 
     title: str | None = None
-    path: list[tuple[int, str]] = []  # level and title of the sections around this one
+    path: list[tuple[int, str, str]] = []  # level, title and what it is compared by, of the sections around this one
     seen: Counter[tuple[str, ...]] = Counter()
     headings = []
     for index, following in zip(at, [*at, len(blocks)][1:], strict=True):
@@ -137,13 +141,14 @@ def read_outline(lines: Lines, first: int) -> Outline:
         if block.level == 1 and title is None:
             title = block.info
             names: tuple[str, ...] = ()
+            key: tuple[str, ...] = ()
         else:
-            path.append((block.level, block.info))
-            names = tuple(name for _, name in path)
-        key = tuple(comparable(name) for name in names)
+            path.append((block.level, block.info, comparable(block.info)))
+            names = tuple(name for _, name, _ in path)
+            key = tuple(name for _, _, name in path)
         end = lines.starts[blocks[following].first] if following < len(blocks) else len(lines.text)
         own = Span(lines.starts[block.end] if block.end < len(lines) else len(lines.text), end)
-        body = _without_blank_lines(lines, block.end, own)
+        body = _without_blank_lines(lines, own)
         headings.append(
             Section(
                 title=block.info,
@@ -185,9 +190,9 @@ def read_blocks(lines: Lines, first: int) -> Iterator[Block]:
 
 def comparable(title: str) -> str:
     """A title as it is compared: without case, marks of emphasis and code, link targets, `{#id}` and double blanks."""
-    title = re.sub(r"\{[#.:][^{}]*\}\s*$", "", title)
-    title = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", title)
-    return " ".join(re.sub(r"[*_`]", "", title).casefold().split())
+    if _MARKS.search(title):
+        title = _MARKS.sub("", _LINK.sub(r"\1", _ATTRIBUTES.sub("", title)))
+    return " ".join(title.casefold().split())
 
 
 def _fence_content(lines: Lines, begin: int, end: int, marks: str) -> Span:
@@ -198,8 +203,11 @@ def _fence_content(lines: Lines, begin: int, end: int, marks: str) -> Span:
     return lines.span(begin + 1, max(end - 1 if closed else end, begin + 1))
 
 
-def _without_blank_lines(lines: Lines, first: int, own: Span) -> Span:
+def _without_blank_lines(lines: Lines, own: Span) -> Span:
     """`own` without the blank lines around it; empty, at its start, where there is nothing else."""
-    end = lines.index(own.end) if own.end < len(lines.text) else len(lines)
-    filled: Sequence[int] = [i for i in range(first, end) if lines.content(i).strip(" \t")]
-    return Span(lines.starts[filled[0]], lines.ends[filled[-1]]) if filled else Span(own.start, own.start)
+    text = own.of(lines.text)
+    start = own.end - len(_BLANK_LINES.sub("", text))
+    end = own.start + len(text.rstrip(" \t\r\n"))
+    if start >= end:
+        return Span(own.start, own.start)
+    return Span(start, lines.ends[lines.index(end - 1)])
