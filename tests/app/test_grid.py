@@ -1,0 +1,291 @@
+"""The grid: what it draws, where its cursor is, and how little it draws again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.geometry import Region
+from textual.pilot import Pilot
+
+from speclab.app.theme import DARK
+from speclab.app.widgets.cells import fit, layout, printable
+from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
+
+COLUMNS = (Column("name", 6, flex=1), Column("count", 6, align="right"))
+
+
+def rows(*names: str) -> list[Row]:
+    return [Row(name, (name, str(len(name)))) for name in names]
+
+
+class Shown(App[None]):
+    """An app that is one grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.moved: list[str | None] = []
+        self.chosen: list[str] = []
+        self.register_theme(DARK)
+        self.theme = DARK.name
+
+    def compose(self) -> ComposeResult:
+        yield self.grid
+
+    def on_grid_moved(self, event: Grid.Moved) -> None:
+        self.moved.append(event.row.key if event.row else None)
+
+    def on_grid_chosen(self, event: Grid.Chosen) -> None:
+        self.chosen.append(event.row.key)
+
+
+def lines(grid: Grid) -> list[str]:
+    return [grid.render_line(y).text.rstrip() for y in range(grid.size.height)]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Region]:
+    """The regions grids ask to be drawn again; a region without size is a whole grid."""
+    regions: list[Region] = []
+    refresh = Grid.refresh
+
+    def spy(grid: Grid, *asked: Region, **more: Any) -> Grid:
+        regions.extend(asked or [Region()])
+        return refresh(grid, *asked, **more)
+
+    monkeypatch.setattr(Grid, "refresh", spy)
+    return regions
+
+
+# What it draws
+
+
+async def test_cells_stand_under_their_headings_numbers_on_the_right() -> None:
+    async with Shown(Grid(COLUMNS, rows("crm", "billing"))).run_test(size=(30, 6)) as pilot:
+        assert lines(grid_of(pilot))[:3] == [
+            " name                   count",
+            " crm                        3",
+            " billing                    7",
+        ]
+
+
+async def test_a_text_that_is_too_long_ends_in_an_ellipsis() -> None:
+    async with Shown(Grid(COLUMNS, rows("a-very-long-name-indeed"))).run_test(size=(20, 4)) as pilot:
+        assert lines(grid_of(pilot))[1] == " a-very-lo…      23"
+
+
+async def test_an_empty_grid_says_what_to_do() -> None:
+    grid = Grid(COLUMNS, empty=("No runs yet.", "r runs the spec now."))
+    async with Shown(grid).run_test(size=(30, 6)) as pilot:
+        assert lines(grid_of(pilot))[2:4] == ["  No runs yet.", "  r runs the spec now."]
+
+
+async def test_spans_of_a_cell_have_a_style_of_their_own() -> None:
+    cell = Cell("01/02", spans=(Span(0, 2, "failed"),))
+    async with Shown(Grid((Column("", 5),), [Row("a", (cell,))])).run_test(size=(10, 3)) as pilot:
+        grid = grid_of(pilot)
+        styled = {segment.text: segment.style for segment in grid.render_line(1)}
+        failed = grid.get_component_rich_style("grid--failed", partial=True)
+        assert styled["01"] is not None
+        assert styled["01"].color == failed.color
+        assert styled["/02"] is not None
+        assert styled["/02"].color != failed.color
+
+
+def test_columns_share_what_is_left_over_by_their_flex() -> None:
+    slots = layout((Column("", 4, flex=1), Column("", 4, flex=3), Column("", 4)), 40)
+    assert [(slot.x, slot.width) for slot in slots] == [(1, 10), (13, 20), (35, 4)]
+
+
+def test_a_column_takes_no_more_than_its_most() -> None:
+    slots = layout((Column("", 4, flex=1, most=6), Column("", 4, flex=1)), 40)
+    assert [slot.width for slot in slots] == [6, 30]
+
+
+def test_columns_that_matter_least_go_first_where_not_all_fit() -> None:
+    columns = (Column("a", 10), Column("b", 10, drop=1), Column("c", 10, drop=2))
+    assert [slot.column for slot in layout(columns, 40)] == [0, 1, 2]
+    assert [slot.column for slot in layout(columns, 30)] == [0, 1]
+    assert [slot.column for slot in layout(columns, 20)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "fitted"),
+    [
+        ("東京タワー", 10, "東京タワー"),
+        ("東京タワー", 7, "東京タ…"),
+        ("東京タワー", 6, "東京 …"),
+        ("né", 2, "né"),
+        ("👩‍👩‍👧 family", 4, "👩‍👩‍👧 …"),
+        ("any", 0, ""),
+    ],
+)
+def test_width_is_counted_in_cells_not_in_characters(text: str, width: int, fitted: str) -> None:
+    assert fit(text, width) == fitted
+
+
+def test_text_from_outside_cannot_move_the_cursor_or_turn_the_line_round() -> None:
+    assert printable("a\x1b[2Jb\r\nc\x7f\u202ed\udcff") == "a␛[2Jb␍␊c␡�d�"
+
+
+# The cursor
+
+
+async def test_keys_move_the_cursor_and_stop_at_the_ends() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+        await pilot.press("down", "down", "down")
+        assert grid_of(pilot).cursor_row == 2
+        await pilot.press("up", "home", "up")
+        assert grid_of(pilot).cursor_row == 0
+        await pilot.press("end")
+        assert app_of(pilot).moved[-1] == "c"
+
+
+async def test_enter_and_a_second_click_open_a_row() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+        await pilot.press("down", "enter")
+        await pilot.click(Grid, offset=(3, 3))
+        assert app_of(pilot).chosen == ["b"]
+        await pilot.double_click(Grid, offset=(3, 3))
+        assert app_of(pilot).chosen == ["b", "c"]
+
+
+async def test_a_cell_cursor_goes_sideways_over_columns_that_are_seen() -> None:
+    columns = (Column("a", 4), Column("hidden", 40, drop=1), Column("c", 4))
+    grid = Grid(columns, [Row("x", ("1", "2", "3"))], cursor="cell")
+    async with Shown(grid).run_test(size=(20, 5)) as pilot:
+        await pilot.press("right")
+        assert grid_of(pilot).cursor_column == 2
+        await pilot.press("right", "left")
+        assert grid_of(pilot).cursor_column == 0
+
+
+async def test_the_cursor_stays_on_its_row_while_others_come_and_go() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+        await pilot.press("down")
+        grid_of(pilot).show(rows("new", "a", "b", "c"))
+        assert grid_of(pilot).row == rows("b")[0]
+        grid_of(pilot).show(rows("b"))
+        assert grid_of(pilot).cursor_row == 0
+
+
+async def test_the_cursor_stays_where_it_was_when_its_row_goes() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+        await pilot.press("down")
+        grid_of(pilot).show(rows("a", "c"))
+        await pilot.pause()
+        assert grid_of(pilot).cursor_row == 1
+        assert app_of(pilot).moved[-1] == "c"
+
+
+async def test_the_cursor_is_kept_in_view_when_the_terminal_shrinks() -> None:
+    async with Shown(Grid(COLUMNS, rows(*"abcdefghijklmnop"))).run_test(size=(30, 20)) as pilot:
+        await pilot.press("end")
+        await pilot.resize_terminal(30, 6)
+        await pilot.pause()
+        assert grid_of(pilot).cursor_row in grid_of(pilot).visible_rows()
+
+
+async def test_a_cells_place_is_told_for_editing_in_it() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 6)) as pilot:
+        assert grid_of(pilot).region_of(1, 1) == Region(23, 2, 6, 1)
+
+
+# How little it draws again
+
+
+async def test_one_cell_that_changes_is_the_only_region_drawn_again(drawn: list[Region]) -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+        await pilot.pause()
+        drawn.clear()
+        grid_of(pilot).show([*rows("a", "b"), Row("c", ("c", "9"))])
+        assert drawn == [Region(23, 3, 6, 1)]
+
+
+async def test_rows_that_are_not_seen_are_not_drawn_again(drawn: list[Region]) -> None:
+    names = [f"r{number}" for number in range(50)]
+    async with Shown(Grid(COLUMNS, rows(*names))).run_test(size=(30, 6)) as pilot:
+        await pilot.pause()
+        drawn.clear()
+        grid_of(pilot).show([*rows(*names[:-1]), Row("r49", ("changed", "0"))])
+        assert drawn == []
+
+
+async def test_moving_the_cursor_draws_two_lines_again(drawn: list[Region]) -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+        await pilot.pause()
+        drawn.clear()
+        await pilot.press("down")
+        assert drawn == [Region(0, 1, 30, 1), Region(0, 2, 30, 1)]
+
+
+class Made(Sequence[Row]):
+    """A hundred thousand rows, made when they are asked for and counted."""
+
+    def __init__(self) -> None:
+        self.asked: set[int] = set()
+
+    def __len__(self) -> int:
+        return 100_000
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        assert isinstance(index, int)
+        self.asked.add(index)
+        return Row(str(index), (f"record {index}", str(index)))
+
+
+async def test_a_hundred_thousand_rows_are_asked_only_for_those_that_are_seen() -> None:
+    made = Made()
+    async with Shown(Grid(COLUMNS, made)).run_test(size=(30, 10)) as pilot:
+        await pilot.press("pagedown", "end", "up")
+        assert grid_of(pilot).cursor_row == 99_998
+        assert len(made.asked) < 50
+
+
+ONE_CELL = """
+from pathlib import Path
+from textual.screen import Screen
+from speclab.app.application import SpeclabApp
+from speclab.app.widgets.grid import Cell, Column, Grid, Row
+
+def rows(value):
+    good, words = Cell("+", "good"), Cell("some words", "muted")
+    return [Row(str(n), (good, f"integration-{n}", words, value if n == 7 else "1")) for n in range(30)]
+
+class Ticking(Screen):
+    BINDINGS = [("t", "tick")]
+    def compose(self):
+        columns = [Column("", 1), Column("name", 20, flex=1), Column("words", 20), Column("count", 8, align="right")]
+        yield Grid(columns, rows("412"))
+    def action_tick(self):
+        self.query_one(Grid).show(rows("9,135"))
+
+class Whole(SpeclabApp):
+    def get_default_screen(self):
+        return Ticking()
+
+Whole(Path.cwd()).run()
+"""
+
+
+def test_one_cell_that_changes_costs_at_most_300_bytes(pty: Callable[..., Any]) -> None:
+    terminal = pty(ONE_CELL, width=160, height=45)
+    terminal.until("412")
+    terminal.press("t")
+    assert len(terminal.until("9,135").encode()) <= 300
+
+
+def grid_of(pilot: Pilot[None]) -> Grid:
+    return app_of(pilot).grid
+
+
+def app_of(pilot: Pilot[None]) -> Shown:
+    assert isinstance(pilot.app, Shown)
+    return pilot.app

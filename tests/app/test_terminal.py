@@ -1,0 +1,81 @@
+"""What is sent to the terminal: only what differs, and never less than that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyte
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.color import ColorSystem
+from rich.segment import Segment
+from rich.style import Style
+from textual._compositor import LayoutUpdate
+from textual.geometry import Region, Size
+from textual.strip import Strip
+
+from speclab.app.terminal import Terminal
+
+WIDTH, HEIGHT = 12, 3
+SIZE = Size(WIDTH, HEIGHT)
+STYLES = [Style.parse(text) for text in ("none", "bold", "red", "white on blue", "reverse")]
+
+
+def update(*lines: tuple[tuple[str, Style], ...]) -> LayoutUpdate:
+    strips: list[Iterable[Strip]] = []
+    for line in lines:
+        strip = Strip([Segment(text, style) for text, style in line])
+        strips.append([strip.adjust_cell_length(WIDTH, Style.null())])
+    return LayoutUpdate(strips, Region(0, 0, WIDTH, len(lines)))
+
+
+def plain(*lines: str) -> LayoutUpdate:
+    return update(*(((line, Style.null()),) for line in lines))
+
+
+def sent(terminal: Terminal, drawn: LayoutUpdate) -> str:
+    return terminal.difference(drawn, SIZE, ColorSystem.TRUECOLOR)
+
+
+def test_what_is_there_already_is_not_sent_again() -> None:
+    terminal = Terminal()
+    sent(terminal, plain("one", "two", "three"))
+    assert sent(terminal, plain("one", "two", "three")) == ""
+
+
+def test_one_character_that_differs_is_all_that_is_sent() -> None:
+    terminal = Terminal()
+    sent(terminal, plain("one", "two 4", "three"))
+    assert sent(terminal, plain("one", "two 5", "three")) == "\x1b[2;5H5"
+
+
+def test_after_forgetting_everything_is_sent() -> None:
+    terminal = Terminal()
+    first = sent(terminal, plain("one", "two", "three"))
+    terminal.forget()
+    assert sent(terminal, plain("one", "two", "three")) == first
+
+
+def test_another_size_is_sent_whole() -> None:
+    terminal = Terminal()
+    sent(terminal, plain("one", "two", "three"))
+    assert "one" in terminal.difference(plain("one", "two"), Size(WIDTH, 2), ColorSystem.TRUECOLOR)
+
+
+lines = st.lists(st.tuples(st.text(st.sampled_from("ab 东é"), max_size=6), st.sampled_from(STYLES)), max_size=2).map(
+    tuple
+)
+
+
+@given(st.lists(st.tuples(lines, lines, lines), min_size=2, max_size=5))
+def test_the_differences_draw_what_the_whole_would_draw(
+    frames: list[tuple[tuple[tuple[str, Style], ...], ...]],
+) -> None:
+    terminal = Terminal()
+    by_differences = pyte.Screen(WIDTH, HEIGHT)
+    for frame in frames:
+        pyte.Stream(by_differences).feed(sent(terminal, update(*frame)))
+    at_once = pyte.Screen(WIDTH, HEIGHT)
+    pyte.Stream(at_once).feed(sent(Terminal(), update(*frames[-1])))
+    assert by_differences.display == at_once.display
+    assert by_differences.buffer == at_once.buffer
