@@ -1,15 +1,13 @@
-r"""A section's body as a text editor can hold it, and the way back into the bytes it came from.
+r"""A section's body as a text editor can hold it, and the way back.
 
-Apart because Textual's TextArea makes every line end alike and splits lines at characters that end none in a spec
-(`\x0b`, `\x85`, U+2028 and others). Here lines that were not touched keep every byte, line ends included.
+Apart because Textual's TextArea splits lines at characters that end none in a spec (`\x0b`, `\x85`, U+2028 and others)
+and makes line ends alike. Line ends are put back by `Document.with_body`, the characters here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Final
 
 from speclab.errors import EditRefused
@@ -29,17 +27,13 @@ _PICTURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EditableBody:
-    r"""`shown` is `body` with every line end a `\n` and control characters as pictures of themselves.
-
-    `newline` is what a line that is new ends in.
-    """
+    r"""`shown` is `body` with every line end a `\n` and control characters as pictures of themselves."""
 
     body: str
-    newline: str
     shown: str
 
     @classmethod
-    def of(cls, body: str, newline: str) -> EditableBody:
+    def of(cls, body: str) -> EditableBody:
         """The body as an editor may hold it.
 
         Raises `EditRefused` where something in it would not come back as it is: bytes that are no UTF-8, or a
@@ -50,45 +44,16 @@ class EditableBody:
                 "this section holds bytes that are no UTF-8; the editor here would change them",
                 hint="F4 opens it in $EDITOR, which can keep them",
             )
-        pictures = {char: picture for char, picture in _PICTURES.items() if char in body}
+        pictures = {ord(char): picture for char, picture in _PICTURES.items() if char in body}
         if clash := next((char for char, picture in pictures.items() if picture in body), None):
             raise EditRefused(
-                f"this section holds both U+{ord(clash):04X} and {pictures[clash]!r}, which would stand for it",
+                f"this section holds both U+{clash:04X} and {pictures[clash]!r}, which would stand for it",
                 hint="F4 opens it in $EDITOR",
             )
-        shown = "\n".join(_LINE_END.split(body)).translate({ord(char): picture for char, picture in pictures.items()})
-        return cls(body, newline, shown)
+        return cls(body, "\n".join(_LINE_END.split(body)).translate(pictures))
 
-    def woven(self, edited: str) -> str:
-        """The body after `shown` became `edited`: what was not touched is as it was, byte for byte."""
+    def written(self, edited: str) -> str:
+        """The body that `shown`, edited, stands for."""
         if edited == self.shown:
             return self.body
-        back = {ord(picture): char for char, picture in _PICTURES.items() if char in self.body}
-        old, new = self.shown.split("\n"), edited.split("\n")
-        ends = _LINE_END.findall(self.body)  # one fewer than lines
-        kept = _line_ends(old, new, ends, self.newline)
-        return "".join(line.translate(back) + end for line, end in zip(new, [*kept, ""], strict=True))
-
-
-def _line_ends(old: list[str], new: list[str], ends: list[str], newline: str) -> list[str]:
-    """The line end after each of `new` but the last: the old one where the line was there before."""
-    result = [newline] * (len(new) - 1)
-    for before, after in _pairs(old, new):
-        if before < len(ends) and after < len(result):
-            result[after] = ends[before]
-    return result
-
-
-def _pairs(old: list[str], new: list[str]) -> Iterator[tuple[int, int]]:
-    """Which of `old` became which of `new`, by index.
-
-    What is alike at both ends goes first: an edit in one place is then exact, however often a line repeats.
-    """
-    shorter = min(len(old), len(new))
-    head = next((n for n in range(shorter) if old[n] != new[n]), shorter)
-    tail = next((n for n in range(shorter - head) if old[-1 - n] != new[-1 - n]), shorter - head)
-    yield from ((n, n) for n in range(head))
-    yield from ((len(old) - 1 - n, len(new) - 1 - n) for n in range(tail))
-    matcher = SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
-    for _, old_from, old_to, new_from, new_to in matcher.get_opcodes():
-        yield from zip(range(head + old_from, head + old_to), range(head + new_from, head + new_to), strict=False)
+        return edited.translate({ord(picture): char for char, picture in _PICTURES.items() if char in self.body})
