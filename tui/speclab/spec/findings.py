@@ -35,7 +35,7 @@ class Findings:
         self, file: str, text: str, position: Callable[[int], tuple[int, int]], *, needs: Level = Level.ERROR
     ) -> None:
         self._file = file
-        self._text = text
+        self.text = text
         self._position = position
         self._needs = needs
         self._problems: list[Problem] = []
@@ -77,6 +77,6 @@ class Findings:
 
     def _add(self, level: Level, code: str, at: Stretch, message: str, fix: str | None) -> None:
         line, column = self._position(at.start)
-        line_end = _LINE_END.search(self._text, at.start, at.end)
+        line_end = _LINE_END.search(self.text, at.start, at.end)
         length = max(1, (line_end.start() if line_end else at.end) - at.start)
         self._problems.append(Problem(self._file, line, column, code, level, message, fix, length))

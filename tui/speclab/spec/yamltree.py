@@ -64,6 +64,13 @@ class Scalar:
             return number
         return text
 
+    def part(self, start: int, end: int) -> Span:
+        """Where characters `start` to `end` of the text stand; all of it, where escapes or line ends are between."""
+        quotes, odd = divmod(self.end - self.start - len(self.text), 2)
+        if quotes not in {0, 1} or odd:
+            return Span(self.start, self.end)
+        return Span(self.start + quotes + start, self.start + quotes + end)
+
 
 @dataclass(frozen=True, slots=True)
 class Items:

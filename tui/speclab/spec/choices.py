@@ -1,0 +1,243 @@
+"""The sections that are a choice (Integration Type, Direction, Frequency): the first line of text says which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from speclab.spec.findings import Findings
+from speclab.spec.integration import Schedule
+from speclab.spec.lines import Span
+from speclab.spec.names import nearest, slip
+
+_COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_NOT_LINE_END: Final = re.compile(r"[^\r\n]")
+_FIRST_LINE: Final = re.compile(
+    r"^[ \t]*(?:[-*+][ \t]+)?(?P<marks>[*_]{1,3}(?=\w)|`(?=\w))?(?P<text>\S.*?)(?(marks)(?P=marks))[ \t]*\r?$",
+    re.MULTILINE,
+)
+_PROSE_AFTER: Final = re.compile(r"\s*(?:$|[.;:(\u2013\u2014]|- )")
+
+
+class IntegrationType(StrEnum):
+    """How records come to move."""
+
+    BATCH = "batch"
+    REAL_TIME = "real_time"
+    EVENT_DRIVEN = "event_driven"
+    HYBRID = "hybrid"
+
+
+class Direction(StrEnum):
+    """Which way they move."""
+
+    ONE_WAY = "one_way"
+    BIDIRECTIONAL = "bidirectional"
+    MULTI = "multi"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing a section may choose: as it is written, what it means, and whether this version does it."""
+
+    text: str
+    summary: str
+    runs: bool = True
+
+
+INTEGRATION_TYPES: Final = {
+    IntegrationType.BATCH: Choice("Batch sync", "reads what changed and writes it, run by run"),
+    IntegrationType.REAL_TIME: Choice("Real-time sync", "writes each change as it happens", runs=False),
+    IntegrationType.EVENT_DRIVEN: Choice("Event-driven", "writes what events and webhooks bring", runs=False),
+    IntegrationType.HYBRID: Choice("Hybrid", "events as they come, and a batch for what they missed", runs=False),
+}
+DIRECTIONS: Final = {
+    Direction.ONE_WAY: Choice("One-way (Source → Target)", "the source is right, the target follows"),
+    Direction.BIDIRECTIONAL: Choice("Bidirectional", "changes at either end reach the other", runs=False),
+    Direction.MULTI: Choice("Multi-directional", "several systems keep each other up to date", runs=False),
+}
+FREQUENCIES: Final = (
+    Choice("Hourly", "at the full hour"),
+    Choice("Daily at 02:00 Europe/Berlin", "once a day, at a time of day in a time zone"),
+    Choice("Every 15 minutes", "at even steps of seconds, minutes, hours or days"),
+    Choice("`*/5 * * * *`", "as a cron expression says; a time zone may follow"),
+    Choice("On-demand", "only when somebody says so"),
+    Choice("Real-time", "as soon as something changes", runs=False),
+)
+
+_TYPE_FORMS: Final = {
+    IntegrationType.BATCH: re.compile(r"batch\b", re.IGNORECASE),
+    IntegrationType.REAL_TIME: re.compile(r"real[ -]?time\b", re.IGNORECASE),
+    IntegrationType.EVENT_DRIVEN: re.compile(r"event[ -]?driven\b", re.IGNORECASE),
+    IntegrationType.HYBRID: re.compile(r"hybrid\b", re.IGNORECASE),
+}
+_DIRECTION_FORMS: Final = {
+    Direction.ONE_WAY: re.compile(r"(?:one[ -]?way|uni[ -]?directional)\b", re.IGNORECASE),
+    Direction.BIDIRECTIONAL: re.compile(r"(?:bi[ -]?directional|two[ -]?way)\b", re.IGNORECASE),
+    Direction.MULTI: re.compile(r"multi[ -]?directional\b", re.IGNORECASE),
+}
+_HOURLY: Final = re.compile(r"(?:hourly|every\s+hour)\b", re.IGNORECASE)
+_DAILY: Final = re.compile(
+    r"(?:daily|every\s+day)\b(?:\s+at\s+(?P<at>[\w:.]*\w))?(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?", re.IGNORECASE
+)
+_EVERY: Final = re.compile(r"every\s+(?:(?P<count>\d+)\s*)?(?P<unit>[a-z]+)", re.IGNORECASE)
+_CRON: Final = re.compile(
+    r"(?:`(?P<coded>[^`]+)`|(?P<bare>[\d*]\S*(?:\s+[\w*/,#-]+){4}))(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?"
+)
+_REAL_TIME: Final = re.compile(r"real[ -]?time\b", re.IGNORECASE)
+_ON_DEMAND: Final = re.compile(r"(?:on[ -]?demand|manual(?:ly)?)\b", re.IGNORECASE)
+_TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_UNITS: Final = {
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "w": 604800.0,
+    "week": 604800.0,
+}
+
+T = TypeVar("T", IntegrationType, Direction)
+
+
+def first_line(body: str) -> Span | None:
+    """Where the first line of text stands in `body`, without its marks of lists and emphasis; comments are no text."""
+    visible = _COMMENT.sub(lambda match: _NOT_LINE_END.sub(" ", match[0]), body)
+    match = _FIRST_LINE.search(visible)
+    return Span(match.start("text"), match.end("text")) if match else None
+
+
+def read_type(body: str, offset: int, findings: Findings) -> IntegrationType | None:
+    """The Integration Type that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
+    chosen, at = _choose(body, offset, _TYPE_FORMS, INTEGRATION_TYPES, findings)
+    if chosen is not None and not INTEGRATION_TYPES[chosen].runs:
+        what = "this version of speclab writes what changed run by run, not as it happens"
+        findings.warning("C102", at, f"{INTEGRATION_TYPES[chosen].text} is known, but {what}")
+    return chosen
+
+
+def read_direction(body: str, offset: int, findings: Findings) -> Direction | None:
+    """The Direction that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
+    chosen, at = _choose(body, offset, _DIRECTION_FORMS, DIRECTIONS, findings)
+    if chosen is not None and not DIRECTIONS[chosen].runs:
+        what = "this version of speclab only writes from the source to the target"
+        findings.need("C102", at, f"{DIRECTIONS[chosen].text} is known, but {what}")
+    return chosen
+
+
+def read_frequency(body: str, offset: int, findings: Findings) -> Schedule | None:
+    """The schedule that `body`, which stands at `offset`, chooses; on demand where it is empty, None if unknown."""
+    line = first_line(body)
+    if line is None:
+        return Schedule("on_demand", "")
+    text, at = line.of(body), Span(offset + line.start, offset + line.end)
+    if _matches(_HOURLY, text):
+        return Schedule("hourly", text)
+    if _matches(_ON_DEMAND, text):
+        return Schedule("on_demand", text)
+    if _matches(_REAL_TIME, text):
+        findings.warning("C102", at, "Real-time is known, but this version of speclab runs only when told to")
+        return Schedule("real_time", text)
+    if match := _matches(_DAILY, text):
+        return _daily(text, match, at.start, findings)
+    if (match := _matches(_EVERY, text)) and _unit(match) in _UNITS:
+        return _every(text, match, at.start, findings)
+    if match := _matches(_CRON, text):
+        return _cron(text, match, at.start, findings)
+    _tell_unknown(text, at, FREQUENCIES, findings)
+    return None
+
+
+def _matches(form: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The form at the beginning of `text`, if nothing but a new clause comes after it."""
+    match = form.match(text)
+    return match if match and _PROSE_AFTER.match(text, match.end()) else None
+
+
+def _choose(
+    body: str, offset: int, forms: Mapping[T, re.Pattern[str]], choices: Mapping[T, Choice], findings: Findings
+) -> tuple[T | None, Span]:
+    line = first_line(body)
+    if line is None:
+        return None, Span(offset, offset)
+    text, at = line.of(body), Span(offset + line.start, offset + line.end)
+    for choice, form in forms.items():
+        if form.match(text):
+            return choice, at
+    _tell_unknown(text, at, list(choices.values()), findings)
+    return None, at
+
+
+def _tell_unknown(text: str, at: Span, choices: Sequence[Choice], findings: Findings) -> None:
+    forms = [choice.text for choice in choices]
+    findings.error("C101", at, f"{text!r} is none of the choices: {' · '.join(forms)}", slip(text, forms))
+
+
+def _daily(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+    time = _TIME.fullmatch(match["at"] or "00:00")
+    if time is None:
+        at = Span(offset + match.start("at"), offset + match.end("at"))
+        findings.error("C103", at, f"expected a time of day such as 02:00, not {match['at']!r}")
+    if not _zone_is_known(match, offset, findings) or time is None:
+        return None
+    return Schedule("daily", text, at=f"{int(time[1]):02}:{time[2]}", zone=match["zone"])
+
+
+def _every(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+    seconds = int(match["count"] or 1) * _UNITS[_unit(match)]
+    if not seconds:
+        at = Span(offset + match.start("count"), offset + match.end("unit"))
+        findings.error("C103", at, "expected some time between two runs, such as 15 minutes")
+        return None
+    return Schedule("every", text, every=seconds)
+
+
+def _unit(match: re.Match[str]) -> str:
+    unit = match["unit"].casefold()
+    return unit.removesuffix("s") or unit
+
+
+def _cron(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+    from cronsim import CronSim, CronSimError
+
+    group = "coded" if match["coded"] else "bare"
+    expression = match[group].strip()
+    known = _zone_is_known(match, offset, findings)
+    try:
+        next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        why = str(error)[:1].lower() + str(error)[1:] if str(error) else "it never comes"
+        at = Span(offset + match.start(group), offset + match.end(group))
+        findings.error(
+            "C103", at, f"{expression!r} is no cron expression ({why}); expected five fields, as in */5 * * * *"
+        )
+        return None
+    return Schedule("cron", text, cron=expression, zone=match["zone"]) if known else None
+
+
+def _zone_is_known(match: re.Match[str], offset: int, findings: Findings) -> bool:
+    from zoneinfo import ZoneInfo, available_timezones
+
+    zone = match["zone"]
+    if zone is None:
+        return True
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # no such zone, no such path, a directory of zones
+        zones = sorted(available_timezones())
+        if not zones:  # the machine has no time zones to look it up in
+            return True
+        at = Span(offset + match.start("zone"), offset + match.end("zone"))
+        hint = nearest(zone, zones, "expected an IANA name such as Europe/Berlin, UTC;")
+        findings.error("C103", at, f"unknown time zone {zone!r}; {hint}", slip(zone, zones))
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""Secrets and references: nothing secret stands in a spec, and a reference is one that can be resolved.
+
+A reference is `${kind:name}`; what it names is looked up when a run starts, never here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from speclab.spec.findings import Findings
+from speclab.spec.names import nearest, slip
+from speclab.spec.yamltree import Entry, Fields, Scalar, scalars
+
+if TYPE_CHECKING:
+    from speclab.spec.settings import Settings
+
+_KINDS: Final = {
+    "env": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "${env:NAME}"),
+    "file": (re.compile(r"[^\s#]+(?: [^\s#]+)*"), "${file:PATH}"),
+    "keyring": (re.compile(r"[^\s/]+/\S+"), "${keyring:SERVICE/NAME}"),
+    "vault": (re.compile(r"[^\s#]+#[^\s#]+"), "${vault:PATH#KEY}"),
+    "aws": (re.compile(r"[^\s#]+#[^\s#]+"), "${aws:NAME#KEY}"),
+}
+_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[^{}:]*)(?P<colon>:?)(?P<name>[^{}]*)(?P<close>\}?)")
+_WHOLE: Final = re.compile(r"\$\{[^{}]*\}")
+_URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#]+)@")
+_SECRET_CARRIERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key"}
+    | {"x-auth-token", "access_token", "client_secret", "password"}
+)
+
+
+def check_references(tree: Fields, findings: Findings) -> None:
+    """Tell of every reference that is of no known kind (A102), or that cannot be read (A103)."""
+    for scalar in scalars(tree):
+        for match in _REFERENCE.finditer(scalar.text):
+            at = scalar.part(*match.span())
+            kind, name = match["kind"], match["name"]
+            if not match["close"]:
+                findings.error("A103", at, "this reference is never closed; expected a } after its name")
+            elif not match["colon"]:
+                meant = f"${{env:{kind}}}" if _KINDS["env"][0].fullmatch(kind) else None
+                hint = f"did you mean {meant}?" if meant else f"expected one such as {_KINDS['env'][1]}"
+                findings.error("A103", at, f"a reference needs a kind: {hint}", meant)
+            elif kind not in _KINDS:
+                near = slip(kind, list(_KINDS))
+                hint = nearest(kind, list(_KINDS), "expected one of")
+                findings.error(
+                    "A102", at, f"unknown kind of reference {kind!r}; {hint}", f"${{{near}:{name}}}" if near else None
+                )
+            elif not _KINDS[kind][0].fullmatch(name):
+                findings.error("A103", at, f"{name!r} cannot be the name here; expected {_KINDS[kind][1]}")
+
+
+def check_secrets(tree: Fields, model: type[Settings], owner: str, findings: Findings) -> None:
+    """Tell of every literal where a secret belongs (A101, A104); `owner` (`source`, `target`) names the way out."""
+    for name, info in model.model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("secret") and (entry := tree.get(info.alias or name)):
+            _refuse_literal(entry, owner, findings)
+    for name in ("base_url", "url"):
+        if name in model.model_fields and (entry := tree.get(name)) and isinstance(entry.node, Scalar):
+            _check_url(entry.node, owner, findings)
+    for carrier in _carriers(tree):
+        for entry in carrier.entries:
+            if entry.key.text.casefold() in _SECRET_CARRIERS:
+                _refuse_literal(entry, owner, findings, whole=False)
+
+
+def _carriers(tree: Fields) -> list[Fields]:
+    """The mappings of a system that go out with every request, where a secret may hide: headers and parameters."""
+    found = []
+    for entry in tree.entries:
+        if isinstance(entry.node, Fields):
+            found += [entry.node] if entry.key.text in {"headers", "params"} else _carriers(entry.node)
+    return found
+
+
+def _refuse_literal(entry: Entry, owner: str, findings: Findings, *, whole: bool = True) -> None:
+    """Tell of a value that is no reference; in a header, some words may stand before it (`Bearer ${env:T}`)."""
+    node = entry.node
+    if not isinstance(node, Scalar) or node.value is None:
+        return
+    if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
+        return
+    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{owner}_{entry.key.text}").upper()
+    reference = f"${{env:{name}}}"
+    if whole and _REFERENCE.search(node.text):
+        findings.error("A101", node, f"`{entry.key.text}` is a secret: it is one reference such as {reference}, alone")
+        return
+    findings.error("A101", node, f"a secret in the file; put it in the environment, and here {reference}", reference)
+
+
+def _check_url(node: Scalar, owner: str, findings: Findings) -> None:
+    match = _URL_PASSWORD.match(node.text)
+    if match is None or _REFERENCE.search(match["password"]):
+        return
+    reference = f"${{env:{owner.upper()}_PASSWORD}}"
+    findings.error(
+        "A104",
+        node.part(*match.span("password")),
+        f"a password in the file; put it in the environment, and here {reference}",
+        reference,
+    )
