@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from speclab.spec.document import Document
+    from speclab.spec.merge import Conflict, Merge
     from speclab.spec.problem import Problem
 
 
@@ -60,7 +62,20 @@ class EditRefused(SpeclabError):
 
 
 class SaveConflict(SpeclabError):
-    """The file was changed by another writer where this edit changed it too; nothing was written."""
+    """The file was changed by another writer where this edit changed it too; nothing was written.
+
+    `merge` has what could be merged and the conflicts; `theirs` is the file as it is now, the base of the next save.
+    """
+
+    def __init__(self, message: str, *, merge: Merge, theirs: Document, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.merge = merge
+        self.theirs = theirs
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """What both changed, mine / theirs / base."""
+        return self.merge.conflicts
 
 
 class SystemFailure(SpeclabError):

@@ -1,0 +1,112 @@
+"""Addresses: the words in which `speclab show` and `speclab set` name a key, a section or a cell of a spec.
+
+`status` · `Data Flow > Volume` · `Field Mapping[target.email].Transformation`
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, TypeAlias
+
+from speclab.errors import UsageError
+from speclab.spec.document import Document, Section, Table
+from speclab.spec.names import near, nearest
+from speclab.spec.template import KEYS
+
+_CELL: Final = re.compile(r"(?P<section>[^\[]+?(?:\[\d+\](?=\[))?)\s*\[(?P<row>.+)\]\s*\.\s*(?P<column>[^\]]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAddress:
+    """A key of the front matter."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionAddress:
+    """The own text of a section."""
+
+    section: Section
+
+
+@dataclass(frozen=True, slots=True)
+class CellAddress:
+    """A cell of a table: the row by its key, its target path or what its first cell says, the column by its name."""
+
+    table: Table
+    row: int
+    column: str
+
+
+Address: TypeAlias = KeyAddress | SectionAddress | CellAddress
+
+
+def parse(document: Document, text: str) -> Address:
+    """What `text` names in `document`: a cell, else a key that is there, else a section, else a key of the template.
+
+    Raises `UsageError` with the names near it.
+    """
+    if match := _CELL.fullmatch(text.strip()):
+        return _cell(document, match["section"], match["row"], match["column"])
+    name = text.strip()
+    if document.front_matter.entry(name):
+        return KeyAddress(name)
+    try:
+        return SectionAddress(document.section(name))
+    except UsageError:
+        if name in KEYS:
+            return KeyAddress(name)
+        keys = [entry.key for entry in document.front_matter.entries]
+        if ">" in name or not near(name, keys):
+            raise
+        raise UsageError(f"no key or section {text!r}", hint=nearest(name, keys, "")) from None
+
+
+def read(document: Document, address: str) -> str:
+    """What stands at `address`: a section's body, a cell's text, a string's value; any other value as it is written.
+
+    Raises `UsageError` if there is no such place, or no such key.
+    """
+    at = parse(document, address)
+    if isinstance(at, SectionAddress):
+        return document.body(at.section)
+    if isinstance(at, CellAddress):
+        return at.table.cell(at.row, at.column).text
+    value, span = document.front_matter.get(at.key), document.front_matter.span_of(at.key)
+    if span is None:
+        raise UsageError(f"the front matter has no key {at.key!r}", hint="speclab set adds it")
+    return value if isinstance(value, str) else span.of(document.text)
+
+
+def write(document: Document, address: str, value: str) -> Document:
+    """`document` with `value` at `address`. A key of the template that is missing is added; a day is written as one.
+
+    Raises `UsageError` if there is no such place, and `EditRefused` if the value cannot stand there.
+    """
+    at = parse(document, address)
+    if isinstance(at, SectionAddress):
+        return document.with_body(at.section, value)
+    if isinstance(at, CellAddress):
+        return document.with_cell(at.table, at.row, at.column, value)
+    return document.with_front_matter(at.key, _day(value) or value)
+
+
+def _cell(document: Document, section: str, row: str, column: str) -> CellAddress:
+    here = document.section(section)
+    tables = document.tables(here)
+    table = next((table for table in tables if table.is_mapping), None) or next(iter(tables), None)
+    if table is None:
+        raise UsageError(f"the section {here.address!r} has no table")
+    at = table.find(row)
+    table.column(column)
+    return CellAddress(table, at, column)
+
+
+def _day(value: str) -> date | None:
+    try:
+        return date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else None
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""Specs on disk: saved whole or not at all, merged with what another writer did meanwhile, recovered after a crash."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from speclab.errors import SaveConflict, SpeclabError, UsageError
+from speclab.spec.document import Document
+from speclab.spec.merge import merge
+from speclab.spec.workspace import state_directory, workspace_of
+
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than this system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission to write in its directory",
+    errno.EPERM: "no permission to write in its directory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is on disk after a save; `merged` if another writer's changes are in it too."""
+
+    document: Document
+    merged: bool
+
+
+def save(document: Document, base: Document) -> Saved:
+    """Write `document`, which was made from `base`, to its path, together with what others did to the file meanwhile.
+
+    A file that is gone is written anew. Raises `SaveConflict` if both changed the same place and `SpeclabError` if the
+    file cannot be written; either way nothing was.
+    """
+    if document.path is None:
+        raise UsageError("the document has no path to be saved at")
+    path = document.path
+    with _writing(path):
+        try:
+            theirs = Document.parse(path.read_bytes().decode("utf-8", "surrogateescape"), path)
+        except FileNotFoundError:
+            theirs = None
+        if theirs is None or theirs.hash == base.hash:
+            if theirs is None or document.hash != base.hash:
+                _replace(path, document.to_bytes())
+            return Saved(document, merged=False)
+        if document.hash in (base.hash, theirs.hash):
+            return Saved(theirs, merged=document.hash == base.hash)
+        merged = merge(base, document, theirs)
+        if merged.conflicts:
+            raise SaveConflict(
+                f"{path}: another writer changed what you changed too, in {len(merged.conflicts)} of its places",
+                merge=merged,
+                theirs=theirs,
+                hint="nothing was written; read the file again and repeat the change",
+            )
+        result = Document.parse(merged.resolved(), path)
+        _replace(path, result.to_bytes())
+        return Saved(result, merged=True)
+
+
+def create(path: Path, text: str) -> None:
+    """Write a new file, its directory made if need be. Raises `UsageError` if there is one already."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeclabError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+    with _writing(path):
+        if os.path.lexists(path):
+            raise UsageError(f"{path} is already there", hint="choose another name")
+        _replace(path, text.encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Text that was never saved, and when it was put aside."""
+
+    text: str
+    at: datetime
+
+
+def write_recovery(path: Path, text: str) -> None:
+    """Put aside the unsaved `text` of the spec at `path`, in its workspace's `.speclab/recovery`."""
+    aside = _recovery_path(path)
+    state_directory(workspace_of(path))
+    aside.parent.mkdir(mode=0o700, exist_ok=True)
+    with _writing(aside):
+        _replace(aside, text.encode("utf-8", "surrogateescape"))
+
+
+def find_recovery(path: Path) -> Recovery | None:
+    """The text put aside for the spec at `path`, unless there is none or the file says the same."""
+    aside = _recovery_path(path)
+    try:
+        data, at = aside.read_bytes(), aside.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    if path.is_file() and path.read_bytes() == data:
+        return None
+    return Recovery(data.decode("utf-8", "surrogateescape"), datetime.fromtimestamp(at, UTC))
+
+
+def drop_recovery(path: Path) -> None:
+    """Forget what was put aside for the spec at `path`."""
+    _recovery_path(path).unlink(missing_ok=True)
+
+
+def _recovery_path(path: Path) -> Path:
+    whole = path.resolve()
+    name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
+    return workspace_of(path) / ".speclab" / "recovery" / name
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Alone among speclab's writers in the directory of `path`; what the system refuses becomes a `SpeclabError`."""
+    try:
+        directory = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):  # some network file systems have no locks; what is on disk is compared all the same
+                fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise SpeclabError(f"{path}: cannot be saved: {reason}", hint="nothing was written") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write `data` beside the file, then put it in its place in one step; mode, owner and symbolic link stay."""
+    target = Path(os.path.realpath(path))
+    old = target.stat() if target.exists() else None
+    if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
+        raise SpeclabError(f"{path}: cannot be saved: the file is read-only", hint="nothing was written")
+    temporary = target.with_name(f".speclab-{secrets.token_hex(8)}.tmp")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(file, "wb") as out:
+            if old is not None:
+                with suppress(PermissionError):  # only root may give a file away
+                    os.fchown(out.fileno(), old.st_uid, old.st_gid)
+                os.fchmod(out.fileno(), stat.S_IMODE(old.st_mode))
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

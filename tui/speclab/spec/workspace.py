@@ -1,0 +1,116 @@
+"""A workspace: a directory of specs, found by reading their heads only, and its `.speclab` directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from speclab.errors import SpeclabError, UsageError
+from speclab.spec.front_matter import read_front_matter
+from speclab.spec.lines import Lines
+from speclab.spec.names import nearest
+
+STATE: Final = ".speclab"
+_SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
+_HEAD: Final = 32_768  # bytes; a front matter and a title fit
+_TITLE: Final = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecFile:
+    """A spec as the list shows it. `spec_id` is the file's stem where the front matter has none."""
+
+    path: Path
+    spec_id: str
+    type: str
+    status: str
+    title: str
+
+
+def find_specs(directory: Path) -> list[SpecFile]:
+    """All specs at and below `directory`, by path: Markdown files whose front matter has a `type` or `spec_id`.
+
+    One whose front matter is broken is among them, so that it can be mended. Hidden directories are left out.
+    """
+    found: list[SpecFile] = []
+    for root, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in _SKIPPED)
+        files = [Path(root, name) for name in sorted(names) if name.endswith(".md") and not name.startswith(".")]
+        found.extend(spec for file in files if (spec := read_spec_file(file)))
+    return found
+
+
+def read_spec_file(path: Path) -> SpecFile | None:
+    """The head of the file at `path`; None if it is no spec, or cannot be read now."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_HEAD).decode("utf-8", "surrogateescape")
+    except OSError:  # gone, or not ours: the list has what can be opened
+        return None
+    lines = Lines.of_file(text)
+    front_matter = read_front_matter(lines, str(path))
+    if not front_matter.present or not (front_matter.problems or {"type", "spec_id"} & front_matter.values.keys()):
+        return None
+    values = {key: value for key in ("spec_id", "type", "status") if isinstance(value := front_matter.get(key), str)}
+    titles = (_TITLE.fullmatch(lines.content(at)) for at in range(front_matter.end, len(lines)))
+    return SpecFile(
+        path=path,
+        spec_id=values.get("spec_id") or path.stem,
+        type=values.get("type", ""),
+        status=values.get("status", ""),
+        title=next((title[1] for title in titles if title), ""),
+    )
+
+
+def find_spec(directory: Path, name: str) -> Path:
+    """The spec called `name`: a path, seen from here or from `directory`, or a spec_id or file stem below that.
+
+    Raises `UsageError` if there is none, or more than one.
+    """
+    for path in (Path(name), directory / name):
+        if path.is_file():
+            return path
+    specs = find_specs(directory)
+    found = [spec.path for spec in specs if spec.spec_id == name] or [
+        spec.path for spec in specs if name in (spec.path.stem, spec.path.name)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = " and ".join(str(path) for path in found)
+        raise UsageError(f"{len(found)} specs are called {name!r}: {paths}", hint="name one by its path")
+    raise UsageError(
+        f"no spec {name!r} in {directory}", hint=nearest(name, [spec.spec_id for spec in specs], "there are")
+    )
+
+
+def workspace_of(path: Path) -> Path:
+    """The workspace that the file or directory `path` belongs to.
+
+    That is the nearest directory around it that has a `.speclab`, else the directory itself.
+    """
+    directory = path.resolve()
+    if not directory.is_dir():
+        directory = directory.parent
+    return next((around for around in (directory, *directory.parents) if (around / STATE).is_dir()), directory)
+
+
+def runlog_path(workspace: Path) -> Path:
+    """Where the run log of a workspace is."""
+    return workspace / STATE / "runlog.db"
+
+
+def state_directory(workspace: Path) -> Path:
+    """The workspace's `.speclab`, made if it is not there, and kept out of version control."""
+    state = workspace / STATE
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        ignore = state / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise SpeclabError(f"{state}: cannot be made: {error.strerror or error}") from error
+    return state
