@@ -9,6 +9,7 @@ from rapidfuzz import fuzz
 from rapidfuzz.utils import default_process
 
 _NEAR: Final = 65.0
+_SURE: Final = 75.0
 _SHOWN: Final = 12
 
 
@@ -16,6 +17,14 @@ def near(name: str, names: Sequence[str]) -> list[str]:
     """Those of `names` that `name` may be a slip of, nearest first, at most three; of an address its end will do."""
     scores = {other: max(_likeness(name, other), _likeness(name, other.rpartition(" > ")[2])) for other in names}
     return sorted((other for other in scores if scores[other] >= _NEAR), key=lambda other: -scores[other])[:3]
+
+
+def slip(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
+    scores = sorted(((_likeness(name, other), other) for other in names), reverse=True)
+    if not scores or scores[0][0] < _SURE or (len(scores) > 1 and scores[1][0] == scores[0][0]):
+        return None
+    return scores[0][1]
 
 
 def nearest(name: str, names: Sequence[str], there_are: str) -> str:
