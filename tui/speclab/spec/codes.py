@@ -91,6 +91,16 @@ _ALL: Final = (
         "A spec is draft, approved, in-progress or completed.",
     ),
     Code(
+        "F105",
+        "A key is written twice in the front matter",
+        "YAML readers silently keep one of the two; speclab keeps the last.",
+    ),
+    Code(
+        "F106",
+        "A file is of a type that does not run",
+        "Only `type: integration` runs; specs of other types are listed, edited and left alone.",
+    ),
+    Code(
         "S101",
         "A settings block is broken YAML",
         "Nothing in the block can be read before this is mended.",

@@ -25,6 +25,9 @@ _KINDS: Final = {
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[^{}:]*)(?P<colon>:?)(?P<name>[^{}]*)(?P<close>\}?)")
 _WHOLE: Final = re.compile(r"\$\{[^{}]*\}")
 _URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#]+)@")
+_SECRET_NAMES: Final = frozenset(
+    {"api_key", "client_secret", "password", "refresh_token", "secret", "secret_key", "token", "access_token"}
+)
 _SECRET_CARRIERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key"}
     | {"x-auth-token", "access_token", "client_secret", "password"}
@@ -53,19 +56,30 @@ def check_references(tree: Fields, findings: Findings) -> None:
                 findings.error("A103", at, f"{name!r} cannot be the name here; expected {_KINDS[kind][1]}")
 
 
-def check_secrets(tree: Fields, model: type[Settings], owner: str, findings: Findings) -> None:
-    """Tell of every literal where a secret belongs (A101, A104); `owner` (`source`, `target`) names the way out."""
-    for name, info in model.model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("secret") and (entry := tree.get(info.alias or name)):
+def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findings: Findings) -> None:
+    """Tell of every literal where a secret belongs (A101, A104).
+
+    Where there is no `model` to say which settings are secret, their names do. `owner` (`source`, `target`) goes into
+    the name of the variable that is proposed.
+    """
+    for entry in tree.entries:
+        if entry.key.text in (_secret_settings(model) if model else _SECRET_NAMES):
             _refuse_literal(entry, owner, findings)
     for name in ("base_url", "url"):
-        if name in model.model_fields and (entry := tree.get(name)) and isinstance(entry.node, Scalar):
-            _check_url(entry.node, owner, findings)
+        if (found := tree.get(name)) and isinstance(found.node, Scalar):
+            _check_url(found.node, owner, findings)
     for carrier in _carriers(tree):
         for entry in carrier.entries:
             if entry.key.text.casefold() in _SECRET_CARRIERS:
                 _refuse_literal(entry, owner, findings, whole=False)
+
+
+def _secret_settings(model: type[Settings]) -> set[str]:
+    return {
+        info.alias or name
+        for name, info in model.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("secret")
+    }
 
 
 def _carriers(tree: Fields) -> list[Fields]:

@@ -1,0 +1,239 @@
+"""What a spec says to the machine: a Document read into an Integration, with everything that stands in the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from speclab.outcome import Level
+from speclab.spec.block import read_block, to_model, to_variant
+from speclab.spec.choices import read_direction, read_frequency, read_type
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.header import read_header
+from speclab.spec.integration import Alert, ErrorRule, Integration, MappingRow, Schedule
+from speclab.spec.mapping_rows import read_rows
+from speclab.spec.problem import Problem
+from speclab.spec.rules import Expression, read_alerts, read_error_rules
+from speclab.spec.secrets import check_references, check_secrets
+from speclab.spec.sections import (
+    ALERTS,
+    CREDENTIALS,
+    DIRECTION,
+    ERROR_TYPES,
+    FIELD_MAPPING,
+    FREQUENCY,
+    INTEGRATION_TYPE,
+    LOGGING,
+    METRICS,
+    NOTIFICATIONS,
+    RETRY_LOGIC,
+    SOURCE_AUTH,
+    SOURCE_SYSTEM,
+    TARGET_AUTH,
+    TARGET_SYSTEM,
+    VOLUME,
+    Sections,
+)
+from speclab.spec.yamltree import Fields, Scalar
+
+if TYPE_CHECKING:
+    from speclab.spec.settings import Auth, Settings, System
+
+_SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql or file, and its settings"
+_AUTH_EXAMPLE: Final = "a run needs a block ```yaml with `type: bearer`, api_key, basic or none, and its settings"
+_WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
+_TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
+
+M = TypeVar("M", bound="Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a document says: the integration, if it is whole, and the expressions that only CEL itself can check."""
+
+    integration: Integration | None
+    expressions: tuple[Expression, ...]
+
+
+def read_integration(document: Document) -> tuple[Integration | None, list[Problem]]:
+    """The integration that `document` writes, and its problems by place.
+
+    None if any error stands in the way of a run; what a draft may leave for later is such an error here.
+    """
+    findings = findings_of(document, Level.ERROR)
+    reading = read(document, findings)
+    return None if findings.errors else reading.integration, findings.in_order()
+
+
+def findings_of(document: Document, needs: Level) -> Findings:
+    """An empty gathering of the document's problems; `needs` is the level of what is not there yet."""
+    return Findings(str(document.path or "<spec>"), document.text, document.position, needs=needs)
+
+
+def read(document: Document, findings: Findings) -> Reading:
+    """All of `document` that the machine reads, once; whatever is wrong goes to `findings`."""
+    return _Reader(document, findings).read()
+
+
+class _Reader:
+    """Reads a document section by section."""
+
+    def __init__(self, document: Document, findings: Findings) -> None:
+        self._document = document
+        self._findings = findings
+        self._sections = Sections(document, findings)
+        self._expressions: list[Expression] = []
+
+    def read(self) -> Reading:
+        from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
+
+        spec_id, status = read_header(self._document, self._findings)
+        source, source_line = self._system(SOURCE_SYSTEM, "source")
+        target, target_line = self._system(TARGET_SYSTEM, "target")
+        source_auth = self._auth(SOURCE_AUTH, "source", source)
+        target_auth = self._auth(TARGET_AUTH, "target", target)
+        schedule = self._choices()
+        rows, mapping_line = self._rows()
+        mapping = self._settings(FIELD_MAPPING, MappingSettings)
+        volume = self._settings(VOLUME, VolumeSettings)
+        retry = self._settings(RETRY_LOGIC, RetrySettings)
+        logging = self._settings(LOGGING, LoggingSettings)
+        error_rules = self._error_rules()
+        alerts = self._alerts()
+        for address in (CREDENTIALS, NOTIFICATIONS, METRICS):
+            self._free_settings(address)
+        integration = None
+        if source and target and source_auth and target_auth and schedule and mapping and volume and retry and logging:
+            integration = Integration(
+                spec_id=spec_id,
+                title=_TITLE_PREFIX.sub("", self._document.title, count=1) or spec_id,
+                path=self._document.path or Path(),
+                hash=self._document.hash,
+                status=status,
+                source=source,
+                target=target,
+                source_auth=source_auth,
+                target_auth=target_auth,
+                rows=rows,
+                mapping=mapping,
+                mapping_line=mapping_line,
+                retry=retry,
+                error_rules=error_rules,
+                schedule=schedule,
+                alerts=alerts,
+                logging=logging,
+                volume=volume,
+                source_line=source_line,
+                target_line=target_line,
+            )
+        return Reading(integration, tuple(self._expressions))
+
+    def _system(self, address: str, role: str) -> tuple[System | None, int]:
+        """The system at one end, and the line of its heading."""
+        from speclab.spec.settings import NOT_RUN_YET, SYSTEMS, FileSystem
+
+        section = self._sections.find(address)
+        if section is None:
+            self._sections.need(address, _SYSTEM_EXAMPLE)
+            return None, 1
+        errors = self._findings.errors
+        tree = read_block(section, self._findings)
+        if tree is None:
+            if self._findings.errors == errors:
+                self._sections.need_block(section, _SYSTEM_EXAMPLE)
+            return None, section.line
+        self._check_secrets(tree, "connector", SYSTEMS, role)
+        self._collect_expressions(tree)
+        system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings)
+        if system is None or isinstance(system, FileSystem):
+            return system, section.line
+        way, other = _WAYS[role]
+        if (unused := tree.get(other)) is not None:
+            self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
+        if getattr(system, way) is None:
+            self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
+        return system, section.line
+
+    def _auth(self, address: str, role: str, system: System | None) -> Auth | None:
+        from speclab.spec.settings import AUTHS, NOT_RUN_YET, HttpSystem, NoAuth
+
+        section = self._sections.find(address)
+        errors = self._findings.errors
+        tree = read_block(section, self._findings) if section else None
+        if tree is not None:
+            self._check_secrets(tree, "type", AUTHS, role)
+            return to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
+        if self._findings.errors > errors:
+            return None
+        if system is not None and not isinstance(system, HttpSystem):
+            return NoAuth()  # a file needs no credentials, and a database has them in its URL
+        if section is None:
+            self._sections.need(address, _AUTH_EXAMPLE)
+        else:
+            self._sections.need_block(section, _AUTH_EXAMPLE)
+        return None
+
+    def _check_secrets(self, tree: Fields, tag: str, variants: Mapping[str, type[Settings]], role: str) -> None:
+        entry = tree.get(tag)
+        name = entry.node.text if entry and isinstance(entry.node, Scalar) else ""
+        check_references(tree, self._findings)
+        check_secrets(tree, variants.get(name), role, self._findings)
+
+    def _collect_expressions(self, tree: Fields) -> None:
+        """The expressions in a system's settings; those of the mapping are the mapping's."""
+        for outer, inner in (("read", "deleted"), ("write", "ok")):
+            entry = tree.get(outer)
+            found = entry.node.get(inner) if entry and isinstance(entry.node, Fields) else None
+            if found and isinstance(found.node, Scalar) and found.node.value is not None:
+                at = found.node.part(0, len(found.node.text))
+                self._expressions.append(Expression(found.node.text, at.start, at.end))
+
+    def _choices(self) -> Schedule | None:
+        for address, choose in ((INTEGRATION_TYPE, read_type), (DIRECTION, read_direction)):
+            if section := self._sections.find(address):
+                choose(self._document.body(section), section.body.start, self._findings)
+        section = self._sections.find(FREQUENCY)
+        if section is None:
+            return Schedule("on_demand", "")
+        return read_frequency(self._document.body(section), section.body.start, self._findings)
+
+    def _rows(self) -> tuple[tuple[MappingRow, ...], int]:
+        section = self._sections.find(FIELD_MAPPING)
+        if section is None:
+            self._sections.need(FIELD_MAPPING, "a run needs its table, with a row for each target field")
+            return (), 1
+        return read_rows(self._document, section, self._findings), section.line
+
+    def _settings(self, address: str, model: type[M]) -> M | None:
+        """The settings of a section that may do without; None if they cannot be read."""
+        section = self._sections.find(address)
+        errors = self._findings.errors
+        tree = read_block(section, self._findings) if section else None
+        if tree is None:
+            return model.model_validate({}) if self._findings.errors == errors else None
+        check_references(tree, self._findings)
+        return to_model(tree, model, self._findings)
+
+    def _free_settings(self, address: str) -> None:
+        """A block whose settings have no model yet: only its YAML and its secrets are looked at."""
+        section = self._sections.find(address)
+        tree = read_block(section, self._findings) if section else None
+        if tree is not None:
+            check_references(tree, self._findings)
+            check_secrets(tree, None, "sync", self._findings)
+
+    def _error_rules(self) -> tuple[ErrorRule, ...]:
+        section = self._sections.find(ERROR_TYPES)
+        return read_error_rules(self._document, section, self._findings) if section else ()
+
+    def _alerts(self) -> tuple[Alert, ...]:
+        section = self._sections.find(ALERTS)
+        if section is None:
+            return ()
+        found = read_alerts(self._document, section, self._findings)
+        self._expressions += [expression for _, expression in found]
+        return tuple(alert for alert, _ in found)
