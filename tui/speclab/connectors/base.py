@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from speclab.clock import Clock
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
+
+if TYPE_CHECKING:  # httpx takes a tenth of a second to import
+    import httpx
+
+    from speclab.connectors.references import References
+    from speclab.spec.settings import Auth, RetrySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ class Writer(Protocol):
         """One answer an item, in order.
 
         Never raises for what a target answers; a batch that fails whole answers with one refusal, the same object
-        for each (the caller bisects it). Raises `Unauthorized` when credentials are refused.
+        for each (the caller bisects it). What is not sent because an earlier item of the call was told to wait or was
+        refused the credentials has one refusal, too, with `sent=False`. Raises `Unreachable` or `BadAnswer` where the
+        target can take no record at all: no such file, table or column.
         """
 
     async def close(self) -> None:
@@ -123,3 +129,27 @@ class Seams:
     random: Random
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
     report: Report = field(default=silent)
+
+
+S_contra = TypeVar("S_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Opens(Protocol[S_contra, T_co]):
+    """Opens one end of a system whose settings still hold their references.
+
+    Raises `SpecError` for settings that cannot work and `UnresolvedReference` for a secret that is not there.
+    """
+
+    def __call__(
+        self, system: S_contra, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+    ) -> T_co:
+        """The reader or writer, not connected yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connector(Generic[S_contra]):
+    """One kind of system; what an entry point of the group `speclab.connectors` leads to."""
+
+    reader: Opens[S_contra, Reader]
+    writer: Opens[S_contra, Writer]

@@ -1,0 +1,12 @@
+"""Systems that speak JSON over HTTP."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from speclab.connectors.base import Connector
+from speclab.connectors.http.reader import HttpReader
+from speclab.connectors.http.writer import HttpWriter
+from speclab.spec.settings import HttpSystem
+
+CONNECTOR: Final[Connector[HttpSystem]] = Connector(HttpReader, HttpWriter)

@@ -1,0 +1,214 @@
+"""What an answer means: classes of statuses, messages and blamed fields in error bodies, records in a page's body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rapidfuzz import process
+
+from speclab.connectors.http.client import Exchange, status_line
+from speclab.connectors.jsontext import decode
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import ErrorClass
+from speclab.paths import FieldPath, PathSyntaxError
+from speclab.spec.settings import ErrorFields
+
+_MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
+_FIELDS: Final = ("field", "pointer", "source", "path", "loc", "property", "param", "name", "attribute")
+_OUTSIDE_A_LIST: Final = ("field", "param", "pointer")
+"""Names that blame a field also in a lone error; `path` and `name` there are often the request's own."""
+_LONGEST: Final = 300
+
+
+def classify(status: int) -> ErrorClass:
+    """The class of a status that is no success."""
+    if status == 408:
+        return ErrorClass.TIMEOUT
+    if status == 429:
+        return ErrorClass.RATE_LIMIT
+    if status in (401, 403):
+        return ErrorClass.UNAUTHORIZED
+    if status in (409, 412):
+        return ErrorClass.CONFLICT
+    if status >= 500:
+        return ErrorClass.SERVER
+    if status >= 400:
+        return ErrorClass.REJECTED
+    return ErrorClass.BAD_ANSWER
+
+
+def parsed(exchange: Exchange) -> Json:
+    """The body as JSON; None where it is none. For answers whose body is only looked at."""
+    try:
+        return decode(exchange.body)
+    except ValueError:
+        return None
+
+
+def explain(exchange: Exchange, body: Json) -> str:
+    """The answer in a line: its status and what its body says is wrong, where it says so."""
+    said = message_in(body)
+    if said is None and exchange.status < 400:
+        location = exchange.headers.get("location")
+        said = f"it redirects to {location}, which is not followed" if location else "expected a success"
+    return f"{status_line(exchange)}: {said}" if said else status_line(exchange)
+
+
+def message_in(body: Json) -> str | None:
+    """What an error body says, by the names in use: RFC 9457 `detail`, `message`, `error` and their like."""
+    if isinstance(body, str):
+        return _short(body)
+    if isinstance(body, list):
+        return next((said for said in map(message_in, body) if said), None)
+    if not isinstance(body, dict):
+        return None
+    for name in _MESSAGES:
+        if (value := body.get(name)) and (said := message_in(value)):
+            return said
+    return message_in(body.get("errors"))
+
+
+class WrongBody(Exception):
+    """A body without the list of records that was expected; the message says what is there."""
+
+
+class Blame:
+    """Finds the field an error body refuses."""
+
+    def __init__(self, fields: ErrorFields | None, envelope: str | None) -> None:
+        """Look where `fields` says, else where RFC 9457 and common frameworks put it; `envelope` is not part of it."""
+        self._envelope = envelope
+        self._at = None if fields is None else path(fields.at.removesuffix("[*]"), "write.errors.at")
+        self._field = None if fields is None else path(fields.field, "write.errors.field")
+        self._message = None if fields is None else path(fields.message, "write.errors.message")
+
+    def find(self, body: Json) -> tuple[str | None, str | None]:
+        """The first field that is blamed and what is said of it, each None where it is not there."""
+        if self._at is not None and self._field is not None and self._message is not None:
+            entries = look(body, self._at)
+            for refused in entries if isinstance(entries, list) else [entries]:
+                if named := self._name(look(refused, self._field)):
+                    return named, message_in(look(refused, self._message))
+            return None, None
+        for entry in _entries(body):
+            for name in _FIELDS:
+                if name in entry and (named := self._name(entry[name])):
+                    return named, message_in({key: value for key, value in entry.items() if key != name})
+        return None, None
+
+    def _name(self, value: Json) -> str | None:
+        """A field as a path, from a name, a JSON pointer (RFC 6901) or a list of steps; `envelope` taken off."""
+        if isinstance(value, dict):  # JSON:API: {"source": {"pointer": ...}}
+            value = value.get("pointer") or value.get("parameter")
+        if isinstance(value, str) and value.startswith(("/", "#/")):
+            steps: list[str | int] = [
+                int(step) if step.isdigit() else step.replace("~1", "/").replace("~0", "~")
+                for step in value.removeprefix("#")[1:].split("/")
+            ]
+        elif isinstance(value, str):
+            return value.removeprefix(f"{self._envelope}.") if self._envelope else value
+        elif isinstance(value, list) and value and all(isinstance(step, str | int) for step in value):
+            steps = [step for step in value if isinstance(step, str | int)]
+            if steps[0] == "body":  # FastAPI: ["body", "email"]
+                steps = steps[1:]
+        else:
+            return None
+        if self._envelope and steps[:1] == [self._envelope]:
+            steps = steps[1:]
+        return str(FieldPath(tuple(steps))) if steps else None
+
+
+def records_at(body: Json, where: FieldPath | None, start: str) -> list[Record]:
+    """The records of a page's body. Raises `WrongBody` saying what was found instead, after `start`."""
+    if where is None:
+        found = body
+        if isinstance(body, dict):
+            lists = [name for name, value in body.items() if isinstance(value, list)]
+            hint = f"; set `records` to {_names(lists)}" if lists else ""
+            raise WrongBody(f"{start} an object with {_names(body)}, expected a list{hint}")
+    else:
+        found = _follow(body, where, start)
+    if not isinstance(found, list):
+        raise WrongBody(f"{start} {kind(found)}{f' at `{where}`' if where else ''}, expected a list")
+    for index, record in enumerate(found):
+        if not isinstance(record, dict):
+            raise WrongBody(f"{start} {kind(record)} as entry {index} of the list, expected an object")
+    return found  # type: ignore[return-value]  # just looked at
+
+
+def look(value: Json, where: FieldPath) -> Json:
+    """What is at `where`; None where nothing is."""
+    try:
+        return where.get(value)
+    except KeyError:
+        return None
+
+
+def path(text: str, where: str) -> FieldPath:
+    """The path `text` of the setting `where`. Raises `SpecError`."""
+    try:
+        return FieldPath.parse(text)
+    except PathSyntaxError as error:
+        raise SpecError(f"{where}: {text!r} is no path: {error}") from None
+
+
+def kind(value: Json) -> str:
+    """What `value` is, in a word with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"an object with {_names(value)}"
+    if isinstance(value, list):
+        return "a list"
+    return "a text" if isinstance(value, str) else "a number"
+
+
+def _follow(body: Json, where: FieldPath, start: str) -> Json:
+    value = body
+    for depth, part in enumerate(where.parts):
+        try:
+            value = FieldPath((part,)).get(value)
+        except KeyError:
+            inside = f" in `{FieldPath(where.parts[:depth])}`" if depth else ""
+            near = _nearest(str(part), value) if isinstance(value, dict) else ""
+            raise WrongBody(
+                f"{start} {kind(value)}{inside} and no `{part}` in it, expected a list at `{where}`{near}"
+            ) from None
+    return value
+
+
+def _entries(body: Json) -> Iterator[Mapping[str, Json]]:
+    """The entries of an error body that may each blame a field."""
+    if not isinstance(body, dict):
+        return
+    for name in ("errors", "detail", "details", "violations", "invalid-params", "invalid_params"):
+        value = body.get(name)
+        if isinstance(value, list):
+            yield from (entry for entry in value if isinstance(entry, dict))
+        elif isinstance(value, dict) and name == "errors":  # Rails: {"errors": {"email": ["is invalid"]}}
+            yield from ({"field": field, "message": said} for field, said in value.items())
+    inner = body.get("error")
+    if isinstance(inner, dict):
+        yield from _entries(inner)
+    if any(name in body for name in _OUTSIDE_A_LIST):
+        yield body
+
+
+def _names(names: Mapping[str, Json] | list[str]) -> str:
+    shown = [f"`{name}`" for name in list(names)[:8]]
+    more = len(names) - len(shown)
+    return (", ".join(shown) if shown else "nothing in it") + (f" and {more} more" if more > 0 else "")
+
+
+def _nearest(name: str, names: Mapping[str, Json]) -> str:
+    found = process.extractOne(name, list(names), score_cutoff=70)
+    return f". Did you mean `{found[0]}`?" if found else ""
+
+
+def _short(text: str) -> str | None:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..." if line else None

@@ -1,0 +1,160 @@
+"""Writing over HTTP, many records a request: the list, its envelope, and one result a record in the answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from speclab.connectors.base import Answer, Item
+from speclab.connectors.http.answers import WrongBody, kind, look, message_in, parsed, path
+from speclab.connectors.http.client import Client, Exchange, RequestFailed, encode_headers
+from speclab.connectors.http.refusals import Refusals, no_answer, unsendable
+from speclab.connectors.http.templates import Endpoint, MissingValue, Template
+from speclab.connectors.jsontext import encode
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect
+from speclab.paths import FieldPath
+from speclab.spec.settings import BatchItem, HttpWrite
+
+_NAMES: Final = frozenset({"source"})
+_RECORD: Final = "$record"
+
+
+class Batches:
+    """Sends batches as `write.batch` says."""
+
+    def __init__(self, write: HttpWrite, client: Client, refusals: Refusals) -> None:
+        """Batches over `client`. Raises `SpecError`."""
+        self._client = client
+        self._refusals = refusals
+        self._endpoint = Endpoint.parse(write.batch or "", where="write.batch")
+        self._url = client.base + self._endpoint.target.render({}, {})
+        self._envelope = write.envelope
+        self._item = None if write.item is None else _ItemTemplate(write.item)
+        self._results = None if write.results is None else path(write.results, "write.results")
+        self._ok = _looks_well if write.ok is None else _judgement(write.ok)
+        self._message = None if write.message is None else _from_item(write.message)
+        self._exists = frozenset(write.exists)
+        self._headers = encode_headers({"Content-Type": "application/json", **write.headers})
+        self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
+
+    async def write(self, items: Sequence[Item]) -> list[Answer]:
+        """One answer an item, in order; a batch that is refused whole is answered with one refusal for all."""
+        entries: list[Json] = []
+        answers: list[Answer | None] = []
+        sent: list[Item] = []
+        for item in items:
+            try:
+                entries.append(self._item.render(item) if self._item else item.payload)
+            except MissingValue as error:
+                answers.append(Answer(refusal=unsendable(error, self._endpoint.text)))
+            else:
+                answers.append(None)
+                sent.append(item)
+        given = iter(await self._send(sent, entries) if sent else [])
+        return [answer or next(given) for answer in answers]
+
+    async def _send(self, items: Sequence[Item], entries: list[Json]) -> list[Answer]:
+        content = encode({self._envelope: entries} if self._envelope else entries)
+        share = len(content) // len(items)
+        headers = self._headers
+        if self._key_header is not None:
+            keys = ",".join(item.idempotency_key for item in items)
+            headers = [*headers, (self._key_header, str(uuid.uuid5(uuid.NAMESPACE_OID, keys)).encode("ascii"))]
+        try:
+            exchange = await self._client.send(self._endpoint.method, self._url, content=content, headers=headers)
+        except RequestFailed as error:
+            return [Answer(refusal=no_answer(error), bytes_out=share)] * len(items)
+        if exchange.status in self._exists:
+            return [Answer(effect=Effect.WRITTEN, bytes_out=share)] * len(items)
+        if exchange.status >= 300:
+            return [Answer(refusal=self._refusals.of_answer(exchange), bytes_out=share)] * len(items)
+        if self._results is None:
+            return [Answer(effect=Effect.WRITTEN, bytes_out=share)] * len(items)
+        return self._judged(exchange, self._results, len(items), share)
+
+    def _judged(self, exchange: Exchange, where: FieldPath, count: int, share: int) -> list[Answer]:
+        """One answer a result; a list that does not match what was sent leaves all of it in doubt."""
+        results = look(parsed(exchange), where)
+        if not isinstance(results, list) or len(results) != count:
+            found = f"{len(results)} results" if isinstance(results, list) else kind(results)
+            message = f"expected {count} results at `{where}`, found {found}"
+            return [Answer(refusal=self._refusals.bad(exchange, message), bytes_out=share)] * count
+        return [self._judge(exchange, entry, share) for entry in results]
+
+    def _judge(self, exchange: Exchange, entry: Json, share: int) -> Answer:
+        try:
+            ok = self._ok(entry)
+        except WrongBody as error:
+            return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=share)
+        status = _status(entry)
+        if ok or status in self._exists:
+            return Answer(effect=Effect.CREATED if status == 201 else Effect.WRITTEN, bytes_out=share)
+        said = message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
+        return Answer(refusal=self._refusals.of_entry(exchange, entry, said), bytes_out=share)
+
+
+class _ItemTemplate:
+    """What stands in the list for a record."""
+
+    def __init__(self, item: BatchItem) -> None:
+        self._fixed: dict[str, Json] = {"method": item.method} if item.method else {}
+        self._path = None if item.path is None else Template.parse(item.path, where="write.item.path", names=_NAMES)
+        self._body = item.body
+
+    def render(self, item: Item) -> Json:
+        entry = dict(self._fixed)
+        if self._path is not None:
+            entry["path"] = self._path.render(item.payload, {"source": item.source})
+        return {**entry, "body": _filled(self._body, item.payload)}
+
+
+def _filled(body: Json, record: Json) -> Json:
+    """`body` with the record wherever it says `$record`."""
+    if body == _RECORD:
+        return record
+    if isinstance(body, dict):
+        return {name: _filled(value, record) for name, value in body.items()}
+    return [_filled(value, record) for value in body] if isinstance(body, list) else body
+
+
+def _status(entry: Json) -> int | None:
+    status = entry.get("status") if isinstance(entry, dict) else None
+    return status if isinstance(status, int) else None
+
+
+def _looks_well(entry: Json) -> bool:
+    """Whether a result is a success where the spec has no `ok`: by its status, else by the absence of an error."""
+    status = _status(entry)
+    if status is not None:
+        return status < 300
+    return not (isinstance(entry, dict) and (entry.get("error") or entry.get("errors")))
+
+
+def _judgement(text: str) -> Callable[[Json], bool]:
+    """What `ok` says of an entry. Calling it raises `WrongBody` where the expression cannot be evaluated."""
+    from speclab.mapping.cel import EvaluationError, Expression  # the engine is loaded for those who use it
+    from speclab.mapping.cel_check import ExpressionSyntaxError
+
+    try:
+        expression = Expression(text, ["item"])
+    except ExpressionSyntaxError as error:
+        raise SpecError(f"write.ok: {error}") from None
+
+    def ok(entry: Json) -> bool:
+        try:
+            return expression.evaluate({"item": entry}) is True
+        except EvaluationError as error:
+            raise WrongBody(f"write.ok: {error}") from None
+
+    return ok
+
+
+def _from_item(text: str) -> FieldPath:
+    """The path of a message in an entry, written from `item`."""
+    where = path(text, "write.message")
+    if where.parts[0] != "item" or len(where.parts) == 1:
+        raise SpecError(f"write.message: expected a path that starts with `item.`, such as item.error, not {text!r}")
+    return FieldPath(where.parts[1:])

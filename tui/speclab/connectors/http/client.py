@@ -1,0 +1,305 @@
+"""One request and its answer, at the least cost that keeps httpx's transport as the only seam to the network.
+
+`httpx.AsyncClient` stays out: cookies, redirects and header merging, none of which an API wants, are half of a
+request's price. What is left is a transport, credentials as an `httpx.Auth`, the pace, a deadline and a size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from speclab import __version__
+from speclab.connectors.auth import basic, http_auth
+from speclab.connectors.base import Seams
+from speclab.connectors.http.ratelimit import quota
+from speclab.connectors.pace import Pace
+from speclab.connectors.references import MASK, References
+from speclab.errors import SpecError
+from speclab.outcome import ErrorClass, Level
+from speclab.spec.settings import Auth, HttpSystem, NoAuth
+from speclab.spec.units import duration_text
+
+SHOWN: Final = 4096
+"""Bytes of a body that a request or a response shows."""
+_CONNECT: Final = 10.0
+"""Seconds a connection may take to come about: told apart from an answer that does not come, nothing was sent yet."""
+_KEEPALIVE: Final = 4.0
+"""Seconds an idle connection is kept: below the 5 s at which common servers drop theirs, just as we might send."""
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_SENSITIVE: Final = re.compile(rb"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+"""Names of headers whose values are never shown, literal or not."""
+
+
+class RequestFailed(Exception):
+    """No answer that could be used; `sent` is False only if the other side surely saw nothing of the request."""
+
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        request: str,
+        *,
+        sent: bool,
+        retry_after: float | None = None,
+        response: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+        self.request = request
+        self.sent = sent
+        self.retry_after = retry_after
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request as it was sent and its answer as it came, whole; secrets are still in it."""
+
+    method: str
+    url: str
+    sent_headers: Sequence[tuple[bytes, bytes]]
+    content: bytes
+    status: int
+    reason: str
+    headers: httpx.Headers
+    body: bytes
+
+
+class Client:
+    """The HTTP side of one system: its base URL, headers, credentials and limits."""
+
+    def __init__(
+        self, system: HttpSystem, auth: Auth, references: References, seams: Seams, *, patience: float
+    ) -> None:
+        """A client for `system` and `auth`, both with references resolved.
+
+        `patience` is the longest pause, in seconds, that is sat out when the system asks for one by RateLimit headers.
+        """
+        self.redactor = references.redactor
+        self.clock = seams.clock
+        base = _base_url(system.base_url)
+        self._auth = http_auth(auth, self.redactor)
+        if base.userinfo:
+            self.redactor.add(base.password)
+            if isinstance(auth, NoAuth):
+                self._auth = basic(base.username, base.password, self.redactor)
+            base = base.copy_with(userinfo=b"")
+        self.base = str(base).rstrip("/")
+        self.origin = str(base.copy_with(path="/")).rstrip("/")
+        self._transport = seams.transport() if seams.transport else _aiohttp_transport(base, system.limits.concurrency)
+        self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock)
+        self._patience = patience
+        self._report = seams.report
+        self._timeout = system.limits.timeout
+        self._largest = system.limits.response
+        connect = min(_CONNECT, self._timeout / 2)
+        self._extensions = {
+            "timeout": {"connect": connect, "read": self._timeout, "write": self._timeout, "pool": None}
+        }
+        defaults = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"speclab/{__version__}",
+        }
+        own = {name.lower() for name in system.headers}
+        headers = {name: value for name, value in defaults.items() if name.lower() not in own} | system.headers
+        self._headers = encode_headers(headers)
+
+    async def send(
+        self, method: str, url: str, *, content: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> Exchange:
+        """The answer, of whatever status, to a request for `url`, which must be at the origin.
+
+        Raises `RequestFailed`.
+        """
+        if self._pace.held > self._patience:
+            wait = self._pace.held
+            raise RequestFailed(
+                ErrorClass.RATE_LIMIT,
+                f"the rate limit is used up; it asks to wait {duration_text(wait)}",
+                self.line(method, url),
+                sent=False,
+                retry_after=wait,
+            )
+        all_headers = [*self._headers, *headers]
+        request = httpx.Request(method, url, headers=all_headers, content=content, extensions=self._extensions)
+        async with self._pace:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._answer(request)
+                    body = await self._body(response)
+            except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError) as error:
+                raise self._failure(error, method, url, all_headers, content) from None
+        exchange = Exchange(
+            method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
+        )
+        if len(body) > self._largest:
+            raise RequestFailed(
+                ErrorClass.BAD_ANSWER,
+                f"the answer is larger than the {self._largest:,} bytes of `limits.response`",
+                self.request_text(exchange),
+                sent=True,
+            )
+        self._mind_quota(response.headers)
+        return exchange
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    def report(self, level: Level, message: str) -> None:
+        """Report `message`, secrets taken out."""
+        self._report(level, self.redactor.redact(message))
+
+    def line(self, method: str, url: str) -> str:
+        """The request line, secrets taken out."""
+        return self.redactor.redact(f"{method} {url}")
+
+    def request_text(self, exchange: Exchange) -> str:
+        """The request as a person reads it, bounded, secrets taken out."""
+        return self._request_text(exchange.method, exchange.url, exchange.sent_headers, exchange.content)
+
+    def response_text(self, exchange: Exchange) -> str:
+        """Status line and body as a person reads them, bounded, secrets taken out."""
+        return self._message([self.redactor.redact(status_line(exchange))], exchange.body)
+
+    def _request_text(self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> str:
+        lines = [self.line(method, url)]
+        for name, value in headers:
+            shown = MASK if _SENSITIVE.search(name) else self.redactor.redact(value.decode("utf-8", "replace"))
+            lines.append(f"{name.decode('ascii')}: {shown}")
+        return self._message(lines, content)
+
+    def _message(self, head: list[str], body: bytes) -> str:
+        if not body:
+            return "\n".join(head)
+        text = self.redactor.excerpt(body, SHOWN)
+        more = [f"... ({len(body):,} bytes)"] if len(body) > SHOWN else []
+        return "\n".join([*head, "", text, *more])
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer to `request` with credentials on, through as many steps as the credentials take."""
+        flow = self._auth.async_auth_flow(request)
+        try:
+            request = await anext(flow)
+            while True:
+                response = await self._transport.handle_async_request(request)
+                try:
+                    request = await flow.asend(response)
+                except StopAsyncIteration:
+                    return response
+                await response.aclose()
+        finally:
+            await flow.aclose()
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        """The body, decoded, and no more of it than one chunk beyond the limit."""
+        chunks: list[bytes] = []
+        size = 0
+        pieces = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+        try:
+            async for chunk in pieces:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._largest:
+                    break
+        finally:
+            await response.aclose()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _mind_quota(self, headers: httpx.Headers) -> None:
+        if not any(b"ratelimit" in name.lower() for name, _ in headers.raw):
+            return
+        left = quota(headers, self.clock.now())
+        if left is not None and left.remaining <= 0 and left.reset > 0:
+            self._pace.hold(left.reset)
+            self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(left.reset)}")
+
+    def _failure(
+        self, error: Exception, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], content: bytes
+    ) -> RequestFailed:
+        request = self._request_text(method, url, headers, content)
+        place = self.redactor.redact(url.partition("?")[0])
+        cause = error.__cause__
+        if isinstance(error, httpx.DecodingError):
+            reason = f"{place}: the answer is not encoded as it says: {error}"
+            return RequestFailed(ErrorClass.BAD_ANSWER, self.redactor.redact(reason), request, sent=True)
+        if isinstance(error, aiohttp.ClientError):  # the one kind the transport lets through: no HTTP
+            reason = f"{place}: the answer is not HTTP: {error}"
+            return RequestFailed(ErrorClass.BAD_ANSWER, self.redactor.redact(reason), request, sent=True)
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            reason = f"{place}: not a URL that can be asked: {error}"
+            return RequestFailed(ErrorClass.NETWORK, self.redactor.redact(reason), request, sent=False)
+        # The aiohttp transport reports a dropped connection as ConnectTimeout; its cause tells the two apart.
+        dropped = isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not isinstance(
+            cause, aiohttp.ClientConnectorError
+        )
+        if isinstance(error, TimeoutError | httpx.TimeoutException) and not dropped:
+            if isinstance(error, httpx.ConnectTimeout) or isinstance(cause, aiohttp.ConnectionTimeoutError):
+                reason = f"{place}: no connection in time"
+                return RequestFailed(ErrorClass.TIMEOUT, reason, request, sent=False)
+            reason = f"{place}: no answer within {duration_text(self._timeout)}"
+            return RequestFailed(ErrorClass.TIMEOUT, reason, request, sent=True)
+        sent = dropped or not isinstance(error, _NEVER_SENT)
+        reason = f"{place}: {_reason(error)}"
+        return RequestFailed(ErrorClass.NETWORK, self.redactor.redact(reason), request, sent=sent)
+
+
+def encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """`headers` as they go over the wire, made once."""
+    return [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+
+
+def status_line(exchange: Exchange) -> str:
+    """`422 Unprocessable Content`."""
+    reason = exchange.reason
+    if not reason:
+        try:
+            reason = HTTPStatus(exchange.status).phrase
+        except ValueError:
+            return str(exchange.status)
+    return f"{exchange.status} {reason}"
+
+
+def _base_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise SpecError(f"base_url is no URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SpecError("base_url must be an http:// or https:// URL, such as https://api.example.com")
+    if url.query or url.fragment:
+        raise SpecError("base_url must end before `?` and `#`; what is asked of every page goes into `params`")
+    return url
+
+
+def _aiohttp_transport(base: httpx.URL, connections: int) -> AiohttpTransport:
+    # Certificates take 20 ms to load, and plain HTTP never looks at them: redirects are not followed.
+    verify = base.scheme == "https"
+    transport = AiohttpTransport(verify=verify)
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=connections, ssl=transport.ssl_context, keepalive_timeout=_KEEPALIVE)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    transport.client = session
+    return transport
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return f"cannot connect: {cause.strerror or cause.os_error}"
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before an answer came"
+    return str(error) or type(error).__name__

@@ -1,0 +1,309 @@
+"""How the next page is asked for: one small class a style, all of them from answer to next position.
+
+A position is plain JSON, so that a checkpoint can hold it: `{"params": {...}}` to add to the first request, or
+`{"url": "/path?query"}` at the same origin to ask instead of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from speclab.connectors.http.answers import kind, look, path
+from speclab.connectors.http.client import Exchange
+from speclab.jsonvalue import Json, Record
+from speclab.paths import FieldPath
+from speclab.spec.settings import Pagination
+
+Position: TypeAlias = "dict[str, Json]"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a style goes by to find the next page: this page and where it was found."""
+
+    position: Position
+    exchange: Exchange
+    body: Json
+    records: list[Record]
+    read: int  # records read so far, this page included
+
+    def more(self) -> str | None:
+        """A plain sign in the body that there is more than was read so far, in words; None where there is none."""
+        for where in _MORE_FIELDS:
+            if look(self.body, where) is True:
+                return f"`{where}` is true"
+        for where in (*_URL_FIELDS, *(found for found, _ in _CURSOR_FIELDS)):
+            value = look(self.body, where)
+            if isinstance(value, str) and value:
+                return f"`{where}` is there"
+        for where in _TOTAL_FIELDS:
+            total = look(self.body, where)
+            if isinstance(total, int) and not isinstance(total, bool) and total > self.read:
+                return f"`{where}` says {total:,} and {self.read:,} were read"
+        return None
+
+
+class PageTurnError(Exception):
+    """The next page cannot be found, or must not be asked for; the message says why and what to do."""
+
+
+class Style(Protocol):
+    """One way of paging."""
+
+    def first(self) -> Position:
+        """Where the first page is."""
+
+    def after(self, turn: Turn) -> Position | None:
+        """Where the page after `turn` is; None at the end. Raises `PageTurnError`."""
+
+
+def style(settings: Pagination) -> Style:
+    """The style `settings` ask for. Raises `SpecError` for a path that is none."""
+    match settings.by:
+        case "cursor":
+            return _Cursor(settings)
+        case "page":
+            return _Page(settings)
+        case "offset":
+            return _Offset(settings)
+        case "next_url":
+            return _NextUrl(settings)
+        case "link":
+            return _Link(settings)
+        case "none":
+            return _One(settings)
+        case "auto":
+            return _Auto(settings)
+
+
+class _Base:
+    def __init__(self, settings: Pagination) -> None:
+        self._param = settings.param or ""
+        self._size: dict[str, Json] = {settings.size_param: settings.size} if settings.size_param else {}
+        self._next = _optional(settings.next, "read.pagination.next")
+        self._header = settings.header
+        self._pages = _optional(settings.pages, "read.pagination.pages")
+        self._total = _optional(settings.total, "read.pagination.total")
+
+    def first(self) -> Position:
+        return {"params": dict(self._size)}
+
+    def _next_value(self, turn: Turn) -> str | None:
+        """What the answer gives as next, in the body or a header; None or empty text at the end."""
+        if self._header is not None:
+            return turn.exchange.headers.get(self._header) or None
+        assert self._next is not None  # noqa: S101 - held by the settings
+        value = look(turn.body, self._next)
+        if value is None or value is False or value == "":
+            # The last page often has none. But if there is more, the path is wrong, and stopping would lose records.
+            if not _there(turn.body, self._next) and (more := turn.more()):
+                raise PageTurnError(f"there is no `{self._next}` in the answer, but {more}")
+            return None
+        if isinstance(value, bool | list | dict):
+            raise PageTurnError(f"`{self._next}` is no cursor or URL but {value!r:.80}")
+        return str(value)
+
+
+class _One(_Base):
+    def after(self, turn: Turn) -> Position | None:  # noqa: ARG002 - one page is one page
+        return None
+
+
+class _Cursor(_Base):
+    def after(self, turn: Turn) -> Position | None:
+        value = self._next_value(turn)
+        if value is None:
+            return None
+        return {"params": {**self._size, self._param: value}}
+
+
+class _Page(_Base):
+    def __init__(self, settings: Pagination) -> None:
+        super().__init__(settings)
+        self._start = 1 if settings.start is None else settings.start
+
+    def first(self) -> Position:
+        return {"params": {**self._size, self._param: self._start}}
+
+    def after(self, turn: Turn) -> Position | None:
+        page = _number(turn.position, self._param)
+        if self._pages is not None:
+            pages = number_at(turn.body, self._pages)
+            if page - self._start + 1 >= pages:
+                return None
+        elif _ends(turn, self._total):
+            return None
+        return {"params": {**self._size, self._param: page + 1}}
+
+
+class _Offset(_Base):
+    def __init__(self, settings: Pagination) -> None:
+        super().__init__(settings)
+        self._start = settings.start or 0
+
+    def first(self) -> Position:
+        return {"params": {**self._size, self._param: self._start}}
+
+    def after(self, turn: Turn) -> Position | None:
+        if _ends(turn, self._total):
+            return None
+        return {"params": {**self._size, self._param: _number(turn.position, self._param) + len(turn.records)}}
+
+
+class _NextUrl(_Base):
+    def after(self, turn: Turn) -> Position | None:
+        value = self._next_value(turn)
+        return None if value is None else _follow(value, turn)
+
+
+class _Link(_Base):
+    def after(self, turn: Turn) -> Position | None:
+        target = next_link(turn.exchange.headers.get_list("link"))
+        if target is not None:
+            return _follow(target, turn)
+        if more := turn.more():
+            raise PageTurnError(f'the answer has no Link header with rel="next", but {more}')
+        return None
+
+
+class _Auto(_Base):
+    """Recognises a Link header, a next URL or a next cursor; without any of them the page must be all there is."""
+
+    def after(self, turn: Turn) -> Position | None:
+        target = next_link(turn.exchange.headers.get_list("link"))
+        if target is not None:
+            return _follow(target, turn)
+        for where in _URL_FIELDS:
+            value = look(turn.body, where)
+            if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?")):
+                return _follow(value, turn)
+        for where, param in _CURSOR_FIELDS:
+            value = look(turn.body, where)
+            if isinstance(value, str) and value:
+                return {"params": {**self._size, param: value}}
+        if more := turn.more():
+            raise PageTurnError(f"nothing in the answer says how to ask for the next page, but {more}")
+        return None
+
+
+_LINK: Final = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w*!-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;]*))?)*)')
+_LINK_PARAM: Final = re.compile(r';\s*([\w*!-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))')
+
+
+def next_link(headers: list[str]) -> str | None:
+    """The target of the link with relation `next` in Link headers (RFC 8288); None where there is none."""
+    for header in headers:
+        for target, params in _LINK.findall(header):
+            for name, quoted, token in _LINK_PARAM.findall(params):
+                if name.lower() == "rel":
+                    if "next" in (quoted or token).lower().split():
+                        return str(target)
+                    break  # only the first rel counts (section 3.3)
+    return None
+
+
+def _follow(reference: str, turn: Turn) -> Position:
+    """The position of a URL an answer gives, resolved against the URL that was asked.
+
+    It must stay at the origin: the credentials that go with the next request are for that alone. The one exception is
+    an http:// link at an https:// system, as servers behind a TLS proxy write it; it is asked for over https.
+    """
+    here = urlsplit(turn.exchange.url)
+    there = urlsplit(urljoin(turn.exchange.url, reference))
+    if (
+        there.hostname == here.hostname
+        and (there.scheme, here.scheme) == ("http", "https")
+        and there.port in (None, 80)
+    ):
+        there = there._replace(scheme=here.scheme, netloc=here.netloc)
+    if (there.scheme, there.hostname, _port(there)) != (here.scheme, here.hostname, _port(here)):
+        raise PageTurnError(
+            f"the next page is said to be at {there.scheme}://{there.netloc.rpartition('@')[2]}, another origin; the "
+            f"credentials are not sent there"
+        )
+    return {"url": there._replace(scheme="", netloc="", path=there.path or "/", fragment="").geturl()}
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _ends(turn: Turn, total: FieldPath | None) -> bool:
+    """Whether a numbered page is the last.
+
+    By the total, where the answer has one. Otherwise only an empty page is: a short one may be a server that gives
+    fewer than it is asked for, and stopping there would lose records.
+    """
+    if total is not None:
+        return turn.read >= number_at(turn.body, total) or not turn.records
+    return not turn.records
+
+
+def number_at(body: Json, where: FieldPath) -> int:
+    """The count at `where`, also if it is a text of digits. Raises `PageTurnError`."""
+    value = look(body, where)
+    if isinstance(value, str) and value.isdigit():
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value)
+    raise PageTurnError(f"expected a number at `{where}`, found {kind(value) if _there(body, where) else 'nothing'}")
+
+
+def _number(position: Position, param: str) -> int:
+    """The number of the page or record that was asked for at `position`."""
+    params = position["params"]
+    assert isinstance(params, dict)  # noqa: S101 - made by this class; a reader drops what other settings made
+    value = params[param]
+    assert isinstance(value, int)  # noqa: S101 - as above
+    return value
+
+
+def _there(body: Json, where: FieldPath) -> bool:
+    try:
+        where.get(body)
+    except KeyError:
+        return False
+    return True
+
+
+def _optional(text: str | None, where: str) -> FieldPath | None:
+    return None if text is None else path(text, where)
+
+
+def _paths(*texts: str) -> tuple[FieldPath, ...]:
+    return tuple(FieldPath.parse(text) for text in texts)
+
+
+_URL_FIELDS: Final = _paths(
+    "next", "next_url", "nextUrl", "next_page_url", "links.next", "_links.next.href", "links.next.href",
+    "paging.next", "pagination.next", "pagination.next_url", "meta.next", "meta.next_url", '["@odata.nextLink"]',
+    "nextLink", "nextRecordsUrl",
+)  # fmt: skip
+_CURSOR_FIELDS: Final = tuple(
+    (FieldPath.parse(text), param)
+    for text, param in (
+        ("next_cursor", "cursor"),
+        ("meta.next_cursor", "cursor"),
+        ("pagination.next_cursor", "cursor"),
+        ("paging.next_cursor", "cursor"),
+        ("response_metadata.next_cursor", "cursor"),
+        ("nextCursor", "cursor"),
+        ("meta.nextCursor", "cursor"),
+        ("paging.next.after", "after"),
+        ("next_page_token", "page_token"),
+        ("nextPageToken", "pageToken"),
+        ("nextToken", "nextToken"),
+    )
+)
+"""Where APIs put the cursor of the next page, and the parameter that takes it there by their convention."""
+_MORE_FIELDS: Final = _paths(
+    "has_more", "hasMore", "has_next", "hasNext", "more", "meta.has_more", "meta.hasMore", "pagination.has_more",
+    "pagination.hasMore", "pagination.has_next", "paging.has_more", "pageInfo.hasNextPage",
+)  # fmt: skip
+_TOTAL_FIELDS: Final = _paths(
+    "total", "total_count", "totalCount", "total_results", "totalResults", "totalSize", "meta.total",
+    "meta.total_count", "meta.totalCount", "pagination.total", "paging.total",
+)  # fmt: skip

@@ -1,0 +1,93 @@
+"""Where one read stands, and the cursor that says so: plain JSON that a later run, or another machine, goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from speclab.clock import timestamp
+from speclab.connectors.http.pagination import Position
+from speclab.connectors.jsontext import encode_sorted
+from speclab.connectors.since import Mark, Watermark, no_later_than
+from speclab.jsonvalue import Json, Record
+from speclab.paths import FieldPath
+from speclab.spec.settings import Since
+
+
+@dataclass(slots=True)
+class Reading:
+    """One read on its way through the pages.
+
+    `fingerprint` is of the settings: a position is of no use to others. `before` is the mark the read asks from, and
+    None for a read of everything.
+    """
+
+    fingerprint: str
+    since: Since | None
+    position: Position
+    before: Mark | None
+    full: bool
+    resumed: bool = False
+    count: int = 0
+    started: datetime | None = None
+    watermark: Watermark | None = None
+    previous: list[Record] | None = None
+    empty: int = 0
+    visited: set[bytes] = field(default_factory=set)
+
+    @classmethod
+    def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None, first: Position) -> Reading:
+        """The read that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
+        held = cursor if isinstance(cursor, dict) else {}
+        before = Mark.load(held.get("since")) if since is not None and held.get("field") == since.field else None
+        position, was_full = held.get("page"), held.get("full") is True
+        if not isinstance(position, dict) or held.get("of") != fingerprint or (full and not was_full):
+            return cls(fingerprint, since, first, None if full else before, full)
+        read = cls(fingerprint, since, position, before, was_full, resumed=True)
+        count, started = held.get("read"), held.get("started")
+        read.count = count if isinstance(count, int) else 0
+        if isinstance(started, str):
+            read.watch(datetime.fromisoformat(started), Mark.load(held.get("reached")))
+        return read
+
+    def watch(self, started: datetime, reached: Mark | None = None) -> None:
+        """Follow the `since` field in a read that began at `started`, by the source's clock."""
+        if self.since is not None:
+            self.started = started.astimezone(UTC)
+            self.watermark = Watermark(
+                FieldPath.parse(self.since.field), no_later_than(self.started), before=self.before, reached=reached
+            )
+
+    def restart(self, first: Position) -> None:
+        """Begin anew at the `first` page; from where the read had got to, if that is proven by the source's order."""
+        if self.watermark is not None and self.since is not None and self.since.sorted and not self.full:
+            self.before = self.watermark.reached()
+        self.position = first
+        self.resumed = False
+        self.count = 0
+        self.started = self.watermark = None
+
+    def visit(self, position: Position) -> bool:
+        """Remember that `position` is asked for; False if it was before."""
+        place = encode_sorted(position)
+        if place in self.visited:
+            return False
+        self.visited.add(place)
+        return True
+
+    def cursor(self, following: Position | None) -> Json:
+        """The cursor after the page just taken: in the middle of the read, or (None) at its end."""
+        since = self.since
+        if following is None:
+            mark = self.watermark.reached() if self.watermark else None
+            return {"page": None, "since": mark.dump() if mark else None, "field": since.field if since else None}
+        held: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
+        if since is not None and self.watermark is not None and self.started is not None:
+            reached = self.watermark.reached()
+            held |= {
+                "since": self.before.dump() if self.before else None,
+                "field": since.field,
+                "started": timestamp(self.started),
+                "reached": reached.dump() if reached else None,
+            }
+        return held

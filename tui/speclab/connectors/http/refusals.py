@@ -1,0 +1,90 @@
+"""Answers of a target as refusals: what class, whose fault, and what to show of the request and the response."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from speclab.connectors.base import Refusal
+from speclab.connectors.http.answers import Blame, classify, explain, parsed
+from speclab.connectors.http.client import Client, Exchange, RequestFailed
+from speclab.connectors.http.ratelimit import retry_after
+from speclab.connectors.http.templates import MissingValue
+from speclab.jsonvalue import Json
+from speclab.outcome import ErrorClass
+
+
+class Refusals:
+    """Makes the refusals of one target."""
+
+    def __init__(self, client: Client, blame: Blame) -> None:
+        self._client = client
+        self._blame = blame
+
+    def of_answer(self, exchange: Exchange) -> Refusal:
+        """The refusal an answer that is no success stands for."""
+        body = parsed(exchange)
+        field, said = self._blame.find(body)
+        message = explain(exchange, body)
+        if said and said not in message:
+            message = f"{message}: {said}"
+        return Refusal(
+            error_class=classify(exchange.status),
+            message=self._client.redactor.redact(message),
+            request=self._client.request_text(exchange),
+            response=self._client.response_text(exchange),
+            status=exchange.status,
+            retry_after=retry_after(exchange.headers, self._client.clock.now()),
+            field=field,
+        )
+
+    def of_entry(self, exchange: Exchange, entry: Json, message: str | None) -> Refusal:
+        """The refusal of one entry in a batch's answer."""
+        status = entry.get("status") if isinstance(entry, dict) else None
+        known = status if isinstance(status, int) and not isinstance(status, bool) and status >= 300 else None
+        field, said = self._blame.find(entry)
+        return Refusal(
+            error_class=classify(known) if known else ErrorClass.REJECTED,
+            message=self._client.redactor.redact(message or said or "the target refused this record"),
+            request=self._client.request_text(exchange),
+            response=self._client.response_text(exchange),
+            status=known,
+            field=field,
+        )
+
+    def bad(self, exchange: Exchange, message: str) -> Refusal:
+        """The refusal of an answer that cannot be understood: what was sent may have been done."""
+        return Refusal(
+            error_class=ErrorClass.BAD_ANSWER,
+            message=self._client.redactor.redact(message),
+            request=self._client.request_text(exchange),
+            response=self._client.response_text(exchange),
+            status=exchange.status,
+        )
+
+
+def no_answer(error: RequestFailed) -> Refusal:
+    """The refusal of a request that had no answer."""
+    return Refusal(
+        error_class=error.error_class,
+        message=error.message,
+        request=error.request,
+        response=error.response,
+        retry_after=error.retry_after,
+        sent=error.sent,
+    )
+
+
+def unsendable(error: MissingValue, request: str) -> Refusal:
+    """The refusal of a record that lacks what its request needs."""
+    return Refusal(
+        error_class=ErrorClass.REJECTED,
+        message=f"{request}: {error.message}",
+        request=request,
+        field=error.path,
+        sent=False,
+    )
+
+
+def held_back(refusal: Refusal) -> Refusal:
+    """The refusal of a record that was not sent because one before it got `refusal`."""
+    return replace(refusal, message=f"not sent: {refusal.message}", sent=False)

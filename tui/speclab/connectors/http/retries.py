@@ -1,0 +1,84 @@
+"""Asking again where it may heal: a question that changes nothing is tried until it is answered or hope is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from random import Random
+from typing import Final
+
+from speclab.connectors.backoff import delay
+from speclab.connectors.http.answers import classify, explain, parsed
+from speclab.connectors.http.client import Client, Exchange, RequestFailed, encode_headers
+from speclab.connectors.http.question import Question
+from speclab.connectors.http.ratelimit import retry_after
+from speclab.errors import BadAnswer, SystemFailure, Unauthorized, Unreachable
+from speclab.outcome import ErrorClass, Level
+from speclab.spec.settings import RetrySettings
+from speclab.spec.units import duration_text
+
+_HEAL: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
+_JSON: Final = encode_headers({"Content-Type": "application/json"})
+
+
+async def answered(
+    client: Client, question: Question, retry: RetrySettings, random: Random, *, tolerated: Collection[int] = ()
+) -> Exchange:
+    """The successful answer to `question`, or one whose status is `tolerated`.
+
+    Waits as long as the system asks (never less) or, where it does not say, with full jitter. Raises `Unauthorized` for
+    401 and 403, `Unreachable` when the tries are used up or the system asks for a longer wait than `retry.cap`, and
+    `BadAnswer` for what will not heal.
+    """
+    tries = 1
+    while True:
+        try:
+            exchange = await client.send(
+                question.method, question.url, content=question.content, headers=_JSON if question.content else ()
+            )
+        except RequestFailed as error:
+            error_class, wait = error.error_class, error.retry_after
+            failure = _no_answer(error)
+        else:
+            if 200 <= exchange.status < 300 or exchange.status in tolerated:
+                return exchange
+            error_class = classify(exchange.status)
+            wait = retry_after(exchange.headers, client.clock.now())
+            failure = _refused(client, question, exchange)
+        if error_class not in _HEAL:
+            raise failure from None
+        if tries >= retry.attempts:
+            raise Unreachable(
+                f"{failure.message} (tried {tries} times)" if tries > 1 else failure.message,
+                request=failure.request,
+                response=failure.response,
+                hint=failure.hint,
+            ) from None
+        if wait is not None and wait > retry.cap:
+            raise Unreachable(
+                f"{failure.message}; it asks to wait {duration_text(wait)}, longer than the {duration_text(retry.cap)} "
+                "of `cap`",
+                request=failure.request,
+                response=failure.response,
+                hint="The next run goes on from the checkpoint.",
+            ) from None
+        wait = wait or delay(tries - 1, retry.base, retry.cap, random)
+        client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")
+        await client.clock.sleep(wait)
+        tries += 1
+
+
+def _no_answer(error: RequestFailed) -> SystemFailure:
+    if error.error_class is ErrorClass.BAD_ANSWER:
+        return BadAnswer(error.message, request=error.request, response=error.response)
+    return Unreachable(error.message, request=error.request, response=error.response)
+
+
+def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFailure:
+    said = client.redactor.redact(explain(exchange, parsed(exchange)))
+    message = f"{client.line(question.method, question.url)}: {said}"
+    request, response = client.request_text(exchange), client.response_text(exchange)
+    if exchange.status in (401, 403):
+        return Unauthorized(
+            message, request=request, response=response, hint="Check the Auth section and the secrets it names."
+        )
+    return BadAnswer(message, request=request, response=response)

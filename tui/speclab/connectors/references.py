@@ -1,0 +1,161 @@
+"""References in settings (`${env:NAME}`, `${file:PATH}`) and the redactor that keeps what they hide out of sight.
+
+Values are resolved when a run starts and live in memory only. Whoever resolves a secret tells the redactor, and
+everything that leaves a connector as text passes through it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote, quote_plus
+
+from rapidfuzz import process
+
+from speclab.errors import UnresolvedReference
+from speclab.spec.settings import Settings
+
+MASK: Final = "***"
+_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
+_EXTRAS: Final = {"keyring": "keyring", "vault": "vault", "aws": "aws"}
+_KINDS: Final = ("env", "file", *_EXTRAS)
+_CARRIERS: Final = frozenset({"headers", "params", "body"})
+"""Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
+_SHORT: Final = 4
+"""A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""
+
+S = TypeVar("S", bound=Settings)
+
+
+class Redactor:
+    """Takes every secret it was told out of a text, in the forms a secret travels in."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._longest = 0
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        """Mask `secret` from now on: as it is, percent-encoded, inside a JSON string, and in base64."""
+        if not secret.strip():
+            return
+        self._forms |= {
+            secret,
+            quote(secret, safe=""),
+            quote(secret),
+            quote_plus(secret),
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii"),
+        }
+        forms = sorted(self._forms, key=len, reverse=True)  # the longest first: one secret may begin another
+        self._longest = len(forms[0].encode("utf-8", "surrogateescape"))
+        self._pattern = re.compile("|".join(_form(form) for form in forms))
+
+    def redact(self, text: str) -> str:
+        """`text` with `***` where a secret stood."""
+        return self._pattern.sub(MASK, text) if self._pattern is not None else text
+
+    def excerpt(self, body: bytes, limit: int) -> str:
+        """About the first `limit` bytes of `body` as text; a secret is not cut in two and so not shown by half."""
+        return self.redact(body[: limit + self._longest].decode("utf-8", "replace"))[:limit]
+
+
+class References:
+    """Resolves references: `${env:NAME}` in `environ`, `${file:PATH}` relative to `base`, the workspace."""
+
+    def __init__(self, environ: Mapping[str, str], base: Path) -> None:
+        self._environ = environ
+        self.base = base
+        self.redactor = Redactor()
+
+    def resolve(self, text: str) -> str:
+        """`text` with each reference replaced by its value; nothing else in it is interpreted.
+
+        Raises `UnresolvedReference` for a kind that is unknown and a name that is not set.
+        """
+        return _REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
+
+    def resolve_settings(self, settings: S) -> S:
+        """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
+        return self._settings(settings, secret=False)
+
+    def _settings(self, settings: S, *, secret: bool) -> S:
+        changed: dict[str, object] = {}
+        for name, info in type(settings).model_fields.items():
+            extra = info.json_schema_extra
+            flagged = isinstance(extra, dict) and extra.get("secret") is True
+            value = getattr(settings, name)
+            if flagged and isinstance(value, str):
+                resolved: object = self.resolve(value)
+                self.redactor.add(str(resolved))  # also a literal: linted, but a secret all the same
+            else:
+                resolved = self._walk(value, secret=secret or name in _CARRIERS)
+            if resolved is not value:
+                changed[name] = resolved
+        return settings.model_copy(update=changed) if changed else settings
+
+    def _walk(self, value: object, *, secret: bool) -> object:
+        if isinstance(value, str):
+            if "${" not in value:
+                return value
+            if secret:
+                for match in _REFERENCE.finditer(value):
+                    self.redactor.add(self._value(match["kind"], match["name"].strip()))
+            return self.resolve(value)
+        if isinstance(value, Settings):
+            return self._settings(value, secret=secret)
+        if isinstance(value, dict):
+            return {name: self._walk(inner, secret=secret) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._walk(inner, secret=secret) for inner in value)
+        return value
+
+    def _value(self, kind: str, name: str) -> str:
+        if kind == "env":
+            return self._from_environment(name)
+        if kind == "file":
+            return self._from_file(name)
+        if kind in _EXTRAS:
+            raise UnresolvedReference(
+                f"${{{kind}:{name}}} needs the extra '{_EXTRAS[kind]}', which this installation has not",
+                hint="Put the value into the environment and write ${env:NAME}, or into a file and write ${file:PATH}.",
+            )
+        raise UnresolvedReference(
+            f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}{_nearest(kind, _KINDS)}"
+        )
+
+    def _from_environment(self, name: str) -> str:
+        value = self._environ.get(name)
+        if value:
+            return value
+        state = "is not set" if value is None else "is empty"
+        raise UnresolvedReference(
+            f"${{env:{name}}}: the environment variable {name} {state}{_nearest(name, self._environ)}",
+            hint=f"Set {name} where speclab is started, for example `export {name}=...`.",
+        )
+
+    def _from_file(self, name: str) -> str:
+        path = self.base / name
+        try:
+            value = path.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UnresolvedReference(
+                f"${{file:{name}}}: cannot read {path}: {reason}", hint="The path is relative to the workspace."
+            ) from None
+        self.redactor.add(value)  # what is kept in a file of its own is kept there because it is a secret
+        return value
+
+
+def _form(form: str) -> str:
+    return re.escape(form) if len(form) >= _SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    found = process.extractOne(name, list(names), score_cutoff=80)
+    return f". Did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,206 @@
+"""Incremental reading: from where to ask, what was had before, and how far a read has safely got.
+
+A mark is the value of the `since` field up to which everything was read. It is asked for inclusively, so that records
+that share it are not lost, and those delivered before are told by their digest, not by their key alone: a record that
+changed again within the same second is another one.
+
+A mark never passes the ceiling a read was given, such as the time at which it began: what changed behind its back
+carries a later time than that, however large the largest value was that it saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+from speclab.connectors.jsontext import encode_sorted
+from speclab.jsonvalue import Json, Record
+from speclab.paths import FieldPath
+
+Scalar: TypeAlias = "str | int | float"
+Order: TypeAlias = "tuple[str, float | datetime | str]"
+"""What a value is ordered by: its kind, and a value that compares within the kind."""
+
+_MOST_TIES: Final = 1000
+"""Digests a checkpoint holds; with more records at one mark they are read again, and found unchanged, instead."""
+_SECONDS: Final = range(1_000_000_000, 10_000_000_000)  # numbers that are taken for Unix times, in seconds
+_MILLISECONDS: Final = range(1_000_000_000_000, 10_000_000_000_000)  # and in milliseconds
+_YEAR: Final = timedelta(days=366)
+
+
+class Uncomparable(Exception):
+    """Two values of the field that have no order between them; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a read got: `value` of the field, and the digests of the records delivered at or after it."""
+
+    value: Scalar
+    ties: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, value: Json) -> Mark | None:
+        """The mark a checkpoint holds as `value`; None for anything else."""
+        match value:
+            case {"value": str() | int() | float() as at, "ties": [*ties]}:
+                return cls(at, tuple(map(str, ties)))
+        return None
+
+    def dump(self) -> Json:
+        """The mark as a checkpoint holds it."""
+        return {"value": self.value, "ties": list(self.ties)}
+
+
+class Watermark:
+    """Follows the `since` field through one read."""
+
+    def __init__(
+        self,
+        field: FieldPath,
+        ceiling: Callable[[Scalar], Scalar],
+        *,
+        before: Mark | None,
+        reached: Mark | None = None,
+    ) -> None:
+        """A read from `before` on (None: from the start); `reached` is how far it had got when it was broken off.
+
+        `ceiling` gives a value, or what it may count as at most.
+        """
+        self.ordered = True
+        """Whether the values have come in ascending order so far."""
+        self.missing = 0
+        """Records without a value: they are delivered, but only a full read finds them."""
+        self._field = field
+        self._ceiling = ceiling
+        self._before = before
+        self._digests = frozenset(before.ties) if before else frozenset()
+        self._value = reached.value if reached else None
+        self._order = order(reached.value) if reached else None
+        self._ties = list(reached.ties) if reached else []
+
+    def take(self, records: Sequence[Record]) -> list[Record]:
+        """The `records` the read before did not deliver; the mark follows. Raises `Uncomparable`."""
+        fresh: list[Record] = []
+        at_mark: list[Record] = []  # digests are made once a page, for those still at the mark at its end
+        for record in records:
+            if not (self._digests and digest(record) in self._digests):
+                fresh.append(record)
+            try:
+                value = self._field.get(record)
+            except KeyError:
+                value = None
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                self.missing += 1
+                continue
+            value = self._ceiling(value)
+            place = order(value)
+            if self._order is None or is_after(place, self._order):
+                self._value, self._order = value, place
+                self._ties = []
+                at_mark = [record]
+            elif place == self._order:
+                at_mark.append(record)
+            else:
+                self.ordered = False
+        self._ties += map(digest, at_mark)
+        return fresh
+
+    def reached(self) -> Mark | None:
+        """How far the read has got: never back behind where it began."""
+        before = self._before
+        if self._value is None or self._order is None:
+            return before
+        ties = self._ties
+        if before is not None:
+            start = order(before.value)
+            if is_after(start, self._order):
+                return before
+            if start == self._order:
+                ties = [*before.ties, *ties]
+        unique = tuple(dict.fromkeys(ties))
+        return Mark(self._value, unique if len(unique) <= _MOST_TIES else ())
+
+
+def no_later_than(moment: datetime) -> Callable[[Scalar], Scalar]:
+    """A ceiling in time. A number counts as a Unix time if it would be one within a year from now."""
+
+    def ceiling(value: Scalar) -> Scalar:
+        time = _moment(value)
+        if time is None or time <= moment or (not isinstance(value, str) and time > moment + _YEAR):
+            return value
+        return _written_like(value, moment)
+
+    return ceiling
+
+
+def no_more_than(most: Scalar) -> Callable[[Scalar], Scalar]:
+    """A ceiling that is a value itself."""
+    limit = order(most)
+
+    def ceiling(value: Scalar) -> Scalar:
+        return most if is_after(order(value), limit) else value
+
+    return ceiling
+
+
+def earlier(value: Scalar, seconds: float) -> Scalar:
+    """`value` less `seconds`, in its own notation. Raises `Uncomparable` if it is no time."""
+    if not seconds:
+        return value
+    moment = _moment(value)
+    if moment is None:
+        raise Uncomparable(f"`lookback` needs times in the `since` field, not {value!r}")
+    return _written_like(value, moment - timedelta(seconds=seconds))
+
+
+def order(value: Scalar) -> Order:
+    """What `value` is ordered by: a number, an ISO 8601 time (UTC if it has no zone), or text."""
+    if not isinstance(value, str):
+        return "number", float(value) if isinstance(value, float) else value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return "text", value
+    return "time", moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def is_after(one: Order, other: Order) -> bool:
+    """Whether `one` comes after `other`. Raises `Uncomparable` for different kinds."""
+    if one[0] != other[0]:
+        raise Uncomparable(f"the `since` field holds {one[1]!s} (a {one[0]}) and {other[1]!s} (a {other[0]})")
+    return one[1] > other[1]  # type: ignore[operator]  # one kind, one type
+
+
+def digest(record: Record) -> str:
+    """What tells a record from another version of itself, in 16 hex digits."""
+    return hashlib.blake2b(encode_sorted(record), digest_size=8).hexdigest()
+
+
+def _moment(value: Scalar) -> datetime | None:
+    if isinstance(value, str):
+        kind, moment = order(value)
+        return moment if kind == "time" and isinstance(moment, datetime) else None
+    if int(value) in _SECONDS:
+        return datetime.fromtimestamp(value, UTC)
+    if int(value) in _MILLISECONDS:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    return None
+
+
+def _written_like(value: Scalar, moment: datetime) -> Scalar:
+    """`moment` in the notation of `value`, rounded down to its precision."""
+    if not isinstance(value, str):
+        stamp = moment.timestamp() * (1000 if int(value) in _MILLISECONDS else 1)
+        return stamp if isinstance(value, float) else int(stamp)
+    if len(value) <= len("2024-01-01"):
+        return moment.astimezone(UTC).strftime("%Y-%m-%d")
+    written = datetime.fromisoformat(value)
+    moment = moment.astimezone(written.tzinfo or UTC).replace(tzinfo=written.tzinfo)
+    digits = len(value.partition(".")[2].rstrip("Z").partition("+")[0].partition("-")[0])
+    precision = "seconds" if not digits else "milliseconds" if digits == 3 else "microseconds"
+    text = moment.isoformat(sep=value[10], timespec=precision)
+    return text.removesuffix("+00:00") + "Z" if value.endswith("Z") else text

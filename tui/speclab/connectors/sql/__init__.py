@@ -1,0 +1,12 @@
+"""SQL databases, through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from speclab.connectors.base import Connector
+from speclab.connectors.sql.reader import SqlReader
+from speclab.connectors.sql.writer import SqlWriter
+from speclab.spec.settings import SqlSystem
+
+CONNECTOR: Final[Connector[SqlSystem]] = Connector(SqlReader, SqlWriter)
