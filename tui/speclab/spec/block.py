@@ -94,21 +94,31 @@ def to_variant(
     names = list(variants)
     entry = tree.get(tag)
     if entry is None:
-        findings.error("S201", _place_of_missing(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
-        return None
+        misspelt = next((other for other in tree.entries if slip(other.key.text, [tag])), None)
+        if misspelt is None:
+            findings.error("S201", _place_of_missing(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
+            return None
+        key = misspelt.key
+        findings.error("S202", key, f"unknown setting {key.text!r}; did you mean {tag!r}?", tag)
+        meant = Entry(Scalar(tag, plain=True, start=key.start, end=key.end), misspelt.node)
+        return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings)
     name = entry.node.text if isinstance(entry.node, Scalar) else ""
     if name in variants:
         return to_model(tree, variants[name], findings)
     if name in not_yet:
         findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
         return None
-    meant = slip(name, names)
-    findings.error("S204", entry.node, f"unknown {tag} {name!r}; {nearest(name, names, 'expected one of')}", meant)
-    if meant is not None:
-        key = Entry(entry.key, Scalar(meant, plain=True, start=entry.node.start, end=entry.node.end))
-        entries = tuple(key if other is entry else other for other in tree.entries)
-        to_model(Fields(entries, tree.start, tree.end), variants[meant], findings)
+    near = slip(name, names)
+    findings.error("S204", entry.node, f"unknown {tag} {name!r}; {nearest(name, names, 'expected one of')}", near)
+    if near is not None:  # read on as if it were that, for what else is wrong
+        value = Scalar(near, plain=True, start=entry.node.start, end=entry.node.end)
+        to_model(_with(tree, entry, Entry(entry.key, value)), variants[near], findings)
     return None
+
+
+def _with(tree: Fields, entry: Entry, other: Entry) -> Fields:
+    """`tree` with `other` in the place of `entry`."""
+    return Fields(tuple(other if one is entry else one for one in tree.entries), tree.start, tree.end)
 
 
 def _validated(values: dict[str, Json], model: type[M]) -> M | list[ErrorDetails]:
@@ -196,7 +206,7 @@ def _tell(error: ErrorDetails, tree: Fields, model: type[Settings], findings: Fi
     elif kind == "literal_error":
         names = _LITERAL.findall(str(context["expected"]))
         text = node.text if isinstance(node, Scalar) else ""
-        message = f"unknown {name} {_shown(node)}; {nearest(text, names, 'expected one of')}"
+        message = f"`{name}`: unknown value {_shown(node)}; {nearest(text, names, 'expected one of')}"
         findings.error("S204", node, message, slip(text, names))
     elif kind == "value_error":
         findings.error("S203", node, f"`{name}`: {context['error']}")

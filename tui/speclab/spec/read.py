@@ -17,11 +17,12 @@ from speclab.spec.header import read_header
 from speclab.spec.integration import Alert, ErrorRule, Integration, MappingRow, Schedule
 from speclab.spec.mapping_rows import read_rows
 from speclab.spec.problem import Problem
-from speclab.spec.rules import Expression, read_alerts, read_error_rules
+from speclab.spec.rules import Expression, read_alerts, read_criteria, read_error_rules
 from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.sections import (
     ALERTS,
     CREDENTIALS,
+    CRITERIA,
     DIRECTION,
     ERROR_TYPES,
     FIELD_MAPPING,
@@ -41,7 +42,7 @@ from speclab.spec.sections import (
 from speclab.spec.yamltree import Fields, Scalar
 
 if TYPE_CHECKING:
-    from speclab.spec.settings import Auth, Settings, System
+    from speclab.spec.settings import Auth, MappingSettings, Settings, System
 
 _SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql or file, and its settings"
 _AUTH_EXAMPLE: Final = "a run needs a block ```yaml with `type: bearer`, api_key, basic or none, and its settings"
@@ -53,10 +54,17 @@ M = TypeVar("M", bound="Settings")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a document says: the integration, if it is whole, and the expressions that only CEL itself can check."""
+    """What a document says, as far as it can be read.
+
+    `integration` is there if nothing of it is missing; `rows` and `mapping` are the Field Mapping's also where it is
+    not. `expressions` are the CEL outside the mapping, which is not looked into here.
+    """
 
     integration: Integration | None
+    rows: tuple[MappingRow, ...]
+    mapping: MappingSettings | None
     expressions: tuple[Expression, ...]
+    problems: tuple[Problem, ...]
 
 
 def read_integration(document: Document) -> tuple[Integration | None, list[Problem]]:
@@ -64,28 +72,23 @@ def read_integration(document: Document) -> tuple[Integration | None, list[Probl
 
     None if any error stands in the way of a run; what a draft may leave for later is such an error here.
     """
-    findings = findings_of(document, Level.ERROR)
-    reading = read(document, findings)
-    return None if findings.errors else reading.integration, findings.in_order()
+    reading = read(document, Level.ERROR)
+    hopeless = any(problem.level is Level.ERROR for problem in reading.problems)
+    return None if hopeless else reading.integration, list(reading.problems)
 
 
-def findings_of(document: Document, needs: Level) -> Findings:
-    """An empty gathering of the document's problems; `needs` is the level of what is not there yet."""
-    return Findings(str(document.path or "<spec>"), document.text, document.position, needs=needs)
-
-
-def read(document: Document, findings: Findings) -> Reading:
-    """All of `document` that the machine reads, once; whatever is wrong goes to `findings`."""
-    return _Reader(document, findings).read()
+def read(document: Document, needs: Level) -> Reading:
+    """All of `document` that the machine reads, once; `needs` is the level of what a run needs and is not there yet."""
+    return _Reader(document, needs).read()
 
 
 class _Reader:
     """Reads a document section by section."""
 
-    def __init__(self, document: Document, findings: Findings) -> None:
+    def __init__(self, document: Document, needs: Level) -> None:
         self._document = document
-        self._findings = findings
-        self._sections = Sections(document, findings)
+        self._findings = Findings(str(document.path or "<spec>"), document.text, document.position, needs=needs)
+        self._sections = Sections(document, self._findings)
         self._expressions: list[Expression] = []
 
     def read(self) -> Reading:
@@ -106,6 +109,7 @@ class _Reader:
         alerts = self._alerts()
         for address in (CREDENTIALS, NOTIFICATIONS, METRICS):
             self._free_settings(address)
+        self._criteria()
         integration = None
         if source and target and source_auth and target_auth and schedule and mapping and volume and retry and logging:
             integration = Integration(
@@ -130,7 +134,7 @@ class _Reader:
                 source_line=source_line,
                 target_line=target_line,
             )
-        return Reading(integration, tuple(self._expressions))
+        return Reading(integration, rows, mapping, tuple(self._expressions), tuple(self._findings.in_order()))
 
     def _system(self, address: str, role: str) -> tuple[System | None, int]:
         """The system at one end, and the line of its heading."""
@@ -185,12 +189,12 @@ class _Reader:
 
     def _collect_expressions(self, tree: Fields) -> None:
         """The expressions in a system's settings; those of the mapping are the mapping's."""
-        for outer, inner in (("read", "deleted"), ("write", "ok")):
+        for outer, inner, name in (("read", "deleted", "source"), ("write", "ok", "item")):
             entry = tree.get(outer)
             found = entry.node.get(inner) if entry and isinstance(entry.node, Fields) else None
             if found and isinstance(found.node, Scalar) and found.node.value is not None:
                 at = found.node.part(0, len(found.node.text))
-                self._expressions.append(Expression(found.node.text, at.start, at.end))
+                self._expressions.append(Expression(found.node.text, at.start, at.end, names=(name,)))
 
     def _choices(self) -> Schedule | None:
         for address, choose in ((INTEGRATION_TYPE, read_type), (DIRECTION, read_direction)):
@@ -237,3 +241,9 @@ class _Reader:
         found = read_alerts(self._document, section, self._findings)
         self._expressions += [expression for _, expression in found]
         return tuple(alert for alert, _ in found)
+
+    def _criteria(self) -> None:
+        section = self._sections.find(CRITERIA)
+        for criterion in read_criteria(self._document, section) if section else ():
+            if criterion.expression is not None:
+                self._expressions.append(criterion.expression)

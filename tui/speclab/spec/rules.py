@@ -53,11 +53,13 @@ _DECIDED_BEFORE: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """CEL in a spec, and where it stands."""
+    """CEL in a spec, and where it stands; `names` and `functions` are what it may use beside CEL's own."""
 
     text: str
     start: int
     end: int
+    names: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def _criteria(document: Document, span: Span) -> Iterator[Criterion]:
         expression = None
         if code and _CALL.search(code["code"]):
             at = item.end() + code.start("code")
-            expression = Expression(code["code"], at, at + len(code["code"]))
+            expression = Expression(code["code"], at, at + len(code["code"]), functions=RUN_LOG_FUNCTIONS)
             text = text[: code.start()]
         line, _ = document.position(item.start())
         yield Criterion(" ".join(text.split()), item["tick"] != " ", expression, line)
@@ -158,11 +160,12 @@ def _text(row: TableRow, column: int | None) -> str:
 
 
 def _uncoded(cell: Cell) -> Expression:
-    """The cell's text without the marks of a code span around it."""
-    ticks = len(cell.text) - len(cell.text.lstrip("`"))
-    if ticks and cell.text.endswith("`" * ticks) and len(cell.text) > 2 * ticks:
-        return Expression(cell.text[ticks:-ticks].strip(), cell.span.start + ticks, cell.span.end - ticks)
-    return Expression(cell.text, cell.span.start, cell.span.end)
+    """What the cell asks of the run log: its text without the marks of a code span around it."""
+    text, start, end = cell.text, cell.span.start, cell.span.end
+    ticks = len(text) - len(text.lstrip("`"))
+    if ticks and text.endswith("`" * ticks) and len(text) > 2 * ticks:
+        text, start, end = text[ticks:-ticks], start + ticks, end - ticks
+    return Expression(text.strip(), start, end, functions=RUN_LOG_FUNCTIONS)
 
 
 def _error_rules(row: TableRow, when: Cell, action: Cell, findings: Findings) -> list[ErrorRule]:
