@@ -1,0 +1,286 @@
+"""The open spec: history, saving, outside changes and recovery, without a screen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from speclab.app.session import Found, OpenSpec, Session
+from speclab.errors import EditRefused, SaveConflict
+from speclab.spec import store
+from speclab.spec.merge import Side
+
+TEXT = """---
+spec_id: crm
+type: integration
+status: draft
+---
+
+# Spec: CRM
+
+## Problem Statement
+
+Two lists of customers drift apart.
+
+## Data Flow
+
+### Direction
+
+One-way
+
+### Frequency
+
+Hourly
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|---|---|---|---|
+| id | external_id | Direct | |
+| email | email | Trim | |
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "crm.md"
+    file.write_text(TEXT)
+    return file
+
+
+def _cell(spec: OpenSpec, row: int, text: str, label: str = "a cell") -> None:
+    table = spec.document.mapping
+    assert table is not None
+    spec.edit(spec.document.with_cell(table, row, "Transformation", text), label)
+
+
+def _type(spec: OpenSpec, address: str, body: str, group: str = "stay 1") -> None:
+    spec.type(spec.document.section(address), body, group)
+
+
+# History
+
+
+def test_undo_and_redo_go_across_all_kinds_of_edits(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Trim, Lowercase", "the cell")
+    _type(spec, "Data Flow > Direction", "Bidirectional")
+    spec.edit(spec.document.with_front_matter("status", "approved"), "status")
+    last = spec.document.text
+
+    assert [spec.undo(), spec.undo(), spec.undo()] == ["status", "edit of Direction", "the cell"]
+    assert spec.document.text == TEXT
+    assert not spec.unsaved
+    assert [spec.redo(), spec.redo(), spec.redo()] == ["the cell", "edit of Direction", "status"]
+    assert spec.document.text == last
+
+
+def test_what_is_typed_in_one_stay_is_one_step(path: Path) -> None:
+    spec = OpenSpec(path)
+    for body in ("One", "One way", "One way only"):
+        _type(spec, "Data Flow > Direction", body, "stay 1")
+    _type(spec, "Data Flow > Direction", "One way only, at first", "stay 2")
+    spec.undo()
+    assert "One way only\n" in spec.document.text
+    spec.undo()
+    assert spec.document.text == TEXT
+
+
+def test_typing_back_what_was_there_leaves_no_step(path: Path) -> None:
+    spec = OpenSpec(path)
+    _type(spec, "Data Flow > Direction", "One-way!")
+    _type(spec, "Data Flow > Direction", "One-way")
+    assert not spec.unsaved
+    assert spec.next_undo == ""
+
+
+def test_a_new_edit_forgets_what_was_undone(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 0, "Text")
+    spec.undo()
+    _cell(spec, 1, "Lowercase")
+    with pytest.raises(EditRefused, match="nothing to do again"):
+        spec.redo()
+
+
+def test_undo_keeps_what_others_wrote_meanwhile(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Lowercase")
+    spec.save()
+    theirs = path.read_text().replace("Hourly", "On-demand")
+    path.write_text(theirs)
+    assert spec.look() is Found.READ_AGAIN
+    spec.undo()
+    assert spec.document.text == TEXT.replace("Hourly", "On-demand")
+
+
+def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(path: Path) -> None:
+    spec = OpenSpec(path)
+    _type(spec, "Data Flow > Frequency", "Daily")
+    spec.save()
+    path.write_text(path.read_text().replace("Daily", "On-demand"))
+    spec.look()
+    with pytest.raises(EditRefused, match="changed since"):
+        spec.undo()
+    assert "On-demand" in spec.document.text
+    assert spec.next_undo == "edit of Frequency"
+
+
+# Refused text
+
+
+def test_text_that_would_swallow_the_next_section_is_kept_and_not_saved(path: Path) -> None:
+    spec = OpenSpec(path)
+    _type(spec, "Data Flow > Direction", "```yaml\nopen: fence")
+    assert spec.typed is not None
+    assert "Frequency" in spec.typed.refusal.message
+    assert spec.unsaved
+    with pytest.raises(EditRefused, match="not saved"):
+        spec.save()
+    assert path.read_text() == TEXT
+
+
+def test_text_that_is_mended_is_taken_as_if_nothing_had_been(path: Path) -> None:
+    spec = OpenSpec(path)
+    _type(spec, "Data Flow > Direction", "```yaml\na: 1")
+    _type(spec, "Data Flow > Direction", "```yaml\na: 1\n```")
+    assert spec.typed is None
+    spec.save()
+    assert path.read_text() == TEXT.replace("One-way", "```yaml\na: 1\n```")
+
+
+# The file
+
+
+def test_saving_writes_the_one_line_the_edit_is_about(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Trim, Lowercase")
+    assert spec.save() is False
+    assert path.read_text() == TEXT.replace("| Trim |", "| Trim, Lowercase |")
+    assert not spec.unsaved
+
+
+def test_a_change_from_outside_is_read_again(path: Path) -> None:
+    spec = OpenSpec(path)
+    assert spec.look() is Found.SAME
+    path.write_text(TEXT.replace("Hourly", "On-demand"))
+    assert spec.look() is Found.READ_AGAIN
+    assert "On-demand" in spec.document.text
+    assert not spec.unsaved
+
+
+def test_unsaved_changes_stay_on_top_of_a_change_from_outside(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Lowercase")
+    path.write_text(TEXT.replace("| Direct |", "| Text |"))
+    assert spec.look() is Found.MERGED
+    assert spec.unsaved
+    spec.save()
+    assert path.read_text() == TEXT.replace("| Direct |", "| Text |").replace("| Trim |", "| Lowercase |")
+
+
+@pytest.mark.parametrize(
+    ("sides", "line"),
+    [([Side.MINE], "| email | email | Lowercase | |"), ([Side.THEIRS], "| email | email | Uppercase | |")],
+)
+def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Side], line: str) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Lowercase")
+    theirs = TEXT.replace("| Trim |", "| Uppercase |").replace("Hourly", "On-demand")
+    path.write_text(theirs)
+    assert spec.look() is Found.CONFLICT
+    with pytest.raises(SaveConflict) as conflict:
+        spec.save()
+    assert path.read_text() == theirs
+
+    spec.settle(conflict.value, sides)
+    spec.save()
+    assert line in path.read_text()
+    assert "On-demand" in path.read_text()
+
+
+def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path: Path) -> None:
+    spec = OpenSpec(path)
+    path.unlink()
+    assert spec.look() is Found.GONE
+    assert spec.unsaved
+    spec.save()
+    assert path.read_text() == TEXT
+    assert not spec.unsaved
+
+
+# Reading only
+
+
+def test_nothing_can_be_changed_when_the_app_only_reads(path: Path) -> None:
+    spec = Session(read_only=True).open(path)
+    with pytest.raises(EditRefused, match="--read-only"):
+        _cell(spec, 0, "Text")
+    assert spec.document.text == TEXT
+
+
+def test_a_spec_that_is_opened_again_has_its_history(path: Path) -> None:
+    session = Session()
+    _cell(session.open(path), 0, "Text", "the cell")
+    assert session.open(path.parent / "." / "crm.md").next_undo == "the cell"
+    assert [spec.path for spec in session.unsaved()] == [path]
+
+
+# Recovery
+
+
+def _edit(spec: OpenSpec) -> None:
+    _cell(spec, 1, "Lowercase")
+
+
+def _half_a_fence(spec: OpenSpec) -> None:
+    _type(spec, "Data Flow > Direction", "~~~~yaml\nopen: fence")
+
+
+@pytest.mark.parametrize(("change", "lost"), [(_edit, "Lowercase"), (_half_a_fence, "open: fence")])
+def test_what_is_unsaved_comes_back_after_a_crash(path: Path, change: Callable[[OpenSpec], None], lost: str) -> None:
+    spec = OpenSpec(path)
+    change(spec)
+    spec.put_aside()
+
+    again = OpenSpec(path)
+    recovery = store.find_recovery(path)
+    assert recovery is not None
+    again.recover(recovery)
+    assert again.unsaved
+    assert lost in again.document.text
+    assert [each.title for each in again.document.sections] == [each.title for each in spec.document.sections]
+    again.undo()
+    assert again.document.text == TEXT
+
+
+def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(path: Path) -> None:
+    spec = OpenSpec(path)
+    _half_a_fence(spec)
+    spec.put_aside()
+    again = OpenSpec(path)
+    recovery = store.find_recovery(path)
+    assert recovery is not None
+    again.recover(recovery)
+    direction = again.document.section("Data Flow > Direction")
+    assert "~~~~yaml\nopen: fence" in again.document.body(direction)
+    _type(again, direction.address, "Bidirectional")
+    again.save()
+    assert path.read_text() == TEXT.replace("One-way", "Bidirectional")
+
+
+def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Lowercase")
+    spec.put_aside()
+    spec.save()
+    assert store.find_recovery(path) is None
+
+
+def test_undoing_everything_leaves_nothing_to_recover(path: Path) -> None:
+    spec = OpenSpec(path)
+    _cell(spec, 1, "Lowercase")
+    spec.put_aside()
+    spec.undo()
+    spec.put_aside()
+    assert store.find_recovery(path) is None

@@ -1,0 +1,260 @@
+"""The specs that are open in the app, whatever screen shows them: their history, saving, outside changes, recovery.
+
+Knows no screen and no terminal: every way a person's text could be lost is decided here, and tested here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from speclab.errors import EditRefused, SaveConflict, UsageError
+from speclab.spec import store
+from speclab.spec.document import Document, Section
+from speclab.spec.merge import Side, merge
+from speclab.spec.problem import Problem
+
+_TILDES: Final = re.compile(r"~{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of the history. Steps of one `group`, such as the keys of one stay in an editor, become one."""
+
+    label: str
+    before: Document
+    after: Document
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Text written in an editor that the document refuses, and why. It is kept until it is mended or given up."""
+
+    section: Section
+    body: str
+    refusal: EditRefused
+
+
+class Found(StrEnum):
+    """What a look at the file found."""
+
+    SAME = "same"
+    READ_AGAIN = "read again"  # it changed, and nothing here was unsaved
+    MERGED = "merged"  # it changed, and what is unsaved here was put on top of it
+    CONFLICT = "conflict"  # it changed where this was changed too: saving will ask
+    GONE = "gone"
+
+
+class OpenSpec:
+    """One spec file as the app has it.
+
+    `document` is what the screens show and edit, `base` what the file held when it was last read or written.
+    `problems` are those of the document `checked`, which may lag behind while somebody types.
+    """
+
+    def __init__(self, path: Path, *, read_only: str = "") -> None:
+        self.path = path
+        self.document = self.base = Document.load(path)
+        self.typed: Typed | None = None
+        self.gone = False
+        self.problems: Sequence[Problem] = ()
+        self.checked: Document | None = None
+        self._read_only = read_only
+        self._undo: list[Change] = []
+        self._redo: list[Change] = []
+        self._aside: str | None = None  # the text that the recovery file holds
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing here can be changed, in a sentence; empty if it can."""
+        if self._read_only:
+            return self._read_only
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            return "the file is read-only"
+        return ""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether closing now would lose something."""
+        return self.typed is not None or self.gone or self.document.text != self.base.text
+
+    # History
+
+    @property
+    def next_undo(self) -> str:
+        """What `undo` would take back, in words; empty if nothing."""
+        return self._undo[-1].label if self._undo else ""
+
+    @property
+    def next_redo(self) -> str:
+        """What `redo` would do again, in words; empty if nothing."""
+        return self._redo[-1].label if self._redo else ""
+
+    def edit(self, after: Document, label: str, group: str = "") -> None:
+        """Make `after` the document, as one step of the history, or as a part of the last one if it is of that group.
+
+        Raises `EditRefused` where nothing can be changed.
+        """
+        if self.read_only:
+            raise EditRefused(f"nothing can be changed: {self.read_only}")
+        if after.text == self.document.text:
+            return
+        before = self.document
+        if group and self._undo and self._undo[-1].group == group and self._undo[-1].after == before:
+            before = self._undo.pop().before
+        if after.text != before.text:
+            self._undo.append(Change(label, before, after, group))
+        self._redo.clear()
+        self.document = after
+
+    def undo(self) -> str:
+        """Take the last step back and say which. Raises `EditRefused` if there is none, or it no longer can be."""
+        if not self._undo:
+            raise EditRefused("there is nothing to undo")
+        change = self._undo[-1]
+        self.document = self._turned(change.after, change.before, f"cannot undo: {change.label}")
+        self._redo.append(self._undo.pop())
+        return change.label
+
+    def redo(self) -> str:
+        """Do again the step that was undone last, and say which. Raises `EditRefused` as `undo` does."""
+        if not self._redo:
+            raise EditRefused("there is nothing to do again")
+        change = self._redo[-1]
+        self.document = self._turned(change.before, change.after, f"cannot do again: {change.label}")
+        self._undo.append(self._redo.pop())
+        return change.label
+
+    def _turned(self, old: Document, new: Document, refusal: str) -> Document:
+        """The document with what made `new` of `old` done to it; others may have changed the file since."""
+        if self.document.text == old.text:
+            return new
+        merged = merge(old, self.document, new)
+        if merged.conflicts:
+            raise EditRefused(f"{refusal}: the same lines were changed since")
+        return Document.parse(merged.resolved(), self.path)
+
+    # Text in an editor
+
+    def type(self, section: Section, body: str, group: str) -> None:
+        """Take `body` as what a person wrote in that section.
+
+        Where the document refuses it, it is kept as `typed`, with the reason.
+        """
+        try:
+            self.edit(self.document.with_body(section, body), f"edit of {section.title}", group)
+        except EditRefused as refusal:
+            self.typed = Typed(section, body, refusal)
+        else:
+            self.typed = None
+
+    def drop_typed(self) -> None:
+        """Give up the text that the document refuses."""
+        self.typed = None
+
+    # The file
+
+    def look(self) -> Found:
+        """See whether the file changed, and take over what did; what is unsaved here stays on top of it."""
+        try:
+            now = Document.load(self.path)
+        except UsageError:
+            self.gone = True
+            return Found.GONE
+        self.gone = False
+        if now.text == self.base.text:
+            return Found.SAME
+        if self.document.text in (self.base.text, now.text):
+            self.document = self.base = now
+            return Found.READ_AGAIN
+        merged = merge(self.base, self.document, now)
+        if merged.conflicts:
+            return Found.CONFLICT
+        self.document, self.base = Document.parse(merged.resolved(), self.path), now
+        return Found.MERGED
+
+    def save(self) -> bool:
+        """Write the document, merged with what is in the file by now; True if others' changes came with it.
+
+        Raises `EditRefused` while there is text the document refuses, `SaveConflict` where the file was changed in
+        the same place (see `settle`), and `SpeclabError` if it cannot be written. Then nothing was.
+        """
+        if self.read_only:
+            raise EditRefused(f"cannot be saved: {self.read_only}")
+        if self.typed is not None:
+            refusal = self.typed.refusal
+            raise EditRefused(f"not saved: {refusal.message}", hint=refusal.hint)
+        saved = store.save(self.document, self.base)
+        self.document = self.base = saved.document
+        self.gone = False
+        self.put_aside()
+        return saved.merged
+
+    def settle(self, conflict: SaveConflict, sides: Sequence[Side]) -> None:
+        """Take a side for each place that could not be merged, as a step of the history; saving then can go on."""
+        self.base = conflict.theirs
+        self.edit(Document.parse(conflict.merge.resolved(sides), self.path), "merge with the file")
+
+    # Recovery
+
+    def put_aside(self) -> None:
+        """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is."""
+        text = self._whole() if self.unsaved else None
+        if text == self._aside:
+            return
+        if text is None:
+            store.drop_recovery(self.path)
+        else:
+            store.write_recovery(self.path, text)
+        self._aside = text
+
+    def recover(self, recovery: store.Recovery) -> None:
+        """Take back what was put aside, as a step of the history."""
+        self._aside = recovery.text
+        self.edit(Document.parse(recovery.text, self.path), f"text recovered of {recovery.at:%H:%M}")
+
+    def _whole(self) -> str:
+        """The document, and text it refuses in a fence in its section, where it can do no harm and be mended."""
+        if self.typed is None:
+            return self.document.text
+        longest = max(map(len, _TILDES.findall(self.typed.body)), default=2)
+        fence = "~" * (longest + 1)
+        fenced = f"{fence}\n{self.typed.body}\n{fence}"
+        try:
+            return self.document.with_body(self.typed.section, fenced).text
+        except EditRefused:  # the section is there no more
+            return f"{self.document.text}\n\n{fenced}\n"
+
+
+class Session:
+    """All specs that were opened since the app started, each with its own history."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        self._read_only = "speclab was started with --read-only" if read_only else ""
+        self._specs: dict[Path, OpenSpec] = {}
+
+    def open(self, path: Path) -> OpenSpec:
+        """The spec at `path`, as it is here if it was opened before. Raises `UsageError` if it cannot be read."""
+        whole = path.resolve()
+        if whole not in self._specs:
+            self._specs[whole] = OpenSpec(path, read_only=self._read_only)
+        return self._specs[whole]
+
+    def unsaved(self) -> list[OpenSpec]:
+        """Those with unsaved changes."""
+        return [spec for spec in self._specs.values() if spec.unsaved]
+
+    def opened(self, path: Path) -> OpenSpec | None:
+        """The spec at `path` if it was opened."""
+        return self._specs.get(path.resolve())
+
+    def put_aside(self) -> None:
+        """Bring all recovery files up to date. Raises `SpeclabError` where one cannot be written."""
+        for spec in self._specs.values():
+            spec.put_aside()
