@@ -1,0 +1,126 @@
+"""The arguments of a step as written against the parameters it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from speclab.jsonvalue import Json
+from speclab.mapping.language import Argument, Call, Name, quoted
+from speclab.mapping.step import Lookup, Parameter, Step, Takes
+from speclab.spec.names import near, slip
+
+_WORDS: Final[Mapping[str, Json]] = {"true": True, "false": False, "null": None}
+_EXPECTED: Final = {
+    Takes.TEXT: "text in quotes",
+    Takes.COUNT: "a whole number from 0",
+    Takes.INTEGER: "a whole number",
+    Takes.LITERAL: "text in quotes, a number, true or false",
+    Takes.LOOKUP: "the name of a lookup",
+}
+
+
+class _Unfit(Exception):
+    """An argument that will not do; its text is the reason."""
+
+    def __init__(self, message: str, fix: str | None = None, code: str = "M103") -> None:
+        super().__init__(message)
+        self.fix = fix
+        self.code = code
+
+
+class Tell(Protocol):
+    """Takes a problem at offsets of the cell."""
+
+    def __call__(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
+        """Note it down."""
+
+
+Values = tuple["Json | Lookup", ...]
+
+
+def bind(step: Step, call: Call, lookups: Mapping[str, Mapping[str, Json]], tell: Tell) -> Values | None:
+    """The values of the arguments of `call`; None, and every reason told, if `step` cannot be made with them."""
+    given, most = len(call.arguments), len(step.parameters)
+    if given > most:
+        number = f"{most} argument{'s' * (most != 1)}" if most else "no arguments"
+        tell(
+            "M103", call.arguments[most].start, call.arguments[-1].end, f"{step.name} takes {number}: {step.signature}"
+        )
+        return None
+    if given < step.required:
+        missing = step.parameters[given].name
+        tell("M103", call.start, call.end, f"{step.name} needs its argument {missing}: {step.signature}")
+        return None
+    values: list[Json | Lookup] = []
+    well = True
+    for parameter, argument in zip(step.parameters, call.arguments, strict=False):
+        try:
+            if parameter.takes is Takes.LOOKUP:
+                values.append(_lookup(argument, lookups))
+            else:
+                values.append(_value(step, parameter, argument))
+        except _Unfit as error:
+            tell(error.code, argument.start, argument.end, str(error), error.fix)
+            well = False
+    return tuple(values) if well else None
+
+
+def _value(step: Step, parameter: Parameter, argument: Argument) -> Json:
+    value: Json
+    if isinstance(argument.value, Name):
+        word = argument.value.text
+        if parameter.takes is not Takes.LITERAL or word not in _WORDS:
+            fix = quoted(word) if parameter.takes in (Takes.TEXT, Takes.LITERAL) else None
+            hint = f"; text stands in quotes: {fix}" if fix else ""
+            raise _Unfit(_wrong(step, parameter, word) + hint, fix)
+        value = _WORDS[word]
+    else:
+        value = argument.value
+        if not _suits(parameter.takes, value):
+            raise _Unfit(_wrong(step, parameter, _written(value)), _mended(parameter.takes, value))
+    if parameter.closed and isinstance(value, str) and value not in parameter.choices:
+        meant = near(value, parameter.choices)
+        hint = f"Did you mean '{meant[0]}'?" if meant else f"There are {', '.join(parameter.choices)}."
+        fix = quoted(meant[0]) if meant else None
+        raise _Unfit(f"unknown {parameter.name} '{value}' of {step.name}. {hint}", fix)
+    if parameter.check and (wrong := parameter.check(value)):  # type: ignore[arg-type]  # of the kind it takes
+        raise _Unfit(f"{step.name}: its {parameter.name} {wrong}")
+    return value
+
+
+def _suits(takes: Takes, value: str | float) -> bool:
+    if takes is Takes.LITERAL:
+        return True
+    if takes is Takes.TEXT:
+        return isinstance(value, str)
+    return isinstance(value, int) and (takes is Takes.INTEGER or value >= 0)
+
+
+def _wrong(step: Step, parameter: Parameter, written: str) -> str:
+    return f"{step.name} takes {_EXPECTED[parameter.takes]} as its {parameter.name}, not {written}"
+
+
+def _written(value: str | float) -> str:
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
+def _mended(takes: Takes, value: str | float) -> str | None:
+    """The argument with quotes put on or taken off, if that is all that is wrong with it."""
+    if takes is Takes.TEXT:
+        return quoted(str(value))
+    return value if isinstance(value, str) and value.isascii() and value.isdecimal() else None
+
+
+def _lookup(argument: Argument, lookups: Mapping[str, Mapping[str, Json]]) -> Lookup:
+    name = argument.value.text if isinstance(argument.value, Name) else argument.value
+    if not isinstance(name, str):
+        raise _Unfit(f"Lookup takes {_EXPECTED[Takes.LOOKUP]}, not {name}")
+    if name not in lookups:
+        meant = slip(name, list(lookups))
+        there = f"There are {', '.join(lookups)}." if lookups else "The section's settings have none under lookups:."
+        hint = f"Did you mean '{meant}'?" if meant else there
+        raise _Unfit(f"unknown lookup '{name}'. {hint}", meant, "M105")
+    if not lookups[name]:
+        raise _Unfit(f"the lookup '{name}' has no entries: every value would fail", code="M106")
+    return Lookup(name, dict(lookups[name]))

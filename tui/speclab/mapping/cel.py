@@ -1,0 +1,264 @@
+"""CEL, the one expression language: compiled once, bounded in size and nesting, its errors in words with a place.
+
+The package `common-expression-language` is a Rust core. Four of its ways would harm a record and are mended here:
+
+- JSON has one kind of number, CEL has two that do not mix (`2 * 1.5` is an error) and divides whole ones without a
+  rest (`1999 / 100` is 19). Here numbers are numbers: where they meet, and in every division, all are doubles, and
+  a result without a fraction is whole again. `int(...)` and `%` are there for those who want whole ones.
+- `size` counts the bytes of a text, not its characters.
+- Whole numbers beyond 64 bits silently become doubles. Here they are refused, as is what JSON cannot say.
+- Importing it takes half a second, for the command line that comes with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from speclab.jsonvalue import Json, Record
+from speclab.mapping.cel_check import checked, reads, syntax_error
+from speclab.mapping.cel_functions import FUNCTIONS, Function
+from speclab.mapping.cel_tokens import Token, TokenKind
+from speclab.mapping.kinds import show
+from speclab.mapping.step import StepError
+from speclab.mapping.steps.scalar import WHOLE
+
+if TYPE_CHECKING:
+    from cel import Context, Program
+
+SOURCE: Final = "source"
+"""What expressions call the record."""
+
+Variables: TypeAlias = Mapping[str, Json]
+
+_EXACT_DOUBLES: Final = 2**53
+_SIZE: Final = "characters"  # what `size` is called inside, for a function cannot take the place of CEL's own
+_FAILED_CALL: Final = re.compile(r"Function '([^']*)' error: (?:Python function call failed: \w+: )?(.*)", re.DOTALL)
+_ADVICE: Final = re.compile(r"\.? (?:CEL does not coerce|Check (?:function|that)|The value is outside).*", re.DOTALL)
+
+
+class EvaluationError(StepError):
+    """An expression that cannot be evaluated for these values; its text is the reason."""
+
+
+class Expression:
+    """A compiled expression. `reads` are the paths it names, by variable: `source.name` is `name` of `source`."""
+
+    def __init__(self, text: str, names: Sequence[str], functions: Mapping[str, Function] | None = None) -> None:
+        """Compile `text`, which may speak of `names` and call `functions` beyond the usual ones.
+
+        Raises `ExpressionSyntaxError`.
+        """
+        known = {**FUNCTIONS, **(functions or {})}
+        found = checked(text, names, known)
+        self.text = text
+        self.reads = {name: reads(found, name) for name in names}
+        _compile(text)  # for errors with places in the text as it was written
+        called = {name: function for name, function in known.items() if _calls(found, name)}
+        divides = any(token.text == "/" for token in found)
+        self._exact = None if divides else _Program(_rewritten(found, text, doubles=False), called)
+        self._doubles = _Program(_rewritten(found, text, doubles=True), _in_doubles(called))
+
+    def evaluate(self, variables: Variables) -> Json:
+        """What it gives for `variables`, all of whose values are copied: give no more than it reads.
+
+        Raises `EvaluationError`.
+        """
+        if not _fits(variables, WHOLE):
+            raise EvaluationError("a whole number is beyond 64 bits")
+        if self._exact is None:
+            return self._in_doubles(variables)
+        try:
+            return _json(self._exact.run(variables))
+        except EvaluationError:
+            raise
+        except TypeError as error:
+            try:
+                return self._in_doubles(variables)
+            except EvaluationError:
+                raise EvaluationError(_reason(error)) from None
+        except Exception as error:  # noqa: BLE001  # the edge of the engine, which raises eight classes for bad values
+            raise EvaluationError(_reason(error)) from None
+
+    def _in_doubles(self, variables: Variables) -> Json:
+        if not _fits(variables, range(-_EXACT_DOUBLES, _EXACT_DOUBLES + 1)):
+            raise EvaluationError("a whole number is too large to reckon with fractions")
+        doubled = {name: _doubled(value) for name, value in variables.items()}
+        try:
+            return _whole(_json(self._doubles.run(doubled)))
+        except EvaluationError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as in `evaluate`
+            raise EvaluationError(_reason(error)) from None
+
+
+class RecordExpression:
+    """An expression over one record, which it calls `source`."""
+
+    def __init__(self, text: str) -> None:
+        """Compile `text`. Raises `ExpressionSyntaxError`."""
+        self._expression = Expression(text, [SOURCE])
+        self.fields = self._expression.reads[SOURCE] or ()
+        whole = self._expression.reads[SOURCE] is None
+        self._keys = None if whole else tuple(dict.fromkeys(path.parts[0] for path in self.fields))
+
+    def evaluate(self, record: Record) -> Json:
+        """What it gives for `record`. Raises `EvaluationError`."""
+        if self._keys is None:
+            return self._expression.evaluate({SOURCE: record})
+        return self._expression.evaluate({SOURCE: {key: record[key] for key in self._keys if key in record}})
+
+    def holds(self, record: Record) -> bool:
+        """Whether it is true of `record`. Raises `EvaluationError`, also where it gives neither true nor false."""
+        answer = self.evaluate(record)
+        if not isinstance(answer, bool):
+            raise EvaluationError(f"expected true or false, not {show(answer)}")
+        return answer
+
+
+class _Program:
+    """A program of the engine with the functions it calls."""
+
+    def __init__(self, text: str, functions: Mapping[str, Function]) -> None:
+        self._program: Program = _compile(text)
+        self._context: Context | None = None
+        if functions:
+            self._context = _engine().Context(functions={_SIZE if n == "size" else n: f for n, f in functions.items()})
+
+    def run(self, variables: Variables) -> object:
+        if self._context is None:
+            return self._program.execute({**variables})
+        for name, value in variables.items():
+            self._context.add_variable(name, value)
+        return self._program.execute(self._context)
+
+
+@cache
+def _engine() -> ModuleType:
+    """The Rust extension without the package around it, which imports a command line and all that it needs."""
+    logger = logging.getLogger("cel")  # a function that fails is told by its exception; the log would tell it again,
+    logger.addHandler(logging.NullHandler())  # with the record's values, on stderr
+    logger.propagate = False
+    package = find_spec("cel")
+    for folder in (package and package.submodule_search_locations) or ():
+        for file in (Path(folder, f"cel{suffix}") for suffix in EXTENSION_SUFFIXES):
+            spec = spec_from_file_location("cel.cel", file) if file.exists() else None
+            if spec and spec.loader:
+                module = sys.modules["cel.cel"] = module_from_spec(spec)
+                spec.loader.exec_module(module)
+                return module
+    raise ImportError("the package common-expression-language is not whole: its extension module is missing")
+
+
+def _compile(text: str) -> Program:
+    try:
+        program: Program = _engine().compile(text)
+    except ValueError as error:
+        raise syntax_error(text, str(error)) from None
+    return program
+
+
+def _rewritten(found: Sequence[Token], text: str, *, doubles: bool) -> str:
+    """`text` with our own `size`, and with whole numbers as doubles unless they are the index of a list."""
+    pieces: list[str] = []
+    done = 0
+    for at, token in enumerate(found):
+        piece = token.text
+        if token.kind is TokenKind.NAME and token.text == "size" and _text_at(found, at + 1) == "(":
+            piece = _SIZE
+        elif doubles and token.kind is TokenKind.INTEGER and not _is_index(found, at):
+            piece = repr(float(int(token.text.rstrip("uU"), 0 if token.text[:2].lower() == "0x" else 10)))
+        pieces += [text[done : token.start], piece]
+        done = token.end
+    return "".join([*pieces, text[done:]])
+
+
+def _is_index(found: Sequence[Token], at: int) -> bool:
+    if at < 2 or found[at - 1].text != "[" or _text_at(found, at + 1) != "]":
+        return False
+    before = found[at - 2]
+    return before.kind in (TokenKind.NAME, TokenKind.CLOSE, TokenKind.TEXT) and before.text != "in"
+
+
+def _text_at(found: Sequence[Token], at: int) -> str:
+    return found[at].text if at < len(found) else ""
+
+
+def _calls(found: Sequence[Token], name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return any(token.text == last and _text_at(found, at + 1) == "(" for at, token in enumerate(found))
+
+
+def _in_doubles(functions: Mapping[str, Function]) -> dict[str, Function]:
+    def doubled(function: Function) -> Callable[..., Json]:
+        return lambda *given: _doubled(function(*given))
+
+    return {name: doubled(function) for name, function in functions.items()}
+
+
+def _fits(value: object, whole: range) -> bool:
+    """Whether all whole numbers in `value` are within `whole`."""
+    if isinstance(value, int):
+        return value in whole
+    if isinstance(value, dict):
+        return all(_fits(item, whole) for item in value.values())
+    return all(_fits(item, whole) for item in value) if isinstance(value, list) else True
+
+
+def _doubled(value: Json) -> Json:
+    if type(value) is int:
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _doubled(item) for key, item in value.items()}
+    return [_doubled(item) for item in value] if isinstance(value, list) else value
+
+
+def _whole(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_DOUBLES:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def _json(value: object) -> Json:
+    """`value` as JSON: a timestamp as ISO 8601 in UTC; raises for what JSON cannot say."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise EvaluationError(f"the result is {value}, which is no JSON")
+        return value
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise EvaluationError("the result is an object with keys that are no text")
+        return {str(key): _json(item) for key, item in value.items()}
+    raise EvaluationError(f"the result is a {type(value).__name__}, which is no JSON; string(...) makes it text")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, KeyError):
+        return f"there is no field {error.args[0]!r}; has(...) asks for it"
+    if isinstance(error, TypeError) and text.startswith("No such overload"):
+        return "a function or operator cannot take these values: null, or text where a number is expected"
+    text = _ADVICE.sub("", text).partition("\n")[0].rstrip(":.")
+    if found := re.match(r"Undefined variable or function: '([^']*)'", text):
+        return f"{found[1]}() cannot take this value"
+    if found := _FAILED_CALL.match(text):
+        return found[2] if f"{found[1]}()" in found[2] or found[1] == _SIZE else f"{found[1]}(): {found[2]}"
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,102 @@
+"""The contract of the target: JSON Schema for target fields (`check:`), compiled once, asked of every mapped record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from speclab.jsonvalue import Json, Record
+from speclab.mapping.failure import RowFailure
+from speclab.mapping.place import Findings, Places, of_target
+from speclab.mapping.program import Row
+from speclab.outcome import Stage
+from speclab.paths import FieldPath, PathSyntaxError
+from speclab.spec.names import near
+
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+_MAX_REASON: Final = 200
+_UNFORMATTED: Final = re.compile(r' is not a "([a-z-]+)"$')
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCheck:
+    """What one target field must be; `row` is the row to blame."""
+
+    path: FieldPath
+    row: Row
+    validator: jsonschema_rs.Validator
+
+    def failures(self, mapped: Record) -> list[RowFailure]:
+        """What is wrong with the field in `mapped`; nothing, where it is left out."""
+        try:
+            value = self.path.get(mapped)
+        except KeyError:
+            return []
+        if self.validator.is_valid(value):
+            return []
+        at, target = of_target(self.row.written), str(self.row.target)
+        found: list[RowFailure] = []
+        for error in self.validator.iter_errors(value):
+            inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+            message = _UNFORMATTED.sub(r" is no \1", error.message)
+            reason = f"{self.path}{inside}: {message}" if inside or str(self.path) != target else message
+            short = reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}…"
+            found.append(RowFailure(target, at.line, at.column, at.length, None, short, value, Stage.CHECK))
+        return found
+
+
+def compile_checks(
+    check: Mapping[str, Mapping[str, Json]], rows: Sequence[Row], places: Places, findings: Findings
+) -> tuple[FieldCheck, ...]:
+    """The checks of a `check:` block; what is wrong with it goes to `findings`."""
+    checks: list[FieldCheck] = []
+    targets = {row.target: row for row in rows}
+    for key, schema in check.items():
+        at = places.key(("check", key))
+        try:
+            path = FieldPath.parse(key.removeprefix("target."))
+        except PathSyntaxError as error:
+            findings.error("D303", at, f"{key} is no path: {error}")
+            continue
+        row = _blamed(path, targets)
+        if row is None:
+            meant = near(key, [str(target) for target in targets])
+            hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
+            findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
+            continue
+        validator = _validator(key, schema, places, findings)
+        if validator is not None:
+            checks.append(FieldCheck(path, row, validator))
+    return tuple(checks)
+
+
+def _blamed(path: FieldPath, targets: Mapping[FieldPath, Row]) -> Row | None:
+    """The row that writes `path`, or the nearest around it, or the first within it."""
+    for length in range(len(path.parts), 0, -1):
+        if row := targets.get(FieldPath(path.parts[:length])):
+            return row
+    return next((row for target, row in targets.items() if target.parts[: len(path.parts)] == path.parts), None)
+
+
+def _validator(
+    key: str, schema: Mapping[str, Json], places: Places, findings: Findings
+) -> jsonschema_rs.Validator | None:
+    import jsonschema_rs
+
+    try:
+        return jsonschema_rs.validator_for(
+            dict(schema),
+            validate_formats=True,
+            ignore_unknown_formats=False,
+            pattern_options=jsonschema_rs.RegexOptions(),  # linear time, whatever the record holds
+            offline=True,  # a schema that refers to another document is refused, not fetched
+        )
+    except jsonschema_rs.ValidationError as error:
+        within = [str(part) for part in error.instance_path]
+        message = error.message.partition(". Adjust")[0]
+        findings.error("M113", places.key(("check", key, *within)), f"check: {'.'.join([key, *within])}: {message}")
+    return None

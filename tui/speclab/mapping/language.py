@@ -1,0 +1,248 @@
+r"""The language of a Transformation cell: `Trim, Date("%d/%m/%Y")`, read into steps with the place of every part.
+
+cell       = [ first *( "," call ) ]          ; an empty cell is Direct
+first      = call / "=" CEL
+call       = name [ "(" [ argument *( "," argument ) ] ")" ]
+argument   = text / number / name
+text       = a run in straight quotes, double or single; backslash before a quote or a backslash takes its
+             meaning away, \n and \t are a new line and a tab, before anything else it is itself
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from speclab.mapping.cel_tokens import TokenKind, expression_end, tokens
+
+
+class CellSyntaxError(ValueError):
+    """A cell that cannot be read; `start` and `end` are offsets in it, `fix` is what should stand there."""
+
+    def __init__(self, message: str, start: int, end: int, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.start = start
+        self.end = end
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A bare name as an argument: of a lookup, or true, false and null."""
+
+    text: str
+
+
+Literal: TypeAlias = str | int | float | Name
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call, and where it stands in the cell."""
+
+    value: Literal
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step as written: its name as written and its arguments."""
+
+    name: str
+    arguments: tuple[Argument, ...] = ()
+    start: int = 0
+    end: int = 0
+
+    @property
+    def name_end(self) -> int:
+        """Offset after the name."""
+        return self.start + len(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A CEL expression as written, from its first character on; `start` is where that stands, after the `=`."""
+
+    text: str
+    start: int = 0
+    end: int = 0
+
+
+_BLANKS: Final = re.compile(r"\s*")
+_NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?\d+(?P<fraction>(?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
+_TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"' + r"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
+_ESCAPE: Final = re.compile(r"""\\(["'\\nt])""")
+_ESCAPED: Final = {"n": "\n", "t": "\t"}
+_CURLY: Final = "“”„«»‘’"  # noqa: RUF001  # what word processors make of quotes
+_WORD_END: Final = re.compile(r"[\s,|()]|$")
+
+
+def parse(text: str) -> tuple[Call | Expression, ...]:
+    """The steps written in a cell, none for an empty one.
+
+    Raises `CellSyntaxError` at the first place that cannot be read.
+    """
+    return tuple(_Reader(text).steps())
+
+
+def render(steps: Iterable[Call | Expression]) -> str:
+    """The steps as they are written; `parse` gives the same ones back."""
+    return ", ".join(f"= {step.text}" if isinstance(step, Expression) else _call(step) for step in steps)
+
+
+def quoted(text: str) -> str:
+    """`text` as an argument."""
+    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
+        text = text.replace(plain, escaped)
+    return f'"{text}"'
+
+
+def _call(call: Call) -> str:
+    written = (
+        argument.value.text
+        if isinstance(argument.value, Name)
+        else quoted(argument.value)
+        if isinstance(argument.value, str)
+        else repr(argument.value)
+        for argument in call.arguments
+    )
+    return f"{call.name}({', '.join(written)})" if call.arguments else call.name
+
+
+class _Reader:
+    """Reads one cell from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def steps(self) -> list[Call | Expression]:
+        steps: list[Call | Expression] = []
+        self._blanks()
+        if self._at == len(self._text):
+            return steps
+        steps.append(self._expression() if self._next() == "=" else self._call())
+        while self._separator():
+            if self._next() == "=":
+                raise self._error('an expression stands first: "= ..., Round(2)"', end=self._at + 1)
+            steps.append(self._call())
+        return steps
+
+    def _expression(self) -> Expression:
+        self._at += 1
+        self._blanks()
+        start, end = self._at, expression_end(self._text, self._at)
+        for token in tokens(self._text[:end], start):
+            if token.kind is TokenKind.BROKEN and token.text in "\"'":
+                self._at = token.start
+                raise self._error("a quote that is never closed", end=len(self._text))
+            if token.kind is TokenKind.COMMENT:
+                self._at = token.start
+                raise self._error("a comment; what is to be said to people belongs in Notes", end=end)
+        text = self._text[start:end].rstrip()
+        if not text:
+            raise self._error("an expression is missing after =", end=self._at)
+        self._at = start + len(text)
+        self._blanks()
+        return Expression(text, start, start + len(text))
+
+    def _call(self) -> Call:
+        found = _NAME.match(self._text, self._at)
+        if not found:
+            raise self._unexpected("the name of a step")
+        start = self._at
+        self._at = end = found.end()
+        arguments: list[Argument] = []
+        self._blanks()
+        if self._next() == "(":
+            self._at += 1
+            arguments = self._arguments(start)
+            end = self._at
+            self._blanks()
+        return Call(found[0], tuple(arguments), start, end)
+
+    def _arguments(self, start: int) -> list[Argument]:
+        arguments: list[Argument] = []
+        self._blanks()
+        if self._next() == ")":
+            self._at += 1
+            return arguments
+        while True:
+            arguments.append(self._argument())
+            self._blanks()
+            following = self._next()
+            if following not in (",", ")"):
+                if not following:
+                    self._at = start
+                    raise self._error("a bracket that is never closed", end=len(self._text))
+                raise self._unexpected("a comma or a closing bracket")
+            self._at += 1
+            if following == ")":
+                return arguments
+            self._blanks()
+
+    def _argument(self) -> Argument:
+        start = self._at
+        value: Literal
+        if found := _TEXT.match(self._text, start):
+            body = found[1] if found[1] is not None else found[2]
+            value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), body)
+        elif found := _NUMBER.match(self._text, start):
+            value = float(found[0]) if found["fraction"] else int(found[0])
+        elif found := _NAME.match(self._text, start):
+            value = Name(found[0])
+        elif self._next() in ('"', "'"):
+            raise self._error("a quote that is never closed", end=len(self._text))
+        else:
+            raise self._unexpected("text in quotes, a number or a name")
+        self._at = found.end()
+        return Argument(value, start, self._at)
+
+    def _separator(self) -> bool:
+        """Steps over the comma before a further step; False at the end of the cell."""
+        if self._at == len(self._text):
+            return False
+        if self._next() != ",":
+            if self._next() == "|":
+                raise self._pipe()
+            if self._next() == ";":
+                raise self._error("steps are separated by commas, not by semicolons", self._at + 1, fix=",")
+            raise self._unexpected("a comma between steps", "; what is to be said to people belongs in Notes")
+        self._at += 1
+        self._blanks()
+        return True
+
+    def _pipe(self) -> CellSyntaxError:
+        end = self._at + 1
+        while self._at and self._text[self._at - 1].isspace():
+            self._at -= 1
+        return self._error("steps are separated by commas, not by pipes", end=end, fix=",")
+
+    def _next(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _blanks(self) -> None:
+        found = _BLANKS.match(self._text, self._at)
+        self._at = found.end() if found else self._at
+
+    def _unexpected(self, expected: str, hint: str = "") -> CellSyntaxError:
+        """The error of a cell that goes on with something else than what is expected."""
+        if self._at == len(self._text):
+            return self._error(f"the cell ends where {expected} is expected", end=self._at)
+        character = self._next()
+        if character in _CURLY:
+            fix = "'" if character in "‘’" else '"'  # noqa: RUF001
+            return self._error(f"{character} is a curly quote; write it straight: {fix}", self._at + 1, fix)
+        if character == "`":
+            return self._error("steps are written without backticks", self._at + 1, fix="")
+        end = _WORD_END.search(self._text, self._at + 1)
+        word = self._text[self._at : end.start() if end else len(self._text)]
+        return self._error(f"expected {expected}, not {word}{hint}", end=self._at + len(word))
+
+    def _error(self, message: str, end: int, fix: str | None = None) -> CellSyntaxError:
+        return CellSyntaxError(message, self._at, end, fix)

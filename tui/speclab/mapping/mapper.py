@@ -1,0 +1,142 @@
+"""A compiled mapping: it filters, maps and checks records, and explains what it makes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from speclab.jsonvalue import Json, Record
+from speclab.mapping.cel import RecordExpression
+from speclab.mapping.compiler import compile_rows
+from speclab.mapping.contract import FieldCheck
+from speclab.mapping.failure import MappingFailure, RowFailure
+from speclab.mapping.kinds import kind_of, label
+from speclab.mapping.place import Place, in_cell, of_source
+from speclab.mapping.program import Fault, Row, Traced
+from speclab.mapping.step import Dropped, StepError
+from speclab.mapping.targets import build, shape_of
+from speclab.outcome import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What one row makes of one record, for people to look at.
+
+    `sample` has the path and the value of each source field; `missing` are those the record does not have. `steps` tell
+    what there was after each step. `type` is `text`, `integer`, `number`, `date`, ...; empty if the row failed.
+    """
+
+    row: str
+    line: int
+    sample: tuple[tuple[str, Json], ...]
+    missing: tuple[str, ...]
+    steps: tuple[Traced, ...]
+    value: Json
+    dropped: bool
+    type: str
+    failure: RowFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The section's filter, compiled, and where it stands."""
+
+    expression: RecordExpression
+    place: Place
+
+
+class Mapper:
+    """A compiled mapping. `rows` are its rows in the order of the table."""
+
+    def __init__(self, rows: Sequence[Row], checks: Sequence[FieldCheck], filter_: Filter | None) -> None:
+        self.rows = tuple(rows)
+        self._checks = tuple(checks)
+        self._filter = filter_
+        self._shape = shape_of(rows)
+        self._map = compile_rows(rows, self._shape)
+
+    def accepts(self, record: Record) -> bool:
+        """Whether the filter takes the record. Raises `MappingFailure` where it cannot tell."""
+        if self._filter is None:
+            return True
+        try:
+            return self._filter.expression.holds(record)
+        except StepError as error:
+            at = self._filter.place
+            raise MappingFailure(
+                (RowFailure(None, at.line, at.column, at.length, None, str(error), None, Stage.MAP),)
+            ) from None
+
+    def map(self, record: Record) -> Record:
+        """The mapped record. Raises `MappingFailure` with all the rows that cannot take it."""
+        try:
+            return self._map(record)
+        except (StepError, KeyError):  # out of the ordinary: the careful way knows what, or that it is well
+            return self._map_carefully(record)
+
+    def check(self, mapped: Record) -> tuple[RowFailure, ...]:
+        """What is wrong with a mapped record by the contract of the target."""
+        if not self._checks:
+            return ()
+        return tuple(failure for check in self._checks for failure in check.failures(mapped))
+
+    def explain(self, record: Record) -> tuple[RowResult, ...]:
+        """What each row makes of `record`, step by step."""
+        return tuple(_explained(row, record) for row in self.rows)
+
+    def _map_carefully(self, record: Record) -> Record:
+        values: list[Json | Dropped] = []
+        failures: list[RowFailure] = []
+        for row in self.rows:
+            value = row.run(record, [])
+            if isinstance(value, Fault):
+                failures.append(_failure(row, value))
+            else:
+                values.append(value)
+        if failures:
+            raise MappingFailure(tuple(failures))
+        return build(self._shape, values)
+
+
+def _explained(row: Row, record: Record) -> RowResult:
+    steps: list[Traced] = []
+    value = row.run(record, steps)
+    sample: list[tuple[str, Json]] = []
+    missing: list[str] = []
+    for path in row.reads:
+        try:
+            sample.append((str(path), path.get(record)))
+        except KeyError:
+            sample.append((str(path), None))
+            missing.append(str(path))
+    failure = _failure(row, value) if isinstance(value, Fault) else None
+    dropped = isinstance(value, Dropped)
+    result = None if isinstance(value, (Dropped, Fault)) else value
+    return RowResult(
+        row=str(row.target),
+        line=row.written.line,
+        sample=tuple(sample),
+        missing=tuple(missing),
+        steps=tuple(steps),
+        value=result,
+        dropped=dropped,
+        type="" if failure else _type(row, result, dropped=dropped),
+        failure=failure,
+    )
+
+
+def _type(row: Row, value: Json, *, dropped: bool) -> str:
+    expected = label(row.kind)
+    if expected != "any":
+        return expected
+    return "null" if value is None or dropped else label(kind_of(value))
+
+
+def _failure(row: Row, fault: Fault) -> RowFailure:
+    step: str | None = None
+    if isinstance(fault.at, int):
+        at = of_source(row.written, fault.at)
+    else:
+        at = in_cell(row.written, fault.at.start, fault.at.end)
+        step = fault.at.text
+    return RowFailure(str(row.target), at.line, at.column, at.length, step, fault.reason, fault.value, Stage.MAP)

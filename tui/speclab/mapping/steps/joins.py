@@ -1,0 +1,83 @@
+"""Steps that make one value of several: of those of several source fields, or of the items of one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Final
+
+from speclab.jsonvalue import Json
+from speclab.mapping.kinds import Kind, Value, in_words, kind_of
+from speclab.mapping.step import Example, Lookup, Parameter, Step, StepError, Takes
+from speclab.mapping.steps.scalar import json_number, text_of
+
+
+def _concat(separator: str = "") -> Callable[[Sequence[Value]], str | None]:
+    def apply(values: Sequence[Value]) -> str | None:
+        parts: list[str] = []
+        for value in values:
+            if isinstance(value, str):
+                parts.append(value)
+            elif isinstance(value, (list, dict)):
+                raise StepError(f"cannot join {in_words(kind_of(value))}")
+            elif value is not None:
+                parts.append(text_of(value))
+        return separator.join(parts) if parts else None
+
+    return apply
+
+
+def _first(values: Sequence[Value]) -> Value:
+    return next((value for value in values if value is not None), None)
+
+
+def _list(values: Sequence[Value]) -> list[Json] | None:
+    return [
+        json_number(value) if isinstance(value, Decimal) else value for value in values if value is not None
+    ] or None
+
+
+def _item(kind: Kind, _: Sequence[Json | Lookup]) -> Kind:
+    """What `First` gives: one of the values; of a list, anything JSON can hold."""
+    return kind if not kind & Kind.LIST else Kind.ANY & ~Kind.DECIMAL | kind
+
+
+JOIN_STEPS: Final = (
+    Step(
+        "Concat",
+        "Joins texts, with `separator` between them, into one; numbers as Text writes them, nulls left out.",
+        takes=Kind.SCALAR | Kind.LIST,
+        gives=Kind.TEXT,
+        make=_concat,
+        parameters=(Parameter("separator", Takes.TEXT, optional=True),),
+        joins=True,
+        may_fail=True,
+        may_null=True,
+        example=Example('Trim, Concat(" ")', ["Ada ", None, "Lovelace"], "Ada Lovelace"),
+        other_names=("join", "concatenate", "merge", "combine", "implode", "textjoin"),
+    ),
+    Step(
+        "First",
+        "Takes the first value that is not null.",
+        takes=Kind.ANY,
+        gives=_item,
+        make=lambda: _first,
+        joins=True,
+        may_null=True,
+        example=Example("First", [None, "+44 20 7946", "+44 20 7947"], "+44 20 7946"),
+        other_names=("coalesce", "firstof", "any", "or", "either"),
+    ),
+    Step(
+        "List",
+        "Gathers the values into a list, nulls left out; null if nothing is left.",
+        takes=Kind.ANY,
+        gives=Kind.LIST,
+        make=lambda: _list,
+        joins=True,
+        may_fail=True,
+        may_null=True,
+        example=Example("List", ["ada@example.org", None, "a.l@example.org"], ["ada@example.org", "a.l@example.org"]),
+        other_names=("array", "collect", "tolist", "gather"),
+    ),
+)
+"""In the order the help lists them."""

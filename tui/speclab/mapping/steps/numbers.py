@@ -1,0 +1,129 @@
+"""Steps that make or work on numbers, true and false."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from speclab.mapping.kinds import Kind, show
+from speclab.mapping.step import Example, Parameter, Step, StepError, Takes
+from speclab.mapping.steps.scalar import MAX_PLACES, at_places, decimal_of, whole
+
+_MAX_DIGITS: Final = 300
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+_TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "n", "off", "0"})
+
+
+def _integer(value: str | float | Decimal) -> int:
+    if isinstance(value, int):
+        return whole(value)
+    if isinstance(value, str):
+        if len(value) > _MAX_DIGITS or not _INTEGER.fullmatch(value):
+            raise StepError(f"{show(value)} is no whole number")
+        return whole(int(value))
+    exact = decimal_of(value)
+    if exact != exact.to_integral_value():
+        raise StepError(f"{show(exact)} is no whole number; Round(0) makes it one")
+    return whole(int(exact))
+
+
+def _decimal(places: int | None = None) -> Callable[[str | float | Decimal], Decimal]:
+    def apply(value: str | float | Decimal) -> Decimal:
+        if isinstance(value, str):
+            if len(value) > _MAX_DIGITS or not _DECIMAL.fullmatch(value):
+                raise StepError(f"{show(value)} is no number; 1234.5 is one")
+            exact = Decimal(value)
+            if len(value) - value.find(".") - 1 == places:
+                return exact
+        else:
+            exact = decimal_of(value)
+        if places is None:
+            return exact
+        fitted = at_places(exact, places)
+        if fitted != exact:
+            raise StepError(f"{show(exact)} has more than {places} decimal places; Decimal, Round({places}) rounds it")
+        return fitted
+
+    return apply
+
+
+def _round(places: int = 0) -> Callable[[float | Decimal], Decimal]:
+    return lambda value: at_places(decimal_of(value), places)
+
+
+def _boolean(yes: str | None = None, no: str | None = None) -> Callable[[str | float | Decimal], bool]:
+    if (yes is None) != (no is None) or (yes is not None and yes == no):
+        raise ValueError('expected two different words, as in Boolean("J", "N"), or none')
+    true = _TRUE if yes is None else frozenset({yes})
+    false = _FALSE if no is None else frozenset({no})
+
+    def apply(value: str | float | Decimal) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = value if isinstance(value, str) else show(value)
+        if yes is None:
+            word = word.lower()
+        if word in true:
+            return True
+        if word in false:
+            return False
+        expected = f"{show(yes)} nor {show(no)}" if yes is not None else "true, yes, 1 and the like nor their opposites"
+        raise StepError(f"{show(value)} is neither {expected}")
+
+    return apply
+
+
+def _places(value: int) -> str | None:
+    return None if value <= MAX_PLACES else f"must be at most {MAX_PLACES}"
+
+
+NUMBER_STEPS: Final = (
+    Step(
+        "Integer",
+        "Makes a whole number of text or of a number without a fraction.",
+        takes=Kind.ANY_TEXT | Kind.ANY_NUMBER,
+        gives=Kind.INTEGER,
+        make=lambda: _integer,
+        may_fail=True,
+        example=Example("Integer", "42", 42),
+        other_names=("int", "whole", "long", "toint", "tonumber"),
+    ),
+    Step(
+        "Decimal",
+        "Makes an exact number of text or of a number, with at most `places` decimal places.",
+        takes=Kind.ANY_TEXT | Kind.ANY_NUMBER,
+        gives=Kind.DECIMAL,
+        make=_decimal,
+        parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
+        may_fail=True,
+        example=Example("Decimal(2)", "1234.50", 1234.5),
+        other_names=("number", "numeric", "float", "double", "money", "currency"),
+    ),
+    Step(
+        "Round",
+        "Rounds a number to `places` decimal places (none if not said), halves away from zero.",
+        takes=Kind.ANY_NUMBER,
+        gives=Kind.DECIMAL,
+        make=_round,
+        parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
+        may_fail=True,
+        example=Example("Round(2)", 2.675, 2.68),
+        other_names=("rounded", "fixed", "tofixed", "precision"),
+    ),
+    Step(
+        "Boolean",
+        "Makes true or false of yes and no, 1 and 0, on and off, y and n in any case, or of two words of your own.",
+        takes=Kind.ANY_TEXT | Kind.INTEGER | Kind.BOOLEAN,
+        gives=Kind.BOOLEAN,
+        make=_boolean,
+        parameters=(Parameter("yes", Takes.TEXT, optional=True), Parameter("no", Takes.TEXT, optional=True)),
+        may_fail=True,
+        example=Example("Boolean", "Yes", True),
+        other_names=("bool", "flag", "yesno", "tobool"),
+    ),
+)
+"""In the order the help lists them."""

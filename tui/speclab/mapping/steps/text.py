@@ -1,0 +1,248 @@
+"""Steps that work on text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+import re2
+
+from speclab.jsonvalue import Json
+from speclab.mapping.kinds import Kind, show
+from speclab.mapping.step import Example, Parameter, Step, StepError, Takes
+from speclab.mapping.steps.scalar import text_of
+
+MAX_LENGTH: Final = 10_000
+_ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
+_WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_](?![^\W\d_]))?")  # "it's" is one word, "o'neil" are two  # noqa: RUF001
+
+_REGEX: Final = re2.Options()
+_REGEX.log_errors = False  # they are told as problems of the spec; RE2 would write them to stderr as well
+
+
+def _title(value: str) -> str:
+    return _WORD.sub(lambda word: word[0][0].title() + word[0][1:].lower(), value)
+
+
+def _replace(old: str, new: str) -> Callable[[str], str]:
+    return lambda value: value.replace(old, new)
+
+
+def _regex_replace(pattern: str, new: str) -> Callable[[str], str]:
+    compiled = re2.compile(pattern, _REGEX)
+    pieces = re.split(r"\\([0-9])", new)  # literal, group, literal, ...
+    literals, groups = pieces[::2], [_group(compiled.groups, int(piece)) for piece in pieces[1::2]]
+
+    def filled(found: re.Match[str]) -> str:
+        return literals[0] + "".join(
+            (found[group] or "") + literal for group, literal in zip(groups, literals[1:], strict=True)
+        )
+
+    return lambda value: str(compiled.sub(filled, _utf8(value)))
+
+
+def _regex_extract(pattern: str, group: int = 0) -> Callable[[str], str | None]:
+    compiled = re2.compile(pattern, _REGEX)
+    _group(compiled.groups, group)
+
+    def apply(value: str) -> str | None:
+        found = compiled.search(_utf8(value))
+        return None if found is None else found[group]
+
+    return apply
+
+
+def _group(groups: int, group: int) -> int:
+    if group > groups:
+        raise ValueError(f"the pattern has {groups} groups, no group {group}")
+    return group
+
+
+def _utf8(value: str) -> str:
+    """`value`, which must be UTF-8, for RE2 matches bytes of that."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise StepError(f"{show(value)} has half a surrogate pair, which is no character") from None
+    return value
+
+
+def _truncate(length: int) -> Callable[[str], str]:
+    return lambda value: value[:length]
+
+
+def _pad(length: int, fill: str = "0") -> Callable[[str], str]:
+    return lambda value: value.rjust(length, fill)
+
+
+def _split(separator: str, index: int | None = None) -> Callable[[str], Json]:
+    def parts(value: str) -> list[Json]:
+        return [*value.split(separator)] if value else []
+
+    def part(value: str) -> Json:
+        found = parts(value)
+        at = index or 0
+        return found[at] if -len(found) <= at < len(found) else None
+
+    return parts if index is None else part
+
+
+def _hash(algorithm: str = "sha256") -> Callable[[str | float | Decimal], str]:
+    def apply(value: str | float | Decimal) -> str:
+        data = text_of(value).encode("utf-8", "surrogatepass")
+        return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+
+    return apply
+
+
+def _not_empty(value: str) -> str | None:
+    return None if value else "must not be empty"
+
+
+def _pattern(value: str) -> str | None:
+    try:
+        re2.compile(value, _REGEX)
+    except re2.error as error:
+        reason = error.args[0] if error.args else error
+        return f"is no RE2 pattern: {reason.decode() if isinstance(reason, bytes) else reason}"
+    return None
+
+
+def _length(value: int) -> str | None:
+    return None if value <= MAX_LENGTH else f"must be at most {MAX_LENGTH}"
+
+
+def _one_character(value: str) -> str | None:
+    return None if len(value) == 1 else "must be one character"
+
+
+TEXT_STEPS: Final = (
+    Step(
+        "Trim",
+        "Takes blanks off both ends.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=lambda: str.strip,
+        inline="{v} = {v}.strip()",
+        example=Example("Trim", " Ada ", "Ada"),
+        other_names=("strip", "trimspace"),
+    ),
+    Step(
+        "Uppercase",
+        "Makes all letters upper case.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=lambda: str.upper,
+        inline="{v} = {v}.upper()",
+        example=Example("Uppercase", "Ada", "ADA"),
+        other_names=("upper", "toupper", "caps", "ucase"),
+    ),
+    Step(
+        "Lowercase",
+        "Makes all letters lower case.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=lambda: str.lower,
+        inline="{v} = {v}.lower()",
+        example=Example("Lowercase", "Ada@Example.org", "ada@example.org"),
+        other_names=("lower", "tolower", "lcase", "casefold"),
+    ),
+    Step(
+        "Title",
+        "Makes the first letter of each word upper case and the others lower case.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=lambda: _title,
+        example=Example("Title", "ADA o'neil-LOVELACE", "Ada O'Neil-Lovelace"),
+        other_names=("titlecase", "capitalize", "propercase", "proper", "initcap"),
+    ),
+    Step(
+        "Replace",
+        "Puts `new` wherever `old` stands.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=_replace,
+        parameters=(Parameter("old", Takes.TEXT, check=_not_empty), Parameter("new", Takes.TEXT)),
+        example=Example('Replace("-", "")', "020-7946", "0207946"),
+        other_names=("substitute", "translate", "remove"),
+    ),
+    Step(
+        "RegexReplace",
+        r"Puts `new` wherever the RE2 `pattern` matches; \1 in it is the first group.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=_regex_replace,
+        parameters=(Parameter("pattern", Takes.TEXT, check=_pattern), Parameter("new", Takes.TEXT)),
+        may_fail=True,
+        example=Example(r'RegexReplace("\D+", "")', "+44 20 7946", "44207946"),
+        other_names=("regex", "gsub", "sub", "resub"),
+    ),
+    Step(
+        "RegexExtract",
+        "Takes what the RE2 `pattern` matches first, or its `group`; null where it does not match.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=_regex_extract,
+        parameters=(
+            Parameter("pattern", Takes.TEXT, check=_pattern),
+            Parameter("group", Takes.COUNT, optional=True),
+        ),
+        may_fail=True,
+        may_null=True,
+        example=Example(r'RegexExtract("#(\d+)", 1)', "order #4711", "4711"),
+        other_names=("match", "extract", "capture", "search"),
+    ),
+    Step(
+        "Truncate",
+        "Cuts text to at most `length` characters.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=_truncate,
+        inline="{v} = {v}[:{a}]",
+        parameters=(Parameter("length", Takes.COUNT),),
+        example=Example("Truncate(3)", "Lovelace", "Lov"),
+        other_names=("left", "cut", "substring", "limit", "maxlength"),
+    ),
+    Step(
+        "Pad",
+        'Fills text up from the left to `length` characters, with "0" or the character `fill`.',
+        takes=Kind.ANY_TEXT,
+        gives=Kind.TEXT,
+        make=_pad,
+        parameters=(
+            Parameter("length", Takes.COUNT, check=_length),
+            Parameter("fill", Takes.TEXT, optional=True, check=_one_character),
+        ),
+        example=Example("Pad(5)", "1067", "01067"),
+        other_names=("zfill", "lpad", "padleft", "padstart"),
+    ),
+    Step(
+        "Split",
+        "Cuts text at each `separator` into a list, or takes the part `index` of it: 0 is the first, -1 the last; "
+        "null where there is no such part.",
+        takes=Kind.ANY_TEXT,
+        gives=lambda _, arguments: Kind.TEXT if len(arguments) > 1 else Kind.LIST,
+        make=_split,
+        parameters=(
+            Parameter("separator", Takes.TEXT, check=_not_empty),
+            Parameter("index", Takes.INTEGER, optional=True),
+        ),
+        may_null=True,
+        example=Example('Split(", ", 0)', "Lovelace, Ada", "Lovelace"),
+        other_names=("tokenize", "part", "explode"),
+    ),
+    Step(
+        "Hash",
+        "Gives the hexadecimal digest of the text in UTF-8, by SHA-256 or another `algorithm`.",
+        takes=Kind.SCALAR,
+        gives=Kind.TEXT,
+        make=_hash,
+        parameters=(Parameter("algorithm", Takes.TEXT, optional=True, choices=_ALGORITHMS, closed=True),),
+        example=Example('Hash("sha256")', "Ada", "99a563ab2f6e21e96998f9fddd2a2bab82b70ac019579502b8d7fc0032ff62bb"),
+        other_names=("digest", "sha256", "md5", "checksum", "anonymize"),
+    ),
+)
+"""In the order the help lists them."""

@@ -1,0 +1,230 @@
+"""Steps for values of any kind: constants, nulls, lookups, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Final, NoReturn
+
+import orjson
+from rapidfuzz import fuzz, process
+
+from speclab.jsonvalue import Json
+from speclab.mapping.kinds import Kind, Value, kind_of, show
+from speclab.mapping.step import DROPPED, Dropped, Example, Lookup, Parameter, Step, StepError, Takes
+from speclab.mapping.steps.scalar import text_of
+
+_NEAR: Final = 75
+
+
+def _same(kind: Kind, _: Sequence[Json | Lookup]) -> Kind:
+    return kind
+
+
+def _text(value: str | float | Decimal) -> str:
+    return text_of(value)
+
+
+def _constant(value: Json) -> Callable[[Value], Json]:
+    return lambda _: value
+
+
+def _default(value: Json) -> Callable[[Value], Value]:
+    return lambda given: value if given is None else given
+
+
+def _null_if(value: Json) -> Callable[[Value], Value]:
+    def apply(given: Value) -> Value:
+        return None if given == value and (type(given) is bool) is (type(value) is bool) else given
+
+    return apply
+
+
+def _required(value: Value) -> Value:
+    if value is None:
+        raise StepError("the value is null or missing")
+    if value == "":
+        raise StepError("the value is empty text")
+    return value
+
+
+def _drop(value: Value) -> Value | Dropped:
+    return DROPPED if value is None else value
+
+
+def _lookup(table: Lookup) -> Callable[[str | float], Json]:
+    entries = table.entries
+
+    def apply(value: str | float) -> Json:
+        key = text_of(value)
+        try:
+            return entries[key]
+        except KeyError:
+            near = process.extractOne(key, entries, scorer=fuzz.ratio, score_cutoff=_NEAR)
+            hint = f"; the nearest is {show(near[2])}" if near else ""
+            raise StepError(f"no entry for {show(value)} in lookups.{table.name}{hint}") from None
+
+    return apply
+
+
+def _entries_kind(_: Kind, arguments: Sequence[Json | Lookup]) -> Kind:
+    table = arguments[0]
+    kind = Kind(0)
+    for entry in table.entries.values() if isinstance(table, Lookup) else ():
+        kind |= kind_of(entry)
+    return kind
+
+
+def _json(value: Json) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise StepError(f"cannot be written as JSON: {error}") from None
+
+
+def _parse_json(value: str) -> Json:
+    try:
+        parsed: Json = json.loads(value, parse_constant=_no_number, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise StepError(f"{show(value)} is no JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise StepError(f"{show(value)} is JSON nested too deep") from None
+    return parsed
+
+
+def _no_number(name: str) -> NoReturn:
+    raise StepError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise StepError(f"{text} is too large for a JSON number")
+    return number
+
+
+def _not_null(value: Json) -> str | None:
+    return "must not be null, which is what it is there for" if value is None else None
+
+
+VALUE_STEPS: Final = (
+    Step(
+        "Direct",
+        "Takes the value as it is; what an empty cell means.",
+        takes=Kind.ANY,
+        gives=_same,
+        make=lambda: lambda value: value,
+        inline="",
+        example=Example("Direct", "Ada", "Ada"),
+        other_names=("copy", "asis", "none", "same", "passthrough"),
+    ),
+    Step(
+        "Constant",
+        "Gives `value`, whatever the record; the row needs no source field.",
+        takes=Kind.ANY,
+        gives=lambda _, arguments: Kind(0) if isinstance(arguments[0], Lookup) else kind_of(arguments[0]),
+        make=_constant,
+        parameters=(Parameter("value", Takes.LITERAL),),
+        starts=True,
+        sees_null=True,
+        may_null=True,
+        inline="{v} = {a}",
+        example=Example('Constant("EU")', None, "EU"),
+        other_names=("const", "fixed", "literal", "static", "value"),
+    ),
+    Step(
+        "Default",
+        "Gives `value` for null and for a field that is not there.",
+        takes=Kind.ANY,
+        gives=lambda kind, arguments: kind | kind_of(arguments[0]) if not isinstance(arguments[0], Lookup) else kind,
+        make=_default,
+        parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
+        sees_null=True,
+        never_null=True,
+        inline="if {v} is None: {v} = {a}",
+        example=Example('Default("unknown")', None, "unknown"),
+        other_names=("ifnull", "nvl", "fallback", "otherwise", "else"),
+    ),
+    Step(
+        "NullIf",
+        'Gives null for `value`: NullIf("") for empty text.',
+        takes=Kind.ANY,
+        gives=_same,
+        make=_null_if,
+        parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
+        may_null=True,
+        example=Example('NullIf("")', "", None),
+        other_names=("emptytonull", "blanktonull", "null", "nullify"),
+    ),
+    Step(
+        "Required",
+        "Refuses null, a field that is not there, and empty text.",
+        takes=Kind.ANY,
+        gives=_same,
+        make=lambda: _required,
+        sees_null=True,
+        never_null=True,
+        may_fail=True,
+        inline='if {v} is None or {v} == "": {f}({v})',
+        example=Example("Required", "Ada", "Ada"),
+        other_names=("mandatory", "notnull", "notempty", "require"),
+    ),
+    Step(
+        "Drop",
+        "Leaves the field out where the value is null.",
+        takes=Kind.ANY,
+        gives=_same,
+        make=lambda: _drop,
+        ends=True,
+        sees_null=True,
+        inline="if {v} is None: {v} = {f}({v})",
+        example=Example("Drop", None, None),
+        other_names=("omit", "skip", "leaveout", "dropnull", "exclude"),
+    ),
+    Step(
+        "Lookup",
+        "Gives the entry for the value in the table `name` under `lookups:` of the section's settings.",
+        takes=Kind.ANY_TEXT | Kind.INTEGER | Kind.BOOLEAN,
+        gives=_entries_kind,
+        make=_lookup,
+        parameters=(Parameter("name", Takes.LOOKUP),),
+        may_fail=True,
+        may_null=True,
+        inline="{v} = {a}[{v}]",
+        example=Example("Lookup(status)", "A", "active", {"status": {"A": "active", "I": "inactive"}}),
+        other_names=("map", "switch", "vlookup", "translate", "case", "enum"),
+    ),
+    Step(
+        "Text",
+        "Makes text of a number or of true and false.",
+        takes=Kind.SCALAR,
+        gives=Kind.TEXT,
+        make=lambda: _text,
+        example=Example("Text", 42, "42"),
+        other_names=("string", "str", "tostring", "totext", "varchar"),
+    ),
+    Step(
+        "Json",
+        "Writes a list, an object or anything else as JSON text.",
+        takes=Kind.ANY & ~Kind.DECIMAL,
+        gives=Kind.TEXT,
+        make=lambda: _json,
+        may_fail=True,
+        example=Example("Json", {"a": [1, True]}, '{"a":[1,true]}'),
+        other_names=("tojson", "stringify", "serialize"),
+    ),
+    Step(
+        "ParseJson",
+        "Reads JSON text.",
+        takes=Kind.ANY_TEXT,
+        gives=Kind.ANY & ~Kind.DECIMAL,
+        make=lambda: _parse_json,
+        may_fail=True,
+        may_null=True,
+        example=Example("ParseJson", '{"a": [1, true]}', {"a": [1, True]}),
+        other_names=("fromjson", "deserialize"),
+    ),
+)
+"""In the order the help lists them."""
