@@ -1,0 +1,5 @@
+"""`python -m speclab` is the command `speclab`."""
+
+from speclab.cli import main
+
+main()

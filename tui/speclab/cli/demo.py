@@ -1,0 +1,46 @@
+"""`speclab demo`: two local systems, a working integration between them, and its run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="See it work, on two systems of its own.")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), required=False)
+def demo(directory: Path | None) -> None:
+    """Run a working integration between two local systems, and open the app on it.
+
+    DIRECTORY is the workspace to make, or to go on with; by default a new temporary one. Without a terminal the
+    integration runs once, the result is printed, and the exit code is 0.
+    """
+    from speclab.demo.servers import running
+    from speclab.demo.workspace import lay_out
+
+    workspace = lay_out(directory)
+    with running(workspace.billing) as env:
+        os.environ |= env
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            from speclab.app import run_app
+            from speclab.app.launch import launch
+
+            launch(workspace.spec, workspace.spec.stem, workspace.runlog)
+            run_app(workspace.directory, place="monitor")
+            click.echo(f"The demo's workspace stays at {workspace.directory}", err=True)
+        else:
+            _run_once(workspace.spec, workspace.runlog)
+
+
+def _run_once(spec: Path, runlog: Path) -> None:
+    from speclab.cli.books import print_books
+    from speclab.cli.run import run_spec
+    from speclab.sync.run import RunOptions
+
+    result, _ = run_spec(spec, RunOptions(trigger="demo"), runlog)
+    print_books(result.row, runlog)
+    click.echo(f"\n  the spec     {spec}\n  the run log  {runlog}")
+    if result.error is not None:
+        raise result.error

@@ -1,0 +1,60 @@
+"""`speclab lint`: every problem of every spec, at its place, in the format its reader wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speclab.cli.output import print_json, tell
+
+if TYPE_CHECKING:
+    from speclab.spec.problem import Problem
+
+
+@click.command(short_help="Print the problems of specs, each at its place.")
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+def lint(paths: Sequence[Path], form: str) -> None:
+    """Print the problems of the specs at PATHS (default: here) as `file:line:column: CODE message`."""
+    from speclab.mapping import lint as problems_of
+    from speclab.outcome import Level
+    from speclab.spec.document import Document
+    from speclab.spec.workspace import find_specs
+
+    files: list[Path] = []
+    for path in paths or [Path()]:
+        files.extend([spec.path for spec in find_specs(path)] if path.is_dir() else [path])
+    if not files:
+        tell("There is no spec here. 'speclab new NAME' makes one.")
+    problems = [problem for file in files for problem in problems_of(Document.load(file))]
+    for problem in problems:
+        _print(problem, form)
+    counts = {level: sum(problem.level is level for problem in problems) for level in Level}
+    tell(f"{len(files)} specs, {counts[Level.ERROR]} errors, {counts[Level.WARNING]} warnings")
+    click.get_current_context().exit(1 if counts[Level.ERROR] else 0)
+
+
+def _print(problem: Problem, form: str) -> None:
+    if form == "json":
+        print_json(
+            {
+                "file": problem.file,
+                "line": problem.line,
+                "column": problem.column,
+                "code": problem.code,
+                "level": problem.level,
+                "message": problem.message,
+                "fix": problem.fix,
+            }
+        )
+    elif form == "github":
+        name = {"info": "notice"}.get(problem.level, problem.level)
+        message = problem.message.replace("%", "%25").replace("\n", "%0A")
+        click.echo(
+            f"::{name} file={problem.file},line={problem.line},col={problem.column},title={problem.code}::{message}"
+        )
+    else:
+        click.echo(str(problem))

@@ -1,0 +1,56 @@
+"""`speclab map`: what the mapping makes of sample records, as JSON lines, failures with their place on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from speclab.cli.output import print_json, tell
+from speclab.cli.place import spec_argument
+
+
+@click.command("map", short_help="Map sample records; nothing is sent.")
+@spec_argument
+@click.option("--sample", type=click.File("rb"), default="-", help="JSON lines to map  [default: standard input]")
+def map_(spec: Path, sample: BinaryIO) -> None:
+    """Map records with SPEC and print the results as JSON lines; nothing is sent anywhere."""
+    import orjson
+
+    from speclab.errors import UsageError
+    from speclab.mapping import MappingFailure
+    from speclab.sync.prepare import prepare
+
+    if sample.isatty():
+        raise UsageError("no sample to map", hint="Give --sample FILE.jsonl, or pipe JSON lines in.")
+    mapper = prepare(spec).mapper
+    mapped = filtered = failed = 0
+    for number, line in enumerate(sample, 1):
+        if not line.strip():
+            continue
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise UsageError(f"{sample.name}:{number}: no JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise UsageError(f"{sample.name}:{number}: expected a JSON object, not {type(record).__name__}")
+        try:
+            if not mapper.accepts(record):
+                filtered += 1
+                continue
+            result = mapper.map(record)
+            failures = mapper.check(result)
+        except MappingFailure as failure:
+            failures = failure.failures
+        if failures:
+            failed += 1
+            for one in failures:
+                tell(f"{spec}:{one.line}:{one.column}: record {number}: {one.row}: {one.reason}")
+        else:
+            mapped += 1
+            print_json(result)
+    sys.stdout.flush()
+    tell(f"{mapped} mapped, {filtered} filtered, {failed} failed")
+    click.get_current_context().exit(1 if failed else 0)

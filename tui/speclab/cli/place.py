@@ -1,0 +1,70 @@
+"""Where commands work: the spec that an argument names, its workspace, and the run log of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from speclab.runlog import RunLogReader
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from speclab.spec.workspace import find_specs
+
+    ids = [spec.spec_id for spec in find_specs(Path.cwd()) if spec.spec_id.startswith(incomplete)]
+    return [CompletionItem(name) for name in ids] or [CompletionItem(incomplete, type="file")]
+
+
+def spec_argument(function: Function) -> Function:
+    """The argument SPEC: a path, or the spec_id of a spec below this directory; arrives as a path."""
+    return click.argument("spec", callback=_to_path, shell_complete=_complete_spec)(function)
+
+
+def specs_argument(function: Function) -> Function:
+    """The argument SPEC..., one or more; arrives as paths."""
+    return click.argument("specs", nargs=-1, required=True, callback=_to_paths, shell_complete=_complete_spec)(function)
+
+
+def runlog_option(function: Function) -> Function:
+    """`--runlog PATH`, for a run log elsewhere than `.speclab/runlog.db` of the workspace."""
+    return click.option(
+        "--runlog",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The run log  [default: .speclab/runlog.db in the workspace]",
+    )(function)
+
+
+def open_reader(runlog: Path | None) -> RunLogReader:
+    """The run log at `runlog`, or of the workspace here, to read."""
+    from speclab.runlog import RunLogReader
+    from speclab.spec.workspace import runlog_path, workspace_of
+
+    return RunLogReader.open(runlog or runlog_path(workspace_of(Path.cwd())))
+
+
+def seconds_of(text: str, option: str) -> float:
+    """The duration given to `option`, in seconds. Raises `UsageError`."""
+    from speclab.errors import UsageError
+    from speclab.spec.units import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _to_path(ctx: click.Context, param: click.Parameter, value: str) -> Path:  # noqa: ARG001 - click's signature
+    from speclab.spec.workspace import find_spec
+
+    return find_spec(Path.cwd(), value)
+
+
+def _to_paths(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> tuple[Path, ...]:
+    return tuple(_to_path(ctx, param, name) for name in value)

@@ -1,0 +1,109 @@
+"""`speclab run`: one run of each spec, now, told as it goes and summed up at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speclab.cli.books import print_books
+from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.place import runlog_option, seconds_of, specs_argument
+from speclab.errors import SpeclabError
+from speclab.outcome import RunState
+
+if TYPE_CHECKING:
+    from speclab.outcome import Level
+    from speclab.sync.run import RunOptions, RunResult
+
+
+@click.command(short_help="Run specs once, now.")
+@specs_argument
+@click.option("--full", is_flag=True, help="Read the whole source, not only what changed since the last run.")
+@click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
+@click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing anywhere.")
+@click.option("--patience", default="60s", show_default=True, help="How long to wait for retries, in all.")
+@click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
+@runlog_option
+@json_option
+def run(
+    specs: Sequence[Path],
+    full: bool,  # noqa: FBT001 - click hands flags by name
+    limit: int | None,
+    dry_run: bool,  # noqa: FBT001
+    patience: str,
+    trigger: str,
+    runlog: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Run each of SPECS once, now, from where the last run of it came to.
+
+    Exits 0 if every record arrived, 1 if some did not, 3 if a spec cannot run, 4 if a system cannot be reached or
+    refuses the credentials. The first ctrl+c lets the page in hand finish, the second ends the run at once.
+    """
+    from speclab.sync.run import RunOptions
+
+    wait = seconds_of(patience, "--patience")
+    options = RunOptions(full=full, limit=limit, dry_run=dry_run, trigger=trigger, patience=wait)
+    codes = [_run(path, options, runlog, as_json=as_json) for path in specs]
+    click.get_current_context().exit(max(codes))
+
+
+def _run(path: Path, options: RunOptions, runlog: Path | None, *, as_json: bool) -> int:
+    """Run one spec and print what came of it; gives the exit code."""
+    from speclab.cli import INTERRUPTED
+
+    try:
+        result, log_path = run_spec(path, options, runlog)
+    except SpeclabError as error:
+        tell_error(error)
+        return error.exit_code
+    if as_json:
+        from speclab.runlog import run_json
+
+        print_json(run_json(result.row))
+    else:
+        print_books(result.row, log_path)
+    if result.error is not None:
+        tell_error(result.error)
+        return result.error.exit_code
+    if result.row.state is RunState.CANCELLED:
+        return INTERRUPTED
+    return 0 if result.row.state is RunState.SUCCEEDED else 1
+
+
+def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tuple[RunResult, Path]:
+    """Run the spec at `path` with the machine's own time, chance and network; gives the path of the run log too.
+
+    Raises `SpecError` if it cannot run, `SpecHeld` if it is being run, `RunLogError` if the books cannot be kept.
+    """
+    import asyncio
+    import os
+    from random import SystemRandom
+
+    from speclab.clock import SystemClock
+    from speclab.connectors.base import Seams
+    from speclab.connectors.references import References
+    from speclab.runlog import RunLog
+    from speclab.spec.workspace import runlog_path
+    from speclab.sync.prepare import prepare
+    from speclab.sync.run import run as run_sync
+    from speclab.sync.signals import cancelled_by_signals
+
+    prepared = prepare(path)
+    log_path = runlog or runlog_path(prepared.workspace)
+    references = References(os.environ, prepared.workspace)
+    seams = Seams(clock=SystemClock(), random=SystemRandom(), report=_report)
+
+    async def go(log: RunLog) -> RunResult:
+        with cancelled_by_signals() as cancelled:
+            return await run_sync(prepared, log, references, seams, options, cancelled)
+
+    with RunLog.open(log_path) as log:
+        return asyncio.run(go(log)), log_path
+
+
+def _report(level: Level, message: str) -> None:
+    tell(message if level == "info" else f"{level}: {message}")

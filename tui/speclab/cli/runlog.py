@@ -1,0 +1,136 @@
+"""`speclab status`, `runs` and `failures`: the run log from the shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speclab.cli.output import json_option, print_json, print_rows, tell
+from speclab.cli.place import open_reader, runlog_option, seconds_of
+from speclab.outcome import FailureState
+
+if TYPE_CHECKING:
+    from speclab.jsonvalue import Record
+    from speclab.monitor.health import Health
+    from speclab.runlog import FailureRow
+
+
+@click.command(short_help="Print how every integration is.")
+@click.option("--window", default="24h", show_default=True, help="How far back the figures go.")
+@runlog_option
+@json_option
+def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
+    """Print how every integration is: its last run, success rate, errors, retry queue and dead letters.
+
+    Exits 1 if one of them failed or needs attention.
+    """
+    from datetime import UTC, datetime
+
+    from speclab.monitor.health import Condition, overview
+
+    with open_reader(runlog) as log:
+        found = overview(log, seconds_of(window, "--window"), datetime.now(UTC)).integrations
+    rows = [_status_row(health) for health in found]
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        for row in rows:
+            rate = row["success_rate"]
+            row["success"] = None if rate is None else f"{rate:.2%}"
+        columns = ["spec_id", "condition", "success", "read", "errors", "waiting", "dead", "unknown"]
+        print_rows(rows, [*columns, "last_run", "last_run_at"])
+    else:
+        tell("No runs yet. 'speclab run SPEC' makes one.")
+    well = {Condition.WELL, Condition.RUNNING, Condition.IDLE}
+    click.get_current_context().exit(0 if all(health.condition in well for health in found) else 1)
+
+
+def _status_row(health: Health) -> Record:
+    last = health.last_run
+    return {
+        "spec_id": health.integration.spec_id,
+        "condition": health.condition,
+        "success_rate": health.figures.success_rate,
+        "read": health.figures.read,
+        "errors": health.figures.errors,
+        "duration_p95": health.duration_p95,
+        "waiting": health.integration.waiting,
+        "dead": health.integration.dead,
+        "unknown": health.integration.unknown,
+        "last_run": last.state if last else None,
+        "last_run_at": last.started_at if last else None,
+    }
+
+
+@click.command(short_help="Print the latest runs.")
+@click.argument("spec_id", required=False)
+@click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many, at most.")
+@runlog_option
+@json_option
+def runs(spec_id: str | None, limit: int, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Print the latest runs of all integrations, or of SPEC_ID, newest first."""
+    from speclab.runlog import run_json
+
+    with open_reader(runlog) as log:
+        rows = [run_json(row) for row in log.runs(spec_id, limit=limit)]
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        columns = ["run", "spec_id", "trigger", "state", "started_at", "read", "written", "unchanged", "filtered"]
+        print_rows(rows, [*columns, "waiting", "dead", "unknown"])
+    else:
+        tell("No runs yet. 'speclab run SPEC' makes one.")
+
+
+@click.command(short_help="Print the records that failed, and why.")
+@click.argument("spec_id", required=False)
+@click.option("--run", "run", help="Only of this run, whatever became of them since.")
+@click.option("--state", type=click.Choice(list(FailureState)), help="Only in this state  [default: the open ones]")
+@click.option("--row", help="Only of this mapping row (its target path).")
+@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many, at most.")
+@click.option("--full", is_flag=True, help="With the record, the mapped payload, the request and the response.")
+@runlog_option
+@json_option
+def failures(
+    spec_id: str | None,
+    run: str | None,
+    state: str | None,
+    row: str | None,
+    limit: int,
+    full: bool,  # noqa: FBT001
+    runlog: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Print the records that failed, of all integrations or of SPEC_ID, newest first, each with its place."""
+    from speclab.runlog import failure_json
+
+    with open_reader(runlog) as log:
+        found = log.failures(
+            spec_id, run=run, state=FailureState(state) if state else None, row=row, limit=limit, full=full
+        )
+    for failure in found:
+        if as_json:
+            print_json(failure_json(failure, full=full))
+        else:
+            _print(failure, full=full)
+    if not as_json and not found:
+        tell("No failures.")
+
+
+def _print(failure: FailureRow, *, full: bool) -> None:
+    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+    row = f" {failure.row}:" if failure.row else ""
+    click.echo(f"{place}: {failure.state} at {failure.stage}:{row} {failure.message}  [{failure.key}] {failure.id}")
+    if full:
+        import orjson
+
+        for name, value in (("source", failure.source), ("payload", failure.payload)):
+            if value is not None:
+                click.echo(f"  {name}: {orjson.dumps(value).decode()}")
+        for name, text in (("request", failure.request), ("response", failure.response)):
+            if text:
+                click.echo(f"  {name}: " + text.replace("\n", "\n    "))

@@ -1,0 +1,43 @@
+"""The demo's workspace: a directory with the spec, what billing holds, and the run log."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SPEC: Final = "crm-contacts-to-billing.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where the demo's files are."""
+
+    directory: Path
+
+    @property
+    def spec(self) -> Path:
+        """The integration's spec; a person may edit it, and it is never written over."""
+        return self.directory / "specs" / SPEC
+
+    @property
+    def runlog(self) -> Path:
+        """The run log."""
+        return self.directory / ".speclab" / "runlog.db"
+
+    @property
+    def billing(self) -> Path:
+        """The SQLite file billing keeps its customers in."""
+        return self.directory / ".speclab" / "billing.db"
+
+
+def lay_out(directory: Path | None) -> Workspace:
+    """The workspace in `directory`, made where it is not there; None: a new temporary directory, which stays."""
+    workspace = Workspace((directory or Path(tempfile.mkdtemp(prefix="speclab-demo-"))).resolve())
+    for needed in (workspace.spec.parent, workspace.billing.parent):
+        needed.mkdir(parents=True, exist_ok=True)
+    if not workspace.spec.exists():
+        shutil.copyfile(Path(__file__).with_name(SPEC), workspace.spec)
+    return workspace
