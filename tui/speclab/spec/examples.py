@@ -1,0 +1,175 @@
+"""The words of the guide: what belongs in each section of the template, and a text to begin it with."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Final
+
+from speclab.spec.sections import (
+    ALERTS,
+    CREDENTIALS,
+    CRITERIA,
+    DIRECTION,
+    ERROR_TYPES,
+    FIELD_MAPPING,
+    FREQUENCY,
+    INTEGRATION_TYPE,
+    LOGGING,
+    METRICS,
+    NOTIFICATIONS,
+    RETRY_LOGIC,
+    SOURCE_AUTH,
+    SOURCE_SYSTEM,
+    TARGET_AUTH,
+    TARGET_SYSTEM,
+    VOLUME,
+)
+
+SUMMARIES: Final = {
+    "Problem Statement": "Whose problem this solves, and how one will know that it is solved. Prose, for people.",
+    "Integration Overview": "The two systems and how they are joined, in the sections below.",
+    SOURCE_SYSTEM: "Where records come from: name, version and limits in prose, how it is read in a settings block.",
+    TARGET_SYSTEM: "Where records go: name, version and rules in prose, how it is written in a settings block.",
+    INTEGRATION_TYPE: "How records come to move. The first line is one of the choices; prose may follow.",
+    "Data Flow": "Which way, how often and how much, in the sections below.",
+    DIRECTION: "Which system is right when the two differ. The first line is one of the choices; prose may follow.",
+    FREQUENCY: "When runs start. The first line is one of the choices; prose may follow.",
+    VOLUME: "How many records there are and how many change, in prose and, for the plan, in a settings block.",
+    FIELD_MAPPING: "One row a target field: where its value comes from and what is done to it. A row is known by its "
+    "target path. The settings block has what does not fit a cell.",
+    "Authentication": "How speclab proves who it is to either system, in the sections below.",
+    SOURCE_AUTH: "How speclab proves who it is to the source. Secrets are references, never values.",
+    TARGET_AUTH: "How speclab proves who it is to the target. Secrets are references, never values.",
+    CREDENTIALS: "Where the secrets are kept, who may change them, and how. Prose, for people.",
+    "Error Handling & Retry Strategy": "What happens to a record that fails, in the sections below.",
+    ERROR_TYPES: "What is done about which error at the target; the first row that matches decides, then the defaults. "
+    "When is a status (429, 5xx, 400-404) or a class (network, timeout, conflict, ...); Action is retry, wait, "
+    "refresh, skip, dead_letter or stop.",
+    RETRY_LOGIC: "How often and for how long a write that may heal is tried again.",
+    NOTIFICATIONS: "Who is told of errors, and how. Prose, for people.",
+    "Monitoring & Alerting": "How one sees that all is well, in the sections below.",
+    METRICS: "The figures that matter for this integration. Prose, for people; speclab keeps the usual ones anyway.",
+    ALERTS: 'When somebody must look: an expression over the run log, such as success_rate("1h") < 0.9, how long it '
+    "must hold, and who is told.",
+    LOGGING: "How long the run log keeps what.",
+    "Technical Approach": "How it is built, for those who will change it. Prose, for people.",
+    "Architecture Decisions": "What was decided, why, and what was turned down. Prose, for people.",
+    "Implementation Phases": "What comes first and what later, in the sections below.",
+    "Implementation Phases > Phase 1: MVP": "The least that is of use. Prose, for people.",
+    "Implementation Phases > Phase 2: Enhancement": "What follows once that runs. Prose, for people.",
+    "Implementation Phases > Future": "What is not promised. Prose, for people.",
+    "Dependencies & Risks": "What this stands on and what may go wrong, in the sections below.",
+    "Dependencies & Risks > API Dependencies": "Versions, limits and their end of life. Prose, for people.",
+    "Dependencies & Risks > Data Dependencies": "What the data must be like for this to work. Prose, for people.",
+    "Dependencies & Risks > Technical Risks": "What may go wrong, and what then. Prose, for people.",
+    CRITERIA: "How one knows that it works: a check list. An item that ends in a code span with an expression over the "
+    "run log can be checked by speclab itself.",
+    "Out of Scope": "What this does not do, so that nobody waits for it. Prose, for people.",
+    "Tasks Created": "The tasks made from this spec.",
+}
+"""What belongs in each section, by its address, in the template's order."""
+
+
+def _block(text: str) -> str:
+    return f"```yaml\n{dedent(text).strip()}\n```"
+
+
+_FILE_SETTINGS: Final = """
+    connector: file
+    path: {path}
+    key: id
+    """
+
+EXAMPLES: Final = {
+    f"{SOURCE_SYSTEM} > http": _block("""
+        connector: http
+        base_url: ${env:SOURCE_URL}
+        key: id
+        read:
+          path: /v1/contacts
+          records: data
+          pagination: {by: cursor, next: meta.next_cursor, param: cursor}
+          since: {param: updated_since, field: updated_at, lookback: 5m}
+        limits: {rate: 100/min, concurrency: 4, timeout: 30s}
+        """),
+    f"{SOURCE_SYSTEM} > sql": _block("""
+        connector: sql
+        url: ${env:SOURCE_DSN}
+        key: id
+        read: {table: contacts, since: {field: updated_at}}
+        """),
+    f"{SOURCE_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="in/contacts.jsonl")),
+    f"{TARGET_SYSTEM} > http": _block("""
+        connector: http
+        base_url: ${env:TARGET_URL}
+        key: external_id
+        write: {upsert: "PUT /v1/customers/{external_id}", idempotency: Idempotency-Key}
+        limits: {concurrency: 4, timeout: 30s}
+        """),
+    f"{TARGET_SYSTEM} > sql": _block("""
+        connector: sql
+        url: ${env:TARGET_DSN}
+        key: external_id
+        write: {upsert: customers, create_table: true}
+        """),
+    f"{TARGET_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="out/customers.jsonl")),
+    INTEGRATION_TYPE: "Batch sync",
+    DIRECTION: "One-way (Source → Target)",
+    FREQUENCY: "Hourly",
+    VOLUME: _block("""
+        records: 10000
+        per_run: 200
+        """),
+    FIELD_MAPPING: _block("""
+        filter: source.email != ""
+        lookups:
+          status: {A: active, I: inactive}
+        check:
+          email: {format: email}
+        """),
+    ERROR_TYPES: dedent("""
+        | When | Action | Notes |
+        |------|--------|-------|
+        | 429 | wait | as long as the target says |
+        | 5xx, network, timeout | retry | |
+        | 422 | dead_letter | the record is wrong; a person looks at it |
+        """).strip(),
+    RETRY_LOGIC: _block("""
+        attempts: 5
+        base: 2s
+        cap: 5m
+        give_up_after: 24h
+        """),
+    ALERTS: dedent("""
+        | Alert | When | For | Notify |
+        |-------|------|-----|--------|
+        | Many records fail | success_rate("1h") < 0.9 | 15m | |
+        | Nothing arrives | since_success() > duration("2h") | 0s | |
+        """).strip(),
+    LOGGING: _block("""
+        retention: 30d
+        failures: 90d
+        """),
+    CRITERIA: dedent("""
+        - [ ] Nearly all records arrive the same day `success_rate("24h") >= 0.995`
+        - [ ] Somebody has compared ten of them by eye
+        """).strip(),
+}
+"""What a section may begin with, by its address; of a section with several kinds of block, with the kind behind it."""
+
+for _role, _address in (("SOURCE", SOURCE_AUTH), ("TARGET", TARGET_AUTH)):
+    EXAMPLES[f"{_address} > none"] = _block("type: none")
+    EXAMPLES[f"{_address} > api_key"] = _block(f"""
+        type: api_key
+        header: X-Api-Key
+        key: ${{env:{_role}_KEY}}
+        """)
+    EXAMPLES[f"{_address} > basic"] = _block(f"""
+        type: basic
+        username: ${{env:{_role}_USER}}
+        password: ${{env:{_role}_PASSWORD}}
+        """)
+    EXAMPLES[f"{_address} > bearer"] = _block(f"""
+        type: bearer
+        token: ${{env:{_role}_TOKEN}}
+        """)
