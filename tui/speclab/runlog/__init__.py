@@ -4,6 +4,7 @@ from speclab.runlog.reader import RunLogReader
 from speclab.runlog.rows import (
     EventRow,
     FailureRow,
+    IntegrationRow,
     NewFailure,
     PageBooks,
     RunRow,
@@ -17,6 +18,7 @@ __all__ = [
     "THIS_PROCESS",
     "EventRow",
     "FailureRow",
+    "IntegrationRow",
     "NewFailure",
     "PageBooks",
     "RunLog",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,12 @@ from typing import Any, Final, Self
 from speclab.jsonvalue import Json
 from speclab.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
-from speclab.runlog.rows import EventRow, FailureRow, RunRow
+from speclab.runlog.rows import EventRow, FailureRow, IntegrationRow, RunRow
 from speclab.runlog.select import (
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
     FAILURE_SUMMARY,
+    INTEGRATION,
     RUN_COLUMNS,
     event_row,
     failure_row,
@@ -103,6 +105,11 @@ class RunLogReader:
             raise
         self._db, self._file = connection, file
 
+    def integrations(self, spec_id: str | None = None) -> list[IntegrationRow]:
+        """All integrations, by name, or the one with that spec_id."""
+        rows = self.query(f"{INTEGRATION} WHERE ?1 IS NULL OR spec_id = ?1 ORDER BY spec_id", (spec_id,))
+        return [IntegrationRow(*row) for row in rows]
+
     def run(self, run: str) -> RunRow | None:
         """The run with that id."""
         rows = self.query(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,))
@@ -168,6 +175,21 @@ class RunLogReader:
         where, values = _where({"id < ?": before, "spec_id = ?": spec_id, "run = ?": run})
         rows = self.query(f"SELECT {EVENT_COLUMNS} FROM event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [event_row(row) for row in reversed(rows)]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All questions inside see the run log as it is at the first of them."""
+        connection = self.connection()
+        if connection is None:
+            yield
+            return
+        with telling(self.path):
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if connection is self._db:  # not if the file was replaced meanwhile
+                    connection.execute("COMMIT")
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Rows of one statement; none while there is no run log."""

@@ -10,6 +10,33 @@ from speclab.outcome import Effect, ErrorClass, FailureState, Level, Outcome, Ru
 
 
 @dataclass(frozen=True, slots=True)
+class IntegrationRow:
+    """One integration, and how its retry queue and its dead letters are right now.
+
+    `waiting`, `dead` and `unknown` count open failures; `oldest_waiting` is when the one longest in the retry queue
+    first failed, `next_attempt_at` when the next one is due. `succeeded_at` is when a run last ended as succeeded;
+    `arrived_at` when the last run *began* that went through its source to the end, succeeded or partial. `firing`
+    counts alerts. `revision` grows with every change to anything of the integration.
+    """
+
+    spec_id: str
+    title: str
+    path: str
+    status: str
+    schedule: str
+    registered_at: str
+    revision: int
+    waiting: int
+    dead: int
+    unknown: int
+    oldest_waiting: str | None
+    next_attempt_at: str | None
+    succeeded_at: str | None
+    arrived_at: str | None
+    firing: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """One run, as `speclab runs --json` prints it. Times are UTC ISO 8601 with milliseconds; `run` ids sort by time.
 

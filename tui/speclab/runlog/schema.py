@@ -26,6 +26,9 @@ VERSION: Final = 1
 OPEN: Final = "state IN ('waiting', 'dead', 'unknown')"
 """What makes a failure open. Partial indexes are made with these very words, so queries must use them too."""
 
+ARRIVED: Final = "state IN ('succeeded', 'partial')"
+"""What makes a run one that went through its source to the end. As `OPEN`, for the indexes' sake."""
+
 ERROR_COLUMNS: Final = {name: f"errors_{name.value}" for name in ErrorClass}
 """The column of `rollup` that counts errors of a class."""
 
@@ -38,6 +41,7 @@ CREATE TABLE integration (              -- one row a spec, or a job reported fro
     status TEXT NOT NULL,               -- draft | approved | in-progress | completed | whatever the spec says
     schedule TEXT NOT NULL,             -- the Frequency section's choice, as written
     registered_at TEXT NOT NULL,
+    revision INTEGER NOT NULL DEFAULT 0,-- grows with every change to anything of the integration
     waiting INTEGER NOT NULL DEFAULT 0, -- open failures by state, kept by triggers
     dead INTEGER NOT NULL DEFAULT 0,
     unknown INTEGER NOT NULL DEFAULT 0
@@ -73,6 +77,8 @@ CREATE TABLE run (
 );
 CREATE INDEX run_by_spec ON run (spec_id, id);
 CREATE INDEX run_ended ON run (spec_id, ended_at, state, duration) WHERE ended_at IS NOT NULL;
+CREATE INDEX run_succeeded ON run (spec_id, ended_at) WHERE state = 'succeeded';
+CREATE INDEX run_arrived ON run (spec_id, started_at) WHERE {ARRIVED};
 CREATE INDEX run_running ON run (spec_id) WHERE state = 'running';
 
 CREATE TABLE event (                    -- append-only, but for retention

@@ -8,6 +8,17 @@ from typing import Any, Final
 
 from speclab.outcome import ErrorClass, FailureState, Level, RunState, Stage
 from speclab.runlog.rows import EventRow, FailureRow, RunRow
+from speclab.runlog.schema import ARRIVED
+
+INTEGRATION: Final = f"""
+SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting, dead, unknown,
+    (SELECT min(first_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
+    (SELECT min(next_attempt_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
+    (SELECT max(ended_at) FROM run r WHERE r.spec_id = i.spec_id AND state = 'succeeded'),
+    (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {ARRIVED}),
+    (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing')
+FROM integration i"""
+"""Makes an `IntegrationRow` of each integration; every part of it is one look into an index."""
 
 RUN_COLUMNS: Final = (
     "id, spec_id, spec_hash, trigger, state, started_at, ended_at, read, written, created, updated, deleted, "

@@ -212,6 +212,7 @@ class RunLog:
     def clear_checkpoint(self, spec_id: str) -> None:
         """Forget the cursor: the next run reads from the start."""
         with self._transaction() as db:
+            self._know(db, spec_id)
             db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
 
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -249,20 +250,18 @@ class RunLog:
         return timestamp(self._clock.now())
 
     def _entry(self, db: sqlite3.Connection, run: str) -> books.Entry:
-        row = db.execute(
-            "SELECT spec_id, spec_hash, integration.id FROM run JOIN integration USING (spec_id) "
-            "WHERE run.id = ? AND ended_at IS NULL",
-            (run,),
-        ).fetchone()
+        """In whose books this transaction writes."""
+        row = db.execute("SELECT spec_id, spec_hash FROM run WHERE id = ? AND ended_at IS NULL", (run,)).fetchone()
         if row is None:
             raise UsageError(f"{self.path}: run {run} is not there, or has ended")
-        return books.Entry(run, row[0], row[1], row[2], self._now())
+        spec_id, spec_hash = row
+        return books.Entry(run, spec_id, spec_hash, self._know(db, spec_id), self._now())
 
     def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
-        """The id of the integration's row, made if it is not there; one that nobody registered is called by its id."""
+        """The id of the integration, which this transaction changes; one nobody registered is called by its spec_id."""
         db.execute(
             "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
-            "SELECT ?1, ?1, '', '', '', ?2 WHERE NOT EXISTS (SELECT 1 FROM integration WHERE spec_id = ?1)",
+            "VALUES (?1, ?1, '', '', '', ?2) ON CONFLICT (spec_id) DO UPDATE SET revision = revision + 1",
             (spec_id, self._now()),
         )
         (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()

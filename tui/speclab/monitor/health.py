@@ -1,0 +1,283 @@
+"""How integrations are doing: the figures of the dashboard, of `speclab status` and of the checks.
+
+All of them come from the rollup, from the newest runs and from counts the run log keeps up to date: what they cost
+grows with the number of integrations, not with how many events, runs or failures there ever were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from math import ceil, inf
+from typing import Final, NamedTuple
+
+from speclab.clock import timestamp
+from speclab.outcome import ErrorClass, Outcome, RunState
+from speclab.runlog import IntegrationRow, RunLogReader, RunRow
+from speclab.runlog.rollup import Span, stretches
+from speclab.runlog.schema import ARRIVED, ERROR_COLUMNS
+from speclab.runlog.select import RUN_COLUMNS, run_row
+
+
+class Condition(StrEnum):
+    """An integration's state in one word."""
+
+    RUNNING = "running"
+    FAILED = "failed"  # the last run failed or was interrupted
+    ATTENTION = "attention"  # an alert is firing, or there are dead letters or records in doubt
+    WELL = "well"
+    IDLE = "idle"  # it has never run
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was read in a window of time, and what came of it.
+
+    A record that a run retries by itself counts once, when it was read, with what it came to in the end; one that a
+    later run tries again is read again by that run. `errors` are failed attempts at records, each retry that fails
+    included, and runs that failed; `errors_by_class` holds those that have a class.
+    """
+
+    read: int = 0
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    bytes_in: int = 0
+    bytes_out: int = 0
+    errors: int = 0
+    errors_by_class: Mapping[ErrorClass, int] = field(default_factory=dict)
+
+    @property
+    def success_rate(self) -> float | None:
+        """(written + unchanged + filtered) / read: the part that is as it should be; None if nothing was read."""
+        well = sum(self.outcomes.get(outcome, 0) for outcome in _WELL)
+        return well / self.read if self.read else None
+
+
+class Bucket(NamedTuple):
+    """Records that are as they should be, and records read, in one part of a window."""
+
+    well: int
+    read: int
+
+    @property
+    def success_rate(self) -> float | None:
+        """The part that is as it should be; None if nothing was read."""
+        return self.well / self.read if self.read else None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How one integration is.
+
+    `figures` and `duration_p95` (seconds; of runs that went through to the end) are about the window. `buckets` are the
+    window in even parts, oldest first, to draw a line of. `rate` is in records a second over the last one to two
+    minutes, of what is running.
+    """
+
+    integration: IntegrationRow
+    figures: Figures
+    buckets: Sequence[Bucket]
+    duration_p95: float | None
+    rate: float
+    last_run: RunRow | None
+
+    @property
+    def condition(self) -> Condition:
+        """The integration in one word."""
+        if self.last_run is None:
+            return Condition.IDLE
+        if self.last_run.state is RunState.RUNNING:
+            return Condition.RUNNING
+        if self.last_run.state in (RunState.FAILED, RunState.INTERRUPTED):
+            return Condition.FAILED
+        needs_someone = self.integration.firing or self.integration.dead or self.integration.unknown
+        return Condition.ATTENTION if needs_someone else Condition.WELL
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All integrations, by name, and what they are together."""
+
+    figures: Figures
+    buckets: Sequence[Bucket]
+    waiting: int
+    dead: int
+    unknown: int
+    oldest_waiting: str | None
+    running: int
+    firing: int
+    rate: float
+    integrations: Sequence[Health]
+
+
+def overview(reader: RunLogReader, window: float, now: datetime) -> Overview:
+    """How all integrations are, with figures about the last `window` seconds."""
+    with reader.snapshot():
+        return together(healths(reader, reader.integrations(), window, now))
+
+
+def health(reader: RunLogReader, spec_id: str, window: float, now: datetime) -> Health | None:
+    """How one integration is, with figures about the last `window` seconds; None if the run log does not know it."""
+    with reader.snapshot():
+        return next(iter(healths(reader, reader.integrations(spec_id), window, now)), None)
+
+
+def healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: float, now: datetime) -> list[Health]:
+    """How the integrations of `rows` are, with figures about the last `window` seconds."""
+    since = now - timedelta(seconds=window)
+    chosen = json.dumps([row.spec_id for row in rows])
+    sums = _figures(reader, since, chosen)
+    buckets = _buckets(reader, window, now, chosen)
+    durations = _durations(reader, since, chosen)
+    last_runs = _last_runs(reader, chosen)
+    rates = _rates_now(reader, now, last_runs)
+    return [
+        Health(
+            integration=row,
+            figures=sums.get(row.spec_id, Figures()),
+            buckets=buckets[row.spec_id],
+            duration_p95=durations.get(row.spec_id),
+            rate=rates.get(row.spec_id, 0.0),
+            last_run=last_runs.get(row.spec_id),
+        )
+        for row in rows
+    ]
+
+
+def together(parts: Sequence[Health]) -> Overview:
+    """Several integrations taken together."""
+    rows = [part.integration for part in parts]
+    return Overview(
+        figures=_sum([part.figures for part in parts]),
+        buckets=[
+            Bucket(sum(one.well for one in column), sum(one.read for one in column))
+            for column in zip(*(part.buckets for part in parts), strict=True)
+        ],
+        waiting=sum(row.waiting for row in rows),
+        dead=sum(row.dead for row in rows),
+        unknown=sum(row.unknown for row in rows),
+        oldest_waiting=min((row.oldest_waiting for row in rows if row.oldest_waiting), default=None),
+        running=sum(part.condition is Condition.RUNNING for part in parts),
+        firing=sum(row.firing for row in rows),
+        rate=sum(part.rate for part in parts),
+        integrations=parts,
+    )
+
+
+def figures(reader: RunLogReader, spec_id: str, window: float, now: datetime) -> Figures:
+    """What was read in the last `window` seconds, to the minute, and what came of it."""
+    return _figures(reader, now - timedelta(seconds=window), json.dumps([spec_id])).get(spec_id, Figures())
+
+
+def duration_p95(reader: RunLogReader, spec_id: str, window: float, now: datetime) -> float | None:
+    """Seconds that 95 of 100 runs take at most (nearest rank), of those that ended well or partial in the window."""
+    return _durations(reader, now - timedelta(seconds=window), json.dumps([spec_id])).get(spec_id)
+
+
+_WELL: Final = (Outcome.WRITTEN, Outcome.UNCHANGED, Outcome.FILTERED)
+_COUNTS: Final = ("read", *Outcome, "bytes_in", "bytes_out", "errors", *ERROR_COLUMNS.values())
+_CHOSEN: Final = "spec_id IN (SELECT value FROM json_each(?1))"
+
+
+def _figures(reader: RunLogReader, since: datetime, chosen: str) -> dict[str, Figures]:
+    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(_COUNTS))
+    for stretch in stretches(since):
+        for name, *counts in reader.query(
+            f"SELECT spec_id, {', '.join(f'sum({column})' for column in _COUNTS)} FROM rollup "
+            f"WHERE {_CHOSEN} AND span = ?2 AND start >= ?3 AND start < ?4 GROUP BY spec_id",
+            (chosen, stretch.span, stretch.start, stretch.end),
+        ):
+            sums[name] = [a + b for a, b in zip(sums[name], counts, strict=True)]
+    return {name: _as_figures(counts) for name, counts in sums.items()}
+
+
+def _as_figures(counts: Sequence[int]) -> Figures:
+    by_name = dict(zip(_COUNTS, counts, strict=True))
+    return Figures(
+        read=by_name["read"],
+        outcomes={outcome: by_name[outcome] for outcome in Outcome},
+        bytes_in=by_name["bytes_in"],
+        bytes_out=by_name["bytes_out"],
+        errors=by_name["errors"],
+        errors_by_class={name: by_name[column] for name, column in ERROR_COLUMNS.items() if by_name[column]},
+    )
+
+
+def _sum(parts: Sequence[Figures]) -> Figures:
+    return Figures(
+        read=sum(part.read for part in parts),
+        outcomes={outcome: sum(part.outcomes.get(outcome, 0) for part in parts) for outcome in Outcome},
+        bytes_in=sum(part.bytes_in for part in parts),
+        bytes_out=sum(part.bytes_out for part in parts),
+        errors=sum(part.errors for part in parts),
+        errors_by_class={
+            name: count for name in ErrorClass if (count := sum(part.errors_by_class.get(name, 0) for part in parts))
+        },
+    )
+
+
+def _buckets(reader: RunLogReader, window: float, now: datetime, chosen: str) -> defaultdict[str, list[Bucket]]:
+    """Buckets of even width, the last one with `now` in it: few enough to draw, and wide enough to be read fast."""
+    width, span, step = next(made_of for longest, made_of in _WIDTHS if window <= longest)
+    count = ceil(window / width)
+    last = int(now.timestamp() // width) * width
+    first = last - (count - 1) * width
+    place = {
+        timestamp(datetime.fromtimestamp(start, UTC)): (start - first) // width
+        for start in range(first, last + width, step)
+    }
+    found: defaultdict[str, list[Bucket]] = defaultdict(lambda: [Bucket(0, 0)] * count)
+    for name, start, well, read in reader.query(
+        f"SELECT spec_id, start, {' + '.join(_WELL)}, read FROM rollup WHERE {_CHOSEN} AND span = ?2 AND start >= ?3",
+        (chosen, span, next(iter(place))),
+    ):
+        if (index := place.get(start)) is not None:  # not if it is from the future
+            line = found[name]
+            line[index] = Bucket(line[index].well + well, line[index].read + read)
+    return found
+
+
+_WIDTHS: Final = (
+    (2 * 3600, (300, Span.MINUTE, 60)),
+    (2 * 86400, (3600, Span.HOUR, 3600)),
+    (14 * 86400, (6 * 3600, Span.HOUR, 3600)),
+    (inf, (86400, Span.DAY, 86400)),
+)
+"""Up to how long a window, how wide its buckets are and of which rows they are made, all in seconds."""
+
+
+def _durations(reader: RunLogReader, since: datetime, chosen: str) -> dict[str, float]:
+    found = defaultdict[str, list[float]](list)
+    for name, duration in reader.query(
+        f"SELECT spec_id, duration FROM run WHERE {_CHOSEN} AND ended_at >= ?2 AND {ARRIVED}",
+        (chosen, timestamp(since)),
+    ):
+        found[name].append(duration)
+    return {name: sorted(durations)[ceil(len(durations) * 0.95) - 1] for name, durations in found.items()}
+
+
+def _last_runs(reader: RunLogReader, chosen: str) -> dict[str, RunRow]:
+    rows = reader.query(
+        f"SELECT {RUN_COLUMNS} FROM run WHERE id IN "
+        "(SELECT (SELECT max(id) FROM run WHERE spec_id = value) FROM json_each(?1))",
+        (chosen,),
+    )
+    return {run.spec_id: run for run in map(run_row, rows)}
+
+
+def _rates_now(reader: RunLogReader, now: datetime, last_runs: Mapping[str, RunRow]) -> dict[str, float]:
+    """Records a second of what is running: of this minute and the last, or since the run began."""
+    since = timestamp((now - timedelta(minutes=1)).replace(second=0, microsecond=0))
+    rates = {}
+    for name, run in last_runs.items():
+        if run.state is RunState.RUNNING:
+            began = datetime.fromisoformat(max(since, run.started_at))
+            ((read,),) = reader.query(
+                "SELECT coalesce(sum(read), 0) FROM rollup WHERE spec_id = ? AND span = 'minute' AND start >= ?",
+                (name, since),
+            )
+            rates[name] = read / max((now - began).total_seconds(), 1.0)
+    return rates
