@@ -2,6 +2,7 @@
 
 from speclab.mapping.assembly import compile_mapping
 from speclab.mapping.failure import MappingFailure, RowFailure
+from speclab.mapping.lint import check_mapping, lint
 from speclab.mapping.mapper import Mapper, RowResult
 
-__all__ = ["Mapper", "MappingFailure", "RowFailure", "RowResult", "compile_mapping"]
+__all__ = ["Mapper", "MappingFailure", "RowFailure", "RowResult", "check_mapping", "compile_mapping", "lint"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from speclab.mapping.check import check_row
 from speclab.mapping.contract import compile_checks
 from speclab.mapping.mapper import Filter, Mapper
 from speclab.mapping.place import Findings, Heading, Places
+from speclab.mapping.program import Row
 from speclab.mapping.step import Lookup
 from speclab.mapping.targets import check_targets
 from speclab.outcome import Level
@@ -31,12 +32,14 @@ class Assembly:
     mapper: Mapper | None
 
 
-def compile_mapping(rows: Sequence[MappingRow], settings: MappingSettings, file: str, *, line: int = 1) -> Mapper:
-    """The mapper of a table and its settings; `line` is where the section stands in the file.
+def compile_mapping(
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: Places | None = None
+) -> Mapper:
+    """The mapper of a table and its settings; `places` are those of the settings (`lint.settings_places`).
 
     Raises `SpecError` with all the problems that stand in the way.
     """
-    assembly = assemble(rows, settings, file, Heading(line))
+    assembly = assemble(rows, settings, file, places or Heading(1))
     if assembly.mapper is None:
         errors = [problem for problem in assembly.problems if problem.level is Level.ERROR]
         more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
@@ -51,18 +54,20 @@ def assemble(rows: Sequence[MappingRow], settings: MappingSettings, file: str, p
     checked = [check_row(row, settings.lookups, findings) for row in rows]
     ready = [row for row in checked if row is not None]
     check_targets(ready, findings)
-    used = {
-        value.name for row in ready for bound in row.steps for value in bound.arguments if isinstance(value, Lookup)
-    }
-    if len(ready) == len(rows):
-        for name in settings.lookups:
-            if name not in used:
-                findings.warning("M116", places.key(("lookups", name)), f"no row uses the lookup '{name}'")
-        checks = compile_checks(settings.check, ready, places, findings)
+    if ready and len(ready) == len(rows):
+        _check_use(settings.lookups, ready, places, findings)
+    checks = compile_checks(settings.check, rows, places, findings)
     problems = tuple(sorted(findings.problems, key=lambda problem: (problem.line, problem.column)))
     if any(problem.level is Level.ERROR for problem in problems):
         return Assembly(problems, None)
     return Assembly(problems, Mapper(ready, checks, filter_))
+
+
+def _check_use(names: Iterable[str], rows: Sequence[Row], places: Places, findings: Findings) -> None:
+    used = {value.name for row in rows for bound in row.steps for value in bound.arguments if isinstance(value, Lookup)}
+    for name in names:
+        if name not in used:
+            findings.warning("M116", places.key(("lookups", name)), f"no row uses the lookup '{name}'")
 
 
 def _filter(text: str | None, places: Places, findings: Findings) -> Filter | None:

@@ -16,7 +16,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -49,6 +49,15 @@ _ADVICE: Final = re.compile(r"\.? (?:CEL does not coerce|Check (?:function|that)
 
 class EvaluationError(StepError):
     """An expression that cannot be evaluated for these values; its text is the reason."""
+
+
+def verify(text: str, names: Sequence[str], functions: Collection[str]) -> None:
+    """Check an expression that may speak of `names` and call `functions` beyond the usual ones.
+
+    Raises `ExpressionSyntaxError`.
+    """
+    checked(text, names, {*FUNCTIONS, *functions})
+    _compile(text)
 
 
 class Expression:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from rapidfuzz import fuzz, process
 
-from speclab.mapping.cel_functions import Function
 from speclab.mapping.cel_tokens import Token, TokenKind, deepest, tokens
 from speclab.paths import FieldPath
 
@@ -41,7 +40,7 @@ class ExpressionSyntaxError(ValueError):
         self.fix = fix
 
 
-def checked(text: str, names: Sequence[str], functions: Mapping[str, Function]) -> list[Token]:
+def checked(text: str, names: Sequence[str], functions: Collection[str]) -> list[Token]:
     """The tokens of an expression that may speak of `names` and call `functions` beside CEL's own.
 
     Raises `ExpressionSyntaxError`.
@@ -125,7 +124,7 @@ def _check_loops(found: Sequence[Token], length: int) -> None:
             opened.pop()
 
 
-def _check_names(found: Sequence[Token], names: Sequence[str], functions: Mapping[str, Function]) -> None:
+def _check_names(found: Sequence[Token], names: Sequence[str], functions: Collection[str]) -> None:
     bound = {found[at + 2].text for at, token in enumerate(found[:-2]) if _binds(found, at) and token.text in LOOPS}
     for at, token in enumerate(found):
         if token.kind is not TokenKind.NAME or token.text in _WORDS:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.failure import RowFailure
 from speclab.mapping.place import Findings, Places, of_target
-from speclab.mapping.program import Row
 from speclab.outcome import Stage
 from speclab.paths import FieldPath, PathSyntaxError
+from speclab.spec.integration import MappingRow
 from speclab.spec.names import near
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class FieldCheck:
     """What one target field must be; `row` is the row to blame."""
 
     path: FieldPath
-    row: Row
+    row: MappingRow
     validator: jsonschema_rs.Validator
 
     def failures(self, mapped: Record) -> list[RowFailure]:
@@ -38,7 +39,7 @@ class FieldCheck:
             return []
         if self.validator.is_valid(value):
             return []
-        at, target = of_target(self.row.written), str(self.row.target)
+        at, target = of_target(self.row), self.row.target
         found: list[RowFailure] = []
         for error in self.validator.iter_errors(value):
             inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
@@ -50,11 +51,11 @@ class FieldCheck:
 
 
 def compile_checks(
-    check: Mapping[str, Mapping[str, Json]], rows: Sequence[Row], places: Places, findings: Findings
+    check: Mapping[str, Mapping[str, Json]], rows: Sequence[MappingRow], places: Places, findings: Findings
 ) -> tuple[FieldCheck, ...]:
     """The checks of a `check:` block; what is wrong with it goes to `findings`."""
     checks: list[FieldCheck] = []
-    targets = {row.target: row for row in rows}
+    targets = _targets(rows)
     for key, schema in check.items():
         at = places.key(("check", key))
         try:
@@ -64,9 +65,10 @@ def compile_checks(
             continue
         row = _blamed(path, targets)
         if row is None:
-            meant = near(key, [str(target) for target in targets])
-            hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
-            findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
+            if targets:
+                meant = near(key, [str(target) for target in targets])
+                hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
+                findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
             continue
         validator = _validator(key, schema, places, findings)
         if validator is not None:
@@ -74,7 +76,16 @@ def compile_checks(
     return tuple(checks)
 
 
-def _blamed(path: FieldPath, targets: Mapping[FieldPath, Row]) -> Row | None:
+def _targets(rows: Sequence[MappingRow]) -> dict[FieldPath, MappingRow]:
+    """The rows by their target paths, those with an unreadable one left out: they are told of elsewhere."""
+    targets: dict[FieldPath, MappingRow] = {}
+    for row in rows:
+        with suppress(PathSyntaxError):
+            targets.setdefault(FieldPath.parse(row.target), row)
+    return targets
+
+
+def _blamed(path: FieldPath, targets: Mapping[FieldPath, MappingRow]) -> MappingRow | None:
     """The row that writes `path`, or the nearest around it, or the first within it."""
     for length in range(len(path.parts), 0, -1):
         if row := targets.get(FieldPath(path.parts[:length])):
