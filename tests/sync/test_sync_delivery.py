@@ -1,0 +1,192 @@
+"""Delivery: batches, holds, bisection, the budget, and the halts that leave the rest undecided."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.sync.conftest import JumpingClock, MemoryTarget, no
+
+from speclab.connectors.base import Answer, Item, Seams
+from speclab.errors import Unauthorized, Unreachable
+from speclab.outcome import Effect, ErrorClass, Level, RunState
+from speclab.spec.integration import Action, ErrorRule
+from speclab.spec.settings import RetrySettings
+from speclab.sync.actions import ActionTable
+from speclab.sync.budget import RetryBudget
+from speclab.sync.delivery import UNDECIDED, Delivery
+from speclab.sync.patience import Patience
+
+
+def items(count: int) -> list[Item]:
+    return [Item(str(number), {"id": number}, {"id": number}, "") for number in range(count)]
+
+
+@dataclass
+class Way:
+    """A delivery to `target` and all that can be seen of it."""
+
+    target: MemoryTarget
+    rules: Sequence[ErrorRule] = ()
+    patience: float = 60
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    clock: JumpingClock = field(default_factory=JumpingClock)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.delivery = Delivery(
+            writer=self.target,
+            table=ActionTable(self.rules, idempotent=self.target.idempotent),
+            retry=RetrySettings.model_validate({"attempts": 3}),
+            seams=Seams(self.clock, Random(0), report=self._report),
+            patience=Patience(self.clock, self.patience, self.cancelled),
+            budget=self.budget,
+        )
+
+    def _report(self, level: Level, message: str) -> None:
+        self.told.append(f"{level}: {message}")
+
+    async def send(self, count: int, attempt: int = 1) -> list[Answer]:
+        return await self.delivery.send(items(count), attempt)
+
+
+def written(answers: Sequence[Answer]) -> list[str]:
+    return [str(number) for number, answer in enumerate(answers) if answer.effect]
+
+
+async def test_items_go_out_in_batches_as_big_as_the_writer_takes() -> None:
+    way = Way(MemoryTarget(batch=4))
+    answers = await way.send(10)
+    assert [len(call) for call in way.target.calls] == [4, 4, 2]
+    assert [answer.effect for answer in answers] == [Effect.CREATED] * 10
+    assert way.delivery.halt is None
+
+
+async def test_one_bad_record_costs_its_batch_only_a_few_requests() -> None:
+    way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key == "77" else None, batch=500, whole=True))
+    answers = await way.send(500)
+    assert len(written(answers)) == 499
+    assert answers[77].refusal is not None
+    assert len(way.target.calls) <= 1 + 18
+
+
+async def test_an_answer_for_each_is_not_bisected() -> None:
+    way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key in "13" else None))
+    answers = await way.send(4)
+    assert written(answers) == ["0", "2"]
+    assert len(way.target.calls) == 1
+
+
+async def test_a_batch_that_may_heal_is_bisected_only_on_its_last_try() -> None:
+    way = Way(MemoryTarget(lambda item, _: no(ErrorClass.SERVER, 500) if item.key == "2" else None, whole=True))
+    assert written(await way.send(4, attempt=2)) == []
+    assert len(way.target.calls) == 1
+    assert written(await way.send(4, attempt=3)) == ["0", "1", "3"]
+
+
+async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent() -> None:
+    way = Way(MemoryTarget(lambda *_: no(ErrorClass.TIMEOUT), whole=True, idempotent=False))
+    answers = await way.send(4, attempt=3)
+    assert len(way.target.calls) == 1
+    assert all(answer.refusal for answer in answers)
+
+
+async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> None:
+    way = Way(MemoryTarget(lambda _, nth: no(ErrorClass.RATE_LIMIT, 429, retry_after=7) if nth == 1 else None, batch=2))
+    answers = await way.send(4)
+    assert written(answers) == ["0", "1", "2", "3"]
+    assert way.clock.naps == [7, 7]
+    assert way.target.calls == [["0", "1"], ["0", "1"], ["2", "3"], ["2", "3"]]
+    assert way.told[0] == "warning: the target asks to wait: 429 rate_limit, next in 7.0 s"
+
+
+async def test_only_what_was_held_is_sent_again() -> None:
+    def second_is_held_twice(item: Item, nth: int) -> Answer | None:
+        return no(ErrorClass.RATE_LIMIT, 429, retry_after=nth) if item.key == "1" and nth <= 2 else None
+
+    way = Way(MemoryTarget(second_is_held_twice))
+    assert written(await way.send(3)) == ["0", "1", "2"]
+    assert way.target.calls == [["0", "1", "2"], ["1"], ["1"]]
+    assert way.clock.naps == [1, 2]
+
+
+async def test_a_wait_that_says_no_time_grows_with_full_jitter() -> None:
+    way = Way(MemoryTarget(lambda _, nth: no(ErrorClass.RATE_LIMIT, 429) if nth <= 3 else None))
+    await way.send(1)
+    assert len(way.clock.naps) == 3
+    assert all(nap <= 2 * 2**number for number, nap in enumerate(way.clock.naps))
+
+
+async def test_a_wait_longer_than_the_run_may_take_parks_it() -> None:
+    way = Way(MemoryTarget(lambda item, _: no(ErrorClass.RATE_LIMIT, 429, retry_after=900) if item.key == "3" else None,
+                           batch=2))  # fmt: skip
+    answers = await way.send(6)
+    assert written(answers) == ["0", "1", "2"]
+    assert answers[3:] == [UNDECIDED] * 3
+    assert way.clock.naps == []
+    assert way.delivery.halt is not None
+    assert way.delivery.halt.state is RunState.PARTIAL
+    assert "asks to wait 15m" in way.delivery.halt.reason
+
+
+async def test_being_asked_to_stop_ends_a_hold() -> None:
+    way = Way(MemoryTarget(lambda *_: no(ErrorClass.RATE_LIMIT, 429, retry_after=5)))
+    way.cancelled.set()
+    assert await way.send(2) == [UNDECIDED] * 2
+    assert way.delivery.halt is not None
+    assert way.delivery.halt.state is RunState.CANCELLED
+
+
+async def test_refused_credentials_stop_everything() -> None:
+    way = Way(MemoryTarget(lambda item, _: no(ErrorClass.UNAUTHORIZED, 401) if item.key == "2" else None, batch=2))
+    answers = await way.send(6)
+    assert written(answers) == ["0", "1", "3"]
+    assert [answer is UNDECIDED for answer in answers] == [False, False, True, False, True, True]
+    assert way.delivery.halt is not None
+    assert isinstance(way.delivery.halt.error, Unauthorized)
+    assert await way.send(1) == [UNDECIDED]
+
+
+async def test_an_error_of_the_writer_stops_everything() -> None:
+    class Broken(MemoryTarget):
+        async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+            raise Unreachable(f"no route for {len(items)}")
+
+    way = Way(Broken(batch=2))
+    assert await way.send(4) == [UNDECIDED] * 4
+    assert way.delivery.halt is not None
+    assert way.delivery.halt.reason == "no route for 2"
+    assert isinstance(way.delivery.halt.error, Unreachable)
+
+
+async def test_the_spec_can_say_stop() -> None:
+    rules = [ErrorRule(422, 422, None, Action.STOP, 80)]
+    way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key == "1" else None, batch=2), rules)
+    answers = await way.send(4)
+    assert written(answers) == ["0"]
+    assert answers[1:] == [UNDECIDED] * 3
+    assert way.delivery.halt is not None
+    assert way.delivery.halt.reason == "stopped, as the spec says for: 422 rejected"
+
+
+async def test_a_dying_target_is_given_up_before_it_is_stormed() -> None:
+    way = Way(MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503)), budget=RetryBudget(capacity=25))
+    answers = await way.send(1000)
+    assert len(way.target.calls) == 3
+    assert sum(answer is UNDECIDED for answer in answers) == 970
+    assert way.delivery.halt is not None
+    assert way.delivery.halt.state is RunState.FAILED
+    assert "503 server" in way.delivery.halt.reason
+
+
+async def test_a_batch_that_fails_whole_is_one_failed_request() -> None:
+    way = Way(
+        MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503), whole=True, batch=100), budget=RetryBudget(capacity=9)
+    )
+    await way.send(800)
+    assert way.delivery.halt is None
+    await way.send(100)
+    assert way.delivery.halt is not None

@@ -1,0 +1,99 @@
+"""Failures with their places: what the run log keeps of a record that did not get through."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from speclab.connectors.base import Item, Refusal
+from speclab.jsonvalue import Record
+from speclab.mapping import RowFailure
+from speclab.outcome import ErrorClass, FailureState, Stage
+from speclab.runlog.rows import NewFailure
+from speclab.spec.integration import Integration, MappingRow
+from speclab.sync.identity import canonical
+
+
+class Failures:
+    """Makes the failures of one spec; every one of them points into its file."""
+
+    def __init__(self, integration: Integration) -> None:
+        self._file = str(integration.path)
+        self._source_line = integration.source_line
+        self._target_line = integration.target_line
+        self._key = integration.source.key
+        self._rows = {row.target: row for row in integration.rows}
+
+    def keyless(self, record: Record) -> NewFailure:
+        """The failure of a record that has nothing at the source's `key`.
+
+        It goes by a hash of all of it, so that reading it again does not make another dead letter of it.
+        """
+        key = self._key if isinstance(self._key, str) else ", ".join(self._key)
+        return NewFailure(
+            key=f"#{hashlib.blake2b(canonical(record), digest_size=6).hexdigest()}",
+            state=FailureState.DEAD,
+            stage=Stage.READ,
+            error_class=ErrorClass.BAD_ANSWER,
+            message=f"the record has no key: expected text or a number at {key}",
+            file=self._file,
+            line=self._source_line,
+            source=record,
+        )
+
+    def unmapped(
+        self, key: str, record: Record, failures: Sequence[RowFailure], payload: Record | None = None
+    ) -> NewFailure:
+        """The failure of a record that a mapping row cannot take, or whose `payload` breaks `check`."""
+        first, *others = failures
+        what = first.row or ("filter" if first.stage is Stage.MAP else "deleted")
+        also = f" (and {', '.join(str(other.row) for other in others)})" if others else ""
+        return NewFailure(
+            key=key,
+            state=FailureState.DEAD,
+            stage=first.stage,
+            error_class=ErrorClass.CONTRACT if first.stage is Stage.CHECK else ErrorClass.MAPPING,
+            message=f"{what}: {first.reason}{also}",
+            file=self._file,
+            line=first.line,
+            row=first.row,
+            column=first.column,
+            source=record,
+            payload=payload,
+        )
+
+    def refused(
+        self,
+        item: Item,
+        refusal: Refusal,
+        state: FailureState,
+        next_attempt_at: str | None = None,
+    ) -> NewFailure:
+        """The failure of a record that the target did not take; blames a mapping row where the answer names a field."""
+        row = self._blamed(refusal.field)
+        return NewFailure(
+            key=item.key,
+            state=state,
+            stage=Stage.WRITE,
+            error_class=refusal.error_class,
+            message=refusal.message,
+            file=self._file,
+            line=row.line if row else self._target_line,
+            row=row.target if row else None,
+            column=row.transformation_column if row else None,
+            source=item.source,
+            payload=item.payload,
+            status=refusal.status,
+            request=refusal.request,
+            response=refusal.response,
+            idempotency_key=item.idempotency_key or None,
+            next_attempt_at=next_attempt_at,
+        )
+
+    def _blamed(self, field: str | None) -> MappingRow | None:
+        """The row that fills `field`, or the nearest thing around it (`address` for `address.city`)."""
+        while field:
+            if row := self._rows.get(field):
+                return row
+            field = field.rpartition(".")[0]
+        return None

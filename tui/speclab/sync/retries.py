@@ -1,0 +1,101 @@
+"""Retries: records of the retry queue mapped anew, as the spec is now, and sent again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+
+from speclab.connectors.base import Item
+from speclab.jsonvalue import Record
+from speclab.outcome import Outcome
+from speclab.runlog import FailureRow, RunLog, Settled
+from speclab.sync.delivery import UNDECIDED, Delivery
+from speclab.sync.draft import Drafter, waves
+from speclab.sync.verdict import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A failure that is to be sent again."""
+
+    row: FailureRow
+    item: Item
+    hash: bytes
+
+    @property
+    def number(self) -> int:
+        return self.row.attempts + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """Tries again what is due, for one run.
+
+    A newer record of the same key closes older failures when its page is booked, so what is due is always the newest
+    there is, and a retry never overwrites newer data.
+    """
+
+    run: str
+    spec_id: str
+    log: RunLog
+    drafter: Drafter
+    delivery: Delivery
+    judge: Judge
+
+    async def again(self, rows: Sequence[FailureRow]) -> None:
+        """Try each of `rows` once more and settle what it came to; those a halt came before stay as they are."""
+        keys = self.drafter.key.of_all([_source(row) for row in rows])
+        for wave in waves(keys):
+            settled: list[Settled] = []
+            tries: list[_Try] = []
+            for index in wave:
+                self._draft(rows[index], keys[index], settled, tries)
+            tries.sort(key=lambda one: one.number)
+            for number, group in groupby(tries, key=lambda one: one.number):
+                settled += await self._send(list(group), number)
+            if settled:
+                self.log.settle(self.run, settled, _message(settled))
+
+    def _draft(self, row: FailureRow, key: str | None, settled: list[Settled], tries: list[_Try]) -> None:
+        """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`."""
+        draft = self.drafter.draft([_source(row)], [key], partial(self.log.hashes, self.spec_id))
+        if draft.items:
+            tries.append(_Try(row, draft.items[0], draft.hashes[0]))
+            return
+        (outcome,) = draft.outcomes
+        settled.append(Settled(row.id, outcome, again=draft.failures[0] if draft.failures else None))
+
+    async def _send(self, tries: Sequence[_Try], number: int) -> list[Settled]:
+        answers = await self.delivery.send([one.item for one in tries], number)
+        settled = []
+        for one, answer in zip(tries, answers, strict=True):
+            if answer is UNDECIDED:
+                continue
+            verdict = self.judge.verdict(one.item, answer, number, datetime.fromisoformat(one.row.first_at))
+            settled.append(
+                Settled(
+                    one.row.id,
+                    verdict.outcome,
+                    effect=verdict.effect,
+                    again=verdict.failure,
+                    state=(one.item.key, one.hash) if verdict.outcome is Outcome.WRITTEN else None,
+                    bytes_out=answer.bytes_out,
+                )
+            )
+        return settled
+
+
+def _source(row: FailureRow) -> Record:
+    if row.source is None:
+        raise ValueError(f"failure {row.id} was read without its record")
+    return row.source
+
+
+def _message(settled: Sequence[Settled]) -> str:
+    """Such as `retried 12: 10 written, 2 waiting`."""
+    counts = Counter(one.outcome.value for one in settled)
+    return f"retried {len(settled)}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())

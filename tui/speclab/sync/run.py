@@ -1,0 +1,165 @@
+"""A run: everything wired together for one pass over the source, and its end told in the run log."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass, replace
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.base import Seams, Writer
+from speclab.errors import RunLogError, SpeclabError
+from speclab.outcome import Level, RunState
+from speclab.runlog import RunLog, RunRow
+from speclab.sync.actions import ActionTable
+from speclab.sync.budget import RetryBudget
+from speclab.sync.delivery import Delivery, Halt
+from speclab.sync.draft import Drafter
+from speclab.sync.failures import Failures
+from speclab.sync.identity import Hasher, RecordKey, target_name
+from speclab.sync.lock import hold
+from speclab.sync.loop import PageLoop
+from speclab.sync.patience import Patience
+from speclab.sync.prepare import Prepared
+from speclab.sync.rehearsal import NoddingWriter, rehearsal
+from speclab.sync.retries import Retries
+from speclab.sync.verdict import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is made.
+
+    `full` reads from the start of the source, not from the checkpoint; `limit` is the most records to read; a
+    `dry_run` maps and checks but writes nothing, neither to the target nor to the run log. `patience` is how many
+    seconds in all the run may wait for retries and for what the target asks.
+    """
+
+    full: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+    trigger: str = "manual"
+    patience: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that is over: its row, and the error that ended it, where one did."""
+
+    row: RunRow
+    error: SpeclabError | None = None
+
+
+async def run(
+    prepared: Prepared,
+    log: RunLog,
+    references: References,
+    seams: Seams,
+    options: RunOptions = RunOptions(),
+    cancelled: asyncio.Event | None = None,
+) -> RunResult:
+    """One run of a spec, from the checkpoint to the end of the source.
+
+    What ends it early (a system out of reach, credentials refused, a target that is dying) is told in the row and
+    given with it. `cancelled` lets the page in hand finish and then stops. A dry run's row is in no run log.
+
+    Raises `SpecHeld` if the spec is being run already, and `RunLogError` if the books cannot be kept.
+    """
+    spec_id = prepared.integration.spec_id
+    with ExitStack() as stack:
+        if options.dry_run:
+            log = stack.enter_context(rehearsal(log, seams.report))
+        else:
+            stack.enter_context(hold(prepared.workspace, spec_id, seams.clock))
+            if any(row.spec_id == spec_id for row in log.interrupted()):
+                seams.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
+        return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event()).recorded()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What `run` was given, on its way through the run."""
+
+    prepared: Prepared
+    log: RunLog
+    references: References
+    seams: Seams
+    options: RunOptions
+    cancelled: asyncio.Event
+
+    async def recorded(self) -> RunResult:
+        """Make the run, between its start and its end in the run log, whatever happens in between."""
+        spec, log = self.prepared.integration, self.log
+        schedule = spec.schedule.text
+        log.register(spec.spec_id, title=spec.title, path=str(spec.path), status=spec.status, schedule=schedule)
+        run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
+        try:
+            halt = await self._made(run)
+        except RunLogError:
+            raise
+        except SpeclabError as error:
+            halt = Halt(RunState.FAILED, error.message, error)
+        except BaseException as crash:
+            stopped = isinstance(crash, asyncio.CancelledError | KeyboardInterrupt)
+            state = RunState.CANCELLED if stopped else RunState.FAILED
+            with suppress(RunLogError):  # what is on its way up matters more
+                log.finish_run(run, "stopped in the middle of a page" if stopped else f"a bug: {crash!r}", state)
+            raise
+        if halt is None:
+            return RunResult(log.finish_run(run))
+        return RunResult(log.finish_run(run, halt.reason, halt.state), halt.error)
+
+    async def _made(self, run: str) -> Halt | None:
+        """Open both ends, go through the source, and close them; gives why it ended early, where it did."""
+        spec, references = self.prepared.integration, self.references
+
+        def report(level: Level, message: str) -> None:
+            self.log.event(spec.spec_id, run, level, "log", message)
+            self.seams.report(level, message)
+
+        seams = replace(self.seams, report=report)
+        async with AsyncExitStack() as stack:
+            reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
+            stack.push_async_callback(reader.close)
+            writer: Writer = NoddingWriter()
+            if not self.options.dry_run:
+                writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
+            stack.push_async_callback(writer.close)
+            loop = self._loop(run, writer, seams)
+            await loop.go(reader, full=self.options.full, limit=self.options.limit)
+            return loop.delivery.halt
+
+    def _loop(self, run: str, writer: Writer, seams: Seams) -> PageLoop:
+        """The page loop of this run, with all that it works with."""
+        spec = self.prepared.integration
+        target = target_name(self.references.resolve_settings(spec.target))
+        table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
+        failures = Failures(spec)
+        patience = Patience(seams.clock, self.options.patience, self.cancelled)
+        drafter = Drafter(
+            spec_id=spec.spec_id,
+            target=target,
+            key=RecordKey(spec.source.key),
+            mapper=self.prepared.mapper,
+            deleted=self.prepared.deleted,
+            hasher=Hasher(target),
+            failures=failures,
+            keyed=writer.keyed,
+            deletes=writer.deletes,
+        )
+        delivery = Delivery(
+            writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=RetryBudget()
+        )
+        judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams)
+        return PageLoop(
+            run=run,
+            spec=spec,
+            log=self.log,
+            drafter=drafter,
+            delivery=delivery,
+            judge=judge,
+            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, judge),
+            patience=patience,
+            clock=seams.clock,
+            tell=self.seams.report,
+        )
