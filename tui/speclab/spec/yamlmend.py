@@ -21,7 +21,7 @@ _QUOTED_OR_BRACKET: Final = re.compile(
 _BEFORE_VALUE: Final = re.compile(r"(?:^|:[ \t]|[,{\[]|(?:^|[ \t])-[ \t])[ \t]*$")
 _PAIRS: Final = {"}": "{", "]": "["}
 _INSIDE_QUOTES: Final = {"'": "a ' as ''", '"': 'a " as \\"'}
-_LINE_END: Final = re.compile(r"[\r\n]|\Z")
+_LINE_END: Final = re.compile(r"[\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def value_to_quote(text: str, error: MarkedYAMLError) -> Unquoted | None:
         start, reason = at - 1, f"unquoted, `{before}` begins an {'alias' if before == '*' else 'anchor'}"
     else:
         return None
-    end = _value_end(text, start, flow=_inside_flow(text[:start]))
+    end = _value_end(text, start, flow=_open_bracket(text[:start]) is not None)
     return Unquoted(start, end, reason) if end > start and text[start] not in "\"'" else None
 
 
@@ -70,8 +70,9 @@ def diagnosis(text: str, error: MarkedYAMLError) -> tuple[int, int, str, str | N
     opened = error.context_mark.index if error.context_mark else at
     if "quoted scalar" in context:
         return opened, opened + 1, f"the {text[opened]} here is never closed", None
-    if "flow" in context and ("\n" in text[opened:at] or "\r" in text[opened:at] or at >= len(text)):
-        return opened, opened + 1, f"the {text[opened]} here is never closed", None
+    bracket = _open_bracket(text[:at])
+    if "flow" in context and bracket is not None and (at >= len(text) or _LINE_END.search(text, bracket, at)):
+        return bracket, bracket + 1, f"the {text[bracket]} here is never closed", None
     if text[at : at + 1] == "\t":
         tabs = len(text[at:]) - len(text[at:].lstrip("\t"))
         return at, at + tabs, "a tab cannot indent; use spaces", "  " * tabs
@@ -150,9 +151,12 @@ def _opener(text: str, closer: int) -> int:
     return closer
 
 
-def _inside_flow(text: str) -> bool:
-    """Whether `text` ends inside `{` or `[`."""
-    depth = 0
+def _open_bracket(text: str) -> int | None:
+    """The innermost bracket that is still open where `text` ends."""
+    opened: list[int] = []
     for match in _QUOTED_OR_BRACKET.finditer(text):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
-    return depth > 0
+        if match[0] in {"{", "["}:
+            opened.append(match.start())
+        elif match[0] in _PAIRS and opened:
+            opened.pop()
+    return opened[-1] if opened else None

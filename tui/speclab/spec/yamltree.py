@@ -36,6 +36,9 @@ _AMBIGUOUS: Final = re.compile(
     r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
     r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
 )
+# Line ends to YAML 1.1, but to no editor: private characters stand in for them, one for one, while it reads.
+_STAND_INS: Final = {0x85: "\U0010fff0", 0x2028: "\U0010fff1", 0x2029: "\U0010fff2"}
+_STOOD_FOR: Final = {ord(stand_in): chr(odd) for odd, stand_in in _STAND_INS.items()}
 _UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -147,7 +150,7 @@ def parse(text: str, offset: int, findings: Findings) -> Fields | None:
         what = "a byte that is not UTF-8" if "\udc80" <= odd[0] <= "\udcff" else f"the character U+{ord(odd[0]):04X}"
         findings.error("S101", Span(offset + odd.start(), offset + odd.end()), f"broken YAML: {what} cannot stand here")
         return None
-    readable = text
+    readable = text.translate(_STAND_INS)
     while True:
         builder = _Builder(text, readable, offset)
         try:
@@ -185,7 +188,7 @@ class _Builder:
 
         self._yaml = yaml
         self._events: Iterator[yaml.Event] = yaml.parse(readable, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        self._masked = readable is not text
+        self._masked = readable != text
         self._text = text
         self._offset = offset
         self.told: list[tuple[str, Span, str]] = []
@@ -216,8 +219,11 @@ class _Builder:
             return Scalar(f"*{event.anchor}", plain=False, start=at.start, end=at.end)
         if isinstance(event, self._yaml.ScalarEvent):
             self._refuse_extras(event, at)
-            text = self._text[at.start - self._offset : at.end - self._offset] if self._masked else event.value
-            return Scalar(event.value if event.style else text, not event.style, at.start, at.end)
+            if self._masked and not event.style:
+                text = self._text[at.start - self._offset : at.end - self._offset]
+            else:
+                text = event.value.translate(_STOOD_FOR)
+            return Scalar(text, not event.style, at.start, at.end)
         if isinstance(event, self._yaml.SequenceStartEvent):
             self._refuse_extras(event, at)
             nodes = []

@@ -1,0 +1,244 @@
+"""A settings block's YAML: what its values are, and what is said, at which place, of YAML that is broken or odd."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.jsonvalue import Json
+from speclab.spec.block import read_block
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.problem import Problem
+from speclab.spec.yamltree import parse
+
+
+def read(yaml: str) -> tuple[dict[str, Json] | None, list[Problem]]:
+    """The values of a block and its problems; the block's first line is line 1."""
+    document = Document.parse(yaml)
+    findings = Findings("spec.md", yaml, document.position)
+    tree = parse(yaml, 0, findings)
+    return None if tree is None else tree.value, findings.in_order()
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+def test_plain_values_are_those_of_yaml_1_2() -> None:
+    values, problems = read(
+        dedent("""\
+        whole: 200
+        hex: 0x1F
+        fraction: 1.50
+        large: 1e3
+        truth: true
+        nothing: ~
+        empty:
+        text: PUT /a/{id}
+        date: 2024-01-01
+        moment: 2024-01-01T10:00:00Z
+        infinite: .inf
+        reference: ${env:CRM_URL}/v3
+        quoted: "200"
+        list: [a, 1, null]
+        """)
+    )
+    assert values == {
+        "whole": 200,
+        "hex": 31,
+        "fraction": 1.5,
+        "large": 1000.0,
+        "truth": True,
+        "nothing": None,
+        "empty": None,
+        "text": "PUT /a/{id}",
+        "date": "2024-01-01",
+        "moment": "2024-01-01T10:00:00Z",
+        "infinite": ".inf",
+        "reference": "${env:CRM_URL}/v3",
+        "quoted": "200",
+        "list": ["a", 1, None],
+    }
+    assert problems == []
+
+
+def test_keys_are_text_as_written() -> None:
+    assert read("1: a\ntrue: b\n2024-01-01: c\n")[0] == {"1": "a", "true": "b", "2024-01-01": "c"}
+
+
+@pytest.mark.parametrize(
+    ("value", "reading"),
+    [
+        ("yes", "'yes' is text here, but true to older YAML readers; write true, or quote it"),
+        ("Off", "'Off' is text here, but false to older YAML readers; write false, or quote it"),
+        ("017", "'017' is 17 here, but 15 to older YAML readers; quote it"),
+        ("12:30", "'12:30' is text here, but a number to the base of sixty to older YAML readers; quote it"),
+    ],
+)
+def test_a_value_that_yaml_readers_disagree_about_is_told_with_its_quoted_form(value: str, reading: str) -> None:
+    _, problems = read(f"params:\n  active: {value}\n")
+    assert said(problems) == [f"2:11 S105 {reading}"]
+    assert problems[0].fix == f'"{value}"'
+    assert problems[0].length == len(value)
+
+
+def test_the_norway_problem_is_told_of_keys_too_and_not_of_quoted_ones() -> None:
+    _, problems = read('country: {NO: Norway, "ON": Ontario, SE: Sweden}\n')
+    assert said(problems) == ["1:11 S105 'NO' is text here, but false to older YAML readers; write false, or quote it"]
+
+
+def test_an_unquoted_brace_in_a_flow_mapping_is_said_to_want_quotes() -> None:
+    _, problems = read("write: {upsert: PUT /customers/{external_id}}\n")
+    assert said(problems) == [
+        '1:17 S102 quote this value: "PUT /customers/{external_id}"; unquoted, the `{` in it begins a mapping'
+    ]
+    assert problems[0].fix == '"PUT /customers/{external_id}"'
+    assert problems[0].length == len("PUT /customers/{external_id}")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "column", "fix"),
+    [
+        ("auth: {type: bearer, token: ${env:T}}", 29, '"${env:T}"'),
+        ("base_url: {host}/v3  # the host", 11, '"{host}/v3"'),
+        ("errors: {at: errors[*], field: name}", 14, '"errors[*]"'),
+        ("errors: {at: [*]}", 15, '"*"'),
+        ("title: CRM: the new one", 8, '"CRM: the new one"'),
+        ("{a: b: c, d: e}", 5, '"b: c"'),
+        ("handle: @crm", 9, '"@crm"'),
+        ("name: {a: it's {x}, b: 1}", 11, '"it\'s {x}"'),
+        ("paths: [/a/{id}/b, /c]", 9, '"/a/{id}/b"'),
+    ],
+)
+def test_every_value_that_only_lacks_quotes_is_found_whole(yaml: str, column: int, fix: str) -> None:
+    _, problems = read(yaml)
+    assert [(problem.code, problem.column, problem.fix) for problem in problems] == [("S102", column, fix)]
+    mended = yaml[: column - 1] + fix + yaml[column - 1 + problems[0].length :]
+    assert read(mended)[1] == []
+
+
+def test_reading_goes_on_behind_a_value_without_quotes() -> None:
+    values, problems = read(
+        dedent("""\
+        write: {upsert: PUT /a/{id}, lookup: GET /a?x={x}}
+        size: 1
+        size: 2
+        """)
+    )
+    assert [(problem.line, problem.column, problem.code) for problem in problems] == [
+        (1, 17, "S102"),
+        (1, 38, "S102"),
+        (3, 1, "S103"),
+    ]
+    assert values is not None
+    assert values["write"] == {"upsert": "PUT /a/{id}", "lookup": "GET /a?x={x}"}
+
+
+def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> None:
+    _, problems = read("key: a\nread: {path: /a, path: /b}\nkey: b\n")
+    assert said(problems) == [
+        "2:18 S103 'path' is written twice; keep one of the two",
+        "3:1 S103 'key' is written twice; keep one of the two",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "place", "message"),
+    [
+        ("read:\n\tpath: /a\n", "2:1", "a tab cannot indent; use spaces"),
+        ("read: {path: /a\nkey: id\n", "1:7", "the { here is never closed"),
+        ("key: [a, b\nread: 1\n", "1:6", "the [ here is never closed"),
+        ('path: "/a\nkey: id\n', "1:7", 'the " here is never closed'),
+        ("path: 'it's here'\n", "1:10", "the quoted value ends here; inside it, write a ' as ''"),
+        ("key: id\nbase_url\nsize: 2\n", "2:1", "expected `key: value` on this line"),
+        (
+            "key: id\n  path: /a\n",
+            "2:3",
+            "a key cannot stand here: the line above already is a value; check the indent",
+        ),
+        ("a:\n  b: 1\n c: 2\n", "3:2", "this line fits none above; keys of one mapping are indented alike"),
+        ("a: 1\x07\n", "1:5", "the character U+0007 cannot stand here"),
+        ("a: \udc80\n", "1:4", "a byte that is not UTF-8 cannot stand here"),
+    ],
+)
+def test_broken_yaml_is_told_at_its_exact_place(yaml: str, place: str, message: str) -> None:
+    values, problems = read(yaml)
+    assert values is None
+    assert said(problems) == [f"{place} S101 broken YAML: {message}"]
+
+
+def test_places_count_characters_whatever_the_line_ends_and_letters() -> None:
+    values, problems = read('title: Ünïcödé 😀\r\nnote: a\u2028b\rodd: "a\x85b"\nbad: {x: /😀/{id}}\r\n')
+    assert values == {"title": "Ünïcödé 😀", "note": "a\u2028b", "odd": "a\x85b", "bad": {"x": "/😀/{id}"}}
+    assert said(problems) == ['4:10 S102 quote this value: "/😀/{id}"; unquoted, the `{` in it begins a mapping']
+
+
+@pytest.mark.parametrize("yaml", ["- a\n- b\n", "just text\n", "[a, b]\n"])
+def test_a_block_that_is_no_mapping_says_so(yaml: str) -> None:
+    values, problems = read(yaml)
+    assert values is None
+    assert said(problems) == ["1:1 S104 expected lines of `key: value`"]
+
+
+def test_a_block_is_one_document_and_its_keys_are_text() -> None:
+    assert said(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; take out this `---`"]
+    assert said(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
+
+
+def test_anchors_aliases_tags_and_merge_keys_are_refused_and_nothing_is_evaluated() -> None:
+    _, problems = read(
+        dedent("""\
+        a: &base 1
+        b: *base
+        c: !!python/object/apply:os.system ["true"]
+        <<: {d: 1}
+        """)
+    )
+    assert said(problems) == [
+        "1:4 S106 `&base` is an anchor in YAML; write the value out, or quote it",
+        "2:4 S106 `*base` is an alias in YAML; write the value out, or quote it",
+        "3:4 S106 a YAML tag; take it out, each setting knows its own type",
+        "4:1 S106 `<<` merges mappings in YAML 1.1 alone; write the settings out",
+    ]
+
+
+@pytest.mark.parametrize("yaml", ["a: " + "[" * 50_000, "- " * 50_000, "a: " + "{b: " * 50_000])
+def test_deep_nesting_is_told_and_not_followed(yaml: str) -> None:
+    values, problems = read(yaml)
+    assert values is None
+    assert [problem.code for problem in problems] == ["S108"]
+
+
+def test_a_block_that_is_never_closed_is_told_at_its_fence() -> None:
+    document = Document.parse("## Retry Logic\n\nFive tries.\n\n```yaml\nattempts: 5\n")
+    findings = Findings("spec.md", document.text, document.position)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    assert tree.value == {"attempts": 5}
+    assert said(findings.in_order()) == ["5:1 S107 this settings block is never closed"]
+
+
+def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
+    document = Document.parse(
+        "## Retry Logic\n\n````markdown\n```yaml\nattempts: 1\n```\n````\n\n"
+        "~~~YAML\nattempts: 2\n~~~\n\n```json\n{}\n```\n\n```yml\nattempts: 3\n```\n"
+    )
+    findings = Findings("spec.md", document.text, document.position)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    assert tree.value == {"attempts": 2}
+    assert said(findings.in_order()) == ["17:1 S109 a second settings block; only the section's first is read"]
+
+
+@given(st.text(alphabet="ab:{}[]-\"'\\,#&*!|>%@`?~ \t\n\r0.\x00é\udc80", max_size=60))
+def test_any_text_at_all_is_read_or_told_within_the_text(yaml: str) -> None:
+    values, problems = read(yaml)
+    lines = Document.parse(yaml).lines
+    assert values is not None or problems
+    for problem in problems:
+        assert 1 <= problem.line <= len(lines)
+        assert 1 <= problem.column <= len(lines.content(problem.line - 1)) + 1
