@@ -24,7 +24,8 @@ def same_sections(before: Document, after: Document, but: int | None) -> None:
     was, now = before.outline, after.outline
     if _titles(before) != _titles(after):
         raise _outline_changes(before, after)
-    if was.preamble.of(before.text) != now.preamble.of(after.text):
+    # A new front matter is set apart by a blank line.
+    if was.preamble.of(before.text).lstrip("\r\n") != now.preamble.of(after.text).lstrip("\r\n"):
         raise EditRefused("the text before the first heading would change")
     for at, (old, new) in enumerate(zip(was.headings, now.headings, strict=True)):
         same = old.own.of(before.text) == new.own.of(after.text) or at == but

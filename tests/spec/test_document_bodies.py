@@ -1,0 +1,113 @@
+"""Setting a section's body: where it goes, and what is refused because it would change what stands around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.errors import EditRefused
+from speclab.spec.document import Document
+
+SPEC = "---\nstatus: draft\n---\n\n# T\n\n## A\n\nold\n\n## Logging\n\nkept\n\n<!-- c -->\n"
+
+
+def set_body(text: str, body: str, address: str = "A") -> str:
+    document = Document.parse(text)
+    return document.with_body(document.section(address), body).text
+
+
+@pytest.mark.parametrize(
+    ("body", "stands"),
+    [
+        ("new", "new"),
+        ("\n\n  new  \n \n", "  new  "),
+        ("two\n\nparagraphs", "two\n\nparagraphs"),
+        ("- a\n- b", "- a\n- b"),
+        ("```yaml\na: 1\n\n## no heading\n```", "```yaml\na: 1\n\n## no heading\n```"),
+        ("<!-- a\n\n## no heading\n-->", "<!-- a\n\n## no heading\n-->"),
+        ("<div>\n<b>\n\ntext", "<div>\n<b>\n\ntext"),
+        ("| a |\n|---|\n| 1 |", "| a |\n|---|\n| 1 |"),
+        ("> quote", "> quote"),
+        ("text\n\n---\n\ntext", "text\n\n---\n\ntext"),
+        ("\ttab", "\ttab"),
+        ("\\## A", "\\## A"),
+    ],
+)
+def test_a_body_stands_in_the_place_of_the_old_one(body: str, stands: str) -> None:
+    assert set_body(SPEC, body) == SPEC.replace("old", stands)
+
+
+@pytest.mark.parametrize("body", ["", "\n", " \n\t\n"])
+def test_an_empty_body_takes_its_line_away(body: str) -> None:
+    assert set_body(SPEC, body) == SPEC.replace("old\n", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("## A", "## A\nnew"),
+        ("## A\n", "## A\nnew\n"),
+        ("## A\n\n", "## A\n\nnew\n"),
+        ("## A\n## B\n", "## A\nnew\n\n## B\n"),
+        ("## A\n\n## B\n", "## A\n\nnew\n\n## B\n"),
+        ("## A\n\n\n## B\n", "## A\n\nnew\n\n## B\n"),
+        ("## A\nB\n---\n", "## A\nnew\n\nB\n---\n"),
+        ("A\n---", "A\n---\nnew"),
+        ("## A\r\n\r\n## B", "## A\r\n\r\nnew\r\n\r\n## B"),
+    ],
+)
+def test_a_body_finds_its_place_where_there_was_none(before: str, after: str) -> None:
+    assert set_body(before, "new") == after
+
+
+def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None:
+    assert set_body("## A\n<!-- c -->\nB\n---\n", "new") == "## A\nnew\n\nB\n---\n"
+    assert set_body("## A\nold\n## B\n", "<div>") == "## A\n<div>\n\n## B\n"
+    assert set_body("## A\nold\n## B\n", "- new") == "## A\n- new\n## B\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("```", "an open ``` fence would swallow the section 'Logging'"),
+        ("text\n\n~~~~yaml\na: 1\n~~~", "an open ~~~~ fence would swallow the section 'Logging'"),
+        ("<!--", "an open <!-- would swallow the section 'Logging'"),
+        ("<pre>", "an open <pre> would swallow the section 'Logging'"),
+        ('<script src="x">', "an open <script would swallow the section 'Logging'"),
+        ("<![CDATA[", "an open <![CDATA[ would swallow the section 'Logging'"),
+        ("<?php", "an open <?php would swallow the section 'Logging'"),
+        ("## New", "the text has a heading of its own, 'New', which would begin a section"),
+        ("# New", "the text has a heading of its own, 'New', which would begin a section"),
+        ("a\n\n#### New ##\n\nb", "the text has a heading of its own, 'New', which would begin a section"),
+        ("New\n---", "the text has a heading of its own, 'New', which would begin a section"),
+        ("New\n=", "the text has a heading of its own, 'New', which would begin a section"),
+        ("## New\n\n```", "an open ``` fence would swallow the section 'Logging'"),
+        ("## Logging\n\nkept\n\n```", "the section 'Logging' would change too"),
+    ],
+)
+def test_a_body_that_would_change_other_sections_is_refused(body: str, reason: str) -> None:
+    with pytest.raises(EditRefused) as error:
+        set_body(SPEC, body)
+    assert error.value.message == reason
+
+
+def test_a_body_that_would_make_front_matter_of_prose_is_refused() -> None:
+    with pytest.raises(EditRefused, match="would make front matter of what is none"):
+        set_body("---\nkey: v\n\n## A\n\nold\n", "text\n\n---")
+
+
+def test_the_last_section_has_nothing_to_swallow() -> None:
+    assert set_body("## A\n\nold\n", "```") == "## A\n\n```\n"
+
+
+def test_a_section_of_an_older_version_is_the_one_of_that_name_now() -> None:
+    document = Document.parse(SPEC)
+    section = document.section("Logging")
+    longer = document.with_body(document.section("A"), "much longer than before")
+    assert longer.with_body(section, "new").text == longer.text.replace("kept\n\n<!-- c -->", "new")
+    with pytest.raises(EditRefused, match="the section 'Logging' is not in this version of the file"):
+        Document.parse("## A\n").with_body(section, "new")
+
+
+def test_bodies_are_set_beside_a_broken_front_matter() -> None:
+    text = "---\nstatus: {\n---\n## A\n\nold\n"
+    assert set_body(text, "new") == text.replace("old", "new")

@@ -1,0 +1,162 @@
+"""The text as a whole: every byte survives, only real line ends end a line, and places count as people count them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from speclab.errors import EditRefused, UsageError
+from speclab.spec.document import Document
+from speclab.spec.template import TEMPLATE, is_template_text
+
+MEGABYTES = 2_000_000
+BYTES = {
+    "the template": TEMPLATE.encode(),
+    "the template in CRLF": TEMPLATE.replace("\n", "\r\n").encode(),
+    "the template in CR": TEMPLATE.replace("\n", "\r").encode(),
+    "all line ends in one file": b"---\r\nstatus: draft\n---\r# T\r\n## A\n\rtext\r\n\n## B\r",
+    "a byte order mark and front matter": b"\xef\xbb\xbf---\nstatus: draft\n---\n# T\n## A\n",
+    "a byte order mark alone": b"\xef\xbb\xbf",
+    "no final newline": b"## A\n\ntext",
+    "many final newlines": b"## A\n\ntext\n\n\n\n",
+    "trailing blanks": b"## A  \t\ntext  \n\t\n",
+    "other line separators": "## A\n\na\x0bb\x0cc\x85d\u2028e\u2029f\n".encode(),
+    "invalid UTF-8": b"## A\n\n\xff\xfe \xc3( \xed\xa0\x80\n",
+    "NUL bytes": b"## A\0\n\n\0\n## B\n",
+    "an empty file": b"",
+    "one newline": b"\n",
+    "2 MB": b"## A\n\n" + b"word " * (MEGABYTES // 5),
+    "50,000 brackets": b"## A\n\n" + b"[" * 50_000,
+    "50,000 lines of brackets": b"## A\n\n" + b"[\n" * 50_000,
+    "a 2,000-column table": b"## A\n\n"
+    + b"\n".join(b"|" + cell * 2000 for cell in (b"a|", b"-|", b"b|", b"c|"))
+    + b"\n",
+}
+
+
+@pytest.mark.parametrize("data", BYTES.values(), ids=BYTES)
+def test_a_file_is_read_and_kept_byte_for_byte(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "spec.md"
+    path.write_bytes(data)
+    document = Document.load(path)
+    assert document.to_bytes() == data
+    assert document.hash == hashlib.sha256(data).hexdigest()
+    for section in document.sections:
+        assert document.with_body(section, document.body(section)) is document
+
+
+@pytest.mark.parametrize("name", [name for name, data in BYTES.items() if b"## A" in data])
+def test_a_new_body_leaves_the_bytes_around_it(name: str) -> None:
+    document = Document.parse(BYTES[name].decode("utf-8", "surrogateescape"))
+    section = next(section for section in document.sections if section.title.startswith("A"))
+    after = document.with_body(section, "new")
+    assert after.body(after.section(section.address)) == "new"
+    assert after.text.startswith(document.text[: section.heading.end])
+    assert after.text.endswith(document.text[section.own.end :])
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.md: cannot be read: No such file"):
+        Document.load(Path("nowhere.md"))
+
+
+def test_only_real_line_ends_end_a_line() -> None:
+    document = Document.parse("a\x0bb\x0cc\x85d\u2028e\u2029f\r\n## A\n\rx\n")
+    (section,) = document.sections
+    assert section.line == 2
+    assert document.position(document.text.index("f")) == (1, 11)
+    assert document.position(document.text.index("x")) == (4, 1)
+    assert document.position(len(document.text)) == (5, 1)
+
+
+def test_a_byte_order_mark_is_no_column() -> None:
+    document = Document.parse("\ufeff## A\n")
+    assert document.position(document.sections[0].heading.start) == (1, 1)
+    assert document.sections[0].title == "A"
+
+
+@pytest.mark.parametrize(
+    ("text", "newline"),
+    [("", "\n"), ("a", "\n"), ("a\r\nb\r\nc\n", "\r\n"), ("a\rb\rc\r\n", "\r"), ("a\nb\nc\r\n", "\n")],
+)
+def test_the_line_end_of_most_lines_is_the_files(text: str, newline: str) -> None:
+    assert Document.parse(text).newline == newline
+
+
+def test_a_pasted_body_takes_the_files_line_ends() -> None:
+    document = Document.parse("## A\n\nold\n\n## B\n")
+    assert (
+        document.with_body(document.section("A"), "one\r\ntwo\rthree\r\n").text == "## A\n\none\ntwo\nthree\n\n## B\n"
+    )
+    document = Document.parse("## A\r\n\r\nold\r\n")
+    assert document.with_body(document.section("A"), "one\ntwo").text == "## A\r\n\r\none\r\ntwo\r\n"
+
+
+def test_a_line_that_stays_keeps_its_own_line_end() -> None:
+    document = Document.parse("## A\n\none\r\ntwo\rthree\nfour\n\n## B\n")
+    after = document.with_body(document.section("A"), "one\ntwo\nand a half\nthree\nfour")
+    assert after.text == "## A\n\none\r\ntwo\rand a half\nthree\nfour\n\n## B\n"
+
+
+def test_half_a_character_is_refused() -> None:
+    document = Document.parse("## A\n")
+    with pytest.raises(EditRefused, match="half a character"):
+        document.with_body(document.section("A"), "\ud800")
+    document = Document.parse("## A\n\n\udcc3\n")
+    with pytest.raises(EditRefused, match="half a character"):
+        document.with_body(document.section("A"), "\udcc3\udca9")
+
+
+def test_the_untouched_template_is_empty_but_for_its_examples() -> None:
+    document = Document.parse(TEMPLATE)
+    filled = [section.title for section in document.sections if not section.empty]
+    assert filled == ["Field Mapping", "Acceptance Criteria"]
+    assert all(is_template_text(document, section) for section in document.sections)
+    assert document.mapping is not None
+    after = document.with_cell(document.mapping, 0, "Notes", "x")
+    assert not is_template_text(after, after.section("Field Mapping"))
+
+
+def test_the_template_has_the_keys_and_headings_that_other_tools_know() -> None:
+    document = Document.parse(TEMPLATE)
+    assert list(document.front_matter.values) == ["spec_id", "type", "status", "created", "updated", "ctm_task"]
+    assert document.title == "Spec: {Title}"
+    assert [section.address for section in document.sections] == [
+        "Problem Statement",
+        "Integration Overview",
+        "Integration Overview > Source System",
+        "Integration Overview > Target System",
+        "Integration Overview > Integration Type",
+        "Data Flow",
+        "Data Flow > Direction",
+        "Data Flow > Frequency",
+        "Data Flow > Volume",
+        "Field Mapping",
+        "Authentication",
+        "Authentication > Source System Auth",
+        "Authentication > Target System Auth",
+        "Authentication > Credential Management",
+        "Error Handling & Retry Strategy",
+        "Error Handling & Retry Strategy > Error Types",
+        "Error Handling & Retry Strategy > Retry Logic",
+        "Error Handling & Retry Strategy > Error Notifications",
+        "Monitoring & Alerting",
+        "Monitoring & Alerting > Metrics",
+        "Monitoring & Alerting > Alerts",
+        "Monitoring & Alerting > Logging",
+        "Technical Approach",
+        "Architecture Decisions",
+        "Implementation Phases",
+        "Implementation Phases > Phase 1: MVP",
+        "Implementation Phases > Phase 2: Enhancement",
+        "Implementation Phases > Future",
+        "Dependencies & Risks",
+        "Dependencies & Risks > API Dependencies",
+        "Dependencies & Risks > Data Dependencies",
+        "Dependencies & Risks > Technical Risks",
+        "Acceptance Criteria",
+        "Out of Scope",
+        "Tasks Created",
+    ]
