@@ -71,6 +71,14 @@ class FailureState(StrEnum):
     DISCARDED = "discarded"  # a person gave it up, with a reason
 
 
+class AlertState(StrEnum):
+    """How an alert of a spec stands."""
+
+    OK = "ok"
+    PENDING = "pending"  # true, but not for as long as it must be
+    FIRING = "firing"
+
+
 class Level(StrEnum):
     """How much an event or a problem matters."""
 

@@ -2,7 +2,9 @@
 
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.rows import (
+    AlertRow,
     EventRow,
+    FailureGroup,
     FailureRow,
     IntegrationRow,
     NewFailure,
@@ -16,7 +18,9 @@ from speclab.runlog.writer import THIS_PROCESS, RunLog
 
 __all__ = [
     "THIS_PROCESS",
+    "AlertRow",
     "EventRow",
+    "FailureGroup",
     "FailureRow",
     "IntegrationRow",
     "NewFailure",

@@ -5,23 +5,26 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from speclab.jsonvalue import Json
-from speclab.outcome import ErrorClass, FailureState, RunState, Stage
+from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
-from speclab.runlog.rows import EventRow, FailureRow, IntegrationRow, RunRow
+from speclab.runlog.rows import AlertRow, EventRow, FailureGroup, FailureRow, IntegrationRow, RunRow
 from speclab.runlog.select import (
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
     FAILURE_SUMMARY,
+    GROUPS,
     INTEGRATION,
     RUN_COLUMNS,
     event_row,
     failure_row,
+    group_row,
     run_row,
 )
 from speclab.runlog.trouble import telling
@@ -159,6 +162,33 @@ class RunLogReader:
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
         rows = self.query(f"SELECT {columns} FROM failure {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [failure_row(found) for found in rows]
+
+    def groups(self, spec_id: str | None = None) -> list[FailureGroup]:
+        """The open failures, alike ones taken together, the largest group first."""
+        where = "" if spec_id is None else " AND spec_id = ?"
+        rows = self.query(
+            f"{GROUPS}{where} GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY count(*) DESC, max(last_at) DESC",
+            () if spec_id is None else (spec_id,),
+        )
+        return [group_row(row) for row in rows]
+
+    def members(self, group: FailureGroup, limit: int = 100, *, full: bool = False) -> list[FailureRow]:
+        """The failures of a group, newest first; with `full`, each with its records, request and answer."""
+        columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
+        rows = self.query(
+            f'SELECT {columns} FROM failure WHERE spec_id = ? AND stage = ? AND "row" IS ? AND class = ? '
+            f"AND status IS ? AND state = ? AND shape = ? AND {schema.OPEN} ORDER BY last_at DESC LIMIT ?",
+            (*astuple(group)[:7], limit),
+        )
+        return [failure_row(row) for row in rows]
+
+    def alerts(self, spec_id: str | None = None) -> list[AlertRow]:
+        """The alerts as last evaluated, by integration and name."""
+        where, values = _where({"spec_id = ?": spec_id})
+        rows = self.query(
+            f"SELECT spec_id, name, state, since, detail FROM alert {where} ORDER BY spec_id, name", values
+        )
+        return [AlertRow(name, alert, AlertState(state), since, detail) for name, alert, state, since, detail in rows]
 
     def events(
         self, after: int = 0, *, spec_id: str | None = None, run: str | None = None, limit: int = 1000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,36 @@ class FailureRow:
     response: str | None = None
     spec_hash: str = ""
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Open failures of one integration that look the same: same place, class, status, state and shape of message.
+
+    `shape` is the message without what differs from record to record; `message` is the newest one's, whole.
+    """
+
+    spec_id: str
+    stage: Stage
+    row: str | None
+    error_class: ErrorClass
+    status: int | None
+    state: FailureState
+    shape: str
+    count: int
+    last_at: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert as last evaluated: its state, since when, and what was found, in words."""
+
+    spec_id: str
+    name: str
+    state: AlertState
+    since: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

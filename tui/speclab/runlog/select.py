@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from speclab.outcome import ErrorClass, FailureState, Level, RunState, Stage
-from speclab.runlog.rows import EventRow, FailureRow, RunRow
-from speclab.runlog.schema import ARRIVED
+from speclab.runlog.rows import EventRow, FailureGroup, FailureRow, RunRow
+from speclab.runlog.schema import ARRIVED, OPEN
 
 INTEGRATION: Final = f"""
 SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting, dead, unknown,
@@ -29,6 +29,14 @@ FAILURE_SUMMARY: Final = (
     "last_at, next_attempt_at"
 )
 FAILURE_COLUMNS: Final = f"{FAILURE_SUMMARY}, source, payload, request, response, spec_hash, idempotency_key"
+GROUPS: Final = f"""
+SELECT spec_id, stage, "row", class, status, state, shape, count(*), max(last_at),
+    (SELECT message FROM failure f WHERE f.spec_id = g.spec_id AND f.stage = g.stage AND f."row" IS g."row"
+        AND f.class = g.class AND f.status IS g.status AND f.state = g.state AND f.shape = g.shape AND f.{OPEN}
+        ORDER BY last_at DESC LIMIT 1)
+FROM failure g INDEXED BY failure_open_group WHERE {OPEN}"""
+"""Makes a `FailureGroup` of each group by the first seven columns, out of the index of open failures."""
+
 _SOURCE, _PAYLOAD = 17, 18
 EVENT_COLUMNS: Final = "id, at, spec_id, run, level, kind, message, fields"
 
@@ -48,6 +56,13 @@ def failure_row(row: Sequence[Any]) -> FailureRow:
         values[_SOURCE] = json.loads(row[_SOURCE])
         values[_PAYLOAD] = None if row[_PAYLOAD] is None else json.loads(row[_PAYLOAD])
     return FailureRow(*values)
+
+
+def group_row(row: Sequence[Any]) -> FailureGroup:
+    """The group in a row of `GROUPS`."""
+    values = list(row)
+    values[1], values[3], values[5] = Stage(row[1]), ErrorClass(row[3]), FailureState(row[5])
+    return FailureGroup(*values)
 
 
 def event_row(row: Sequence[Any]) -> EventRow:
