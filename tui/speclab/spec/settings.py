@@ -319,6 +319,12 @@ class RetrySettings(Settings):
     cap: Duration = Field(default=300.0, description="the longest wait")
     give_up_after: Duration = Field(default=86400.0, description="age at which a waiting record becomes a dead letter")
 
+    @model_validator(mode="after")
+    def _growing(self) -> RetrySettings:
+        if self.cap < self.base:
+            raise misfit("`cap`, the longest wait, is shorter than `base`, the first", at="cap")
+        return self
+
 
 class LoggingSettings(Settings):
     """How long the run log keeps what."""

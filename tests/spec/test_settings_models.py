@@ -1,0 +1,412 @@
+"""A settings block as a typed model: what is taken, and what is said of the rest at the very key or value."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from speclab.spec.block import read_block, to_model, to_variant
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.problem import Problem
+from speclab.spec.settings import (
+    AUTHS,
+    NOT_RUN_YET,
+    SYSTEMS,
+    FileSystem,
+    HttpSystem,
+    LoggingSettings,
+    MappingSettings,
+    NoAuth,
+    RetrySettings,
+    Settings,
+    SqlSystem,
+)
+from speclab.spec.units import Rate
+
+FIRST = 3
+"""Line of the file on which a block's text begins in these tests."""
+
+
+def findings_and_section(yaml: str) -> tuple[Findings, Document]:
+    document = Document.parse(f"## Section\n```yaml\n{dedent(yaml)}```\n")
+    return Findings("spec.md", document.text, document.position), document
+
+
+def system(yaml: str) -> tuple[HttpSystem | SqlSystem | FileSystem | None, list[Problem]]:
+    findings, document = findings_and_section(yaml)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    return to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, findings), findings.in_order()
+
+
+def problems_of(model: type[Settings], yaml: str) -> list[Problem]:
+    findings, document = findings_and_section(yaml)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    to_model(tree, model, findings)
+    return findings.in_order()
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+HTTP = """\
+connector: http
+base_url: https://crm.example.com
+key: id
+"""
+
+
+def test_an_http_source_as_the_reference_writes_it() -> None:
+    found, problems = system("""\
+        connector: http
+        base_url: ${env:CRM_URL}
+        limits: {rate: 100/min, concurrency: 4, timeout: 30s, response: 50MB}
+        headers: {Accept-Language: en}
+        key: id
+        read:
+          path: /v3/contacts
+          params: {status: active}
+          records: data
+          pagination: {by: cursor, next: meta.next_cursor, param: cursor}
+          since: {param: updated_since, field: updated_at, start: 2024-01-01, lookback: 5m, sorted: false}
+          deleted: source.deleted == true
+          for_each: {path: /accounts, records: data, as: account}
+        """)
+    assert problems == []
+    assert isinstance(found, HttpSystem)
+    assert (found.limits.rate, found.limits.timeout, found.limits.response) == (Rate(100, 60), 30.0, 50_000_000)
+    assert found.read is not None
+    assert found.read.params == {"status": "active"}
+    assert found.read.since is not None
+    assert (found.read.since.start, found.read.since.lookback) == ("2024-01-01", 300.0)
+    assert found.read.for_each is not None
+    assert found.read.for_each.name == "account"
+
+
+def test_an_http_target_as_the_reference_writes_it() -> None:
+    found, problems = system("""\
+        connector: http
+        base_url: ${env:BILLING_URL}
+        key: [region, external_id]
+        write:
+          delete: DELETE /customers/{external_id}
+          batch: POST /customers/batch
+          size: 100
+          envelope: data
+          item: {method: PUT, path: "/customers/{id}", body: $record}
+          results: responses
+          ok: item.status < 300
+          message: item.error.detail
+          headers: {If-None-Match: "*"}
+          idempotency: Idempotency-Key
+          exists: [409]
+          errors: {at: "errors[*]", field: field, message: detail}
+        """)
+    assert problems == []
+    assert isinstance(found, HttpSystem)
+    assert found.key == ("region", "external_id")
+    assert found.write is not None
+    assert found.write.exists == (409,)
+    assert found.write.item is not None
+    assert found.write.item.body == "$record"
+
+
+def test_databases_and_files_as_the_reference_writes_them() -> None:
+    sql, sql_problems = system("""\
+        connector: sql
+        url: ${env:CRM_DSN}
+        key: Customer ID
+        read: {table: contacts, since: {field: updated_at}, size: 5000}
+        write: {upsert: customers, size: 500, create_table: true}
+        """)
+    file, file_problems = system("""\
+        connector: file
+        path: out/customers.jsonl
+        format: jsonl
+        mode: upsert
+        key: id
+        """)
+    assert sql_problems == file_problems == []
+    assert isinstance(sql, SqlSystem)
+    assert sql.write is not None
+    assert sql.write.create_table
+    assert isinstance(file, FileSystem)
+
+
+def test_a_setting_that_is_text_takes_numbers_dates_and_truths_as_they_are_written() -> None:
+    found, problems = system(f"""\
+        {HTTP.replace(chr(10), chr(10) + " " * 8)}
+        headers: {{X-Version: 1.10, X-Build: 0017, X-On: true}}
+        read:
+          path: /a
+          params: {{per_page: 100, open: true}}
+          since: {{param: after, field: id, start: 1700000000}}
+        """)
+    assert [problem.code for problem in problems] == ["S105"]  # 0017, for the sake of other readers
+    assert isinstance(found, HttpSystem)
+    assert found.headers == {"X-Version": "1.10", "X-Build": "0017", "X-On": "true"}
+    assert found.read is not None
+    assert found.read.params == {"per_page": 100, "open": True}
+    assert found.read.since is not None
+    assert found.read.since.start == "1700000000"
+
+
+def test_an_unknown_key_is_told_at_the_key_with_the_nearest_there_is() -> None:
+    problems = problems_of(HttpSystem, HTTP + "read:\n  path: /a\n  parms: {a: 1}\n")
+    assert said(problems) == [f"{FIRST + 5}:3 S202 unknown setting 'parms' in `read`; did you mean 'params'?"]
+    assert (problems[0].fix, problems[0].length) == ("params", 5)
+
+
+def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
+    problems = problems_of(HttpSystem, HTTP + "read: {path: /a, by: page}\nrate: 100/min\n")
+    assert said(problems) == [
+        f"{FIRST + 3}:18 S202 `by` does not stand here; did you mean `read.pagination.by`?",
+        f"{FIRST + 4}:1 S202 `rate` does not stand here; did you mean `limits.rate`?",
+    ]
+
+
+def test_a_key_like_no_other_is_told_with_those_there_are() -> None:
+    problems = problems_of(LoggingSettings, "qqq: 1\n")
+    assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'retention', 'failures'"]
+    assert problems[0].fix is None
+
+
+def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_missing_from() -> None:
+    problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
+    assert said(problems) == [
+        f"{FIRST}:1 S201 `base_url` is missing: where every path starts",
+        f"{FIRST}:1 S201 `key` is missing: path of a record's identity, or several",
+        f"{FIRST + 3}:3 S201 `read.since.field` is missing: path of the time or number in a record",
+    ]
+
+
+def test_what_is_missing_from_an_empty_block_is_told_at_its_fence() -> None:
+    found, problems = system("# nothing yet\n")
+    assert found is None
+    assert said(problems) == ["2:1 S201 `connector` is missing: one of http, sql, file"]
+
+
+def test_an_unknown_connector_is_told_with_the_nearest_and_the_rest_read_as_if_it_were_that() -> None:
+    found, problems = system(HTTP.replace("http\n", "htpp\n") + "read: {paht: /a}\n")
+    assert found is None
+    assert said(problems) == [
+        f"{FIRST}:12 S204 unknown connector 'htpp'; did you mean 'http'?",
+        f"{FIRST + 3}:8 S202 unknown setting 'paht' in `read`; did you mean 'path'?",
+    ]
+    assert problems[0].fix == "http"
+
+
+def test_a_misspelt_connector_key_is_told_as_such() -> None:
+    _, problems = system("conector: sql\nurl: sqlite://\nkey: id\n")
+    assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'conector'; did you mean 'connector'?"]
+
+
+@pytest.mark.parametrize("connector", ["singer", "webhook"])
+def test_a_connector_that_is_known_but_not_run_yet_says_so(connector: str) -> None:
+    found, problems = system(f"connector: {connector}\ncommand: tap-x\n")
+    assert found is None
+    assert said(problems) == [f"{FIRST}:12 S206 '{connector}' is known, but this version of speclab cannot run it yet"]
+
+
+@pytest.mark.parametrize("kind", ["oauth2", "hmac", "aws_sigv4"])
+def test_a_way_to_log_in_that_is_known_but_not_run_yet_says_so(kind: str) -> None:
+    findings, document = findings_and_section(f"type: {kind}\n")
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    assert to_variant(tree, "type", AUTHS, NOT_RUN_YET, findings) is None
+    assert said(findings.in_order()) == [
+        f"{FIRST}:7 S206 '{kind}' is known, but this version of speclab cannot run it yet"
+    ]
+
+
+def test_none_is_a_way_to_log_in() -> None:
+    findings, document = findings_and_section("type: none\n")
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    assert to_variant(tree, "type", AUTHS, NOT_RUN_YET, findings) == NoAuth(type="none")
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "message"),
+    [
+        (
+            "limits: {rate: 100/fortnight}",
+            16,
+            "`limits.rate`: expected a rate such as 100/min or 10/s, not '100/fortnight'",
+        ),
+        ("limits: {timeout: 30}", 19, "`limits.timeout`: expected a duration such as 30s, 5m or 24h, not 30"),
+        ("limits: {response: 50}", 20, "`limits.response`: expected a size such as 10MB or 512KiB, not 50"),
+        ("limits: {concurrency: 0}", 23, "`limits.concurrency`: expected at least 1, not '0'"),
+        ("limits: {concurrency: 1001}", 23, "`limits.concurrency`: expected at most 1000, not '1001'"),
+        ("limits: {concurrency: many}", 23, "`limits.concurrency`: expected a whole number, not 'many'"),
+        ("limits: {concurrency: 1.5}", 23, "`limits.concurrency`: expected a whole number, not '1.5'"),
+        ("limits: 100/min", 9, "`limits`: expected a mapping, `key: value`, not '100/min'"),
+        ("headers: [a, b]", 10, "`headers`: expected a mapping, `key: value`, not a list"),
+        ("headers: {Accept: [a]}", 19, "`headers.Accept`: expected text, not a list"),
+        (
+            "read: {path: GET /a}",
+            14,
+            "`read.path`: expected a path alone, which is asked with GET; a method goes into `request`",
+        ),
+        (
+            "read: {request: /a}",
+            17,
+            "`read.request`: expected a method and a path, such as PUT /customers/{id}, not '/a'",
+        ),
+        ("headers:", 9, "`headers` has no value"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_at_the_value_with_what_was_expected(
+    line: str, column: int, message: str
+) -> None:
+    assert said(problems_of(HttpSystem, f"{HTTP}{line}\n"))[:1] == [f"{FIRST + 3}:{column} S203 {message}"]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("yes", "true"), ("off", "false"), ("True ", None), ("maybe", None)])
+def test_a_switch_takes_true_and_false_and_explains_yes_and_on(written: str, meant: str | None) -> None:
+    read = f"read: {{path: /a, since: {{param: p, field: f, sorted: {written}}}}}\n"
+    problems = problems_of(HttpSystem, HTTP + read)
+    if written.strip() == "True":
+        assert problems == []
+        return
+    hint = f"; write {meant}" if meant else ""
+    assert said(problems) == [f"{FIRST + 3}:54 S203 `read.since.sorted`: expected true or false, not '{written}'{hint}"]
+    assert problems[0].fix == meant
+
+
+def test_a_single_value_where_a_list_belongs_is_mended_with_brackets() -> None:
+    problems = problems_of(HttpSystem, HTTP + "write: {create: POST /a, exists: 409}\n")
+    assert said(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, not '409'; write [409]"]
+    assert problems[0].fix == "[409]"
+
+
+def test_an_unknown_value_is_told_with_the_nearest_or_with_all_there_are() -> None:
+    problems = problems_of(HttpSystem, HTTP + "read: {path: /a, pagination: {by: cursr, param: c, next: n}}\n")
+    assert said(problems) == [
+        f"{FIRST + 3}:35 S204 `read.pagination.by`: unknown value 'cursr'; did you mean 'cursor'?"
+    ]
+    problems = problems_of(FileSystem, "connector: file\npath: a.jsonl\nkey: id\nmode: zzz\n")
+    assert said(problems) == [
+        f"{FIRST + 3}:7 S204 `mode`: unknown value 'zzz'; expected one of 'replace', 'append', 'upsert'"
+    ]
+
+
+def test_a_braced_value_that_yaml_takes_for_a_mapping_is_said_to_want_quotes() -> None:
+    problems = problems_of(HttpSystem, HTTP + "write:\n  upsert: PUT /a\n  envelope: {name}\n")
+    assert said(problems) == [f'{FIRST + 5}:13 S102 quote this value: "{{name}}"; unquoted, braces make it a mapping']
+    assert problems[0].fix == '"{name}"'
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "message"),
+    [
+        ("key: a..b", "{0}:8", "'a..b' is no path: unexpected '.'"),
+        ("records: data[x]", "{1}:16", "'data[x]' is no path: unexpected '['"),
+        ('records: "data..x"', "{1}:18", "'data..x' is no path: unexpected '.'"),
+        ("path: /a/{b", "{1}:12", "a { without its other half"),
+        ("path: /a/{b..c}/d", "{1}:15", "'b..c' is no path: unexpected '.'"),
+        ("path: /a/{}", "{1}:13", "'' is no path: a path is empty"),
+    ],
+)
+def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place: str, message: str) -> None:
+    key, read = ("key: id", f"  {line}\n") if line.startswith(("records", "path")) else (line, "")
+    path = "" if line.startswith("path") else "  path: /a\n"
+    yaml = f"connector: http\nbase_url: https://x\n{key}\nread:\n{read}{path}"
+    assert said(problems_of(HttpSystem, yaml)) == [f"{place.format(FIRST + 2, FIRST + 4)} S203 {message}"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "place", "message"),
+    [
+        ("read: {records: data}", "{0}:1", "expected `path`, or `request` where it is no GET"),
+        ("read: {path: /a, request: POST /a}", "{0}:18", "expected one of `path` and `request`, not both"),
+        ("read: {path: /a, body: {q: 1}}", "{0}:18", "a `body` needs `request`, such as POST /search"),
+        (
+            "read: {path: /a, since: {field: updated}}",
+            "{0}:18",
+            "over HTTP `since` needs `param`, the parameter that asks for what changed",
+        ),
+        (
+            "read: {path: /a, pagination: {by: cursor}}",
+            "{0}:31",
+            "pagination by cursor needs `param`, and `next` (path in the body) or `header`",
+        ),
+        ("read: {path: /a, pagination: {by: page}}", "{0}:31", "pagination by page needs `param`"),
+        (
+            "read: {path: /a, pagination: {by: next_url}}",
+            "{0}:31",
+            "pagination by next_url needs `next` (path in the body) or `header`",
+        ),
+        ("write: {size: 5}", "{0}:1", "expected one of `upsert`, `create` and `batch`"),
+        (
+            "write: {upsert: PUT /a, create: POST /a}",
+            "{0}:25",
+            "expected one of `upsert`, `create` and `batch`, not 2 of them",
+        ),
+        ("write: {upsert: PUT /a, update: PUT /b}", "{0}:25", "`update` goes with `create`"),
+        (
+            "write: {create: POST /a, update: PUT /b}",
+            "{0}:26",
+            "`update` needs `lookup`, which finds what is already there",
+        ),
+        ("write: {create: POST /a, results: rows}", "{0}:26", "`results` goes with `batch`"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_at_the_one_to_blame(yaml: str, place: str, message: str) -> None:
+    assert said(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
+
+
+def test_databases_and_keys_know_what_goes_together_too() -> None:
+    sql = "connector: sql\nurl: sqlite://\nkey: id\n"
+    assert said(problems_of(SqlSystem, sql + "read: {size: 1}\nwrite: {insert: a, upsert: b}\n")) == [
+        f"{FIRST + 3}:1 S205 expected `table`, or `query`",
+        f"{FIRST + 4}:9 S205 expected one of `upsert` and `insert`, not both",
+    ]
+    api_key = {"header": "header: X\n", "both": "header: X\nparam: x\n", "none": ""}
+    told = {
+        name: said(problems_of(AUTHS["api_key"], f"type: api_key\nkey: ${{env:K}}\n{rest}"))
+        for name, rest in api_key.items()
+    }
+    assert told == {
+        "header": [],
+        "both": [f"{FIRST + 3}:1 S205 expected one of `header` and `param`, not both"],
+        "none": [f"{FIRST}:1 S205 expected `header`, or `param`: where the key is sent"],
+    }
+
+
+def test_retries_cannot_wait_less_at_most_than_at_first() -> None:
+    assert (
+        problems_of(RetrySettings, "attempts: 5\nbackoff: exponential\nbase: 2s\ncap: 5m\ngive_up_after: 24h\n") == []
+    )
+    assert said(problems_of(RetrySettings, "base: 5m\ncap: 2s\n")) == [
+        f"{FIRST + 1}:1 S205 `cap`, the longest wait, is shorter than `base`, the first"
+    ]
+
+
+def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
+    yaml = """\
+        filter: source.email != ""
+        lookups: {status: {A: active, 1: one, N: null}}
+        check: {email: {format: email}, amount: {minimum: 0, enum: [1, 2]}}
+        """
+    assert problems_of(MappingSettings, yaml) == []
+    assert said(problems_of(MappingSettings, "lookups: {status: active}\n")) == [
+        f"{FIRST}:19 S203 `lookups.status`: expected a mapping, `key: value`, not 'active'"
+    ]
+
+
+def test_all_that_is_wrong_is_told_in_one_go() -> None:
+    problems = problems_of(
+        HttpSystem,
+        "connector: http\nbase_url: x\nkee: id\nread: {path: /a, pagination: {by: pag}}\nlimits: {rate: fast}\n",
+    )
+    assert [(problem.line - FIRST, problem.column, problem.code) for problem in problems] == [
+        (0, 1, "S201"),
+        (2, 1, "S202"),
+        (3, 35, "S204"),
+        (4, 16, "S203"),
+    ]
