@@ -268,8 +268,8 @@ class Ticking(Screen):
         self.query_one(Grid).show(rows("9,135"))
 
 class Whole(SpeclabApp):
-    def get_default_screen(self):
-        return Ticking()
+    def on_ready(self):
+        self.push_screen(Ticking())
 
 Whole(Path.cwd()).run()
 """

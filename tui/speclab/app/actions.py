@@ -110,14 +110,17 @@ def bindings(actions: Sequence[Action]) -> list[BindingType]:
 
 
 def offers(node: DOMNode) -> Iterator[Offer]:
-    """What can be done from `node`, the nearest actor's actions first; a key taken nearer is not offered again."""
+    """What can be done from `node`, the nearest actor's actions first; a key taken nearer is not offered again.
+
+    Moving a cursor takes no key from what stands around it: enter in a grid is what its place makes of it.
+    """
     taken: set[str] = set()
     for ancestor in node.ancestors_with_self:
         if isinstance(ancestor, Actor):
             mine = [action for action in ancestor.actions() if not action.keys or not taken.issuperset(action.keys)]
             for action in mine:
                 yield Offer(action, ancestor, ancestor.why_not(action.id))
-            taken.update(chain.from_iterable(action.keys for action in mine))
+            taken.update(chain.from_iterable(action.keys for action in mine if action.palette))
         if ancestor.is_modal:
             return
 

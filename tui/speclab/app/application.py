@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final, cast
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from rich.console import RenderableType
 from textual import on, work
@@ -23,11 +25,17 @@ from textual.screen import Screen
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
-from speclab.app.shell import Main
+from speclab.app.session import Session
+from speclab.app.shell import Main, Page
 from speclab.app.terminal import Terminal
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
-from speclab.app.widgets.header import Header, Totals
-from speclab.errors import SpeclabError, UsageError
+from speclab.app.watch import POLL, Log, spec_changes
+from speclab.app.widgets.header import Header
+from speclab.errors import RunLogError, SpeclabError, UsageError
+
+if TYPE_CHECKING:
+    from speclab.monitor.health import Overview
+    from speclab.spec.workspace import SpecFile
 
 APP: Final = (
     Action("specs", "specs", "Go to the specs: what each integration says.", ("1",), footer=False),
@@ -41,11 +49,18 @@ APP: Final = (
 )
 
 
+FRESH: Final = 30.0
+"""Seconds after which the figures are read again though nothing was committed: the window moves on."""
+
+
 class SpeclabApp(App[None], Actor):
     """The whole app on one workspace.
 
-    What the places share: `directory`, `runlog` (its path), `read_only`, and `spec`, the spec that is open. Anything
-    a person should know goes through `tell` (an error) or Textual's `notify`.
+    What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to ask;
+    `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
+    `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
+    read). The last three are kept up to date. Anything a person should know goes through `tell` (an error) or
+    Textual's `notify`.
     """
 
     TITLE = "speclab"
@@ -63,7 +78,9 @@ class SpeclabApp(App[None], Actor):
 
     here: reactive[str] = reactive("")
     spec: reactive[Path | None] = reactive(None, init=False)
-    totals: reactive[Totals | None] = reactive(None)
+    specs: reactive[tuple[SpecFile, ...] | None] = reactive(None)
+    overview: reactive[Overview | None] = reactive(None)
+    window: reactive[float] = reactive(86400.0)
 
     def __init__(
         self,
@@ -76,11 +93,14 @@ class SpeclabApp(App[None], Actor):
     ) -> None:
         super().__init__(ansi_color=True if _few_colours() else None)
         self.directory = directory
-        self.runlog = runlog or directory / ".speclab" / "runlog.db"
+        self.run_log = Log(runlog or directory / ".speclab" / "runlog.db")
         self.read_only = read_only
+        self.session = Session(read_only=read_only)
         self.first_place = place
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._terminal = Terminal()
+        self._left = asyncio.Event()
+        self._fresh_until = 0.0  # when the figures are read again though nothing was committed, on the monotonic clock
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
@@ -95,6 +115,12 @@ class SpeclabApp(App[None], Actor):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit)
+        self.call_after_refresh(self._watch)
+
+    def on_unmount(self) -> None:
+        """Give back what is watched."""
+        self._left.set()
+        self.run_log.close()
 
     # The terminal
 
@@ -111,6 +137,60 @@ class SpeclabApp(App[None], Actor):
     def get_line_filters(self) -> list[LineFilter]:
         """Textual's, and ASCII where it was asked for."""
         return [*super().get_line_filters(), *self._ascii]
+
+    # What changes outside
+
+    def _watch(self) -> None:
+        """Begin to watch, once the first screen is painted: what this needs takes time to load."""
+        self._watch_log()
+        self._watch_specs()
+
+    @work(group="log")
+    async def _watch_log(self) -> None:
+        trouble = ""
+        while True:
+            try:
+                await self._look()
+                trouble = ""
+            except RunLogError as error:
+                if error.message != trouble:
+                    self.tell("The run log cannot be read", error)
+                trouble = error.message
+            await asyncio.sleep(POLL)
+
+    async def _look(self) -> None:
+        """Read the figures again if anything was committed, or they are about another time than they should be."""
+        news = await self.run_log.news()
+        if (news is None or news.changed) or monotonic() > self._fresh_until:
+            from speclab.monitor.health import overview
+
+            self._fresh_until = monotonic() + FRESH
+            self.overview = await self.run_log.ask(lambda reader: overview(reader, self.window, datetime.now(UTC)))
+            listeners = (self.screen, self.place) if self.screen is not self.main else (self.place,)
+            for listener in listeners:
+                if isinstance(listener, Page | Place):
+                    listener.log_changed(news)
+
+    def watch_window(self) -> None:
+        """The figures are about another stretch of time."""
+        self._fresh_until = 0.0
+
+    @work(group="specs")
+    async def _watch_specs(self) -> None:
+        await self._find_specs()
+        while not self._left.is_set():
+            directories = {self.directory, *(spec.path.parent for spec in self.specs or ())}
+            async for changed in spec_changes(directories, self._left):
+                await self._find_specs()
+                for place in self.main.places():
+                    place.specs_changed(changed)
+                if not {spec.path.parent for spec in self.specs or ()} <= directories:
+                    break  # a spec in a directory that is not watched yet
+
+    async def _find_specs(self) -> None:
+        from speclab.spec.workspace import find_specs
+
+        self.specs = tuple(await asyncio.to_thread(find_specs, self.directory))
 
     # Places
 
@@ -155,6 +235,23 @@ class SpeclabApp(App[None], Actor):
     @on(Header.Tab)
     async def _tab(self, event: Header.Tab) -> None:
         await self.show_place(event.place)
+
+    # Runs
+
+    @work(group="runs")
+    async def run_spec(self, path: Path, name: str) -> None:
+        """Start a run of the spec at `path`, called `name`, and tell if it cannot; how it goes is in the run log."""
+        from speclab.app.launch import launch
+
+        try:
+            launched = launch(path, name, self.run_log.path)
+        except SpeclabError as error:
+            self.tell(f"{name} was not started", error)
+            return
+        self.notify("It goes on when speclab is closed.", title=f"{name} was started", timeout=3)
+        trouble = await launched.end()
+        if trouble is not None:
+            self.tell(f"{name} did not run well", trouble)
 
     # Everywhere
 

@@ -17,7 +17,7 @@ CRUMB: Final = "▸"
 ARROW: Final = "→"
 BECOMES: Final = "◀"
 NOTHING: Final = "–"  # noqa: RUF001 (a dash where a number would be)
-SPARKS: Final = "▁▂▃▄▅▆▇█"
+SPARKS: Final = "▁▂▃▄▅▆▇"
 BAR_DONE: Final = "█"
 BAR_LEFT: Final = "░"
 
@@ -59,14 +59,6 @@ class AsciiOnly(LineFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's signature)
         """The same segments, sign by sign in ASCII; every twin is one cell wide, as the sign is."""
         return [Segment(text.translate(_ASCII), style, control) for text, style, control in segments]
-
-
-def spark(values: list[float | None], top: float = 1.0) -> str:
-    """A small bar for each value from 0 to `top`; a blank where there is none."""
-    highest = len(SPARKS) - 1
-    return "".join(
-        " " if value is None else SPARKS[min(highest, max(0, round(value / top * highest)))] for value in values
-    )
 
 
 def bar(share: float, width: int) -> str:

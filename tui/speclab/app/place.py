@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.containers import Container
@@ -13,18 +13,23 @@ from textual.widget import Widget
 from speclab.app.actions import Actor, Command
 from speclab.app.widgets.panel import Panel
 
+if TYPE_CHECKING:
+    from speclab.runlog.tail import News
+
 
 class Place(Container, Actor):
     """One of the three places: a widget that fills what the header and the footer leave.
 
     A place is made when it is first shown, and kept. It lays out `Panel`s; in a narrow terminal only the panel with
     focus is seen, `tab` goes to the next, and `crumbs` says where one is. The screen has the class `-wide` from 120
-    columns, `-medium` from 80 and `-narrow` below.
+    columns, `-medium` from 80 and `-narrow` below; a place whose `DEFAULT_CSS` goes by them says `SCOPED_CSS = False`,
+    for the screen stands above it.
     """
 
     NAME: ClassVar[str]
     """Its id in the shell: `specs`, `mapping` or `monitor`."""
 
+    SCOPED_CSS = False
     DEFAULT_CSS = """
     Place { width: 1fr; height: 1fr; background: $background; }
     .-narrow Place Panel { display: none; }
@@ -41,10 +46,13 @@ class Place(Container, Actor):
         """Show the spec at `spec`: it was chosen here or in another place."""
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
-        """Spec files changed on disk, by whomever; called only while the place is seen (see `on_arrive`)."""
+        """Spec files changed on disk, by whomever; `app.specs` is up to date already."""
 
-    def log_changed(self) -> None:
-        """Something was committed to the run log; called only while the place is seen."""
+    def log_changed(self, news: News | None) -> None:
+        """Something was committed to the run log while this place is seen; `app.overview` is up to date already.
+
+        `news` is None if there is no telling what is new, and all should be read again.
+        """
 
     def crumbs(self) -> tuple[str, ...]:
         """Where one is inside the place, for the narrow screen's header."""

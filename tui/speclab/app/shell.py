@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
 from textual import on
@@ -18,6 +19,7 @@ from speclab.app.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp
+    from speclab.runlog.tail import News
 
 Result = TypeVar("Result")
 
@@ -91,7 +93,7 @@ class Page(Screen[Result], Actor):
     A subclass with actions of its own lists `BACK` among them, so that `esc` stays in the footer.
     """
 
-    ACTIONS = (BACK,)
+    ACTIONS: ClassVar[Sequence[Action]] = (BACK,)
     BINDINGS: ClassVar[list[BindingType]] = bindings((BACK,))
 
     def compose(self) -> ComposeResult:
@@ -109,6 +111,9 @@ class Page(Screen[Result], Actor):
     def body(self) -> ComposeResult:
         """What the page shows."""
         yield from ()
+
+    def log_changed(self, news: News | None) -> None:
+        """Something was committed to the run log; see `Place.log_changed`."""
 
     def action_back(self) -> None:
         """Go back to where this was opened from."""

@@ -1,22 +1,227 @@
-"""The Monitor place."""
+"""The Monitor place: how every integration runs, what failed, and what happens now."""
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+
+from speclab.app.actions import Action, bindings
+from speclab.app.monitor.failures import FailuresGrid
+from speclab.app.monitor.figures import FiguresLine
+from speclab.app.monitor.integrations import Listed, columns, rows
 from speclab.app.place import Place
-from speclab.app.widgets.grid import Column, Grid, Row
+from speclab.app.shell import shell
+from speclab.app.widgets.grid import Grid
+from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
+from speclab.app.words import now, plural
+
+if TYPE_CHECKING:
+    from speclab.runlog.rows import FailureGroup
+    from speclab.runlog.tail import News
+
+MONITOR: Final = (
+    Action("open", "open", "Open the runs of an integration, or the records of a group of failures.", ("enter",)),
+    Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
+    Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
+    Action("filter", "filter", "Show the events of one integration only, or of all.", ("f",)),
+    Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
+)
+
+WINDOWS: Final = {3600.0: "last hour", 86400.0: "last 24 h", 7 * 86400.0: "last 7 days", 30 * 86400.0: "last 30 days"}
+TELL_TIME: Final = 10.0
+"""Seconds after which `6 min ago` is told anew."""
 
 
 class MonitorPlace(Place):
-    """The Monitor place."""
+    """Figures over all, the integrations, the failures of the one under the cursor, and the events as they come."""
 
     NAME = "monitor"
+    ACTIONS = MONITOR
+    BINDINGS: ClassVar[list[BindingType]] = bindings(MONITOR)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    MonitorPlace {
+        layout: vertical;
+        #figures { height: 2; }
+        #integrations { height: auto; max-height: 45%; min-height: 5; }
+        #integrations > Grid { height: auto; max-height: 100%; }
+        #below { height: 1fr; layout: vertical; }
+        #failures, #events { height: 1fr; }
+    }
+    .-wide MonitorPlace #figures { height: 3; }
+    .-wide MonitorPlace #figures > FiguresLine { height: 2; }
+    .-wide MonitorPlace #below { layout: horizontal; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: dict[str, Listed] = {}
+        self._of: str | None = None  # whose events are shown; None: of all
 
     def compose(self) -> ComposeResult:
         """Its panels."""
-        yield Panel(
-            Grid([Column("spec", 20, flex=1), Column("dead", 6, align="right")], [Row("a", ("crm", "14"))]),
-            title="integrations",
-        )
+        yield Panel(FiguresLine(), title="last 24 h", id="figures")
+        empty = ("No integrations here yet.", "`speclab new NAME` makes a spec; 1 opens the specs.")
+        yield Panel(Grid(columns(()), empty=empty), title="integrations", id="integrations")
+        with Container(id="below"):
+            yield Panel(FailuresGrid(), title="failures", id="failures")
+            yield Panel(EventLog(), title="events", id="events")
+
+    def on_mount(self) -> None:
+        """Take what the app knows, as it changes, and tell the time."""
+        self.watch(self.app, "overview", self._list)
+        self.watch(self.app, "specs", self._list)
+        self.watch(self.app, "window", self._name_window)
+        self.set_interval(TELL_TIME, self._tell_time)
+        self._read_events()
+
+    def on_arrive(self) -> None:
+        """The integrations have the focus; the events are caught up with."""
+        self.query_one("#integrations Grid").focus()
+        self._read_events()
+
+    # What is shown
+
+    @property
+    def _grid(self) -> Grid:
+        return self.query_one("#integrations Grid", Grid)
+
+    @property
+    def _log(self) -> EventLog:
+        return self.query_one(EventLog)
+
+    @property
+    def _chosen(self) -> Listed | None:
+        """The integration under the cursor."""
+        return self._listed.get(self._grid.row.key) if self._grid.row is not None else None
+
+    def _list(self) -> None:
+        app = shell(self)
+        if app.specs is None or app.overview is None:
+            return  # half of it would be sorted otherwise than the whole
+        specs = {spec.spec_id: spec for spec in app.specs if spec.type in {"integration", ""}}
+        healths = {health.integration.spec_id: health for health in app.overview.integrations}
+        self._listed = {
+            name: Listed(
+                name,
+                specs[name].path if name in specs else None,
+                specs[name].status if name in specs else healths[name].integration.status,
+                healths.get(name),
+            )
+            for name in specs.keys() | healths.keys()
+        }
+        self._tell_time()
+        self.query_one(FiguresLine).shown = app.overview
+        self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
+        self.refresh_bindings()
+
+    def _tell_time(self) -> None:
+        listed = list(self._listed.values())
+        self._grid.lay_out(columns(listed))
+        self._grid.show(rows(listed, now()))
+
+    def _name_window(self, window: float) -> None:
+        self.query_one("#figures", Panel).title = WINDOWS[window]
+
+    def log_changed(self, news: News | None) -> None:
+        """Events are added, failures counted anew."""
+        if news is None or news.replaced or news.skipped:
+            self._read_events()
+        else:
+            self._log.append([event for event in news.events if self._of in (None, event.spec_id)])
+        self._read_failures()
+
+    @work(exclusive=True, group="events")
+    async def _read_events(self) -> None:
+        of = self._of
+        self._log.replace(await shell(self).run_log.ask(lambda reader: reader.latest_events(1000, spec_id=of)))
+
+    @on(Grid.Moved, "#integrations Grid")
+    @work(exclusive=True, group="failures")
+    async def _read_failures(self) -> None:
+        chosen = self._chosen
+        panel = self.query_one("#failures", Panel)
+        panel.title = f"failures of {chosen.spec_id}" if chosen else "failures"
+        await self.query_one(FailuresGrid).read(chosen.spec_id if chosen else None)
+        panel.note = self.query_one(FailuresGrid).note
+        self.refresh_bindings()
+
+    @on(EventLog.Followed)
+    def _name_events(self) -> None:
+        whose = f" of {self._of}" if self._of else ""
+        panel = self.query_one("#events", Panel)
+        panel.title = f"events{whose}"
+        panel.note = "live" if self._log.following else "not following"
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        chosen = self._chosen
+        if action == "run-now":
+            return "there is no integration to run" if chosen is None else self._why_not_run(chosen)
+        if action == "open" and chosen is None:
+            return "there is nothing to open"
+        return None
+
+    def _why_not_run(self, chosen: Listed) -> str | None:
+        if shell(self).read_only:
+            return "the app was started with --read-only"
+        if chosen.path is None:
+            return f"the spec of {chosen.spec_id} is not in this directory"
+        if chosen.running:
+            return f"{chosen.spec_id} is running already"
+        return None
+
+    @on(Grid.Chosen)
+    async def _chose(self) -> None:
+        await self.action_act("open")
+
+    def action_open(self) -> None:
+        """Open what the cursor of the panel with focus is on."""
+        failures = self.query_one(FailuresGrid)
+        if failures.has_focus and failures.group is not None:
+            self._open_failures(failures.group)
+        elif self._log.has_focus and (spec_id := self._log.spec_id) is not None:
+            self._open_runs(spec_id)
+        elif self._chosen is not None:
+            self._open_runs(self._chosen.spec_id)
+
+    def _open_runs(self, spec_id: str) -> None:
+        from speclab.app.monitor.runs import RunsPage
+
+        self.app.push_screen(RunsPage(spec_id))
+
+    def _open_failures(self, group: FailureGroup) -> None:
+        from speclab.app.monitor.detail import MOST, FailuresPage
+
+        crumbs = (group.spec_id, f"{group.row}: {group.message}" if group.row else group.message)
+        self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.members(group, MOST)))
+
+    def action_window(self) -> None:
+        """The next longer window, round and round."""
+        windows = list(WINDOWS)
+        app = shell(self)
+        app.window = windows[(windows.index(app.window) + 1) % len(windows)]
+
+    def action_follow(self) -> None:
+        """Follow the events, or stop."""
+        self._log.following = not self._log.following
+
+    def action_filter(self) -> None:
+        """Events of the integration under the cursor only, or of all."""
+        chosen = self._chosen
+        self._of = None if self._of is not None or chosen is None else chosen.spec_id
+        self._read_events()
+        self._name_events()
+
+    def action_run_now(self) -> None:
+        """Start a run of the integration under the cursor."""
+        chosen = self._chosen
+        if chosen is not None and chosen.path is not None:
+            shell(self).run_spec(chosen.path, chosen.spec_id)

@@ -11,9 +11,6 @@ from rich.cells import cell_len, set_cell_size
 
 from speclab.app.glyphs import ELLIPSIS
 
-GAP: Final = 2
-"""Blank cells between two columns."""
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -45,8 +42,9 @@ class Row:
 class Column:
     """How a column is laid out.
 
-    It is `width` cells wide and, with `flex`, takes that share of what the others leave over (at most `most`).
-    Where not all columns fit, those with the highest `drop` go first; those with 0 stay.
+    It is `width` cells wide and, with `flex`, takes that share of what the others leave over (until it is `most` wide),
+    with `gap` blank cells before the next. Where not all columns fit, those with the highest `drop` go first; those
+    with 0 stay.
     """
 
     title: str
@@ -55,6 +53,7 @@ class Column:
     align: Literal["left", "right"] = "left"
     drop: int = 0
     most: int | None = None
+    gap: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +77,12 @@ def layout(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
     for i in shown:
         size = min(columns[i].width + shares[i], max(0, width - 1 - x))
         slots.append(Slot(i, x, size))
-        x += size + GAP
+        x += size + columns[i].gap
     return tuple(slots)
 
 
 def _needed(columns: Sequence[Column], shown: list[int]) -> int:
-    return 2 + sum(columns[i].width for i in shown) + GAP * (len(shown) - 1)
+    return 2 + sum(columns[i].width + columns[i].gap for i in shown) - (columns[shown[-1]].gap if shown else 0)
 
 
 def _shares(columns: Sequence[Column], shown: list[int], spare: int) -> dict[int, int]:

@@ -25,7 +25,7 @@ from speclab.app.widgets.cells import Cell, Column, Row, Slot, Span, fit, layout
 
 __all__ = ["Cell", "Column", "Grid", "Row", "Span"]
 
-STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "wavy")
+STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "spark", "wavy")
 """What a cell's or a span's style may be called; `""` is plain."""
 
 MOVES: Final = tuple(
@@ -74,6 +74,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         & > .grid--attention { color: $warning; }
         & > .grid--failed { color: $error; }
         & > .grid--live { color: $accent; }
+        & > .grid--spark { color: $spark; }
         & > .grid--wavy { color: $error; text-style: underline; }
         &:ansi > .grid--heading { text-style: dim; }
         &:ansi > .grid--muted { text-style: dim; }
@@ -169,6 +170,13 @@ class Grid(Actor, ScrollView, can_focus=True):
         for index in range(had, len(rows)):
             if not self._line_changed(index):
                 break
+
+    def lay_out(self, columns: Sequence[Column]) -> None:
+        """Have these columns from now on."""
+        if tuple(columns) != self.columns:
+            self.columns = tuple(columns)
+            self._slots = layout(self.columns, self.scrollable_content_region.width)
+            self.refresh()
 
     def move(self, row: int | None = None, column: int | None = None) -> None:
         """Put the cursor on another row, another cell, or both, and bring it into view."""

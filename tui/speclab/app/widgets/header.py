@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -16,17 +16,10 @@ from textual.widget import Widget
 
 from speclab.app.glyphs import ATTENTION, CRUMB, FAILED, RUNNING
 
+if TYPE_CHECKING:
+    from speclab.monitor.health import Overview
+
 TABS = ("Specs", "Mapping", "Monitor")
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the header says of all integrations together; None before the run log has been read."""
-
-    alerts: int = 0
-    waiting: int = 0
-    dead: int = 0
-    running: int = 0
 
 
 class Header(Widget):
@@ -57,7 +50,7 @@ class Header(Widget):
 
     crumbs: reactive[tuple[str, ...]] = reactive(())
     here: reactive[str] = reactive("")
-    totals: reactive[Totals | None] = reactive(None)
+    overview: reactive[Overview | None] = reactive(None)
 
     @dataclass
     class Tab(Message):
@@ -68,13 +61,14 @@ class Header(Widget):
     def on_mount(self) -> None:
         """Show what the app knows, as it changes."""
         self.watch(self.app, "here", self._set_here)
-        self.watch(self.app, "totals", self._set_totals)
+        self.watch(self.app, "overview", self._set_overview)
 
     def _set_here(self, here: str) -> None:
         self.here = here
 
-    def _set_totals(self, totals: Totals | None) -> None:
-        self.totals = totals
+    def _set_overview(self, overview: Overview | None) -> None:
+        if _totals(overview) != _totals(self.overview):
+            self.overview = overview
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
         """The whole header."""
@@ -100,14 +94,13 @@ class Header(Widget):
         return segments
 
     def _right(self, *, words: bool = True) -> list[Segment]:
-        totals = self.totals
-        if totals is None:
-            return []
+        alerts, waiting, dead, unknown, running = _totals(self.overview)
         parts = [
-            (totals.alerts, ATTENTION.glyph, "alert" if totals.alerts == 1 else "alerts", "attention"),
-            (totals.waiting, "", "waiting", "attention"),
-            (totals.dead, FAILED.glyph, "dead", "failed"),
-            (totals.running, RUNNING.glyph, "running", "live"),
+            (alerts, ATTENTION.glyph, "alert" if alerts == 1 else "alerts", "attention"),
+            (waiting, "", "waiting", ""),
+            (dead, FAILED.glyph, "dead", "failed"),
+            (unknown, FAILED.glyph, "unknown", "failed"),
+            (running, RUNNING.glyph, "running", "live"),
         ]
         segments: list[Segment] = []
         for count, glyph, word, style in parts:
@@ -133,6 +126,13 @@ class Header(Widget):
             if x <= event.x < end:
                 self.post_message(self.Tab(tab.lower()))
             x = end
+
+
+def _totals(overview: Overview | None) -> tuple[int, int, int, int, int]:
+    """Alerts, waiting, dead, unknown and running, of all integrations together."""
+    if overview is None:
+        return 0, 0, 0, 0, 0
+    return overview.firing, overview.waiting, overview.dead, overview.unknown, overview.running
 
 
 def _length(segments: list[Segment]) -> int:

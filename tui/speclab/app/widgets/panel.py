@@ -19,9 +19,9 @@ from speclab.app.widgets.cells import fit
 class Panel(Vertical):
     """A container of one pane; several make a place.
 
-    `title` stands in the rule above it, `note` (what state it is in: "live", "3 rows") after it and dimmer. With the
-    class `-joined` it draws the line to its left neighbour. The rule takes the accent colour while anything inside has
-    focus.
+    `title` stands in the rule above it, `note` (what state it is in: "live", "3 rows") after it and dimmer. Where it
+    has a neighbour on the left it draws the line between the two. The rule takes the accent colour while anything
+    inside has focus.
     """
 
     DEFAULT_CSS = """
@@ -48,10 +48,13 @@ class Panel(Vertical):
         self.set_reactive(Panel.note, note)
 
     def compose(self) -> ComposeResult:
-        """The rule above and, where it is joined, the line on the left."""
-        if self.has_class("-joined"):
-            yield _Side()
+        """The rule above, and the line on the left."""
+        yield _Side()
         yield _Rule(self)
+
+    def on_resize(self) -> None:
+        """See whether there is a neighbour on the left now."""
+        self.set_class(self.region.x > 0, "-joined")
 
     def watch_title(self) -> None:
         """Draw the rule again."""
@@ -67,6 +70,7 @@ class Panel(Vertical):
 
 
 class _Rule(Widget):
+    SCOPED_CSS = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rule--title", "rule--note"}
     DEFAULT_CSS = """
     _Rule {
@@ -77,10 +81,8 @@ class _Rule(Widget):
         & > .rule--note { color: $muted; }
         &:ansi > .rule--note { text-style: dim; }
     }
-    Panel:focus-within > _Rule {
-        color: $accent;
-        & > .rule--title { color: $accent; }
-    }
+    Panel:focus-within > _Rule { color: $accent; }
+    Panel:focus-within > _Rule > .rule--title { color: $accent; }
     """
 
     def __init__(self, panel: Panel) -> None:
@@ -92,7 +94,7 @@ class _Rule(Widget):
         line = self.rich_style
         title = fit(self._panel.title, width - 4)
         note = fit(self._panel.note, width - cell_len(title) - 8) if self._panel.note else ""
-        segments = [Segment(RULE, line)]
+        segments = [Segment(JOINT if self._panel.has_class("-joined") else RULE, line)]
         if title:
             segments.append(Segment(f" {title} ", self.get_component_rich_style("rule--title", partial=True)))
         if note:
@@ -104,13 +106,17 @@ class _Rule(Widget):
 
 
 class _Side(Widget):
+    SCOPED_CSS = False
     DEFAULT_CSS = """
     _Side {
+        display: none;
         dock: left;
         width: 1;
+        margin-top: 1;
         color: $rule;
     }
+    Panel.-joined > _Side { display: block; }
     """
 
-    def render_line(self, y: int) -> Strip:
-        return Strip([Segment(SIDE if y else JOINT, self.rich_style)], 1)
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 (all are alike)
+        return Strip([Segment(SIDE, self.rich_style)], 1)

@@ -1,0 +1,195 @@
+"""Failed records one by one: each with its place, the record as it was read and as it was sent, and what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import orjson
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Grid as Tiles
+from textual.containers import Horizontal, Vertical
+
+from speclab.app.actions import Action, bindings
+from speclab.app.glyphs import NOTHING
+from speclab.app.monitor.failures import MARKS
+from speclab.app.shell import BACK, Page, shell
+from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import Lines
+from speclab.app.words import ago, exactly, now, plural, until
+from speclab.outcome import FailureState, Stage
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow, RunLogReader
+    from speclab.runlog.tail import News
+
+Question = Callable[["RunLogReader"], "Sequence[FailureRow]"]
+
+RECORD: Final = (
+    Action("next", "next", "Go to the next failed record.", ("n",)),
+    Action("previous", "previous", "Go to the failed record before.", ("p",)),
+    Action("row", "mapping row", "Go to the mapping of the spec, where the row to blame is.", ("e",)),
+    Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
+    BACK,
+)
+
+MOST: Final = 1000
+"""Failures listed at once; the newest."""
+
+
+class FailuresPage(Page[None]):
+    """The failures that answer a question to the run log, and all there is to know of the one under the cursor."""
+
+    ACTIONS = RECORD
+    BINDINGS: ClassVar[list[BindingType]] = bindings(RECORD)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    FailuresPage {
+        #list { width: 34; }
+        #what { height: 7; }
+        #tiles { grid-size: 2 2; }
+    }
+    FailuresPage.-medium #list, FailuresPage.-narrow #list { display: none; }
+    FailuresPage.-narrow #tiles { grid-size: 1 4; }
+    """
+
+    def __init__(self, crumbs: Sequence[str], question: Question) -> None:
+        super().__init__()
+        self._crumbs = tuple(crumbs)
+        self._question = question
+        self._failures: dict[str, FailureRow] = {}
+        self._shown: FailureRow | None = None
+
+    def crumbs(self) -> tuple[str, ...]:
+        """The way here."""
+        return self._crumbs
+
+    def body(self) -> ComposeResult:
+        """The list on the left; on the right what happened, and the record at each stage."""
+        columns = (Column("", 1, gap=1), Column("record", 10, flex=1), Column("last", 10))
+        with Horizontal():
+            yield Panel(Grid(columns, id="keys"), title="failures", id="list")
+            with Vertical():
+                yield Panel(Lines(id="facts"), title="failure", id="what")
+                with Tiles(id="tiles"):
+                    yield Panel(Lines(id="source"), title="source record")
+                    yield Panel(Lines(id="payload"), title="becomes")
+                    yield Panel(Lines(id="request"), title="request")
+                    yield Panel(Lines(id="response"), title="response")
+
+    def on_mount(self) -> None:
+        """Read the list."""
+        self.query_one("#keys", Grid).focus()
+        self._read()
+
+    def log_changed(self, news: News | None) -> None:  # noqa: ARG002 (whatever is new, the list may be another)
+        """Read the list again."""
+        self._read()
+
+    @work(exclusive=True, group="list")
+    async def _read(self) -> None:
+        found = await shell(self).run_log.ask(self._question)
+        self._failures = {failure.id: failure for failure in found}
+        at = now()
+        self.query_one("#keys", Grid).show(
+            [
+                Row(
+                    failure.id,
+                    (Cell(*MARKS[failure.state]), failure.key or NOTHING, Cell(ago(failure.last_at, at), "muted")),
+                )
+                for failure in found
+            ],
+            empty=("None is left.", "All of these were settled."),
+        )
+        more = len(found) == MOST
+        self.query_one("#list", Panel).note = f"the newest {MOST:,}" if more else plural(len(found), "record")
+        self._show()
+
+    @on(Grid.Moved, "#keys")
+    @work(exclusive=True, group="record")
+    async def _show(self) -> None:
+        row = self.query_one("#keys", Grid).row
+        if row is None:
+            return
+        self._shown = await shell(self).run_log.ask(lambda reader: reader.failure(row.key))
+        if self._shown is not None:
+            self._tell(self._shown)
+        self.refresh_bindings()
+
+    def _tell(self, failure: FailureRow) -> None:
+        keys = self.query_one("#keys", Grid)
+        what = self.query_one("#what", Panel)
+        what.title = failure.key or "a record without a key"
+        what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
+        self.query_one("#facts", Lines).tell_cells(_facts(failure))
+        self.query_one("#source", Lines).tell_record(failure.source)
+        unmapped = ("It was not mapped.", "") if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
+        self.query_one("#payload", Lines).tell_record(failure.payload, instead=unmapped)
+        unsent = ("Nothing was sent.", f"It failed before, at {failure.stage}.")
+        self.query_one("#request", Lines).tell_text(failure.request, instead=unsent)
+        unanswered = ("There was no answer.",) if failure.request else ("Nothing was sent.",)
+        self.query_one("#response", Lines).tell_text(failure.response, instead=unanswered)
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        keys = self.query_one("#keys", Grid)
+        if action == "next" and keys.cursor_row >= len(keys.rows) - 1:
+            return "this is the last one"
+        if action == "previous" and keys.cursor_row == 0:
+            return "this is the first one"
+        if action == "row" and self._spec() is None:
+            return "the spec is not in this directory"
+        return None
+
+    def _spec(self) -> Path | None:
+        """The spec of the failure that is shown, where it is among those of this workspace."""
+        if self._shown is None:
+            return None
+        specs = shell(self).specs or ()
+        return next((spec.path for spec in specs if spec.spec_id == self._shown.spec_id), None)
+
+    def action_next(self) -> None:
+        """Go to the next one."""
+        self.query_one("#keys", Grid).action_down()
+
+    def action_previous(self) -> None:
+        """Go to the one before."""
+        self.query_one("#keys", Grid).action_up()
+
+    async def action_row(self) -> None:
+        """Go to the mapping."""
+        if (spec := self._spec()) is not None:
+            await shell(self).open_spec(spec, "mapping")
+
+    def action_copy(self) -> None:
+        """Copy the record as it was read."""
+        if self._shown is not None and self._shown.source is not None:
+            self.app.copy_to_clipboard(orjson.dumps(self._shown.source, option=orjson.OPT_INDENT_2).decode())
+            self.notify("The record as it was read is in the clipboard.", timeout=3)
+
+
+def _facts(failure: FailureRow) -> list[Cell]:
+    """What happened, where, and what will come of it, a line each."""
+    at = now()
+    glyph, style = MARKS[failure.state]
+    status = f" {failure.status}" if failure.status else ""
+    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+    blame = f", row {failure.row}" if failure.row else ""
+    tries = plural(failure.attempts, "attempt")
+    when = f"first {ago(failure.first_at, at)}, last {ago(failure.last_at, at)} ({exactly(failure.last_at)})"
+    coming = ""
+    if failure.state is FailureState.WAITING and failure.next_attempt_at:
+        coming = f", next {until(failure.next_attempt_at, at)}"
+    return [
+        Cell(failure.message, "strong"),
+        Cell(f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
+        Cell(f"{place}{blame}"),
+        Cell(f"{tries}{coming}; {when}", "muted"),
+        Cell(f"run {failure.run}", "muted"),
+    ]

@@ -1,0 +1,82 @@
+"""Failures: grouped by what went wrong where, and one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from speclab.app import glyphs
+from speclab.app.shell import shell
+from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.words import ago, count, now, plural
+from speclab.outcome import FailureState
+
+if TYPE_CHECKING:
+    from speclab.runlog.rows import FailureGroup
+
+MARKS: Final = {
+    FailureState.WAITING: (glyphs.ATTENTION.glyph, "attention"),
+    FailureState.DEAD: (glyphs.FAILED.glyph, "failed"),
+    FailureState.UNKNOWN: (glyphs.FAILED.glyph, "failed"),
+    FailureState.RESOLVED: (glyphs.WELL.glyph, "good"),
+    FailureState.SUPERSEDED: (glyphs.WELL.glyph, "muted"),
+    FailureState.DISCARDED: (glyphs.IDLE.glyph, "muted"),
+}
+
+
+class FailuresGrid(Grid):
+    """The open failures of one integration, or of all, alike ones in one row."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            (
+                Column("", 1, gap=1),
+                Column("state", 8),
+                Column("at", 5),
+                Column("what", 24, flex=1),
+                Column("count", 6, align="right"),
+                Column("last", 10, drop=1),
+            ),
+            empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
+        )
+        self.groups: dict[str, FailureGroup] = {}
+
+    @property
+    def group(self) -> FailureGroup | None:
+        """The group under the cursor."""
+        return self.groups.get(self.row.key) if self.row is not None else None
+
+    @property
+    def note(self) -> str:
+        """How many there are, in words."""
+        total = sum(group.count for group in self.groups.values())
+        return f"{plural(total, 'record')}, grouped" if total else ""
+
+    async def read(self, spec_id: str | None) -> None:
+        """Ask the run log and show what it says."""
+        groups = await shell(self).run_log.ask(lambda reader: reader.groups(spec_id))
+        self.groups = {_key(group): group for group in groups}
+        self.show(self._told(groups))
+
+    @staticmethod
+    def _told(groups: Sequence[FailureGroup]) -> list[Row]:
+        at = now()
+        return [
+            Row(
+                _key(group),
+                (
+                    Cell(*MARKS[group.state]),
+                    Cell(group.state.value, MARKS[group.state][1]),
+                    Cell(group.stage.value, "muted"),
+                    f"{group.row}: {group.message}" if group.row else group.message,
+                    count(group.count),
+                    Cell(ago(group.last_at, at), "muted"),
+                ),
+            )
+            for group in groups
+        ]
+
+
+def _key(group: FailureGroup) -> str:
+    same = (group.spec_id, group.stage, group.row, group.error_class, group.status, group.state, group.shape)
+    return "\n".join(map(str, same))

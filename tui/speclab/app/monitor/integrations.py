@@ -1,0 +1,128 @@
+"""The integrations as rows of the Monitor's grid: those that ran, and those that have a spec but never did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from speclab.app import glyphs
+from speclab.app.glyphs import NOTHING, Mark, bar
+from speclab.app.monitor.figures import sparkline
+from speclab.app.widgets.grid import Cell, Column, Row
+from speclab.app.words import ago, count, percent, span
+from speclab.monitor.health import Condition
+from speclab.outcome import RunState
+
+if TYPE_CHECKING:
+    from speclab.monitor.health import Health
+
+_MARKS: Final = {
+    Condition.RUNNING: glyphs.RUNNING,
+    Condition.FAILED: glyphs.FAILED,
+    Condition.ATTENTION: glyphs.ATTENTION,
+    Condition.WELL: glyphs.WELL,
+    Condition.IDLE: glyphs.IDLE,
+}
+_STATES: Final = {
+    RunState.SUCCEEDED: ("", "good"),
+    RunState.PARTIAL: ("partial ", "attention"),
+    RunState.FAILED: ("failed ", "failed"),
+    RunState.CANCELLED: ("cancelled ", "muted"),
+    RunState.INTERRUPTED: ("interrupted ", "failed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One integration in the list: what is known of its runs, of its spec file, or of both."""
+
+    spec_id: str
+    path: Path | None
+    status: str
+    health: Health | None
+
+    @property
+    def condition(self) -> Condition:
+        """The integration in one word."""
+        return self.health.condition if self.health is not None else Condition.IDLE
+
+    @property
+    def running(self) -> bool:
+        """Whether a run of it is going on."""
+        return self.condition is Condition.RUNNING
+
+
+def mark(condition: Condition) -> Mark:
+    """The sign of a condition."""
+    return _MARKS[condition]
+
+
+def columns(listed: Sequence[Listed]) -> tuple[Column, ...]:
+    """The grid's columns, that of the names as wide as the longest."""
+    longest = max((len(one.spec_id) for one in listed), default=16)
+    return (
+        Column("", 1, gap=1),
+        Column("spec", min(20, longest), flex=9, most=min(40, longest)),
+        Column("success", 8, align="right"),
+        Column("", 12, drop=2, flex=9, most=24),
+        Column("rec/s", 6, align="right", drop=3),
+        Column("last run", 21, flex=1),
+        Column("schedule", 12, flex=1, drop=5),
+        Column("p95", 6, align="right", drop=4),
+        Column("errors", 7, align="right", drop=1),
+        Column("wait", 5, align="right"),
+        Column("dead", 5, align="right"),
+    )
+
+
+def rows(listed: Sequence[Listed], now: datetime) -> list[Row]:
+    """A row each: first those that want someone, then the others, by name."""
+    wanting = (Condition.FAILED, Condition.ATTENTION)
+    ordered = sorted(listed, key=lambda one: (one.condition not in wanting, one.spec_id))
+    return [_row(one, now) for one in ordered]
+
+
+def _row(one: Listed, now: datetime) -> Row:
+    sign = mark(one.condition)
+    first = Cell(sign.glyph, sign.style)
+    if one.health is None or one.health.last_run is None:
+        draft = one.status if one.status not in {"", "in-progress"} else ""
+        told = Cell(f"never run, {draft}" if draft else "never run", "muted")
+        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, "", "", "", "", ""))
+    health = one.health
+    rate = health.figures.success_rate
+    return Row(
+        one.spec_id,
+        (
+            first,
+            Cell(one.spec_id, "strong" if one.condition in (Condition.FAILED, Condition.ATTENTION) else ""),
+            Cell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
+            Cell(sparkline(health.buckets, 24), "spark"),
+            Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),
+            _last_run(health, now),
+            Cell(health.integration.schedule, "muted"),
+            span(health.duration_p95) if health.duration_p95 is not None else Cell(NOTHING, "muted"),
+            _counted(health.figures.errors, ""),
+            _counted(health.integration.waiting, "attention"),
+            _counted(health.integration.dead + health.integration.unknown, "failed"),
+        ),
+    )
+
+
+def _last_run(health: Health, now: datetime) -> Cell:
+    run = health.last_run
+    assert run is not None  # noqa: S101 (the caller asked)
+    if run.state is not RunState.RUNNING:
+        word, style = _STATES[run.state]
+        return Cell(f"{word}{ago(run.ended_at or run.started_at, now)}", style if word else "muted")
+    if run.total:
+        share = min(1.0, run.read / run.total)
+        return Cell(f"{bar(share, 10)} {int(share * 100):3d} %", "live")
+    return Cell(f"running, {count(run.read)} read", "live")
+
+
+def _counted(number: int, style: str) -> Cell:
+    return Cell(count(number), style) if number else Cell("0", "muted")

@@ -1,0 +1,169 @@
+"""The runs of one integration: their books, what they told, and the way to what failed in each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from speclab.app import glyphs
+from speclab.app.actions import Action, bindings
+from speclab.app.glyphs import NOTHING
+from speclab.app.shell import BACK, Page, shell
+from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.widgets.log import EventLog
+from speclab.app.widgets.panel import Panel
+from speclab.app.words import ago, count, moment, now, plural, span
+from speclab.outcome import Outcome, RunState
+
+if TYPE_CHECKING:
+    from speclab.runlog import RunRow
+    from speclab.runlog.tail import News
+
+RUNS: Final = (
+    Action("failures", "failures", "Show the records that failed in this run.", ("enter",)),
+    Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
+    BACK,
+)
+MOST: Final = 500
+"""Runs listed; the newest."""
+
+_MARKS: Final = {
+    RunState.RUNNING: glyphs.RUNNING,
+    RunState.SUCCEEDED: glyphs.WELL,
+    RunState.PARTIAL: glyphs.ATTENTION,
+    RunState.FAILED: glyphs.FAILED,
+    RunState.CANCELLED: glyphs.IDLE,
+    RunState.INTERRUPTED: glyphs.FAILED,
+}
+_OPEN: Final = {Outcome.WAITING: "attention", Outcome.DEAD: "failed", Outcome.UNKNOWN: "failed"}
+
+
+class RunsPage(Page[None]):
+    """Runs, newest first, with the books of each in one line; below, the events of the one under the cursor."""
+
+    ACTIONS = RUNS
+    BINDINGS: ClassVar[list[BindingType]] = bindings(RUNS)
+    DEFAULT_CSS = """
+    RunsPage #runs { height: 55%; }
+    """
+
+    def __init__(self, spec_id: str) -> None:
+        super().__init__()
+        self._spec_id = spec_id
+        self._runs: dict[str, RunRow] = {}
+        self._of = ""
+
+    def crumbs(self) -> tuple[str, ...]:
+        """The way here."""
+        return (self._spec_id,)
+
+    def body(self) -> ComposeResult:
+        """Runs above, events below."""
+        columns = (
+            Column("", 1, gap=1),
+            Column("state", 11),
+            Column("started", 12),
+            Column("took", 7, align="right"),
+            Column("trigger", 9, drop=5),
+            Column("read", 8, align="right"),
+            *(
+                Column(outcome.value, 9, align="right", drop=drop)
+                for outcome, drop in zip(Outcome, (0, 3, 4, 1, 0, 2), strict=True)
+            ),
+            Column("", 1, flex=1, drop=6),
+        )
+        empty = (f"{self._spec_id} never ran.", "r in the monitor runs it now.")
+        yield Panel(Grid(columns, empty=empty, id="list"), title=f"runs of {self._spec_id}", id="runs")
+        yield Panel(EventLog(with_spec=False), title="events", id="events")
+
+    def on_mount(self) -> None:
+        """Read the list."""
+        self.query_one("#list").focus()
+        self._read()
+
+    def log_changed(self, news: News | None) -> None:
+        """Read the list again, and add the events of the run that is shown."""
+        self._read()
+        if news is None or news.replaced or news.skipped:
+            self._of = ""
+            self._read_events()
+        else:
+            self.query_one(EventLog).append([event for event in news.events if event.run == self._of])
+
+    @work(exclusive=True, group="runs")
+    async def _read(self) -> None:
+        runs = await shell(self).run_log.ask(lambda reader: reader.runs(self._spec_id, limit=MOST))
+        self._runs = {run.run: run for run in runs}
+        at = now()
+        self.query_one("#list", Grid).show([_row(run, at) for run in runs])
+        newest = f"the newest {MOST:,}" if len(runs) == MOST else plural(len(runs), "run")
+        self.query_one("#runs", Panel).note = newest if runs else ""
+
+    @on(Grid.Moved, "#list")
+    @work(exclusive=True, group="events")
+    async def _read_events(self) -> None:
+        row = self.query_one("#list", Grid).row
+        if row is None or row.key == self._of:
+            return
+        self._of = row.key
+        log = self.query_one(EventLog)
+        log.replace(await shell(self).run_log.ask(lambda reader: reader.latest_events(1000, run=row.key)))
+        self.query_one("#events", Panel).title = f"events of the run {ago(self._runs[row.key].started_at, now())}"
+        self.refresh_bindings()
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        if action == "failures":
+            run = self._runs.get(self._of)
+            if run is None:
+                return "there is no run under the cursor"
+            if not run.waiting + run.dead + run.unknown:
+                return "nothing failed in this run"
+        return None
+
+    @on(Grid.Chosen, "#list")
+    async def _open(self) -> None:
+        await self.action_act("failures")
+
+    def action_failures(self) -> None:
+        """Show what failed in the run under the cursor."""
+        from speclab.app.monitor.detail import MOST as AT_ONCE
+        from speclab.app.monitor.detail import FailuresPage
+
+        run = self._of
+        crumbs = (self._spec_id, f"run {ago(self._runs[run].started_at, now())}")
+        self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
+
+    def action_follow(self) -> None:
+        """Follow the events, or stop."""
+        log = self.query_one(EventLog)
+        log.following = not log.following
+
+
+def _row(run: RunRow, at: datetime) -> Row:
+    mark = _MARKS[run.state]
+    ended = moment(run.ended_at) if run.ended_at else at
+    outcomes = (_counted(getattr(run, outcome), _OPEN.get(outcome, "")) for outcome in Outcome)
+    return Row(
+        run.run,
+        (
+            Cell(mark.glyph, mark.style),
+            Cell(run.state.value, mark.style),
+            ago(run.started_at, at),
+            span((ended - moment(run.started_at)).total_seconds()),
+            Cell(run.trigger, "muted"),
+            count(run.read),
+            *outcomes,
+            Cell(run.error or "", "muted"),
+        ),
+    )
+
+
+def _counted(number: int, style: str) -> Cell:
+    return Cell(count(number), style) if number else Cell(NOTHING, "muted")

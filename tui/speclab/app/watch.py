@@ -1,0 +1,71 @@
+"""What changes outside the app: the run log, asked in a thread of its own, and the spec files, watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from speclab.runlog import RunLogReader
+    from speclab.runlog.tail import News, Tail
+
+Answer = TypeVar("Answer")
+
+POLL: Final = 0.25
+"""Seconds between two looks at the run log: half of what a person should wait for a commit to show."""
+
+
+class Log:
+    """The run log, read in one thread of its own, so that a slow disk or a large answer never makes a key late."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="runlog")
+        self._reader: RunLogReader | None = None
+        self._tail: Tail | None = None
+
+    async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
+        """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: question(self._open()))
+
+    async def news(self) -> News | None:
+        """What came since this was last asked; None the first time, when all is new. Raises `RunLogError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._news)
+
+    def _news(self) -> News | None:
+        from speclab.runlog.tail import Tail
+
+        if self._tail is None:
+            self._tail = Tail.open(self._open())
+            return None
+        return self._tail.poll()
+
+    def _open(self) -> RunLogReader:
+        from speclab.runlog import RunLogReader
+
+        if self._reader is None:
+            self._reader = RunLogReader(self.path)
+        return self._reader
+
+    def close(self) -> None:
+        """Give the file back, once what is being asked has been answered."""
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=True)
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+
+async def spec_changes(directories: Iterable[Path], stop: asyncio.Event) -> AsyncIterator[set[Path]]:
+    """The Markdown files in `directories` (not below them) that were changed, added or deleted, as it happens."""
+    from watchfiles import Change, awatch
+
+    def is_spec(_change: Change, path: str) -> bool:
+        return path.endswith(".md")
+
+    async for changes in awatch(*directories, watch_filter=is_spec, stop_event=stop, recursive=False, debounce=200):
+        yield {Path(path) for _change, path in changes}
