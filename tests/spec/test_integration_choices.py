@@ -1,0 +1,207 @@
+"""The choice sections: what their first line of text may say, and what is said of anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from speclab.outcome import Level
+from speclab.spec.choices import (
+    DIRECTIONS,
+    FREQUENCIES,
+    INTEGRATION_TYPES,
+    Direction,
+    IntegrationType,
+    read_direction,
+    read_frequency,
+    read_type,
+)
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.integration import Schedule
+from speclab.spec.problem import Problem
+
+FORMS = "Hourly · Daily at 02:00 Europe/Berlin · Every 15 minutes · `*/5 * * * *` · On-demand · Real-time"
+
+
+def findings_of(body: str) -> Findings:
+    return Findings("spec.md", body, Document.parse(body).position, needs=Level.INFO)
+
+
+def frequency(body: str) -> tuple[Schedule | None, list[Problem]]:
+    findings = findings_of(body)
+    return read_frequency(body, 0, findings), findings.in_order()
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("body", "schedule"),
+    [
+        ("Hourly", Schedule("hourly", "Hourly")),
+        ("every hour", Schedule("hourly", "every hour")),
+        ("Daily", Schedule("daily", "Daily", at="00:00")),
+        ("Daily at 2:00", Schedule("daily", "Daily at 2:00", at="02:00")),
+        (
+            "Daily at 02:00 Europe/Berlin",
+            Schedule("daily", "Daily at 02:00 Europe/Berlin", at="02:00", zone="Europe/Berlin"),
+        ),
+        ("Every 15 minutes", Schedule("every", "Every 15 minutes", every=900)),
+        ("every 2 h", Schedule("every", "every 2 h", every=7200)),
+        ("Every minute", Schedule("every", "Every minute", every=60)),
+        ("Every 30s", Schedule("every", "Every 30s", every=30)),
+        ("`*/5 * * * *`", Schedule("cron", "`*/5 * * * *`", cron="*/5 * * * *")),
+        ("0 2 * * MON-FRI UTC", Schedule("cron", "0 2 * * MON-FRI UTC", cron="0 2 * * MON-FRI", zone="UTC")),
+        ("On-demand", Schedule("on_demand", "On-demand")),
+        ("on demand", Schedule("on_demand", "on demand")),
+    ],
+)
+def test_each_form_of_frequency_is_read(body: str, schedule: Schedule) -> None:
+    assert frequency(body) == (schedule, [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Hourly.",
+        "**Hourly**",
+        "`Hourly`",
+        "- hourly (the CRM asks for no more)",
+        "\n\n   Hourly   \r\n\r\nAt the full hour, for finance closes its books then.",
+        "<!-- Real-time, hourly,\n daily, on-demand -->\nHourly",
+        "Hourly: the CRM asks for no more",
+    ],
+)
+def test_the_first_line_of_text_is_the_choice_and_prose_may_follow(body: str) -> None:
+    schedule, problems = frequency(body)
+    assert problems == []
+    assert schedule is not None
+    assert schedule.kind == "hourly"
+
+
+@pytest.mark.parametrize("body", ["", "\n \n", "<!-- Real-time, hourly, daily, on-demand -->"])
+def test_no_choice_means_on_demand(body: str) -> None:
+    assert frequency(body) == (Schedule("on_demand", ""), [])
+
+
+@pytest.mark.parametrize(
+    "text", ["Weekly", "Hourly, at ten past", "Every other day", "Daily except Sundays", "Nightly"]
+)
+def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None:
+    schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
+    assert schedule is None
+    assert said(problems) == [f"3:3 C101 {text!r} is none of the choices: {FORMS}"]
+    assert problems[0].length == len(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "message"),
+    [
+        ("Daily at 25:00", "1:10", "expected a time of day such as 02:00, not '25:00'"),
+        ("Daily at noon", "1:10", "expected a time of day such as 02:00, not 'noon'"),
+        ("Every 0 minutes", "1:7", "expected some time between two runs, such as 15 minutes"),
+        (
+            "`*/5 * * *`",
+            "1:2",
+            "'*/5 * * *' is no cron expression (wrong number of fields); expected five fields, as in */5 * * * *",
+        ),
+        (
+            "`61 * * * *`",
+            "1:2",
+            "'61 * * * *' is no cron expression (bad minute); expected five fields, as in */5 * * * *",
+        ),
+        (
+            "`0 0 30 2 *`",
+            "1:2",
+            "'0 0 30 2 *' is no cron expression (bad day-of-month); expected five fields, as in */5 * * * *",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_told_at_its_place(body: str, place: str, message: str) -> None:
+    schedule, problems = frequency(body)
+    assert schedule is None
+    assert said(problems) == [f"{place} C103 {message}"]
+
+
+def test_an_unknown_time_zone_is_told_with_the_nearest() -> None:
+    _, problems = frequency("Daily at 02:00 Europe/Berln")
+    assert [(problem.column, problem.code, problem.fix, problem.length) for problem in problems] == [
+        (16, "C103", "Europe/Berlin", 12)
+    ]
+    assert problems[0].message.startswith("unknown time zone 'Europe/Berln'; did you mean 'Europe/Berlin'")
+
+
+@pytest.mark.parametrize("zone", ["Europe", "Mars/Olympus"])
+def test_a_directory_of_zones_or_another_planet_is_no_zone(zone: str) -> None:
+    _, problems = frequency(f"`0 2 * * *` {zone}")
+    assert [(problem.column, problem.code) for problem in problems] == [(13, "C103")]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("Batch sync", IntegrationType.BATCH),
+        ("batch, from the CRM's API", IntegrationType.BATCH),
+        ("Real-time sync", IntegrationType.REAL_TIME),
+        ("Event-driven, by webhooks", IntegrationType.EVENT_DRIVEN),
+        ("Hybrid of both", IntegrationType.HYBRID),
+    ],
+)
+def test_each_integration_type_is_known_and_only_batch_is_run(body: str, kind: IntegrationType) -> None:
+    findings = findings_of(body)
+    assert read_type(body, 0, findings) is kind
+    told = [(problem.code, problem.level) for problem in findings.in_order()]
+    assert told == ([] if kind is IntegrationType.BATCH else [("C102", Level.WARNING)])
+
+
+@pytest.mark.parametrize(
+    ("body", "direction"),
+    [
+        ("One-way (Source → Target)", Direction.ONE_WAY),
+        ("one way: CRM to billing", Direction.ONE_WAY),
+        ("Bidirectional", Direction.BIDIRECTIONAL),
+        ("Two-way", Direction.BIDIRECTIONAL),
+        ("Multi-directional", Direction.MULTI),
+    ],
+)
+def test_each_direction_is_known_and_only_one_way_is_run(body: str, direction: Direction) -> None:
+    findings = findings_of(body)
+    assert read_direction(body, 0, findings) is direction
+    told = [(problem.code, problem.level) for problem in findings.in_order()]
+    assert told == ([] if direction is Direction.ONE_WAY else [("C102", Level.INFO)])
+
+
+def test_what_is_not_run_yet_is_said_in_words() -> None:
+    findings = findings_of("Bidirectional")
+    read_direction("Bidirectional", 0, findings)
+    assert said(findings.in_order()) == [
+        "1:1 C102 Bidirectional is known, but this version of speclab only writes from the source to the target"
+    ]
+    _, problems = frequency("Real-time")
+    assert said(problems) == ["1:1 C102 Real-time is known, but this version of speclab runs only when told to"]
+
+
+@pytest.mark.parametrize(
+    ("read", "choices"),
+    [
+        (read_type, "Batch sync · Real-time sync · Event-driven · Hybrid"),
+        (read_direction, "One-way (Source → Target) · Bidirectional · Multi-directional"),
+    ],
+)
+def test_any_other_type_or_direction_is_told_with_the_choices(
+    read: Callable[[str, int, Findings], object], choices: str
+) -> None:
+    findings = findings_of("Streaming")
+    assert read("Streaming", 0, findings) is None
+    assert said(findings.in_order()) == [f"1:1 C101 'Streaming' is none of the choices: {choices}"]
+
+
+def test_every_choice_that_is_offered_is_read_back() -> None:
+    for body, kind in ((choice.text, kind) for kind, choice in INTEGRATION_TYPES.items()):
+        assert read_type(body, 0, findings_of(body)) is kind
+    for body, direction in ((choice.text, direction) for direction, choice in DIRECTIONS.items()):
+        assert read_direction(body, 0, findings_of(body)) is direction
+    assert [frequency(choice.text)[0] is not None for choice in FREQUENCIES] == [True] * len(FREQUENCIES)

@@ -1,0 +1,152 @@
+"""Nothing secret stands in a spec, and every reference is one that can be resolved."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.problem import Problem
+from speclab.spec.secrets import check_references, check_secrets
+from speclab.spec.settings import AUTHS, SYSTEMS, Settings
+from speclab.spec.yamltree import parse
+
+
+def references(yaml: str) -> list[Problem]:
+    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    tree = parse(yaml, 0, findings)
+    assert tree is not None
+    check_references(tree, findings)
+    return findings.in_order()
+
+
+def secrets(yaml: str, model: type[Settings] | None, owner: str = "source") -> list[Problem]:
+    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    tree = parse(yaml, 0, findings)
+    assert tree is not None
+    check_secrets(tree, model, owner, findings)
+    return findings.in_order()
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+def test_references_of_the_five_kinds_are_fine_wherever_they_stand() -> None:
+    assert (
+        references(
+            "a: ${env:CRM_URL}/oauth/token\n"
+            "b: ${file:secrets/crm token.txt}\n"
+            "c: {d: '${keyring:crm/client_secret}', e: [\"${vault:kv/crm#token}\"]}\n"
+            "f: ${aws:prod/crm#token} and ${env:_x1}\n"
+        )
+        == []
+    )
+
+
+def test_an_unknown_kind_is_told_at_the_reference_with_the_nearest() -> None:
+    problems = references("url: https://${envv:HOST}/v1\nother: ${secret:X}\n")
+    assert said(problems) == [
+        "1:14 A102 unknown kind of reference 'envv'; did you mean 'env'?",
+        "2:8 A102 unknown kind of reference 'secret'; expected one of 'env', 'file', 'keyring', 'vault', 'aws'",
+    ]
+    assert [(problem.fix, problem.length) for problem in problems] == [("${env:HOST}", 12), (None, 11)]
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "fix"),
+    [
+        ("${CRM_URL}", "a reference needs a kind: did you mean ${env:CRM_URL}?", "${env:CRM_URL}"),
+        ("${crm-url}", "a reference needs a kind: expected one such as ${env:NAME}", None),
+        ("${}", "a reference needs a kind: expected one such as ${env:NAME}", None),
+        ("${env:CRM_URL", "this reference is never closed; expected a } after its name", None),
+        ("${env:}", "'' cannot be the name here; expected ${env:NAME}", None),
+        ("${env:CRM-URL}", "'CRM-URL' cannot be the name here; expected ${env:NAME}", None),
+        ("${env: CRM}", "' CRM' cannot be the name here; expected ${env:NAME}", None),
+        ("${keyring:crm}", "'crm' cannot be the name here; expected ${keyring:SERVICE/NAME}", None),
+        ("${vault:kv/crm}", "'kv/crm' cannot be the name here; expected ${vault:PATH#KEY}", None),
+        ("${aws:crm#}", "'crm#' cannot be the name here; expected ${aws:NAME#KEY}", None),
+    ],
+)
+def test_a_reference_that_cannot_be_read_says_how_it_is_written(value: str, message: str, fix: str | None) -> None:
+    problems = references(f'token: "x {value}"\n')
+    assert said(problems) == [f"1:11 A103 {message}"]
+    assert problems[0].fix == fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "yaml", "name"),
+    [
+        ("bearer", "type: bearer\ntoken: hunter2\n", "TOKEN"),
+        ("api_key", "type: api_key\nheader: X\nkey: hunter2\n", "KEY"),
+        ("basic", "type: basic\nusername: me\npassword: 'hunter2'\n", "PASSWORD"),
+        ("bearer", "type: bearer\ntoken: 12345678\n", "TOKEN"),
+    ],
+)
+def test_a_literal_where_a_secret_belongs_is_told_and_never_shown(kind: str, yaml: str, name: str) -> None:
+    problems = secrets(yaml, AUTHS[kind])
+    line = yaml.count("\n")
+    column = len(name) + 3
+    assert said(problems) == [
+        f"{line}:{column} A101 a secret in the file; put it in the environment, and here ${{env:SOURCE_{name}}}"
+    ]
+    assert problems[0].fix == f"${{env:SOURCE_{name}}}"
+    assert "hunter2" not in str(problems[0])
+
+
+def test_a_secret_is_one_reference_and_nothing_beside_it() -> None:
+    assert secrets("token: ${env:T}\n", AUTHS["bearer"]) == []
+    assert said(secrets("token: Bearer ${env:T}\n", AUTHS["bearer"], "target")) == [
+        "1:8 A101 `token` is a secret: it is one reference such as ${env:TARGET_TOKEN}, alone"
+    ]
+
+
+def test_an_empty_secret_is_not_a_secret_in_the_file() -> None:
+    assert secrets("token:\n", AUTHS["bearer"]) == []
+
+
+def test_a_way_to_log_in_that_has_no_model_keeps_its_secrets_too() -> None:
+    problems = secrets("type: oauth2\nclient_id: me\nclient_secret: hunter2\n", None)
+    assert said(problems) == [
+        "3:16 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CLIENT_SECRET}"
+    ]
+
+
+def test_a_password_in_a_url_is_told_at_the_password() -> None:
+    problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SYSTEMS["sql"], "target")
+    assert said(problems) == [
+        "2:24 A104 a password in the file; put it in the environment, and here ${env:TARGET_PASSWORD}"
+    ]
+    assert (problems[0].fix, problems[0].length) == ("${env:TARGET_PASSWORD}", len("hunter2"))
+    assert said(secrets('base_url: "https://me:hunter2@crm.example.com"\n', SYSTEMS["http"])) == [
+        "1:23 A104 a password in the file; put it in the environment, and here ${env:SOURCE_PASSWORD}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://sync:${env:DB_PASSWORD}@db/crm",
+        "https://crm.example.com:8443/a@b",
+        "https://me@crm.example.com",
+        "sqlite:///crm.db",
+        "${env:CRM_DSN}",
+    ],
+)
+def test_a_url_without_a_literal_password_is_fine(url: str) -> None:
+    assert secrets(f"url: {url}\n", SYSTEMS["sql"]) == []
+
+
+def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
+    problems = secrets(
+        "headers: {Authorization: Bearer abc, X-Trace: on-1, Accept: text/plain}\n"
+        "read:\n"
+        "  params: {access_token: abc, per_page: 100}\n"
+        "write:\n"
+        "  headers: {X-Api-Key: '${env:K}', authorization: 'Bearer ${env:T}'}\n",
+        SYSTEMS["http"],
+    )
+    assert [(problem.line, problem.column, problem.code, problem.fix) for problem in problems] == [
+        (1, 26, "A101", "${env:SOURCE_AUTHORIZATION}"),
+        (3, 26, "A101", "${env:SOURCE_ACCESS_TOKEN}"),
+    ]
