@@ -3,14 +3,105 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
 
-from speclab.connectors.base import Answer, Item, Page, Refusal
+import pytest
+
+from speclab.connectors import References
+from speclab.connectors.base import Answer, Item, Page, Refusal, Seams
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass
+from speclab.outcome import Effect, ErrorClass, Level, Outcome
+from speclab.runlog import RunLog, RunLogReader, RunRow
+from speclab.sync.prepare import prepare
+from speclab.sync.run import RunOptions, RunResult, run
+
+SPEC = """---
+spec_id: people
+type: integration
+status: in-progress
+---
+
+# Spec: People
+
+## Integration Overview
+
+### Source System
+
+```yaml
+connector: http
+base_url: https://source.example
+key: id
+read: {path: /people, deleted: source.gone == true}
+```
+
+### Target System
+
+```yaml
+connector: http
+base_url: https://target.example
+key: id
+write: {upsert: "PUT /people/{id}"}
+```
+
+## Data Flow
+
+### Frequency
+
+Hourly
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+| source.id | target.id | Direct | |
+| source.name | target.name | Trim | |
+| source.age | target.age | Integer | |
+
+```yaml
+filter: source.test != true
+check: {age: {minimum: 0}}
+```
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+type: none
+```
+
+### Target System Auth
+
+```yaml
+type: none
+```
+
+## Error Handling & Retry Strategy
+
+### Error Types
+
+| Error | Action | Notes |
+|-------|--------|-------|
+| 418 | skip | |
+| 402 | stop | |
+
+### Retry Logic
+
+```yaml
+attempts: 3
+base: 2s
+cap: 1m
+give_up_after: 1h
+```
+"""
+
+
+PLAIN = RunOptions()
 
 
 class JumpingClock:
@@ -126,3 +217,84 @@ class MemorySource:
 
     async def close(self) -> None:
         self.closed = True
+
+
+def person(key: str | int | None, name: str = "Ada ", age: Json = "36", **more: Json) -> Record:
+    """A record of the source."""
+    return {"id": key, "name": name, "age": age, "test": False, "gone": False, **more}
+
+
+def mapped(record: Record) -> Record:
+    """What the spec makes of a person."""
+    return {"id": record["id"], "name": str(record["name"]).strip(), "age": int(str(record["age"]))}
+
+
+class World:
+    """A spec, its run log, and the two systems it connects; the systems and time are in memory, the rest is real."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.spec = directory / "people.md"
+        self.spec.write_text(SPEC)
+        self.clock = JumpingClock()
+        self.log = RunLog.open(directory / ".speclab" / "runlog.db", self.clock)
+        self.source = MemorySource([])
+        self.target = MemoryTarget()
+        self.told: list[str] = []
+        self.cancelled = asyncio.Event()
+        monkeypatch.setattr("speclab.sync.run.open_reader", lambda *_: self.source)
+        monkeypatch.setattr("speclab.sync.run.open_writer", lambda *_: self.target)
+
+    def edit(self, old: str, new: str) -> None:
+        """Change the spec."""
+        text = self.spec.read_text()
+        assert text.count(old) == 1
+        self.spec.write_text(text.replace(old, new))
+
+    async def run(
+        self,
+        pages: list[list[Record]] | None = None,
+        behaviour: Behaviour | None = None,
+        options: RunOptions = PLAIN,
+    ) -> RunResult:
+        """One run; with `pages`, the source has changed to them, with `behaviour`, the target to that."""
+        if pages is not None:
+            self.source = MemorySource(pages)
+        if behaviour is not None:
+            self.target.behaviour = behaviour
+        seams = Seams(self.clock, Random(0), report=self._tell)
+        references = References({}, self.directory)
+        return await run(prepare(self.spec), self.log, references, seams, options, self.cancelled)
+
+    def _tell(self, level: Level, message: str) -> None:
+        self.told.append(f"{level}: {message}")
+
+    @property
+    def reader(self) -> RunLogReader:
+        """The run log, to look at."""
+        return RunLogReader.open(self.log.path)
+
+    def events(self, kind: str) -> list[str]:
+        """The messages of all events of a kind."""
+        with self.reader as reader:
+            return [event.message for event in reader.events() if event.kind == kind]
+
+    def failures(self) -> dict[str, str]:
+        """The state of every failure there ever was, by key; of several the newest."""
+        with self.reader as reader:
+            return {
+                failure.key: failure.state.value for failure in reversed(reader.failures(closed=True, limit=10_000))
+            }
+
+
+def counts(row: RunRow) -> dict[str, int]:
+    """A run's outcomes that are not zero."""
+    return {outcome.value: n for outcome in Outcome if (n := getattr(row, outcome.value))}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A spec `people` between two systems in memory."""
+    made = World(tmp_path, monkeypatch)
+    with made.log:
+        yield made

@@ -102,7 +102,7 @@ class Drafter:
             keys=[key for key in keys if key is not None],
             items=self._items(kept, sources, payloads, hashes, leaving),
             hashes=hashes,
-            outcomes=outcomes,
+            outcomes=+outcomes,
             failures=failures,
         )
 

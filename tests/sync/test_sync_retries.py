@@ -1,0 +1,233 @@
+"""Retries: what may heal is tried again, in time, with the spec as it is now, and never over newer data."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from tests.sync.conftest import Behaviour, World, counts, no, person
+
+from speclab.connectors.base import Answer, Item
+from speclab.outcome import ErrorClass, FailureState, RunState
+from speclab.sync.run import RunOptions
+
+IMPATIENT = RunOptions(patience=0)
+
+
+def down(times: int, answer: Answer | None = None) -> Behaviour:
+    """A target that refuses each record so many times."""
+    return lambda _, nth: (answer or no(ErrorClass.SERVER, 503)) if nth <= times else None
+
+
+async def test_what_heals_in_time_is_written_by_the_same_run(world: World) -> None:
+    result = await world.run([[person("a"), person("b")]], down(2))
+    assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 2})
+    assert world.target.tries == {"a": 3, "b": 3}
+    assert world.failures() == {"a": "resolved", "b": "resolved"}
+    assert any(text.startswith("retried ") for text in world.events("retry"))
+
+
+async def test_every_attempt_has_the_same_idempotency_key(world: World) -> None:
+    await world.run([[person("a")]], down(2))
+    assert len(world.target.keys["a"]) == 3
+    assert len(set(world.target.keys["a"])) == 1
+
+
+async def test_after_all_attempts_it_is_a_dead_letter(world: World) -> None:
+    result = await world.run([[person("a")]], down(99))
+    assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"dead": 1})
+    assert world.target.tries == {"a": 3}
+    with world.reader as reader:
+        (failure,) = reader.failures()
+    assert (failure.state, failure.attempts, failure.next_attempt_at) == (FailureState.DEAD, 3, None)
+
+
+async def test_waits_between_attempts_grow_with_full_jitter(world: World) -> None:
+    await world.run([[person("a")]], down(2))
+    first, second = world.clock.naps
+    assert 0.25 <= first <= 2.1
+    assert 0.25 <= second <= 4.1
+
+
+async def test_an_answer_that_says_when_is_obeyed(world: World) -> None:
+    await world.run([[person("a")]], down(1, no(ErrorClass.SERVER, 503, retry_after=17)))
+    assert sum(world.clock.naps) >= 17
+
+
+async def test_what_is_not_due_in_time_stays_for_the_next_run(world: World) -> None:
+    first = await world.run([[person("a"), person("b")]], down(1, no(ErrorClass.SERVER, 503, retry_after=90)))
+    assert (first.row.state, counts(first.row)) == (RunState.PARTIAL, {"waiting": 2})
+    assert world.log.checkpoint("people") == 1
+    assert world.clock.naps == []
+    await world.run()
+    assert world.failures() == {"a": "waiting", "b": "waiting"}
+    world.clock.passed += 91
+    third = await world.run()
+    assert (third.row.state, counts(third.row)) == (RunState.SUCCEEDED, {"written": 2})
+    assert world.failures() == {"a": "resolved", "b": "resolved"}
+    assert sorted(world.target.content) == ["a", "b"]
+
+
+async def test_due_retries_go_between_pages_not_only_at_the_end(world: World) -> None:
+    pages = [[person("a")], [person("b")], [person("c")]]
+
+    def slow(item: Item, nth: int) -> Answer | None:
+        world.clock.passed += 5
+        return no(ErrorClass.SERVER, 503) if item.key == "a" and nth == 1 else None
+
+    await world.run(pages, slow)
+    assert world.target.calls == [["a"], ["b"], ["a"], ["c"]] or world.target.calls == [["a"], ["a"], ["b"], ["c"]]
+
+
+async def test_a_record_too_old_to_wait_is_a_dead_letter(world: World) -> None:
+    await world.run([[person("a")]], down(99), IMPATIENT)
+    world.clock.passed += 3601
+    await world.run(options=IMPATIENT)
+    assert world.target.tries == {"a": 2}
+    assert world.failures() == {"a": "dead"}
+
+
+async def test_a_retry_uses_the_spec_as_it_is_now(world: World) -> None:
+    await world.run([[person("a", name="Ada ")]], down(1), IMPATIENT)
+    world.edit("target.name | Trim", "target.name | Trim, Uppercase")
+    world.clock.passed += 60
+    await world.run()
+    assert world.target.content["a"]["name"] == "ADA"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "state"),
+    [
+        ("source.test != true", 'source.id != "a"', "filtered", "resolved"),
+        ("target.name | Trim", "target.name | Integer", "dead", "dead"),
+        ("minimum: 0", "minimum: 50", "dead", "dead"),
+    ],
+)
+async def test_a_retry_may_find_that_there_is_nothing_to_send_any_more(
+    world: World, old: str, new: str, outcome: str, state: str
+) -> None:
+    await world.run([[person("a")]], down(1), IMPATIENT)
+    world.edit(old, new)
+    world.clock.passed += 60
+    result = await world.run()
+    assert counts(result.row) == {outcome: 1}
+    assert world.failures() == {"a": state}
+    assert world.target.tries == {"a": 1}
+
+
+async def test_a_retry_may_find_the_record_at_the_target_already(world: World) -> None:
+    await world.run([[person("a")]])
+    await world.run([[person("a", name="Bea")]], down(2), RunOptions(full=True, patience=0))
+    world.edit("target.name | Trim", 'target.name | Constant("Ada")')
+    world.edit("source.name | target", "| target")
+    world.clock.passed += 60
+    result = await world.run([])
+    assert counts(result.row) == {"unchanged": 1}
+    assert world.failures() == {"a": "resolved"}
+
+
+async def test_a_newer_record_takes_the_place_of_a_waiting_one(world: World) -> None:
+    await world.run([[person("a", age="1"), person("b", age="1")]], down(1), IMPATIENT)
+    result = await world.run([[person("a", age="2")]], options=RunOptions(full=True, patience=0))
+    assert counts(result.row) == {"written": 1}
+    assert world.failures() == {"a": "superseded", "b": "waiting"}
+    world.clock.passed += 60
+    await world.run()
+    assert world.target.content["a"]["age"] == 2
+    assert world.failures() == {"a": "superseded", "b": "resolved"}
+
+
+async def test_so_it_does_within_one_run_and_its_books_still_balance(world: World) -> None:
+    pages = [[person("a", age="1")], [person("a", age="2"), person("a", age="3")]]
+    ages = {1: 99, 2: 99}
+    tried: dict[int, int] = {}
+
+    def by_age(item: Item, _: int) -> Answer | None:
+        age = int(str(item.payload["age"]))
+        tried[age] = tried.get(age, 0) + 1
+        return no(ErrorClass.SERVER, 503) if ages.get(age, 0) >= tried[age] else None
+
+    result = await world.run(pages, by_age)
+    assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 1, "filtered": 2})
+    assert world.target.content["a"]["age"] == 3
+    assert tried == {1: 1, 2: 1, 3: 1}
+
+
+async def test_a_record_back_to_what_the_target_has_is_not_overwritten_by_a_retry(world: World) -> None:
+    await world.run([[person("a", age="1")]])
+    await world.run([[person("a", age="2")]], down(2), RunOptions(full=True, patience=0))
+    result = await world.run([[person("a", age="1")]], options=RunOptions(full=True, patience=0))
+    assert counts(result.row) == {"unchanged": 1}
+    world.clock.passed += 60
+    await world.run()
+    assert world.target.content["a"]["age"] == 1
+    assert world.failures() == {"a": "superseded"}
+
+
+async def test_without_an_answer_and_without_idempotency_nobody_knows(world: World) -> None:
+    world.target.idempotent = False
+    result = await world.run([[person("a"), person("b")]], down(1, no(ErrorClass.TIMEOUT)))
+    assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"unknown": 2})
+    world.clock.passed += 3600
+    await world.run()
+    assert world.target.tries == {"a": 1, "b": 1}
+    assert world.failures() == {"a": "unknown", "b": "unknown"}
+
+
+async def test_what_was_surely_not_sent_is_tried_again_by_anyone(world: World) -> None:
+    world.target.idempotent = False
+    result = await world.run([[person("a")]], down(1, no(ErrorClass.NETWORK, sent=False)))
+    assert counts(result.row) == {"written": 1}
+
+
+async def test_a_target_that_asks_for_more_time_than_there_is_parks_the_run(world: World) -> None:
+    world.target.batch = 2
+    limited = no(ErrorClass.RATE_LIMIT, 429, retry_after=900)
+    pages = [[person("a")], [person(key) for key in "bcdef"], [person("g")]]
+    result = await world.run(pages, lambda item, nth: limited if item.key == "d" and nth == 1 else None)
+    assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"written": 4})
+    assert result.row.cursor == 1
+    assert "parked" in str(result.row.error)
+    world.clock.passed += 900
+    result = await world.run()
+    assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 3, "unchanged": 3})
+    assert sorted(world.target.content) == list("abcdefg")
+
+
+async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
+    world.target.batch = 50
+    pages = [[person(f"{page}-{n}") for n in range(50)] for page in range(10)]
+    result = await world.run(pages, down(99))
+    assert result.row.state is RunState.FAILED
+    assert "fails too often" in str(result.row.error)
+    assert sum(map(len, world.target.calls)) <= 150
+    assert result.row.read == result.row.waiting + result.row.dead
+    world.clock.passed += 600
+    world.target.behaviour = lambda *_: None
+    result = await world.run()
+    assert result.row.state is RunState.SUCCEEDED
+    assert len(world.target.content) == 500
+
+
+async def test_a_halt_in_the_middle_of_retries_leaves_the_rest_waiting(world: World) -> None:
+    await world.run([[person("a"), person("b")]], down(1), IMPATIENT)
+    world.clock.passed += 60
+    world.target.batch = 1
+    world.target.calls.clear()
+    refused = no(ErrorClass.UNAUTHORIZED, 401)
+    result = await world.run(behaviour=lambda *_: refused if len(world.target.calls) > 1 else None)
+    assert (result.row.state, counts(result.row)) == (RunState.FAILED, {"written": 1})
+    assert sorted(world.failures().values()) == ["resolved", "waiting"]
+
+
+async def test_stopping_while_waiting_for_retries_leaves_them_waiting(world: World) -> None:
+    def stopping(*_: object) -> Answer:
+        world.cancelled.set()
+        return no(ErrorClass.SERVER, 503)
+
+    result = await world.run([[person("a")]], stopping)
+    assert (result.row.state, counts(result.row)) == (RunState.CANCELLED, {"waiting": 1})
+    with world.reader as reader:
+        (failure,) = reader.failures()
+    assert failure.next_attempt_at is not None
+    assert datetime.fromisoformat(failure.next_attempt_at) > world.clock.start
