@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,11 +50,12 @@ def _print_failures(row: RunRow, log_path: Path) -> None:
 
     with RunLogReader.open(log_path) as log:
         groups = log.groups(row.spec_id)
+        shown = [(group, log.members(group, limit=1)[0]) for group in groups[:_GROUPS]]
     if not groups:
         return
     click.echo("\n  failures in the run log, by place")
-    for group in islice(groups, _GROUPS):
-        where = f"{group.file}:{group.line}" + (f":{group.column}" if group.column else "")
+    for group, newest in shown:
+        where = f"{newest.file}:{newest.line}" + (f":{newest.column}" if newest.column else "")
         blame = f"{group.row}: " if group.row else ""
         click.echo(f"  {group.count:>7,}  {where}: {group.state} at {group.stage}: {blame}{group.message}")
     if len(groups) > _GROUPS:

@@ -53,7 +53,7 @@ class SpeclabGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`speclab` alone, and `speclab --read-only`, open the app here."""
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        if not args or (args[0].startswith("-") and args[0] not in own and not ctx.resilient_parsing):
+        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] not in own)):
             args = [".", *args]
         return super().parse_args(ctx, args)
 

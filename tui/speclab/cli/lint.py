@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print the problems of specs, each at its place.")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="For a person, for a program, or for GitHub's annotations.",
+)
 def lint(paths: Sequence[Path], form: str) -> None:
     """Print the problems of the specs at PATHS (default: here) as `file:line:column: CODE message`."""
     from speclab.mapping import lint as problems_of

@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def _complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from speclab.spec.workspace import find_specs
 
-    ids = [spec.spec_id for spec in find_specs(Path.cwd()) if spec.spec_id.startswith(incomplete)]
+    ids = [spec.spec_id for spec in find_specs(Path()) if spec.spec_id.startswith(incomplete)]
     return [CompletionItem(name) for name in ids] or [CompletionItem(incomplete, type="file")]
 
 
@@ -63,7 +63,7 @@ def seconds_of(text: str, option: str) -> float:
 def _to_path(ctx: click.Context, param: click.Parameter, value: str) -> Path:  # noqa: ARG001 - click's signature
     from speclab.spec.workspace import find_spec
 
-    return find_spec(Path.cwd(), value)
+    return find_spec(Path(), value)
 
 
 def _to_paths(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> tuple[Path, ...]:

@@ -90,12 +90,15 @@ def find_spec(directory: Path, name: str) -> Path:
 def workspace_of(path: Path) -> Path:
     """The workspace that the file or directory `path` belongs to.
 
-    That is the nearest directory around it that has a `.speclab`, else the directory itself.
+    That is the nearest directory around it that has a `.speclab`; where none has, the current directory if `path` is in
+    it, else the directory of `path`.
     """
     directory = path.resolve()
     if not directory.is_dir():
         directory = directory.parent
-    return next((around for around in (directory, *directory.parents) if (around / STATE).is_dir()), directory)
+    around = (directory, *directory.parents)
+    here = Path.cwd()
+    return next((one for one in around if (one / STATE).is_dir()), here if here in around else directory)
 
 
 def runlog_path(workspace: Path) -> Path:

@@ -1,0 +1,69 @@
+"""`new`, `show` and `set` make, read and edit specs, and change no byte they are not about."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.cli.conftest import Shell
+
+from speclab.spec.template import TEMPLATE
+
+
+def changed_lines(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
+    pairs = zip(before.split(b"\n"), after.split(b"\n"), strict=True)
+    return [(old, new) for old, new in pairs if old != new]
+
+
+def test_new_makes_a_spec_that_lint_knows_as_empty(shell: Shell) -> None:
+    assert shell("new", "orders").stdout == "specs/orders.md\n"
+    assert "spec_id: orders\n" in (shell.directory / "specs" / "orders.md").read_text()
+    assert "0 errors" in shell("lint").stderr
+
+
+def test_new_never_writes_over_a_spec(shell: Shell) -> None:
+    shell("new", "orders")
+    before = (shell.directory / "specs" / "orders.md").read_bytes()
+    assert "orders.md" in shell("new", "orders", exit_code=2).stderr
+    assert (shell.directory / "specs" / "orders.md").read_bytes() == before
+
+
+def test_set_on_the_untouched_template_changes_one_line_in_git_diff(shell: Shell) -> None:
+    path = shell.write("template.md", TEMPLATE)
+    subprocess.run(["git", "init", "-q", "."], cwd=shell.directory, check=True)
+    subprocess.run(["git", "add", "."], cwd=shell.directory, check=True)
+    shell("set", "template.md", "status", "approved")
+    diff = subprocess.run(["git", "diff", "--numstat"], cwd=shell.directory, capture_output=True, text=True, check=True)
+    assert diff.stdout == "1\t1\ttemplate.md\n"
+    assert changed_lines(TEMPLATE.encode(), path.read_bytes()) == [(b"status: draft", b"status: approved")]
+
+
+def test_set_writes_a_section_from_standard_input(shell: Shell) -> None:
+    path = shell.write("t.md", TEMPLATE)
+    shell("set", "t.md", "Data Flow > Frequency", "-", stdin="Hourly\n")
+    assert changed_lines(TEMPLATE.encode(), path.read_bytes()) == [
+        (b"<!-- Real-time, hourly, daily, on-demand -->", b"Hourly")
+    ]
+    assert shell("show", "t.md", "Data Flow > Frequency").stdout == "Hourly\n"
+
+
+def test_set_writes_a_cell_by_its_target_path(people: Shell) -> None:
+    path = people.directory / "specs" / "people.md"
+    before = path.read_bytes()
+    people("set", "people", "Field Mapping[target.name].Transformation", "Uppercase")
+    ((old, new),) = changed_lines(before, path.read_bytes())
+    assert b"Required, Trim" in old
+    assert b"Uppercase" in new
+    assert people("show", "people", "Field Mapping[target.name].Transformation").stdout == "Uppercase\n"
+
+
+def test_an_edit_that_would_swallow_the_next_section_is_refused_and_nothing_changes(people: Shell) -> None:
+    path = people.directory / "specs" / "people.md"
+    before = path.read_bytes()
+    said = people("set", "people", "Data Flow > Frequency", "```", exit_code=1).stderr
+    assert "would swallow" in said
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_is_not_there_names_the_nearest(people: Shell) -> None:
+    assert "Data Flow > Frequency" in people("show", "people", "Data Flow > Frequncy", exit_code=2).stderr
+    assert "name" in people("show", "people", "Field Mapping[target.nam].Notes", exit_code=2).stderr

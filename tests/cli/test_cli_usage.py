@@ -1,0 +1,93 @@
+"""What the command says of itself, and to those who call it wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from tests.cli.conftest import Shell
+
+from speclab import __version__
+from speclab.cli.group import speclab
+
+CONTEXT = click.Context(speclab)
+NAMES = speclab.list_commands(CONTEXT)
+
+
+def test_help_lists_every_command_with_a_whole_sentence(shell: Shell) -> None:
+    text = shell("--help").stdout
+    for name in NAMES:
+        assert f"\n  {name} " in text
+    assert "..." not in text.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_and_option_is_told(name: str) -> None:
+    command = speclab.get_command(CONTEXT, name)
+    assert command is not None
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts}"
+
+
+def test_the_version_is_told(shell: Shell) -> None:
+    assert shell("--version").stdout == f"speclab {__version__}\n"
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys\nfrom speclab.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'textual', 'pydantic', 'httpx', 'aiohttp', 'sqlalchemy', 'sqlite_utils', 'yaml', 'markdown_it',"
+        " 'cel', 'rapidfuzz', 'asyncio', 'orjson', 'sqlite3'}\nprint(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_a_word_that_is_no_command_and_no_directory_names_the_nearest_command(shell: Shell) -> None:
+    assert "Did you mean 'speclab lint'?" in shell("lnt", exit_code=2).stderr
+
+
+def test_an_unknown_option_is_wrong_usage(shell: Shell) -> None:
+    assert "No such option" in shell("lint", "--colour", exit_code=2).stderr
+
+
+def test_an_unknown_spec_names_the_nearest(people: Shell) -> None:
+    assert "people" in people("run", "poeple", exit_code=2).stderr
+
+
+def test_without_a_terminal_the_app_says_what_to_use_instead(shell: Shell) -> None:
+    said = shell(exit_code=2).stderr
+    assert "needs a terminal" in said
+    assert "speclab status" in said
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(people: Shell) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m speclab show people | head -n 1",
+        shell=True,
+        cwd=people.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    assert done.stdout == "---\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: Shell, name: str) -> None:
+    assert "_SPECLAB_COMPLETE" in shell("completion", name).stdout
+
+
+def test_a_shell_completes_commands_and_specs(people: Shell) -> None:
+    people.env.update(_SPECLAB_COMPLETE="bash_complete", COMP_WORDS="speclab run pe", COMP_CWORD="2")
+    assert people().stdout == "plain,people\n"
+    people.env.update(COMP_WORDS="speclab fai", COMP_CWORD="1")
+    assert people().stdout == "plain,failures\n"
