@@ -1,0 +1,179 @@
+"""The Field Mapping table as rows: paths without prefix, and the place of everything a row can fail on."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.outcome import Level
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.integration import MappingRow
+from speclab.spec.mapping_rows import read_rows
+from speclab.spec.problem import Problem
+
+HEAD = "## Field Mapping\n\n| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n"
+FIRST = 5
+"""Line of the first row below that head."""
+
+
+def rows(text: str) -> tuple[tuple[MappingRow, ...], list[Problem]]:
+    document = Document.parse(text)
+    findings = Findings("spec.md", text, document.position, needs=Level.INFO)
+    return read_rows(document, document.sections[0], findings), findings.in_order()
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+def test_a_row_is_read_without_its_prefixes_and_with_its_columns() -> None:
+    found, problems = rows(
+        HEAD + '| source.name.given, source.name.family | target.full_name | Trim, Concat(" ") | n |\n'
+    )
+    assert problems == []
+    assert found == (
+        MappingRow(
+            sources=("name.given", "name.family"),
+            target="full_name",
+            transformation='Trim, Concat(" ")',
+            notes="n",
+            line=FIRST,
+            source_columns=(10, 29),
+            target_column=50,
+            transformation_column=62,
+        ),
+    )
+
+
+def test_prefixes_may_be_missing_and_odd_keys_keep_their_commas() -> None:
+    found, problems = rows(HEAD + '| source["a, b"], tags[0], source.source | ["odd key"].x | | |\n')
+    assert problems == []
+    assert (found[0].sources, found[0].target) == (('["a, b"]', "tags[0]", "source"), '["odd key"].x')
+    assert found[0].source_columns == (9, 19, 35)
+
+
+def test_a_row_that_makes_its_value_itself_has_no_source() -> None:
+    found, problems = rows(
+        HEAD + '| | target.origin | Constant("crm") | |\n| \u2014 | target.total | = source.a * 2 | |\n'
+    )
+    assert problems == []
+    assert [(row.sources, row.source_columns, row.transformation) for row in found] == [
+        ((), (), 'Constant("crm")'),
+        ((), (), "= source.a * 2"),
+    ]
+
+
+def test_columns_may_stand_in_any_order_and_more_of_them_be_there() -> None:
+    found, problems = rows(
+        "## Field Mapping\n\nNotes | Owner | target field | Transform | Source Field\n--|--|--|--|--\n"
+        "why | Ada | target.a | Trim | source.b\n"
+    )
+    assert problems == []
+    assert [(row.sources, row.target, row.transformation, row.notes) for row in found] == [(("b",), "a", "Trim", "why")]
+    assert (found[0].target_column, found[0].transformation_column, found[0].source_columns) == (20, 24, (38,))
+
+
+def test_code_spans_in_cells_are_read_through() -> None:
+    found, problems = rows(HEAD + "| `source.a`, `source.b` | `target.c` | `Trim, Concat` | |\n")
+    assert problems == []
+    assert (found[0].sources, found[0].target, found[0].transformation) == (("a", "b"), "c", "Trim, Concat")
+    assert (found[0].source_columns, found[0].target_column, found[0].transformation_column) == ((11, 23), 36, 42)
+
+
+def test_a_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> None:
+    line = r'| source.a | target.b | Split("\|"), Concat(" \| "), Trim | |'
+    found, problems = rows(HEAD + line + "\n")
+    row = found[0]
+    assert problems == []
+    assert row.transformation == 'Split("|"), Concat(" | "), Trim'
+    for name in ("Split", "Concat", "Trim"):
+        assert row.column(row.transformation.index(name)) == line.index(name) + 1
+
+
+def test_a_bad_path_is_told_at_the_very_character() -> None:
+    _, problems = rows(HEAD + "| source.ok, source.a..b | target.c | | |\n| source.a | target.x[y] | | |\n")
+    assert said(problems) == [
+        "5:23 D303 'a..b' is no source path: unexpected '.'",
+        "6:22 D303 'x[y]' is no target path: unexpected '['",
+    ]
+
+
+def test_a_bad_path_behind_an_escaped_pipe_is_told_at_its_column_in_the_file() -> None:
+    line = r'| source["a\|b"], source.c..d | target.e | | |'
+    _, problems = rows(HEAD + line + "\n")
+    assert said(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is no source path: unexpected '.'"]
+
+
+def test_an_expression_in_the_source_column_is_sent_to_the_transformation() -> None:
+    _, problems = rows(HEAD + "| = source.qty, 2 | target.total | | |\n")
+    assert said(problems) == ["5:3 D303 '= source.qty, 2' is no source path; an expression stands in Transformation"]
+
+
+def test_a_source_between_two_commas_is_missing() -> None:
+    _, problems = rows(HEAD + "| source.a,, source.b | target.c | | |\n")
+    assert said(problems) == ["5:12 D303 '' is no source path: a path is empty"]
+
+
+def test_a_target_that_two_rows_have_is_told_at_the_second_however_it_is_written() -> None:
+    found, problems = rows(
+        HEAD + '| source.a | target.x | | |\n| source.b | ["x"] | | |\n| source.c | target.x | | |\n'
+    )
+    assert said(problems) == [
+        "6:14 D301 '[\"x\"]' already is the target of line 5",
+        "7:14 D301 'x' already is the target of line 5",
+    ]
+    assert [row.line for row in found] == [5]
+
+
+@pytest.mark.parametrize("target", ["", "-"])
+def test_a_row_with_content_and_no_target_is_told(target: str) -> None:
+    found, problems = rows(HEAD + f"| source.a | {target} | Trim | |\n| | | | |\n")
+    assert found == ()
+    assert said(problems) == ["5:14 D302 this row has no target; name the field it fills, or delete the row"]
+
+
+def test_an_unescaped_pipe_is_told_where_the_table_ends() -> None:
+    line = '| source.a | target.b | Replace("|", "") | note |'
+    _, problems = rows(HEAD + line + "\n")
+    assert said(problems) == [
+        f"5:{line.index(' | note') + 1} D304 more cells than the table has columns; a pipe inside a cell is written \\|"
+    ]
+    assert problems[0].level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "1:1 D201 the Field Mapping has no table; a run needs a row for each target field"),
+        (
+            "| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n",
+            "1:1 D201 the Field Mapping has no rows; a run needs a row for each target field",
+        ),
+        (
+            HEAD.partition("\n\n")[2]
+            + "| source.field1 | target.field1 | Direct | |\n| source.field2 | target.field2 | Uppercase | |\n",
+            "1:1 D201 the Field Mapping still has the template's example rows; a run needs a row for each target field",
+        ),
+    ],
+)
+def test_a_mapping_without_rows_is_not_there_yet(body: str, message: str) -> None:
+    found, problems = rows(f"## Field Mapping\n\n{body}")
+    assert found == ()
+    assert said(problems) == [message]
+    assert problems[0].level is Level.INFO
+
+
+def test_an_example_row_beside_a_real_one_is_a_row() -> None:
+    found, problems = rows(HEAD + "| source.field1 | target.field1 | Direct | |\n| source.a | target.b | | |\n")
+    assert [row.target for row in found] == ["field1", "b"]
+    assert problems == []
+
+
+def test_a_missing_column_is_told_at_the_header() -> None:
+    _, problems = rows("## Field Mapping\n\n| Sorce Feild | Target Field |\n|---|---|\n| a | b |\n")
+    assert said(problems) == [
+        "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean it by 'Sorce Feild'?"
+    ]
+    assert problems[0].fix == "Source Field"
+    _, problems = rows("## Field Mapping\n\n| Source Field | Target Field |\n|---|---|\n| a | b |\n")
+    assert [(problem.line, problem.code, problem.level) for problem in problems] == [(3, "D202", Level.WARNING)]

@@ -1,0 +1,183 @@
+"""Error Types, Alerts and Acceptance Criteria: the rows and items a machine reads, and what is left to people."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.outcome import ErrorClass, Level
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.integration import Action, Alert, ErrorRule
+from speclab.spec.problem import Problem
+from speclab.spec.rules import RUN_LOG_FUNCTIONS, Criterion, Expression, read_alerts, read_criteria, read_error_rules
+
+ERRORS = "### Error Types\n\n| When | Action | Notes |\n|---|---|---|\n"
+ALERTS = "### Alerts\n\n| Alert | When | For | Notify |\n|---|---|---|---|\n"
+FIRST = 5
+"""Line of the first row below either head."""
+
+
+def error_rules(text: str) -> tuple[tuple[ErrorRule, ...], list[Problem]]:
+    document = Document.parse(text)
+    findings = Findings("spec.md", text, document.position)
+    return read_error_rules(document, document.sections[0], findings), findings.in_order()
+
+
+def alerts(text: str) -> tuple[list[Alert], list[Expression], list[Problem]]:
+    document = Document.parse(text)
+    findings = Findings("spec.md", text, document.position)
+    found = read_alerts(document, document.sections[0], findings)
+    return [alert for alert, _ in found], [expression for _, expression in found], findings.in_order()
+
+
+def criteria(text: str) -> tuple[Criterion, ...]:
+    document = Document.parse(text)
+    return read_criteria(document, document.sections[0])
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("when", "low", "high", "error_class"),
+    [
+        ("429", 429, 429, None),
+        ("`429`", 429, 429, None),
+        ("HTTP 429 Too Many Requests", 429, 429, None),
+        ("5xx", 500, 599, None),
+        ("400-404", 400, 404, None),
+        ("network", None, None, ErrorClass.NETWORK),
+        ("Rate limits", None, None, ErrorClass.RATE_LIMIT),
+        ("Timeouts", None, None, ErrorClass.TIMEOUT),
+        ("server errors", None, None, ErrorClass.SERVER),
+        ("bad_answer", None, None, ErrorClass.BAD_ANSWER),
+    ],
+)
+def test_an_error_is_a_status_a_range_or_a_class(
+    when: str, low: int | None, high: int | None, error_class: ErrorClass | None
+) -> None:
+    found, problems = error_rules(f"{ERRORS}| {when} | retry | |\n")
+    assert problems == []
+    assert found == (ErrorRule(low, high, error_class, Action.RETRY, FIRST),)
+
+
+@pytest.mark.parametrize(
+    ("action", "meant"),
+    [
+        ("retry", Action.RETRY),
+        ("Dead letter", Action.DEAD_LETTER),
+        ("`dead-letter`", Action.DEAD_LETTER),
+        ("STOP", Action.STOP),
+    ],
+)
+def test_an_action_is_read_in_any_case_and_spacing(action: str, meant: Action) -> None:
+    assert [rule.action for rule in error_rules(f"{ERRORS}| 422 | {action} | |\n")[0]] == [meant]
+
+
+def test_several_errors_in_a_row_are_several_rules_in_order() -> None:
+    found, problems = error_rules("### Error Types\n\n| Error | Handling |\n|--|--|\n| 408, 5xx, network | retry |\n")
+    assert problems == []
+    assert found == (
+        ErrorRule(408, 408, None, Action.RETRY, 5),
+        ErrorRule(500, 599, None, Action.RETRY, 5),
+        ErrorRule(None, None, ErrorClass.NETWORK, Action.RETRY, 5),
+    )
+
+
+def test_a_row_for_people_is_a_warning_and_no_rule() -> None:
+    found, problems = error_rules(
+        ERRORS + "| The CRM is down | retry | |\n| 429 | retyr | |\n| | | |\n| 422 | stop | |\n"
+    )
+    assert [rule.line for rule in found] == [8]
+    assert {problem.level for problem in problems} == {Level.WARNING}
+    assert said(problems) == [
+        "5:3 C201 'The CRM is down' is for people only; expected a status (429, 5xx, 400-404) or one of "
+        + ", ".join(ErrorClass),
+        "6:9 C201 'retyr' is for people only; did you mean 'retry'?",
+    ]
+    assert problems[1].fix == "retry"
+
+
+def test_a_table_without_the_columns_is_for_people() -> None:
+    found, problems = error_rules("### Error Types\n\n| Error | Meaning |\n|--|--|\n| 429 | too many |\n")
+    assert found == ()
+    assert said(problems) == ["3:1 C201 this table is for people only: it has no column Action"]
+    assert error_rules("### Error Types\n\nOnly prose.\n") == ((), [])
+
+
+def test_a_rule_that_can_never_decide_is_told_with_the_one_before_it() -> None:
+    rows = ["400-499, network | stop", "404 | skip", "network | retry", "mapping | skip", "200 | skip"]
+    found, problems = error_rules(ERRORS + "".join(f"| {row} | |\n" for row in rows))
+    assert len(found) == 2
+    assert said(problems) == [
+        "6:3 C202 line 5 decides all of this before",
+        "7:3 C202 line 5 decides all of this before",
+        "8:3 C202 failures of class mapping are dead letters at once and never come to this table",
+        "9:3 C202 an answer below 300 is no failure",
+    ]
+
+
+def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_told() -> None:
+    line = r'| Many fail | `success_rate("1h") < 0.9 \|\| dead_letters() > 3` | 15m | #ops |'
+    found, expressions, problems = alerts(f"{ALERTS}{line}\n")
+    assert problems == []
+    assert found == [Alert("Many fail", 'success_rate("1h") < 0.9 || dead_letters() > 3', 900.0, "#ops", FIRST)]
+    assert expressions[0].functions == RUN_LOG_FUNCTIONS
+    text = f"{ALERTS}{line}\n"
+    assert text[expressions[0].start : expressions[0].end].startswith('success_rate("1h")')
+    assert text[expressions[0].start : expressions[0].end].endswith("> 3")
+
+
+def test_an_alert_may_leave_out_its_name_its_time_and_whom_to_tell() -> None:
+    found, _, problems = alerts("### Alerts\n\n| When |\n|--|\n| dead_letters() > 0 |\n")
+    assert problems == []
+    assert found == [Alert("dead_letters() > 0", "dead_letters() > 0", 0.0, "", 5)]
+
+
+def test_an_alert_for_people_is_a_warning() -> None:
+    found, _, problems = alerts(ALERTS + "| a | too many errors | | |\n| b | lag() > 3 | 5 | |\n| | | | |\n")
+    assert found == []
+    assert said(problems) == [
+        "5:7 C301 'too many errors' is for people only; expected an expression with one of "
+        + ", ".join(RUN_LOG_FUNCTIONS),
+        "6:19 C301 this row is for people only: expected a duration such as 30s, 5m or 24h, not '5'",
+    ]
+    assert {problem.level for problem in problems} == {Level.WARNING}
+    assert said(alerts("### Alerts\n\n| Alert | Who |\n|--|--|\n| a | b |\n")[2]) == [
+        "3:1 C301 this table is for people only: it has no column When"
+    ]
+
+
+def test_a_criterion_that_ends_in_an_expression_is_executable() -> None:
+    text = (
+        "## Acceptance Criteria\n\nBoth teams agree:\n\n"
+        '- [ ] Nearly all contacts arrive the same day `success_rate("24h") >= 0.995`\n'
+        "- [x] Nobody waits for a retry\n  overnight ``retry_depth() == 0``\n"
+        "- [ ] The file is `out/customers.jsonl`\n"
+        "* [X] Finance has looked\n"
+        "- no box\n\n"
+        "```markdown\n- [ ] an example `lag() == 0`\n```\n"
+    )
+    found = criteria(text)
+    assert [(item.text, item.ticked, item.line) for item in found] == [
+        ("Nearly all contacts arrive the same day", False, 5),
+        ("Nobody waits for a retry overnight", True, 6),
+        ("The file is `out/customers.jsonl`", False, 8),
+        ("Finance has looked", True, 9),
+    ]
+    expressions = [item.expression for item in found]
+    assert [expression and text[expression.start : expression.end] for expression in expressions] == [
+        'success_rate("24h") >= 0.995',
+        "retry_depth() == 0",
+        None,
+        None,
+    ]
+
+
+def test_the_templates_criteria_say_nothing_to_the_machine() -> None:
+    found = criteria("## Acceptance Criteria\n\n- [ ] Criterion 1\n- [ ] Criterion 2\n")
+    assert [(item.text, item.ticked, item.expression) for item in found] == [
+        ("Criterion 1", False, None),
+        ("Criterion 2", False, None),
+    ]
