@@ -88,7 +88,7 @@ class Table:
 
     def find(self, key: str) -> int:
         """Index of the row known by `key`. Raises `UsageError` if there is none, or more than one."""
-        wanted = key.removeprefix("target.") if self.is_mapping else key
+        wanted = key.strip().removeprefix("target.") if self.is_mapping else key.strip()
         keys = [self.key(row) for row in range(len(self.rows))]
         found = [row for row, other in enumerate(keys) if other == wanted] or [
             row for row, other in enumerate(keys) if other.casefold() == wanted.casefold()

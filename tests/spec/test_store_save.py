@@ -1,0 +1,287 @@
+"""Saving: whole or not at all, with the file's mode, owner and link kept, and never over another writer's work."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from speclab.errors import SaveConflict, SpeclabError, UsageError
+from speclab.spec.document import Document
+from speclab.spec.merge import Side
+from speclab.spec.store import create, drop_recovery, find_recovery, save, write_recovery
+from speclab.spec.template import TEMPLATE
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.md"
+    path.write_bytes(TEMPLATE.encode())
+    return path
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)])
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user who is not root, where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_save_writes_the_document_and_nothing_else(spec: Path) -> None:
+    base = Document.load(spec)
+    document = base.with_front_matter("status", "approved")
+    saved = save(document, base)
+    assert saved.document == document
+    assert not saved.merged
+    assert spec.read_bytes() == TEMPLATE.replace("draft", "approved").encode()
+    assert os.listdir(spec.parent) == ["spec.md"]  # noqa: PTH208 - hidden files too
+
+
+def test_a_save_without_a_change_does_not_touch_the_file(spec: Path) -> None:
+    document = Document.load(spec)
+    before = spec.stat()
+    assert save(document, document).document == document
+    assert spec.stat() == before
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o755])
+def test_a_save_keeps_the_files_mode(spec: Path, mode: int) -> None:
+    spec.chmod(mode)
+    base = Document.load(spec)
+    save(base.with_front_matter("status", "approved"), base)
+    assert stat.S_IMODE(spec.stat().st_mode) == mode
+
+
+def test_a_save_keeps_the_files_owner(spec: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    os.chown(spec, 65534, 65534)
+    base = Document.load(spec)
+    save(base.with_front_matter("status", "approved"), base)
+    assert (spec.stat().st_uid, spec.stat().st_gid) == (65534, 65534)
+
+
+def test_a_save_writes_what_a_symbolic_link_points_to(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.md"
+    link.symlink_to(spec)
+    base = Document.load(link)
+    save(base.with_front_matter("status", "approved"), base)
+    assert link.is_symlink()
+    assert b"status: approved" in spec.read_bytes()
+
+
+def test_a_read_only_file_is_left_alone(spec: Path) -> None:
+    spec.chmod(0o444)
+    base = Document.load(spec)
+    with pytest.raises(SpeclabError, match=r"spec\.md: cannot be saved: the file is read-only"):
+        save(base.with_front_matter("status", "approved"), base)
+    assert spec.read_bytes() == TEMPLATE.encode()
+
+
+def test_a_directory_one_may_not_write_in_is_left_alone() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        spec = directory / "spec.md"
+        spec.write_bytes(TEMPLATE.encode())
+        spec.chmod(0o666)
+        directory.chmod(0o555)
+        with unprivileged():
+            base = Document.load(spec)
+            with pytest.raises(SpeclabError, match="no permission to write in its directory"):
+                save(base.with_front_matter("status", "approved"), base)
+        assert os.listdir(directory) == ["spec.md"]  # noqa: PTH208 - hidden files too
+        assert spec.read_bytes() == TEMPLATE.encode()
+        directory.chmod(0o755)
+
+
+def test_a_file_that_cannot_grow_is_left_as_it_was(spec: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from speclab.errors import SpeclabError
+from speclab.spec.document import Document
+from speclab.spec.store import save
+
+base = Document.load(Path(sys.argv[1]))
+document = base.with_body(base.section("Data Flow"), "x" * 10_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+try:
+    save(document, base)
+except SpeclabError as error:
+    sys.exit(0 if "would be larger than this system allows" in error.message else 1)
+sys.exit(2)
+"""
+    assert python(code, spec).wait() == 0
+    assert spec.read_bytes() == TEMPLATE.encode()
+    assert os.listdir(spec.parent) == ["spec.md"]  # noqa: PTH208 - hidden files too
+
+
+def test_a_killed_save_leaves_the_old_file_or_the_new_one(spec: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from speclab.spec.document import Document
+from speclab.spec.store import save
+
+base = Document.load(Path(sys.argv[1]))
+both = [base.with_body(base.section("Data Flow"), letter * 500_000) for letter in "ab"]
+print(flush=True)
+while True:
+    base = save(both[0], base).document
+    both.reverse()
+"""
+    base = Document.load(spec)
+    whole = {TEMPLATE, *(base.with_body(base.section("Data Flow"), letter * 500_000).text for letter in "ab")}
+    for wait in (0.02, 0.05):
+        process = subprocess.Popen([sys.executable, "-c", code, str(spec)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process, process.stdout as ready:
+            ready.readline()
+            time.sleep(wait)
+            process.kill()
+        assert Document.load(spec).text in whole
+
+
+def test_a_file_that_was_deleted_is_written_anew(spec: Path) -> None:
+    base = Document.load(spec)
+    document = base.with_front_matter("status", "approved")
+    spec.unlink()
+    assert not save(document, base).merged
+    assert spec.read_bytes() == document.to_bytes()
+
+
+def test_another_writers_changes_are_kept(spec: Path) -> None:
+    base = Document.load(spec)
+    theirs = base.with_body(base.section("Volume"), "500 a day")
+    save(theirs, base)
+    saved = save(base.with_front_matter("status", "approved"), base)
+    assert saved.merged
+    assert saved.document.text == theirs.text.replace("status: draft", "status: approved")
+    assert spec.read_bytes() == saved.document.to_bytes()
+
+
+def test_a_reader_without_changes_gets_the_other_writers(spec: Path) -> None:
+    base = Document.load(spec)
+    theirs = base.with_front_matter("status", "approved")
+    save(theirs, base)
+    saved = save(base, base)
+    assert (saved.document, saved.merged) == (theirs, True)
+
+
+def test_the_same_change_twice_is_no_conflict(spec: Path) -> None:
+    base = Document.load(spec)
+    document = base.with_front_matter("status", "approved")
+    save(document, base)
+    assert save(document, base).document == document
+
+
+def test_a_conflict_writes_nothing_and_shows_both_sides(spec: Path) -> None:
+    base = Document.load(spec)
+    theirs = base.with_body(base.section("Volume"), "theirs")
+    save(theirs, base)
+    mine = base.with_body(base.section("Volume"), "mine").with_front_matter("status", "approved")
+    with pytest.raises(SaveConflict, match="another writer changed what you changed too") as error:
+        save(mine, base)
+    assert spec.read_bytes() == theirs.to_bytes()
+    (conflict,) = error.value.conflicts
+    assert (conflict.mine, conflict.theirs) == ("mine\n", "theirs\n")
+    assert conflict.base == base.body(base.section("Volume")) + "\n"
+    decided = Document.parse(error.value.merge.resolved([Side.BOTH]), spec)
+    saved = save(decided, error.value.theirs)
+    assert saved.document.body(saved.document.section("Volume")) == "mine\ntheirs"
+    assert saved.document.front_matter.get("status") == "approved"
+
+
+def test_writers_at_the_same_time_lose_nothing(spec: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from speclab.spec.address import write
+from speclab.spec.document import Document
+from speclab.spec.store import save
+
+path, where = Path(sys.argv[1]), sys.argv[2]
+for count in range(10):
+    base = Document.load(path)
+    save(write(base, where, f"{where} {count}"), base)
+"""
+    places = ["status", "ctm_task", "Data Flow > Volume", "Field Mapping[field1].Notes", "Field Mapping[field2].Notes"]
+    writers = [python(code, spec, place) for place in places]
+    assert [writer.wait() for writer in writers] == [0] * len(writers)
+    document = Document.load(spec)
+    assert document.mapping is not None
+    assert document.front_matter.get("status") == "status 9"
+    assert document.front_matter.get("ctm_task") == "ctm_task 9"
+    assert document.body(document.section("Volume")) == "Data Flow > Volume 9"
+    notes = [row.cells[3].text for row in document.mapping.rows]
+    assert notes == ["Field Mapping[field1].Notes 9", "Field Mapping[field2].Notes 9"]
+
+
+def test_a_document_without_a_path_cannot_be_saved() -> None:
+    document = Document.parse("")
+    with pytest.raises(UsageError, match="no path"):
+        save(document, document)
+
+
+def test_a_new_file_never_takes_the_place_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "spec.md"
+    create(path, "one")
+    assert path.read_bytes() == b"one"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    with pytest.raises(UsageError, match=r"spec\.md is already there"):
+        create(path, "two")
+    assert path.read_bytes() == b"one"
+    with pytest.raises(SpeclabError, match="cannot be made"):
+        create(path / "below" / "a.md", "x")
+
+
+def test_unsaved_text_is_put_aside_and_found_again(spec: Path) -> None:
+    assert find_recovery(spec) is None
+    write_recovery(spec, TEMPLATE + "\udcff unsaved\r\n")
+    write_recovery(spec, TEMPLATE + "\udcff unsaved too\r\n")
+    found = find_recovery(spec)
+    assert found is not None
+    assert found.text == TEMPLATE + "\udcff unsaved too\r\n"
+    assert abs(found.at.timestamp() - time.time()) < 60
+    assert spec.read_bytes() == TEMPLATE.encode()
+    assert (spec.parent / ".speclab" / ".gitignore").read_text() == "*\n"
+    drop_recovery(spec)
+    drop_recovery(spec)
+    assert find_recovery(spec) is None
+
+
+def test_text_that_was_saved_after_all_needs_no_recovery(spec: Path) -> None:
+    write_recovery(spec, "text")
+    spec.write_text("text")
+    assert find_recovery(spec) is None
+
+
+def test_specs_of_one_name_are_put_aside_apart(tmp_path: Path) -> None:
+    (tmp_path / ".speclab").mkdir()
+    paths = [tmp_path / name / "spec.md" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("saved")
+        write_recovery(path, f"unsaved {path.parent.name}")
+    assert [recovery.text for path in paths if (recovery := find_recovery(path))] == ["unsaved a", "unsaved b"]
+    assert len(list((tmp_path / ".speclab" / "recovery").iterdir())) == 2

@@ -1,0 +1,128 @@
+"""A workspace: which files are specs, how one is found, where its state is, and how a new one begins."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from speclab.errors import SpeclabError, UsageError
+from speclab.spec.document import Document
+from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, create_spec, new_spec
+from speclab.spec.workspace import SpecFile, find_spec, find_specs, runlog_path, state_directory, workspace_of
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    put(tmp_path / "specs" / "b.md", "---\nspec_id: crm-to-erp\ntype: integration\nstatus: draft\n---\n\n# The CRM #\n")
+    put(tmp_path / "specs" / "a.md", "\ufeff---\r\ntype: dev\r\n---\r\n## No title\r\n")
+    put(tmp_path / "template.md", TEMPLATE)
+    put(tmp_path / "broken.md", "---\nstatus: {\n---\n# Broken\n")
+    put(tmp_path / "README.md", "# No spec\n")
+    put(tmp_path / "post.md", "---\ntags: [a]\n---\n# No spec either\n")
+    put(tmp_path / "spec.txt", TEMPLATE)
+    put(tmp_path / ".hidden" / "c.md", TEMPLATE)
+    put(tmp_path / ".hidden.md", TEMPLATE)
+    put(tmp_path / "node_modules" / "d.md", TEMPLATE)
+    put(tmp_path / ".speclab" / "recovery" / "e.md", TEMPLATE)
+    return tmp_path
+
+
+def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
+    assert find_specs(workspace) == [
+        SpecFile(workspace / "broken.md", "broken", "", "", "Broken"),
+        SpecFile(workspace / "template.md", "template", "integration", "draft", "Spec: {Title}"),
+        SpecFile(workspace / "specs" / "a.md", "a", "dev", "", ""),
+        SpecFile(workspace / "specs" / "b.md", "crm-to-erp", "integration", "draft", "The CRM"),
+    ]
+    assert find_specs(workspace / "nowhere") == []
+
+
+def test_a_file_that_went_away_is_no_spec(workspace: Path) -> None:
+    (workspace / "dangling.md").symlink_to(workspace / "nowhere.md")
+    assert len(find_specs(workspace)) == 4
+
+
+@pytest.mark.parametrize("name", ["crm-to-erp", "b", "b.md", "specs/b.md"])
+def test_a_spec_is_found_by_id_name_or_path(workspace: Path, name: str) -> None:
+    assert find_spec(workspace, name) == workspace / "specs" / "b.md"
+    assert find_spec(Path("/"), str(workspace / "specs" / "b.md")) == workspace / "specs" / "b.md"
+
+
+def test_a_spec_that_is_not_there_or_there_twice_is_told(workspace: Path) -> None:
+    with pytest.raises(UsageError, match="no spec 'crm-to-epr' in ") as error:
+        find_spec(workspace, "crm-to-epr")
+    assert error.value.hint == "did you mean 'crm-to-erp'?"
+    put(workspace / "again.md", "---\nspec_id: crm-to-erp\n---\n")
+    with pytest.raises(UsageError, match="2 specs are called 'crm-to-erp'"):
+        find_spec(workspace, "crm-to-erp")
+
+
+def test_a_workspace_is_the_nearest_directory_that_has_state(workspace: Path) -> None:
+    spec = workspace / "specs" / "b.md"
+    assert workspace_of(spec) == workspace
+    assert workspace_of(workspace) == workspace
+    assert runlog_path(workspace_of(spec)) == workspace / ".speclab" / "runlog.db"
+    state_directory(workspace / "specs")
+    assert workspace_of(spec) == workspace / "specs"
+
+
+def test_without_state_a_workspace_is_the_directory_itself(tmp_path: Path) -> None:
+    spec = put(tmp_path / "specs" / "a.md", TEMPLATE)
+    assert workspace_of(spec) == tmp_path / "specs"
+    assert workspace_of(tmp_path) == tmp_path
+
+
+def test_the_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path) -> None:
+    assert state_directory(tmp_path) == tmp_path / ".speclab"
+    assert (tmp_path / ".speclab" / ".gitignore").read_text() == "*\n"
+    (tmp_path / ".speclab" / ".gitignore").write_text("mine\n")
+    state_directory(tmp_path)
+    assert (tmp_path / ".speclab" / ".gitignore").read_text() == "mine\n"
+    put(tmp_path / "file", "")
+    with pytest.raises(SpeclabError, match="cannot be made"):
+        state_directory(tmp_path / "file")
+
+
+def test_a_new_spec_is_the_template_with_name_title_and_dates() -> None:
+    text = new_spec("orders-to-erp", date(2026, 11, 24))
+    expected = TEMPLATE.replace("{name}", "orders-to-erp").replace("{date}", "2026-11-24")
+    assert text == expected.replace("{Title}", "Orders to erp")
+
+
+@pytest.mark.parametrize("name", ["yes", "2024", "1.0"])
+def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str) -> None:
+    assert Document.parse(new_spec(name, date(2026, 11, 24))).front_matter.get("spec_id") == name
+
+
+def test_a_new_spec_is_written_where_there_is_none(tmp_path: Path) -> None:
+    path = create_spec(tmp_path / "specs", "orders.md", date(2026, 11, 24))
+    assert path == tmp_path / "specs" / "orders.md"
+    assert path.read_bytes().decode() == new_spec("orders", date(2026, 11, 24))
+    with pytest.raises(UsageError, match="is already there"):
+        create_spec(tmp_path / "specs", "orders", date(2026, 11, 24))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("My Spec", "such as my-spec"), ("../x", "such as x"), ("a/b", "such as a-b"), ("", ""), (".", "")],
+)
+def test_a_name_that_cannot_be_one_is_told(tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a spec") as error:
+        create_spec(tmp_path, name, date(2026, 11, 24))
+    assert error.value.hint == hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_template_says_what_belongs_where() -> None:
+    assert KEYS == ("spec_id", "type", "status", "created", "updated", "ctm_task")
+    assert OUTLINE["Data Flow > Frequency"] == "Real-time, hourly, daily, on-demand"
+    assert OUTLINE["Data Flow"] == ""
+    assert next(iter(OUTLINE)) == "Problem Statement"
