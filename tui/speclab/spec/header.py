@@ -17,6 +17,11 @@ _SPEC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_SLUG: Final = re.compile(r"[^A-Za-z0-9._]+")
 
 
+def is_readable(document: Document) -> bool:
+    """Whether the front matter, if there is any, can be read."""
+    return not any(problem.code == "F101" for problem in document.front_matter.problems)
+
+
 def is_other(document: Document) -> bool:
     """Whether the file says it is of another type than `integration`; such a file is left alone."""
     return document.front_matter.get("type", INTEGRATION) != INTEGRATION
@@ -31,7 +36,7 @@ def read_header(document: Document, findings: Findings) -> tuple[str, str]:
         findings.error(
             "F106", front_matter.span_of("type") or front_matter.span, f"a spec of type {kind!r} does not run"
         )
-    if any(problem.code == "F101" for problem in front_matter.problems):
+    if not is_readable(document):
         return "", ""
     for name in ("spec_id", "type", "status"):
         if front_matter.entry(name) is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
 from rapidfuzz.utils import default_process
 
 _NEAR: Final = 65.0
@@ -22,9 +23,11 @@ def near(name: str, names: Sequence[str]) -> list[str]:
 def slip(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
     scores = sorted(((_likeness(name, other), other) for other in names), reverse=True)
-    if not scores or scores[0][0] < _SURE or (len(scores) > 1 and scores[1][0] == scores[0][0]):
+    if not scores or (len(scores) > 1 and scores[1][0] == scores[0][0]):
         return None
-    return scores[0][1]
+    score, other = scores[0]
+    one_slip = len(name) > 2 and OSA.distance(name, other, processor=default_process, score_cutoff=1) == 1
+    return other if score >= _SURE or one_slip else None
 
 
 def nearest(name: str, names: Sequence[str], there_are: str) -> str:

@@ -1,0 +1,33 @@
+"""The catalogue of problem codes is whole: what is raised is explained, what is explained is raised."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import speclab.spec
+from speclab.spec.codes import CODES
+
+PACKAGE = Path(speclab.spec.__path__[0])
+_CODE = re.compile(r'"([DFSAC]\d{3})"')
+
+
+def test_every_code_that_is_raised_is_explained_and_the_other_way_round() -> None:
+    raised = {
+        code
+        for path in PACKAGE.parent.rglob("*.py")
+        if path.name != "codes.py"
+        for code in _CODE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert raised == set(CODES)
+
+
+def test_codes_are_in_families_with_a_title_and_an_explanation() -> None:
+    assert list(CODES) == [code.code for code in CODES.values()]
+    for code in CODES.values():
+        assert re.fullmatch(r"[DFSAC]\d{3}", code.code)
+        assert code.title[0].isupper()
+        assert not code.title.endswith(".")
+        assert code.explanation.endswith(".")
+    families = [code[0] for code in CODES]
+    assert families == sorted(families, key="DFSAC".index)

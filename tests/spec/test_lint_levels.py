@@ -1,0 +1,108 @@
+"""Lint: a draft may be unfinished, what is in progress may not, and another's file is left alone."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speclab.outcome import Level
+from speclab.spec.document import Document
+from speclab.spec.lint import examine, lint
+from speclab.spec.template import TEMPLATE, new_spec
+
+
+def levels(spec: str) -> set[Level]:
+    return {problem.level for problem in lint(Document.parse(spec))}
+
+
+def test_the_untouched_template_is_reported_as_empty_and_as_nothing_worse() -> None:
+    problems = lint(Document.parse(TEMPLATE))
+    assert {problem.level for problem in problems} == {Level.INFO}
+    assert {problem.code for problem in problems} == {"F102", "D102", "D201"}
+
+
+def test_a_new_spec_is_reported_as_empty_and_as_nothing_worse() -> None:
+    problems = lint(Document.parse(new_spec("crm-to-billing", date(2026, 11, 24))))
+    assert {(problem.level, problem.code) for problem in problems} == {(Level.INFO, "D102"), (Level.INFO, "D201")}
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [("draft", Level.INFO), ("approved", Level.INFO), ("completed", Level.INFO), ("in-progress", Level.ERROR)],
+)
+def test_what_is_missing_is_a_note_until_the_spec_is_in_progress(status: str, level: Level) -> None:
+    spec = new_spec("crm-to-billing", date(2026, 11, 24)).replace("status: draft", f"status: {status}")
+    assert levels(spec) == {level}
+
+
+def test_what_is_wrong_is_an_error_in_a_draft_too() -> None:
+    spec = new_spec("a", date(2026, 11, 24)).replace("### Logging\n", "### Logging\n```yaml\nretension: 7d\n```\n")
+    errors = [problem for problem in lint(Document.parse(spec)) if problem.level is Level.ERROR]
+    assert [(problem.code, problem.fix) for problem in errors] == [("S202", "retention")]
+
+
+@pytest.mark.parametrize("kind", ["dev", "hubspot", "{x}", "[a]"])
+def test_a_file_of_another_type_is_left_alone(kind: str) -> None:
+    spec = TEMPLATE.replace("type: integration", f"type: {kind}").replace("### Logging", "### Logging\n```yaml\n{\n```")
+    assert lint(Document.parse(spec)) == []
+    assert examine(Document.parse(spec)).integration is None
+
+
+def test_front_matter_that_cannot_be_read_is_told_of_whatever_the_type() -> None:
+    problems = lint(Document.parse("---\ntype: [dev\n---\n\n# Notes\n"))
+    assert [(problem.code, problem.level) for problem in problems] == [("F101", Level.ERROR)]
+
+
+def test_a_file_without_front_matter_has_no_problems() -> None:
+    assert lint(Document.parse("# Notes\n\n## Field Mapping\n\nNone.\n")) == []
+
+
+def test_problems_come_by_place_and_the_gravest_of_a_place_alone() -> None:
+    spec = new_spec("a", date(2026, 11, 24)).replace(
+        "### Logging\n", "### Logging\n```yaml\nretention: yes\nfailures: 5\n```\n"
+    )
+    problems = lint(Document.parse(spec))
+    assert problems == sorted(problems, key=lambda problem: (problem.line, problem.column))
+    told = [(problem.code, problem.level) for problem in problems if problem.code.startswith("S")]
+    assert told == [("S203", Level.ERROR), ("S203", Level.ERROR)]  # and no S105 of the `yes`
+
+
+def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
+    spec = new_spec("a", date(2026, 11, 24)).replace("source.field1", "source.email")
+    reading = examine(Document.parse(spec))
+    assert reading.integration is None
+    assert [row.sources for row in reading.rows] == [("email",), ("field2",)]
+    assert reading.mapping is not None
+
+
+def test_expressions_are_handed_on_with_what_they_may_speak_of() -> None:
+    spec = new_spec("a", date(2026, 11, 24))
+    spec = spec.replace(
+        "### Source System\n",
+        "### Source System\n```yaml\nconnector: http\nbase_url: x\nkey: id\n"
+        "read: {path: /a, deleted: 'source.gone == true'}\n```\n",
+    ).replace("- [ ] Criterion 1", '- [ ] All well `success_rate("1h") == 1.0`')
+    found = examine(Document.parse(spec)).expressions
+    assert [(spec[one.start : one.end], one.names, bool(one.functions)) for one in found] == [
+        ("source.gone == true", ("source",), False),
+        ('success_rate("1h") == 1.0', (), True),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_is_done_to_a_spec_is_told_within_it(data: st.DataObject) -> None:
+    filled = new_spec("a", date(2026, 11, 24)).replace(
+        "### Source System\n", "### Source System\n```yaml\nconnector: http\nread: {path: /a/{id}}\nkey: id\n```\n"
+    )
+    start = data.draw(st.integers(0, len(filled)))
+    end = data.draw(st.integers(start, min(start + 40, len(filled))))
+    odd = data.draw(st.text(alphabet="ab:{}[]|-`#~<!>&*\"'\\,. \t\n\r\u2028é\udc80", max_size=12))
+    document = Document.parse(filled[:start] + odd + filled[end:])
+    for problem in lint(document):
+        assert 1 <= problem.line <= len(document.lines)
+        assert 1 <= problem.column <= len(document.lines.content(problem.line - 1)) + 1
+        assert problem.length >= 1
