@@ -329,6 +329,21 @@ def test_broken_front_matter_is_told_once() -> None:
     assert [problem.code for problem in problems] == ["F101"]
 
 
+@pytest.mark.parametrize("newline", ["\r\n", "\r"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_places_are_the_same_whatever_the_line_ends_and_with_a_byte_order_mark(newline: str, bom: str) -> None:
+    spec = (
+        SPEC.replace("read: {path: /v3/contacts, records: data}", "read: {path: /a/{id}, records: data}\nrate: 1/s")
+        .replace("Every 15 minutes", "Every fortnight")
+        .replace("source.email", "source.é..mail")
+        .replace("status: in-progress", "status: runing")
+        .replace("422 | dead letter", "422 | ded letter")
+    )
+    here = read(spec)
+    assert len(here) == 6
+    assert read(bom + spec.replace("\n", newline)) == here
+
+
 def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     code = (
         "import sys, speclab.spec.read, speclab.spec.lint, speclab.spec.choices, speclab.spec.integration\n"
