@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from speclab.clock import Clock
 from speclab.jsonvalue import Json, Record
@@ -111,6 +111,18 @@ class Writer(Protocol):
 
     async def close(self) -> None:
         """Make all that was written durable, and give back connections and files."""
+
+
+@runtime_checkable
+class Snapshot(Writer, Protocol):
+    """A writer whose target is, after a run, what that run wrote and nothing else.
+
+    It is given every record, also one that has not changed, and `finish` after a read that went to the source's end. A
+    run that is broken off does not finish; the one that goes on from its checkpoint adds to what it wrote.
+    """
+
+    async def finish(self) -> None:
+        """Let what was written take the place of what was there."""
 
 
 Report = Callable[[Level, str], None]

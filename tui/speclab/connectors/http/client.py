@@ -21,6 +21,7 @@ from speclab import __version__
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.base import Seams
 from speclab.connectors.http.ratelimit import quota
+from speclab.connectors.http.trouble import detail, trouble
 from speclab.connectors.pace import Pace
 from speclab.connectors.references import MASK, References
 from speclab.errors import SpecError
@@ -34,7 +35,6 @@ _CONNECT: Final = 10.0
 """Seconds a connection may take to come about: told apart from an answer that does not come, nothing was sent yet."""
 _KEEPALIVE: Final = 4.0
 """Seconds an idle connection is kept: below the 5 s at which common servers drop theirs, just as we might send."""
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _SENSITIVE: Final = re.compile(rb"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 """Names of headers whose values are never shown, literal or not."""
 
@@ -102,9 +102,9 @@ class Client:
         self._report = seams.report
         self._timeout = system.limits.timeout
         self._largest = system.limits.response
-        connect = min(_CONNECT, self._timeout / 2)
+        self._connect = min(_CONNECT, self._timeout / 2)
         self._extensions = {
-            "timeout": {"connect": connect, "read": self._timeout, "write": self._timeout, "pool": None}
+            "timeout": {"connect": self._connect, "read": self._timeout, "write": self._timeout, "pool": None}
         }
         defaults = {
             "Accept": "application/json",
@@ -139,7 +139,8 @@ class Client:
                     response = await self._answer(request)
                     body = await self._body(response)
             except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError) as error:
-                raise self._failure(error, method, url, all_headers, content) from None
+                sent = self._request_text(method, url, all_headers, content)
+                raise self._failure(error, sent, url) from None
         exchange = Exchange(
             method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
         )
@@ -225,34 +226,15 @@ class Client:
             self._pace.hold(left.reset)
             self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(left.reset)}")
 
-    def _failure(
-        self, error: Exception, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], content: bytes
-    ) -> RequestFailed:
-        request = self._request_text(method, url, headers, content)
-        place = self.redactor.redact(url.partition("?")[0])
-        cause = error.__cause__
-        if isinstance(error, httpx.DecodingError):
-            reason = f"{place}: the answer is not encoded as it says: {error}"
-            return RequestFailed(ErrorClass.BAD_ANSWER, self.redactor.redact(reason), request, sent=True)
-        if isinstance(error, aiohttp.ClientError):  # the one kind the transport lets through: no HTTP
-            reason = f"{place}: the answer is not HTTP: {error}"
-            return RequestFailed(ErrorClass.BAD_ANSWER, self.redactor.redact(reason), request, sent=True)
-        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-            reason = f"{place}: not a URL that can be asked: {error}"
-            return RequestFailed(ErrorClass.NETWORK, self.redactor.redact(reason), request, sent=False)
-        # The aiohttp transport reports a dropped connection as ConnectTimeout; its cause tells the two apart.
-        dropped = isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not isinstance(
-            cause, aiohttp.ClientConnectorError
-        )
-        if isinstance(error, TimeoutError | httpx.TimeoutException) and not dropped:
-            if isinstance(error, httpx.ConnectTimeout) or isinstance(cause, aiohttp.ConnectionTimeoutError):
-                reason = f"{place}: no connection in time"
-                return RequestFailed(ErrorClass.TIMEOUT, reason, request, sent=False)
-            reason = f"{place}: no answer within {duration_text(self._timeout)}"
-            return RequestFailed(ErrorClass.TIMEOUT, reason, request, sent=True)
-        sent = dropped or not isinstance(error, _NEVER_SENT)
-        reason = f"{place}: {_reason(error)}"
-        return RequestFailed(ErrorClass.NETWORK, self.redactor.redact(reason), request, sent=sent)
+    def _failure(self, error: Exception, request: str, url: str) -> RequestFailed:
+        found = trouble(error)
+        if found.error_class is ErrorClass.TIMEOUT:
+            reason = f"{found.reason} ({duration_text(self._timeout if found.sent else self._connect)})"
+        else:
+            more = detail(error)
+            reason = f"{found.reason}: {more}" if more else found.reason
+        message = self.redactor.redact(f"{url.partition('?')[0]}: {reason}")
+        return RequestFailed(found.error_class, message, request, sent=found.sent)
 
 
 def encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
@@ -294,12 +276,3 @@ def _aiohttp_transport(base: httpx.URL, connections: int) -> AiohttpTransport:
 
     transport.client = session
     return transport
-
-
-def _reason(error: Exception) -> str:
-    cause = error.__cause__
-    if isinstance(cause, aiohttp.ClientConnectorError):
-        return f"cannot connect: {cause.strerror or cause.os_error}"
-    if isinstance(cause, aiohttp.ServerDisconnectedError):
-        return "the connection was closed before an answer came"
-    return str(error) or type(error).__name__

@@ -91,7 +91,7 @@ class _Base:
     def first(self) -> Position:
         return {"params": dict(self._size)}
 
-    def _next_value(self, turn: Turn) -> str | None:
+    def _next_value(self, turn: Turn) -> str | int | float | None:
         """What the answer gives as next, in the body or a header; None or empty text at the end."""
         if self._header is not None:
             return turn.exchange.headers.get(self._header) or None
@@ -104,7 +104,7 @@ class _Base:
             return None
         if isinstance(value, bool | list | dict):
             raise PageTurnError(f"`{self._next}` is no cursor or URL but {value!r:.80}")
-        return str(value)
+        return value
 
 
 class _One(_Base):
@@ -156,7 +156,7 @@ class _Offset(_Base):
 class _NextUrl(_Base):
     def after(self, turn: Turn) -> Position | None:
         value = self._next_value(turn)
-        return None if value is None else _follow(value, turn)
+        return None if value is None else _follow(str(value), turn)
 
 
 class _Link(_Base):
@@ -178,7 +178,7 @@ class _Auto(_Base):
             return _follow(target, turn)
         for where in _URL_FIELDS:
             value = look(turn.body, where)
-            if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?")):
+            if isinstance(value, str) and (value.startswith(("http://", "https://", "/")) or "?" in value):
                 return _follow(value, turn)
         for where, param in _CURSOR_FIELDS:
             value = look(turn.body, where)

@@ -68,6 +68,8 @@ class HttpReader:
         read = Reading.begin(
             cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.first()
         )
+        if isinstance(cursor, dict) and cursor.get("page") and not read.resumed and not full:
+            self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
         fetching = asyncio.create_task(self._first(read))
         try:
             following: Position | None = read.position

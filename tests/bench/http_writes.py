@@ -1,0 +1,113 @@
+"""How many records a second the HTTP writer gets to a server in another process, one PUT each, over 20 connections."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from speclab.clock import SystemClock
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Item, Seams
+from speclab.spec.settings import ApiKeyAuth, HttpSystem
+
+RECORDS: Final = 10_000
+CONNECTIONS: Final = 20
+_ANSWER: Final = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
+
+
+class TrivialServer(asyncio.Protocol):
+    """Answers every request the same: what is measured is the writer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            _, _, length = head.partition(b"content-length:")
+            whole = end + 4 + int(length.split(b"\r\n", 1)[0] or 0)
+            if len(self._buffer) < whole:
+                return
+            self._buffer = self._buffer[whole:]
+            self._transport.write(_ANSWER)
+
+
+def serve(tell: Connection) -> None:
+    """Listen on a free loopback port, tell which, and go on until terminated."""
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(TrivialServer, "127.0.0.1", 0)
+        tell.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def item(number: int) -> Item:
+    """A record of usual size on its way to the target."""
+    key = f"c_{number}"
+    payload: dict[str, object] = {
+        "external_id": key,
+        "full_name": "Ada Lovelace",
+        "email": "ada@example.org",
+        "birth_date": "1815-12-10",
+        "stage": "client",
+        "revenue_cents": 123450,
+        "phone": "+442079460000",
+        "city": "London",
+        "country": "GB",
+        "origin": "crm",
+    }
+    return Item(key, payload, {"id": key}, f"00000000-0000-5000-8000-{number:012d}")  # type: ignore[arg-type]
+
+
+async def write(port: int) -> tuple[float, float]:
+    """Wall and CPU seconds for all records."""
+    system = HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": f"http://127.0.0.1:{port}",
+            "key": "external_id",
+            "limits": {"concurrency": CONNECTIONS},
+            "write": {"upsert": "PUT /customers/{external_id}", "idempotency": "Idempotency-Key"},
+        }
+    )
+    auth = ApiKeyAuth(type="api_key", header="X-Api-Key", key="k" * 32)
+    writer = open_writer(system, auth, References({}, Path()), Seams(SystemClock(), Random(1)))
+    items = [item(number) for number in range(RECORDS)]
+    try:
+        await writer.write(items[: CONNECTIONS * 2])  # connections are made before the clock starts
+        began, used = time.perf_counter(), time.process_time()
+        for at in range(0, RECORDS, writer.batch):
+            answers = await writer.write(items[at : at + writer.batch])
+            assert all(answer.refusal is None for answer in answers)
+        return time.perf_counter() - began, time.process_time() - used
+    finally:
+        await writer.close()
+
+
+def main() -> None:
+    """Measure, and print one line."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    server = context.Process(target=serve, args=(there,), daemon=True)
+    server.start()
+    try:
+        wall, cpu = asyncio.run(write(here.recv()))
+    finally:
+        server.terminate()
+        server.join()
+    each = f"{cpu / RECORDS * 1e6:,.0f} us CPU each"
+    print(f"http writes: {RECORDS / wall:,.0f} PUT/s over {CONNECTIONS} connections, {each}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Systems to connect to, on loopback and real; only time and chance are made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+from aiohttp import web
+
+from speclab.connectors import References
+from speclab.connectors.base import Item, Page, Reader, Seams
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Level
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[str]]
+ServeRaw = Callable[[bytes | None], Awaitable[str]]
+
+
+class FakeClock:
+    """A clock that passes only by sleeping, and remembers for how long it was asked to."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self._start = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        return sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Reports:
+    """What a connector told the run log."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, level: Level, message: str) -> None:
+        self.lines.append(f"{level}: {message}")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+@pytest.fixture
+def seams(clock: FakeClock, reports: Reports) -> Seams:
+    return Seams(clock=clock, random=Random(7), report=reports)
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> References:
+    return References({}, tmp_path)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server that answers everything with the handler it is given; gives its base URL."""
+    runners: list[web.AppRunner] = []
+
+    async def start(handler: Handler) -> str:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def serve_raw() -> AsyncIterator[ServeRaw]:
+    """Starts a server that answers every connection with the given bytes and hangs up, or (None) never answers."""
+    servers: list[asyncio.Server] = []
+
+    async def start(answer: bytes | None) -> str:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if answer is None:
+                await reader.read()
+            else:
+                writer.write(answer)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        servers.append(server)
+        host, port = server.sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+async def read_all(reader: Reader, cursor: Json = None, *, full: bool = False) -> list[Page]:
+    """Every page of a read, and the reader closed."""
+    try:
+        return [page async for page in reader.pages(cursor, full=full)]
+    finally:
+        await reader.close()
+
+
+def records_of(pages: list[Page]) -> list[Record]:
+    """The records of all pages."""
+    return [record for page in pages for record in page.records]
+
+
+def item(key: str, *, delete: bool = False, source: Record | None = None, **payload: Json) -> Item:
+    """An item with `payload` and an idempotency key that follows from its key."""
+    return Item(key, {"id": key, **payload}, source or {}, f"idempotency-of-{key}", delete=delete)

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Reports, Serve, ServeRaw, read_all, records_of
+
+from speclab.connectors import References, open_reader, sample
+from speclab.connectors.base import Page, Seams
+from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
+from speclab.jsonvalue import Json
+from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+
+Read = Callable[..., Awaitable[list[Page]]]
+PEOPLE: Json = [{"id": "p1"}, {"id": "p2"}]
+
+
+def system(base_url: str, *, limits: Json = None, **read: Json) -> HttpSystem:
+    return HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": base_url,
+            "key": "id",
+            "limits": limits or {},
+            "read": {"path": "/people", "records": "data", **read},
+        }
+    )
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(base_url: str, *, attempts: int = 3, limits: Json = None, **settings: Json) -> list[Page]:
+        retry = RetrySettings.model_validate({"attempts": attempts, "base": "2s", "cap": "1m"})
+        return await read_all(
+            open_reader(system(base_url, limits=limits, **settings), NoAuth(), references, seams, retry)
+        )
+
+    return pages
+
+
+def script(*answers: web.Response | Exception) -> tuple[Callable[[web.Request], Awaitable[web.Response]], list[str]]:
+    """A handler that gives one answer after the other, and the paths it was asked for."""
+    asked: list[str] = []
+    left: Iterator[web.Response | Exception] = iter(answers)
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handler, asked
+
+
+def good() -> web.Response:
+    return web.json_response({"data": PEOPLE})
+
+
+async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="cannot connect") as caught:
+            await read(url)
+    assert url in caught.value.message
+    assert "(tried 3 times)" in caught.value.message
+
+
+async def test_401_and_403_are_about_the_credentials_and_not_tried_again(serve: Serve, read: Read) -> None:
+    for status in (401, 403):
+        handler, asked = script(web.json_response({"message": "token expired"}, status=status))
+        with pytest.raises(Unauthorized, match=f"{status} .*: token expired"):
+            await read(await serve(handler))
+        assert len(asked) == 1
+
+
+async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -> None:
+    handler, _ = script(web.Response(text="<html>Login</html>", content_type="text/html"))
+    with pytest.raises(BadAnswer) as caught:
+        await read(await serve(handler))
+    assert "/people: 200 OK: found a body that is no JSON (text/html; charset=utf-8)" in caught.value.message
+    assert "<html>Login</html>" in caught.value.response
+
+
+async def test_an_empty_body_says_so(serve: Serve, read: Read) -> None:
+    handler, _ = script(web.Response())
+    with pytest.raises(BadAnswer, match="found an empty body, expected JSON"):
+        await read(await serve(handler))
+
+
+async def test_no_content_is_no_records(serve: Serve, read: Read) -> None:
+    handler, _ = script(web.Response(status=204))
+    assert records_of(await read(await serve(handler))) == []
+
+
+@pytest.mark.parametrize(
+    ("records", "body", "message"),
+    [
+        (
+            "dta",
+            {"data": []},
+            r"an object with `data` and no `dta` in it, expected a list at `dta`. Did you mean `data`\?",
+        ),
+        ("data.rows", {"data": {"row": []}}, r"in `data` and no `rows` in it.*Did you mean `row`\?"),
+        ("data", {"data": {"items": []}}, "an object with `items` at `data`, expected a list"),
+        ("data", {"data": None}, "null at `data`, expected a list"),
+        ("data", {"data": [{"id": 1}, 7]}, "a number as entry 1 of the list, expected an object"),
+        ("data", [{"id": 1}], "found a list and no `data` in it"),
+        (None, {"rows": [], "n": 1}, "an object with `rows`, `n`, expected a list; set `records` to `rows`"),
+    ],
+)
+async def test_records_that_are_not_where_the_spec_says_name_what_is(
+    records: str | None, body: Json, message: str, serve: Serve, read: Read
+) -> None:
+    handler, _ = script(web.json_response(body))
+    with pytest.raises(BadAnswer, match=message):
+        await read(await serve(handler), records=records)
+
+
+async def test_retry_after_in_seconds_is_obeyed_and_not_shortened(serve: Serve, read: Read, clock: FakeClock) -> None:
+    handler, asked = script(web.Response(status=429, headers={"Retry-After": "17"}), good())
+    assert len(records_of(await read(await serve(handler)))) == 2
+    assert clock.slept == [17]
+    assert len(asked) == 2
+
+
+async def test_retry_after_as_a_date_is_measured_by_the_servers_clock(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    server_now = clock.now().replace(year=2031)
+    later = server_now.replace(minute=server_now.minute + 1)
+    headers = {
+        "Date": format_datetime(server_now, usegmt=True),
+        "Retry-After": format_datetime(later, usegmt=True),
+    }
+    handler, _ = script(web.Response(status=503, headers=headers), good())
+    await read(await serve(handler))
+    assert clock.slept == [60]
+
+
+async def test_a_wait_longer_than_the_cap_parks_the_read(serve: Serve, read: Read, clock: FakeClock) -> None:
+    handler, _ = script(web.Response(status=429, headers={"Retry-After": "3600"}))
+    with pytest.raises(Unreachable, match="it asks to wait 1h, longer than the 1m of `cap`"):
+        await read(await serve(handler))
+    assert clock.slept == []
+
+
+async def test_server_errors_are_tried_again_with_growing_jitter_and_reported(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+) -> None:
+    handler, _ = script(web.Response(status=503), web.Response(status=500), good())
+    assert len(records_of(await read(await serve(handler)))) == 2
+    assert len(clock.slept) == 2
+    assert 0 <= clock.slept[0] <= 2
+    assert 0 <= clock.slept[1] <= 4
+    assert [line.partition("/people: ")[2].partition(";")[0] for line in reports.lines] == [
+        "503 Service Unavailable",
+        "500 Internal Server Error",
+    ]
+
+
+async def test_tries_are_counted_and_then_given_up(serve: Serve, read: Read) -> None:
+    handler, asked = script(*(web.Response(status=502) for _ in range(3)))
+    with pytest.raises(Unreachable, match=r"502 Bad Gateway \(tried 3 times\)"):
+        await read(await serve(handler))
+    assert len(asked) == 3
+
+
+async def test_a_client_error_is_not_tried_again(serve: Serve, read: Read) -> None:
+    handler, asked = script(web.json_response({"error": {"message": "no such list"}}, status=404))
+    with pytest.raises(BadAnswer, match="404 Not Found: no such list"):
+        await read(await serve(handler))
+    assert len(asked) == 1
+
+
+async def test_a_redirect_is_not_followed_but_told(serve: Serve, read: Read) -> None:
+    handler, _ = script(web.Response(status=308, headers={"Location": "https://new.example.com/people"}))
+    with pytest.raises(BadAnswer, match=r"308 .*redirects to https://new\.example\.com/people, which is not followed"):
+        await read(await serve(handler))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"data": [',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat\r\n',
+        b"",
+    ],
+)
+async def test_a_connection_that_breaks_in_an_answer_is_tried_again(
+    answer: bytes, serve_raw: ServeRaw, read: Read, clock: FakeClock
+) -> None:
+    with pytest.raises(Unreachable, match=r"\(tried 3 times\)"):
+        await read(await serve_raw(answer))
+    assert len(clock.slept) == 2
+
+
+async def test_an_answer_that_is_not_http_is_bad(serve_raw: ServeRaw, read: Read) -> None:
+    with pytest.raises(BadAnswer, match="the answer is not HTTP"):
+        await read(await serve_raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"))
+
+
+async def test_a_body_that_is_not_compressed_as_it_says_is_bad(serve_raw: ServeRaw, read: Read) -> None:
+    answer = b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n{"a"'
+    with pytest.raises(BadAnswer, match="the answer is not encoded as it says"):
+        await read(await serve_raw(answer))
+
+
+async def test_an_answer_that_does_not_come_is_given_up_on_in_time(serve_raw: ServeRaw, read: Read) -> None:
+    with pytest.raises(Unreachable, match=r"no answer in time \(50ms\)"):
+        await read(await serve_raw(None), attempts=1, limits={"timeout": "50ms"})
+
+
+async def test_an_answer_that_drips_is_given_up_on_in_time(serve: Serve, read: Read) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Unreachable, match=r"no answer in time \(100ms\)"):
+        await read(await serve(drip), attempts=1, limits={"timeout": "100ms"})
+
+
+async def test_an_answer_that_is_too_large_is_not_read_to_its_end(serve: Serve, read: Read) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 100_000)
+
+    with pytest.raises(BadAnswer, match=r"larger than the 1,000,000 bytes of `limits\.response`"):
+        await read(await serve(flood), limits={"response": "1MB"})
+
+
+async def test_a_compressed_answer_counts_as_large_as_it_is(serve: Serve, read: Read) -> None:
+    async def bomb(_: web.Request) -> web.Response:
+        response = web.json_response({"data": [{"id": "x" * 5_000_000}]})
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    url = await serve(bomb)
+    assert len(records_of(await read(url))) == 1
+    with pytest.raises(BadAnswer, match=r"limits\.response"):
+        await read(url, limits={"response": "1MB"})
+
+
+async def test_a_rate_limit_that_is_used_up_is_waited_for_before_the_next_page(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+) -> None:
+    async def limited(request: web.Request) -> web.Response:
+        if "cursor" in request.query:
+            return web.json_response({"data": [{"id": "p3"}]})
+        headers = {"RateLimit": '"default";r=0;t=11'}
+        return web.json_response({"data": PEOPLE, "next_cursor": "2"}, headers=headers)
+
+    assert len(records_of(await read(await serve(limited)))) == 3
+    assert clock.slept == [11]
+    assert reports.lines == ["info: rate limit: 0 left, resets in 11s"]
+
+
+async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, clock: FakeClock) -> None:
+    async def pages(request: web.Request) -> web.Response:
+        page = int(request.query["page"])
+        return web.json_response({"data": [{"id": f"p{page}"}], "pages": 5})
+
+    await read(
+        await serve(pages), limits={"rate": "2/min"}, pagination={"by": "page", "param": "page", "pages": "pages"}
+    )
+    assert clock.slept == [60, 60]
+
+
+async def test_a_base_url_that_is_none_is_an_error_of_the_spec(read: Read) -> None:
+    for url in ("example.com/api", "ftp://example.com", "http://", "https://example.com/api?key=1"):
+        with pytest.raises(SpecError, match="base_url must"):
+            await read(url)
+
+
+async def test_a_sample_is_the_first_records_of_as_few_pages_as_it_takes(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    async def pages(request: web.Request) -> web.Response:
+        page = int(request.query["page"])
+        return web.json_response({"data": [{"id": f"p{page}a"}, {"id": f"p{page}b"}], "pages": 50})
+
+    source = system(await serve(pages), pagination={"by": "page", "param": "page", "pages": "pages"})
+    assert [record["id"] for record in await sample(source, NoAuth(), references, seams, 3)] == ["p1a", "p1b", "p2a"]
+
+
+async def test_the_next_page_is_asked_for_while_one_is_worked_on_and_no_further(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    asked: list[str] = []
+
+    async def pages(request: web.Request) -> web.Response:
+        asked.append(request.query["page"])
+        return web.json_response({"data": [{"id": request.query["page"]}], "pages": 50})
+
+    source = system(await serve(pages), pagination={"by": "page", "param": "page", "pages": "pages"})
+    reader = open_reader(source, NoAuth(), references, seams)
+    found = reader.pages(None, full=False)
+    await anext(found)
+    await asyncio.sleep(0.1)
+    assert asked == ["1", "2"]
+    await found.aclose()  # type: ignore[attr-defined]  # a reader's pages are a generator
+    await reader.close()

@@ -1,0 +1,29 @@
+"""Files of records in the workspace: JSON Lines, JSON, CSV and TSV, plain or gzipped."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from speclab.connectors.base import Connector, Seams, Writer
+from speclab.connectors.file.appending import AppendingWriter
+from speclab.connectors.file.journaled import ReplacingWriter, UpsertingWriter
+from speclab.connectors.file.reader import FileReader
+from speclab.connectors.file.target import Target
+from speclab.connectors.references import References
+from speclab.spec.settings import Auth, FileSystem, RetrySettings
+
+
+def file_writer(system: FileSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> Writer:
+    """The writer for a file's `mode`. Raises `SpecError` for settings that cannot work."""
+    del auth, seams, retry  # the file system knows who we are, and is not waited for
+    target = Target(references.resolve_settings(system), references)
+    match system.mode:
+        case "append":
+            return AppendingWriter(target)
+        case "upsert":
+            return UpsertingWriter(target)
+        case "replace":
+            return ReplacingWriter(target)
+
+
+CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer)

@@ -1,0 +1,118 @@
+"""Reading files of records, a thousand a page; the cursor is a place in a file, good for as long as it is that file."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from glob import glob
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from speclab.connectors.base import Page, Seams
+from speclab.connectors.file.formats import Format, Row, Spot, opened, rows
+from speclab.connectors.references import References
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+from speclab.outcome import Level
+from speclab.spec.settings import Auth, FileSystem, RetrySettings
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file as it stood when the read came to it."""
+
+    path: Path
+    name: str
+    size: int
+    modified: int
+
+    @classmethod
+    def look(cls, path: Path, base: Path) -> _File:
+        found = path.stat()
+        name = path.relative_to(base) if path.is_relative_to(base) else path
+        return cls(path, str(name), found.st_size, found.st_mtime_ns)
+
+
+class FileReader:
+    """Reads a file, or all that a pattern matches, in the order of their names."""
+
+    def __init__(
+        self, system: FileSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+    ) -> None:
+        """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
+        del auth, retry  # the file system knows who we are, and does not heal by waiting
+        system = references.resolve_settings(system)
+        self._pattern = system.path
+        self._base = references.base
+        self._format = system.format
+        self._report = seams.report
+
+    async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
+        """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
+        del full
+        files = await asyncio.to_thread(self._find)
+        files, spot = self._begin(files, cursor)
+        for index, file in enumerate(files):
+            last = index == len(files) - 1
+            kind = Format.of(file.name, self._format)
+            try:
+                with opened(file.path) as stream:
+                    found = rows(stream, file.name, kind, spot)
+                    while True:
+                        page = await asyncio.to_thread(_take, found)
+                        ended = len(page) < _PAGE
+                        end = page[-1].end if page else spot
+                        yield Page(
+                            records=[row.record for row in page],
+                            cursor=None if ended and last else _cursor(file, end),
+                            bytes_in=sum(len(row.raw) for row in page) if kind is not Format.JSON else file.size,
+                            request=f"read {file.name}",
+                            complete=ended and last,
+                        )
+                        spot = end
+                        if ended:
+                            break
+            except (OSError, EOFError, zlib.error) as error:
+                raise BadAnswer(f"{file.name}: cannot be read to its end: {error}") from None
+            spot = Spot()
+
+    async def close(self) -> None:
+        """Nothing is held open between pages of different files."""
+
+    def _find(self) -> list[_File]:
+        matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
+        files = [self._base / match for match in matches if (self._base / match).is_file()]
+        if not files:
+            raise Unreachable(
+                f"there is no file {self._pattern}", hint=f"Paths are relative to the workspace, {self._base}."
+            )
+        return [_File.look(path, self._base) for path in files]
+
+    def _begin(self, files: list[_File], cursor: Json) -> tuple[list[_File], Spot]:
+        """The files still to read, and the spot in the first of them."""
+        match cursor:
+            case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": modified}:
+                for index, file in enumerate(files):
+                    if file.name == name and (file.size, file.modified) == (size, modified):
+                        return files[index:], Spot(offset, line)
+                self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
+        return files, Spot()
+
+
+def _take(found: Iterator[Row]) -> list[Row]:
+    return list(islice(found, _PAGE))
+
+
+def _cursor(file: _File, spot: Spot) -> Json:
+    return {
+        "file": file.name,
+        "offset": spot.offset,
+        "line": spot.line,
+        "size": file.size,
+        "modified": file.modified,
+    }

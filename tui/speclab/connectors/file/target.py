@@ -1,0 +1,75 @@
+"""The file a run writes: its path, its format, who its records are, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+from speclab.connectors.base import Refusal
+from speclab.connectors.file.formats import Format, cell, header, opened
+from speclab.connectors.jsontext import encode
+from speclab.connectors.references import References
+from speclab.errors import SpecError, Unreachable
+from speclab.jsonvalue import Record
+from speclab.outcome import ErrorClass
+from speclab.paths import FieldPath, PathSyntaxError
+from speclab.spec.settings import FileSystem
+
+BATCH: Final = 1000
+"""Records that are written at once."""
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EINTR})
+"""Errors that may be over when it is tried again; any other is of the path itself."""
+
+
+class Target:
+    """A file as the settings describe it, references resolved."""
+
+    def __init__(self, system: FileSystem, references: References) -> None:
+        """Raises `SpecError` for settings that cannot work."""
+        self.name = system.path
+        self.path = references.base / system.path
+        self.format = Format.of(system.path, system.format)
+        self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
+
+    def header(self) -> list[str]:
+        """The columns of the table that is there; none if there is none. Raises `BadAnswer`."""
+        if self.format in (Format.JSON, Format.JSONL) or not self.path.exists():
+            return []
+        with opened(self.path) as stream:
+            return header(stream, self.name, self.format)
+
+    def key_of(self, record: Record) -> str | None:
+        """The key of a record, or of a row that was read back as text; None where a part is missing or empty."""
+        try:
+            parts = [cell(path.get(record)) for path in self._key]
+        except KeyError:
+            return None
+        return encode(parts).decode() if all(parts) else None
+
+    def tried(self, work: Callable[[], object]) -> Refusal | None:
+        """None if `work` goes well, a refusal for an error that may pass. Raises `Unreachable` for any other."""
+        try:
+            work()
+        except OSError as error:
+            reason = f"{self.name}: {error.strerror or error}"
+            if error.errno not in _PASSING:
+                raise Unreachable(reason, hint="Check `path`, and who may write there.") from None
+            return self.refusal(ErrorClass.SERVER, reason)
+        return None
+
+    def keyless(self) -> Refusal:
+        """The refusal of a record without a key."""
+        key = ", ".join(map(str, self._key))
+        return self.refusal(ErrorClass.REJECTED, f"the key `{key}` is empty or not mapped", field=key)
+
+    def refusal(self, error_class: ErrorClass, message: str, field: str | None = None) -> Refusal:
+        """A refusal of something that surely is not in the file."""
+        return Refusal(error_class, message, request=f"write {self.name}", field=field, sent=False)
+
+
+def _path(text: str) -> FieldPath:
+    try:
+        return FieldPath.parse(text)
+    except PathSyntaxError as error:
+        raise SpecError(f"key: {text!r} is no path: {error}") from None
