@@ -11,7 +11,6 @@ from enum import StrEnum
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Union, get_args, get_origin
 
-from speclab.spec.block import model_in
 from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, Choice
 from speclab.spec.examples import EXAMPLES, SUMMARIES
 from speclab.spec.outline import comparable
@@ -31,6 +30,7 @@ from speclab.spec.sections import (
     TARGET_SYSTEM,
     VOLUME,
 )
+from speclab.spec.validation import model_in
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -169,23 +169,20 @@ def _uncoded(cell: Cell) -> Expression:
 
 
 def _error_rules(row: TableRow, when: Cell, action: Cell, findings: Findings) -> list[ErrorRule]:
-    name = _normal(action.text)
-    actions = [member.value for member in Action]
-    ranges = [_error(part) for part in re.split(r",|/|\bor\b", when.text) if part.strip()]
-    if not ranges or None in ranges:
+    """The rules of one row; none, and a warning, if it is for people only."""
+    errors = [_error(part) for part in re.split(r",|/|\bor\b", when.text) if part.strip()]
+    understood = [error for error in errors if error is not None]
+    if not errors or len(understood) < len(errors):
         classes = ", ".join(member.value for member in ErrorClass)
         message = f"{when.text!r} is for people only; expected a status (429, 5xx, 400-404) or one of {classes}"
         findings.warning("C201", when.span, message)
+        understood = []
+    name, actions = _normal(action.text), [member.value for member in Action]
     if name not in actions:
         message = f"{action.text!r} is for people only; {nearest(name, actions, 'expected one of')}"
         findings.warning("C201", action.span, message, slip(name, actions))
         return []
-    if None in ranges:
-        return []
-    return [
-        ErrorRule(low, high, error_class, Action(name), row.line)
-        for low, high, error_class in (found for found in ranges if found is not None)
-    ]
+    return [ErrorRule(low, high, error_class, Action(name), row.line) for low, high, error_class in understood]
 
 
 def _error(text: str) -> tuple[int | None, int | None, ErrorClass | None] | None:
