@@ -29,6 +29,7 @@ class Panel(Vertical):
         width: 1fr;
         height: 1fr;
         background: $background;
+        &:focus-within { background: $background; }  /* without a rule of its own, Textual forgets the rule above it */
     }
     """
 
