@@ -11,7 +11,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from speclab.errors import UsageError
@@ -22,6 +22,7 @@ from speclab.runlog.ids import Ids
 from speclab.runlog.rows import NewFailure, PageBooks, Settled
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
 
+_OPEN_STATES: Final = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 _RUN_ONLY: Final = {Effect.CREATED.value, Effect.UPDATED.value, Effect.DELETED.value}
 """Counts a run has and the rollup has not."""
 
@@ -37,16 +38,16 @@ class Entry:
     at: str
 
 
-def count(connection: sqlite3.Connection, entry: Entry, counts: Mapping[str, int]) -> None:
-    """Add `counts` (column → how many) to the run, and to the rollup at the entry's time."""
+def count(connection: sqlite3.Connection, run: str, spec_id: str, at: str, counts: Mapping[str, int]) -> None:
+    """Add `counts` (column → how many) to the run, and to the rollup at that time."""
     counts = {column: n for column, n in counts.items() if n}
     in_run = {column: n for column, n in counts.items() if not column.startswith("errors")}
     if in_run:
         connection.execute(
             f"UPDATE run SET {', '.join(f'{column} = {column} + ?' for column in in_run)} WHERE id = ?",
-            (*in_run.values(), entry.run),
+            (*in_run.values(), run),
         )
-    rollup.add(connection, entry.spec_id, entry.at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
+    rollup.add(connection, spec_id, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
 
 
 def page_counts(books: PageBooks) -> Counter[str]:
@@ -64,80 +65,138 @@ def supersede(connection: sqlite3.Connection, entry: Entry, keys: Iterable[str])
 
     Where the older record is in this very run's books, it was deliberately not written in the end: filtered.
     """
-    if not connection.execute(f"SELECT 1 FROM failure WHERE spec_id = ? AND {OPEN}", (entry.spec_id,)).fetchone():
+    ((backlog,),) = connection.execute(
+        "SELECT waiting + dead + unknown FROM integration WHERE id = ?", (entry.integration,)
+    )
+    if not backlog:
         return
-    rows = connection.execute(
-        f"SELECT id, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND {OPEN} AND key <> '' "
-        "AND key IN (SELECT value FROM json_each(?))",
-        (entry.spec_id, json.dumps(sorted({text(key) for key in keys}))),
-    ).fetchall()
+    wanted = {text(key) for key in keys} - {""}
+    select = f"SELECT id, key, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND {OPEN}"
+    if backlog <= len(wanted):  # rather look at all of them than look for each
+        rows = [row for row in connection.execute(select, (entry.spec_id,)) if row[1] in wanted]
+    else:
+        listed = json.dumps(sorted(wanted))
+        rows = connection.execute(
+            f"{select} AND key <> '' AND key IN (SELECT value FROM json_each(?))", (entry.spec_id, listed)
+        ).fetchall()
     connection.executemany(
         "UPDATE failure SET state = ?, last_at = ?, next_attempt_at = NULL WHERE id = ?",
         [(FailureState.SUPERSEDED, entry.at, row[0]) for row in rows],
     )
-    for _, state, counted_by, counted_at in rows:
+    for _, _, state, counted_by, counted_at in rows:
         if counted_by == entry.run:
-            _move(connection, entry, state, Outcome.FILTERED, counted_at)
+            _move(connection, entry.run, entry.spec_id, state, Outcome.FILTERED, counted_at)
+    _backlog(connection, entry.spec_id, {state: -n for state, n in Counter(row[2] for row in rows).items()})
 
 
 def store(connection: sqlite3.Connection, entry: Entry, failures: Sequence[NewFailure], ids: Ids) -> None:
-    """Add new failures of keys that have no open failure; of two with one key, the later supersedes the earlier."""
-    seen = set[str]()
-    for failure in failures:
-        if failure.key in seen:
-            supersede(connection, entry, (failure.key,))
-        seen.add(failure.key)
-        connection.execute(
-            "INSERT INTO failure (id, run, spec_id, spec_hash, key, first_at, counted_by, counted_at, source, "
-            f"{', '.join(_OF_ATTEMPT)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_OF_ATTEMPT)})",
+    """Add new failures of keys that have no open failure, and no two of the same key (but for the empty one)."""
+    if not failures:
+        return
+    connection.executemany(
+        "INSERT INTO failure (id, run, spec_id, spec_hash, key, first_at, counted_by, counted_at, source, "
+        f"{', '.join(_OF_ATTEMPT)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_OF_ATTEMPT)})",
+        [
             (ids.new(), entry.run, entry.spec_id, entry.spec_hash, text(failure.key), entry.at, entry.run, entry.at,
-             as_json(failure.source), *_attempt(failure, entry.at, failure.attempts)),
-        )  # fmt: skip
+             as_json(failure.source), *_attempt(failure, entry.at, failure.attempts))
+            for failure in failures
+        ],
+    )  # fmt: skip
+    _backlog(connection, entry.spec_id, Counter(failure.state.value for failure in failures))
 
 
-def settle(connection: sqlite3.Connection, entry: Entry, settled: Settled) -> Counter[str]:
-    """Record what a retry came to; gives what it adds to the retrying run's counts.
+def settle(connection: sqlite3.Connection, entry: Entry, settled: Settled) -> None:
+    """Record what a retry came to.
 
     An open failure in this run's own books moves from its old outcome to the new one. Any other record was counted
     by a run that is over: this run reads it again. A failure that was closed meanwhile (a person discarded it while it
     was on its way) stays closed, unless it was written after all.
     """
     row = connection.execute(
-        "SELECT state, attempts, counted_by, counted_at FROM failure WHERE id = ?", (settled.failure,)
+        "SELECT state, attempts, counted_by, counted_at FROM failure WHERE id = ? AND spec_id = ?",
+        (settled.failure, entry.spec_id),
     ).fetchone()
     if row is None:
-        raise UsageError(f"no failure {settled.failure} in the run log")
+        raise UsageError(f"{entry.spec_id} has no failure {settled.failure} in the run log")
     state, attempts, counted_by, counted_at = row
-    is_open = state in (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
+    again, outcome, is_open = settled.again, settled.outcome, state in _OPEN_STATES
+    if again is not None and not is_open:
+        again, outcome = None, Outcome.DEAD if state == FailureState.DISCARDED else Outcome.FILTERED
     counts = Counter[str](bytes_out=settled.bytes_out)
     if settled.effect is not None and settled.effect is not Effect.WRITTEN:
         counts[settled.effect.value] += 1
-    if is_open and counted_by == entry.run:
-        _move(connection, entry, state, settled.outcome, counted_at)
-    else:
-        counts.update({"read": 1, settled.outcome.value: 1})
-        counted_by, counted_at = entry.run, entry.at
     if settled.again is not None:
         counts.update(_error(settled.again))
-    if settled.again is not None and is_open:
+    if is_open and counted_by == entry.run:
+        _move(connection, entry.run, entry.spec_id, state, outcome, counted_at)
+    else:
+        counts.update({"read": 1, outcome.value: 1})
+        counted_by, counted_at = entry.run, entry.at
+    count(connection, entry.run, entry.spec_id, entry.at, counts)
+    if again is not None:
         connection.execute(
             f"UPDATE failure SET spec_hash = ?, counted_by = ?, counted_at = ?, "
             f"{', '.join(f'{column} = ?' for column in _OF_ATTEMPT)} WHERE id = ?",
             (entry.spec_hash, counted_by, counted_at,
-             *_attempt(settled.again, entry.at, attempts + settled.again.attempts), settled.failure),
+             *_attempt(again, entry.at, attempts + again.attempts), settled.failure),
         )  # fmt: skip
-    elif is_open or settled.outcome is Outcome.WRITTEN:
+    elif is_open or outcome is Outcome.WRITTEN:
         connection.execute(
             "UPDATE failure SET state = ?, attempts = ?, last_at = ?, next_attempt_at = NULL WHERE id = ?",
             (FailureState.RESOLVED, attempts + 1, entry.at, settled.failure),
         )
-    return counts
+    if is_open:
+        _backlog(connection, entry.spec_id, _change(state, again.state if again else FailureState.RESOLVED))
 
 
-def _move(connection: sqlite3.Connection, entry: Entry, old: str, new: Outcome, counted_at: str) -> None:
-    """Move one record of the run from one outcome to another, in the span it was read in."""
+def decide(
+    connection: sqlite3.Connection, failures: Sequence[str], state: FailureState, outcome: Outcome, at: str
+) -> Counter[str]:
+    """Give open failures the `state` a person wants them in; how many were open, by integration.
+
+    A failure in the books of a run that is still under way moves there to `outcome`.
+    """
+    decided = Counter[str]()
+    next_attempt = at if state is FailureState.WAITING else None
+    for failure in failures:
+        row = connection.execute(
+            "SELECT failure.spec_id, failure.state, counted_at, counted_by, run.state = 'running' FROM failure "
+            f"LEFT JOIN run ON run.id = counted_by WHERE failure.id = ? AND failure.{OPEN}",
+            (failure,),
+        ).fetchone()
+        if row is None:
+            continue
+        spec_id, was, counted_at, run, under_way = row
+        connection.execute(
+            "UPDATE failure SET state = ?, last_at = ?, next_attempt_at = ? WHERE id = ?",
+            (state, at, next_attempt, failure),
+        )
+        if under_way:
+            _move(connection, run, spec_id, was, outcome, counted_at)
+        _backlog(connection, spec_id, _change(was, state))
+        decided[spec_id] += 1
+    return decided
+
+
+def _move(connection: sqlite3.Connection, run: str, spec_id: str, old: str, new: Outcome, counted_at: str) -> None:
+    """Move one record of a run from one outcome to another, in the span it was counted in."""
     if old != new:
-        count(connection, replace(entry, at=counted_at), {old: -1, new.value: 1})
+        count(connection, run, spec_id, counted_at, {old: -1, new.value: 1})
+
+
+def _change(old: str, new: str) -> Counter[str]:
+    """One failure less in the old state, one more in the new."""
+    change = Counter[str]({old: -1})
+    change[new] += 1
+    return change
+
+
+def _backlog(connection: sqlite3.Connection, spec_id: str, changes: Mapping[str, int]) -> None:
+    """Keep an integration's counts of open failures; `changes` are by state, and closed states are passed over."""
+    connection.execute(
+        "UPDATE integration SET waiting = waiting + ?, dead = dead + ?, unknown = unknown + ? WHERE spec_id = ?",
+        (*(changes.get(state.value, 0) for state in _OPEN_STATES), spec_id),
+    )
 
 
 def _error(failure: NewFailure) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from uuid import UUID
 
 from speclab.clock import Clock
 
@@ -24,4 +23,8 @@ class Ids:
         milliseconds = int(self._clock.now().timestamp() * 1000)
         self._last = max(self._last + 1, milliseconds << 12)
         time, counter = self._last >> 12, self._last & 0xFFF
-        return str(UUID(int=time << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | secrets.randbits(62)))
+        random = secrets.randbits(62)
+        return (
+            f"{time >> 16:08x}-{time & 0xFFFF:04x}-7{counter:03x}-"
+            f"{0b10 << 14 | random >> 48:04x}-{random & 0xFFFFFFFFFFFF:012x}"
+        )

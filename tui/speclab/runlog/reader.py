@@ -138,15 +138,14 @@ class RunLogReader:
         stage: Stage | None = None,
         error_class: ErrorClass | None = None,
         row: str | None = None,
-        closed: bool = False,
-        before: str | None = None,
         limit: int = 100,
         full: bool = False,
     ) -> list[FailureRow]:
-        """Failures, newest first: the open ones, or with `closed` (or a closed `state`, or a `run`) the others too.
+        """Failures, newest first: the open ones, those in one `state`, or all that a `run` ever had.
 
-        `before` is the id of the last one of the page before. With `full`, each holds its records, request and answer.
+        With `full`, each holds its records, request and answer.
         """
+        closed = state is not None and state not in _OPEN_STATES
         where, values = _where(
             {
                 "spec_id = ?": spec_id,
@@ -155,12 +154,12 @@ class RunLogReader:
                 "stage = ?": stage,
                 "class = ?": error_class,
                 '"row" = ?': row,
-                "id < ?": before,
             },
-            *([] if closed or run is not None or (state and state not in _OPEN_STATES) else [schema.OPEN]),
+            *([] if run is not None else [f"NOT ({schema.OPEN})" if closed else schema.OPEN]),
         )
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
-        rows = self.query(f"SELECT {columns} FROM failure {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+        order = "last_at" if closed else "id"
+        rows = self.query(f"SELECT {columns} FROM failure {where} ORDER BY {order} DESC LIMIT ?", (*values, limit))
         return [failure_row(found) for found in rows]
 
     def groups(self, spec_id: str | None = None) -> list[FailureGroup]:

@@ -32,7 +32,7 @@ ARRIVED: Final = "state IN ('succeeded', 'partial')"
 ERROR_COLUMNS: Final = {name: f"errors_{name.value}" for name in ErrorClass}
 """The column of `rollup` that counts errors of a class."""
 
-_TABLES: Final = f"""
+TABLES: Final = f"""
 CREATE TABLE integration (              -- one row a spec, or a job reported from elsewhere
     id INTEGER PRIMARY KEY,             -- short, for record_state; everything else goes by spec_id
     spec_id TEXT NOT NULL UNIQUE,
@@ -42,7 +42,7 @@ CREATE TABLE integration (              -- one row a spec, or a job reported fro
     schedule TEXT NOT NULL,             -- the Frequency section's choice, as written
     registered_at TEXT NOT NULL,
     revision INTEGER NOT NULL DEFAULT 0,-- grows with every change to anything of the integration
-    waiting INTEGER NOT NULL DEFAULT 0, -- open failures by state, kept by triggers
+    waiting INTEGER NOT NULL DEFAULT 0, -- open failures, by state
     dead INTEGER NOT NULL DEFAULT 0,
     unknown INTEGER NOT NULL DEFAULT 0
 );
@@ -129,23 +129,8 @@ CREATE INDEX failure_open_group ON failure (spec_id, stage, "row", class, status
     WHERE {OPEN};
 CREATE INDEX failure_due ON failure (spec_id, next_attempt_at) WHERE state = 'waiting';
 CREATE INDEX failure_waiting ON failure (spec_id, first_at) WHERE state = 'waiting';
-CREATE INDEX failure_by_spec ON failure (spec_id, id);
 CREATE INDEX failure_by_run ON failure (run, id);
 CREATE INDEX failure_closed ON failure (spec_id, last_at) WHERE NOT ({OPEN});
-
-CREATE TRIGGER failure_added AFTER INSERT ON failure WHEN NEW.{OPEN} BEGIN
-    UPDATE integration SET waiting = waiting + (NEW.state = 'waiting'), dead = dead + (NEW.state = 'dead'),
-        unknown = unknown + (NEW.state = 'unknown') WHERE spec_id = NEW.spec_id;
-END;
-CREATE TRIGGER failure_moved AFTER UPDATE OF state ON failure WHEN NEW.state <> OLD.state BEGIN
-    UPDATE integration SET waiting = waiting + (NEW.state = 'waiting') - (OLD.state = 'waiting'),
-        dead = dead + (NEW.state = 'dead') - (OLD.state = 'dead'),
-        unknown = unknown + (NEW.state = 'unknown') - (OLD.state = 'unknown') WHERE spec_id = NEW.spec_id;
-END;
-CREATE TRIGGER failure_removed AFTER DELETE ON failure WHEN OLD.{OPEN} BEGIN
-    UPDATE integration SET waiting = waiting - (OLD.state = 'waiting'), dead = dead - (OLD.state = 'dead'),
-        unknown = unknown - (OLD.state = 'unknown') WHERE spec_id = OLD.spec_id;
-END;
 
 CREATE TABLE checkpoint (               -- where the next run of a spec goes on
     spec_id TEXT PRIMARY KEY REFERENCES integration (spec_id),
@@ -247,6 +232,6 @@ def migrations() -> Migrations:
 
     @steps()
     def tables(db: Database) -> None:
-        db.executescript(_TABLES)
+        db.executescript(TABLES)
 
     return steps

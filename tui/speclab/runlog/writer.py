@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from os import PathLike, getpid
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import Final, Self
 from speclab.clock import Clock, SystemClock, timestamp
 from speclab.errors import UsageError
 from speclab.jsonvalue import Json
-from speclab.outcome import Level, Outcome, RunState
+from speclab.outcome import AlertState, FailureState, Level, Outcome, RunState
 from speclab.runlog import books, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
 from speclab.runlog.process import Process, alive
-from speclab.runlog.rows import FailureRow, PageBooks, RunRow, Settled
+from speclab.runlog.report import Reported
+from speclab.runlog.retention import Pruned, prune
+from speclab.runlog.rows import AlertRow, FailureRow, PageBooks, RunRow, Settled
 from speclab.runlog.select import FAILURE_COLUMNS, RUN_COLUMNS, failure_row, run_row
 from speclab.runlog.states import States
 from speclab.runlog.trouble import telling
@@ -31,6 +33,7 @@ THIS_PROCESS: Final = 0
 """The pid to give for this very process, whichever it is."""
 
 _BUSY_SECONDS: Final = 10.0
+_FAILED: Final = (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN)
 _WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
 
 
@@ -121,12 +124,13 @@ class RunLog:
     def commit_page(self, run: str, page: PageBooks) -> None:
         """Record all that one page came to, in one transaction.
 
-        Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for.
+        Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for, or has two
+        failures of one key.
         """
         _check_failures(page)
         with self._transaction() as db:
             entry = self._entry(db, run)
-            books.count(db, entry, books.page_counts(page))
+            books.count(db, run, entry.spec_id, entry.at, books.page_counts(page))
             books.supersede(
                 db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
             )
@@ -145,12 +149,16 @@ class RunLog:
         """Record what retries came to, in one transaction; `run` is the run that tried again.
 
         A failure of `run` itself moves from one of its counts to another; one of an earlier run is read once more by
-        this one. Raises `UsageError` for a failure that is not there.
+        this one. Raises `UsageError` for a failure that is not there, and `ValueError` where one is said to have failed
+        again but not how.
         """
+        for one in settled:
+            if one.outcome in _FAILED and (one.again is None or one.again.state.value != one.outcome.value):
+                raise ValueError(f"a retry came to {one.outcome}, but without such a failure")
         with self._transaction() as db:
             entry = self._entry(db, run)
             for one in settled:
-                books.count(db, entry, books.settle(db, entry, one))
+                books.settle(db, entry, one)
             self._states.add(db, entry.integration, [one.state for one in settled if one.state is not None])
             if message:
                 self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
@@ -232,6 +240,67 @@ class RunLog:
             ).fetchall()
         return [failure_row(row) for row in rows]
 
+    def discard(self, failures: Sequence[str], reason: str) -> int:
+        """Give up open failures, by id, and say why; gives how many were open."""
+        return self._decide(failures, FailureState.DISCARDED, Outcome.DEAD, f"discarded: {reason}")
+
+    def requeue(self, failures: Sequence[str]) -> int:
+        """Put open failures, by id, first into the retry queue, dead letters and unknown ones too; gives how many."""
+        return self._decide(failures, FailureState.WAITING, Outcome.WAITING, "to be tried again now")
+
+    def record_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
+        """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            fired = {
+                name for (name,) in db.execute(
+                    "SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,)
+                )
+            }  # fmt: skip
+            firing = {alert.name for alert in alerts if alert.state is AlertState.FIRING}
+            db.execute("DELETE FROM alert WHERE spec_id = ?", (spec_id,))
+            db.executemany(
+                "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
+                [(spec_id, text(a.name), a.state, a.since, text(a.detail)) for a in alerts],
+            )
+            at = self._now()
+            for alert in alerts:
+                if alert.name in firing - fired:
+                    message = f"alert: {alert.name}: {alert.detail}"
+                    self._event(db, at, spec_id, None, Level.WARNING, "alert", message, {"state": alert.state.value})
+            for name in sorted(fired - firing):
+                self._event(db, at, spec_id, None, Level.INFO, "alert", f"alert over: {name}", {"state": "ok"})
+
+    def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
+        """Delete what is older than an integration's Logging section keeps it for, in seconds.
+
+        See `retention.prune` for what stays all the same.
+        """
+        now = self._clock.now()
+        kept = timestamp(now - timedelta(seconds=retention))
+        return prune(self._transaction, spec_id, kept, timestamp(now - timedelta(seconds=failures)))
+
+    @contextmanager
+    def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[Reported]:
+        """Report a run made elsewhere, from its start to its end.
+
+        >>> with RunLog.open(".speclab/runlog.db") as log, log.run("nightly-export") as run:
+        ...     run.add(read=120, written=119)
+        ...     run.fail("c_8841", "no such country: XX", source={"id": "c_8841", "country": "XX"})
+
+        An exception ends it as failed, and goes on; leaving it checks the books like those of any run.
+        """
+        if title:
+            self.register(spec_id, title=title, path="", status="", schedule="")
+        run = self.start_run(spec_id, "", trigger)
+        try:
+            yield Reported(self, spec_id, run)
+        except BaseException as error:
+            state = RunState.CANCELLED if isinstance(error, KeyboardInterrupt) else RunState.FAILED
+            self.finish_run(run, f"{type(error).__name__}: {error}", state)
+            raise
+        self.finish_run(run)
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction of this process at a time, and (BEGIN IMMEDIATE) of all processes."""
@@ -245,6 +314,16 @@ class RunLog:
                     self._db.execute("ROLLBACK")
                 self._states.forget()
                 raise
+
+    def _decide(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
+        """A person's decision about open failures: their new state, and the outcome in the books of a run under way."""
+        with self._transaction() as db:
+            at = self._now()
+            decided = books.decide(db, failures, state, outcome, at)
+            for spec_id, count in decided.items():
+                self._know(db, spec_id)
+                self._event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
+        return decided.total()
 
     def _now(self) -> str:
         return timestamp(self._clock.now())
@@ -285,7 +364,7 @@ class RunLog:
             (state, entry.at, seconds, error and text(error), entry.run),
         )
         if state is RunState.FAILED:
-            books.count(db, entry, {"errors": 1})
+            books.count(db, entry.run, entry.spec_id, entry.at, {"errors": 1})
         self._states.merge(db, entry.integration)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
@@ -310,7 +389,10 @@ class RunLog:
 
 
 def _check_failures(page: PageBooks) -> None:
-    for outcome in (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN):
+    for outcome in _FAILED:
         stored = sum(failure.state.value == outcome.value for failure in page.failures)
         if page.outcomes.get(outcome, 0) != stored:
             raise ValueError(f"{page.outcomes.get(outcome, 0)} records {outcome}, but {stored} such failures")
+    keys = [failure.key for failure in page.failures if failure.key]
+    if len(set(keys)) < len(keys):
+        raise ValueError("two failures of one key in a page")

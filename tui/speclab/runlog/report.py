@@ -1,0 +1,96 @@
+"""Reporting a run from elsewhere: a script, a cron job, another tool's scenario, monitored like any other run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass, FailureState, Level, Outcome, Stage
+from speclab.runlog.rows import NewFailure, PageBooks
+
+if TYPE_CHECKING:
+    from speclab.runlog.writer import RunLog
+
+
+class Reported:
+    """A run that a script reports while it makes it; see `RunLog.run`."""
+
+    def __init__(self, log: RunLog, spec_id: str, run: str) -> None:
+        self.id = run
+        self._log = log
+        self._spec_id = spec_id
+
+    def add(
+        self,
+        *,
+        read: int = 0,
+        written: int = 0,
+        created: int = 0,
+        updated: int = 0,
+        deleted: int = 0,
+        unchanged: int = 0,
+        filtered: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        message: str = "",
+    ) -> None:
+        """Count records: how many were read, and what they came to; one that failed is reported with `fail`.
+
+        A record is written, or created, updated or deleted where that is known; these three are added to `written`.
+        With a `message`, the event log has a line of it.
+        """
+        books = PageBooks(
+            read=read,
+            outcomes={
+                Outcome.WRITTEN: written + created + updated + deleted,
+                Outcome.UNCHANGED: unchanged,
+                Outcome.FILTERED: filtered,
+            },
+            effects={Effect.CREATED: created, Effect.UPDATED: updated, Effect.DELETED: deleted},
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            cursor=None,
+            keep_cursor=True,
+            message=message,
+        )
+        self._log.commit_page(self.id, books)
+
+    def fail(
+        self,
+        key: str,
+        message: str,
+        *,
+        source: Record | None = None,
+        error_class: ErrorClass = ErrorClass.REJECTED,
+        stage: Stage = Stage.WRITE,
+        status: int | None = None,
+    ) -> None:
+        """Report a record that was read and could not be written: it becomes a dead letter under its `key`."""
+        failure = NewFailure(
+            key=key,
+            state=FailureState.DEAD,
+            stage=stage,
+            error_class=error_class,
+            message=message,
+            file="",
+            line=0,
+            source=source or {},
+            status=status,
+        )
+        books = PageBooks(
+            read=1,
+            outcomes={Outcome.DEAD: 1},
+            effects={},
+            bytes_in=0,
+            bytes_out=0,
+            cursor=None,
+            failures=(failure,),
+            keep_cursor=True,
+            message=f"{key}: {message}",
+        )
+        self._log.commit_page(self.id, books)
+
+    def event(self, message: str, level: Level = Level.INFO, fields: Mapping[str, Json] | None = None) -> None:
+        """Add a line to the event log."""
+        self._log.event(self._spec_id, self.id, level, "log", message, fields)

@@ -1,0 +1,81 @@
+"""Retention: what is old goes, in small bites, so that no writer waits long and what still matters stays."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from speclab.runlog.rollup import Span
+from speclab.runlog.schema import ARRIVED, OPEN
+
+_BITE: Final = 500
+
+_EVENTS: Final = f"""
+DELETE FROM event WHERE id IN (
+    SELECT id FROM (SELECT id, at FROM event WHERE spec_id = :spec ORDER BY id LIMIT {_BITE}) WHERE at < :kept)"""
+
+_FAILURES: Final = f"""
+DELETE FROM failure WHERE id IN (
+    SELECT id FROM failure WHERE spec_id = :spec AND NOT ({OPEN}) AND last_at < :kept LIMIT {_BITE})"""
+
+_RUNS: Final = f"""
+DELETE FROM run WHERE id IN (
+    SELECT id FROM run WHERE spec_id = :spec AND ended_at < :kept
+        AND id <> (SELECT max(id) FROM run WHERE spec_id = :spec)
+        AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.run = run.id)
+        AND ended_at IS NOT (SELECT max(ended_at) FROM run WHERE spec_id = :spec AND state = 'succeeded')
+        AND started_at IS NOT (SELECT max(started_at) FROM run WHERE spec_id = :spec AND {ARRIVED})
+    LIMIT {_BITE})"""
+
+_ROLLUPS: Final = f"""
+DELETE FROM rollup WHERE (spec_id, span, start) IN (
+    SELECT spec_id, span, start FROM rollup
+    WHERE spec_id = :spec AND span IN ('{Span.MINUTE}', '{Span.HOUR}') AND start < :kept LIMIT {_BITE})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows of each kind went."""
+
+    events: int
+    failures: int
+    runs: int
+    rollups: int
+
+
+def prune(
+    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    spec_id: str,
+    kept_since: str,
+    failures_kept_since: str,
+) -> Pruned:
+    """Delete what one integration need not keep, each bite in a transaction of its own.
+
+    Events, ended runs and the rollups of minutes and hours go by `kept_since`; failures that are resolved, superseded
+    or discarded by `failures_kept_since`. What stays, however old: open failures; runs that a failure still refers to;
+    the last run, the last that succeeded and the last that went through to the end; and rollups of days.
+    """
+    with transaction() as db:
+        (running,) = db.execute(
+            "SELECT min(started_at) FROM run WHERE spec_id = ? AND state = 'running'", (spec_id,)
+        ).fetchone()
+    # A run in progress may still move records within the spans it has read in.
+    rollups_kept_since = min(kept_since, Span.HOUR.start(running)) if running else kept_since
+
+    def delete(sql: str, kept: str) -> int:
+        deleted, bite = 0, _BITE
+        while bite == _BITE:
+            with transaction() as db:
+                bite = db.execute(sql, {"spec": spec_id, "kept": kept}).rowcount
+            deleted += bite
+        return deleted
+
+    return Pruned(
+        events=delete(_EVENTS, kept_since),
+        failures=delete(_FAILURES, failures_kept_since),
+        runs=delete(_RUNS, kept_since),
+        rollups=delete(_ROLLUPS, rollups_kept_since),
+    )
