@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
 from rich.console import RenderableType
 from textual import on, work
@@ -25,7 +25,6 @@ from textual.screen import Screen
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
-from speclab.app.session import Session
 from speclab.app.shell import Main, Page
 from speclab.app.terminal import Terminal
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
@@ -34,7 +33,9 @@ from speclab.app.widgets.header import Header
 from speclab.errors import RunLogError, SpeclabError, UsageError
 
 if TYPE_CHECKING:
+    from speclab.app.session import Session
     from speclab.monitor.health import Overview
+    from speclab.runlog import RunLogReader
     from speclab.spec.workspace import SpecFile
 
 APP: Final = (
@@ -49,6 +50,8 @@ APP: Final = (
 )
 
 
+Answer = TypeVar("Answer")
+
 FRESH: Final = 30.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
 
@@ -56,7 +59,7 @@ FRESH: Final = 30.0
 class SpeclabApp(App[None], Actor):
     """The whole app on one workspace.
 
-    What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to ask;
+    What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
     `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
     `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
     read). The last three are kept up to date. Anything a person should know goes through `tell` (an error) or
@@ -81,6 +84,7 @@ class SpeclabApp(App[None], Actor):
     specs: reactive[tuple[SpecFile, ...] | None] = reactive(None)
     overview: reactive[Overview | None] = reactive(None)
     window: reactive[float] = reactive(86400.0)
+    trouble: reactive[RunLogError | None] = reactive(None)
 
     def __init__(
         self,
@@ -95,7 +99,6 @@ class SpeclabApp(App[None], Actor):
         self.directory = directory
         self.run_log = Log(runlog or directory / ".speclab" / "runlog.db")
         self.read_only = read_only
-        self.session = Session(read_only=read_only)
         self.first_place = place
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._terminal = Terminal()
@@ -105,6 +108,13 @@ class SpeclabApp(App[None], Actor):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = ANSI.name if _few_colours() else DARK.name
+
+    @cached_property
+    def session(self) -> Session:
+        """The specs as they are edited; made when it is first asked for, for it takes time to load."""
+        from speclab.app.session import Session
+
+        return Session(read_only=self.read_only)
 
     def get_default_screen(self) -> Screen[None]:
         """The screen with the places."""
@@ -147,16 +157,27 @@ class SpeclabApp(App[None], Actor):
 
     @work(group="log")
     async def _watch_log(self) -> None:
-        trouble = ""
         while True:
             try:
                 await self._look()
-                trouble = ""
+                self.trouble = None
             except RunLogError as error:
-                if error.message != trouble:
-                    self.tell("The run log cannot be read", error)
-                trouble = error.message
+                self._no_log(error)
             await asyncio.sleep(POLL)
+
+    async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer | None:
+        """What the run log answers; None where it cannot be read, which is told."""
+        try:
+            return await self.run_log.ask(question)
+        except RunLogError as error:
+            self._no_log(error)
+            return None
+
+    def _no_log(self, error: RunLogError) -> None:
+        """Tell that the run log cannot be read, once for each reason."""
+        if self.trouble is None or error.message != self.trouble.message:
+            self.tell("The run log cannot be read", error)
+            self.trouble = error
 
     async def _look(self) -> None:
         """Read the figures again if anything was committed, or they are about another time than they should be."""
@@ -164,6 +185,8 @@ class SpeclabApp(App[None], Actor):
         if (news is None or news.changed) or monotonic() > self._fresh_until:
             from speclab.monitor.health import overview
 
+            if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
+                await self.run_log.record(lambda log: log.interrupted())  # a run that was killed cannot say so itself
             self._fresh_until = monotonic() + FRESH
             self.overview = await self.run_log.ask(lambda reader: overview(reader, self.window, datetime.now(UTC)))
             listeners = (self.screen, self.place) if self.screen is not self.main else (self.place,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
@@ -47,13 +48,20 @@ class Main(Screen[None], Actor):
         yield Container(id="places")
         yield KeyBar()
 
-    async def on_mount(self) -> None:
-        """Show the first place."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._showing = asyncio.Lock()
+
+    def on_mount(self) -> None:
+        """Show the first place, once the frame is painted: what a place needs takes time to load."""
+        self.call_after_refresh(self._show_first)
+
+    async def _show_first(self) -> None:
         await shell(self).show_place(shell(self).first_place)
 
     def places(self) -> list[Place]:
-        """The places made so far."""
-        return list(self.query_one("#places").query_children(Place))
+        """The places made so far, complete with what is in them."""
+        return [place for place in self.query_one("#places").query_children(Place) if place.is_mounted]
 
     @property
     def place(self) -> Place | None:
@@ -62,13 +70,17 @@ class Main(Screen[None], Actor):
 
     async def show(self, name: str) -> Place:
         """Bring the place `name` to be seen, made now if it never was."""
+        async with self._showing:
+            return await self._show(name)
+
+    async def _show(self, name: str) -> Place:
         before = self.place
         place = next((place for place in self.places() if name == place.NAME), None)
         if before is not None and before is not place:
             before.on_leave()
             before.display = False
         if place is None:
-            place = _place_class(name)()
+            place = (await asyncio.to_thread(_place_class, name))()
             await self.query_one("#places").mount(place)
         place.display = True
         if place is not before:

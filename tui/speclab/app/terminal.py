@@ -7,7 +7,9 @@ costs a kilobyte, and here some fifty bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from rich.cells import split_graphemes
@@ -68,7 +70,7 @@ class Terminal:
                 if not text:
                     continue
                 if wanted != style:
-                    out.append(f"\x1b[0;{wanted}m" if wanted else "\x1b[m")
+                    out.append(_turn(style, wanted))
                     style = wanted
                 out.append(text)
                 if len(text) > 1:  # terminals disagree about how far such a grapheme moves the cursor
@@ -136,6 +138,27 @@ def _runs(old: list[_Cell], new: list[_Cell]) -> Iterator[tuple[int, int]]:
         end = at + 1
     if start >= 0:
         yield start, end
+
+
+@lru_cache(4096)
+def _turn(old: str, new: str) -> str:
+    """What turns the SGR codes `old` into `new`: only the colour that differs, where nothing has to be taken back."""
+    have, want = _parts(old), _parts(new)
+    if have[0] != want[0] or (have[1] and not want[1]) or (have[2] and not want[2]):
+        return f"\x1b[0;{new}m" if new else "\x1b[m"
+    return f"\x1b[{';'.join(part for part, before in zip(want, have, strict=True) if part != before)}m"
+
+
+_COLOUR: Final = re.compile(r"(?:^|;)(?P<code>[34]8;(?:2;\d+;\d+;\d+|5;\d+)|3[0-79]|9[0-7]|4[0-79]|10[0-7])(?=;|$)")
+
+
+@lru_cache(4096)
+def _parts(codes: str) -> tuple[str, str, str]:
+    """SGR codes as attributes, foreground and background."""
+    colours = [match["code"] for match in _COLOUR.finditer(codes)]
+    front = next((code for code in colours if code[0] in "39"), "")
+    back = next((code for code in colours if code[0] in "41"), "")
+    return _COLOUR.sub("", codes), front, back
 
 
 def _wide(cells: list[_Cell], at: int) -> bool:

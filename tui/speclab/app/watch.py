@@ -1,4 +1,4 @@
-"""What changes outside the app: the run log, asked in a thread of its own, and the spec files, watched."""
+"""What is outside the app: the run log, asked and written in a thread of its own, and the spec files, watched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from speclab.runlog import RunLogReader
+    from speclab.runlog import RunLog, RunLogReader
     from speclab.runlog.tail import News, Tail
 
 Answer = TypeVar("Answer")
@@ -19,7 +19,7 @@ POLL: Final = 0.25
 
 
 class Log:
-    """The run log, read in one thread of its own, so that a slow disk or a large answer never makes a key late."""
+    """The run log, in one thread of its own, so that a slow disk or a large answer never makes a key late."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,6 +30,16 @@ class Log:
     async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
         """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: question(self._open()))
+
+    async def record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+        """What `entry` gives, having written into the run log. Raises `RunLogError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._record, entry)
+
+    def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+        from speclab.runlog import RunLog
+
+        with RunLog.open(self.path) as log:
+            return entry(log)
 
     async def news(self) -> News | None:
         """What came since this was last asked; None the first time, when all is new. Raises `RunLogError`."""

@@ -92,7 +92,9 @@ class FailuresPage(Page[None]):
 
     @work(exclusive=True, group="list")
     async def _read(self) -> None:
-        found = await shell(self).run_log.ask(self._question)
+        found = await shell(self).ask(self._question)
+        if found is None:
+            return
         self._failures = {failure.id: failure for failure in found}
         at = now()
         self.query_one("#keys", Grid).show(
@@ -115,7 +117,7 @@ class FailuresPage(Page[None]):
         row = self.query_one("#keys", Grid).row
         if row is None:
             return
-        self._shown = await shell(self).run_log.ask(lambda reader: reader.failure(row.key))
+        self._shown = await shell(self).ask(lambda reader: reader.failure(row.key))
         if self._shown is not None:
             self._tell(self._shown)
         self.refresh_bindings()

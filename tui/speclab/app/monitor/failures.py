@@ -54,7 +54,9 @@ class FailuresGrid(Grid):
 
     async def read(self, spec_id: str | None) -> None:
         """Ask the run log and show what it says."""
-        groups = await shell(self).run_log.ask(lambda reader: reader.groups(spec_id))
+        groups = await shell(self).ask(lambda reader: reader.groups(spec_id))
+        if groups is None:
+            return
         self.groups = {_key(group): group for group in groups}
         self.show(self._told(groups))
 

@@ -13,11 +13,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from speclab.app.glyphs import SPARKS
+from speclab.app.widgets.cells import fit
 from speclab.app.words import count, moment, now, percent, span
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from speclab.errors import RunLogError
     from speclab.monitor.health import Bucket, Overview
 
 _LOWEST: Final = 0.8
@@ -69,11 +71,15 @@ class FiguresLine(Widget):
     """
 
     shown: reactive[Overview | None] = reactive(None, always_update=True)
+    trouble: reactive[RunLogError | None] = reactive(None)
 
     def render_line(self, y: int) -> Strip:
         """The figures, as many as fit; then the errors by class."""
+        if self.trouble is not None:
+            words = (self.trouble.message, "failed") if y == 0 else (self.trouble.hint, "muted")
+            return self._strip([Part((words,))])
         if self.shown is None:
-            return self._strip([Part((("reading the run log", "muted"),))])
+            return self._strip([Part((("reading the run log", "muted"),))] if y == 0 else [])
         if not self.shown.figures.read and not self.shown.figures.errors:
             nothing = Part((("nothing was read in this window", "muted"),))
             return self._strip([nothing, *self._open(self.shown, now())]) if y == 0 else self._strip([])
@@ -120,11 +126,11 @@ class FiguresLine(Widget):
         segments = [Segment(" ", base)]
         at = 1
         for part in parts:
-            if at + part.width > width - 1:
+            if at + part.width > width - 1 and at > 1:
                 break
             for text, style in part.words:
                 extra = self.get_component_rich_style(f"figures--{style}", partial=True) if style else None
-                segments.append(Segment(text, base + extra if extra else base))
+                segments.append(Segment(fit(text, width - 2), base + extra if extra else base))
             segments.append(Segment(" " * apart, base))
             at += part.width + apart
         return Strip(segments).adjust_cell_length(width, base)

@@ -21,6 +21,7 @@ from speclab.app.widgets.panel import Panel
 from speclab.app.words import now, plural
 
 if TYPE_CHECKING:
+    from speclab.errors import RunLogError
     from speclab.runlog.rows import FailureGroup
     from speclab.runlog.tail import News
 
@@ -77,6 +78,7 @@ class MonitorPlace(Place):
         self.watch(self.app, "overview", self._list)
         self.watch(self.app, "specs", self._list)
         self.watch(self.app, "window", self._name_window)
+        self.watch(self.app, "trouble", self._tell_trouble)
         self.set_interval(TELL_TIME, self._tell_time)
         self._read_events()
 
@@ -120,6 +122,9 @@ class MonitorPlace(Place):
         self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
+    def _tell_trouble(self, trouble: RunLogError | None) -> None:
+        self.query_one(FiguresLine).trouble = trouble
+
     def _tell_time(self) -> None:
         listed = list(self._listed.values())
         self._grid.lay_out(columns(listed))
@@ -139,7 +144,9 @@ class MonitorPlace(Place):
     @work(exclusive=True, group="events")
     async def _read_events(self) -> None:
         of = self._of
-        self._log.replace(await shell(self).run_log.ask(lambda reader: reader.latest_events(1000, spec_id=of)))
+        events = await shell(self).ask(lambda reader: reader.latest_events(1000, spec_id=of))
+        if events is not None:
+            self._log.replace(events)
 
     @on(Grid.Moved, "#integrations Grid")
     @work(exclusive=True, group="failures")

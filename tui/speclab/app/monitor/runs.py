@@ -96,7 +96,9 @@ class RunsPage(Page[None]):
 
     @work(exclusive=True, group="runs")
     async def _read(self) -> None:
-        runs = await shell(self).run_log.ask(lambda reader: reader.runs(self._spec_id, limit=MOST))
+        runs = await shell(self).ask(lambda reader: reader.runs(self._spec_id, limit=MOST))
+        if runs is None:
+            return
         self._runs = {run.run: run for run in runs}
         at = now()
         self.query_one("#list", Grid).show([_row(run, at) for run in runs])
@@ -110,8 +112,10 @@ class RunsPage(Page[None]):
         if row is None or row.key == self._of:
             return
         self._of = row.key
-        log = self.query_one(EventLog)
-        log.replace(await shell(self).run_log.ask(lambda reader: reader.latest_events(1000, run=row.key)))
+        events = await shell(self).ask(lambda reader: reader.latest_events(1000, run=row.key))
+        if events is None:
+            return
+        self.query_one(EventLog).replace(events)
         self.query_one("#events", Panel).title = f"events of the run {ago(self._runs[row.key].started_at, now())}"
         self.refresh_bindings()
 
