@@ -8,7 +8,7 @@ from textual.theme import Theme
 
 _SHARED: Final = {
     "block-cursor-text-style": "none",
-    "input-cursor-text-style": "reverse",
+    "input-cursor-text-style": "none",
 }
 
 DARK: Final = Theme(
@@ -100,6 +100,7 @@ ANSI: Final = Theme(
     dark=True,
     variables={
         **_SHARED,
+        "input-cursor-text-style": "reverse",
         "ansi-background": "ansi_default",
         "ansi-foreground": "ansi_default",
         "border": "ansi_cyan",
