@@ -9,6 +9,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.app import App
+from textual.dom import DOMNode
+from textual.keys import key_to_character
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -18,10 +20,21 @@ _APART = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class _Offered:
+    """An action and the key to show for it: the first that what has focus does not take as text."""
+
     offer: Offer
+    key: str
+
+    @property
+    def width(self) -> int:
+        return cell_len(self.key) + 1 + cell_len(self.offer.action.title)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    offered: _Offered
     x: int
-    width: int
 
 
 class KeyBar(Widget):
@@ -48,7 +61,7 @@ class KeyBar(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._offers: tuple[Offer, ...] = ()
+        self._offered: tuple[_Offered, ...] = ()
 
     def on_mount(self) -> None:
         """Listen for changes of focus and of what can be done."""
@@ -56,29 +69,33 @@ class KeyBar(Widget):
 
     def _update(self) -> None:
         focused = self.screen.focused or self.screen
-        found = tuple(offer for offer in offers(focused) if offer.action.footer and offer.action.keys)
-        if found != self._offers:
-            self._offers = found
+        found = tuple(
+            _Offered(offer, key_name(key))
+            for offer in offers(focused)
+            if offer.action.footer
+            and (key := next((key for key in offer.action.keys if not _is_text(focused, key)), None)) is not None
+        )
+        if found != self._offered:
+            self._offered = found
             self.refresh()
 
     def _keys(self) -> list[_Key]:
         """The keys that fit; the app's own stand on the right."""
         width = self.size.width
-        own = [offer for offer in self._offers if isinstance(offer.actor, App)]
-        near = [offer for offer in self._offers if not isinstance(offer.actor, App)]
+        own = [offered for offered in self._offered if isinstance(offered.offer.actor, App)]
+        near = [offered for offered in self._offered if not isinstance(offered.offer.actor, App)]
         x = 1
-        right = sum(_width(offer) + _APART for offer in own) - _APART + 1
+        right = sum(offered.width + _APART for offered in own) - _APART + 1
         keys = []
-        for offer in near:
-            size = _width(offer)
-            if x + size + _APART + right > width:
+        for offered in near:
+            if x + offered.width + _APART + right > width:
                 break
-            keys.append(_Key(offer, x, size))
-            x += size + _APART
+            keys.append(_Key(offered, x))
+            x += offered.width + _APART
         x = max(x, width - right)
-        for offer in own:
-            keys.append(_Key(offer, x, _width(offer)))
-            x += _width(offer) + _APART
+        for offered in own:
+            keys.append(_Key(offered, x))
+            x += offered.width + _APART
         return keys
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
@@ -89,20 +106,21 @@ class KeyBar(Widget):
         segments: list[Segment] = []
         at = 0
         for item in self._keys():
-            action = item.offer.action
-            off = item.offer.reason is not None
+            offer = item.offered.offer
+            off = offer.reason is not None
             segments.append(Segment(" " * (item.x - at), plain))
-            segments.append(Segment(key_name(action.keys[0]), cannot if off else key))
-            segments.append(Segment(f" {action.title}", cannot if off else plain))
-            at = item.x + item.width
+            segments.append(Segment(item.offered.key, cannot if off else key))
+            segments.append(Segment(f" {offer.action.title}", cannot if off else plain))
+            at = item.x + item.offered.width
         return Strip(segments).adjust_cell_length(self.size.width, plain)
 
     async def on_click(self, event: events.Click) -> None:
         """Do what the key under the mouse does."""
         for item in self._keys():
-            if item.x <= event.x < item.x + item.width:
-                await item.offer.actor.action_act(item.offer.action.id)
+            if item.x <= event.x < item.x + item.offered.width:
+                await item.offered.offer.actor.action_act(item.offered.offer.action.id)
 
 
-def _width(offer: Offer) -> int:
-    return cell_len(key_name(offer.action.keys[0])) + 1 + cell_len(offer.action.title)
+def _is_text(focused: DOMNode, key: str) -> bool:
+    """Whether what has focus takes that key as something to write."""
+    return focused.check_consume_key(key, key_to_character(key))
