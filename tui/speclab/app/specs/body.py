@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from speclab.app.widgets.cells import printable
 from speclab.errors import EditRefused
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
@@ -51,6 +52,11 @@ class EditableBody:
                 hint="F4 opens it in $EDITOR",
             )
         return cls(body, "\n".join(_LINE_END.split(body)).translate(pictures))
+
+    @classmethod
+    def to_look_at(cls, body: str) -> EditableBody:
+        """The body with a picture for all that cannot be shown: not to be edited."""
+        return cls(body, "\n".join(printable(line) for line in _LINE_END.split(body)))
 
     def written(self, edited: str) -> str:
         """The body that `shown`, edited, stands for."""

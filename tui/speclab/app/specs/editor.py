@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final, NamedTuple
 
 from rich.text import Text
 from textual import events
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
+from speclab.app.actions import Action, Actor, bindings
 from speclab.app.specs.highlight import Kind, State, states, tokens
 from speclab.outcome import Level
 
@@ -24,11 +26,32 @@ class Underline(NamedTuple):
     level: Level
 
 
-class SectionEditor(TextArea):
+WRITING: Final = (
+    Action("leave", "done", "Stop editing; what was written stays in the spec.", ("escape",)),
+    Action("undo", "undo", "Undo what was typed last, or else what was done before.", ("ctrl+z",)),
+    Action("redo", "redo", "Type again what was undone.", ("ctrl+y",), footer=False),
+)
+
+
+class SectionEditor(Actor, TextArea):
     """A section's text: to look at, or (not `read_only`) to edit until `escape`."""
 
+    ACTIONS = WRITING
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+
+    def actions(self) -> Sequence[Action]:
+        """Nothing while the text is only looked at."""
+        return () if self.read_only else WRITING
+
     class Left(Message):
-        """`escape` was pressed: back to looking."""
+        """`escape` was pressed."""
+
+    class Beyond(Message):
+        """Undo (or redo) was asked for, and there is nothing more of it in this text."""
+
+        def __init__(self, *, redo: bool) -> None:
+            super().__init__()
+            self.redo = redo
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         *(f"section-editor--{kind}" for kind in Kind),
@@ -39,7 +62,9 @@ class SectionEditor(TextArea):
     SectionEditor {
         border: none;
         padding: 0;
+        background: $background;
         &:focus { border: none; }
+        &.-editing { background: $surface; }
         .section-editor--comment { color: $muted; }
         .section-editor--fence { color: $muted; }
         .section-editor--key { color: $secondary; }
@@ -55,7 +80,15 @@ class SectionEditor(TextArea):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  Textual's own word
         self._states: list[State] | None = None
         self._underlines: dict[int, list[Underline]] = {}
-        super().__init__(id=id, soft_wrap=True, show_line_numbers=False, tab_behavior="indent", read_only=True)
+        super().__init__(
+            id=id,
+            soft_wrap=True,
+            show_line_numbers=False,
+            tab_behavior="indent",
+            read_only=True,
+            show_cursor=False,
+            highlight_cursor_line=False,  # its colours would take the place of those of the text
+        )
         self.indent_width = 2
         self.cursor_blink = False  # nothing moves but what changed, and nothing is sent while nobody types
 
@@ -79,15 +112,25 @@ class SectionEditor(TextArea):
         self._states = None
         return super().edit(edit)
 
-    def undo(self) -> None:
-        """Undo what was typed last."""
-        self._states = None
-        super().undo()
+    def action_undo(self) -> None:
+        """Undo what was typed last, or else what was done before."""
+        if self.read_only or not self.history.undo_stack:
+            self.post_message(self.Beyond(redo=False))
+        else:
+            self._states = None
+            self.undo()
 
-    def redo(self) -> None:
-        """Type it again."""
-        self._states = None
-        super().redo()
+    def action_redo(self) -> None:
+        """Type it again, or else do again what was undone before."""
+        if self.read_only or not self.history.redo_stack:
+            self.post_message(self.Beyond(redo=True))
+        else:
+            self._states = None
+            self.redo()
+
+    def action_leave(self) -> None:
+        """Leave the text."""
+        self.post_message(self.Left())
 
     def get_line(self, line_index: int) -> Text:
         """The line, coloured."""
@@ -101,8 +144,6 @@ class SectionEditor(TextArea):
             text.stylize(style, mark.column, mark.column + mark.length)
         return text
 
-    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]  # Textual calls both, this one first
-        if event.key == "escape" and not self.read_only:
-            event.stop()
+    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]  # Textual calls this one first
+        if event.key == "escape":  # a TextArea that takes tabs would give the focus away
             event.prevent_default()
-            self.post_message(self.Left())

@@ -1,19 +1,380 @@
-"""The Specs place."""
+"""The Specs place: the specs there are, the outline of the open one, its section in hand, and what belongs there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final
+
+from rich.cells import cell_len
+from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.timer import Timer
+from textual.widgets import OptionList
 
-from speclab.app.place import Place
-from speclab.app.widgets.grid import Column, Grid
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.document_place import DOCUMENT
+from speclab.app.glyphs import CRUMB, FAILED
+from speclab.app.shell import shell
+from speclab.app.specs.guide import GuideView
+from speclab.app.specs.listing import SpecList
+from speclab.app.specs.outline import Outline, address_at, outline_rows
+from speclab.app.specs.problems import COLOURS, LEVELS, ProblemList
+from speclab.app.specs.writing import Writing
+from speclab.app.widgets.dialogs import Prompt
+from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
+from speclab.errors import EditRefused, SpeclabError
+from speclab.outcome import Level
+from speclab.spec.guide import guide
+from speclab.spec.problem import Problem
+
+SPECS: Final = (
+    Action("edit", "edit", "Edit what is shown.", ("enter",)),
+    Action("edit-text", "edit as text", "Edit the section as text, also where it is a choice.", ("e",), footer=False),
+    Action("find", "find section", "Go to a section by a few letters.", ("slash",)),
+    Action("fix", "fix", "Write what speclab knows should stand at the problem's place.", ("f",), footer=False),
+    Action("preview", "preview", "Show the section as it will be read, or as text again.", ("p",)),
+    *DOCUMENT,
+    Action("editor", "$EDITOR", "Edit the section in the editor of your choice.", ("f4",)),
+    Action("run", "run", "Run the open spec, in a process of its own.", ("f5",)),
+    Action("new", "new spec", "Make a spec from the template.", ("n",)),
+    Action("next-problem", "next problem", "Go to the next problem of the spec.", ("f8",), footer=False),
+    Action("example", "insert example", "Begin the section with an example.", ("i",), footer=False),
+    Action("guide", "guide", "Show the guide in place of the outline, where both do not fit.", ("g",), footer=False),
+)
+
+WHILE_WRITING: Final = tuple(action for action in SPECS if action.id in {"save", "editor", "run", "next-problem"})
+
+DWELL: Final = 0.12
+"""Seconds the cursor rests on a spec before it is opened."""
 
 
-class SpecsPlace(Place):
-    """The Specs place."""
+class SpecsPlace(Writing):
+    """The list and the outline, the desk, the guide and the problems."""
 
     NAME = "specs"
+    ACTIONS = SPECS
+    BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    SpecsPlace {
+        layout: horizontal;
+        #shelf { width: 22%; min-width: 28; max-width: 36; }
+        #specs { height: auto; max-height: 40%; }
+        #specs > Grid { height: auto; max-height: 100%; min-height: 1; }
+        #side { width: 24%; min-width: 30; max-width: 44; }
+        #problems { height: auto; max-height: 50%; }
+    }
+    .-medium SpecsPlace #side { display: none; }
+    .-medium SpecsPlace.-guide #side { display: block; min-width: 36; }
+    .-medium SpecsPlace.-guide #shelf { display: none; }
+    .-narrow SpecsPlace .column { display: none; width: 1fr; max-width: 100%; }
+    .-narrow SpecsPlace .column.-here { display: block; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dwell: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Its panels."""
-        yield Panel(Grid([Column("spec", 20, flex=1)]), title="specs")
+        """The panels."""
+        with Vertical(id="shelf", classes="column"):
+            yield Panel(SpecList(), title="specs", id="specs")
+            yield Panel(Outline(), title="outline", id="outline")
+        yield self.desk
+        with Vertical(id="side", classes="column"):
+            yield Panel(GuideView(), title="guide", id="guide")
+            yield Panel(ProblemList(), title="problems", id="problems")
+
+    def on_mount(self) -> None:
+        """Take what the app knows, as it changes."""
+        self.watch(self.app, "specs", self._list)
+        self.watch(self.app, "overview", self._list)
+
+    def on_arrive(self) -> None:
+        """The outline has the focus, or the list while there is nothing to outline."""
+        super().on_arrive()
+        self.enter(self._outline_panel if self.opened is not None else self.query_one("#specs", Panel))
+
+    # What is there
+
+    @property
+    def _listed(self) -> SpecList:
+        return self.query_one(SpecList)
+
+    @property
+    def _outline(self) -> Outline:
+        return self.query_one(Outline)
+
+    @property
+    def _outline_panel(self) -> Panel:
+        return self.query_one("#outline", Panel)
+
+    def _here(self) -> list[Problem]:
+        """The problems of what is in hand."""
+        if self.opened is None or self.at is None:
+            return []
+        document = self.opened.checked or self.opened.document
+        return [problem for problem in self.opened.problems if address_at(document, problem.line) == self.at]
+
+    # What is shown
+
+    def _list(self) -> None:
+        app = shell(self)
+        if app.specs is None:
+            return
+        self._listed.show_specs(app.specs, app.overview, [spec.path for spec in app.session.unsaved()])
+        if self.opened is None and app.specs and app.spec is None:
+            self._open_soon(Path(self._listed.rows[0].key))
+
+    def show_document(self) -> None:
+        """The outline, the section in hand, and its guide."""
+        if self.opened is None:
+            return
+        rows = outline_rows(self.opened.document, self.opened.problems)
+        if self.at not in {row.key for row in rows}:
+            self.at = rows[0].key
+        self._outline.show(rows)
+        self._outline.move(next(index for index, row in enumerate(rows) if row.key == self.at))
+        listed = next((index for index, row in enumerate(self._listed.rows) if row.key == str(self.opened.path)), None)
+        if listed is not None:
+            self._listed.move(listed)
+        self._list()
+        self._show_section()
+
+    def show_problems(self) -> None:
+        """The outline's marks, the underlines and the list of problems."""
+        if self.opened is not None:
+            self._outline.show(outline_rows(self.opened.document, self.opened.problems))
+            self._show_section()
+
+    def _show_section(self) -> None:
+        opened, section, here = self.opened, self.section, self._here()
+        if opened is None:
+            return
+        typed = opened.typed
+        mine = typed if typed is not None and section is not None and typed.section.address == section.address else None
+        self.desk.show(opened.document, section, here, mine.body if mine else None)
+        self.desk.say(*self._word(mine.refusal if mine else None, here))
+        self._show_title()
+        self._show_guide()
+        problems = self.query_one("#problems", Panel)
+        problems.display = bool(here)
+        self.query_one(ProblemList).show(here)
+        total = sum(problem.level is not Level.INFO for problem in opened.problems)
+        problems.note = f"{len(here)} here, {total} in all"
+
+    def _word(self, refusal: EditRefused | None, here: Sequence[Problem]) -> tuple[str, str]:
+        """What to say below the text: why it is refused, or the first problem where their list is not seen."""
+        if refusal is not None:
+            hint = f"; {refusal.hint}" if refusal.hint else ""
+            return f"{FAILED.glyph} {refusal.message}{hint}", "$error"
+        if here and not self.query_one("#side").display:
+            first = here[0]
+            fix = f"  [f] {first.fix}" if first.fix else ""
+            return f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}", COLOURS[first.level]
+        return "", ""
+
+    def _show_title(self) -> None:
+        if self.opened is None:
+            return
+        states = [
+            "editing" if self.desk.editing else "preview" if self.desk.previewing else "",
+            "read-only" if self.opened.read_only else "",
+            "unsaved" if self.opened.unsaved else "",
+        ]
+        self.desk.note = ", ".join(state for state in states if state)
+        words = (self.opened.path.stem, *(self.section.path if self.section is not None else ("Front matter",)))
+        titles = [f" {CRUMB} ".join(words[at:]) for at in range(len(words))]
+        room = self.desk.size.width - len(self.desk.note) - 12
+        self.desk.title = next((title for title in titles if cell_len(title) <= room), titles[-1])
+
+    def _show_guide(self) -> None:
+        view, section = self.query_one(GuideView), self.section
+        if section is None or self.opened is None:
+            view.show_front_matter()
+            return
+        found = guide(section.address)
+        offer = "i begins it with an example" if found.example and self.is_blank(section) else ""
+        view.show(found, self.opened.document.body(section), offer)
+
+    # Going about
+
+    @on(Grid.Moved, "SpecList")
+    def _open_under_cursor(self) -> None:
+        row = self._listed.row
+        if row is not None and self._listed.has_focus:
+            self._open_soon(Path(row.key))
+
+    def _open_soon(self, path: Path) -> None:
+        if self._dwell is not None:
+            self._dwell.stop()
+        self._dwell = self.set_timer(DWELL, partial(self._open, path))
+
+    async def _open(self, path: Path) -> None:
+        if self.opened is None or self.opened.path != path:
+            await shell(self).open_spec(path)
+        if len(self._listed.rows) == 1:
+            self.enter(self._outline_panel)
+
+    @on(Grid.Chosen, "SpecList")
+    async def _enter_spec(self, event: Grid.Chosen) -> None:
+        await self._open(Path(event.row.key))
+        self.enter(self._outline_panel)
+
+    @on(Grid.Chosen, "Outline")
+    async def _edit_under_cursor(self) -> None:
+        await self.action_act("edit")
+
+    @on(Grid.Moved, "Outline")
+    def _take_in_hand(self) -> None:
+        row = self._outline.row
+        if row is None or row.key == self.at or not self._outline.has_focus:
+            return
+        if self.desk.editing and not self.leave():
+            return
+        self.at = row.key
+        self._show_section()
+        self.refresh_bindings()
+
+    def go_to(self, address: str) -> None:
+        """Take the section at `address` in hand."""
+        if self.desk.editing and not self.leave():
+            return
+        self.at = address
+        self.show_document()
+        self.enter(self._outline_panel)
+
+    @on(OptionList.OptionSelected, "ProblemList")
+    def _go_to_problem(self) -> None:
+        problem = self.query_one(ProblemList).problem
+        if problem is not None:
+            self._go_to_place(problem)
+
+    def _go_to_place(self, problem: Problem) -> None:
+        if self.opened is None:
+            return
+        self.go_to(address_at(self.opened.document, problem.line))
+        section = self.section
+        if section is None:
+            self.desk.keys.focus()
+        elif problem.line > section.line and self.why_not("edit-text") is None:
+            self.action_edit_text()
+            first = self.opened.document.position(section.body.start)[0]
+            self.desk.editor.move_cursor((problem.line - first, problem.column - 1))
+
+    def enter(self, panel: Panel) -> None:
+        """Give `panel` the focus, and bring its column to be seen where not all are."""
+        for column in self.query(".column"):
+            column.set_class(panel in column.children, "-here")
+        super().enter(panel)
+
+    def commands(self) -> Iterable[Command]:
+        """Every spec and every section."""
+        for spec in shell(self).specs or ():
+            yield Command(spec.spec_id, "open", partial(shell(self).open_spec, spec.path), spec.title)
+        yield from self._sections()
+
+    def _sections(self) -> Iterable[Command]:
+        for section in self.opened.document.sections if self.opened else ():
+
+            async def go(address: str = section.address) -> None:
+                self.go_to(address)
+
+            yield Command(section.title, "section", go, " > ".join(section.path[:-1]))
+
+    # What can be done
+
+    def actions(self) -> Sequence[Action]:
+        """While somebody writes, only what the keys that write leave over."""
+        return WHILE_WRITING if self.desk.editing else SPECS
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        if action == "new" and shell(self).read_only:
+            return "speclab was started with --read-only"
+        if action in {"find", "preview", "run", "next-problem"} and self.opened is None:
+            return "no spec is open"
+        if action == "preview" and self.section is None:
+            return "the front matter is no text to read"
+        if action == "next-problem" and self.opened is not None and not self.opened.problems:
+            return "the spec has no problems"
+        if action == "run":
+            return self._why_not_run()
+        return super().why_not(action)
+
+    def _why_not_run(self) -> str | None:
+        if shell(self).read_only:
+            return "speclab was started with --read-only"
+        if self.opened is not None and self.opened.unsaved:
+            return "what is unsaved would not be in it: F2 first"
+        return None
+
+    def step_back(self) -> None:
+        """To the outline."""
+        self.enter(self._outline_panel)
+
+    @work(group="ask")
+    async def action_find(self) -> None:
+        """Go to a section by a few letters."""
+        from speclab.app.help import Palette
+
+        command = await self.app.push_screen_wait(Palette(self._sections()))
+        if command is not None:
+            await command.run()
+
+    def action_preview(self) -> None:
+        """Show the section as it will be read, or as text again."""
+        if self.desk.editing and not self.leave():
+            return
+        self.desk.previewing = not self.desk.previewing
+        self._show_section()
+
+    def action_guide(self) -> None:
+        """Show the guide in place of the outline, or the outline again."""
+        self.toggle_class("-guide")
+        self.call_after_refresh(self._show_section)
+
+    def on_resize(self) -> None:
+        """The title, and what stands below the text, are as there is room for."""
+        self.call_after_refresh(self._show_section)
+
+    def action_next_problem(self) -> None:
+        """Go to the problem after the section in hand, round and round."""
+        opened = self.opened
+        if opened is None or not opened.problems:
+            return
+        line = self.section.line if self.section is not None else 0
+        here = self._here()
+        after = here[-1].line if here else line
+        self._go_to_place(next((each for each in opened.problems if each.line > after), opened.problems[0]))
+
+    def action_run(self) -> None:
+        """Run the open spec."""
+        if self.opened is None:
+            return
+        spec_id = self.opened.document.front_matter.get("spec_id")
+        shell(self).run_spec(self.opened.path, spec_id if isinstance(spec_id, str) else self.opened.path.stem)
+
+    @work(group="ask")
+    async def action_new(self) -> None:
+        """Make a spec from the template, next to the one that is open."""
+        from speclab.spec.template import create_spec
+
+        directory = self.opened.path.parent if self.opened is not None else shell(self).directory
+        message = f"Its name, such as orders-to-erp. The file goes to {directory}."
+        name = await self.app.push_screen_wait(Prompt("new spec", message, placeholder="source-to-target"))
+        if not name:
+            return
+        try:
+            path = create_spec(directory, name, date.today())  # noqa: DTZ011 (the day where the user is)
+        except SpeclabError as error:
+            shell(self).tell("Not made", error)
+            return
+        await shell(self).open_spec(path)
+        self.enter(self._outline_panel)

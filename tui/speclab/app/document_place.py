@@ -1,0 +1,287 @@
+"""What the places that edit a spec share: undo, saving, others' changes, problems as one types, and recovery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+from textual import work
+from textual.binding import BindingType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from speclab.app.actions import Action, bindings
+from speclab.app.place import Place
+from speclab.app.session import Found, OpenSpec
+from speclab.app.shell import shell
+from speclab.app.widgets.dialogs import Confirm, Dialog
+from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
+from speclab.spec import store
+from speclab.spec.document import Document
+from speclab.spec.merge import Conflict, Side
+
+SAVE: Final = Action("save", "save", "Write the spec to its file, merged with what others wrote meanwhile.", ("f2",))
+UNDO: Final = Action("undo", "undo", "Take the last change back, wherever it was made.", ("u", "ctrl+z"))
+REDO: Final = Action("redo", "redo", "Do again what was undone last.", ("ctrl+y",), footer=False)
+DOCUMENT: Final = (SAVE, UNDO, REDO)
+
+ASIDE: Final = 2.0
+"""Seconds between two looks at whether something unsaved must be put aside."""
+PAUSE: Final = 0.15
+"""Seconds without a further change before problems are looked for."""
+
+
+class DocumentPlace(Place):
+    """A place that shows and edits the open spec.
+
+    A subclass shows the document (`show_document`), its problems (`show_problems`), and brings what stands in an
+    editor into it (`take`).
+    """
+
+    opened: OpenSpec | None = None
+
+    def take(self) -> None:
+        """Bring what a person has typed so far into the document."""
+
+    def show_document(self) -> None:
+        """Show the document as it is now; it was changed here, in another place or on disk."""
+
+    def show_problems(self) -> None:
+        """Show `opened.problems`; they have just been looked for."""
+
+    # Coming and going
+
+    def on_mount(self) -> None:
+        """Begin to put aside what is unsaved."""
+        self.set_interval(ASIDE, self._put_aside)
+
+    def on_unmount(self) -> None:
+        """Whatever ended the app: what is unsaved is kept."""
+        self._put_aside()
+
+    def on_arrive(self) -> None:
+        """Show the open spec as it is by now."""
+        spec = shell(self).spec
+        if spec is not None:
+            self.open(spec)
+
+    def on_leave(self) -> None:
+        """The other places see what was typed here."""
+        self.take()
+
+    def open(self, spec: Path) -> None:
+        """Show the spec at `spec`, and offer what was never saved of it."""
+        session = shell(self).session
+        first = session.opened(spec) is None
+        try:
+            opened = session.open(spec)
+        except UsageError as error:
+            shell(self).tell("Cannot open the spec", error)
+            return
+        if opened is not self.opened:
+            self.take()
+            self.opened = opened
+        if not first:
+            self._look()
+        self.changed()
+        if first and not opened.read_only and (found := store.find_recovery(spec)) is not None:
+            self._offer(opened, found)
+
+    def unsaved(self) -> str | None:
+        """The specs with unsaved changes, in a sentence."""
+        self.take()
+        names = [spec.path.name for spec in shell(self).session.unsaved()]
+        if not names:
+            return None
+        return f"{', '.join(names)}: unsaved changes. They are put aside and offered the next time."
+
+    def _put_aside(self) -> None:
+        self.take()
+        try:
+            shell(self).session.put_aside()
+        except SpeclabError as error:
+            shell(self).tell("Unsaved changes cannot be put aside", error)
+
+    @work(group="recovery")
+    async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
+        message = (
+            f"speclab ended with unsaved changes to {opened.path.name}, last at {found.at.astimezone():%H:%M on %d %b}."
+        )
+        if await self.app.push_screen_wait(Confirm("unsaved changes", message, yes="take them back", no="drop them")):
+            opened.recover(found)
+            self.changed()
+        else:
+            store.drop_recovery(opened.path)
+
+    # Changes
+
+    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
+        """Do what `made` makes of the document, as a step of the history; where it is refused, tell why."""
+        if self.opened is None:
+            return False
+        try:
+            self.opened.edit(made(self.opened.document), label, group)
+        except EditRefused as refusal:
+            shell(self).tell("Not changed", refusal)
+            return False
+        self.changed()
+        return True
+
+    def changed(self) -> None:
+        """The document is another now."""
+        self.show_document()
+        self.look_for_problems()
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="lint")
+    async def look_for_problems(self) -> None:
+        """Look for problems once nobody has typed for a moment."""
+        opened = self.opened
+        if opened is None or opened.checked is opened.document:
+            self.show_problems()
+            return
+        await asyncio.sleep(PAUSE)
+        document = opened.document
+        from speclab.mapping import lint
+
+        problems = await asyncio.to_thread(lint, document)
+        if opened.document is document:
+            opened.problems, opened.checked = problems, document
+            if opened is self.opened:
+                self.show_problems()
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Take over what others wrote to the open spec; a place that is not seen does so when it is opened again."""
+        if self.display and self.opened and self.opened.path.resolve() in {path.resolve() for path in paths}:
+            self.take()
+            self._look()
+            self.changed()
+
+    def _look(self) -> None:
+        if self.opened is None:
+            return
+        found, name = self.opened.look(), self.opened.path.name
+        if found is Found.CONFLICT:
+            self.notify(f"{name}: others changed it where you did too. F2 asks whose to take.", severity="warning")
+        elif found is Found.GONE:
+            self.notify(f"{name} is gone. F2 writes it anew.", severity="warning")
+        elif found is Found.MERGED:
+            self.notify(f"{name}: others changed it. Your unsaved changes are kept.")
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action on the document cannot be done now."""
+        if action not in {"save", "undo", "redo"}:
+            return None
+        if self.opened is None:
+            return "no spec is open"
+        if self.opened.read_only:
+            return self.opened.read_only
+        if action == "save" and not self.opened.unsaved:
+            return "there is nothing to save"
+        if action == "undo" and not self.opened.next_undo:
+            return "there is nothing to undo"
+        if action == "redo" and not self.opened.next_redo:
+            return "there is nothing to do again"
+        return None
+
+    def action_undo(self) -> None:
+        """Take the last change back."""
+        self._step(OpenSpec.undo)
+
+    def action_redo(self) -> None:
+        """Do it again."""
+        self._step(OpenSpec.redo)
+
+    def _step(self, step: Callable[[OpenSpec], str]) -> None:
+        if self.opened is None:
+            return
+        self.take()
+        try:
+            step(self.opened)
+        except EditRefused as refusal:
+            shell(self).tell("Not changed", refusal)
+            return
+        self.changed()
+
+    @work(group="save")
+    async def action_save(self) -> None:
+        """Write the spec to its file, asking where others changed the same place."""
+        opened = self.opened
+        if opened is None:
+            return
+        self.take()
+        while True:
+            try:
+                merged = opened.save()
+            except SaveConflict as conflict:
+                sides = await self._sides(conflict.conflicts)
+                if sides is None:
+                    return
+                opened.settle(conflict, sides)
+            except SpeclabError as error:
+                shell(self).tell("Not saved", error)
+                break
+            else:
+                more = "; what others wrote is in it too" if merged else ""
+                self.notify(f"{opened.path.name} is saved{more}.", timeout=2)
+                break
+        self.changed()
+
+    async def _sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
+        sides: list[Side] = []
+        for number, conflict in enumerate(conflicts, 1):
+            side = await self.app.push_screen_wait(WhoseLines(conflict, number, len(conflicts)))
+            if side is None:
+                return None
+            sides.append(side)
+        return sides
+
+
+MINE: Final = Action("mine", "mine", "Take the lines as they are here.", ("m",))
+THEIRS: Final = Action("theirs", "theirs", "Take the lines as they are in the file.", ("t",))
+BOTH: Final = Action("both", "both", "Take mine, then theirs.", ("b",))
+NEITHER: Final = Action("cancel", "do not save", "Leave the file and the changes here as they are.", ("escape",))
+
+
+class WhoseLines(Dialog[Side | None]):
+    """Asks whose lines to take where two writers changed the same ones."""
+
+    ACTIONS = (MINE, THEIRS, BOTH, NEITHER)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    WhoseLines .whose { color: $muted; margin-top: 1; }
+    WhoseLines .lines { max-height: 8; }
+    """
+
+    def __init__(self, conflict: Conflict, number: int, total: int) -> None:
+        super().__init__(f"changed here and in the file ── {number} of {total}")
+        self._conflict = conflict
+
+    def inside(self) -> Sequence[Widget]:
+        """Both readings."""
+        return (
+            Static("mine", classes="whose"),
+            Static(self._conflict.mine.rstrip("\r\n") or "(deleted)", classes="lines", markup=False),
+            Static("theirs", classes="whose"),
+            Static(self._conflict.theirs.rstrip("\r\n") or "(deleted)", classes="lines", markup=False),
+        )
+
+    def action_mine(self) -> None:
+        """Take mine."""
+        self.dismiss(Side.MINE)
+
+    def action_theirs(self) -> None:
+        """Take theirs."""
+        self.dismiss(Side.THEIRS)
+
+    def action_both(self) -> None:
+        """Take both."""
+        self.dismiss(Side.BOTH)
+
+    def action_cancel(self) -> None:
+        """Do not save."""
+        self.dismiss(None)

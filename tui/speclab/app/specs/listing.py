@@ -1,0 +1,63 @@
+"""The specs of the workspace as rows: each with how it runs, as sign and word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speclab.app.glyphs import IDLE, Mark
+from speclab.app.monitor.integrations import mark
+from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
+from speclab.monitor.health import Condition
+
+if TYPE_CHECKING:
+    from speclab.monitor.health import Health, Overview
+    from speclab.spec.workspace import SpecFile
+
+
+class SpecList(Grid):
+    """The specs; a row's key is the file's path."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _columns(()),
+            heading=False,
+            empty=("No specs here yet.", "n makes one from the template.", "`speclab demo` shows one at work."),
+        )
+
+    def show_specs(self, specs: Iterable[SpecFile], overview: Overview | None, unsaved: Iterable[Path]) -> None:
+        """Show `specs`: the sign of each one's last run, and the word that matters most."""
+        healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
+        changed = {path.resolve() for path in unsaved}
+        rows = [_row(spec, healths.get(spec.spec_id), unsaved=spec.path.resolve() in changed) for spec in specs]
+        self.lay_out(_columns(rows))
+        self.show(rows)
+
+
+def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    names, words = ([len(_text(row.cells[at])) for row in rows] or [0] for at in (0, 1))
+    return (Column("", min(max(names), 26), flex=1), Column("", max(words), align="right", drop=1, gap=1))
+
+
+def _text(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
+
+def _row(spec: SpecFile, health: Health | None, *, unsaved: bool) -> Row:
+    sign, word = _sign(spec, health)
+    text = f"{sign.glyph} {spec.spec_id}"
+    told = Cell("unsaved", "live") if unsaved else Cell(word, sign.style if word[:1].isdigit() else "muted")
+    return Row(str(spec.path), (Cell(text, spans=(Span(0, 1, sign.style),)), told))
+
+
+def _sign(spec: SpecFile, health: Health | None) -> tuple[Mark, str]:
+    if spec.type not in {"integration", ""}:
+        return IDLE, spec.type
+    if health is None or health.condition is Condition.IDLE:
+        return IDLE, "never run" if spec.status == "in-progress" else spec.status
+    condition = health.condition
+    dead = health.integration.dead + health.integration.unknown
+    if condition is Condition.ATTENTION and dead:
+        return mark(condition), f"{dead:,} dead"
+    return mark(condition), "" if condition is Condition.WELL else condition.value
