@@ -43,7 +43,7 @@ screenshots: $(STAMP) ## screenshots/ anew, from the running app
 	$(BIN)/python -m tests.screenshots
 
 docs: $(STAMP) ## the generated reference pages
-	$(BIN)/python -m tests.reference
+	$(BIN)/python docs/generate.py
 
 lock: $(STAMP) ## requirements.lock anew from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

@@ -63,7 +63,7 @@ async def test_each_record_has_the_outcome_it_deserves(world: World) -> None:
     assert (bad.stage, bad.error_class, bad.row) == (Stage.MAP, ErrorClass.MAPPING, "age")
     assert spec[bad.line - 1][(bad.column or 0) - 1 :].startswith("Integer")
     assert bad.source == page[2]
-    assert bad.file == str(world.spec)
+    assert bad.file == world.spec.name
     assert (young.stage, young.error_class, young.row) == (Stage.CHECK, ErrorClass.CONTRACT, "age")
     assert young.payload == {"id": "young", "name": "Ada", "age": -1}
     assert (refused.stage, refused.error_class, refused.status) == (Stage.WRITE, ErrorClass.REJECTED, 422)
@@ -132,7 +132,7 @@ async def test_a_dry_run_writes_nothing_anywhere(world: World) -> None:
         assert reader.failures() == []
     line = world.spec.read_text().splitlines().index("| source.age | target.age | Integer | |") + 1
     (told,) = (text for text in world.told if text.startswith("error: "))
-    assert told.startswith(f"error: {world.spec}:{line}:29: c: age: ")
+    assert told.startswith(f"error: {world.spec.name}:{line}:29: c: age: ")
 
 
 async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: World) -> None:
@@ -140,7 +140,7 @@ async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: Worl
     result = await world.run()
     assert isinstance(result.error, Unreachable)
     assert (result.row.state, result.row.written, result.row.cursor) == (RunState.FAILED, 1, 1)
-    assert result.row.error == f"{world.spec}:11: no route"
+    assert result.row.error == f"{world.spec.name}:11: no route"
     world.source.fails_at = None
     assert counts((await world.run()).row) == {"written": 1}
 

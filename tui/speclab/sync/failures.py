@@ -15,10 +15,10 @@ from speclab.sync.identity import canonical
 
 
 class Failures:
-    """Makes the failures of one spec; every one of them points into its file."""
+    """Makes the failures of one spec; every one of them points into its file, `file` as the run log names it."""
 
-    def __init__(self, integration: Integration) -> None:
-        self._file = str(integration.path)
+    def __init__(self, integration: Integration, file: str) -> None:
+        self._file = file
         self._source_line = integration.source_line
         self._target_line = integration.target_line
         self._key = integration.source.key
@@ -46,14 +46,14 @@ class Failures:
     ) -> NewFailure:
         """The failure of a record that a mapping row cannot take, or whose `payload` breaks `check`."""
         first, *others = failures
-        what = first.row or ("filter" if first.stage is Stage.MAP else "deleted")
+        what = "" if first.row else "filter: " if first.stage is Stage.MAP else "deleted: "
         also = f" (and {', '.join(str(other.row) for other in others)})" if others else ""
         return NewFailure(
             key=key,
             state=FailureState.DEAD,
             stage=first.stage,
             error_class=ErrorClass.CONTRACT if first.stage is Stage.CHECK else ErrorClass.MAPPING,
-            message=f"{what}: {first.reason}{also}",
+            message=f"{what}{first.reason}{also}",
             file=self._file,
             line=first.line,
             row=first.row,

@@ -36,6 +36,7 @@ class PageLoop:
 
     run: str
     spec: Integration
+    source: str  # where failures of reading point: the spec's file and line
     log: RunLog
     drafter: Drafter
     delivery: Delivery
@@ -70,8 +71,7 @@ class PageLoop:
                         break
                     await self._retry_due()
         except SystemFailure as error:
-            place = f"{self.spec.path}:{self.spec.source_line}"
-            self.delivery.halt = Halt(RunState.FAILED, f"{place}: {error.message}", error)
+            self.delivery.halt = Halt(RunState.FAILED, f"{self.source}: {error.message}", error)
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
         if complete and taken == 0 and cursor is None:

@@ -30,6 +30,12 @@ class Prepared:
     mapper: Mapper
     deleted: Callable[[Record], bool] | None = None
 
+    @property
+    def file(self) -> str:
+        """The spec's path as the run log names it: from the workspace, where the spec is in it."""
+        path = self.integration.path.resolve()
+        return str(path.relative_to(self.workspace) if path.is_relative_to(self.workspace) else path)
+
 
 def prepare(path: Path) -> Prepared:
     """The spec at `path`, ready to run.

@@ -50,7 +50,8 @@ class RehearsalLog(RunLog):
         """Count, and tell each failure with its place."""
         for failure in page.failures:
             place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
-            self.report(Level.ERROR, f"{place}: {failure.key}: {failure.message}")
+            blame = f"{failure.row}: " if failure.row else ""
+            self.report(Level.ERROR, f"{place}: {failure.key}: {blame}{failure.message}")
         super().commit_page(run, page)
 
 

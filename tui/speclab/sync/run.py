@@ -91,7 +91,7 @@ class _Run:
         """Make the run, between its start and its end in the run log, whatever happens in between."""
         spec, log = self.prepared.integration, self.log
         schedule = spec.schedule.text
-        log.register(spec.spec_id, title=spec.title, path=str(spec.path), status=spec.status, schedule=schedule)
+        log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
         try:
             halt = await self._made(run)
@@ -134,7 +134,7 @@ class _Run:
         spec = self.prepared.integration
         target = target_name(self.references.resolve_settings(spec.target))
         table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
-        failures = Failures(spec)
+        failures = Failures(spec, self.prepared.file)
         patience = Patience(seams.clock, self.options.patience, self.cancelled)
         drafter = Drafter(
             spec_id=spec.spec_id,
@@ -154,6 +154,7 @@ class _Run:
         return PageLoop(
             run=run,
             spec=spec,
+            source=f"{self.prepared.file}:{spec.source_line}",
             log=self.log,
             drafter=drafter,
             delivery=delivery,
