@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from speclab.jsonvalue import Json
+from speclab.jsonvalue import JsonView
 from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
 from speclab.runlog.rows import AlertRow, EventRow, FailureGroup, FailureRow, IntegrationRow, RunRow
@@ -29,7 +30,10 @@ from speclab.runlog.select import (
 )
 from speclab.runlog.trouble import telling
 
-_OPEN_STATES: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
+_CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
+_OPEN: Final = (schema.OPEN, "id")
+_CLOSED: Final = (f"NOT ({schema.OPEN})", "last_at")
+"""Which failures, and by what the newest of them are found: each has an index."""
 
 
 class RunLogReader:
@@ -138,29 +142,35 @@ class RunLogReader:
         stage: Stage | None = None,
         error_class: ErrorClass | None = None,
         row: str | None = None,
+        closed: bool = False,
         limit: int = 100,
         full: bool = False,
     ) -> list[FailureRow]:
         """Failures, newest first: the open ones, those in one `state`, or all that a `run` ever had.
 
-        With `full`, each holds its records, request and answer.
+        With `closed`, those closed last are among them. With `full`, each holds its records, request and answer.
         """
-        closed = state is not None and state not in _OPEN_STATES
-        where, values = _where(
-            {
-                "spec_id = ?": spec_id,
-                "run = ?": run,
-                "state = ?": state,
-                "stage = ?": stage,
-                "class = ?": error_class,
-                '"row" = ?': row,
-            },
-            *([] if run is not None else [f"NOT ({schema.OPEN})" if closed else schema.OPEN]),
-        )
+        if run is not None:
+            kinds = [("TRUE", "id")]
+        elif state in _CLOSED_STATES:
+            kinds = [_CLOSED]
+        else:
+            kinds = [_OPEN, _CLOSED] if closed else [_OPEN]
+        given = {
+            "spec_id = ?": spec_id,
+            "run = ?": run,
+            "state = ?": state,
+            "stage = ?": stage,
+            "class = ?": error_class,
+            '"row" = ?': row,
+        }
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
-        order = "last_at" if closed else "id"
-        rows = self.query(f"SELECT {columns} FROM failure {where} ORDER BY {order} DESC LIMIT ?", (*values, limit))
-        return [failure_row(found) for found in rows]
+        found: list[FailureRow] = []
+        for kind, order in kinds:
+            where, values = _where(given, kind)
+            sql = f"SELECT {columns} FROM failure {where} ORDER BY {order} DESC LIMIT ?"
+            found += [failure_row(one) for one in self.query(sql, (*values, limit))]
+        return sorted(found, key=attrgetter("id"), reverse=True)[:limit]
 
     def groups(self, spec_id: str | None = None) -> list[FailureGroup]:
         """The open failures, alike ones taken together, the largest group first."""
@@ -229,7 +239,7 @@ class RunLogReader:
             return connection.execute(sql, values).fetchall()
 
 
-def _where(given: dict[str, Json], *more: str) -> tuple[str, list[Json]]:
+def _where(given: Mapping[str, JsonView], *more: str) -> tuple[str, list[JsonView]]:
     """A WHERE clause of those conditions whose value is not None, and of `more`."""
     used = {condition: value for condition, value in given.items() if value is not None}
     conditions = [*used, *more]

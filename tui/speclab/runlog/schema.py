@@ -130,7 +130,8 @@ CREATE INDEX failure_open_group ON failure (spec_id, stage, "row", class, status
 CREATE INDEX failure_due ON failure (spec_id, next_attempt_at) WHERE state = 'waiting';
 CREATE INDEX failure_waiting ON failure (spec_id, first_at) WHERE state = 'waiting';
 CREATE INDEX failure_by_run ON failure (run, id);
-CREATE INDEX failure_closed ON failure (spec_id, last_at) WHERE NOT ({OPEN});
+CREATE INDEX failure_closed ON failure (last_at) WHERE NOT ({OPEN});
+CREATE INDEX failure_closed_by_spec ON failure (spec_id, last_at) WHERE NOT ({OPEN});
 
 CREATE TABLE checkpoint (               -- where the next run of a spec goes on
     spec_id TEXT PRIMARY KEY REFERENCES integration (spec_id),
