@@ -77,7 +77,11 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(handler: Handler) -> str:
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handler(request)
+
+        app.router.add_route("*", "/{path:.*}", handle)
         runner = web.AppRunner(app, shutdown_timeout=0)
         runners.append(runner)
         await runner.setup()

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from speclab import __version__
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.base import Seams
 from speclab.connectors.http.ratelimit import quota
-from speclab.connectors.http.trouble import detail, trouble
+from speclab.connectors.http.transport import AiohttpTransport
+from speclab.connectors.http.trouble import trouble
 from speclab.connectors.pace import Pace
 from speclab.connectors.references import MASK, References
 from speclab.errors import SpecError
@@ -33,8 +32,6 @@ SHOWN: Final = 4096
 """Bytes of a body that a request or a response shows."""
 _CONNECT: Final = 10.0
 """Seconds a connection may take to come about: told apart from an answer that does not come, nothing was sent yet."""
-_KEEPALIVE: Final = 4.0
-"""Seconds an idle connection is kept: below the 5 s at which common servers drop theirs, just as we might send."""
 _SENSITIVE: Final = re.compile(rb"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 """Names of headers whose values are never shown, literal or not."""
 
@@ -96,16 +93,19 @@ class Client:
             base = base.copy_with(userinfo=b"")
         self.base = str(base).rstrip("/")
         self.origin = str(base.copy_with(path="/")).rstrip("/")
-        self._transport = seams.transport() if seams.transport else _aiohttp_transport(base, system.limits.concurrency)
+        self._connect = min(_CONNECT, system.limits.timeout / 2)
+        self._transport = (
+            seams.transport()
+            if seams.transport is not None
+            else AiohttpTransport(
+                connections=system.limits.concurrency, connect=self._connect, tls=base.scheme == "https"
+            )
+        )
         self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock)
         self._patience = patience
         self._report = seams.report
         self._timeout = system.limits.timeout
         self._largest = system.limits.response
-        self._connect = min(_CONNECT, self._timeout / 2)
-        self._extensions = {
-            "timeout": {"connect": self._connect, "read": self._timeout, "write": self._timeout, "pool": None}
-        }
         defaults = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
@@ -132,13 +132,13 @@ class Client:
                 retry_after=wait,
             )
         all_headers = [*self._headers, *headers]
-        request = httpx.Request(method, url, headers=all_headers, content=content, extensions=self._extensions)
+        request = httpx.Request(method, url, headers=all_headers, content=content)
         async with self._pace:
             try:
                 async with asyncio.timeout(self._timeout):
                     response = await self._answer(request)
                     body = await self._body(response)
-            except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError) as error:
+            except (httpx.RequestError, TimeoutError) as error:
                 sent = self._request_text(method, url, all_headers, content)
                 raise self._failure(error, sent, url) from None
         exchange = Exchange(
@@ -231,8 +231,7 @@ class Client:
         if found.error_class is ErrorClass.TIMEOUT:
             reason = f"{found.reason} ({duration_text(self._timeout if found.sent else self._connect)})"
         else:
-            more = detail(error)
-            reason = f"{found.reason}: {more}" if more else found.reason
+            reason = f"{found.reason}: {error}"
         message = self.redactor.redact(f"{url.partition('?')[0]}: {reason}")
         return RequestFailed(found.error_class, message, request, sent=found.sent)
 
@@ -263,16 +262,3 @@ def _base_url(text: str) -> httpx.URL:
     if url.query or url.fragment:
         raise SpecError("base_url must end before `?` and `#`; what is asked of every page goes into `params`")
     return url
-
-
-def _aiohttp_transport(base: httpx.URL, connections: int) -> AiohttpTransport:
-    # Certificates take 20 ms to load, and plain HTTP never looks at them: redirects are not followed.
-    verify = base.scheme == "https"
-    transport = AiohttpTransport(verify=verify)
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=connections, ssl=transport.ssl_context, keepalive_timeout=_KEEPALIVE)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    transport.client = session
-    return transport

@@ -32,9 +32,7 @@ class Questions:
 
     def __init__(self, read: HttpRead, base: str, origin: str, *, hidden: str | None) -> None:
         """Questions to `base`; `hidden` is a parameter that carries a credential, which no position may keep."""
-        endpoint = Endpoint.parse(
-            read.request or f"GET {read.path}", where="read.request" if read.request else "read.path"
-        )
+        endpoint = Endpoint.parse(read.request or f"GET {read.path}", where="read")
         self._method = endpoint.method
         self._path = endpoint.target.render({}, {})
         self._base = base
@@ -43,8 +41,6 @@ class Questions:
         self._since = read.since.param if read.since else None
         self._body = read.body
         self._hidden = hidden
-        if read.since is not None and self._since is None:
-            raise SpecError("read.since needs `param`, the parameter that carries the time to read from")
 
     def ask(self, position: Position, since: str | None) -> Question:
         """The request for the page at `position`, of what changed since `since`."""

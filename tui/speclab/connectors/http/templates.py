@@ -16,7 +16,6 @@ from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath, PathSyntaxError
 
-_METHOD_AND_PATH: Final = re.compile(r"([A-Z]+)\s+(/\S*)")
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _DOTS: Final = (".", "..")
 
@@ -99,13 +98,9 @@ class Endpoint:
     @classmethod
     def parse(cls, text: str, *, where: str, names: frozenset[str] = frozenset()) -> Endpoint:
         """The endpoint written as `PUT /customers/{id}`. Raises `SpecError`."""
-        match = _METHOD_AND_PATH.fullmatch(text.strip())
-        if match is None:
-            raise SpecError(
-                f"{where}: expected a method and a path that starts with '/', such as \"PUT /customers/{{id}}\", "
-                f"not {text!r}"
-            )
-        return cls(match[1], Template.parse(match[2], where=where, names=names), text.strip())
+        method, _, path = text.partition(" ")
+        target = f"/{path.strip().removeprefix('/')}"
+        return cls(method, Template.parse(target, where=where, names=names), text)
 
 
 def scalar_text(value: Json) -> str | None:

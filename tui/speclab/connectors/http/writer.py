@@ -98,7 +98,7 @@ class HttpWriter:
         return await self._create_or_update(item, scope)
 
     async def _create_or_update(self, item: Item, scope: dict[str, Json]) -> Answer:
-        """Look first, where the spec says how; else update first, and create what is not there."""
+        """Look first, where the spec says how; create what is not there."""
         assert self._create is not None  # noqa: S101 - held by the settings
         if self._lookup is not None:
             found = await self._look_up(self._lookup, item, scope)
@@ -108,10 +108,6 @@ class HttpWriter:
                 if self._update is None:
                     return Answer(effect=Effect.WRITTEN)
                 return await self._send(self._update, item, {**scope, "found": found}, Effect.UPDATED)
-        elif self._update is not None:
-            updated = await self._send(self._update, item, scope, Effect.UPDATED)
-            if updated.refusal is None or updated.refusal.status not in (404, 410):
-                return updated
         return await self._send(self._create, item, scope, Effect.CREATED)
 
     async def _remove(self, item: Item, scope: dict[str, Json]) -> Answer:
@@ -219,9 +215,4 @@ def _idempotent(write: HttpWrite) -> bool:
     """
     if write.batch is not None:
         return write.item is not None and write.item.method == "PUT"
-    return (
-        write.upsert is not None
-        or write.idempotency is not None
-        or write.lookup is not None
-        or write.update is not None
-    )
+    return write.upsert is not None or write.idempotency is not None or write.lookup is not None

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, ServeRaw, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams, Writer
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.settings import HttpSystem, NoAuth
+
+Open = Callable[..., Writer]
+
+
+@pytest.fixture
+def target(references: References, seams: Seams) -> Open:
+    def opened(base_url: str, **write: Json) -> Writer:
+        system = HttpSystem.model_validate(
+            {"connector": "http", "base_url": base_url, "key": "id", "write": {"batch": "POST /batch", **write}}
+        )
+        return open_writer(system, NoAuth(), references, seams)
+
+    return opened
+
+
+async def write(writer: Writer, *items: Item) -> list[Answer]:
+    try:
+        return list(await writer.write(items))
+    finally:
+        await writer.close()
+
+
+async def test_a_batch_is_one_request_and_answers_for_all(serve: Serve, target: Open) -> None:
+    bodies: list[Json] = []
+    keys: list[str] = []
+
+    async def batch(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        keys.append(request.headers["Idempotency-Key"])
+        return web.Response(status=202)
+
+    url = await serve(batch)
+    for _ in range(2):
+        writer = target(url, envelope="data", size=50, idempotency="Idempotency-Key")
+        assert (writer.batch, writer.idempotent) == (50, False)
+        answers = await write(writer, item("a"), item("b"))
+        assert [answer.effect for answer in answers] == [Effect.WRITTEN] * 2
+    assert bodies == [{"data": [{"id": "a"}, {"id": "b"}]}] * 2
+    assert len(set(keys)) == 1
+
+
+async def test_items_are_made_as_the_spec_says(serve: Serve, target: Open) -> None:
+    bodies: list[Json] = []
+
+    async def batch(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.json_response({"responses": [{"status": 201}]})
+
+    template: Json = {"method": "PUT", "path": "/customers/{id}", "body": {"record": "$record", "v": 2}}
+    writer = target(await serve(batch), item=template, results="responses")
+    assert writer.idempotent  # a PUT by key, however often
+    good, bad = await write(writer, item("a/1", n=1), item(""))
+    assert bodies == [
+        [{"method": "PUT", "path": "/customers/a%2F1", "body": {"record": {"id": "a/1", "n": 1}, "v": 2}}]
+    ]
+    assert good.effect is Effect.CREATED
+    assert bad.refusal is not None
+    assert (bad.refusal.field, bad.refusal.sent) == ("id", False)
+
+
+async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -> None:
+    async def batch(_: web.Request) -> web.Response:
+        results = [
+            {"status": 200},
+            {"status": 422, "error": {"detail": "no such country", "field": "country"}},
+            {"status": 409},
+            {"status": 503, "error": {"detail": "busy"}},
+        ]
+        return web.json_response({"responses": results}, status=207)
+
+    writer = target(
+        await serve(batch), results="responses", ok="item.status < 300", message="item.error.detail", exists=[409]
+    )
+    fine, refused, there, busy = await write(writer, *map(item, "abcd"))
+    assert (fine.effect, there.effect) == (Effect.WRITTEN, Effect.WRITTEN)
+    assert refused.refusal is not None
+    assert (refused.refusal.error_class, refused.refusal.status) == (ErrorClass.REJECTED, 422)
+    assert (refused.refusal.message, refused.refusal.field) == ("no such country", "country")
+    assert busy.refusal is not None
+    assert (busy.refusal.error_class, busy.refusal.message) == (ErrorClass.SERVER, "busy")
+
+
+async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: Open) -> None:
+    async def batch(_: web.Request) -> web.Response:
+        return web.json_response({"results": [{"id": 1}, {"error": "taken"}, None]})
+
+    fine, refused, odd = await write(target(await serve(batch), results="results"), *map(item, "abc"))
+    assert fine.effect is Effect.WRITTEN
+    assert refused.refusal is not None
+    assert refused.refusal.message == "taken"
+    assert odd.effect is Effect.WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [({"results": [{}]}, "1 results"), ({"results": "ok"}, "a text"), ({}, "null"), ([], "null")],
+)
+async def test_results_that_do_not_match_leave_all_in_doubt(body: Json, found: str, serve: Serve, target: Open) -> None:
+    async def batch(_: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    answers = await write(target(await serve(batch), results="results"), *map(item, "ab"))
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    refusal = answers[0].refusal
+    assert refusal is not None
+    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert refusal.message == f"expected 2 results at `results`, found {found}"
+
+
+async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serve, target: Open) -> None:
+    async def batch(_: web.Request) -> web.Response:
+        return web.json_response({"message": "too much"}, status=413)
+
+    answers = await write(target(await serve(batch)), *map(item, "abc"))
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    assert answers[0].refusal is not None
+    assert answers[0].refusal.message == "413 Request Entity Too Large: too much"
+
+
+async def test_a_batch_without_an_answer_is_in_doubt_as_a_whole(serve_raw: ServeRaw, target: Open) -> None:
+    answers = await write(target(await serve_raw(b"")), *map(item, "ab"))
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    assert answers[0].refusal is not None
+    assert (answers[0].refusal.error_class, answers[0].refusal.sent) == (ErrorClass.NETWORK, True)
+
+
+async def test_deletes_go_one_by_one(serve: Serve, target: Open) -> None:
+    requests: list[str] = []
+
+    async def batch(request: web.Request) -> web.Response:
+        requests.append(f"{request.method} {request.path}")
+        return web.Response(status=200)
+
+    writer = target(await serve(batch), delete="DELETE /customers/{id}")
+    answers = await write(writer, item("a"), item("b", delete=True))
+    assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.DELETED]
+    assert sorted(requests) == ["DELETE /customers/b", "POST /batch"]
+
+
+async def test_an_expression_that_cannot_be_read_is_an_error_of_the_spec(target: Open) -> None:
+    with pytest.raises(SpecError, match=r"write\.ok: "):
+        target("http://127.0.0.1:1", results="results", ok="item.status <")
+    with pytest.raises(SpecError, match=r"write\.message: expected a path that starts with `item\.`"):
+        target("http://127.0.0.1:1", results="results", message="error.detail")
+
+
+async def test_a_result_the_expression_cannot_judge_is_in_doubt(serve: Serve, target: Open) -> None:
+    async def batch(_: web.Request) -> web.Response:
+        return web.json_response({"results": [{"status": "fine"}]})
+
+    (answer,) = await write(target(await serve(batch), results="results", ok="item.status < 300"), item("a"))
+    assert answer.refusal is not None
+    assert answer.refusal.error_class is ErrorClass.BAD_ANSWER
+    assert answer.refusal.message.startswith("write.ok: ")

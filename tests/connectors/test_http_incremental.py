@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Seams
+from speclab.errors import SpecError, Unreachable
+from speclab.jsonvalue import Json, Record
+from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+
+Read = Callable[..., Awaitable[list[Page]]]
+
+
+class Contacts:
+    """A source that gives what changed at or after `since`, two a page, in the order it was told."""
+
+    def __init__(self, clock: FakeClock, *rows: tuple[str, str]) -> None:
+        self.rows = list(rows)
+        self.asked: list[str | None] = []
+        self._clock = clock
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        since, at = request.query.get("since"), int(request.query.get("cursor", "0"))
+        if at == 0:
+            self.asked.append(since)
+        rows: list[Record] = [{"id": key, "at": moment} for key, moment in self.rows if moment >= (since or "")]
+        body = {"data": rows[at : at + 2], "next": str(at + 2) if at + 2 < len(rows) else None}
+        return web.json_response(body, headers={"Date": format_datetime(self._clock.now(), usegmt=True)})
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(base_url: str, cursor: Json = None, *, full: bool = False, **since: Json) -> list[Page]:
+        system = HttpSystem.model_validate(
+            {
+                "connector": "http",
+                "base_url": base_url,
+                "key": "id",
+                "read": {
+                    "path": "/contacts",
+                    "records": "data",
+                    "pagination": {"by": "cursor", "next": "next", "param": "cursor"},
+                    "since": {"param": "since", "field": "at", **since},
+                },
+            }
+        )
+        return await read_all(open_reader(system, NoAuth(), references, seams), cursor, full=full)
+
+    return pages
+
+
+def keys(pages: list[Page]) -> list[Json]:
+    return [record["id"] for record in records_of(pages)]
+
+
+async def test_the_next_run_asks_inclusively_and_does_not_deliver_ties_again(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", "2024-01-02T00:00:00Z"))
+    url = await serve(source)
+    first = await read(url)
+    source.rows += [("c", "2024-01-02T00:00:00Z"), ("d", "2024-01-03T00:00:00Z")]
+    second = await read(url, first[-1].cursor)
+    third = await read(url, second[-1].cursor)
+    assert (keys(first), keys(second), keys(third)) == (["a", "b"], ["c", "d"], [])
+    assert source.asked == [None, "2024-01-02T00:00:00Z", "2024-01-03T00:00:00Z"]
+    assert third[-1].cursor == second[-1].cursor
+
+
+async def test_a_record_that_changed_again_at_the_same_time_is_delivered_again(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    names = {"a": "Ada"}
+
+    async def source(_: web.Request) -> web.Response:
+        rows = [{"id": key, "name": name, "at": "2024-01-01T00:00:00Z"} for key, name in names.items()]
+        return web.json_response({"data": rows}, headers={"Date": format_datetime(clock.now(), usegmt=True)})
+
+    url = await serve(source)
+    first = await read(url)
+    names["a"] = "Ada Lovelace"
+    assert [record["name"] for record in records_of(await read(url, first[-1].cursor))] == ["Ada Lovelace"]
+
+
+async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: Read, clock: FakeClock) -> None:
+    source = Contacts(clock, *((key, f"2024-01-0{9 - at}T00:00:00Z") for at, key in enumerate("abcdef")))
+    url = await serve(source)
+    first = await read(url)
+    broken_off = first[0].cursor
+    source.rows.append(("g", "2024-01-01T00:00:00Z"))
+    resumed = await read(url, broken_off)
+    assert keys(resumed) == ["c", "d", "e", "f", "g"]
+    assert source.asked == [None]
+    after = await read(url, resumed[-1].cursor)
+    assert source.asked[-1] == "2024-01-09T00:00:00Z"
+    assert keys(after) == []
+
+
+async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read: Read, clock: FakeClock) -> None:
+    later = "2026-11-24T12:00:30Z"  # the read begins at 12:00:00
+    source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", later))
+    url = await serve(source)
+    first = await read(url)
+    source.rows[0] = ("a", "2026-11-24T12:00:10Z")  # changed behind the read's back
+    second = await read(url, first[-1].cursor)
+    assert source.asked[-1] == "2026-11-24T11:59:59Z"
+    assert keys(second) == ["a"]  # and b, seen before, is known by its digest
+
+
+async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: Read, clock: FakeClock) -> None:
+    source = Contacts(clock, ("a", "2024-01-01T00:00:00.000+01:00"))
+    url = await serve(source)
+    first = await read(url, lookback="90m")
+    await read(url, first[-1].cursor, lookback="90m")
+    assert source.asked == [None, "2023-12-31T22:30:00.000+01:00"]
+
+
+async def test_a_lookback_of_something_that_is_no_time_is_an_error_of_the_spec(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    url = await serve(Contacts(clock, ("a", "version 7")))
+    first = await read(url)
+    with pytest.raises(SpecError, match="`lookback` needs times"):
+        await read(url, first[-1].cursor, lookback="5m")
+
+
+async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read, clock: FakeClock) -> None:
+    source = Contacts(clock, ("a", "2023-01-01"), ("b", "2024-05-05"))
+    assert keys(await read(await serve(source), start="2024-01-01")) == ["b"]
+    assert source.asked == ["2024-01-01"]
+
+
+async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, read: Read, clock: FakeClock) -> None:
+    source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
+    url = await serve(source)
+    first = await read(url)
+    again = await read(url, first[-1].cursor, full=True)
+    assert keys(again) == ["a", "b", "c"]
+    resumed = await read(url, again[0].cursor, full=True)
+    assert keys(resumed) == ["c"]
+    await read(url, resumed[-1].cursor)
+    assert source.asked == [None, None, "2024-01-03"]
+
+
+async def test_a_page_the_source_forgot_begins_the_read_anew(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+) -> None:
+    source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
+    url = await serve(source)
+    broken_off = (await read(url))[0].cursor
+
+    async def forgetful(request: web.Request) -> web.Response:
+        if request.query.get("cursor") == "2" and len(source.asked) == 1:
+            return web.json_response({"error": "cursor expired"}, status=410)
+        return await source(request)
+
+    assert keys(await read(await serve(forgetful), broken_off)) == ["a", "b", "c"]
+    assert reports.lines == [
+        "warning: the source no longer knows the page the last run stopped at (410 Gone); reading anew"
+    ]
+
+
+async def test_a_sorted_source_begins_anew_from_where_the_read_had_got_to(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
+    broken_off = (await read(await serve(source), sorted=True))[0].cursor
+
+    async def forgetful(request: web.Request) -> web.Response:
+        if "cursor" in request.query:
+            return web.json_response({"error": "cursor expired"}, status=400)
+        return await source(request)
+
+    assert keys(await read(await serve(forgetful), broken_off, sorted=True)) == ["c"]
+    assert source.asked == [None, "2024-01-02"]
+
+
+async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+) -> None:
+    source = Contacts(clock, ("a", "2024-01-02"), ("b", "2024-01-01"))
+    await read(await serve(source), sorted=True)
+    assert reports.lines == ["warning: the records do not come in the order of `at`; set `sorted: false`"]
+
+
+async def test_records_without_the_field_are_delivered_and_reported(serve: Serve, read: Read, reports: Reports) -> None:
+    async def source(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "a"}, {"id": "b", "at": None}]})
+
+    assert keys(await read(await serve(source))) == ["a", "b"]
+    assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for what changed only"]
+
+
+async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clock: FakeClock) -> None:
+    source = Contacts(clock, ("a", "2024-01-01"))
+    url = await serve(source)
+    cursor = (await read(url))[-1].cursor
+    assert isinstance(cursor, dict)
+    await read(url, {**cursor, "field": "created_at"})
+    assert source.asked == [None, None]
+
+
+async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
+    serve: Serve, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    source = Contacts(clock, *((key, "2024-01-01") for key in "abcde"))
+    failing = True
+
+    async def flaky(request: web.Request) -> web.Response:
+        if failing and request.query.get("cursor") == "4":
+            return web.Response(status=500)
+        return await source(request)
+
+    system = HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": await serve(flaky),
+            "key": "id",
+            "read": {
+                "path": "/contacts",
+                "records": "data",
+                "pagination": {"by": "cursor", "next": "next", "param": "cursor"},
+                "since": {"param": "since", "field": "at"},
+            },
+        }
+    )
+    cursor: Json = None
+    delivered: list[Json] = []
+    reader = open_reader(system, NoAuth(), references, seams, RetrySettings(attempts=1))
+
+    async def go_on() -> None:
+        nonlocal cursor
+        async for page in reader.pages(cursor, full=False):
+            delivered.extend(record["id"] for record in page.records)
+            cursor = page.cursor
+
+    with pytest.raises(Unreachable):
+        await go_on()
+    failing = False
+    await go_on()
+    await reader.close()
+    assert delivered == list("abcde")
+    assert source.asked == [None]
+    assert isinstance(cursor, dict)
+    mark = cursor["since"]
+    assert isinstance(mark, dict)
+    assert isinstance(mark["ties"], list)
+    assert (mark["value"], len(mark["ties"])) == ("2024-01-01", 5)

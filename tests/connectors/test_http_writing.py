@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Reports, Serve, ServeRaw, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams, Writer
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.settings import HttpSystem, NoAuth
+
+Open = Callable[..., Writer]
+
+
+class Customers:
+    """A target that keeps what it is sent, and every request it got."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Json] = {}
+        self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        self.requests.append(f"{request.method} {request.raw_path}")
+        self.headers.append(dict(request.headers))
+        key = request.path.rpartition("/")[2]
+        if request.method == "DELETE":
+            return web.Response(status=204 if self.rows.pop(key, None) is not None else 404)
+        if request.method == "GET":
+            found = [{"number": name} for name in self.rows if name == request.query["id"]]
+            return web.json_response({"data": found})
+        body = await request.json()
+        if request.method == "PATCH" and key not in self.rows:
+            return web.Response(status=404)
+        created = request.method == "POST" or key not in self.rows
+        self.rows[body["id"] if request.method == "POST" else key] = body
+        return web.json_response(body, status=201 if created else 200)
+
+
+@pytest.fixture
+def target(references: References, seams: Seams) -> Open:
+    def opened(base_url: str, *, concurrency: int = 4, timeout: str = "5s", **write: Json) -> Writer:
+        system = HttpSystem.model_validate(
+            {
+                "connector": "http",
+                "base_url": base_url,
+                "key": "id",
+                "limits": {"concurrency": concurrency, "timeout": timeout},
+                "write": write,
+            }
+        )
+        return open_writer(system, NoAuth(), references, seams)
+
+    return opened
+
+
+async def write(writer: Writer, *items: Item) -> list[Answer]:
+    try:
+        return list(await writer.write(items))
+    finally:
+        await writer.close()
+
+
+def effects(answers: list[Answer]) -> list[Effect | ErrorClass]:
+    return [answer.effect or (answer.refusal and answer.refusal.error_class) or Effect.WRITTEN for answer in answers]
+
+
+async def test_an_upsert_tells_created_from_updated_and_counts_what_it_sent(serve: Serve, target: Open) -> None:
+    customers = Customers()
+    writer = target(await serve(customers), upsert="PUT /customers/{id}", idempotency="Idempotency-Key")
+    assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
+    answers = await write(writer, item("a", name="Ada"), item("b", name="Bo"), item("a", name="Ada L"))
+    assert effects(answers) == [Effect.CREATED, Effect.CREATED, Effect.UPDATED]
+    assert customers.rows == {"a": {"id": "a", "name": "Ada L"}, "b": {"id": "b", "name": "Bo"}}
+    assert answers[1].bytes_out == len(b'{"id":"b","name":"Bo"}')
+    assert {headers["Idempotency-Key"] for headers in customers.headers} == {"idempotency-of-a", "idempotency-of-b"}
+    assert customers.headers[0]["Content-Type"] == "application/json"
+
+
+async def test_values_in_a_path_are_encoded_and_cannot_leave_their_place(serve: Serve, target: Open) -> None:
+    customers = Customers()
+    writer = target(await serve(customers), upsert="PUT /t/{source.team}/customers/{id}")
+    keys = ["a/b c", "é%2F?#", "..", ".", "", "x"]
+    answers = await write(writer, *(item(key, source={"team": "r&d"}) for key in keys))
+    assert sorted(customers.requests) == [
+        "PUT /t/r%26d/customers/%C3%A9%252F%3F%23",
+        "PUT /t/r%26d/customers/a%2Fb%20c",
+        "PUT /t/r%26d/customers/x",
+    ]
+    refused = [answer.refusal for answer in answers[2:5]]
+    assert [refusal is not None and (refusal.sent, refusal.field) for refusal in refused] == [(False, "id")] * 3
+    assert refused[0] is not None
+    assert refused[0].message == (
+        "PUT /t/{source.team}/customers/{id}: {id} is '..', which would change the path it stands in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ({}, "{email} is not in the record"),
+        ({"email": None}, "{email} is null, which cannot stand in a URL"),
+        ({"email": ["a"]}, "{email} is a list, which cannot stand in a URL"),
+        ({"email": ""}, "{email} is empty"),
+    ],
+)
+async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
+    payload: dict[str, Json], message: str, serve: Serve, target: Open
+) -> None:
+    customers = Customers()
+    writer = target(await serve(customers), upsert="PUT /customers/{email}")
+    lacking = Item("a", payload, {}, "")
+    bad, good = await write(writer, lacking, item("b", email="b@example.org"))
+    assert bad.refusal is not None
+    assert (bad.refusal.sent, bad.refusal.error_class, bad.refusal.field) == (False, ErrorClass.REJECTED, "email")
+    assert bad.refusal.message.endswith(message)
+    assert good.effect is Effect.CREATED
+    assert customers.requests == ["PUT /customers/b%40example.org"]
+
+
+async def test_create_alone_is_idempotent_only_with_a_key_the_target_knows(serve: Serve, target: Open) -> None:
+    customers = Customers()
+    url = await serve(customers)
+    with_key = target(url, create="POST /customers", idempotency="Idempotency-Key")
+    without = target(url, create="POST /customers", envelope="customer")
+    assert (with_key.idempotent, without.idempotent) == (True, False)
+    assert without.batch == 4  # no more in doubt after a crash than are on their way
+    await with_key.close()
+    await without.close()
+
+
+async def test_an_envelope_wraps_the_record(serve: Serve, target: Open) -> None:
+    bodies: list[Json] = []
+
+    async def customers(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.Response(status=202)
+
+    answers = await write(target(await serve(customers), create="POST /customers", envelope="customer"), item("a", n=1))
+    assert bodies == [{"customer": {"id": "a", "n": 1}}]
+    assert effects(answers) == [Effect.WRITTEN]  # accepted is not created
+
+
+async def test_lookup_decides_between_update_and_create(serve: Serve, target: Open) -> None:
+    customers = Customers()
+    customers.rows["b"] = {"id": "b"}
+    writer = target(
+        await serve(customers),
+        concurrency=1,
+        create="POST /customers",
+        lookup="GET /customers?id={id}",
+        found="data[0]",
+        update="PATCH /customers/{found.number}",
+    )
+    assert writer.idempotent
+    assert effects(await write(writer, item("a"), item("b"))) == [Effect.CREATED, Effect.UPDATED]
+    assert customers.requests == [
+        "GET /customers?id=a",
+        "POST /customers",
+        "GET /customers?id=b",
+        "PATCH /customers/b",
+    ]
+
+
+async def test_a_lookup_that_finds_two_is_refused_and_nothing_is_written(serve: Serve, target: Open) -> None:
+    async def twins(request: web.Request) -> web.Response:
+        assert request.method == "GET"
+        return web.json_response({"data": [{"id": 1}, {"id": 2}]})
+
+    writer = target(
+        await serve(twins),
+        create="POST /customers",
+        lookup="GET /customers?id={id}",
+        found="data",
+        update="PATCH /customers/{found.id}",
+    )
+    (answer,) = await write(writer, item("a"))
+    assert answer.refusal is not None
+    assert answer.refusal.sent is False
+    assert "the lookup found 2 records where one was expected" in answer.refusal.message
+
+
+async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(serve: Serve, target: Open) -> None:
+    customers = Customers()
+    customers.rows["a"] = {}
+    url = await serve(customers)
+    writer = target(url, upsert="PUT /customers/{id}", delete="DELETE /customers/{id}")
+    assert writer.deletes
+    answers = await write(writer, item("a", delete=True), item("b", delete=True))
+    assert effects(answers) == [Effect.DELETED, Effect.DELETED]
+    (refused,) = await write(target(url, upsert="PUT /customers/{id}"), item("a", delete=True))
+    assert refused.refusal is not None
+    assert (refused.refusal.sent, "has no `delete`" in refused.refusal.message) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "error_class"),
+    [
+        (408, ErrorClass.TIMEOUT),
+        (429, ErrorClass.RATE_LIMIT),
+        (401, ErrorClass.UNAUTHORIZED),
+        (403, ErrorClass.UNAUTHORIZED),
+        (409, ErrorClass.CONFLICT),
+        (412, ErrorClass.CONFLICT),
+        (422, ErrorClass.REJECTED),
+        (500, ErrorClass.SERVER),
+        (503, ErrorClass.SERVER),
+        (302, ErrorClass.BAD_ANSWER),
+    ],
+)
+async def test_a_status_has_its_class(status: int, error_class: ErrorClass, serve: Serve, target: Open) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"message": "no"}, status=status, headers={"Retry-After": "7"})
+
+    (answer,) = await write(target(await serve(refuse), upsert="PUT /c/{id}"), item("a", name="Ada"))
+    refusal = answer.refusal
+    assert refusal is not None
+    assert (refusal.error_class, refusal.status, refusal.retry_after, refusal.sent) == (error_class, status, 7, True)
+    assert refusal.message.startswith(str(status))
+    assert refusal.response.endswith('{"message": "no"}')
+    assert refusal.request.startswith("PUT http://127.0.0.1")
+    assert refusal.request.endswith('{"id":"a","name":"Ada"}')
+
+
+async def test_a_status_that_means_already_there_is_well(serve: Serve, target: Open) -> None:
+    async def there(_: web.Request) -> web.Response:
+        return web.Response(status=409)
+
+    answers = await write(target(await serve(there), create="POST /c", exists=[409]), item("a"))
+    assert effects(answers) == [Effect.WRITTEN]
+
+
+async def test_a_problem_names_the_field_it_is_about(serve: Serve, target: Open) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        problem = {
+            "title": "Not valid",
+            "errors": [{"pointer": "#/customer/address/city", "detail": "must not be empty"}],
+        }
+        return web.json_response(problem, status=422, content_type="application/problem+json")
+
+    (answer,) = await write(target(await serve(refuse), create="POST /c", envelope="customer"), item("a"))
+    assert answer.refusal is not None
+    assert answer.refusal.field == "address.city"
+    assert answer.refusal.message == "422 Unprocessable Entity: Not valid: must not be empty"
+
+
+async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"faults": [{"at": {"name": "email"}, "why": "taken"}]}, status=400)
+
+    errors = {"at": "faults[*]", "field": "at.name", "message": "why"}
+    (answer,) = await write(target(await serve(refuse), create="POST /c", errors=errors), item("a"))
+    assert answer.refusal is not None
+    assert (answer.refusal.field, answer.refusal.message) == ("email", "400 Bad Request: taken")
+
+
+async def test_at_most_as_many_requests_at_once_as_the_spec_allows(serve: Serve, target: Open) -> None:
+    now = most = 0
+
+    async def slow(_: web.Request) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return web.Response(status=204)
+
+    writer = target(await serve(slow), concurrency=5, upsert="PUT /c/{id}")
+    answers = await write(writer, *(item(str(number)) for number in range(40)))
+    assert most == 5
+    assert effects(answers) == [Effect.UPDATED] * 40
+
+
+async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Open) -> None:
+    requests = 0
+
+    async def limited(_: web.Request) -> web.Response:
+        nonlocal requests
+        requests += 1
+        return web.Response(status=200 if requests <= 2 else 429, headers={"Retry-After": "9"})
+
+    writer = target(await serve(limited), concurrency=1, upsert="PUT /c/{id}")
+    answers = await write(writer, *(item(str(number)) for number in range(9)))
+    assert requests == 3
+    assert effects(answers) == [Effect.UPDATED] * 2 + [ErrorClass.RATE_LIMIT] * 7
+    refused = [answer.refusal for answer in answers[2:] if answer.refusal]
+    assert [refusal.sent for refusal in refused] == [True] + [False] * 6
+    assert {refusal.retry_after for refusal in refused} == {9}
+
+
+async def test_a_quota_that_is_used_up_holds_the_next_requests(
+    serve: Serve, target: Open, clock: FakeClock, reports: Reports
+) -> None:
+    async def counted(_: web.Request) -> web.Response:
+        headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"} if not clock.slept else {}
+        return web.Response(status=204, headers=headers)
+
+    await write(target(await serve(counted), concurrency=1, upsert="PUT /c/{id}"), item("a"), item("b"))
+    assert clock.slept == [30]
+    assert reports.lines == ["info: rate limit: 0 left, resets in 30s"]
+
+
+async def test_a_quota_that_resets_too_late_is_answered_as_a_rate_limit(serve: Serve, target: Open) -> None:
+    async def counted(_: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7200"})
+
+    writer = target(await serve(counted), concurrency=1, upsert="PUT /c/{id}")
+    first, second = await write(writer, item("a"), item("b"))
+    assert first.effect is Effect.UPDATED
+    assert second.refusal is not None
+    assert (second.refusal.error_class, second.refusal.sent) == (ErrorClass.RATE_LIMIT, False)
+    assert second.refusal.retry_after == 7200
+
+
+async def test_credentials_that_are_refused_stop_the_rest(serve: Serve, target: Open) -> None:
+    requests = 0
+
+    async def locked(_: web.Request) -> web.Response:
+        nonlocal requests
+        requests += 1
+        return web.Response(status=401)
+
+    writer = target(await serve(locked), concurrency=1, upsert="PUT /c/{id}")
+    answers = await write(writer, item("a"), item("b"))
+    assert requests == 1
+    assert effects(answers) == [ErrorClass.UNAUTHORIZED] * 2
+
+
+async def test_a_target_that_is_not_there_was_surely_not_sent_anything(target: Open) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        writer = target(f"http://127.0.0.1:{closed.getsockname()[1]}", concurrency=1, upsert="PUT /c/{id}")
+        answers = await write(writer, item("a"), item("b"))
+    assert effects(answers) == [ErrorClass.NETWORK] * 2
+    assert [answer.refusal.sent for answer in answers if answer.refusal] == [False, False]
+
+
+async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
+    for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
+        writer = target(await serve_raw(answer), create="POST /c")
+        (given,) = await write(writer, item("a"))
+        assert given.refusal is not None
+        assert (given.refusal.error_class, given.refusal.sent) == (ErrorClass.NETWORK, True)
+
+
+async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
+    (answer,) = await write(target(await serve_raw(None), timeout="50ms", create="POST /c"), item("a"))
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.TIMEOUT, True)
+
+
+async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=400, text="y" * 10_000)
+
+    (answer,) = await write(target(await serve(refuse), create="POST /c"), item("a", note="x" * 10_000))
+    assert answer.refusal is not None
+    assert answer.refusal.response.endswith("... (10,000 bytes)")
+    assert len(answer.refusal.response) < 4200
+    assert len(answer.refusal.request) < 4600
+
+
+async def test_a_source_without_write_cannot_be_written(references: References, seams: Seams) -> None:
+    system = HttpSystem.model_validate(
+        {"connector": "http", "base_url": "http://127.0.0.1:1", "key": "id", "read": {"path": "/x"}}
+    )
+    with pytest.raises(SpecError, match="an http target needs `write`"):
+        open_writer(system, NoAuth(), references, seams)

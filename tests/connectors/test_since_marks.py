@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.connectors.since import Mark, Uncomparable, Watermark, digest, earlier, no_later_than, no_more_than
+from speclab.jsonvalue import Json, Record
+from speclab.paths import FieldPath
+
+AT = FieldPath.parse("at")
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def read(values: list[Json], before: Mark | None = None) -> tuple[list[Record], Mark | None]:
+    """The records with these values that are delivered, two a page, and the mark after them."""
+    watermark = Watermark(AT, no_later_than(NOON), before=before)
+    records: list[Record] = [{"id": at, "at": value} for at, value in enumerate(values)]
+    fresh = [record for at in range(0, len(records), 2) for record in watermark.take(records[at : at + 2])]
+    return fresh, watermark.reached()
+
+
+@given(st.lists(st.integers(0, 5)), st.integers(0, 5))
+def test_what_comes_again_is_delivered_once_and_what_is_new_always(values: list[int], more: int) -> None:
+    first: list[Json] = [*values]
+    delivered, mark = read(first)
+    assert len(delivered) == len(values)
+    again, after = read([*first, more], mark)
+    boundary = max(values, default=-1)
+    expected = [at for at, value in enumerate([*values, more]) if value < boundary or at == len(values)]
+    assert [record["id"] for record in again] == expected  # a source asked inclusively gives none below the boundary
+    assert after is not None
+    assert after.value == max([*values, more])
+
+
+def test_a_mark_survives_the_checkpoint() -> None:
+    _, mark = read(["2024-01-01", "2024-01-02", "2024-01-02"])
+    assert mark is not None
+    assert Mark.load(mark.dump()) == mark
+    assert Mark.load({"value": None, "ties": []}) is None
+    assert Mark.load("2024-01-01") is None
+
+
+def test_too_many_ties_are_not_kept() -> None:
+    _, mark = read(["2024-01-01"] * 1001)
+    assert mark == Mark("2024-01-01", ())
+
+
+def test_the_mark_never_goes_back() -> None:
+    before = Mark("2024-06-01", ("x",))
+    _, mark = read(["2024-01-01", None, True, []], before)
+    assert mark == before
+
+
+def test_times_are_compared_as_times_whatever_their_notation() -> None:
+    _, mark = read(["2024-01-01T12:00:00+02:00", "2024-01-01T10:30:00Z", "2024-01-01 09:00:00"])
+    assert mark is not None
+    assert mark.value == "2024-01-01T10:30:00Z"
+
+
+def test_values_without_an_order_between_them_are_refused() -> None:
+    with pytest.raises(Uncomparable, match=r"7 \(a number\) and "):
+        read(["2024-01-01", 7])
+
+
+@pytest.mark.parametrize(
+    ("value", "ceiling"),
+    [
+        ("2026-11-24T13:00:00Z", "2026-11-24T12:00:00Z"),
+        ("2026-11-24T14:00:00.123+01:00", "2026-11-24T13:00:00.000+01:00"),
+        ("2026-11-24 13:00:00", "2026-11-24 12:00:00"),
+        ("2099-01-01", "2026-11-24"),
+        (int(NOON.timestamp()) + 60, int(NOON.timestamp())),
+        (NOON.timestamp() * 1000 + 60, NOON.timestamp() * 1000),
+        ("2026-11-24T11:00:00Z", "2026-11-24T11:00:00Z"),
+        (1_000_000, 1_000_000),
+        (9_999_999_999, 9_999_999_999),
+        ("v2", "v2"),
+    ],
+)
+def test_a_ceiling_in_time_is_written_like_the_value_and_leaves_what_is_no_time(
+    value: str | float, ceiling: str | float
+) -> None:
+    assert no_later_than(NOON)(value) == ceiling
+
+
+def test_a_ceiling_of_values_holds_for_values() -> None:
+    assert [no_more_than(5)(value) for value in (4, 5, 6)] == [4, 5, 5]
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(0, 10**6))  # noqa: DTZ001
+def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, seconds: int) -> None:
+    text = moment.replace(tzinfo=UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    found = earlier(text, seconds)
+    assert isinstance(found, str)
+    assert found.endswith("Z")
+    assert len(found) == len(text)
+    assert datetime.fromisoformat(text) - datetime.fromisoformat(found) == timedelta(seconds=seconds)
+
+
+def test_a_digest_goes_by_content_not_by_order_of_keys() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
