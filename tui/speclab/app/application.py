@@ -11,12 +11,9 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from rich.console import RenderableType
 from textual import on, work
-from textual._compositor import CompositorUpdate
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.reactive import reactive
@@ -26,7 +23,7 @@ from speclab.app.actions import Action, Actor, Command, bindings, key_name, offe
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
 from speclab.app.shell import Main, Page
-from speclab.app.terminal import Terminal
+from speclab.app.terminal import ThriftyApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
 from speclab.app.watch import POLL, Log, spec_changes
 from speclab.app.widgets.header import Header
@@ -56,7 +53,7 @@ FRESH: Final = 30.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
 
 
-class SpeclabApp(App[None], Actor):
+class SpeclabApp(ThriftyApp[None], Actor):
     """The whole app on one workspace.
 
     What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
@@ -69,6 +66,7 @@ class SpeclabApp(App[None], Actor):
     TITLE = "speclab"
     ENABLE_COMMAND_PALETTE = False  # ctrl+p opens ours: see `action_palette`
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 (no ClassVar in Textual)
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     ACTIONS = APP
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(APP),
@@ -101,7 +99,6 @@ class SpeclabApp(App[None], Actor):
         self.read_only = read_only
         self.first_place = place
         self._ascii = [AsciiOnly()] if ascii_only else []
-        self._terminal = Terminal()
         self._left = asyncio.Event()
         self._fresh_until = 0.0  # when the figures are read again though nothing was committed, on the monotonic clock
         self.animation_level = "none"
@@ -131,18 +128,6 @@ class SpeclabApp(App[None], Actor):
         """Give back what is watched."""
         self._left.set()
         self.run_log.close()
-
-    # The terminal
-
-    def _display(self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None) -> None:
-        """Send only what differs from what the terminal shows."""
-        if isinstance(renderable, CompositorUpdate) and not self.is_inline:
-            renderable = self._terminal.only_changes(renderable, self.size)
-        super()._display(screen, cast("RenderableType | None", renderable))
-
-    def on_resize(self) -> None:
-        """The terminal may have moved its text about, or be back from another program."""
-        self._terminal.forget()
 
     def get_line_filters(self) -> list[LineFilter]:
         """Textual's, and ASCII where it was asked for."""
@@ -293,17 +278,12 @@ class SpeclabApp(App[None], Actor):
         """Change between light and dark."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
-    def action_redraw(self) -> None:
-        """Draw the whole screen again."""
-        self._terminal.forget()
-        self.screen.refresh()
-
     def action_help(self) -> None:
         """Open the help for what has focus."""
         from speclab.app.help import Help
 
-        title = f"keys in {self.here}" if self.screen is self.main else "keys here"
-        self.push_screen(Help(title, list(offers(self.screen.focused or self.screen))))
+        here = f"in {self.here}" if self.screen is self.main else "on this page"
+        self.push_screen(Help(here, list(offers(self.screen.focused or self.screen))))
 
     @work
     async def action_palette(self) -> None:

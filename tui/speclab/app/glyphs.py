@@ -36,12 +36,13 @@ WELL: Final = Mark("✔", "well", "good")
 ATTENTION: Final = Mark("▲", "needs attention", "attention")
 FAILED: Final = Mark("✖", "failed", "failed")
 IDLE: Final = Mark("◌", "idle", "muted")
+WAITING: Final = Mark("↻", "waiting", "attention")
 PAUSED: Final = Mark("‖", "paused", "muted")
 
-MARKS: Final = (RUNNING, WELL, ATTENTION, FAILED, IDLE, PAUSED)
+MARKS: Final = (RUNNING, WELL, ATTENTION, FAILED, IDLE, WAITING, PAUSED)
 
 _TWINS: Final = (
-    ("●✔▲✖◌‖", "*+!x.|"),
+    ("●✔▲✖◌↻‖", "*+!x.@|"),
     ("─━│┃┬┴├┤┼┌┐└┘╭╮╰╯", "--||+++++++++++++"),
     ("▁▂▃▄▅▆▇█", "_.:-=+*#"),
     ("░▒▓▌▐▀▎▊▔▕▏", '.:#||"||-||'),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from textual import events, on
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.fuzzy import FuzzySearch
@@ -146,19 +146,29 @@ class Help(Dialog[None]):
     Help > #box > Grid { height: 1fr; }
     """
 
-    def __init__(self, title: str, offers: Sequence[Offer]) -> None:
-        super().__init__(title)
+    def __init__(self, here: str, offers: Sequence[Offer]) -> None:
+        super().__init__("help")
+        self._here = here
         self._offers = offers
 
     def inside(self) -> Sequence[Widget]:
         """A table of keys."""
-        return (Grid([Column("", 15), Column("", 16), Column("", 20, flex=1)], heading=False, cursor="none"),)
+        return (Grid([Column("", 14), Column("", 16), Column("", 20, flex=1)], heading=False, cursor="none"),)
 
     def on_resize(self) -> None:
         """Break the sentences for the width there is."""
-        grid = self.query_one(Grid)
-        width = max(20, min(100, self.size.width * 94 // 100) - 43)
-        grid.show([row for offer in self._offers for row in self._lines(offer, width)])
+        width = max(20, min(100, self.size.width * 94 // 100) - 42)
+        groups = (
+            (self._here, [o for o in self._offers if o.action.palette and not isinstance(o.actor, App)]),
+            ("everywhere", [o for o in self._offers if o.action.palette and isinstance(o.actor, App)]),
+            ("moving about", [o for o in self._offers if not o.action.palette]),
+        )
+        rows: list[Row] = []
+        for name, offers in groups:
+            rows.append(Row(name, (Cell(name, "strong"), "", "")))
+            rows.extend(row for offer in offers for row in self._lines(offer, width))
+            rows.append(Row(f"after {name}", ("", "", "")))
+        self.query_one(Grid).show(rows[:-1])
 
     @staticmethod
     def _lines(offer: Offer, width: int) -> Iterable[Row]:

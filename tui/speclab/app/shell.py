@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 PANES: Final = (
-    Action("next-panel", "next pane", "Give the next pane the focus.", ("tab",), footer=False),
+    Action("next-panel", "pane", "Give the next pane the focus.", ("tab",)),
     Action("previous-panel", "previous pane", "Give the pane before the focus.", ("shift+tab",), footer=False),
 )
 BACK: Final = Action("back", "back", "Go back to where this was opened from.", ("escape", "backspace"))
@@ -87,6 +87,18 @@ class Main(Screen[None], Actor):
             place.on_arrive()
         self.refresh_bindings()
         return place
+
+    def on_descendant_focus(self) -> None:
+        """In a narrow screen the header says which panel is seen."""
+        self._tell_crumbs()
+
+    def on_resize(self) -> None:
+        """Whether that is needed depends on the width."""
+        self._tell_crumbs()
+
+    def _tell_crumbs(self) -> None:
+        narrow = self.size.width < 80
+        self.query_one(Header).crumbs = self.place.crumbs() if narrow and self.place is not None else ()
 
     def action_next_panel(self) -> None:
         """Give the next panel the focus."""

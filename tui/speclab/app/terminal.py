@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar, cast
 
 from rich.cells import split_graphemes
 from rich.color import ColorSystem
-from rich.console import COLOR_SYSTEMS, Console
+from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual.app import App
 from textual.geometry import Size
+from textual.screen import Screen
 from textual.strip import Strip
+
+Return = TypeVar("Return")
 
 _Cell: TypeAlias = "tuple[str, str]"
 """A grapheme and its SGR codes; the right half of a wide grapheme is an empty text."""
@@ -77,6 +81,28 @@ class Terminal:
                     out.append(f"\x1b[{x + at + (2 if _wide(new, at) else 1) + 1}G")
         row[x : x + len(new)] = new
         return style
+
+
+class ThriftyApp(App[Return]):
+    """A Textual app that sends its terminal only what differs."""
+
+    def __init__(self, *, ansi_color: bool | None = None) -> None:
+        super().__init__(ansi_color=ansi_color)
+        self._terminal = Terminal()
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None) -> None:
+        if isinstance(renderable, CompositorUpdate) and not self.is_inline:
+            renderable = self._terminal.only_changes(renderable, self.size)
+        super()._display(screen, cast("RenderableType | None", renderable))
+
+    def on_resize(self) -> None:
+        """The terminal may have moved its text about, or be back from another program."""
+        self._terminal.forget()
+
+    def action_redraw(self) -> None:
+        """Draw the whole screen again."""
+        self._terminal.forget()
+        self.screen.refresh()
 
 
 class _Changes(CompositorUpdate):

@@ -15,13 +15,15 @@ from textual.containers import Horizontal, Vertical
 
 from speclab.app.actions import Action, bindings
 from speclab.app.glyphs import NOTHING
-from speclab.app.monitor.failures import MARKS
+from speclab.app.monitor.decide import DISCARD, RETRY, Chosen, discard, retry
+from speclab.app.monitor.failures import MARKS, OPEN, facts
+from speclab.app.monitor.integrations import listing
 from speclab.app.shell import BACK, Page, shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import ago, exactly, now, plural, until
-from speclab.outcome import FailureState, Stage
+from speclab.app.words import ago, now, plural
+from speclab.outcome import Stage
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunLogReader
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 Question = Callable[["RunLogReader"], "Sequence[FailureRow]"]
 
 RECORD: Final = (
+    BACK,
     Action("next", "next", "Go to the next failed record.", ("n",)),
     Action("previous", "previous", "Go to the failed record before.", ("p",)),
     Action("row", "mapping row", "Go to the mapping of the spec, where the row to blame is.", ("e",)),
+    RETRY,
+    DISCARD,
     Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
-    BACK,
 )
 
 MOST: Final = 1000
@@ -127,7 +131,7 @@ class FailuresPage(Page[None]):
         what = self.query_one("#what", Panel)
         what.title = failure.key or "a record without a key"
         what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
-        self.query_one("#facts", Lines).tell_cells(_facts(failure))
+        self.query_one("#facts", Lines).tell(lambda width: facts(failure, width))
         self.query_one("#source", Lines).tell_record(failure.source)
         unmapped = ("It was not mapped.", "") if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
         self.query_one("#payload", Lines).tell_record(failure.payload, instead=unmapped)
@@ -147,7 +151,31 @@ class FailuresPage(Page[None]):
             return "this is the first one"
         if action == "row" and self._spec() is None:
             return "the spec is not in this directory"
+        if action in {"retry", "discard"}:
+            if shell(self).read_only:
+                return "the app was started with --read-only"
+            if self._shown is None or self._shown.state not in OPEN:
+                return "there is nothing to decide: it is settled"
         return None
+
+    def _chosen(self) -> Chosen | None:
+        """The failure that is shown, for a decision."""
+        if (shown := self._shown) is None:
+            return None
+        return Chosen(shown.spec_id, 1, lambda _reader: [shown])
+
+    @work
+    async def action_retry(self) -> None:
+        """Try this record again."""
+        app = shell(self)
+        if (chosen := self._chosen()) is not None:
+            await retry(app, chosen, listing(app.specs or (), app.overview).get(chosen.spec_id))
+
+    @work
+    async def action_discard(self) -> None:
+        """Give this record up."""
+        if (chosen := self._chosen()) is not None:
+            await discard(shell(self), chosen)
 
     def _spec(self) -> Path | None:
         """The spec of the failure that is shown, where it is among those of this workspace."""
@@ -174,24 +202,3 @@ class FailuresPage(Page[None]):
         if self._shown is not None and self._shown.source is not None:
             self.app.copy_to_clipboard(orjson.dumps(self._shown.source, option=orjson.OPT_INDENT_2).decode())
             self.notify("The record as it was read is in the clipboard.", timeout=3)
-
-
-def _facts(failure: FailureRow) -> list[Cell]:
-    """What happened, where, and what will come of it, a line each."""
-    at = now()
-    glyph, style = MARKS[failure.state]
-    status = f" {failure.status}" if failure.status else ""
-    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
-    blame = f", row {failure.row}" if failure.row else ""
-    tries = plural(failure.attempts, "attempt")
-    when = f"first {ago(failure.first_at, at)}, last {ago(failure.last_at, at)} ({exactly(failure.last_at)})"
-    coming = ""
-    if failure.state is FailureState.WAITING and failure.next_attempt_at:
-        coming = f", next {until(failure.next_attempt_at, at)}"
-    return [
-        Cell(failure.message, "strong"),
-        Cell(f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
-        Cell(f"{place}{blame}"),
-        Cell(f"{tries}{coming}; {when}", "muted"),
-        Cell(f"run {failure.run}", "muted"),
-    ]

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from speclab.app import glyphs
 from speclab.app.shell import shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
-from speclab.app.words import ago, count, now, plural
+from speclab.app.widgets.record import lines
+from speclab.app.words import ago, count, exactly, now, plural, until
 from speclab.outcome import FailureState
 
 if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
     from speclab.runlog.rows import FailureGroup
 
 MARKS: Final = {
-    FailureState.WAITING: (glyphs.ATTENTION.glyph, "attention"),
+    FailureState.WAITING: (glyphs.WAITING.glyph, "attention"),
     FailureState.DEAD: (glyphs.FAILED.glyph, "failed"),
-    FailureState.UNKNOWN: (glyphs.FAILED.glyph, "failed"),
+    FailureState.UNKNOWN: (glyphs.ATTENTION.glyph, "failed"),
     FailureState.RESOLVED: (glyphs.WELL.glyph, "good"),
     FailureState.SUPERSEDED: (glyphs.WELL.glyph, "muted"),
     FailureState.DISCARDED: (glyphs.IDLE.glyph, "muted"),
 }
+
+OPEN: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
 
 
 class FailuresGrid(Grid):
@@ -82,3 +87,32 @@ class FailuresGrid(Grid):
 def _key(group: FailureGroup) -> str:
     same = (group.spec_id, group.stage, group.row, group.error_class, group.status, group.state, group.shape)
     return "\n".join(map(str, same))
+
+
+def facts(failure: FailureRow, width: int) -> Iterator[Cell]:
+    """What happened, where, and what will come of it, in lines of `width` cells."""
+    at = now()
+    glyph, style = MARKS[failure.state]
+    status = f" {failure.status}" if failure.status else ""
+    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+    blame = f", row {failure.row}" if failure.row else ""
+    coming = ""
+    if failure.state is FailureState.WAITING and failure.next_attempt_at:
+        coming = f", next {until(failure.next_attempt_at, at)}"
+    when = f"first {ago(failure.first_at, at)}, last {ago(failure.last_at, at)}, at {exactly(failure.last_at)}"
+    told = (
+        (failure.message, "strong"),
+        (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
+        (f"{place}{blame}", ""),
+        (f"{plural(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
+        (f"run {failure.run}", "muted"),
+    )
+    for text, how in told:
+        yield from (Cell(line, how) for line in textwrap.wrap(text, width))
+
+
+def preview(failure: FailureRow, width: int) -> Iterator[Cell]:
+    """The facts, and the record as it was read."""
+    yield from facts(failure, width)
+    yield Cell("")
+    yield from lines(failure.source, width)

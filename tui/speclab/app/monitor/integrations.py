@@ -17,7 +17,8 @@ from speclab.monitor.health import Condition
 from speclab.outcome import RunState
 
 if TYPE_CHECKING:
-    from speclab.monitor.health import Health
+    from speclab.monitor.health import Health, Overview
+    from speclab.spec.workspace import SpecFile
 
 _MARKS: Final = {
     Condition.RUNNING: glyphs.RUNNING,
@@ -55,37 +56,52 @@ class Listed:
         return self.condition is Condition.RUNNING
 
 
+def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, Listed]:
+    """All integrations by id: those with a spec in the workspace, and those the run log knows."""
+    files = {spec.spec_id: spec for spec in specs if spec.type in {"integration", ""}}
+    healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
+    return {
+        name: Listed(
+            name,
+            files[name].path if name in files else None,
+            files[name].status if name in files else healths[name].integration.status,
+            healths.get(name),
+        )
+        for name in files.keys() | healths.keys()
+    }
+
+
 def mark(condition: Condition) -> Mark:
     """The sign of a condition."""
     return _MARKS[condition]
 
 
-def columns(listed: Sequence[Listed]) -> tuple[Column, ...]:
-    """The grid's columns, that of the names as wide as the longest."""
+def columns(listed: Sequence[Listed], spark: int) -> tuple[Column, ...]:
+    """The grid's columns: that of the names as wide as the longest, that of the sparklines `spark` cells."""
     longest = max((len(one.spec_id) for one in listed), default=16)
     return (
         Column("", 1, gap=1),
         Column("spec", min(20, longest), flex=9, most=min(40, longest)),
-        Column("success", 8, align="right"),
-        Column("", 12, drop=2, flex=9, most=24),
-        Column("rec/s", 6, align="right", drop=3),
+        Column("success", 8, align="right", drop=1),
+        Column("", spark, drop=3),
+        Column("rec/s", 6, align="right", drop=4),
         Column("last run", 21, flex=1),
-        Column("schedule", 12, flex=1, drop=5),
-        Column("p95", 6, align="right", drop=4),
-        Column("errors", 7, align="right", drop=1),
+        Column("schedule", 12, flex=1, drop=6),
+        Column("p95", 6, align="right", drop=5),
+        Column("errors", 7, align="right", drop=2),
         Column("wait", 5, align="right"),
         Column("dead", 5, align="right"),
     )
 
 
-def rows(listed: Sequence[Listed], now: datetime) -> list[Row]:
+def rows(listed: Sequence[Listed], now: datetime, spark: int) -> list[Row]:
     """A row each: first those that want someone, then the others, by name."""
     wanting = (Condition.FAILED, Condition.ATTENTION)
     ordered = sorted(listed, key=lambda one: (one.condition not in wanting, one.spec_id))
-    return [_row(one, now) for one in ordered]
+    return [_row(one, now, spark) for one in ordered]
 
 
-def _row(one: Listed, now: datetime) -> Row:
+def _row(one: Listed, now: datetime, spark: int) -> Row:
     sign = mark(one.condition)
     first = Cell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
@@ -100,7 +116,7 @@ def _row(one: Listed, now: datetime) -> Row:
             first,
             Cell(one.spec_id, "strong" if one.condition in (Condition.FAILED, Condition.ATTENTION) else ""),
             Cell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
-            Cell(sparkline(health.buckets, 24), "spark"),
+            Cell(sparkline(health.buckets, spark), "spark"),
             Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),
             _last_run(health, now),
             Cell(health.integration.schedule, "muted"),

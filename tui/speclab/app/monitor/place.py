@@ -10,14 +10,16 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from speclab.app.actions import Action, bindings
-from speclab.app.monitor.failures import FailuresGrid
+from speclab.app.monitor.decide import ALL, DISCARD, RETRY, Chosen, discard, retry, why_not_run
+from speclab.app.monitor.failures import FailuresGrid, preview
 from speclab.app.monitor.figures import FiguresLine
-from speclab.app.monitor.integrations import Listed, columns, rows
+from speclab.app.monitor.integrations import Listed, columns, listing, rows
 from speclab.app.place import Place
 from speclab.app.shell import shell
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import Lines
 from speclab.app.words import now, plural
 
 if TYPE_CHECKING:
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
 MONITOR: Final = (
     Action("open", "open", "Open the runs of an integration, or the records of a group of failures.", ("enter",)),
     Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
+    RETRY,
+    DISCARD,
     Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
     Action("filter", "filter", "Show the events of one integration only, or of all.", ("f",)),
     Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
 )
 
 WINDOWS: Final = {3600.0: "last hour", 86400.0: "last 24 h", 7 * 86400.0: "last 7 days", 30 * 86400.0: "last 30 days"}
+WIDE: Final = 110
+"""Columns from which a sparkline has a bar for every hour of a day."""
+
 TELL_TIME: Final = 10.0
 """Seconds after which `6 min ago` is told anew."""
 
@@ -52,11 +59,13 @@ class MonitorPlace(Place):
         #integrations { height: auto; max-height: 45%; min-height: 5; }
         #integrations > Grid { height: auto; max-height: 100%; }
         #below { height: 1fr; layout: vertical; }
-        #failures, #events { height: 1fr; }
+        #failed, #failures, #events { height: 1fr; }
+        #newest { display: none; }
     }
     .-wide MonitorPlace #figures { height: 3; }
     .-wide MonitorPlace #figures > FiguresLine { height: 2; }
     .-wide MonitorPlace #below { layout: horizontal; }
+    .-wide.-tall MonitorPlace #newest { display: block; height: 60%; }
     """
 
     def __init__(self) -> None:
@@ -68,9 +77,11 @@ class MonitorPlace(Place):
         """Its panels."""
         yield Panel(FiguresLine(), title="last 24 h", id="figures")
         empty = ("No integrations here yet.", "`speclab new NAME` makes a spec; 1 opens the specs.")
-        yield Panel(Grid(columns(()), empty=empty), title="integrations", id="integrations")
+        yield Panel(Grid(columns((), 12), empty=empty), title="integrations", id="integrations")
         with Container(id="below"):
-            yield Panel(FailuresGrid(), title="failures", id="failures")
+            with Container(id="failed"):
+                yield Panel(FailuresGrid(), title="failures", id="failures")
+                yield Panel(Lines(), title="newest of these", id="newest")
             yield Panel(EventLog(), title="events", id="events")
 
     def on_mount(self) -> None:
@@ -106,17 +117,7 @@ class MonitorPlace(Place):
         app = shell(self)
         if app.specs is None or app.overview is None:
             return  # half of it would be sorted otherwise than the whole
-        specs = {spec.spec_id: spec for spec in app.specs if spec.type in {"integration", ""}}
-        healths = {health.integration.spec_id: health for health in app.overview.integrations}
-        self._listed = {
-            name: Listed(
-                name,
-                specs[name].path if name in specs else None,
-                specs[name].status if name in specs else healths[name].integration.status,
-                healths.get(name),
-            )
-            for name in specs.keys() | healths.keys()
-        }
+        self._listed = listing(app.specs, app.overview)
         self._tell_time()
         self.query_one(FiguresLine).shown = app.overview
         self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
@@ -127,8 +128,13 @@ class MonitorPlace(Place):
 
     def _tell_time(self) -> None:
         listed = list(self._listed.values())
-        self._grid.lay_out(columns(listed))
-        self._grid.show(rows(listed, now()))
+        spark = 24 if self.size.width >= WIDE else 12
+        self._grid.lay_out(columns(listed, spark))
+        self._grid.show(rows(listed, now(), spark))
+
+    def on_resize(self) -> None:
+        """Draw sparklines for the width there is."""
+        self._tell_time()
 
     def _name_window(self, window: float) -> None:
         self.query_one("#figures", Panel).title = WINDOWS[window]
@@ -156,7 +162,18 @@ class MonitorPlace(Place):
         panel.title = f"failures of {chosen.spec_id}" if chosen else "failures"
         await self.query_one(FailuresGrid).read(chosen.spec_id if chosen else None)
         panel.note = self.query_one(FailuresGrid).note
+        self._read_newest()
         self.refresh_bindings()
+
+    @on(Grid.Moved, "FailuresGrid")
+    @work(exclusive=True, group="newest")
+    async def _read_newest(self) -> None:
+        group = self.query_one(FailuresGrid).group
+        found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True)) if group else []
+        if found is not None:
+            self.query_one("#newest Lines", Lines).tell(
+                lambda width: preview(found[0], width) if found else (), instead=("Nothing to show: all is well.",)
+            )
 
     @on(EventLog.Followed)
     def _name_events(self) -> None:
@@ -171,19 +188,27 @@ class MonitorPlace(Place):
         """Why an action cannot be done now."""
         chosen = self._chosen
         if action == "run-now":
-            return "there is no integration to run" if chosen is None else self._why_not_run(chosen)
+            return why_not_run(shell(self), chosen)
         if action == "open" and chosen is None:
             return "there is nothing to open"
+        if action in {"retry", "discard"}:
+            if shell(self).read_only:
+                return "the app was started with --read-only"
+            if self.query_one(FailuresGrid).group is None:
+                return "there is no failure under the cursor"
         return None
 
-    def _why_not_run(self, chosen: Listed) -> str | None:
-        if shell(self).read_only:
-            return "the app was started with --read-only"
-        if chosen.path is None:
-            return f"the spec of {chosen.spec_id} is not in this directory"
-        if chosen.running:
-            return f"{chosen.spec_id} is running already"
-        return None
+    @work
+    async def action_retry(self) -> None:
+        """Try the group of failures under the cursor again."""
+        if (group := self.query_one(FailuresGrid).group) is not None:
+            await retry(shell(self), _all_of(group), self._listed.get(group.spec_id))
+
+    @work
+    async def action_discard(self) -> None:
+        """Give the group of failures under the cursor up."""
+        if (group := self.query_one(FailuresGrid).group) is not None:
+            await discard(shell(self), _all_of(group))
 
     @on(Grid.Chosen)
     async def _chose(self) -> None:
@@ -232,3 +257,8 @@ class MonitorPlace(Place):
         chosen = self._chosen
         if chosen is not None and chosen.path is not None:
             shell(self).run_spec(chosen.path, chosen.spec_id)
+
+
+def _all_of(group: FailureGroup) -> Chosen:
+    """The whole group, for a decision."""
+    return Chosen(group.spec_id, group.count, lambda reader: reader.members(group, ALL))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from speclab.runlog.tail import News
 
 RUNS: Final = (
+    BACK,
     Action("failures", "failures", "Show the records that failed in this run.", ("enter",)),
     Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
-    BACK,
 )
 MOST: Final = 500
 """Runs listed; the newest."""

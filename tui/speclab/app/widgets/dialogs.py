@@ -46,14 +46,15 @@ class Dialog(ModalScreen[Result], Actor):
     Dialog Static { background: $surface; padding: 0 1; }
     Dialog Grid { background: $surface; }
     Dialog Input, Dialog Input:focus {
-        background: $boost;
-        background-tint: $boost 0%;
+        background: $panel;
+        background-tint: $panel 0%;
         border: none;
         height: 1;
         padding: 0 1;
         margin: 1 1 0 1;
     }
-    Dialog #wrong { color: $error; margin-top: 1; }
+    Dialog #wrong { color: $error; }
+    Dialog #wrong.-nothing { display: none; }
     """
 
     def __init__(self, title: str) -> None:
@@ -124,7 +125,7 @@ class Prompt(Dialog[str | None]):
         """The question, the line, and what is wrong with it."""
         line = Input(self._value, placeholder=self._placeholder, select_on_focus=False)
         line.cursor_blink = False
-        return (Static(self._message, markup=False), line, Static("", id="wrong", markup=False))
+        return (Static(self._message, markup=False), line, Static("", id="wrong", classes="-nothing", markup=False))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter, which the line itself takes first."""
@@ -135,7 +136,7 @@ class Prompt(Dialog[str | None]):
         """Take the line, if nothing is wrong with it."""
         text = self.query_one(Input).value
         if (wrong := self._wrong(text)) is not None:
-            self.query_one("#wrong", Static).update(wrong)
+            self.query_one("#wrong", Static).remove_class("-nothing").update(wrong)
             return
         self.dismiss(text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -14,12 +14,15 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.glyphs import ATTENTION, CRUMB, FAILED, RUNNING
+from speclab.app.glyphs import ATTENTION, CRUMB, FAILED, RUNNING, WAITING
+from speclab.app.widgets.cells import fit
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Overview
 
-TABS = ("Specs", "Mapping", "Monitor")
+TABS: Final = ("Specs", "Mapping", "Monitor")
+_APART: Final = 4
+"""Blank cells that keep the totals from what is on the left."""
 
 
 class Header(Widget):
@@ -71,33 +74,35 @@ class Header(Widget):
             self.overview = overview
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
-        """The whole header."""
+        """The whole header: tabs, crumbs and totals, shorter where not all of them fit."""
         width = self.size.width
-        left = self._left(crumbs=bool(self.crumbs))
-        right = self._right()
-        if _length(left) + _length(right) + 2 > width:
+        left = self._left(names=width >= 80)
+        right = self._right(words=True)
+        crumbs = f" {CRUMB} ".join(("", *self.crumbs)) if self.crumbs else ""
+        if _length(left) + cell_len(crumbs) + _length(right) + _APART > width:
             right = self._right(words=False)
-        if _length(left) + _length(right) + 2 > width:
-            left = self._left(crumbs=False)
+        room = width - _length(left) - _length(right) - _APART
+        if cell_len(crumbs) > room and self.crumbs:
+            crumbs = f" {CRUMB} {self.crumbs[-1]}"
+        left.append(Segment(fit(crumbs, max(0, room)), self.rich_style))
         space = Segment(" " * max(1, width - _length(left) - _length(right) - 1), self.rich_style)
         return Strip([*left, space, *right, Segment(" ", self.rich_style)]).adjust_cell_length(width, self.rich_style)
 
-    def _left(self, *, crumbs: bool) -> list[Segment]:
-        plain = self.rich_style
+    def _left(self, *, names: bool) -> list[Segment]:
+        """The tabs; without `names`, only that of the place that is seen is told by more than its key."""
         segments = [Segment(" speclab ", self._style("name"))]
         for number, tab in enumerate(TABS, 1):
             here = tab.lower() == self.here
-            segments.append(Segment("  ", plain))
-            segments.append(Segment(f"{number} {tab}", self._style("here") if here else plain))
-        if crumbs:
-            segments.append(Segment(f" {CRUMB} ".join(("", *self.crumbs)), plain))
+            segments.append(Segment("  ", self.rich_style))
+            text = f"{number} {tab}" if names or here else str(number)
+            segments.append(Segment(text, self._style("here") if here else self.rich_style))
         return segments
 
-    def _right(self, *, words: bool = True) -> list[Segment]:
+    def _right(self, *, words: bool) -> list[Segment]:
         alerts, waiting, dead, unknown, running = _totals(self.overview)
         parts = [
             (alerts, ATTENTION.glyph, "alert" if alerts == 1 else "alerts", "attention"),
-            (waiting, "", "waiting", ""),
+            (waiting, WAITING.glyph, "waiting", "attention"),
             (dead, FAILED.glyph, "dead", "failed"),
             (unknown, FAILED.glyph, "unknown", "failed"),
             (running, RUNNING.glyph, "running", "live"),
@@ -107,11 +112,9 @@ class Header(Widget):
             if not count:
                 continue
             if segments:
-                segments.append(Segment("   " if words else " ", self.rich_style))
-            if glyph:
-                segments.append(Segment(f"{glyph} ", self._style(style)))
-            shown = f"{count:,} {word}" if words or not glyph else f"{count:,}"
-            segments.append(Segment(shown, self._style(style) if glyph else self.rich_style))
+                segments.append(Segment("   " if words else "  ", self.rich_style))
+            shown = f"{glyph} {count:,} {word}" if words else f"{glyph} {count:,}"
+            segments.append(Segment(shown, self._style(style)))
         return segments
 
     def _style(self, name: str) -> Style:
@@ -119,12 +122,14 @@ class Header(Widget):
 
     def on_click(self, event: events.Click) -> None:
         """Go to the place whose tab was clicked."""
-        x = cell_len(" speclab ")
-        for number, tab in enumerate(TABS, 1):
-            x += 2
-            end = x + cell_len(f"{number} {tab}")
-            if x <= event.x < end:
-                self.post_message(self.Tab(tab.lower()))
+        x = 0
+        tabs = iter(TABS)
+        for segment in self._left(names=self.size.width >= 80):
+            end = x + cell_len(segment.text)
+            if segment.text[0].isdigit():
+                tab = next(tabs)
+                if x <= event.x < end:
+                    self.post_message(self.Tab(tab.lower()))
             x = end
 
 

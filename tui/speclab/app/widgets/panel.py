@@ -9,6 +9,7 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.reactive import reactive
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -53,9 +54,14 @@ class Panel(Vertical):
         yield _Side()
         yield _Rule(self)
 
-    def on_resize(self) -> None:
-        """See whether there is a neighbour on the left now."""
-        self.set_class(self.region.x > 0, "-joined")
+    def on_mount(self) -> None:
+        """See, whenever the screen was laid out, whether there is a neighbour on the left."""
+        self.screen.screen_layout_refresh_signal.subscribe(self, self._join)
+
+    def _join(self, _screen: Screen[object]) -> None:
+        if self.display and (self.region.x > 0) != self.has_class("-joined"):
+            self.toggle_class("-joined")
+            self._redraw()
 
     def watch_title(self) -> None:
         """Draw the rule again."""

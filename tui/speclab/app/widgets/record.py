@@ -5,48 +5,56 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from rich.cells import cell_len, chop_cells
 
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 from speclab.jsonvalue import Json
 
+Path: TypeAlias = "tuple[str | int, ...]"
+"""Keys and list indices from a record to a value in it."""
+
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[^\x00-\x1f\"'{}\[\],:#]|:(?=\S))*(?<! )")
 """Text that cannot be taken for anything but text."""
 
 
-def lines(value: Json, width: int, *, indent: int = 0) -> Iterator[Cell]:
+def lines(value: Json, width: int) -> Iterator[Cell]:
     """The lines of `value`, keys in the style `muted`; those of a field that takes several follow its key, indented."""
-    pad = "  " * indent
+    return (cell for _, cell in entries(value, width))
+
+
+def entries(value: Json, width: int, path: Path = ()) -> Iterator[tuple[Path, Cell]]:
+    """The same, each line with the path of the value that it shows."""
+    pad = "  " * len(path)
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _entry(pad, f"{_text(key)}:", inner, width, indent)
+            yield from _entry(pad, f"{_text(key)}:", inner, width, (*path, key))
     elif isinstance(value, list) and value:
-        for inner in value:
-            yield from _entry(pad, "-", inner, width, indent)
+        for index, inner in enumerate(value):
+            yield from _entry(pad, "-", inner, width, (*path, index))
     else:
-        yield Cell(pad + _inline(value))
+        yield path, Cell(pad + inline(value))
 
 
-def _entry(pad: str, head: str, value: Json, width: int, indent: int) -> Iterator[Cell]:
+def _entry(pad: str, head: str, value: Json, width: int, path: Path) -> Iterator[tuple[Path, Cell]]:
     spans = (Span(len(pad), len(pad) + len(head), "muted"),)
-    inline = _inline(value)
-    whole = f"{pad}{head} {inline}"
+    whole = f"{pad}{head} {inline(value)}"
     if not isinstance(value, dict | list) or not value or cell_len(whole) <= width:
-        yield Cell(whole, spans=spans)
+        yield path, Cell(whole, spans=spans)
         return
-    yield Cell(pad + head, spans=spans)
-    yield from lines(value, width, indent=indent + 1)
+    yield path, Cell(pad + head, spans=spans)
+    yield from entries(value, width, path)
 
 
-def _inline(value: Json) -> str:
+def inline(value: Json) -> str:
+    """`value` in one line."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_text(key)}: {_inline(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {inline(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_inline, value)) + "]"
+        return "[" + ", ".join(map(inline, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -65,19 +73,17 @@ class Lines(Grid):
 
     def tell_record(self, value: Json, *, instead: Sequence[str] = ()) -> None:
         """Show `value`, laid out for the width there is; or, if it is None, say this instead."""
-        self._tell(lambda width: () if value is None else lines(value, width), instead)
+        self.tell(lambda width: () if value is None else lines(value, width), instead=instead)
 
     def tell_text(self, text: str | None, *, instead: Sequence[str] = ()) -> None:
-        """Show `text`, broken to the width there is; or, if it is None, say this instead."""
-        self.tell_cells([Cell(line) for line in (text or "").splitlines()], instead=instead)
-
-    def tell_cells(self, cells: Sequence[Cell], *, instead: Sequence[str] = ()) -> None:
-        """Show these lines, broken to the width there is; or, if there are none, say this instead."""
-        self._tell(
-            lambda width: (Cell(part, cell.style) for cell in cells for part in _broken(cell.text, width)), instead
+        """Show `text` as it is, broken to the width there is; or, if it is None, say this instead."""
+        told = (text or "").splitlines()
+        self.tell(
+            lambda width: (Cell(part) for line in told for part in chop_cells(line, width) or [""]), instead=instead
         )
 
-    def _tell(self, made: Callable[[int], Iterable[Cell]], instead: Sequence[str]) -> None:
+    def tell(self, made: Callable[[int], Iterable[Cell]], *, instead: Sequence[str] = ()) -> None:
+        """Show the lines that `made` makes for a width; or, if it makes none, say this instead."""
         self._made = made
         self._lay_out(tuple(instead))
         self.scroll_to(y=0, animate=False)
@@ -90,8 +96,3 @@ class Lines(Grid):
         """Lay the lines out anew."""
         super().on_resize()
         self._lay_out()
-
-
-def _broken(line: str, width: int) -> list[str]:
-    """`line` in pieces that fit, broken anywhere: what a system sent is shown as it is."""
-    return chop_cells(line, width) or [""]
