@@ -8,6 +8,7 @@ import pytest
 from tests.sync.conftest import Behaviour, World, counts, no, person
 
 from speclab.connectors.base import Answer, Item
+from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass, FailureState, RunState
 from speclab.sync.run import RunOptions
 
@@ -162,6 +163,18 @@ async def test_a_record_back_to_what_the_target_has_is_not_overwritten_by_a_retr
     await world.run()
     assert world.target.content["a"]["age"] == 1
     assert world.failures() == {"a": "superseded"}
+
+
+@pytest.mark.parametrize("newer", [person("a", test=True), person("a", age="old")])
+async def test_a_newer_record_that_is_not_sent_takes_the_place_of_a_waiting_one_too(
+    world: World, newer: Record
+) -> None:
+    await world.run([[person("a")]], down(1), IMPATIENT)
+    await world.run([[newer]], options=RunOptions(full=True, patience=0))
+    world.clock.passed += 60
+    await world.run()
+    assert world.target.content == {}
+    assert "waiting" not in world.failures().values()
 
 
 async def test_without_an_answer_and_without_idempotency_nobody_knows(world: World) -> None:
