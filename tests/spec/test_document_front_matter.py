@@ -9,6 +9,7 @@ import pytest
 from speclab.errors import EditRefused
 from speclab.spec.document import Document
 from speclab.spec.template import TEMPLATE
+from speclab.spec.verify import same_entries
 
 
 def front(text: str) -> Document:
@@ -251,3 +252,22 @@ def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
     document = front("status: &s draft\nother: *s")
     with pytest.raises(EditRefused, match="cannot be set"):
         document.with_front_matter("status", "approved")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "a: 2\nstatus: x\nb: [1, {c: d}]",
+        "a: '1'\nstatus: x\nb: [1, {c: d}]",
+        "a: 1\nstatus: x\nb: [1, {c: e}]",
+        "a: 1\nstatus: x\nb: [1, {c: d}, 2]",
+        "b: [1, {c: d}]\nstatus: x\na: 1",
+        "a: 1\nstatus: x",
+        "a: 1\nstatus: x\nb: [1, {c: d}]\ne: 1",
+    ],
+)
+def test_the_proof_of_an_edit_sees_any_change_of_another_key(other: str) -> None:
+    before = front("a: 1\nstatus: draft\nb: [1, {c: d}]").front_matter
+    same_entries(before, front("a: 1\nstatus: x # new\nb: [1, {c: 'd'}]").front_matter, "status")
+    with pytest.raises(EditRefused, match="setting 'status' would change other keys"):
+        same_entries(before, front(other).front_matter, "status")

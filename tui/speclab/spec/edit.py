@@ -14,7 +14,7 @@ from speclab.errors import EditRefused
 from speclab.spec import rows
 from speclab.spec.front_matter import Settable, Splice, read_front_matter, spellings
 from speclab.spec.lines import Lines, Span, split_line_ends
-from speclab.spec.outline import BlockKind, Section
+from speclab.spec.outline import Section
 from speclab.spec.table import Table
 from speclab.spec.verify import same_entries, same_front_matter, same_sections, same_value
 
@@ -64,6 +64,7 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
 
 def with_cell(before: Document, table: Table, row: int, column: str, text: str) -> Document:
     """`before` with `text`, blanks around it left out, in one cell of `table`; between outer pipes if it needs them."""
+    here = _heading_of(before, table)
     at = table.column(column)
     index = table.first + 2 + row
     line, header = before.lines.content(index), before.lines.content(table.first)
@@ -71,55 +72,60 @@ def with_cell(before: Document, table: Table, row: int, column: str, text: str) 
     texts[row][at] = text.strip()
     lines = [rows.with_cell(line, at, text, header), rows.with_cell(rows.with_outer_pipes(line), at, text, header)]
     span = before.lines.span(index, index + 1)
-    return _with_rows(before, table, [Splice(span, written) for written in lines], texts)
+    return _with_rows(before, table, here, [Splice(span, written) for written in lines], texts)
 
 
 def with_row_added(before: Document, table: Table, at: int, cells: Sequence[str]) -> Document:
     """`before` with a new row of `cells`, in the header's order, as the row `at` of `table`."""
+    here = _heading_of(before, table)
     at = min(at, len(table.rows))
     header = before.lines.content(table.first)
     neighbour = before.lines.content(table.first + 2 + max(at - 1, 0)) if table.rows else header
     texts = [list(row.texts) for row in table.rows]
     texts.insert(at, [cell.strip() for cell in cells])
     lines = [rows.like(neighbour, header, cells), rows.like(neighbour, header, cells, piped=True)]
-    return _with_rows(before, table, [_line_added(before, table.first + 2 + at, line) for line in lines], texts)
+    return _with_rows(before, table, here, [_line_added(before, table.first + 2 + at, line) for line in lines], texts)
 
 
 def with_row_duplicated(before: Document, table: Table, row: int) -> Document:
     """`before` with that row of `table` twice, one below the other."""
+    here = _heading_of(before, table)
     texts = [list(other.texts) for other in table.rows]
     texts.insert(row + 1, texts[row])
     index = table.first + 2 + row
-    return _with_rows(before, table, [_line_added(before, index + 1, before.lines.content(index))], texts)
+    return _with_rows(before, table, here, [_line_added(before, index + 1, before.lines.content(index))], texts)
 
 
 def with_row_deleted(before: Document, table: Table, row: int) -> Document:
     """`before` without that row of `table`."""
+    here = _heading_of(before, table)
     texts = [list(other.texts) for at, other in enumerate(table.rows) if at != row]
     lines, index = before.lines, table.first + 2 + row
     last = index + 1 == len(lines)
     span = (
         Span(lines.ends[index - 1], lines.ends[index]) if last else Span(lines.starts[index], lines.starts[index + 1])
     )
-    return _with_rows(before, table, [Splice(span, "")], texts)
+    return _with_rows(before, table, here, [Splice(span, "")], texts)
 
 
 def with_row_moved(before: Document, table: Table, row: int, to: int) -> Document:
     """`before` with that row of `table` as its row `to`; line ends stay where they are."""
+    here = _heading_of(before, table)
     order = [at for at in range(len(table.rows)) if at != row]
     order.insert(to, row)
     texts = [list(table.rows[at].texts) for at in order]
     body = table.first + 2
     low, high = sorted((row, to))
     moved = [before.lines.content(body + at) for at in order[low : high + 1]]
-    return _with_rows(before, table, [_lines_replaced(before, body + low, moved)], texts)
+    return _with_rows(before, table, here, [_lines_replaced(before, body + low, moved)], texts)
 
 
 def with_table_aligned(before: Document, table: Table) -> Document:
     """`before` with every column of `table` as wide as its widest cell."""
+    here = _heading_of(before, table)
     lines = before.lines.contents(table.first, table.first + 2 + len(table.rows))
     texts = [list(row.texts) for row in table.rows]
-    return _with_rows(before, table, [_lines_replaced(before, table.first, rows.aligned(lines))], texts)
+    return _with_rows(before, table, here, [_lines_replaced(before, table.first, rows.aligned(lines))], texts)
 
 
 def _first_that_holds(before: Document, splices: Iterable[Splice], check: Callable[[Document], None]) -> Document:
@@ -209,12 +215,9 @@ def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> Sp
     return Splice(lines.span(first, last + 1), text)
 
 
-def _with_rows(before: Document, table: Table, splices: Sequence[Splice], texts: Sequence[Sequence[str]]) -> Document:
-    at = next((at for at, here in enumerate(before.outline.headings) if table in before.tables(here)), None)
-    if at is None:
-        raise EditRefused("the table is not in this version of the file", hint="read it again")
-    here = before.outline.headings[at]
-
+def _with_rows(
+    before: Document, table: Table, at: int, splices: Sequence[Splice], texts: Sequence[Sequence[str]]
+) -> Document:
     def check(after: Document) -> None:
         same_front_matter(before, after)
         same_sections(before, after, at)
@@ -225,14 +228,18 @@ def _with_rows(before: Document, table: Table, splices: Sequence[Splice], texts:
                 "the table would not be read back as meant: its rows would be others",
                 hint="give the rows outer pipes: | a | b |",
             )
-        if now.header.texts != table.header.texts or _beside(before, here, table) != _beside(after, there, now):
-            raise EditRefused(f"the text around the table in {here.title!r} would be read otherwise")
+        if now.header.texts != table.header.texts:
+            raise EditRefused("the table's header would be read otherwise")
 
     return _first_that_holds(before, splices, check)
 
 
-def _beside(document: Document, section: Section, table: Table) -> list[tuple[BlockKind, str]]:
-    return [(block.kind, block.span.of(document.text)) for block in section.blocks if block.first != table.first]
+def _heading_of(document: Document, table: Table) -> int:
+    """The place in the outline of the heading over a table, which must be of this version of the file."""
+    for at, heading in enumerate(document.outline.headings):
+        if heading.own.start <= table.header.span.start < heading.own.end and table in document.tables(heading):
+            return at
+    raise EditRefused("the table is not in this version of the file", hint="read it again")
 
 
 def _heading_at(document: Document, section: Section) -> int:

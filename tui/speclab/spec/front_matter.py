@@ -129,7 +129,8 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         return _with_problem(block, problem(inner.start + error.offset, error.message))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        message = f"the front matter is broken YAML: {_back(error.problem or error.context or 'it cannot be read')}"
+        why = ": ".join(part for part in (error.context, error.problem) if part)
+        message = f"the front matter is broken YAML: {_back(why)}"
         return _with_problem(block, problem(inner.start + (mark.index if mark else 0), message))
     entries = tuple(_entries(events, lines.text, inner.start))
     twice = [entry for n, entry in enumerate(entries) if any(entry.key == other.key for other in entries[:n])]

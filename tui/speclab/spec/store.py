@@ -73,10 +73,7 @@ def save(document: Document, base: Document) -> Saved:
 
 def create(path: Path, text: str) -> None:
     """Write a new file, its directory made if need be. Raises `UsageError` if there is one already."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpeclabError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+    _make(path.parent, 0o777)
     with _writing(path):
         if os.path.lexists(path):
             raise UsageError(f"{path} is already there", hint="choose another name")
@@ -95,7 +92,7 @@ def write_recovery(path: Path, text: str) -> None:
     """Put aside the unsaved `text` of the spec at `path`, in its workspace's `.speclab/recovery`."""
     aside = _recovery_path(path)
     state_directory(workspace_of(path))
-    aside.parent.mkdir(mode=0o700, exist_ok=True)
+    _make(aside.parent, 0o700)
     with _writing(aside):
         _replace(aside, text.encode("utf-8", "surrogateescape"))
 
@@ -121,6 +118,13 @@ def _recovery_path(path: Path) -> Path:
     whole = path.resolve()
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
     return workspace_of(path) / ".speclab" / "recovery" / name
+
+
+def _make(directory: Path, mode: int) -> None:
+    try:
+        directory.mkdir(mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeclabError(f"{directory}: cannot be made: {error.strerror or error}") from error
 
 
 @contextmanager
