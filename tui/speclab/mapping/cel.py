@@ -255,7 +255,7 @@ def _json(value: object) -> Json:
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise EvaluationError("the result is an object with keys that are no text")
-        return {str(key): _json(item) for key, item in value.items()}
+        return {str(key): _json(value[key]) for key in sorted(value)}  # the engine gives them in an order of chance
     raise EvaluationError(f"the result is a {type(value).__name__}, which is no JSON; string(...) makes it text")
 
 
@@ -264,7 +264,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"there is no field {error.args[0]!r}; has(...) asks for it"
     if isinstance(error, TypeError) and text.startswith("No such overload"):
-        return "a function or operator cannot take these values: null, or text where a number is expected"
+        return "a function or operator cannot take these values: null, or text and numbers mixed"
+    if isinstance(error, ValueError) and text.startswith("Conversion Error"):
+        return "a text has half a surrogate pair, which is no character"
     text = _ADVICE.sub("", text).partition("\n")[0].rstrip(":.")
     if found := re.match(r"Undefined variable or function: '([^']*)'", text):
         return f"{found[1]}() cannot take this value"

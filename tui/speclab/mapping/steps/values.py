@@ -62,8 +62,8 @@ def _lookup(table: Lookup) -> Callable[[str | float], Json]:
         try:
             return entries[key]
         except KeyError:
-            near = process.extractOne(key, entries, scorer=fuzz.ratio, score_cutoff=_NEAR)
-            hint = f"; the nearest is {show(near[2])}" if near else ""
+            near = process.extractOne(key, entries.keys(), scorer=fuzz.ratio, score_cutoff=_NEAR)
+            hint = f"; the nearest is {show(near[0])}" if near else ""
             raise StepError(f"no entry for {show(value)} in lookups.{table.name}{hint}") from None
 
     return apply

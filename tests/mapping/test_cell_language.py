@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.mapping.language import Argument, Call, CellSyntaxError, Expression, Literal, Name, parse, render
+
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+LITERALS: st.SearchStrategy[Literal] = st.one_of(
+    st.text(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    NAMES.map(Name),
+)
+CALLS = st.builds(
+    lambda name, values: Call(name, tuple(Argument(value) for value in values)), NAMES, st.lists(LITERALS, max_size=3)
+)
+EXPRESSIONS = st.sampled_from(
+    ["source.a", "1 + 2", 'f("a, b", [1, 2])', "{'a': [1, 2]}", "source.a == ',' ? 1 : 2", r'r"\" + "x"', "'''a,'b'''"]
+).map(Expression)
+
+
+def bare(steps: tuple[Call | Expression, ...]) -> list[object]:
+    """The steps without their places."""
+    return [
+        step.text if isinstance(step, Expression) else (step.name, [argument.value for argument in step.arguments])
+        for step in steps
+    ]
+
+
+def test_an_empty_cell_has_no_steps() -> None:
+    assert parse("") == parse("  ") == ()
+
+
+def test_steps_and_arguments_know_their_places() -> None:
+    trim, date = parse(' Trim ,  Date( "%d/%m/%Y" , iso)')
+    assert trim == Call("Trim", (), 1, 5)
+    assert date == Call("Date", (Argument("%d/%m/%Y", 15, 25), Argument(Name("iso"), 28, 31)), 9, 32)
+    assert isinstance(date, Call)
+    assert date.name_end == 13
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ('"a"', "a"),
+        ("'a'", "a"),
+        (r'"say \"hi\""', 'say "hi"'),
+        (r"'it\'s'", "it's"),
+        (r'"a\\b"', r"a\b"),
+        (r'"\d+\s"', r"\d+\s"),
+        (r'"a\nb\tc"', "a\nb\tc"),
+        ('"a, b) |"', "a, b) |"),
+        ("12", 12),
+        ("-3", -3),
+        ("1.50", 1.5),
+        ("2e3", 2000.0),
+        ("status", Name("status")),
+        ("true", Name("true")),
+    ],
+)
+def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) -> None:
+    (step,) = parse(f"F({written})")
+    assert isinstance(step, Call)
+    (argument,) = step.arguments
+    assert argument.value == value
+    assert type(argument.value) is type(value)
+
+
+def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> None:
+    cell = """= f(a, [1, 2]) + {"x": ", "}["x"], Round(2)"""
+    expression, step = parse(cell)
+    assert expression == Expression('f(a, [1, 2]) + {"x": ", "}["x"]', 2, cell.index(", Round"))
+    assert step == Call("Round", (Argument(2, cell.index("2)", 40), cell.index("2)", 40) + 1),), 35, 43)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message", "place", "fix"),
+    [
+        ("Trim | Uppercase", "commas, not by pipes", (4, 6), ","),
+        ("Trim; Uppercase", "commas, not by semicolons", (4, 5), ","),
+        ("Trim Uppercase", "expected a comma between steps, not Uppercase", (5, 14), None),
+        ("Trim,", "the cell ends where the name of a step is expected", (5, 5), None),
+        ("Trim,, Title", "expected the name of a step, not ,", (5, 6), None),
+        ("Date(", "the cell ends where text in quotes, a number or a name is expected", (5, 5), None),
+        ('Date("x"', "a bracket that is never closed", (0, 8), None),
+        ('Date("x', "a quote that is never closed", (5, 7), None),
+        ('Date("x" 2)', "expected a comma or a closing bracket, not 2", (9, 10), None),
+        ("Date(“x”)", "“ is a curly quote", (5, 6), '"'),
+        ("`Trim`", "without backticks", (0, 1), ""),
+        ("Trim, = 1", "an expression stands first", (6, 7), None),
+        ("=", "an expression is missing after =", (1, 1), None),
+        ("= , Trim", "an expression is missing after =", (2, 2), None),
+        ('= "a', "a quote that is never closed", (2, 4), None),
+        ("= 1 // one", "a comment", (4, 10), None),
+        ("42", "expected the name of a step, not 42", (0, 2), None),
+    ],
+)
+def test_a_cell_that_cannot_be_read_says_where_and_what_to_do(
+    cell: str, message: str, place: tuple[int, int], fix: str | None
+) -> None:
+    with pytest.raises(CellSyntaxError) as caught:
+        parse(cell)
+    assert message in caught.value.message
+    assert (caught.value.start, caught.value.end) == place
+    assert caught.value.fix == fix
+
+
+@given(st.lists(CALLS, max_size=4), st.one_of(st.none(), EXPRESSIONS))
+def test_what_is_rendered_is_parsed_back(calls: list[Call], expression: Expression | None) -> None:
+    steps: tuple[Call | Expression, ...] = (*([expression] if expression else []), *calls)
+    assert bare(parse(render(steps))) == bare(steps)
+
+
+@given(st.text(alphabet="Trim(), \"'=|\\%a1.;[]{}"))
+def test_any_text_is_read_or_refused_at_a_place_in_it(cell: str) -> None:
+    refused: CellSyntaxError | None = None
+    steps: tuple[Call | Expression, ...] = ()
+    try:
+        steps = parse(cell)
+    except CellSyntaxError as error:
+        refused = error
+    assert refused is None or 0 <= refused.start <= refused.end <= len(cell)
+    for step in steps:
+        assert cell[step.start : step.end].startswith(step.text if isinstance(step, Expression) else step.name)
+    assert bare(parse(render(steps))) == bare(steps)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.jsonvalue import Json
+from speclab.mapping import MappingFailure
+from speclab.mapping.step import StepError
+from speclab.mapping.steps.scalar import WHOLE, json_number
+
+Apply = Callable[..., Json]
+
+
+@pytest.mark.parametrize(
+    ("cell", "given_", "expected"),
+    [
+        ("Integer", "42", 42),
+        ("Integer", "-007", -7),
+        ("Integer", "+5", 5),
+        ("Integer", 42, 42),
+        ("Integer", 42.0, 42),
+        ("Integer", "18446744073709551615", 2**64 - 1),
+        ("Decimal, Integer", "12.00", 12),
+        ("Decimal", "12.5", 12.5),
+        ("Decimal", "12", 12),
+        ("Decimal", ".5", 0.5),
+        ("Decimal(2)", "12.50", 12.5),
+        ("Decimal(2)", "12.500", 12.5),
+        ("Decimal(2)", "-0.10", -0.1),
+        ("Decimal(2)", 12, 12.0),
+        ("Decimal(2)", 0.1, 0.1),
+        ("Decimal(0)", "12.0", 12),
+        ("Decimal(2), Text", "7", "7.00"),
+        ("Decimal, Round(2)", "2.675", 2.68),
+        ("Round(2)", 2.675, 2.68),
+        ("Round", -2.5, -3),
+        ("Round(1)", 5, 5.0),
+        ("Text", 1.0, "1.0"),
+        ("Text", 10**18, "1000000000000000000"),
+        ("Text", False, "false"),
+        ("Boolean", "YES", True),
+        ("Boolean", "off", False),
+        ("Boolean", 1, True),
+        ("Boolean", 0, False),
+        ("Boolean", True, True),
+        ('Boolean("J", "N")', "N", False),
+    ],
+)
+def test_numbers_become(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
+    result = apply(cell, given_)
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("cell", "given_", "reason"),
+    [
+        ("Integer", "12abc", '"12abc" is no whole number'),
+        ("Integer", " 12", "is no whole number"),
+        ("Integer", "1_000", "is no whole number"),
+        ("Integer", "\u0661\u0662", "is no whole number"),
+        ("Integer", "12.0", "is no whole number"),
+        ("Integer", "", "is no whole number"),
+        ("Integer", 12.5, "12.5 is no whole number; Round"),
+        ("Integer", True, "not true"),
+        ("Integer", "9" * 30, "beyond 64 bits"),
+        ("Integer", "9" * 5000, "is no whole number"),
+        ("Decimal", "1,234.50", "is no number"),
+        ("Decimal", "1e5", "is no number"),
+        ("Decimal", "NaN", "is no number"),
+        ("Decimal", "5.", "is no number"),
+        ("Decimal(2)", "12.345", "more than 2 decimal places"),
+        ("Decimal(2)", 0.1 + 0.2, "more than 2 decimal places"),
+        ("Decimal", "12345678901234567.89", "more digits than a JSON number keeps"),
+        ("Decimal", "9" * 25, "beyond 64 bits"),
+        ("Round(2)", "1.5", "takes a number, not"),
+        ("Round(2)", 10**500, "has too many digits"),
+        ("Boolean", "maybe", "is neither"),
+        ("Boolean", 2, "2 is neither"),
+        ("Boolean", "", "is neither"),
+        ('Boolean("J", "N")', "j", 'neither "J" nor "N"'),
+        ("Text", [1], "not \\[1\\]"),
+    ],
+)
+def test_nothing_is_guessed(apply: Apply, cell: str, given_: Json, reason: str) -> None:
+    with pytest.raises(MappingFailure, match=reason):
+        apply(cell, given_)
+
+
+@pytest.mark.parametrize("cell", ["Integer", "Decimal(2)", "Round(2)", "Boolean", "Text"])
+def test_null_stays_null(apply: Apply, cell: str) -> None:
+    assert apply(cell, None) is None
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
+def test_a_decimal_of_fifteen_digits_is_written_as_it_is(value: Decimal) -> None:
+    assert Decimal(json.dumps(json_number(value))) == value
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False))
+def test_a_json_number_says_exactly_the_same_or_is_refused(value: Decimal) -> None:
+    exact = math.isfinite(float(value)) and Decimal(repr(float(value))) == value
+    whole = value.as_tuple().exponent == 0 and int(value) in WHOLE
+    if exact or whole:
+        assert Decimal(repr(json_number(value))) == value
+    else:
+        with pytest.raises(StepError, match=r"digits|64 bits"):
+            json_number(value)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from speclab.jsonvalue import Json
+from speclab.mapping.catalogue import STEPS, find, near
+from speclab.mapping.step import Step, Takes
+
+Apply = Callable[..., Json]
+
+EXPECTED = (
+    "Direct Trim Uppercase Lowercase Title Text Integer Decimal Boolean Date DateTime Lookup Default Concat Split "
+    "Replace Truncate Hash Constant Required Drop Round"
+)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_the_example_of_every_step_is_true(step: Step, mapper_of: Callable[..., object]) -> None:
+    from speclab.mapping import Mapper
+
+    example = step.example
+    given = example.given if step.joins and isinstance(example.given, list) else [example.given]
+    names = [] if step.starts else [f"f{number}" for number, _ in enumerate(given)]
+    lookups: dict[str, Json] = {name: dict(entries) for name, entries in example.lookups.items()}
+    mapper = mapper_of((", ".join(names), "result", example.cell), lookups=lookups)
+    assert isinstance(mapper, Mapper)
+    mapped = mapper.map(dict(zip(names, given, strict=bool(names))))
+    assert mapped == ({} if step.ends else {"result": example.result})
+    assert step.name in example.cell
+
+
+def test_the_steps_the_design_names_are_there() -> None:
+    assert set(EXPECTED.split()) <= set(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_every_step_is_told_in_one_sentence(step: Step) -> None:
+    assert step.summary.endswith(".")
+    assert step.signature.startswith(step.name)
+    assert not any(
+        first.optional and not second.optional
+        for first, second in zip(step.parameters, step.parameters[1:], strict=False)
+    )
+
+
+def test_a_signature_shows_what_may_be_left_out() -> None:
+    assert STEPS["Trim"].signature == "Trim"
+    assert STEPS["Replace"].signature == "Replace(old, new)"
+    assert STEPS["Date"].signature == "Date([format][, out])"
+    assert STEPS["Split"].signature == "Split(separator[, index])"
+
+
+@pytest.mark.parametrize("name", ["Trim", "trim", "TRIM"])
+def test_names_are_found_in_any_case(name: str) -> None:
+    assert find(name) is STEPS["Trim"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("Upercase", "Uppercase"),
+        ("upper", "Uppercase"),
+        ("to_lower", "Lowercase"),
+        ("Trimm", "Trim"),
+        ("coalesce", "First"),
+        ("join", "Concat"),
+        ("int", "Integer"),
+        ("Vlookup", "Lookup"),
+        ("qqqqqq", None),
+    ],
+)
+def test_a_slip_or_another_systems_name_leads_to_the_step(written: str, meant: str | None) -> None:
+    step = near(written)
+    assert (step.name if step else None) == meant
+
+
+def test_no_other_name_is_a_steps_own() -> None:
+    own = {name.lower() for name in STEPS}
+    assert not [(step.name, other) for step in STEPS.values() for other in step.other_names if other in own]
+
+
+def test_closed_choices_are_all_good_arguments() -> None:
+    for step in STEPS.values():
+        for parameter in step.parameters:
+            if parameter.takes is Takes.TEXT and parameter.check:
+                assert not [choice for choice in parameter.choices if parameter.check(choice)]  # type: ignore[arg-type]

@@ -1,0 +1,119 @@
+"""Suggestions for targets that no row writes: the source field that is probably meant, and the steps it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rapidfuzz import fuzz
+
+from speclab.jsonvalue import Json
+from speclab.mapping.complete import in_system
+from speclab.mapping.kinds import Kind
+from speclab.mapping.language import quoted
+from speclab.mapping.samples import Field
+from speclab.mapping.steps.dates import ISO_DATE, read_date
+from speclab.paths import FieldPath, PathSyntaxError
+
+Schema = Mapping[str, Json]
+
+_GOOD: Final = 70.0
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
+_SAME: Final = {
+    word: canonical
+    for canonical, words in {
+        "phone": "tel telephone mobile cell fon",
+        "email": "mail emailaddress",
+        "birth date": "born dob birthday birthdate",
+        "first": "given forename vorname",
+        "last": "family surname lastname nachname",
+        "postal code": "zip postcode plz zipcode",
+        "company": "organisation organization org account firm",
+        "street": "road line",
+        "country": "nation",
+        "state": "status stage",
+        "amount": "total sum turnover revenue value",
+        "created": "creation added",
+        "updated": "modified changed",
+        "id": "identifier key uuid guid no number",
+    }.items()
+    for word in words.split()
+}
+_DATES: Final = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d", ISO_DATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A row that could be: its cells as they would be written, and how sure it is, up to 100."""
+
+    target: str
+    source: str
+    transformation: str
+    score: float
+
+
+def unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Those `known` target fields that no row with one of `targets` writes, whole or in part."""
+    written = [parts for target in targets if (parts := _parts(target))]
+    return tuple(
+        name
+        for name in dict.fromkeys(known)
+        if (wanted := _parts(name)) and not any(_overlap(wanted, parts) for parts in written)
+    )
+
+
+def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) -> tuple[Suggestion, ...]:
+    """Rows for `target`, the best first: from fields like it by name, with the steps that its `schema` asks for."""
+    schema = schema or {}
+    if "const" in schema and isinstance(constant := schema["const"], str):
+        return (Suggestion(target, "", f"Constant({quoted(constant)})", 100.0),)
+    scored = [(round(likeness(target, str(field.path)), 1), field) for field in fields]
+    best = sorted((pair for pair in scored if pair[0] >= _GOOD), key=lambda pair: -pair[0])[:3]
+    return tuple(
+        Suggestion(target, in_system("source", str(field.path)), _steps(target, field, schema), score)
+        for score, field in best
+    )
+
+
+def likeness(one: str, other: str) -> float:
+    """How much two paths name the same thing, from 0 to 100."""
+    first, second = _words(one), _words(other)
+    return 0.6 * fuzz.token_set_ratio(first, second) + 0.4 * fuzz.token_sort_ratio(first, second)
+
+
+def _words(path: str) -> str:
+    words = (word.lower() for word in _WORD.findall(path))
+    return " ".join(_SAME.get(word, word) for word in words)
+
+
+def _parts(path: str) -> tuple[str | int, ...]:
+    try:
+        return FieldPath.parse(path).parts
+    except PathSyntaxError:
+        return ()
+
+
+def _overlap(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def _steps(target: str, field: Field, schema: Schema) -> str:
+    """The steps between values such as those of `field` and what the target asks for."""
+    if field.kind == Kind.TEXT:
+        texts = [value for value in field.values if isinstance(value, str)]
+        if schema.get("format") == "date" or "date" in _words(target).split():
+            forms = [form for form in _DATES if all(read_date(text, form) for text in texts)]
+            if len(forms) == 1:
+                return "Date" if forms == [ISO_DATE] else f"Date({quoted(forms[0])})"
+        if schema.get("type") in ("integer", "number"):
+            return "Trim, Integer" if schema["type"] == "integer" else "Trim, Decimal"
+        if schema.get("format") == "email" or "email" in _words(target).split():
+            return "Trim, Lowercase"
+        if any(text != text.strip() for text in texts):
+            return "Trim"
+    elif schema.get("type") == "string" and field.kind and field.kind in Kind.SCALAR:
+        return "Text"
+    return "Direct"
