@@ -38,7 +38,9 @@ STEPS = st.sampled_from(
         "Boolean", 'Date("%d/%m/%Y")', "Date", 'DateTime("unix")', 'Concat("-")', "First", "List",
     ]
 )  # fmt: skip
-STARTS = st.sampled_from(["", "", "", 'Constant("a"), ', "Constant(null), ", "= source.a, ", "= source.b + source.c, "])
+STARTS = st.sampled_from(
+    ["", "", "", 'Constant("a"), ', "Constant(null), ", "= source.a, ", "= source.b == source.c, "]
+)
 ENDS = st.sampled_from(["", "", 'Concat(" ")', "First", "List"])
 
 
