@@ -357,11 +357,12 @@ async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw,
 
 async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
-        return web.Response(status=400, text="y" * 10_000)
+        return web.json_response({"message": "y" * 10_000}, status=400)
 
     (answer,) = await write(target(await serve(refuse), create="POST /c"), item("a", note="x" * 10_000))
     assert answer.refusal is not None
-    assert answer.refusal.response.endswith("... (10,000 bytes)")
+    assert answer.refusal.message == f"400 Bad Request: {'y' * 383}..."
+    assert answer.refusal.response.endswith("... (10,015 bytes)")
     assert len(answer.refusal.response) < 4200
     assert len(answer.refusal.request) < 4600
 

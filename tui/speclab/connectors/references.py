@@ -7,12 +7,10 @@ everything that leaves a connector as text passes through it.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote, quote_plus
 
 from rapidfuzz import process
 
@@ -28,33 +26,27 @@ _CARRIERS: Final = frozenset({"headers", "params", "body"})
 _SHORT: Final = 4
 """A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""
 
+_LONGEST_CHARACTER: Final = 24
+"""Bytes a character may take, escaped as two surrogates within another escape."""
+
 S = TypeVar("S", bound=Settings)
 
 
 class Redactor:
-    """Takes every secret it was told out of a text, in the forms a secret travels in."""
+    """Takes every secret it was told out of a text, however the text has encoded it."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._longest = 0
+        self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
-        """Mask `secret` from now on: as it is, percent-encoded, inside a JSON string, and in base64."""
+        """Mask `secret` from now on: as it is and in base64, percent-encoded or escaped as in JSON, also in part."""
         if not secret.strip():
             return
-        self._forms |= {
-            secret,
-            quote(secret, safe=""),
-            quote(secret),
-            quote_plus(secret),
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-            base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii"),
-        }
-        forms = sorted(self._forms, key=len, reverse=True)  # the longest first: one secret may begin another
-        self._longest = len(forms[0].encode("utf-8", "surrogateescape"))
-        self._pattern = re.compile("|".join(_form(form) for form in forms))
+        encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii")
+        self._secrets |= {secret, encoded.rstrip("=")}
+        longest_first = sorted(self._secrets, key=len, reverse=True)  # one secret may begin another
+        self._pattern = re.compile("|".join(map(_pattern, longest_first)))
 
     def redact(self, text: str) -> str:
         """`text` with `***` where a secret stood."""
@@ -62,7 +54,8 @@ class Redactor:
 
     def excerpt(self, body: bytes, limit: int) -> str:
         """About the first `limit` bytes of `body` as text; a secret is not cut in two and so not shown by half."""
-        return self.redact(body[: limit + self._longest].decode("utf-8", "replace"))[:limit]
+        margin = _LONGEST_CHARACTER * max(map(len, self._secrets), default=0)
+        return self.redact(body[: limit + margin].decode("utf-8", "replace"))[:limit]
 
 
 class References:
@@ -152,10 +145,22 @@ class References:
         return value
 
 
-def _form(form: str) -> str:
-    return re.escape(form) if len(form) >= _SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+def _pattern(secret: str) -> str:
+    found = "".join(map(_encodings, secret))
+    return found if len(secret) >= _SHORT else rf"(?<!\w){found}(?!\w)"
+
+
+def _encodings(character: str) -> str:
+    """A pattern of the ways `character` may be written: itself, percent-encoded, or escaped, however often."""
+    if character.isascii() and character.isalnum():
+        return character
+    percent = "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    escape = "".join(rf"\\+u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    ways = [rf"\\*{re.escape(character)}", f"(?i:{percent})", f"(?i:{escape})"]
+    return f"(?:{'|'.join([*ways, *([chr(92) + '+'] if character == ' ' else [])])})"
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    found = process.extractOne(name, list(names), score_cutoff=80)
+    found = process.extractOne(name, list(names), score_cutoff=65)
     return f". Did you mean '{found[0]}'?" if found else ""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from rapidfuzz import process
 
 from speclab.connectors.base import Answer, Item
+from speclab.connectors.file.durable import add
 from speclab.connectors.file.formats import Format, cell, json_line, table_line
 from speclab.connectors.file.output import fields
 from speclab.connectors.file.target import BATCH, Target
@@ -77,17 +78,11 @@ class AppendingWriter:
         """Append `text` on the disk, all or nothing."""
         path = self._target.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as stream:
+        with path.open("a+b", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             if path.suffix == ".gz":
                 text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
             elif size:
                 stream.seek(size - 1)
                 text = text if stream.read(1) == b"\n" else b"\n" + text
-            try:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError:
-                os.ftruncate(stream.fileno(), size)
-                raise
+            add(stream, text)

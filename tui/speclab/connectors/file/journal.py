@@ -7,11 +7,13 @@ is of a run that was broken off, and goes on.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from speclab.connectors.file.durable import add
 from speclab.connectors.jsontext import decode, encode
 from speclab.jsonvalue import Json, Record
 
@@ -22,50 +24,24 @@ class Journal:
     def __init__(self, target: Path) -> None:
         """The journal of the file at `target`."""
         self.path = target.with_name(f".{target.name}.speclab")
-        self._stream: BinaryIO | None = None
+        self._stream: FileIO | None = None
 
     def exists(self) -> bool:
         """Whether anything was written that is not in its place yet."""
         return self.path.exists()
 
-    def add(self, entries: Sequence[tuple[str, Record | None]]) -> int:
-        """Write `entries` to the disk, all or none; gives the bytes they take. Raises `OSError`."""
-        stream = self._stream = self._stream or self._open()
-        size = stream.tell()
-        try:
-            text = b"".join(encode([key, record]) + b"\n" for key, record in entries)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        except OSError:
-            stream.truncate(size)
-            stream.seek(size)
-            raise
-        return len(text)
+    def add(self, entries: Iterable[tuple[str, Record | None]]) -> None:
+        """Write `entries` to the disk, all or none. Raises `OSError`."""
+        self._stream = self._stream or self._open()
+        add(self._stream, b"".join(encode([key, record]) + b"\n" for key, record in entries))
 
-    def latest(self) -> dict[str, int]:
-        """Where the last entry of each key begins, keys in the order they first came."""
-        found: dict[str, int] = {}
-        if not self.exists():
-            return found
+    @contextmanager
+    def entries(self) -> Iterator[Entries]:
+        """What is in the journal, to be looked up."""
+        if self._stream is None:
+            self._stream = self._open()
         with self.path.open("rb") as stream:
-            offset = 0
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                key, _ = _entry(line)
-                found[key] = offset
-                offset += len(line)
-        return found
-
-    def records(self, offsets: Iterable[int]) -> Iterator[Record | None]:
-        """The records of the entries that begin at `offsets`."""
-        if not self.exists():
-            return
-        with self.path.open("rb") as stream:
-            for offset in offsets:
-                stream.seek(offset)
-                yield _entry(stream.readline())[1]
+            yield Entries(stream)
 
     def close(self) -> None:
         """Close the file; it stays."""
@@ -78,16 +54,44 @@ class Journal:
         self.close()
         self.path.unlink(missing_ok=True)
 
-    def _open(self) -> BinaryIO:
-        """The journal, open at its end; what a crash left half written is cut off, for nobody was told it was there."""
+    def _open(self) -> FileIO:
+        """The journal, open at its end; what a crash left half written is cut off: nobody was told it was there."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        stream = self.path.open("r+b" if self.path.exists() else "w+b")
-        whole = 0
+        if self.exists():
+            with self.path.open("r+b") as stream:
+                stream.truncate(sum(len(line) for line in stream if line.endswith(b"\n")))
+        return self.path.open("ab", buffering=0)
+
+
+class Entries:
+    """The entries of a journal: the last of each key, in the order the keys first came."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._left: dict[str, int] = {}  # only where a record is: a run's records need not fit into memory
+        offset = 0
         for line in stream:
-            whole += len(line) if line.endswith(b"\n") else 0
-        stream.truncate(whole)
-        stream.seek(whole)
-        return stream
+            self._left[_entry(line)[0]] = offset
+            offset += len(line)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether an entry of `key` is left."""
+        return key in self._left
+
+    def take(self, key: str) -> Record | None:
+        """The record of `key`, which is not left then."""
+        return self._at(self._left.pop(key))
+
+    def left(self) -> Iterator[Record]:
+        """The records that are left, without those that were deleted."""
+        for offset in self._left.values():
+            record = self._at(offset)
+            if record is not None:
+                yield record
+
+    def _at(self, offset: int) -> Record | None:
+        self._stream.seek(offset)
+        return _entry(self._stream.readline())[1]
 
 
 def _entry(line: bytes) -> tuple[str, Record | None]:

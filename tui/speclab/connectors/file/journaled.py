@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.formats import Format, Row, opened, rows
-from speclab.connectors.file.journal import Journal
+from speclab.connectors.file.journal import Entries, Journal
 from speclab.connectors.file.output import Output, fields, output
 from speclab.connectors.file.replacing import replacing
 from speclab.connectors.file.target import BATCH, Target
@@ -53,17 +53,16 @@ class _JournaledWriter:
 
     def _publish(self, old: Path | None) -> None:
         """Put the journal's records into the place of the file, together with those of the `old` one."""
-        latest = self._journal.latest()
-        columns, widened = self._columns(self._target.header() if old else [], latest)
+        columns = self._target.header() if old else []
         try:
-            with replacing(self._target.path) as stream:
-                out = output(stream, self._target.format, columns, widened=widened)
+            with self._journal.entries() as entries, replacing(self._target.path) as stream:
+                wider = self._wider(columns, entries)
+                out = output(stream, self._target.format, wider, widened=bool(columns) and wider != columns)
                 if old:
                     with opened(old) as before:
-                        self._merge(out, rows(before, self._target.name, self._target.format), latest)
-                for record in self._journal.records(latest.values()):
-                    if record is not None:
-                        out.add(record)
+                        self._merge(out, rows(before, self._target.name, self._target.format), entries)
+                for record in entries.left():
+                    out.add(record)
                 out.end()
         except OSError as error:
             raise Unreachable(
@@ -72,26 +71,24 @@ class _JournaledWriter:
             ) from None
         self._journal.remove()
 
-    def _merge(self, out: Output, old: Iterator[Row], latest: dict[str, int]) -> None:
-        """Write the rows of the `old` file, those of the journal in their place; what is left in `latest` is new."""
+    def _merge(self, out: Output, old: Iterator[Row], entries: Entries) -> None:
+        """Write the rows of the `old` file, those of the journal in their place; what is left of that is new."""
         done: set[str] = set()
         for row in old:
             key = self._target.key_of(row.record)
-            if key is not None and key in latest:
+            if key is not None and key in entries:
                 done.add(key)
-                (record,) = self._journal.records([latest.pop(key)])
+                record = entries.take(key)
                 if record is not None:
                     out.add(record)
             elif key not in done:  # a second row of a key that was written goes: one row a key
                 out.copy(row)
 
-    def _columns(self, old: list[str], latest: dict[str, int]) -> tuple[list[str], bool]:
-        """The columns of a table with those the journal adds, and whether it adds any to a file that has some."""
+    def _wider(self, columns: list[str], entries: Entries) -> list[str]:
+        """The `columns` of a table and those the journal adds."""
         if self._target.format in (Format.JSON, Format.JSONL):
-            return [], False
-        new = fields(record for record in self._journal.records(latest.values()) if record is not None)
-        columns = list(dict.fromkeys([*old, *new]))
-        return columns, bool(old) and columns != old
+            return []
+        return list(dict.fromkeys([*columns, *fields(entries.left())]))
 
 
 class UpsertingWriter(_JournaledWriter):

@@ -18,7 +18,7 @@ from speclab.spec.settings import FileSystem
 
 BATCH: Final = 1000
 """Records that are written at once."""
-_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EINTR})
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN, errno.EINTR})
 """Errors that may be over when it is tried again; any other is of the path itself."""
 
 

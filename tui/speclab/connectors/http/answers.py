@@ -19,7 +19,6 @@ _MESSAGES: Final = ("detail", "message", "error_description", "error", "title", 
 _FIELDS: Final = ("field", "pointer", "source", "path", "loc", "property", "param", "name", "attribute")
 _OUTSIDE_A_LIST: Final = ("field", "param", "pointer")
 """Names that blame a field also in a lone error; `path` and `name` there are often the request's own."""
-_LONGEST: Final = 300
 
 
 def classify(status: int) -> ErrorClass:
@@ -59,7 +58,7 @@ def explain(exchange: Exchange, body: Json) -> str:
 def message_in(body: Json) -> str | None:
     """What an error body says, by the names in use: RFC 9457 `detail`, `message`, `error` and their like."""
     if isinstance(body, str):
-        return _short(body)
+        return _line(body)
     if isinstance(body, list):
         return next((said for said in map(message_in, body) if said), None)
     if not isinstance(body, dict):
@@ -209,6 +208,5 @@ def _nearest(name: str, names: Mapping[str, Json]) -> str:
     return f". Did you mean `{found[0]}`?" if found else ""
 
 
-def _short(text: str) -> str | None:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..." if line else None
+def _line(text: str) -> str | None:
+    return " ".join(text.split()) or None

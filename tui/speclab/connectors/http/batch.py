@@ -8,7 +8,7 @@ from typing import Final
 
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.http.answers import WrongBody, kind, look, message_in, parsed, path
-from speclab.connectors.http.client import Client, Exchange, RequestFailed, encode_headers
+from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.refusals import Refusals, no_answer, unsendable
 from speclab.connectors.http.templates import Endpoint, MissingValue, Template
 from speclab.connectors.jsontext import encode
@@ -37,7 +37,7 @@ class Batches:
         self._ok = _looks_well if write.ok is None else _judgement(write.ok)
         self._message = None if write.message is None else _from_item(write.message)
         self._exists = frozenset(write.exists)
-        self._headers = encode_headers({"Content-Type": "application/json", **write.headers})
+        self._headers = client.encoded({"Content-Type": "application/json", **write.headers})
         self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
 
     async def write(self, items: Sequence[Item]) -> list[Answer]:

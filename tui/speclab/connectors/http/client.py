@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -22,7 +22,7 @@ from speclab.connectors.http.ratelimit import quota
 from speclab.connectors.http.transport import AiohttpTransport
 from speclab.connectors.http.trouble import trouble
 from speclab.connectors.pace import Pace
-from speclab.connectors.references import MASK, References
+from speclab.connectors.references import References
 from speclab.errors import SpecError
 from speclab.outcome import ErrorClass, Level
 from speclab.spec.settings import Auth, HttpSystem, NoAuth
@@ -32,8 +32,10 @@ SHOWN: Final = 4096
 """Bytes of a body that a request or a response shows."""
 _CONNECT: Final = 10.0
 """Seconds a connection may take to come about: told apart from an answer that does not come, nothing was sent yet."""
-_SENSITIVE: Final = re.compile(rb"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
-"""Names of headers whose values are never shown, literal or not."""
+_MESSAGE: Final = 400
+"""Characters of what a system says that a message repeats."""
+_SENSITIVE: Final = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+"""Names of headers whose values are secrets, also where they stand in the spec as they are."""
 
 
 class RequestFailed(Exception):
@@ -113,7 +115,7 @@ class Client:
         }
         own = {name.lower() for name in system.headers}
         headers = {name: value for name, value in defaults.items() if name.lower() not in own} | system.headers
-        self._headers = encode_headers(headers)
+        self._headers = self.encoded(headers)
 
     async def send(
         self, method: str, url: str, *, content: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
@@ -154,6 +156,14 @@ class Client:
         self._mind_quota(response.headers)
         return exchange
 
+    def encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """`headers` as they go over the wire, made once; those that carry credentials by their name are secrets."""
+        for name, value in headers.items():
+            if _SENSITIVE.search(name):
+                self.redactor.add(value)
+                self.redactor.add(value.rpartition(" ")[2])  # without its scheme
+        return [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
@@ -161,6 +171,11 @@ class Client:
     def report(self, level: Level, message: str) -> None:
         """Report `message`, secrets taken out."""
         self._report(level, self.redactor.redact(message))
+
+    def message(self, text: str) -> str:
+        """`text` fit for a message: secrets taken out, then cut if it is long."""
+        shown = self.redactor.redact(text)
+        return shown if len(shown) <= _MESSAGE else f"{shown[:_MESSAGE]}..."
 
     def line(self, method: str, url: str) -> str:
         """The request line, secrets taken out."""
@@ -177,8 +192,7 @@ class Client:
     def _request_text(self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> str:
         lines = [self.line(method, url)]
         for name, value in headers:
-            shown = MASK if _SENSITIVE.search(name) else self.redactor.redact(value.decode("utf-8", "replace"))
-            lines.append(f"{name.decode('ascii')}: {shown}")
+            lines.append(self.redactor.redact(f"{name.decode('ascii')}: {value.decode()}"))
         return self._message(lines, content)
 
     def _message(self, head: list[str], body: bytes) -> str:
@@ -234,11 +248,6 @@ class Client:
             reason = f"{found.reason}: {error}"
         message = self.redactor.redact(f"{url.partition('?')[0]}: {reason}")
         return RequestFailed(found.error_class, message, request, sent=found.sent)
-
-
-def encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    """`headers` as they go over the wire, made once."""
-    return [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
 
 
 def status_line(exchange: Exchange) -> str:

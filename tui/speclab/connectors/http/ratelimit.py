@@ -31,10 +31,9 @@ def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
     text = headers.get("retry-after", "").strip()
     if not text:
         return None
-    try:
+    if re.fullmatch(r"-?\d+(\.\d+)?", text):
         return max(0.0, float(text))
-    except ValueError:
-        moment = _date(text)
+    moment = _date(text)
     if moment is None:
         return None
     return max(0.0, (moment - server_time(headers, now)).total_seconds())

@@ -211,7 +211,7 @@ class HttpReader:
     def _bad(self, exchange: Exchange, message: str, hint: str) -> BadAnswer:
         where = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
         return BadAnswer(
-            f"{where}: {self._client.redactor.redact(message)}",
+            f"{where}: {self._client.message(message)}",
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
             hint=hint,

@@ -29,7 +29,7 @@ class Refusals:
             message = f"{message}: {said}"
         return Refusal(
             error_class=classify(exchange.status),
-            message=self._client.redactor.redact(message),
+            message=self._client.message(message),
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
             status=exchange.status,
@@ -44,7 +44,7 @@ class Refusals:
         field, said = self._blame.find(entry)
         return Refusal(
             error_class=classify(known) if known else ErrorClass.REJECTED,
-            message=self._client.redactor.redact(message or said or "the target refused this record"),
+            message=self._client.message(message or said or "the target refused this record"),
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
             status=known,
@@ -55,7 +55,7 @@ class Refusals:
         """The refusal of an answer that cannot be understood: what was sent may have been done."""
         return Refusal(
             error_class=ErrorClass.BAD_ANSWER,
-            message=self._client.redactor.redact(message),
+            message=self._client.message(message),
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
             status=exchange.status,

@@ -8,7 +8,7 @@ from typing import Final
 
 from speclab.connectors.backoff import delay
 from speclab.connectors.http.answers import classify, explain, parsed
-from speclab.connectors.http.client import Client, Exchange, RequestFailed, encode_headers
+from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.question import Question
 from speclab.connectors.http.ratelimit import retry_after
 from speclab.errors import BadAnswer, SystemFailure, Unauthorized, Unreachable
@@ -17,7 +17,7 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.units import duration_text
 
 _HEAL: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
-_JSON: Final = encode_headers({"Content-Type": "application/json"})
+_JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 async def answered(
@@ -74,7 +74,7 @@ def _no_answer(error: RequestFailed) -> SystemFailure:
 
 
 def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFailure:
-    said = client.redactor.redact(explain(exchange, parsed(exchange)))
+    said = client.message(explain(exchange, parsed(exchange)))
     message = f"{client.line(question.method, question.url)}: {said}"
     request, response = client.request_text(exchange), client.response_text(exchange)
     if exchange.status in (401, 403):

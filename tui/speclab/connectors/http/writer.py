@@ -9,7 +9,7 @@ from typing import Final
 from speclab.connectors.base import Answer, Item, Refusal, Seams
 from speclab.connectors.http.answers import Blame, kind, look, parsed, path
 from speclab.connectors.http.batch import Batches
-from speclab.connectors.http.client import Client, Exchange, RequestFailed, encode_headers
+from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.refusals import Refusals, held_back, no_answer, unsendable
 from speclab.connectors.http.templates import Endpoint, MissingValue
 from speclab.connectors.jsontext import encode
@@ -46,7 +46,7 @@ class HttpWriter:
         self._batches = None if write.batch is None else Batches(write, self._client, self._refusals)
         self._envelope = write.envelope
         self._exists = frozenset(write.exists)
-        self._headers = encode_headers({"Content-Type": "application/json", **write.headers})
+        self._headers = self._client.encoded({"Content-Type": "application/json", **write.headers})
         self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
         self._at_once = system.limits.concurrency
         self.keyed = write.idempotency is not None

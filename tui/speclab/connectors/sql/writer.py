@@ -8,7 +8,14 @@ from itertools import groupby
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from speclab.connectors.base import Answer, Item, Refusal, Seams
 from speclab.connectors.jsontext import encode
@@ -26,6 +33,8 @@ Cell: TypeAlias = "bool | int | float | str | None"
 _BLAMED: Final = re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)")
 _PASSING: Final = ("locked", "busy", "disk is full", "disk i/o error")
 """What SQLite says when it is not the record's fault and may be over soon."""
+_OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError)
+"""Errors that are about what a row holds; any other is about the table or the database."""
 _LOOK: Final = 500
 """Keys asked for at once."""
 
@@ -58,15 +67,13 @@ class SqlWriter:
         """
         answers: list[Answer | None] = [self._keyless(item) for item in items]
         rows = [item for item, answer in zip(items, answers, strict=True) if answer is None]
+        known = self._table
         try:
             effects = await self._database.run(lambda connection: self._write(connection, rows)) if rows else []
         except (DBAPIError, OverflowError) as error:
-            self._table = None  # what was made in the transaction is undone with it
+            self._table = known  # what was made in the transaction is undone with it
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
-        except BadAnswer:
-            self._table = None
-            raise
         given = iter(effects)
         return [answer or Answer(effect=next(given)) for answer in answers]
 
@@ -152,14 +159,17 @@ class SqlWriter:
         return tuple(_cell(record[name]) for name in self._key)
 
     def _refusal(self, error: DBAPIError | OverflowError, rows: int) -> Refusal:
-        text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        blamed = _BLAMED.search(text) if isinstance(error, IntegrityError) else None
+        """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
+        text = self._database.redactor.redact(str(error.orig) if isinstance(error, DBAPIError) else str(error))
         passing = isinstance(error, OperationalError) and any(sign in text.lower() for sign in _PASSING)
+        if not (passing or isinstance(error, _OF_A_ROW)):
+            raise BadAnswer(f"{self._line()}: {text}", request=self._line()) from None
+        blamed = _BLAMED.search(text)
         return Refusal(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
-            message=self._database.redactor.redact(text),
+            message=text,
             request=f"{self._line()} ({rows} rows)",
-            response=self._database.redactor.redact(text),
+            response=text,
             field=blamed[1] if blamed else None,
             sent=False,  # the transaction was rolled back: nothing of it is there
         )

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.connectors.conftest import Reports, read_all, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Seams
+from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.jsonvalue import Json, Record
+from speclab.spec.settings import FileSystem, NoAuth
+
+Read = Callable[..., Awaitable[list[Page]]]
+PEOPLE: list[Record] = [{"id": f"p{number}", "name": f'Pérson "{number}"\nJr.'} for number in range(2500)]
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(path: str, cursor: Json = None, **settings: Json) -> list[Page]:
+        system = FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **settings})
+        return await read_all(open_reader(system, NoAuth(), references, seams), cursor)
+
+    return pages
+
+
+def as_jsonl(records: list[Record]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def as_table(records: list[Record], delimiter: str) -> str:
+    rows = [f"id{delimiter}name\r\n"]
+    for record in records:
+        name = str(record["name"]).replace('"', '""')
+        rows.append(f'{record["id"]}{delimiter}"{name}"\r\n')
+    return "".join(rows)
+
+
+CONTENTS = {
+    "people.jsonl": as_jsonl(PEOPLE),
+    "people.ndjson": "\n" + as_jsonl(PEOPLE).removesuffix("\n"),
+    "people.json": json.dumps(PEOPLE, indent=1),
+    "people.csv": "\ufeff" + as_table(PEOPLE, ","),
+    "people.tsv": as_table(PEOPLE, "\t").removesuffix("\r\n"),
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("name", CONTENTS)
+async def test_every_format_is_read_in_pages_and_resumes_after_any(
+    name: str, ending: str, tmp_path: Path, read: Read
+) -> None:
+    content = CONTENTS[name].encode()
+    name += ending
+    (tmp_path / name).write_bytes(gzip.compress(content) if ending else content)
+    pages = await read(name)
+    assert records_of(pages) == PEOPLE
+    assert [len(page.records) for page in pages] == [1000, 1000, 500]
+    assert [page.complete for page in pages] == [False, False, True]
+    assert pages[-1].cursor is None
+    for index in (0, 1):
+        assert records_of(await read(name, pages[index].cursor)) == PEOPLE[(index + 1) * 1000 :]
+
+
+async def test_a_pattern_reads_all_it_matches_by_name(tmp_path: Path, read: Read) -> None:
+    for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
+        (tmp_path / name).write_text(as_jsonl(records))
+    pages = await read("*.jsonl")
+    assert records_of(pages) == PEOPLE[:4]
+    assert [page.request for page in pages] == ["read a.jsonl", "read b.jsonl"]
+    assert records_of(await read("*.jsonl", pages[0].cursor)) == PEOPLE[2:4]
+
+
+async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, read: Read, reports: Reports) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text(as_jsonl(PEOPLE))
+    first = (await read("people.jsonl"))[0]
+    os.utime(path, ns=(0, 0))
+    assert records_of(await read("people.jsonl", first.cursor)) == PEOPLE
+    assert reports.lines == ["warning: people.jsonl has changed since the last run stopped in it; reading anew"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"id": 1}\n\n{"id": \n', r"a\.jsonl:3: no JSON"),
+        ("a.jsonl", '{"id": 1}\n[1]\n', r"a\.jsonl:2: expected a JSON object, found '\[1\]"),
+        ("a.json", '[\n{"id": 1},\n{"id" 2}\n]', r"a\.json:3: no JSON"),
+        ("a.json", '{"data": []}', r"a\.json:1: expected a list of objects, found an object"),
+        ("a.json", '[{"id": 1}, 2]', r"a\.json: entry 1 of the list is no object"),
+        ("a.csv", 'id,name\n1,"Ada\nLovelace"\n2,Bo,x\n', r"a\.csv:4: expected 2 cells, as in the header, found 3"),
+        ("a.csv", "id,name\n1\n", r"a\.csv:2: expected 2 cells, as in the header, found 1"),
+        ("a.csv", "id,id\n1,2\n", r"a\.csv:1: the column 'id' is there twice"),
+        ("a.csv", 'id,name\n1,"Ada\n', r"a\.csv:2: unexpected end of data"),
+        ("a.csv", b"id,name\n1,Ada\n2,\xff\n", r"a\.csv:3: not UTF-8"),
+        ("a.jsonl.gz", b"no gzip at all", r"a\.jsonl\.gz: cannot be read to its end: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"id": 1}\n' * 50)[:-12], r"a\.jsonl\.gz: cannot be read to its end"),
+    ],
+)
+async def test_what_cannot_be_read_is_named_with_file_and_line(
+    name: str, content: str | bytes, message: str, tmp_path: Path, read: Read
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(BadAnswer, match=message):
+        await read(name)
+
+
+async def test_a_cell_is_text_and_nothing_is_guessed(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.csv").write_text("id,n,empty\n007,1.50,\n")
+    assert records_of(await read("a.csv")) == [{"id": "007", "n": "1.50", "empty": ""}]
+
+
+async def test_an_identifier_of_twenty_digits_keeps_them_all(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 12345678901234567890123}\n')
+    assert records_of(await read("a.jsonl")) == [{"id": 12345678901234567890123}]
+
+
+async def test_an_empty_file_is_a_complete_read(tmp_path: Path, read: Read) -> None:
+    for name in ("a.csv", "a.jsonl"):
+        (tmp_path / name).touch()
+        (page,) = await read(name)
+        assert (page.records, page.complete) == ([], True)
+
+
+async def test_a_file_that_is_not_there_is_unreachable(read: Read) -> None:
+    with pytest.raises(Unreachable, match=r"there is no file in/\*\.csv"):
+        await read("in/*.csv")
+
+
+async def test_a_file_of_no_known_ending_needs_a_format(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "people.txt").write_text(as_jsonl(PEOPLE[:1]))
+    with pytest.raises(SpecError, match="set `format`"):
+        await read("people.txt")
+    assert records_of(await read("people.txt", format="jsonl")) == PEOPLE[:1]

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import gzip
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.connectors.conftest import item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams, Snapshot, Writer
+from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.settings import FileSystem, NoAuth
+
+Open = Callable[..., Writer]
+
+
+@pytest.fixture
+def target(references: References, seams: Seams) -> Open:
+    def opened(path: str, mode: str = "upsert") -> Writer:
+        system = FileSystem.model_validate({"connector": "file", "path": path, "mode": mode, "key": "id"})
+        return open_writer(system, NoAuth(), references, seams)
+
+    return opened
+
+
+async def write(writer: Writer, *items: Item) -> list[Answer]:
+    try:
+        answers = list(await writer.write(items))
+        if isinstance(writer, Snapshot):
+            await writer.finish()
+        return answers
+    finally:
+        await writer.close()
+
+
+def effects(answers: list[Answer]) -> list[Effect | None]:
+    return [answer.effect for answer in answers]
+
+
+async def test_an_upsert_changes_its_rows_and_no_byte_of_others(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n\n{"id":"b","n":2}')
+    writer = target("out.jsonl")
+    assert (writer.idempotent, writer.deletes, writer.keyed) == (True, True, False)
+    answers = await write(writer, item("a", n=7), item("c", n=8), item("a", n=9), item("b", delete=True))
+    assert effects(answers) == [Effect.WRITTEN, Effect.WRITTEN, Effect.WRITTEN, Effect.DELETED]
+    assert path.read_text() == '{ "id": "z",  "odd":   1 }\n{"id":"a","n":9}\n{"id":"c","n":8}\n'
+    assert not (tmp_path / ".out.jsonl.speclab").exists()
+
+
+async def test_a_table_is_widened_for_a_field_that_is_new(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text('id,name\n1,"Ada"\n2,Bo\n')
+    await write(target("out.csv"), item("2", name='Bob, "the" first'))
+    assert path.read_text() == 'id,name\n1,"Ada"\n2,"Bob, ""the"" first"\n'
+    await write(target("out.csv"), item("3", tags=["x"], ok=True, none=None))
+    assert path.read_text() == ('id,name,tags,ok,none\n1,Ada,,,\n2,"Bob, ""the"" first",,,\n3,,"[""x""]",true,\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("new/out.jsonl", b'{"id":"a","n":1}\n{"id":"b"}\n'),
+        ("out.json", b'[\n{"id":"a","n":1},\n{"id":"b"}\n]\n'),
+        ("out.csv", b"id,n\na,1\nb,\n"),
+        ("out.tsv", b"id\tn\na\t1\nb\t\n"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["upsert", "replace"])
+async def test_a_file_is_made_in_its_format(name: str, content: bytes, mode: str, tmp_path: Path, target: Open) -> None:
+    await write(target(name, mode), item("a", n=1), item("b"))
+    assert (tmp_path / name).read_bytes() == content
+    packed = f"{name}.gz"
+    await write(target(packed, mode), item("a", n=1), item("b"))
+    assert gzip.decompress((tmp_path / packed).read_bytes()) == content
+    await write(target(packed, mode), item("a", n=1), item("b"))
+    assert gzip.decompress((tmp_path / packed).read_bytes()) == content
+
+
+async def test_a_replaced_file_holds_what_the_run_wrote_once_it_finished(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"id":"old"}\n')
+    broken_off = target("out.jsonl", "replace")
+    await broken_off.write([item("a"), item("b")])
+    await broken_off.close()
+    assert path.read_text() == '{"id":"old"}\n'
+    await write(target("out.jsonl", "replace"), item("b", n=2), item("c"))  # goes on from the checkpoint
+    assert path.read_text() == '{"id":"a"}\n{"id":"b","n":2}\n{"id":"c"}\n'
+    await write(target("out.jsonl", "replace"))
+    assert path.read_text() == ""
+
+
+CRASH = """
+import asyncio, os, sys
+from pathlib import Path
+from random import Random
+from speclab.clock import SystemClock
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Item, Seams
+from speclab.spec.settings import FileSystem, NoAuth
+
+async def main():
+    system = FileSystem(connector="file", path="out.jsonl", key="id")
+    writer = open_writer(system, NoAuth(), References({}, Path(sys.argv[1])), Seams(SystemClock(), Random()))
+    await writer.write([Item(key, {"id": key}, {}, "") for key in "ab"])
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_answered_as_written_outlives_a_crash(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"id":"z"}\n')
+    subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=True)  # noqa: ASYNC221 - a crash, not a wait
+    with (tmp_path / ".out.jsonl.speclab").open("ab") as journal:
+        journal.write(b'["[\\"c\\"]",{"id":')  # the power went in the middle of the next batch
+    assert path.read_text() == '{"id":"z"}\n'
+    await write(target("out.jsonl"), item("d"))
+    assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"b"}\n{"id":"d"}\n'
+
+
+async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("this is not even JSON")
+    await target("out.jsonl").close()
+    assert path.read_text() == "this is not even JSON"
+
+
+async def test_a_file_that_cannot_be_merged_is_left_and_nothing_is_lost(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"id":"z"}\n{broken\n')
+    writer = target("out.jsonl")
+    await writer.write([item("a")])
+    with pytest.raises(BadAnswer, match=r"out\.jsonl:2: no JSON"):
+        await writer.close()
+    assert path.read_text() == '{"id":"z"}\n{broken\n'
+    path.write_text('{"id":"z"}\n')
+    await write(target("out.jsonl"), item("b"))
+    assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"b"}\n'
+
+
+async def test_mode_and_symlink_of_the_file_are_kept(tmp_path: Path, target: Open) -> None:
+    real = tmp_path / "real.jsonl"
+    real.write_text('{"id":"z"}\n')
+    real.chmod(0o640)
+    (tmp_path / "out.jsonl").symlink_to("real.jsonl")
+    await write(target("out.jsonl"), item("a"))
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert real.read_text() == '{"id":"z"}\n{"id":"a"}\n'
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+
+
+async def test_a_second_row_of_a_key_that_is_written_goes(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("id,n\n1,a\n2,b\n1,c\n2,d\n")
+    await write(target("out.csv"), item("1", n="x"))
+    assert path.read_text() == "id,n\n1,x\n2,b\n2,d\n"
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace"])
+async def test_a_record_without_a_key_is_refused_alone(mode: str, tmp_path: Path, target: Open) -> None:
+    bad, good = await write(target("out.jsonl", mode), Item("?", {"name": "x"}, {}, ""), item("a"))
+    assert bad.refusal is not None
+    assert (bad.refusal.error_class, bad.refusal.sent, bad.refusal.field) == (ErrorClass.REJECTED, False, "id")
+    assert good.effect is Effect.WRITTEN
+    assert (tmp_path / "out.jsonl").read_text() == '{"id":"a"}\n'
+
+
+async def test_appending_adds_whole_lines_to_the_end(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"id":"z"}')
+    writer = target("log.jsonl", "append")
+    assert (writer.idempotent, writer.deletes) == (False, False)
+    assert effects(await write(writer, item("a"), item("a"))) == [Effect.CREATED, Effect.CREATED]
+    assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"a"}\n'
+
+
+async def test_appending_to_a_gzipped_file_adds_a_member(tmp_path: Path, target: Open) -> None:
+    for key in "ab":
+        await write(target("log.jsonl.gz", "append"), item(key))
+    assert gzip.decompress((tmp_path / "log.jsonl.gz").read_bytes()) == b'{"id":"a"}\n{"id":"b"}\n'
+
+
+async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, target: Open) -> None:
+    path = tmp_path / "log.csv"
+    await write(target("log.csv", "append"), item("a", name="Ada"))
+    fine, foreign, short = await write(
+        target("log.csv", "append"), item("b", name="Bo"), item("c", nmae="Cy"), item("d")
+    )
+    assert (fine.effect, short.effect) == (Effect.CREATED, Effect.CREATED)
+    assert foreign.refusal is not None
+    assert foreign.refusal.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
+    assert foreign.refusal.field == "nmae"
+    assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
+
+
+async def test_a_list_cannot_be_appended_to(target: Open) -> None:
+    with pytest.raises(SpecError, match="a JSON list cannot be appended to"):
+        target("out.json", "append")
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
+async def test_a_place_that_cannot_be_written_is_unreachable(mode: str, tmp_path: Path, target: Open) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unreachable, match=r"file/out\.jsonl: (File exists|Not a directory)"):
+        await write(target("file/out.jsonl", mode), item("a"))
+
+
+@pytest.mark.parametrize("mode", ["upsert", "append"])
+async def test_a_full_disk_refuses_the_batch_and_leaves_nothing_half_written(
+    mode: str, target: Open, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    import signal
+
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"id":"z"}\n')
+    writer = target("out.jsonl", mode)
+    await writer.write([item("a")])
+    before = path.read_text()
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        (answer,) = await writer.write([item("b", note="x" * 5000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
+    assert path.read_text() == before
+    assert effects(await write(writer, item("c"))) == [Effect.CREATED if mode == "append" else Effect.WRITTEN]
+    assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"c"}\n'

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.connectors.jsontext import decode, encode, encode_sorted
+from speclab.jsonvalue import Json
+
+values: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_what_is_written_is_read_back(value: Json) -> None:
+    assert decode(encode(value)) == value
+    assert decode(encode_sorted(value)) == value
+
+
+@given(st.dictionaries(st.text(), st.integers()))
+def test_equal_objects_are_sorted_to_equal_bytes(value: dict[str, int]) -> None:
+    backwards: Json = dict(reversed(value.items()))
+    assert encode_sorted(backwards) == encode_sorted({**value})
+
+
+def test_long_integers_keep_every_digit_also_in_a_large_body() -> None:
+    assert decode(b'[18446744073709551616, "12345678901234567890"]') == [2**64, "12345678901234567890"]
+
+
+def test_a_byte_order_mark_is_no_part_of_it() -> None:
+    assert decode(b"\xef\xbb\xbf{}") == {}
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[NaN]", b"\xff", b"[1,]"])
+def test_what_is_no_json_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="line 1 column"):
+        decode(text)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.base import Seams
+from speclab.errors import SpecError
+from speclab.spec.settings import FileSystem, HttpSystem, NoAuth, SqlSystem
+
+
+def test_opening_needs_no_connection_and_no_loop(references: References, seams: Seams) -> None:
+    http = HttpSystem(connector="http", base_url="http://127.0.0.1:1", key="id")
+    sql = SqlSystem(connector="sql", url="sqlite:///x.db", key="id")
+    for system, words in ((http, "an http source needs `read`"), (sql, "a sql source needs `read`")):
+        with pytest.raises(SpecError, match=words):
+            open_reader(system, NoAuth(), references, seams)
+    for system, words in ((http, "an http target needs `write`"), (sql, "a sql target needs `write`")):
+        with pytest.raises(SpecError, match=words):
+            open_writer(system, NoAuth(), references, seams)
+    open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, seams)
+
+
+def test_a_connector_that_is_not_installed_is_named(references: References, seams: Seams) -> None:
+    system = HttpSystem.model_construct(connector="soap")
+    with pytest.raises(SpecError, match="there is no connector 'soap' here; there is file, http, sql"):
+        open_reader(system, NoAuth(), references, seams)
+
+
+def test_connectors_are_loaded_when_they_are_opened_and_not_before() -> None:
+    code = "import sys, speclab.connectors; print([m for m in ('httpx', 'aiohttp', 'sqlalchemy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

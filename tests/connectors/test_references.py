@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from speclab.connectors import References
+from speclab.errors import UnresolvedReference
+from speclab.spec.settings import ApiKeyAuth, HttpSystem
+
+
+def test_references_are_replaced_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t0p-s3cret\n")
+    references = References({"HOST": "crm.example.com", "PORT": "8443"}, tmp_path)
+    assert references.resolve("https://${env:HOST}:${env: PORT }/v3") == "https://crm.example.com:8443/v3"
+    assert references.resolve("Bearer ${file:token}") == "Bearer t0p-s3cret"
+
+
+def test_nothing_else_is_interpreted(tmp_path: Path) -> None:
+    text = "$HOME ${HOME} {id} ${} $(date) `id` %s {{x}} \\n"
+    assert References({"HOME": "/root"}, tmp_path).resolve(text) == text
+
+
+def test_a_value_is_not_resolved_again(tmp_path: Path) -> None:
+    assert References({"A": "${env:B}", "B": "no"}, tmp_path).resolve("${env:A}") == "${env:B}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${env:CRM_TOKN}", "the environment variable CRM_TOKN is not set. Did you mean 'CRM_TOKEN'?"),
+        ("${env:EMPTY}", "the environment variable EMPTY is empty"),
+        ("${enw:CRM_TOKEN}", "unknown kind 'enw'; expected one of env, file, keyring, vault, aws. Did you mean 'env'?"),
+        ("${keyring:crm/token}", "needs the extra 'keyring', which this installation has not"),
+        ("${vault:crm#token}", "needs the extra 'vault', which this installation has not"),
+        ("${aws:crm#token}", "needs the extra 'aws', which this installation has not"),
+        ("${file:nowhere}", "nowhere: No such file or directory"),
+        ("${file:binary}", "binary: it is not UTF-8 text"),
+    ],
+)
+def test_what_cannot_be_resolved_says_why(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    references = References({"CRM_TOKEN": "x", "EMPTY": ""}, tmp_path)
+    with pytest.raises(UnresolvedReference) as caught:
+        references.resolve(text)
+    assert message in caught.value.message
+    assert caught.value.exit_code == 3
+
+
+def test_settings_are_resolved_at_every_depth(tmp_path: Path) -> None:
+    references = References({"URL": "http://crm", "TEAM": "blue", "WORD": "hidden-word"}, tmp_path)
+    system = HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": "${env:URL}",
+            "key": ["id"],
+            "headers": {"X-Word": "${env:WORD}"},
+            "read": {"path": "/teams/${env:TEAM}", "params": {"tags": ["${env:TEAM}", 1]}},
+        }
+    )
+    resolved = references.resolve_settings(system)
+    assert resolved.base_url == "http://crm"
+    assert resolved.headers == {"X-Word": "hidden-word"}
+    assert resolved.read is not None
+    assert resolved.read.path == "/teams/blue"
+    assert resolved.read.params == {"tags": ["blue", 1]}
+    assert system.base_url == "${env:URL}"
+    assert references.redactor.redact("http://crm/?word=hidden-word") == "http://crm/?word=***"
+
+
+def test_settings_without_references_are_themselves(tmp_path: Path) -> None:
+    auth = ApiKeyAuth(type="api_key", header="X-Key", key="literal-key")
+    references = References({}, tmp_path)
+    assert references.resolve_settings(auth) == auth
+    assert references.redactor.redact("literal-key") == "***"
+
+
+def test_a_secret_is_masked_in_the_forms_it_travels_in(tmp_path: Path) -> None:
+    redactor = References({}, tmp_path).redactor
+    redactor.add('p@ss"wörd/1')
+    forms = ['p@ss"wörd/1', "p%40ss%22w%C3%B6rd%2F1", "p%40ss%22w%C3%B6rd/1", 'p@ss\\"w\\u00f6rd/1', 'p@ss\\"wörd/1']
+    for form in [*forms, "cEBzcyJ3w7ZyZC8x"]:
+        assert redactor.redact(f"a {form} b") == "a *** b"
+
+
+def test_a_short_secret_is_masked_only_where_it_stands_alone(tmp_path: Path) -> None:
+    redactor = References({}, tmp_path).redactor
+    redactor.add("no")
+    redactor.add("  ")
+    assert redactor.redact("no know  no1 'no'") == "*** know  no1 '***'"
+
+
+def test_a_longer_secret_is_masked_before_one_that_begins_it(tmp_path: Path) -> None:
+    redactor = References({}, tmp_path).redactor
+    redactor.add("abcd")
+    redactor.add("abcdefgh")
+    assert redactor.redact("abcdefgh abcd") == "*** ***"
+
+
+def test_an_excerpt_does_not_show_a_secret_by_half(tmp_path: Path) -> None:
+    redactor = References({}, tmp_path).redactor
+    redactor.add("t0p-s3cret")
+    for limit in range(4, 16):
+        assert "t0p" not in redactor.excerpt(b"xxxxt0p-s3cretyyyy", limit)

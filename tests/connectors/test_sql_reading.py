@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.connectors.conftest import Reports, read_all, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Seams
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+from speclab.spec.settings import NoAuth, SqlSystem
+
+Read = Callable[..., Awaitable[list[Page]]]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(tmp_path / "crm.db", isolation_level=None)
+    connection.execute("CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, at TEXT, photo BLOB)")
+    return connection
+
+
+@pytest.fixture
+def people(database: sqlite3.Connection) -> sqlite3.Connection:
+    rows = [(f"p{number}", f"Person {number}", f"2024-01-0{number + 1}") for number in range(7)]
+    database.executemany("INSERT INTO people (id, name, at) VALUES (?, ?, ?)", rows)
+    return database
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(
+        cursor: Json = None, *, full: bool = False, key: Json = "id", url: str = "sqlite:///crm.db", **settings: Json
+    ) -> list[Page]:
+        if "query" not in settings:
+            settings = {"table": "people", **settings}
+        system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": key, "read": {"size": 3, **settings}})
+        return await read_all(open_reader(system, NoAuth(), references, seams), cursor, full=full)
+
+    return pages
+
+
+def keys(pages: list[Page]) -> list[Json]:
+    return [record["id"] for record in records_of(pages)]
+
+
+async def test_rows_come_in_pages_in_the_order_of_the_key(people: sqlite3.Connection, read: Read) -> None:
+    with closing(people):
+        pages = await read()
+    assert [len(page.records) for page in pages] == [3, 3, 1]
+    assert keys(pages) == [f"p{number}" for number in range(7)]
+    assert pages[0].records[0] == {"id": "p0", "name": "Person 0", "at": "2024-01-01", "photo": None}
+    assert [page.complete for page in pages] == [False, False, True]
+    assert pages[0].request == "SELECT people at sqlite:///crm.db"
+
+
+async def test_a_read_resumes_after_any_page_although_rows_come_and_go(people: sqlite3.Connection, read: Read) -> None:
+    first = (await read())[0]
+    with closing(people):
+        people.execute("DELETE FROM people WHERE id IN ('p0', 'p1', 'p4')")
+        people.execute("INSERT INTO people (id) VALUES ('p1b')")
+    assert keys(await read(first.cursor)) == ["p3", "p5", "p6"]
+
+
+async def test_a_query_is_read_like_a_table(people: sqlite3.Connection, read: Read) -> None:
+    with closing(people):
+        query = "SELECT region, id, upper(name) AS name FROM (SELECT 'eu' AS region, * FROM people) WHERE id > 'p2';"
+        pages = await read(query=query, key=["region", "id"])
+    assert keys(pages) == ["p3", "p4", "p5", "p6"]
+    assert pages[0].records[0] == {"region": "eu", "id": "p3", "name": "PERSON 3"}
+
+
+async def test_only_what_changed_is_read_and_ties_come_once(people: sqlite3.Connection, read: Read) -> None:
+    since: Json = {"field": "at"}
+    with closing(people):
+        first = await read(since=since)
+        people.execute("INSERT INTO people (id, at) VALUES ('p00', '2024-01-07')")
+        people.execute("UPDATE people SET at = '2024-02-01' WHERE id = 'p2'")
+        second = await read(first[-1].cursor, since=since)
+        assert keys(second) == ["p00", "p2"]
+        assert keys(await read(second[-1].cursor, since=since)) == []
+        assert keys(await read(second[-1].cursor, since=since, full=True)) == [
+            "p0",
+            "p00",
+            "p1",
+            "p2",
+            "p3",
+            "p4",
+            "p5",
+            "p6",
+        ]
+
+
+async def test_what_changes_behind_a_reads_back_is_read_by_the_next(people: sqlite3.Connection, read: Read) -> None:
+    since: Json = {"field": "at"}
+    with closing(people):
+        first = (await read(since=since))[0]
+        people.execute("UPDATE people SET at = '2024-03-01' WHERE id = 'p0'")  # passed already
+        people.execute("UPDATE people SET at = '2024-03-02' WHERE id = 'p6'")  # still to come
+        rest = await read(first.cursor, since=since)
+        assert keys(rest) == ["p3", "p4", "p5", "p6"]
+        assert keys(await read(rest[-1].cursor, since=since)) == ["p0"]  # and p6, seen before, is known by its digest
+
+
+async def test_the_lookback_and_the_start_are_honoured(people: sqlite3.Connection, read: Read) -> None:
+    with closing(people):
+        first = await read(since={"field": "at", "start": "2024-01-05"})
+        assert keys(first) == ["p4", "p5", "p6"]
+        assert keys(await read(first[-1].cursor, since={"field": "at", "lookback": "24h"})) == ["p5"]
+
+
+async def test_rows_without_the_field_are_read_and_reported(
+    people: sqlite3.Connection, read: Read, reports: Reports
+) -> None:
+    with closing(people):
+        people.execute("UPDATE people SET at = NULL WHERE id = 'p3'")
+        assert len(keys(await read(since={"field": "at"}))) == 7
+    assert reports.lines == ["warning: 1 rows have no `at`; only a full read finds those"]
+
+
+async def test_bytes_are_base64(database: sqlite3.Connection, read: Read) -> None:
+    with closing(database):
+        database.execute("INSERT INTO people (id, photo) VALUES ('p0', x'00ff')")
+    assert records_of(await read())[0]["photo"] == "AP8="
+
+
+async def test_a_key_that_is_none_is_found_out(people: sqlite3.Connection, read: Read) -> None:
+    with closing(people):
+        people.execute("UPDATE people SET name = 'same'")
+        with pytest.raises(BadAnswer, match=r"more than one row has \['same'\] as its key name"):
+            await read(key="name")
+        people.execute("UPDATE people SET name = NULL")
+        with pytest.raises(BadAnswer, match="more than one row has NULL as its key name"):
+            await read(key="name")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"table": "peple"}, "there is no table 'peple'. Did you mean 'people'"),
+        ({"key": "idd"}, "there is no column 'idd'. Did you mean 'id'"),
+        ({"since": {"field": "att"}}, "there is no column 'att'. Did you mean 'at'"),
+        ({"query": "SELECT nme FROM people"}, "no such column: nme"),
+        ({"query": "DELETE FROM people"}, "syntax error"),
+    ],
+)
+async def test_what_is_not_there_is_named(
+    settings: dict[str, Json], message: str, people: sqlite3.Connection, read: Read
+) -> None:
+    with closing(people), pytest.raises(BadAnswer, match=message):
+        await read(**settings)
+
+
+async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, read: Read) -> None:
+    with pytest.raises(Unreachable, match="there is no file"):
+        await read(url="sqlite:///nowhere.db")
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+async def test_an_empty_table_is_a_complete_read(database: sqlite3.Connection, read: Read) -> None:
+    with closing(database):
+        (page,) = await read(since={"field": "at"})
+    assert (page.records, page.complete) == ([], True)

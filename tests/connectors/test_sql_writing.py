@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.connectors.conftest import Reports, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams, Writer
+from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.settings import NoAuth, SqlSystem
+
+Open = Callable[..., Writer]
+
+
+@pytest.fixture
+def target(references: References, seams: Seams) -> Open:
+    def opened(url: str = "sqlite:///out/people.db", key: Json = "id", timeout: str = "5s", **write: Json) -> Writer:
+        system = SqlSystem.model_validate(
+            {"connector": "sql", "url": url, "key": key, "limits": {"timeout": timeout}, "write": write}
+        )
+        return open_writer(system, NoAuth(), references, seams)
+
+    return opened
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "out/people.db"
+    path.parent.mkdir()
+    return path
+
+
+def execute(path: Path, *statements: str) -> list[tuple[object, ...]]:
+    """The rows of the last statement."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows: list[tuple[object, ...]] = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows
+
+
+async def write(writer: Writer, *items: Item) -> list[Answer]:
+    try:
+        return list(await writer.write(items))
+    finally:
+        await writer.close()
+
+
+def effects(answers: list[Answer]) -> list[Effect | None]:
+    return [answer.effect for answer in answers]
+
+
+async def test_an_upsert_tells_created_from_updated(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, note TEXT)")
+    execute(database, "INSERT INTO people VALUES ('a', 'Ada', 'kept')")
+    writer = target(upsert="people", size=100)
+    assert (writer.batch, writer.idempotent, writer.keyed, writer.deletes) == (100, True, False, True)
+    answers = await write(writer, item("a", name="Ada L"), item("b", name="Bo"), item("b", name="Bob"))
+    assert effects(answers) == [Effect.UPDATED, Effect.CREATED, Effect.UPDATED]
+    assert execute(database, "SELECT * FROM people ORDER BY id") == [("a", "Ada L", "kept"), ("b", "Bob", None)]
+
+
+async def test_the_file_and_its_directory_are_made_in_the_workspace(tmp_path: Path, target: Open) -> None:
+    await write(target(upsert="people", create_table=True), item("a"))
+    assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a",)]
+
+
+async def test_a_table_is_made_from_what_records_hold(tmp_path: Path, target: Open, reports: Reports) -> None:
+    values: dict[str, Json] = {"n": 7, "x": 1.5, "yes": True, "tags": ["a", {"b": 1}], "none": None}
+    await write(target(upsert="people", create_table=True), item("a", **values), item("b", n=1, x=2))  # type: ignore[arg-type]
+    path = tmp_path / "out/people.db"
+    columns = execute(path, "SELECT name, type, pk FROM pragma_table_info('people')")
+    assert columns == [
+        ("id", "TEXT", 1),
+        ("n", "BIGINT", 0),
+        ("x", "DOUBLE PRECISION", 0),
+        ("yes", "BOOLEAN", 0),
+        ("tags", "TEXT", 0),
+        ("none", "TEXT", 0),
+    ]
+    assert execute(path, "SELECT tags, yes FROM people WHERE id = 'a'") == [('["a",{"b":1}]', 1)]
+    assert reports.lines == ["info: made the table people with id, n, x, yes, tags, none"]
+
+
+async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(
+    database: Path, target: Open, reports: Reports
+) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, full_name TEXT)")
+    with pytest.raises(BadAnswer, match=r"no column 'ful_name'\. Did you mean 'full_name'") as caught:
+        await write(target(upsert="people"), item("a", ful_name="Ada"))
+    assert "create_table" in caught.value.hint
+    await write(target(upsert="people", create_table=True), item("a", age=36))
+    assert execute(database, "SELECT id, age FROM people") == [("a", 36)]
+    assert reports.lines == ["info: added to the table people: age"]
+
+
+async def test_a_table_that_is_not_there_names_the_nearest(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE customers (id TEXT PRIMARY KEY)")
+    with pytest.raises(BadAnswer, match=r"there is no table 'customer'\. Did you mean 'customers'"):
+        await write(target(upsert="customer"), item("a"))
+
+
+async def test_an_upsert_needs_a_unique_key_and_says_how_to_get_one(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT, name TEXT)")
+    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id") as caught:
+        await write(target(upsert="people"), item("a"))
+    execute(database, caught.value.hint)
+    assert effects(await write(target(upsert="people"), item("a"))) == [Effect.CREATED]
+
+
+async def test_a_key_of_several_columns_is_one_key(database: Path, target: Open) -> None:
+    execute(database, 'CREATE TABLE people (region TEXT, id TEXT, "odd name" TEXT, UNIQUE (id, region))')
+    writer = target(upsert="people", key=["region", "id"])
+    rows = [Item(key, {"region": "eu", "id": key, "odd name": "x"}, {}, "") for key in "ab"]
+    assert effects(list(await writer.write(rows))) == [Effect.CREATED, Effect.CREATED]
+    again = Item("a", {"region": "eu", "id": "a", "odd name": "y"}, {}, "")
+    other = Item("a", {"region": "us", "id": "a", "odd name": "z"}, {}, "")
+    assert effects(await write(writer, again, other)) == [Effect.UPDATED, Effect.CREATED]
+    assert execute(database, "SELECT * FROM people ORDER BY 1, 2") == [
+        ("eu", "a", "y"),
+        ("eu", "b", "x"),
+        ("us", "a", "z"),
+    ]
+
+
+async def test_a_record_without_a_key_is_refused_alone(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
+    keyless = [Item("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
+    answers = await write(target(upsert="people"), *keyless, Item("?", {"name": "x"}, {}, ""), item("a"))
+    assert effects(answers) == [None, None, None, Effect.CREATED]
+    refusals = [answer.refusal for answer in answers[:3] if answer.refusal]
+    assert [(refusal.message, refusal.field, refusal.sent) for refusal in refusals] == [
+        ("the key `id` is empty", "id", False),
+        ("the key `id` is empty", "id", False),
+        ("the key `id` is not mapped", "id", False),
+    ]
+    assert execute(database, "SELECT count(*) FROM people") == [(1,)]
+
+
+async def test_a_batch_with_a_bad_row_is_undone_and_refused_as_one(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, email TEXT NOT NULL)")
+    writer = target(upsert="people")
+    answers = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    refusal = answers[0].refusal
+    assert refusal is not None
+    assert (refusal.error_class, refusal.sent, refusal.field) == (ErrorClass.REJECTED, False, "email")
+    assert refusal.message == "NOT NULL constraint failed: people.email"
+    assert refusal.request == "UPSERT people at sqlite:///out/people.db (2 rows)"
+    assert execute(database, "SELECT count(*) FROM people") == [(0,)]
+    assert effects(await write(writer, item("a", email="a@x"))) == [Effect.CREATED]
+
+
+async def test_a_table_made_in_a_batch_that_fails_is_made_again(tmp_path: Path, target: Open) -> None:
+    writer = target(upsert="people", create_table=True)
+    (bad,) = await writer.write([item("a", n=2**70)])
+    assert bad.refusal is not None
+    assert "too large" in bad.refusal.message
+    assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
+    assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a", 1)]
+
+
+async def test_a_locked_database_may_be_free_soon(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY)")
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        (answer,) = await write(target(upsert="people", timeout="10ms"), item("a"))
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
+    assert answer.refusal.message == "database is locked"
+
+
+async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)", "INSERT INTO people VALUES ('a', 'x')")
+    answers = await write(
+        target(upsert="people"),
+        item("a", delete=True),
+        item("b", name="y"),
+        item("b", delete=True),
+        item("c", name="z"),
+    )
+    assert effects(answers) == [Effect.DELETED, Effect.CREATED, Effect.DELETED, Effect.CREATED]
+    assert execute(database, "SELECT * FROM people") == [("c", "z")]
+
+
+async def test_insert_appends_and_is_not_idempotent(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
+    writer = target(insert="log")
+    assert (writer.idempotent, writer.deletes) == (False, False)
+    assert effects(await write(writer, item("a", n=1), item("a", n=1))) == [Effect.CREATED, Effect.CREATED]
+    assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
+
+
+async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, tel TEXT)")
+    writer = target(upsert="people")
+    await writer.write([item("a", name="Ada", tel="1"), item("b", name="Bo", tel="2")])
+    await write(writer, item("a", name="Ada L"), item("b", tel=None), item("a", tel="3"))
+    assert execute(database, "SELECT * FROM people ORDER BY id") == [("a", "Ada L", "3"), ("b", "Bo", None)]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "url is no database URL"),
+        ("postgresql://user:secret@host/db", "postgresql is not spoken by this version; expected sqlite"),
+    ],
+)
+async def test_a_url_that_is_not_spoken_is_an_error_of_the_spec(url: str, message: str, target: Open) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        target(url, upsert="people")
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_file_that_is_no_database_is_bad_and_a_place_that_is_none_unreachable(
+    tmp_path: Path, target: Open
+) -> None:
+    (tmp_path / "notes.txt").write_text("no database, and long enough to be looked at" * 50)
+    with pytest.raises(BadAnswer, match="file is not a database"):
+        await write(target("sqlite:///notes.txt", upsert="people"), item("a"))
+    with pytest.raises(Unreachable, match="cannot open it"):
+        await write(target("sqlite:///notes.txt/people.db", upsert="people"), item("a"))
