@@ -1,19 +1,516 @@
-"""The Mapping place."""
+"""The Mapping place: the rows of the Field Mapping with a sample record, what becomes of it, and where it fails."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+from textual.worker import Worker
 
-from speclab.app.place import Place
-from speclab.app.widgets.grid import Column, Grid
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.document_place import DOCUMENT
+from speclab.app.glyphs import ATTENTION, CRUMB, FAILED
+from speclab.app.mapping.offers import offers
+from speclab.app.mapping.panes import failing_fields, fields_of, mapped_lines, record_lines, step_lines
+from speclab.app.mapping.records import NONE, Records, keep, kept_at, live, of_failures, read_records
+from speclab.app.mapping.rows import (
+    TRANSFORMATION_AT,
+    columns,
+    fails_by_row,
+    grid_row,
+    keys,
+    text_of,
+    unmapped_row,
+)
+from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Verdict, Wrong
+from speclab.app.mapping.writing import RowWriting
+from speclab.app.shell import shell
+from speclab.app.widgets.dialogs import Choice, Prompt
+from speclab.app.widgets.grid import MOVES, Cell, Grid, Row
 from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import Lines
+from speclab.app.words import plural
+from speclab.errors import SpeclabError
+from speclab.jsonvalue import Record
+from speclab.outcome import Level
+from speclab.spec.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
+    from speclab.runlog.tail import News
+
+MAPPING: Final = (
+    Action("next-record", "next record", "Show the next sample record.", ("n",)),
+    Action("previous-record", "previous record", "Show the sample record before.", ("p",), footer=False),
+    Action("next-failing", "next failing", "Show the next record that fails, on this row if it fails on any.", ("F",)),
+    Action("live", "live sample", "Read some records from the source.", ("l",)),
+    Action("samples", "open sample", "Take sample records from a file, or from dead letters.", ("o",), footer=False),
+    Action("keep", "keep sample", "Keep these records as the spec's sample.", ("w",), footer=False),
+    Action("add", "add", "Add a row below this one.", ("a",)),
+    Action("delete", "delete", "Delete the row; undo brings it back.", ("d", "delete")),
+    Action("suggest", "suggest all", "Add the rows that are suggested.", ("s",)),
+    Action("explain", "explain steps", "Show what there is after each step of the row.", ("x",)),
+    Action("copy", "copy", "Copy what the cell says.", ("y",), footer=False),
+    *DOCUMENT,
+    Action("duplicate", "duplicate", "Write the row a second time.", ("m",), footer=False),
+    Action("move-up", "move up", "Move the row up.", ("K", "ctrl+up"), footer=False),
+    Action("move-down", "move down", "Move the row down.", ("J", "ctrl+down"), footer=False),
+    Action("stop", "stop reading", "Stop reading from the source.", ("escape",), footer=False),
+)
+
+CELLS: Final = (
+    *(action for action in MOVES if action.id != "choose"),
+    Action("choose", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("enter",)),
+)
+
+NO_SPEC: Final = ("No spec is open.", "1 goes to the specs.")
+NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Specs begins one with i.")
+NO_ROWS: Final = ("The Field Mapping has no rows.", "a adds the first.")
+NO_SAMPLE: Final = (
+    "No sample records yet.",
+    "l reads some from the source, o opens a file of JSON lines.",
+    "w keeps them for the next time.",
+)
 
 
-class MappingPlace(Place):
-    """The Mapping place."""
+class MappingGrid(Grid):
+    """The rows of the mapping."""
+
+    ACTIONS = CELLS
+    BINDINGS: ClassVar[list[BindingType]] = bindings(CELLS)
+
+    def __init__(self) -> None:
+        super().__init__(columns(120), cursor="cell", empty=NO_SPEC)
+        self.move(column=TRANSFORMATION_AT)
+
+    def on_resize(self) -> None:
+        """Have the columns there is room for."""
+        self.lay_out(columns(self.size.width))
+
+
+class MappingPlace(RowWriting):
+    """The grid; below it the record in hand and what becomes of it."""
 
     NAME = "mapping"
+    ACTIONS = MAPPING
+    BINDINGS: ClassVar[list[BindingType]] = bindings(MAPPING)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    MappingPlace {
+        layout: vertical;
+        layers: default above;
+        #rows { height: 1fr; min-height: 6; }
+        #rows > Grid { height: 1fr; }
+        #word { height: auto; max-height: 3; padding: 0 1; }
+        #panes { height: 34%; min-height: 5; max-height: 18; layout: horizontal; }
+        #record, #becomes { height: 1fr; }
+        CellLine, Below { display: none; }
+    }
+    .-narrow MappingPlace #panes { height: auto; max-height: 100%; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = MappingGrid()
+        self._word = Static(id="word", markup=False)
+        self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
+        self._told_of: Record | None = None
+        self._outcomes: list[Outcome | None] = []
+        self._verdict: Verdict | None = None
+        self._fails: Mapping[str, int] = {}
+        self._explaining = False
+        self._reading: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
-        """Its panels."""
-        yield Panel(Grid([Column("spec", 20, flex=1)]), title="mapping")
+        """The panels, and the cell editor above them."""
+        yield Panel(self._grid, self._word, title="field mapping", id="rows")
+        with Container(id="panes"):
+            yield Panel(Lines(id="source"), title="record", id="record")
+            yield Panel(Lines(id="mapped"), title="becomes", id="becomes")
+        yield self.line
+        yield self.below
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of rows."""
+        return self._grid
+
+    # Coming and going
+
+    def on_arrive(self) -> None:
+        """The open spec, or the first there is; the grid has the focus."""
+        app = shell(self)
+        if app.spec is None and app.specs:
+            app.spec = app.specs[0].path
+        super().on_arrive()
+        self._grid.focus()
+        self._count_fails()
+
+    def on_leave(self) -> None:
+        """A cell that is being edited is left as it was."""
+        if self.line.editing:
+            self._cancelled()
+        super().on_leave()
+
+    def open(self, spec: Path, failure: FailureRow | None = None) -> None:
+        """Show the mapping of `spec`; with a `failure`, its record as the sample and the row that is to blame."""
+        before = self.opened
+        super().open(spec)
+        if self.opened is None:
+            return
+        if failure is not None:
+            self._take_failure(failure)
+        elif self.opened is not before:
+            self.take_records(NONE)
+            self.changed()
+            self._find_sample()
+
+    def log_changed(self, news: News | None) -> None:  # noqa: ARG002 (what failed is counted anew)
+        """Records may have failed."""
+        self._count_fails()
+
+    @property
+    def _spec_id(self) -> str:
+        if self.opened is None:
+            return ""
+        spec_id = self.opened.document.front_matter.get("spec_id")
+        return spec_id if isinstance(spec_id, str) else self.opened.path.stem
+
+    @work(exclusive=True, group="fails")
+    async def _count_fails(self) -> None:
+        spec_id = self._spec_id
+        groups = await shell(self).run_log.ask(lambda reader: reader.groups(spec_id)) if spec_id else []
+        fails = fails_by_row((group.row, group.count) for group in groups)
+        if fails != self._fails:
+            self._fails = fails
+            self._show_rows()
+
+    # What is shown
+
+    def show_document(self) -> None:
+        """The rows, and what they make of the record in hand."""
+        if self.opened is None or self.line.editing:
+            return
+        if self.sheet is None or self.sheet.document is not self.opened.document:
+            self.sheet = Sheet.of(self.opened.document, self.sheet)
+            self._judge()
+        self.offered = {each.key: each for each in offers(self.sheet, self.fields)}
+        self._show_rows()
+
+    def show_problems(self) -> None:
+        """Rows with problems that only the whole spec knows of."""
+        self._show_rows()
+
+    def _show_rows(self, trial: SheetRow | None = None) -> None:
+        sheet = self.sheet
+        if sheet is None or self.opened is None:
+            return
+        shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
+        record = self.record
+        self._outcomes = self._outcomes_of(shown, record)
+        found = self.opened.problems if self.opened.checked is sheet.document else ()
+        rows = [
+            grid_row(
+                key,
+                row,
+                row.wrong if row is trial else sheet.problems(row, found),
+                outcome,
+                self._fails.get(row.target, 0),
+                sampled=record is not None,
+            )
+            for key, row, outcome in zip(keys(sheet.rows), shown, self._outcomes, strict=True)
+        ]
+        rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.offered.values()]
+        self._grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
+        wrong = sum(problem.level is not Level.INFO for row in sheet.rows for problem in sheet.problems(row, found))
+        self._tell_panel(len(sheet.rows), wrong)
+        self._show_row(shown)
+
+    def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[Outcome | None]:
+        """What each row makes of the record; rows that are the same as before are not asked again."""
+        known = dict(zip(map(id, self._told), self._outcomes, strict=True)) if record is self._told_of else {}
+        outcomes = [known[id(row)] if id(row) in known else row.outcome(record) if record else None for row in rows]
+        self._told, self._told_of = rows, record
+        return outcomes
+
+    def show_trial(self, trial: SheetRow) -> None:
+        """The row that is edited, as it would be."""
+        self._show_rows(trial)
+
+    def _suggested_value(self, key: str) -> str:
+        suggestion = self.offered[key].suggestion
+        field = next((each for each in self.fields if suggestion and f"source.{each.path}" == suggestion.source), None)
+        return text_of(field.values[0]) if field is not None and field.values else ""
+
+    def _tell_panel(self, rows: int, wrong: int) -> None:
+        if self.opened is None:
+            return
+        panel = self.query_one("#rows", Panel)
+        panel.title = f"{self.opened.path.stem} {CRUMB} Field Mapping"
+        notes = [plural(rows, "row")]
+        notes += [plural(wrong, "problem")] if wrong else []
+        notes += [f"{plural(len(self.offered), 'target')} unmapped"] if self.offered else []
+        notes += ["read-only"] if self.opened.read_only else []
+        notes += ["unsaved"] if self.opened.unsaved else []
+        panel.note = ", ".join(notes)
+
+    @on(Grid.Moved, "MappingGrid")
+    def _moved(self) -> None:
+        if self.sheet is not None and not self.line.editing:
+            self._show_row(self.sheet.rows)
+
+    def _show_row(self, shown: Iterable[SheetRow]) -> None:
+        """The panes below and the word about the row under the cursor."""
+        rows, row, record = list(shown), self.row, self.record
+        source, becomes = self.query_one("#record", Panel), self.query_one("#becomes", Panel)
+        lit = fields_of(row)
+        failing = failing_fields(rows, self._outcomes)
+        self.query_one("#source", Lines).tell(
+            lambda width: record_lines(record, width, failing, lit) if record is not None else (), instead=NO_SAMPLE
+        )
+        target = row.target if row is not None else ""
+        outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
+        if self._explaining and record is not None:
+            becomes.title = f"steps of {target}"
+            self.query_one("#mapped", Lines).tell(lambda _width: step_lines(outcome))
+        else:
+            becomes.title = "becomes"
+            outcomes = self._outcomes
+            told = record is not None
+            self.query_one("#mapped", Lines).tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
+        self._tell_record(source)
+        self._tell_word(row, outcome)
+
+    def _tell_record(self, panel: Panel) -> None:
+        total = len(self.records.records)
+        panel.title = f"record {self.number + 1} of {total:,}" if total else "record"
+        notes: list[str] = []
+        verdict = self._verdict
+        if verdict is not None and total:
+            if self.number in verdict.filtered:
+                notes.append("filtered out")
+            notes.append(f"{verdict.passed:,} pass")
+            here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
+            if here and self.row is not None:
+                notes.append(f"{len(here):,} fail on {self.row.target}")
+            elif verdict.failed:
+                notes.append(f"{verdict.failed:,} fail")
+        if self.records.origin:
+            notes.append(self.records.origin)
+        if self._reading is not None:
+            notes = ["reading from the source, esc stops"]
+        panel.note = ", ".join(notes)
+
+    def _tell_word(self, row: SheetRow | None, outcome: Outcome | None) -> None:
+        content = Content("")
+        wrong = self._first_wrong(row)
+        if wrong is not None and row is not None:
+            sign, colour = (FAILED, "$error") if wrong.level is Level.ERROR else (ATTENTION, "$warning")
+            content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), wrong.message)
+        elif outcome is not None and outcome.failure is not None:
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), str(outcome.failure))
+        elif row is not None:
+            content = Content.styled(row.texts["Notes"], "$muted")
+        self._word.update(content)
+        self._word.display = bool(content.plain)
+
+    def _first_wrong(self, row: SheetRow | None) -> Wrong | None:
+        if row is None or self.sheet is None or self.opened is None:
+            return None
+        found = self.opened.problems if self.opened.checked is self.sheet.document else ()
+        worst = sorted(self.sheet.problems(row, found), key=lambda each: list(Level).index(each.level))
+        return next((each for each in worst if each.level is not Level.INFO), None)
+
+    @work(exclusive=True, group="judge")
+    async def _judge(self) -> None:
+        """Put all records through the mapping as it is now."""
+        sheet, records = self.sheet, self.records.records
+        if sheet is None:
+            return
+        await asyncio.sleep(0.1)
+        self._verdict = await asyncio.to_thread(sheet.judge, records)
+        self._show_row(sheet.rows)
+        self.refresh_bindings()
+
+    # Samples
+
+    @work(exclusive=True, group="sample")
+    async def _find_sample(self) -> None:
+        """Take the sample that is kept for the spec, if there is one."""
+        if self.opened is None:
+            return
+        path = kept_at(self.opened.path, self._spec_id)
+        if path.is_file():
+            await self._read_file(path)
+
+    async def _read_file(self, path: Path) -> None:
+        try:
+            records = await asyncio.to_thread(read_records, path)
+            kept = path == kept_at(self.opened.path, self._spec_id) if self.opened is not None else False
+            self._have(replace(records, origin="kept sample") if kept else records)
+        except SpeclabError as error:
+            shell(self).tell("No sample", error)
+
+    def _have(self, records: Records, number: int = 0) -> None:
+        self.take_records(records, number)
+        self._verdict = None
+        self.show_document()
+        self._judge()
+        self.refresh_bindings()
+
+    def _take_failure(self, failure: FailureRow) -> None:
+        if failure.source is not None:
+            self._have(of_failures([failure]))
+            self._more_failures(failure)
+        if self.sheet is not None and failure.row is not None:
+            at = next((row.index for row in self.sheet.rows if row.target == failure.row), None)
+            if at is not None:
+                self._grid.move(at, 3)
+
+    @work(exclusive=True, group="sample")
+    async def _more_failures(self, failure: FailureRow) -> None:
+        """The other records that failed there, behind the one that was opened."""
+        spec_id, row = failure.spec_id, failure.row
+        found = await shell(self).run_log.ask(lambda reader: reader.failures(spec_id, row=row, full=True, limit=500))
+        self._have(of_failures([failure, *(other for other in found if other.id != failure.id)]))
+
+    def action_live(self) -> None:
+        """Read some records from the source."""
+        self._reading = self._read_live()
+        self._tell_record(self.query_one("#record", Panel))
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="sample")
+    async def _read_live(self) -> None:
+        integration = self.sheet.reading.integration if self.sheet is not None else None
+        if self.opened is None or integration is None:
+            return
+        try:
+            self._have(await live(integration, workspace_of(self.opened.path)))
+        except SpeclabError as error:
+            shell(self).tell("No sample from the source", error)
+        finally:
+            self._reading = None
+            self._tell_record(self.query_one("#record", Panel))
+            self.refresh_bindings()
+
+    def action_stop(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    @work(group="ask")
+    async def action_samples(self) -> None:
+        """Take sample records from a file or from dead letters."""
+        options = [
+            Row("live", ("live", "read some from the source")),
+            Row("file", ("file", "JSON lines, an object a line")),
+            Row("dead", ("dead letters", "what earlier runs could not write")),
+        ]
+        chosen = await self.app.push_screen_wait(Choice("sample records", options))
+        if chosen == "live":
+            await self.action_act("live")
+        elif chosen == "dead":
+            spec_id = self._spec_id
+            found = await shell(self).run_log.ask(lambda reader: reader.failures(spec_id, full=True, limit=500))
+            records = of_failures(found)
+            if records.records:
+                self._have(records)
+            else:
+                self.notify("No run left any.", title="No dead letters")
+        elif chosen == "file":
+            path = await self.app.push_screen_wait(Prompt("sample file", "A file of JSON lines.", value=".speclab/"))
+            if path and self.opened is not None:
+                await self._read_file(workspace_of(self.opened.path) / path)
+
+    def action_keep(self) -> None:
+        """Keep these records as the spec's sample."""
+        if self.opened is None:
+            return
+        try:
+            path = keep(self.records.records, self.opened.path, self._spec_id)
+        except SpeclabError as error:
+            shell(self).tell("Not kept", error)
+            return
+        self.notify(f"{plural(len(self.records.records), 'record')} in {path.name}, read when the spec is opened.")
+
+    def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first
+        """Write the cell that is edited, then the file."""
+        if not self.line.editing or self.write_cell(self.line.value):
+            super().action_save()
+
+    def action_next_record(self) -> None:
+        """Show the next record."""
+        self._go(1)
+
+    def action_previous_record(self) -> None:
+        """Show the record before."""
+        self._go(-1)
+
+    def _go(self, by: int) -> None:
+        self.number = (self.number + by) % len(self.records.records)
+        self._show_rows()
+
+    def action_next_failing(self) -> None:
+        """Show the next record that fails, on this row if it fails on any."""
+        verdict = self._verdict
+        if verdict is None:
+            return
+        here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
+        numbers = here or sorted({number for numbers in verdict.failing.values() for number in numbers})
+        self.number = next((number for number in numbers if number > self.number), numbers[0])
+        self._show_rows()
+
+    # What can be done
+
+    def actions(self) -> Sequence[Action]:
+        """While a cell is edited, only what the line over it does."""
+        return () if self.line.editing else MAPPING
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        if action in {"next-record", "previous-record", "keep", "explain"} and not self.records.records:
+            return "there are no sample records: l reads some from the source"
+        if action == "next-failing" and (self._verdict is None or not self._verdict.failed):
+            return "no sample record fails"
+        if action in {"live", "samples"} and self.opened is None:
+            return "no spec is open"
+        if action == "live" and (self.sheet is None or self.sheet.reading.integration is None):
+            return "the spec does not say yet where records come from: see its problems in Specs"
+        if action == "live" and self._reading is not None:
+            return "it is being read"
+        return super().why_not(action)
+
+    def action_explain(self) -> None:
+        """Show the row's steps in place of the mapped record, or the record again."""
+        self._explaining = not self._explaining
+        if self.sheet is not None:
+            self._show_row(self.sheet.rows)
+
+    def action_copy(self) -> None:
+        """Copy what the cell under the cursor says."""
+        row = self._grid.row
+        if row is not None:
+            cell = row.cells[self._grid.cursor_column]
+            text = cell.text if isinstance(cell, Cell) else cell
+            self.app.copy_to_clipboard(text)
+            self.notify(text, title="Copied", timeout=2, markup=False)
+
+    @on(Grid.Chosen, "MappingGrid")
+    async def _edit_cell(self) -> None:
+        await self.action_act("edit")
+
+    def commands(self) -> Iterable[Command]:
+        """Every spec."""
+        for spec in shell(self).specs or ():
+            yield Command(spec.spec_id, "open", partial(shell(self).open_spec, spec.path), spec.title)

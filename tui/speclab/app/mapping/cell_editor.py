@@ -1,0 +1,238 @@
+"""Editing a cell in place: a line over the cell, and below it what the cell would do and what could stand there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Offset, Region
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from speclab.app.actions import Action, Actor, bindings
+from speclab.app.widgets.grid import Cell, Column, Grid, Row
+
+if TYPE_CHECKING:
+    from speclab.mapping.complete import Candidate
+
+EDITING: Final = (
+    Action("commit", "done", "Write the cell.", ("enter",)),
+    Action("complete", "complete", "Take the completion, or go to the next cell.", ("tab",)),
+    Action("cancel", "cancel", "Leave the cell as it was.", ("escape",)),
+    Action("next", "next completion", "Go down in the completions.", ("down",), footer=False, palette=False),
+    Action("previous", "previous completion", "Go up in the completions.", ("up",), footer=False, palette=False),
+)
+
+SHOWN: Final = 6
+"""Completions that are seen at once."""
+
+_WIDEST: Final = 56
+_COLOURS: Final = {"": "", "good": "$success", "attention": "$warning", "failed": "$error", "muted": "$muted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What is said of the text so far: `start` to `end` of it are wrong, or (both 0) what it makes; style as `Cell`."""
+
+    message: str
+    style: str = ""
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Editing:
+    """What the editor asks of the sheet: a hint for a text, completions at a place in it."""
+
+    hint: Callable[[str], Hint]
+    complete: Callable[[str, int], Sequence[Candidate]]
+
+
+class CellLine(Actor, Input):
+    """The line over the cell."""
+
+    ACTIONS = EDITING
+    BINDINGS: ClassVar[list[BindingType]] = bindings(EDITING)
+    DEFAULT_CSS = """
+    CellLine, CellLine:focus {
+        position: absolute;
+        layer: above;
+        height: 1;
+        border: none;
+        padding: 0;
+        background: $boost;
+        background-tint: $boost 0%;
+    }
+    """
+
+    @dataclass
+    class Done(Message):
+        """The text is written; `onward` asks for the next cell."""
+
+        text: str
+        onward: bool
+
+    class Cancelled(Message):
+        """The cell stays as it was."""
+
+    def __init__(self, below: Below) -> None:
+        super().__init__(select_on_focus=False)
+        self.cursor_blink = False
+        self._below = below
+        self.editing = False
+        self._asked: Editing | None = None
+        self._telling = False
+
+    def begin(self, text: str, editing: Editing, region: Region, bounds: Region) -> None:
+        """Edit `text` over the cell at `region`; both regions are the place's."""
+        self._asked = editing
+        self.editing = True
+        room = max(region.width, min(_WIDEST, bounds.right - region.x))
+        self.styles.width = room
+        self.styles.offset = region.offset
+        self._below.put(region, room, bounds)
+        self.display = True
+        with self.prevent(Input.Changed):
+            self.value = text
+        self.cursor_position = len(text)
+        self._tell()
+        self.focus()
+
+    def end(self) -> None:
+        """Stop editing."""
+        self.editing = self.display = self._below.display = False
+
+    def resume(self) -> None:
+        """Go on editing: what was written could not stand."""
+        self.editing = self.display = self._below.display = True
+        self.focus()
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._tell()
+
+    def watch_cursor_position(self) -> None:
+        """Completions are those of where the cursor is."""
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say soon what the text does; a key changes both the text and the cursor, which is one thing to say."""
+        if self.editing and not self._telling:
+            self._telling = True
+            self.call_later(self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._telling = False
+        if self.editing and self._asked is not None:
+            hint = self._asked.hint(self.value)
+            self._below.tell(hint, self._asked.complete(self.value, self.cursor_position), self.scroll_offset.x)
+
+    def _take(self, candidate: Candidate) -> None:
+        text = self.value[: candidate.start] + candidate.text + self.value[candidate.end :]
+        self.value = text
+        self.cursor_position = candidate.start + len(candidate.text)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter, which the line itself takes first."""
+        event.stop()
+        self.action_commit()
+
+    def action_commit(self) -> None:
+        """Take the completion that was gone to, or write the cell."""
+        chosen = self._below.chosen
+        if chosen is not None and self._below.went:
+            self._take(chosen)
+        else:
+            self.post_message(self.Done(self.value, onward=False))
+
+    def action_complete(self) -> None:
+        """Take the completion, or write the cell and go on to the next."""
+        chosen = self._below.chosen
+        if chosen is not None and chosen.text != self.value[chosen.start : chosen.end]:
+            self._take(chosen)
+        else:
+            self.post_message(self.Done(self.value, onward=True))
+
+    def action_cancel(self) -> None:
+        """Leave the cell as it was."""
+        self.post_message(self.Cancelled())
+
+    def action_next(self) -> None:
+        """Go down in the completions."""
+        self._below.go(1)
+
+    def action_previous(self) -> None:
+        """Go up in the completions."""
+        self._below.go(-1)
+
+
+class Below(Vertical):
+    """What stands below the line (or above it, where there is no room): the hint and the completions."""
+
+    DEFAULT_CSS = """
+    Below {
+        position: absolute;
+        layer: above;
+        height: auto;
+        background: $panel;
+        & > Static { padding: 0; background: $panel; }
+        & > Grid { height: auto; background: $panel; }
+        & > Grid > .grid--cursor { background: $cursor; }
+    }
+    """
+
+    def __init__(self) -> None:
+        self._hint = Static(markup=False)
+        self._list = Grid((Column("", 12, flex=1, most=24), Column("", 10, flex=3)), heading=False)
+        self._list.can_focus = False
+        super().__init__(self._hint, self._list)
+        self._candidates: Sequence[Candidate] = ()
+        self.went = False
+        self._region = self._bounds = Region()
+        self._width = 0
+
+    def put(self, region: Region, width: int, bounds: Region) -> None:
+        """Stand below (or above) `region`, `width` cells wide, inside `bounds`."""
+        self._region, self._bounds, self._width = region, bounds, width
+        self.styles.width = width
+        self.display = True
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The completion under the cursor."""
+        at = self._list.cursor_row
+        return self._candidates[at] if at < len(self._candidates) else None
+
+    def go(self, by: int) -> None:
+        """Go to another completion."""
+        if self._candidates:
+            self._list.move(self._list.cursor_row + (by if self.went else 0))
+            self.went = True
+
+    def tell(self, hint: Hint, candidates: Sequence[Candidate], scrolled: int) -> None:
+        """Say `hint` (the line is scrolled by so many cells) and offer `candidates`."""
+        if candidates != self._candidates:
+            self._candidates = candidates
+            self.went = False
+            self._list.show([Row(each.text, (each.text, Cell(each.about, "muted"))) for each in candidates])
+            self._list.move(0)
+        lines: list[Content] = []
+        if hint.end > hint.start:
+            lines.append(Content.styled(" " * max(0, hint.start - scrolled) + "~" * (hint.end - hint.start), "$error"))
+        if hint.message:
+            lines.append(Content.styled(hint.message, _COLOURS[hint.style]))
+        self._hint.update(Content("\n").join(lines))
+        self._hint.display = bool(lines)
+        self._list.styles.height = min(SHOWN, len(candidates))
+        self._list.display = bool(candidates)
+        height = (hint.end > hint.start) + ceil(len(hint.message) / self._width) + min(SHOWN, len(candidates))
+        below = self._region.y + 1
+        fits = below + height <= self._bounds.bottom
+        self.styles.offset = Offset(self._region.x, below if fits else max(0, self._region.y - height))

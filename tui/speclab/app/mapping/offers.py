@@ -1,0 +1,41 @@
+"""Target fields that no row writes yet, each with the row that could."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from speclab.app.mapping.rows import Unmapped
+from speclab.app.mapping.sheet import Sheet
+from speclab.mapping.samples import Field
+from speclab.mapping.suggest import suggest, unmapped
+from speclab.spec.settings import HttpSystem
+
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]+)\}")
+
+
+def offers(sheet: Sheet, fields: Sequence[Field]) -> list[Unmapped]:
+    """What the target wants and no row gives: its key and the placeholders of its paths, then the fields of `check`."""
+    required = list(dict.fromkeys(_required(sheet)))
+    written = [row.target for row in sheet.rows if row.target]
+    found = []
+    for target in unmapped(written, [*required, *sheet.settings.check]):
+        schema = sheet.settings.check.get(target)
+        kind = schema.get("type") if schema else None
+        best = next(iter(suggest(target, fields, schema)), None)
+        found.append(Unmapped(target, kind if isinstance(kind, str) else "", target in required, best))
+    return found
+
+
+def _required(sheet: Sheet) -> Iterator[str]:
+    integration = sheet.reading.integration
+    if integration is None:
+        return
+    target = integration.target
+    yield from [target.key] if isinstance(target.key, str) else target.key
+    if isinstance(target, HttpSystem) and target.write is not None:
+        for path in (target.write.upsert, target.write.create, target.write.update, target.write.batch):
+            for name in _PLACEHOLDER.findall(path or ""):
+                if not name.startswith(("source.", "found.")):
+                    yield name

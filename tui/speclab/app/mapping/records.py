@@ -1,0 +1,92 @@
+"""Sample records for the mapping: from a file, from the live source, or from the dead letters of earlier runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from speclab.connectors.jsontext import decode, encode
+from speclab.errors import SpecError, UsageError
+from speclab.jsonvalue import Record
+from speclab.spec.workspace import STATE, state_directory, workspace_of
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
+    from speclab.spec.integration import Integration
+
+LIMIT: Final = 500
+"""Records that are asked of a live source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Sample records, and where they are from, in a few words."""
+
+    records: tuple[Record, ...]
+    origin: str
+
+
+NONE: Final = Records((), "")
+_EXPECTED: Final = "expected a JSON object on each line"
+
+
+def kept_at(spec: Path, spec_id: str) -> Path:
+    """Where the sample of a spec is kept."""
+    return workspace_of(spec) / STATE / "samples" / f"{spec_id}.jsonl"
+
+
+def read_records(path: Path) -> Records:
+    """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    records = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not records:
+        raise UsageError(f"{path}: there is no record in it", hint=_EXPECTED)
+    return Records(tuple(records), path.name)
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        value = decode(line)
+    except ValueError as error:
+        raise UsageError(f"{path}:{number}: no JSON: {error}", hint=_EXPECTED) from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}:{number}: a JSON {type(value).__name__} is no record", hint=_EXPECTED)
+    return value
+
+
+def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
+    """Write `records` to where the sample of the spec is looked for; the directory is the user's alone."""
+    from speclab.spec.store import create
+
+    path = kept_at(spec, spec_id)
+    state_directory(workspace_of(spec))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)
+    create(path, "".join(f"{encode(record).decode()}\n" for record in records))
+    return path
+
+
+async def live(integration: Integration, directory: Path) -> Records:
+    """The first records of the integration's source. Raises as a reader does."""
+    from speclab.clock import SystemClock
+    from speclab.connectors import References, sample
+    from speclab.connectors.base import Seams
+
+    references = References(os.environ, directory)
+    seams = Seams(SystemClock(), Random())  # noqa: S311 (jitter, no secret)
+    found = await sample(integration.source, integration.source_auth, references, seams, LIMIT, integration.retry)
+    if not found:
+        raise SpecError("the source has no records", hint="is the read in Source System about the right list?")
+    return Records(tuple(found), "live")
+
+
+def of_failures(failures: Sequence[FailureRow]) -> Records:
+    """The records of `failures` as they were read, before mapping."""
+    return Records(tuple(failure.source for failure in failures if failure.source is not None), "dead letters")

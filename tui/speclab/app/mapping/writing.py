@@ -1,0 +1,264 @@
+"""Writing in the Field Mapping: cells in place, rows added, moved, doubled, deleted, suggestions taken."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from textual import on
+from textual.geometry import Region
+
+from speclab.app.document_place import DocumentPlace
+from speclab.app.mapping.cell_editor import Below, CellLine, Editing, Hint
+from speclab.app.mapping.records import NONE, Records
+from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Unmapped, text_of
+from speclab.app.mapping.sheet import Sheet, SheetRow
+from speclab.app.widgets.grid import Grid
+from speclab.errors import EditRefused
+from speclab.jsonvalue import Record
+from speclab.mapping.complete import Candidate, complete_source, complete_step, complete_target, in_system
+from speclab.mapping.samples import Field, fields_of
+from speclab.outcome import Level
+from speclab.spec.document import Document, Table
+from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
+
+_ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
+_ORDER: Final = tuple(EDITED)
+
+
+class RowWriting(DocumentPlace):
+    """A place with a grid of the mapping's rows, of which the cells are written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sheet: Sheet | None = None
+        self.records: Records = NONE
+        self.number = 0  # of the record in hand
+        self.fields: tuple[Field, ...] = ()
+        self.offered: dict[str, Unmapped] = {}
+        self.below = Below()
+        self.line = CellLine(self.below)
+        self._edited: tuple[int, int] | None = None  # row of the table, column of the grid
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of rows."""
+        raise NotImplementedError
+
+    @property
+    def record(self) -> Record | None:
+        """The sample record in hand."""
+        return self.records.records[self.number] if self.number < len(self.records.records) else None
+
+    @property
+    def row(self) -> SheetRow | None:
+        """The row of the table under the cursor."""
+        at = self.grid.cursor_row
+        return self.sheet.rows[at] if self.sheet is not None and at < len(self.sheet.rows) else None
+
+    @property
+    def offer(self) -> Unmapped | None:
+        """The unmapped target under the cursor."""
+        return self.offered.get(self.grid.row.key) if self.grid.row is not None else None
+
+    def why_not(self, action: str) -> str | None:
+        """Why the mapping cannot be written so."""
+        writes = {*_ON_A_ROW, "add", "suggest"}
+        if action not in writes:
+            return super().why_not(action)
+        if self.opened is None:
+            return "no spec is open"
+        if self.opened.read_only:
+            return self.opened.read_only
+        if self.sheet is None or self.sheet.table is None:
+            return "the spec has no Field Mapping table; its section in Specs begins one with i"
+        if action == "suggest":
+            return None if any(each.suggestion for each in self.offered.values()) else "there is nothing to suggest"
+        if action in _ON_A_ROW and self.row is None and not (action == "edit" and self.offer):
+            return "there is no row"
+        if action == "move-up" and self.row is not None and self.row.index == 0:
+            return "it is the first row"
+        if action == "move-down" and self.row is not None and self.row.index == len(self.sheet.rows) - 1:
+            return "it is the last row"
+        return None
+
+    # Cells
+
+    def action_edit(self) -> None:
+        """Edit the cell under the cursor in place, or take the suggestion."""
+        if self.offer is not None:
+            self._take_offers([self.offer])
+        elif self.row is not None:
+            column = self.grid.cursor_column
+            self.begin(self.row.index, column if column in EDITED else TRANSFORMATION_AT)
+
+    def begin(self, index: int, column: int) -> None:
+        """Edit the cell of that row of the table, in that column of the grid."""
+        if self.sheet is None:
+            return
+        self.grid.move(index, column)
+        region = self.grid.region_of(index, column)
+        if not region:
+            return
+        name, row = EDITED[column], self.sheet.rows[index]
+        self._edited = (index, column)
+        editing = Editing(partial(self._hint, index, name), partial(self._complete, name))
+        shift = self.grid.content_region.offset - self.region.offset
+        bounds = Region(0, 0, *self.size)
+        self.line.begin(row.texts[name], editing, region.translate(shift), bounds)
+
+    def _hint(self, index: int, column: str, text: str) -> Hint:
+        """What the cell would do with `text` in it; the row shows it already."""
+        if self.sheet is None:
+            return Hint("")
+        try:
+            trial = self.sheet.trial(index, column, text)
+        except EditRefused as refusal:
+            return Hint(refusal.message, "failed")
+        self.show_trial(trial)
+        errors = [each for each in trial.wrong if each.level is Level.ERROR]
+        here = next((each for each in errors if each.column == column), None)
+        if here is not None:
+            return Hint(here.message, "failed", here.start, max(here.end, here.start + 1))
+        if errors:
+            return Hint(errors[0].message, "muted")
+        outcome = trial.outcome(self.record) if self.record is not None else None
+        if outcome is None:
+            return Hint("")
+        if outcome.failure is not None:
+            return Hint(outcome.failure.reason, "attention")
+        return Hint(f"→ {text_of(outcome.result.value)}", "good")
+
+    def show_trial(self, trial: SheetRow) -> None:
+        """Show what the row that is edited would make."""
+        raise NotImplementedError
+
+    def _complete(self, column: str, text: str, cursor: int) -> tuple[Candidate, ...]:
+        paths = [field.path for field in self.fields]
+        if column == SOURCE:
+            return complete_source(text, cursor, paths)
+        if column == TARGET:
+            return complete_target(text, cursor, [offer.target for offer in self.offered.values()])
+        if column == TRANSFORMATION and self.sheet is not None:
+            return complete_step(text, cursor, fields=paths, lookups=self.sheet.settings.lookups)
+        return ()
+
+    @on(CellLine.Done)
+    def _done(self, event: CellLine.Done) -> None:
+        if self._edited is None:
+            return
+        index, column = self._edited
+        if self.write_cell(event.text) and event.onward:
+            seen = [each for each in _ORDER if self.grid.region_of(index, each)]
+            if column != seen[-1]:
+                self.begin(index, seen[seen.index(column) + 1])
+
+    def write_cell(self, text: str) -> bool:
+        """Write `text` in the cell that is edited; where it is refused, it was told why, and stays to be mended."""
+        if self._edited is None:
+            return False
+        index, column = self._edited
+        name = EDITED[column]
+        self.line.end()
+        if not self.change(f"{name} of row {index + 1}", lambda document: _with_cell(document, index, name, text)):
+            self.line.resume()
+            return False
+        self._end()
+        return True
+
+    @on(CellLine.Cancelled)
+    def _cancelled(self) -> None:
+        self._end()
+        self.show_document()
+
+    def _end(self) -> None:
+        self._edited = None
+        self.line.end()
+        self.grid.focus()
+        self.refresh_bindings()
+
+    def take(self) -> None:
+        """A cell that is being edited is not written until it is done: half a step is a problem, not a text."""
+
+    # Rows
+
+    def action_add(self) -> None:
+        """Add a row below the one under the cursor and begin to write it."""
+        at = self.row.index + 1 if self.row is not None else len(self.sheet.rows) if self.sheet else 0
+        if self.change("a new row", lambda document: document.with_row_added(_table(document), at, {})):
+            self.begin(at, 1)
+
+    def action_delete(self) -> None:
+        """Delete the row under the cursor."""
+        if (row := self.row) is not None:
+            self.change(
+                f"row {row.target} deleted",
+                lambda document: document.with_row_deleted(_table(document), row.index),
+            )
+
+    def action_duplicate(self) -> None:
+        """Write the row under the cursor a second time, and its target anew."""
+        row = self.row
+        if row is not None and self.change(
+            f"row {row.target} twice",
+            lambda document: document.with_row_duplicated(_table(document), row.index),
+        ):
+            self.begin(row.index + 1, 2)
+
+    def action_move_up(self) -> None:
+        """Move the row up."""
+        self._move(-1)
+
+    def action_move_down(self) -> None:
+        """Move the row down."""
+        self._move(1)
+
+    def _move(self, by: int) -> None:
+        if (row := self.row) is not None:
+            self.change(
+                f"row {row.target} moved",
+                lambda document: document.with_row_moved(_table(document), row.index, row.index + by),
+                f"move {row.target}",
+            )
+
+    # Suggestions
+
+    def action_suggest(self) -> None:
+        """Add a row for every target that a field is like."""
+        self._take_offers([offer for offer in self.offered.values() if offer.suggestion is not None])
+
+    def _take_offers(self, offers: list[Unmapped]) -> None:
+        if self.sheet is None:
+            return
+        first = len(self.sheet.rows)
+        label = f"row {offers[0].target}" if len(offers) == 1 else f"{len(offers)} rows"
+        if not self.change(f"{label} suggested", partial(_with_offers, offers=offers)):
+            return
+        if len(offers) == 1 and offers[0].suggestion is None:
+            self.begin(first, 1)
+        else:
+            self.grid.move(first)
+
+    def take_records(self, records: Records, number: int = 0) -> None:
+        """Have these sample records from now on."""
+        self.records, self.number = records, number
+        self.fields = fields_of(records.records)
+
+
+def _table(document: Document) -> Table:
+    if document.mapping is None:
+        raise EditRefused("the spec has no Field Mapping table any more")
+    return document.mapping
+
+
+def _with_cell(document: Document, index: int, column: str, text: str) -> Document:
+    return document.with_cell(_table(document), index, column, text)
+
+
+def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
+    for offer in offers:
+        cells = {TARGET: in_system("target", offer.target), TRANSFORMATION: "Direct"}
+        if offer.suggestion is not None:
+            cells |= {SOURCE: offer.suggestion.source, TRANSFORMATION: offer.suggestion.transformation}
+        document = document.with_row_added(_table(document), len(_table(document).rows), cells)
+    return document
