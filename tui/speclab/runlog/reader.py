@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from operator import attrgetter
 from os import PathLike
@@ -85,10 +85,9 @@ class RunLogReader:
 
     def connection(self) -> sqlite3.Connection | None:
         """The connection, to the file that is there now; None while there is none."""
-        try:
+        status = None
+        with telling(self.path), suppress(FileNotFoundError, NotADirectoryError):
             status = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            status = None
         file = (status.st_dev, status.st_ino) if status is not None and status.st_size else None
         if file != self._file:
             self.close()

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from speclab.errors import RunLogError
 
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Errors of SQLite about the file at `path`, raised as `RunLogError`.
+    """Errors of SQLite and of the system about the file at `path`, raised as `RunLogError`.
 
     Only what the world can do to a file is translated; a wrong statement is our own mistake and stays what it is.
     """
@@ -23,6 +24,12 @@ def telling(path: Path) -> Iterator[None]:
             raise
         message, hint = _words(error)
         raise RunLogError(f"{path}: {message}", hint=hint) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunLogError(f"{path}: the run log cannot be reached: {reason}", hint=_ELSEWHERE) from error
+
+
+_ELSEWHERE: Final = "Check that the directory is there and may be written, or name another place with --runlog."
 
 
 def _words(error: sqlite3.Error) -> tuple[str, str]:
@@ -51,7 +58,7 @@ def _words(error: sqlite3.Error) -> tuple[str, str]:
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
             return (
                 f"the run log cannot be opened: {error}",
-                "Check that the directory is there and may be written, or name another place with --runlog.",
+                _ELSEWHERE,
             )
         case _:
             return f"the run log cannot be used: {error}", "Check the disk it is on."

@@ -1,0 +1,99 @@
+"""What tests of the run log stand on: a clock that is held, a log in a file, pages and failures by the word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader
+
+START = datetime(2026, 11, 24, 10, 42, 7, 123000, tzinfo=UTC)
+
+
+class HeldClock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.turn(seconds)
+        await asyncio.sleep(0)
+
+    def turn(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+def failure(key: str = "c_1", state: FailureState = FailureState.WAITING, **given: object) -> NewFailure:
+    """A failure as the engine would make one, but for what is `given`."""
+    values: dict[str, object] = {
+        "stage": Stage.WRITE,
+        "error_class": ErrorClass.SERVER,
+        "message": "503 Service Unavailable",
+        "file": "specs/crm.md",
+        "line": 41,
+        "source": {"id": key},
+        "next_attempt_at": "2026-11-24T10:43:00.000Z" if state is FailureState.WAITING else None,
+    }
+    return NewFailure(key=key, state=state, **(values | given))  # type: ignore[arg-type]
+
+
+def page(
+    *failures: NewFailure,
+    written: Sequence[str] = (),
+    cursor: str = "next",
+    message: str = "a page",
+    hash_: bytes = b"h" * 16,
+    **outcomes: int,
+) -> PageBooks:
+    """The books of a page: these failures, these keys written, and so many of other outcomes; its `read` is right."""
+    counts = {Outcome(name): count for name, count in outcomes.items()}
+    counts[Outcome.WRITTEN] = counts.get(Outcome.WRITTEN, 0) + len(written)
+    for one in failures:
+        outcome = Outcome(one.state.value)
+        counts[outcome] = counts.get(outcome, 0) + 1
+    return PageBooks(
+        read=sum(counts.values()),
+        outcomes=counts,
+        effects={},
+        bytes_in=1000,
+        bytes_out=500,
+        cursor=cursor,
+        failures=failures,
+        keys=[*written, *(one.key for one in failures)],
+        states=[(key, hash_) for key in written],
+        message=message,
+    )
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".speclab" / "runlog.db"
+
+
+@pytest.fixture
+def log(path: Path, clock: HeldClock) -> Iterator[RunLog]:
+    with RunLog.open(path, clock) as log:
+        yield log
+
+
+@pytest.fixture
+def reader(log: RunLog) -> Iterator[RunLogReader]:
+    with RunLogReader.open(log.path) as reader:
+        yield reader

@@ -1,0 +1,282 @@
+"""Failures: superseded by newer records, settled by retries, decided by people, found and grouped."""
+
+from __future__ import annotations
+
+import pytest
+from tests.runlog.conftest import HeldClock, failure, page
+
+from speclab.errors import UsageError
+from speclab.outcome import Effect, ErrorClass, FailureState, Outcome, RunState, Stage
+from speclab.runlog import RunLog, RunLogReader, RunRow, Settled
+
+LATER = "2026-11-24T11:00:00.000Z"
+
+
+def open_counts(reader: RunLogReader) -> tuple[int, int, int]:
+    row = reader.integrations("crm")[0]
+    return row.waiting, row.dead, row.unknown
+
+
+def counts(row: RunRow | None) -> dict[str, int]:
+    assert row is not None
+    names = ("read", "written", "unchanged", "filtered", "waiting", "dead", "unknown")
+    return {name: getattr(row, name) for name in names if getattr(row, name)}
+
+
+def test_a_failure_keeps_all_that_a_person_needs(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(
+        run,
+        page(
+            failure(
+                "c_1", FailureState.DEAD, stage=Stage.MAP, error_class=ErrorClass.MAPPING, message='not a date: "x"',
+                row="birth_date", column=14, source={"id": "c_1", "born": "x"}, payload={"a": [1, None]}, status=422,
+                request="PUT /a", response="no", idempotency_key="k", attempts=3,
+            )
+        ),
+    )  # fmt: skip
+    (row,) = reader.failures(full=True)
+    assert reader.failure(row.id) == row
+    assert (row.run, row.spec_id, row.spec_hash, row.key, row.state) == (run, "crm", "abc", "c_1", FailureState.DEAD)
+    assert (row.stage, row.error_class, row.row, row.column) == (Stage.MAP, ErrorClass.MAPPING, "birth_date", 14)
+    assert (row.file, row.line, row.message, row.status) == ("specs/crm.md", 41, 'not a date: "x"', 422)
+    assert (row.source, row.payload) == ({"id": "c_1", "born": "x"}, {"a": [1, None]})
+    assert (row.request, row.response, row.idempotency_key, row.attempts) == ("PUT /a", "no", "k", 3)
+    assert row.first_at == row.last_at == "2026-11-24T10:42:07.123Z"
+    (summary,) = reader.failures()
+    assert (summary.source, summary.request) == (None, None)
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\x00b", "\U0001f4a9 ☃", "'; DROP TABLE run; --", "x" * 100_000])
+def test_whatever_text_a_source_sends_is_stored(log: RunLog, reader: RunLogReader, odd: str) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure(f"k{odd}", message=odd, source={odd: odd}), written=[odd], message=odd))
+    (row,) = reader.failures(full=True)
+    assert row.source == {odd: odd}
+    assert log.hashes("crm", [odd, "other"]) == {odd: b"h" * 16}
+    log.commit_page(run, page(written=[f"k{odd}"]))
+    assert reader.failures() == []
+
+
+def test_a_newer_record_of_the_key_supersedes_a_failure_whatever_came_of_it(log: RunLog, reader: RunLogReader) -> None:
+    first = log.start_run("crm", "abc", "manual")
+    log.commit_page(
+        first, page(failure("a"), failure("b", FailureState.DEAD), failure("c", FailureState.UNKNOWN), failure("d"))
+    )
+    log.finish_run(first)
+    second = log.start_run("crm", "abc", "manual")
+    log.commit_page(second, page(failure("b", FailureState.DEAD), written=["a", "c"]))
+    states = [(row.key, row.state.value) for row in reversed(reader.failures(closed=True))]
+    assert states == [("a", "superseded"), ("b", "superseded"), ("c", "superseded"), ("d", "waiting"), ("b", "dead")]
+    assert open_counts(reader) == (1, 1, 0)
+    assert counts(reader.run(first)) == {"read": 4, "waiting": 2, "dead": 1, "unknown": 1}
+    assert counts(log.finish_run(second)) == {"read": 3, "written": 2, "dead": 1}
+
+
+def test_a_record_superseded_within_its_own_run_is_filtered_in_the_end(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("a"), failure("b")))
+    log.commit_page(run, page(failure("b"), written=["a"]))
+    assert counts(log.finish_run(run)) == {"read": 4, "written": 1, "filtered": 2, "waiting": 1}
+    assert open_counts(reader) == (1, 0, 0)
+
+
+def test_records_without_a_key_do_not_supersede_each_other(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("", FailureState.DEAD), failure("", FailureState.DEAD)))
+    log.commit_page(run, page(failure("", FailureState.DEAD)))
+    assert len(reader.failures()) == 3
+
+
+def test_a_long_backlog_is_superseded_as_a_short_one_is(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(*(failure(f"c_{number}") for number in range(50))))
+    log.commit_page(run, page(written=["c_7"]))
+    log.commit_page(run, page(written=[f"c_{number}" for number in range(8, 100)]))
+    assert [row.key for row in reversed(reader.failures())] == [f"c_{number}" for number in range(7)]
+    assert open_counts(reader) == (7, 0, 0)
+
+
+def test_another_integrations_failures_of_the_same_key_are_its_own(log: RunLog, reader: RunLogReader) -> None:
+    log.commit_page(log.start_run("crm", "abc", "manual"), page(failure("a")))
+    log.commit_page(log.start_run("erp", "abc", "manual"), page(written=["a"]))
+    assert [row.spec_id for row in reader.failures()] == ["crm"]
+
+
+def test_what_is_due_comes_the_longest_due_first_and_whole(log: RunLog, clock: HeldClock) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(
+        run,
+        page(
+            failure("late", next_attempt_at="2026-11-24T10:42:09.000Z"),
+            failure("soon", next_attempt_at="2026-11-24T10:42:08.000Z"),
+            failure("next year", next_attempt_at="2027-11-24T10:42:08.000Z"),
+            failure("dead", FailureState.DEAD),
+        ),
+    )
+    assert log.due("crm", clock.now()) == []
+    clock.turn(60)
+    rows = log.due("crm", clock.now())
+    assert [row.key for row in rows] == ["soon", "late"]
+    assert rows[0].source == {"id": "soon"}
+    assert [row.key for row in log.due("crm", "2026-11-24T10:42:08.500Z")] == ["soon"]
+    assert len(log.due("crm", clock.now(), limit=1)) == 1
+    assert log.due("erp", clock.now()) == []
+
+
+def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_to(
+    log: RunLog, reader: RunLogReader, clock: HeldClock
+) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(*(failure(key) for key in "abcdef")))
+    ids = {row.key: row.id for row in reader.failures()}
+    clock.turn(30)
+    log.settle(
+        run,
+        [
+            Settled(ids["a"], Outcome.WRITTEN, Effect.CREATED, state=("a", b"h" * 16), bytes_out=7),
+            Settled(ids["b"], Outcome.UNCHANGED),
+            Settled(ids["c"], Outcome.FILTERED),
+            Settled(ids["d"], Outcome.WAITING, again=failure("d", message="504", next_attempt_at=LATER)),
+            Settled(ids["e"], Outcome.DEAD, again=failure("e", FailureState.DEAD, message="422", stage=Stage.MAP)),
+            Settled(ids["f"], Outcome.UNKNOWN, again=failure("f", FailureState.UNKNOWN)),
+        ],
+        "retried 6",
+    )
+    rows = {row.key: row for row in reader.failures(run=run)}
+    assert {key: row.state.value for key, row in rows.items()} == {
+        "a": "resolved", "b": "resolved", "c": "resolved", "d": "waiting", "e": "dead", "f": "unknown",
+    }  # fmt: skip
+    assert {row.attempts for row in rows.values()} == {2}
+    assert (rows["d"].message, rows["d"].next_attempt_at) == ("504", LATER)
+    assert (rows["e"].message, rows["e"].stage, rows["e"].next_attempt_at) == ("422", Stage.MAP, None)
+    assert (rows["d"].first_at, rows["d"].last_at) == ("2026-11-24T10:42:07.123Z", "2026-11-24T10:42:37.123Z")
+    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert open_counts(reader) == (1, 1, 1)
+    row = log.finish_run(run)
+    assert counts(row) == {
+        "read": 6, "written": 1, "unchanged": 1, "filtered": 1, "waiting": 1, "dead": 1, "unknown": 1,
+    }  # fmt: skip
+    assert (row.created, row.bytes_out, row.state) == (1, 507, RunState.PARTIAL)
+
+
+def test_a_run_reads_the_records_of_an_earlier_run_again_but_each_only_once(log: RunLog, reader: RunLogReader) -> None:
+    first = log.start_run("crm", "abc", "manual")
+    log.commit_page(first, page(failure("a"), failure("b")))
+    log.finish_run(first)
+    ids = {row.key: row.id for row in reader.failures()}
+    second = log.start_run("crm", "def", "retry")
+    for _ in range(3):
+        log.settle(second, [Settled(ids["a"], Outcome.WAITING, again=failure("a", next_attempt_at=LATER))])
+    log.settle(second, [Settled(ids["a"], Outcome.WRITTEN), Settled(ids["b"], Outcome.WRITTEN)])
+    assert counts(log.finish_run(second)) == {"read": 2, "written": 2}
+    assert counts(reader.run(first)) == {"read": 2, "waiting": 2}
+    rows = {row.key: row for row in reader.failures(run=first, full=True)}
+    assert (rows["a"].attempts, rows["b"].attempts) == (5, 2)
+    assert (rows["a"].spec_hash, rows["b"].spec_hash) == ("def", "abc")
+
+
+def test_a_failure_that_was_discarded_on_its_way_stays_so_unless_it_was_written(
+    log: RunLog, reader: RunLogReader
+) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("a"), failure("b")))
+    ids = {row.key: row.id for row in reader.failures()}
+    log.discard(list(ids.values()), "the customer is gone")
+    assert counts(reader.run(run)) == {"read": 2, "dead": 2}
+    log.settle(run, [Settled(ids["a"], Outcome.WAITING, again=failure("a")), Settled(ids["b"], Outcome.WRITTEN)])
+    states = {row.key: row.state for row in reader.failures(closed=True)}
+    assert states == {"a": FailureState.DISCARDED, "b": FailureState.RESOLVED}
+    assert counts(log.finish_run(run)) == {"read": 4, "written": 1, "dead": 3}
+    assert open_counts(reader) == (0, 0, 0)
+
+
+def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("a")))
+    (row,) = reader.failures()
+    with pytest.raises(UsageError, match="crm has no failure 123"):
+        log.settle(run, [Settled("123", Outcome.WRITTEN)])
+    with pytest.raises(ValueError, match="a retry came to dead, but without such a failure"):
+        log.settle(run, [Settled(row.id, Outcome.DEAD)])
+    with pytest.raises(UsageError, match="erp has no failure"):
+        log.settle(log.start_run("erp", "abc", "manual"), [Settled(row.id, Outcome.WRITTEN)])
+    assert reader.failures() == [row]
+
+
+def test_a_person_discards_with_a_reason_and_only_what_is_open(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("a", FailureState.DEAD), failure("b", FailureState.DEAD)))
+    log.finish_run(run)
+    ids = [row.id for row in reader.failures()]
+    assert log.discard([ids[0], "unheard of"], "test data") == 1
+    assert log.discard(ids, "all of it") == 1
+    assert log.discard(ids, "again") == 0
+    assert [event.message for event in reader.latest_events(2)] == ["1 discarded: test data", "1 discarded: all of it"]
+    assert open_counts(reader) == (0, 0, 0)
+    assert counts(reader.run(run)) == {"read": 2, "dead": 2}
+
+
+def test_a_person_puts_dead_letters_back_into_the_queue(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(
+        run, page(failure("a", FailureState.DEAD), failure("b", next_attempt_at="2027-01-01T00:00:00.000Z"))
+    )
+    clock.turn(5)
+    assert log.requeue([row.id for row in reader.failures()]) == 2
+    assert {row.key for row in log.due("crm", clock.now())} == {"a", "b"}
+    assert open_counts(reader) == (2, 0, 0)
+    assert counts(log.finish_run(run)) == {"read": 2, "waiting": 2}
+
+
+def test_failures_are_found_by_what_they_are(log: RunLog, reader: RunLogReader) -> None:
+    first = log.start_run("crm", "abc", "manual")
+    log.commit_page(
+        first,
+        page(
+            failure("a", FailureState.DEAD, stage=Stage.MAP, error_class=ErrorClass.MAPPING, row="birth_date"),
+            failure("b", FailureState.DEAD),
+            failure("c"),
+        ),
+    )
+    second = log.start_run("erp", "abc", "manual")
+    log.commit_page(second, page(failure("d")))
+    log.settle(second, [Settled(reader.failures("erp")[0].id, Outcome.WRITTEN)])
+
+    def keys(**filters: object) -> str:
+        return "".join(row.key for row in reader.failures(**filters))  # type: ignore[arg-type]
+
+    assert keys() == "cba"
+    assert keys(limit=2) == "cb"
+    assert keys(closed=True) == "dcba"
+    assert keys(spec_id="erp") == ""
+    assert keys(spec_id="erp", closed=True) == keys(run=second) == keys(state=FailureState.RESOLVED) == "d"
+    assert keys(state=FailureState.DEAD) == "ba"
+    assert keys(stage=Stage.MAP) == keys(error_class=ErrorClass.MAPPING) == keys(row="birth_date") == "a"
+    assert keys(spec_id="crm", run=first, state=FailureState.WAITING) == "c"
+
+
+def test_alike_failures_make_a_group(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    unmapped = {"stage": Stage.MAP, "error_class": ErrorClass.MAPPING, "row": "stage", "status": None}
+    log.commit_page(
+        run,
+        page(
+            *(failure(f"m{n}", FailureState.DEAD, message=f'no entry for "P{n}"', **unmapped) for n in range(3)),
+            failure("w1", status=503),
+            failure("w2", status=503, message="503 Service Unavailable after 1.25 s"),
+        ),
+    )
+    clock.turn(60)
+    log.commit_page(run, page(failure("m9", FailureState.DEAD, message='no entry for "P9"', **unmapped)))
+    log.commit_page(log.start_run("erp", "abc", "manual"), page(failure("x", status=503)))
+    groups = sorted(reader.groups("crm"), key=lambda group: (-group.count, group.shape))
+    assert [(g.stage.value, g.row, g.status, g.state.value, g.shape, g.count) for g in groups] == [
+        ("map", "stage", None, "dead", "no entry for …", 4),
+        ("write", None, 503, "waiting", "… Service Unavailable", 1),
+        ("write", None, 503, "waiting", "… Service Unavailable after … s", 1),
+    ]
+    assert (groups[0].message, groups[0].last_at) == ('no entry for "P9"', "2026-11-24T10:43:07.123Z")
+    assert sorted(row.key for row in reader.members(groups[0])) == ["m0", "m1", "m2", "m9"]
+    assert [row.source for row in reader.members(groups[0], 1, full=True)] == [{"id": "m9"}]
+    assert sum(group.count for group in reader.groups()) == 7

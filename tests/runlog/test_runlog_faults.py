@@ -1,0 +1,154 @@
+"""The run log when the world is unkind: full disks, locks, strange files, other versions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database, Migrations
+from tests.runlog.conftest import HeldClock, page
+
+from speclab.errors import RunLogError, RunLogTooNew
+from speclab.runlog import RunLog, RunLogReader, schema, writer
+
+
+def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(written=["a"], cursor="after a"))
+    before = reader.run(run), reader.events()
+    ((pages,),) = log._db.execute("PRAGMA page_count")
+    log._db.execute(f"PRAGMA max_page_count = {pages}")  # as if the disk ended here
+    with pytest.raises(RunLogError, match=r"runlog\.db: the run log cannot grow: the disk is full") as caught:
+        log.commit_page(run, page(written=[f"key {number}" for number in range(5000)], cursor="too far"))
+    assert "Free some space" in caught.value.hint
+    assert (reader.run(run), reader.events()) == before
+    assert log.checkpoint("crm") == "after a"
+    log._db.execute("PRAGMA max_page_count = 1000000")
+    log.commit_page(run, page(written=["b"]))
+    assert log.finish_run(run).read == 2
+
+
+@pytest.mark.usefixtures("log")
+def test_a_log_that_stays_locked_is_told_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_BUSY_SECONDS", 0.05)
+    holder = sqlite3.connect(path, isolation_level=None)
+    with RunLog.open(path) as second:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(
+            RunLogError, match="the run log is locked: another process has been writing to it for too long"
+        ):
+            second.start_run("crm", "abc", "manual")
+        holder.execute("ROLLBACK")
+        second.start_run("crm", "abc", "manual")
+    holder.close()
+
+
+@pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
+def test_a_file_that_is_no_database_is_left_alone(path: Path, opened: Callable[[Path], object]) -> None:
+    path.parent.mkdir()
+    path.write_text("# Notes\n" * 500)
+    with pytest.raises(RunLogError, match="this file is not a run log: it is not even a SQLite database"):
+        opened(path)
+    assert path.read_text() == "# Notes\n" * 500
+
+
+@pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
+def test_a_database_of_something_else_is_left_alone(path: Path, opened: Callable[[Path], object]) -> None:
+    path.parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE run (id)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(RunLogError, match="this SQLite database is not a run log"):
+        opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_log_is_told_of(log: RunLog, path: Path) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(written=[f"key {number}" for number in range(5000)]))
+    log.finish_run(run)
+    log.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with RunLogReader.open(path) as reader, pytest.raises(RunLogError, match="the run log is damaged"):
+        reader.runs()
+
+
+def test_a_place_that_cannot_be_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunLogError, match=r"file/runlog\.db: the run log cannot be reached: "):
+        RunLog.open(tmp_path / "file" / "runlog.db")
+    (tmp_path / "runlog.db").mkdir()
+    with pytest.raises(RunLogError, match="the run log cannot be opened"):
+        RunLog.open(tmp_path / "runlog.db")
+
+
+def tomorrows() -> Migrations:
+    """The migrations of a later speclab."""
+    steps = today()
+
+    @steps()
+    def say_who(db: Database) -> None:
+        db.execute("ALTER TABLE run ADD COLUMN started_by TEXT NOT NULL DEFAULT ''")
+
+    return steps
+
+
+today = schema.migrations
+
+
+def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
+    log: RunLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(written=["a"]))
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "migrations", tomorrows)
+    for _ in range(2):
+        with RunLog.open(path) as later:
+            assert later.checkpoint("crm") == "next"
+            assert later.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    with RunLogReader.open(path) as other:
+        assert other.query("SELECT read, started_by FROM run") == [(1, "")]
+
+
+@pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
+def test_a_newer_log_is_refused_with_what_to_do(
+    log: RunLog, path: Path, opened: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "VERSION", 2)
+        patch.setattr(schema, "migrations", tomorrows)
+        RunLog.open(path).close()
+    with pytest.raises(RunLogTooNew, match=r"written by a newer speclab \(schema 2; this one knows 1\)") as caught:
+        opened(path)
+    assert "Upgrade speclab" in caught.value.hint
+    assert log.checkpoint("crm") is None  # what is open already goes on
+
+
+@pytest.mark.usefixtures("log")
+def test_a_migration_that_fails_leaves_the_log_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock
+) -> None:
+    def broken() -> Migrations:
+        steps = tomorrows()
+
+        @steps()
+        def and_then(db: Database) -> None:
+            db.execute("ALTER TABLE nowhere ADD COLUMN x")
+
+        return steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "VERSION", 3)
+        patch.setattr(schema, "migrations", broken)
+        with pytest.raises(RunLogError, match="no such table: nowhere"):
+            RunLog.open(path)
+    with RunLog.open(path, clock) as still:
+        still.finish_run(still.start_run("crm", "abc", "manual"))
+    with RunLogReader.open(path) as reader:
+        assert ("started_by",) not in reader.query("SELECT name FROM pragma_table_info('run')")

@@ -1,0 +1,65 @@
+"""Hashes of what is at the target: found wherever they are kept, and no more of them than there are records."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.runlog.conftest import page
+
+from speclab.runlog import RunLog, RunLogReader
+
+MANY = 21_000
+
+
+def rows(reader: RunLogReader) -> tuple[int, int]:
+    """How many states are merged into the table, and how many pages are not."""
+    ((table,),) = reader.query("SELECT count(*) FROM record_state")
+    ((pages,),) = reader.query("SELECT count(*) FROM record_state_page")
+    return table, pages
+
+
+def test_the_newest_hash_of_a_key_is_the_one_that_counts(log: RunLog, reader: RunLogReader) -> None:
+    for number in range(3):
+        run = log.start_run("crm", "abc", "manual")
+        for half in (b"x", b"y"):
+            hash_ = half * 15 + bytes([number])
+            log.commit_page(run, page(written=["a", "b"], hash_=hash_))
+            assert log.hashes("crm", ["a", "b", "c"]) == {"a": hash_, "b": hash_}
+        log.finish_run(run)
+        assert log.hashes("crm", ["a", "c"]) == {"a": hash_}
+    assert rows(reader) == (2, 0)
+    assert log.hashes("erp", ["a"]) == {}
+
+
+def test_pages_are_merged_into_the_table_as_they_become_many(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    keys = [f"c_{number}" for number in range(MANY)]
+    for start in range(0, MANY, 3000):
+        log.commit_page(run, page(written=keys[start : start + 3000]))
+    assert rows(reader) == (MANY, 0)
+    log.commit_page(run, page(written=keys[:5], hash_=b"n" * 16))
+    assert rows(reader) == (MANY, 1)
+    assert set(log.hashes("crm", keys).values()) == {b"h" * 16, b"n" * 16}
+
+
+def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_next(
+    log: RunLog, path: Path, reader: RunLogReader
+) -> None:
+    log.commit_page(log.start_run("crm", "abc", "manual"), page(written=["a", "b"]))
+    with RunLog.open(path) as other:
+        assert other.hashes("crm", ["a"]) == {"a": b"h" * 16}
+        other.start_run("crm", "abc", "manual")
+        assert rows(reader) == (2, 0)
+        assert other.hashes("crm", ["b"]) == {"b": b"h" * 16}
+
+
+def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(written=["a"]))
+    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    with pytest.raises(sqlite3.IntegrityError, match="no room"):
+        log.commit_page(run, page(written=["a", "b"], hash_=b"n" * 16))
+    log._db.execute("DROP TRIGGER full")
+    assert log.hashes("crm", ["a", "b"]) == {"a": b"h" * 16}

@@ -1,0 +1,135 @@
+"""Reading along: a log that is not there yet, one that is replaced, and only what is new each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.runlog.conftest import HeldClock, failure, page
+
+from speclab.errors import RunLogError
+from speclab.outcome import FailureState, Level
+from speclab.runlog import RunLog, RunLogReader, failure_json, run_json
+from speclab.runlog.tail import Tail
+
+
+def say(log: RunLog, *messages: str) -> None:
+    for message in messages:
+        log.event("crm", None, Level.INFO, "log", message)
+
+
+def test_before_the_first_run_there_is_no_log_and_nothing_in_it(path: Path) -> None:
+    with RunLogReader.open(path) as reader:
+        lists = (reader.integrations(), reader.runs(), reader.failures(), reader.groups(), reader.events())
+        assert not any([reader.present, reader.run("x"), reader.failure("x"), *lists])
+        assert not path.parent.exists()
+        tail = Tail.open(reader)
+        with RunLog.open(path) as log:
+            say(log, "hello")
+            assert reader.present
+            news = tail.poll()
+            assert news.replaced
+            assert [event.message for event in news.events] == ["hello"]
+
+
+def test_an_empty_file_is_a_log_in_the_making(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    with RunLogReader.open(path) as reader:
+        assert not reader.present
+        assert reader.runs() == []
+
+
+def test_a_tail_tells_only_what_is_new(log: RunLog, reader: RunLogReader) -> None:
+    say(log, "before")
+    tail = Tail.open(reader)
+    assert not tail.poll().changed
+    say(log, "one", "two")
+    news = tail.poll()
+    assert (news.changed, news.replaced, news.skipped) == (True, False, 0)
+    assert [event.message for event in news.events] == ["one", "two"]
+    assert not tail.poll().changed
+    log.register("crm", title="CRM", path="", status="", schedule="")
+    news = tail.poll()
+    assert (news.changed, news.events) == (True, [])
+
+
+def test_a_tail_that_fell_behind_says_how_much_it_skips(log: RunLog, reader: RunLogReader) -> None:
+    tail = Tail.open(reader)
+    say(log, *map(str, range(1250)))
+    news = tail.poll()
+    assert news.skipped == 250
+    assert [event.message for event in news.events] == [str(number) for number in range(250, 1250)]
+
+
+def test_a_log_that_is_replaced_is_noticed(log: RunLog, reader: RunLogReader, path: Path, tmp_path: Path) -> None:
+    say(log, "old")
+    tail = Tail.open(reader)
+    with RunLog.open(tmp_path / "new.db") as other:
+        say(other, "new")
+    (tmp_path / "new.db").replace(path)
+    for wal in path.parent.glob("*-*"):
+        wal.unlink()
+    news = tail.poll()
+    assert (news.changed, news.replaced) == (True, True)
+    assert [event.message for event in news.events] == ["new"]
+    path.unlink()
+    assert (tail.poll().replaced, reader.present) == (True, False)
+
+
+def test_events_are_read_from_either_end_and_of_one_run(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.event("crm", run, Level.INFO, "log", "of the run")
+    say(log, "a", "b", "c")
+    log.event("erp", None, Level.ERROR, "log", "elsewhere")
+
+    def told(events: object) -> list[str]:
+        return [event.message for event in events]  # type: ignore[attr-defined]
+
+    assert told(reader.events(limit=2)) == ["started by manual", "of the run"]
+    assert told(reader.events(2, spec_id="crm")) == ["a", "b", "c"]
+    assert told(reader.latest_events(2)) == ["c", "elsewhere"]
+    assert told(reader.latest_events(2, spec_id="crm")) == ["b", "c"]
+    assert told(reader.latest_events(2, before=4)) == ["of the run", "a"]
+    assert told(reader.events(run=run)) == told(reader.latest_events(run=run)) == ["started by manual", "of the run"]
+
+
+def test_a_snapshot_is_of_one_moment(log: RunLog, reader: RunLogReader) -> None:
+    with reader.snapshot():
+        assert reader.runs() == []
+        log.start_run("crm", "abc", "manual")
+        assert reader.runs() == []
+    assert len(reader.runs()) == 1
+
+
+def test_a_reader_cannot_write(reader: RunLogReader) -> None:
+    with pytest.raises(RunLogError, match="attempt to write a readonly database"):
+        reader.query("DELETE FROM run")
+
+
+def test_json_rows_have_the_fields_of_the_reference(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(failure("c_1", FailureState.DEAD, row="email", column=3), cursor="x"))
+    clock.turn(1)
+    row = run_json(log.finish_run(run))
+    assert (
+        list(row)
+        == (
+            "run spec_id spec_hash trigger state started_at ended_at read written created updated deleted unchanged "
+            "filtered waiting dead unknown bytes_in bytes_out cursor error"
+        ).split()
+    )
+    assert (row["state"], row["cursor"], row["dead"], row["error"]) == ("partial", "x", 1, None)
+    (found,) = reader.failures(full=True)
+    short = failure_json(found)
+    assert (
+        list(short)
+        == (
+            "id run spec_id key state stage class status message row column file line attempts first_at last_at "
+            "next_attempt_at"
+        ).split()
+    )
+    assert (short["class"], short["row"], short["next_attempt_at"]) == ("server", "email", None)
+    full = failure_json(found, full=True)
+    assert list(full) == [*short, "source", "payload", "request", "response"]
+    assert full["source"] == {"id": "c_1"}
