@@ -1,17 +1,24 @@
-"""Terminals for the app's tests: real ptys with what was sent to them, counted and drawn."""
+"""What the app's tests stand on: real ptys with what was sent to them, and workspaces with a run log."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pexpect
 import pyte
 import pytest
+
+from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog
 
 _PRIVATE = re.compile(r"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*\$p")  # kitty's keyboard and mode queries: not for pyte
 
@@ -95,3 +102,183 @@ def pty() -> Iterator[Callable[..., Pty]]:
     yield start
     for terminal in started:
         terminal.close()
+
+
+SPEC = """\
+---
+spec_id: {name}
+type: integration
+status: in-progress
+---
+
+# Spec: {name}
+
+## Integration Overview
+
+### Source System
+
+```yaml
+connector: file
+path: {name}.jsonl
+key: id
+```
+
+### Target System
+
+```yaml
+connector: file
+path: {name}-out.jsonl
+mode: upsert
+key: external_id
+```
+
+## Data Flow
+
+### Frequency
+
+Hourly
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|---|---|---|---|
+| id | external_id | Direct | |
+| name | name | Trim, Required | |
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+type: none
+```
+
+### Target System Auth
+
+```yaml
+type: none
+```
+"""
+
+
+class Hand:
+    """A clock one sets by hand, at first to a quarter past nine on a Tuesday."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Workspace:
+    """A directory with the specs `orders` and `people`, both files to files, and a run log that can be written to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = Hand()
+        self.runlog = directory / ".speclab" / "runlog.db"
+        (directory / ".speclab").mkdir()
+        for name in ("orders", "people"):
+            (directory / f"{name}.md").write_text(SPEC.format(name=name), "utf-8")
+            records = [{"id": "1", "name": " Ada "}, {"id": "2", "name": None}, {"id": "3", "name": "Grace"}]
+            lines = [json.dumps(record) + "\n" for record in records]
+            (directory / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+
+    def log(self) -> RunLog:
+        return RunLog.open(self.runlog, self.clock)
+
+    def run(
+        self, spec_id: str, *, read: int = 200, failures: Sequence[NewFailure] = (), error: str | None = None
+    ) -> str:
+        """A run of one page, over in five seconds; gives its id."""
+        with self.log() as log:
+            log.register(spec_id, title=spec_id, path=f"{spec_id}.md", status="in-progress", schedule="Hourly")
+            run = log.start_run(spec_id, "hash", "schedule")
+            log.commit_page(run, page(read, failures))
+            self.clock.time += timedelta(seconds=5)
+            log.finish_run(run, error)
+        return run
+
+    def start(self, spec_id: str, *, read: int, total: int) -> str:
+        """A run that goes on, in this process."""
+        with self.log() as log:
+            log.register(spec_id, title=spec_id, path=f"{spec_id}.md", status="in-progress", schedule="Hourly")
+            run = log.start_run(spec_id, "hash", "manual")
+            log.commit_page(run, replace(page(read), total=total))
+        return run
+
+
+def page(read: int, failures: Sequence[NewFailure] = ()) -> PageBooks:
+    states = Counter(failure.state.value for failure in failures)
+    outcomes = {Outcome(state): count for state, count in states.items()}
+    return PageBooks(
+        read=read,
+        outcomes={Outcome.WRITTEN: read - len(failures), **outcomes},
+        effects={},
+        bytes_in=read * 380,
+        bytes_out=read * 240,
+        cursor=None,
+        failures=failures,
+        message=f"page 1, {read} read, {read - len(failures)} written",
+    )
+
+
+def dead(key: str, message: str = 'no entry for "P0" in Lookup(priority)') -> NewFailure:
+    """A record that could not be mapped."""
+    return NewFailure(
+        key=key,
+        state=FailureState.DEAD,
+        stage=Stage.MAP,
+        error_class=ErrorClass.MAPPING,
+        message=message,
+        file="people.md",
+        line=40,
+        column=17,
+        row="priority",
+        source={"id": key, "name": {"given": "Ada ", "family": "Lovelace"}, "priority": "P0"},
+    )
+
+
+def waiting(key: str) -> NewFailure:
+    """A record the target could not take yet."""
+    return NewFailure(
+        key=key,
+        state=FailureState.WAITING,
+        stage=Stage.WRITE,
+        error_class=ErrorClass.SERVER,
+        status=503,
+        message="503 Service Unavailable",
+        file="people.md",
+        line=20,
+        source={"id": key},
+        payload={"external_id": key},
+        request=f"PUT /customers/{key}",
+        response="503 Service Unavailable\n\nthe ledger is closed",
+        attempts=3,
+        next_attempt_at="2026-11-24T09:45:00.000Z",
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty run log, two specs, and a clock; times of day are told in UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    """One integration that has trouble and one that is well."""
+    workspace.run("orders", read=180)
+    workspace.clock.time += timedelta(minutes=20)
+    workspace.run("people", failures=[*(dead(f"c_{n}") for n in range(14)), waiting("w_1"), waiting("w_2")])
+    workspace.clock.time += timedelta(minutes=6)
+    return workspace

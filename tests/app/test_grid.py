@@ -194,7 +194,21 @@ async def test_a_cells_place_is_told_for_editing_in_it() -> None:
         assert grid_of(pilot).region_of(1, 1) == Region(23, 2, 6, 1)
 
 
-# How little it draws again
+# How little it draws again, and never less than that
+
+
+async def test_the_screen_shows_the_rows_whatever_came_and_went() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+        for names in ("new", "a", "b", "c"), ("b",), ("b", "z"), ("z", "b"), (), ("x", "y"):
+            grid_of(pilot).show(rows(*names))
+            await pilot.pause()
+            assert seen(pilot)[1 : len(names) + 1] == list(names)
+
+
+def seen(pilot: Pilot[None]) -> list[str]:
+    """The first word of each line as the compositor has it, from its caches and all."""
+    strips = pilot.app.screen._compositor.render_strips()
+    return [(strip.text.split() or [""])[0] for strip in strips]
 
 
 async def test_one_cell_that_changes_is_the_only_region_drawn_again(drawn: list[Region]) -> None:

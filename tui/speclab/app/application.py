@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
@@ -27,6 +27,7 @@ from speclab.app.terminal import ThriftyApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
 from speclab.app.watch import POLL, Log, spec_changes
 from speclab.app.widgets.header import Header
+from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
 
 if TYPE_CHECKING:
@@ -92,11 +93,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
         ascii_only: bool = False,
         runlog: Path | None = None,
         place: str = "specs",
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(ansi_color=True if _few_colours() else None)
-        self.directory = directory
-        self.run_log = Log(runlog or directory / ".speclab" / "runlog.db")
+        self.directory = directory.resolve()
+        self.run_log = Log(self.directory, runlog)
         self.read_only = read_only
+        self._clock = clock or SystemClock()
         self.first_place = place
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._left = asyncio.Event()
@@ -173,11 +176,15 @@ class SpeclabApp(ThriftyApp[None], Actor):
             if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
                 await self.run_log.record(lambda log: log.interrupted())  # a run that was killed cannot say so itself
             self._fresh_until = monotonic() + FRESH
-            self.overview = await self.run_log.ask(lambda reader: overview(reader, self.window, datetime.now(UTC)))
+            self.overview = await self.run_log.ask(lambda reader: overview(reader, self.window, self.now()))
             listeners = (self.screen, self.place) if self.screen is not self.main else (self.place,)
             for listener in listeners:
                 if isinstance(listener, Page | Place):
                     listener.log_changed(news)
+
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        return self._clock.now()
 
     def watch_window(self) -> None:
         """The figures are about another stretch of time."""
@@ -252,7 +259,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         from speclab.app.launch import launch
 
         try:
-            launched = launch(path, name, self.run_log.path)
+            launched = launch(path, name, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:
             self.tell(f"{name} was not started", error)
             return

@@ -12,7 +12,6 @@ from textual.filter import LineFilter
 ELLIPSIS: Final = "…"
 RULE: Final = "─"
 SIDE: Final = "│"
-JOINT: Final = "┬"
 CRUMB: Final = "▸"
 ARROW: Final = "→"
 BECOMES: Final = "◀"

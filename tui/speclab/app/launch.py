@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from speclab.errors import SpeclabError
 
@@ -42,11 +43,14 @@ class Launched:
         return SpeclabError(f"exit code {code}: {last}", hint=f"All it said is in {self.output}.")
 
 
-def launch(spec: Path, name: str, runlog: Path) -> Launched:
-    """Start a run of the spec at `spec`, called `name`. Raises `SpeclabError` if no process can be started."""
-    from speclab.spec.workspace import state_directory, workspace_of
+def launch(spec: Path, name: str, workspace: Path, runlog: Path) -> Launched:
+    """Start a run of the spec at `spec`, called `name`; what it says goes to `.speclab/runs/NAME.log`.
 
-    output = state_directory(workspace_of(spec)) / "runs" / f"{name}.log"
+    Raises `SpeclabError` if no process can be started.
+    """
+    from speclab.spec.workspace import state_directory
+
+    output = state_directory(workspace) / "runs" / f"{quote(name, safe=' ')}.log"
     command = [sys.executable, "-m", "speclab", "run", str(spec), "--runlog", str(runlog)]
     try:
         output.parent.mkdir(exist_ok=True)

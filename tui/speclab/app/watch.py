@@ -19,13 +19,31 @@ POLL: Final = 0.25
 
 
 class Log:
-    """The run log, in one thread of its own, so that a slow disk or a large answer never makes a key late."""
+    """The run log at `path`, or of the workspace that `directory` belongs to.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It is asked and written in one thread of its own, so that a slow disk or a large answer never makes a key late.
+    """
+
+    def __init__(self, directory: Path, path: Path | None = None) -> None:
+        self._directory = directory
+        self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="runlog")
         self._reader: RunLogReader | None = None
         self._tail: Tail | None = None
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace the app's directory belongs to."""
+        from speclab.spec.workspace import workspace_of
+
+        return workspace_of(self._directory)
+
+    @property
+    def path(self) -> Path:
+        """Where the run log is: the path that was given, or else that of the workspace."""
+        from speclab.spec.workspace import runlog_path
+
+        return self._path or runlog_path(self.workspace)
 
     async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
         """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from math import floor
 from typing import Final
 
@@ -62,8 +62,3 @@ def count(number: int) -> str:
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`; `many` where an s is not enough."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def now() -> datetime:
-    """The time of day, in UTC."""
-    return datetime.now(UTC)

@@ -22,7 +22,7 @@ from speclab.app.shell import BACK, Page, shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import ago, now, plural
+from speclab.app.words import ago, plural
 from speclab.outcome import Stage
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class FailuresPage(Page[None]):
         if found is None:
             return
         self._failures = {failure.id: failure for failure in found}
-        at = now()
+        at = shell(self).now()
         self.query_one("#keys", Grid).show(
             [
                 Row(
@@ -131,7 +131,7 @@ class FailuresPage(Page[None]):
         what = self.query_one("#what", Panel)
         what.title = failure.key or "a record without a key"
         what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
-        self.query_one("#facts", Lines).tell(lambda width: facts(failure, width))
+        self.query_one("#facts", Lines).tell(lambda width: facts(failure, shell(self).now(), width))
         self.query_one("#source", Lines).tell_record(failure.source)
         unmapped = ("It was not mapped.", "") if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
         self.query_one("#payload", Lines).tell_record(failure.payload, instead=unmapped)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from speclab.app import glyphs
 from speclab.app.shell import shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.record import lines
-from speclab.app.words import ago, count, exactly, now, plural, until
+from speclab.app.words import ago, count, exactly, plural, until
 from speclab.outcome import FailureState
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ class FailuresGrid(Grid):
         self.groups = {_key(group): group for group in groups}
         self.show(self._told(groups))
 
-    @staticmethod
-    def _told(groups: Sequence[FailureGroup]) -> list[Row]:
-        at = now()
+    def _told(self, groups: Sequence[FailureGroup]) -> list[Row]:
+        at = shell(self).now()
         return [
             Row(
                 _key(group),
@@ -89,9 +89,8 @@ def _key(group: FailureGroup) -> str:
     return "\n".join(map(str, same))
 
 
-def facts(failure: FailureRow, width: int) -> Iterator[Cell]:
-    """What happened, where, and what will come of it, in lines of `width` cells."""
-    at = now()
+def facts(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
+    """What happened, where, and what will come of it as seen at that time, in lines of `width` cells."""
     glyph, style = MARKS[failure.state]
     status = f" {failure.status}" if failure.status else ""
     place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
@@ -111,8 +110,8 @@ def facts(failure: FailureRow, width: int) -> Iterator[Cell]:
         yield from (Cell(line, how) for line in textwrap.wrap(text, width))
 
 
-def preview(failure: FailureRow, width: int) -> Iterator[Cell]:
+def preview(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
     """The facts, and the record as it was read."""
-    yield from facts(failure, width)
+    yield from facts(failure, at, width)
     yield Cell("")
     yield from lines(failure.source, width)

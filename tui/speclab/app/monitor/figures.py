@@ -13,8 +13,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from speclab.app.glyphs import SPARKS
+from speclab.app.shell import shell
 from speclab.app.widgets.cells import fit
-from speclab.app.words import count, moment, now, percent, span
+from speclab.app.words import count, moment, percent, span
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,7 +83,7 @@ class FiguresLine(Widget):
             return self._strip([Part((("reading the run log", "muted"),))] if y == 0 else [])
         if not self.shown.figures.read and not self.shown.figures.errors:
             nothing = Part((("nothing was read in this window", "muted"),))
-            return self._strip([nothing, *self._open(self.shown, now())]) if y == 0 else self._strip([])
+            return self._strip([nothing, *self._open(self.shown, shell(self).now())]) if y == 0 else self._strip([])
         return self._strip(self._first(self.shown) if y == 0 else self._second(self.shown))
 
     def _first(self, shown: Overview) -> list[Part]:
@@ -94,7 +95,7 @@ class FiguresLine(Widget):
             Part((("success ", "muted"), (percent(rate, 2), style), ("  ", ""), (spark, "spark"))),
             Part((("records ", "muted"), (count(figures.read), "strong"))),
             Part((("errors ", "muted"), (count(figures.errors), "strong"))),
-            *self._open(shown, now()),
+            *self._open(shown, shell(self).now()),
         ]
 
     @staticmethod

@@ -20,7 +20,7 @@ from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import now, plural
+from speclab.app.words import plural
 
 if TYPE_CHECKING:
     from speclab.errors import RunLogError
@@ -130,7 +130,7 @@ class MonitorPlace(Place):
         listed = list(self._listed.values())
         spark = 24 if self.size.width >= WIDE else 12
         self._grid.lay_out(columns(listed, spark))
-        self._grid.show(rows(listed, now(), spark))
+        self._grid.show(rows(listed, shell(self).now(), spark))
 
     def on_resize(self) -> None:
         """Draw sparklines for the width there is."""
@@ -172,7 +172,8 @@ class MonitorPlace(Place):
         found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True)) if group else []
         if found is not None:
             self.query_one("#newest Lines", Lines).tell(
-                lambda width: preview(found[0], width) if found else (), instead=("Nothing to show: all is well.",)
+                lambda width: preview(found[0], shell(self).now(), width) if found else (),
+                instead=("Nothing to show: all is well.",),
             )
 
     @on(EventLog.Followed)

@@ -16,7 +16,7 @@ from speclab.app.shell import BACK, Page, shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
-from speclab.app.words import ago, count, moment, now, plural, span
+from speclab.app.words import ago, count, moment, plural, span
 from speclab.outcome import Outcome, RunState
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class RunsPage(Page[None]):
         if runs is None:
             return
         self._runs = {run.run: run for run in runs}
-        at = now()
+        at = shell(self).now()
         self.query_one("#list", Grid).show([_row(run, at) for run in runs])
         newest = f"the newest {MOST:,}" if len(runs) == MOST else plural(len(runs), "run")
         self.query_one("#runs", Panel).note = newest if runs else ""
@@ -116,8 +116,11 @@ class RunsPage(Page[None]):
         if events is None:
             return
         self.query_one(EventLog).replace(events)
-        self.query_one("#events", Panel).title = f"events of the run {ago(self._runs[row.key].started_at, now())}"
+        self.query_one("#events", Panel).title = f"events of {self._called(row.key)}"
         self.refresh_bindings()
+
+    def _called(self, run: str) -> str:
+        return f"the run {ago(self._runs[run].started_at, shell(self).now())}"
 
     # What can be done
 
@@ -141,7 +144,7 @@ class RunsPage(Page[None]):
         from speclab.app.monitor.detail import FailuresPage
 
         run = self._of
-        crumbs = (self._spec_id, f"run {ago(self._runs[run].started_at, now())}")
+        crumbs = (self._spec_id, self._called(run))
         self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
 
     def action_follow(self) -> None:

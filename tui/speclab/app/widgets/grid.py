@@ -56,6 +56,7 @@ class Grid(Actor, ScrollView, can_focus=True):
     BINDINGS = bindings(MOVES)
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "grid--cursor",
+        "grid--line",
         "grid--heading",
         *(f"grid--{style}" for style in STYLES),
     }
@@ -67,6 +68,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         overflow-x: hidden;
         & > .grid--heading { color: $muted; }
         & > .grid--cursor { background: $cursor-blurred; }
+        & > .grid--line { background: $cursor-blurred; }
         &:focus > .grid--cursor { background: $cursor; }
         & > .grid--muted { color: $muted; }
         & > .grid--strong { text-style: bold; }
@@ -151,18 +153,19 @@ class Grid(Actor, ScrollView, can_focus=True):
 
         The same sequence may be given again when what it makes has changed.
         """
-        before = self._drawn
+        before = dict(self._drawn)
         had = len(self._rows)
         self._rows = rows
         if empty is not None and empty != self.empty:
             self.empty = empty
+            self._measure()
             self.refresh()
         if len(rows) != had:
             self._measure()
             if not (rows and had):
                 self.refresh()
         self._follow()
-        for index, old in list(before.items()):
+        for index, old in before.items():
             if index < len(rows):
                 self._compare(index, old, rows[index])
             else:
@@ -217,8 +220,8 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def _join(self, cells: Sequence[tuple[Slot, Cell | str]], width: int, index: int | None = None) -> Strip:
         base = self.rich_style
-        on_row = index == self.cursor_row and self._cursor == "row"
-        ground = base + self._style("cursor") if on_row else base
+        on_row = index == self.cursor_row and self._cursor != "none"
+        ground = base + self._style("cursor" if self._cursor == "row" else "line") if on_row else base
         segments: list[Segment] = []
         at = 0
         for slot, content in cells:
@@ -279,7 +282,7 @@ class Grid(Actor, ScrollView, can_focus=True):
             return
         y = index + self._heading - self.scroll_offset.y
         if not self._heading <= y < self.size.height:
-            del self._drawn[index]
+            self._drawn.pop(index, None)
             return
         for slot in self._slots:
             if old.cells[slot.column : slot.column + 1] != new.cells[slot.column : slot.column + 1]:
@@ -306,7 +309,8 @@ class Grid(Actor, ScrollView, can_focus=True):
             self._moved()
 
     def _measure(self) -> None:
-        self.virtual_size = Size(0, len(self._rows) + self._heading)
+        told = len(self._rows) or len(self.empty) + 1
+        self.virtual_size = Size(0, told + self._heading)
         self._drawn.clear()
 
     @property
@@ -340,10 +344,9 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def _reveal(self) -> None:
         top = self.scroll_offset.y
-        if self.cursor_row < top:
-            self.scroll_to(y=self.cursor_row, animate=False)
-        elif self.cursor_row >= top + self._page:
-            self.scroll_to(y=self.cursor_row - self._page + 1, animate=False)
+        wanted = max(self.cursor_row - self._page + 1, min(top, self.cursor_row))
+        if wanted != top and self._cursor != "none":
+            self.scroll_to(y=wanted, animate=False, force=True)  # also before the scrollbar is there
 
     def action_up(self) -> None:
         """Move the cursor a row up."""

@@ -11,6 +11,7 @@ from textual import events
 from textual.app import App
 from textual.dom import DOMNode
 from textual.keys import key_to_character
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -80,10 +81,11 @@ class KeyBar(Widget):
             self.refresh()
 
     def _keys(self) -> list[_Key]:
-        """The keys that fit; the app's own stand on the right."""
+        """The keys that fit: those of the screen, those of what has focus, and on the right those of the app."""
         width = self.size.width
         own = [offered for offered in self._offered if isinstance(offered.offer.actor, App)]
         near = [offered for offered in self._offered if not isinstance(offered.offer.actor, App)]
+        near.sort(key=lambda offered: not isinstance(offered.offer.actor, Screen))
         x = 1
         right = sum(offered.width + _APART for offered in own) - _APART + 1
         keys = []

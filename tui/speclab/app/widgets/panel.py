@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -13,8 +13,11 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.glyphs import JOINT, RULE, SIDE
+from speclab.app.glyphs import RULE, SIDE
 from speclab.app.widgets.cells import fit
+
+_JOINTS: Final = {(True, True): "┼", (True, False): "┬", (False, True): "├", (False, False): "┌"}
+"""Where the rule meets the line on the left: is there a rule beside it, and a line above it?"""
 
 
 class Panel(Vertical):
@@ -46,6 +49,7 @@ class Panel(Vertical):
         classes: str | None = None,
     ) -> None:
         super().__init__(*children, id=id, classes=classes)
+        self.joint = RULE
         self.set_reactive(Panel.title, title)
         self.set_reactive(Panel.note, note)
 
@@ -58,9 +62,17 @@ class Panel(Vertical):
         """See, whenever the screen was laid out, whether there is a neighbour on the left."""
         self.screen.screen_layout_refresh_signal.subscribe(self, self._join)
 
-    def _join(self, _screen: Screen[object]) -> None:
-        if self.display and (self.region.x > 0) != self.has_class("-joined"):
-            self.toggle_class("-joined")
+    def _join(self, screen: Screen[object]) -> None:
+        if not self.region:
+            return  # not seen
+        x, y = self.region.offset
+        others = [panel.region for panel in screen.query(Panel) if panel.region and panel is not self]
+        beside = any(other.y == y and other.right == x for other in others)
+        above = any(other.bottom == y and other.x == x for other in others)
+        joint = _JOINTS[beside, above] if x else RULE
+        if joint != self.joint:
+            self.joint = joint
+            self.set_class(x > 0, "-joined")
             self._redraw()
 
     def watch_title(self) -> None:
@@ -101,7 +113,7 @@ class _Rule(Widget):
         line = self.rich_style
         title = fit(self._panel.title, width - 4)
         note = fit(self._panel.note, width - cell_len(title) - 8) if self._panel.note else ""
-        segments = [Segment(JOINT if self._panel.has_class("-joined") else RULE, line)]
+        segments = [Segment(self._panel.joint, line)]
         if title:
             segments.append(Segment(f" {title} ", self.get_component_rich_style("rule--title", partial=True)))
         if note:
