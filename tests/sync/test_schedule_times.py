@@ -1,0 +1,185 @@
+"""When a spec runs next: times, zones, days that daylight saving changes, jitter, and pauses of real-time specs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.errors import UsageError
+from speclab.spec.integration import Schedule
+from speclab.sync.schedule import (
+    JITTER,
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    jitter,
+    local_zone,
+    next_pause,
+    next_slot,
+    next_start,
+)
+
+BERLIN = ZoneInfo("Europe/Berlin")
+LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its summer is half an hour long
+HOURLY = Schedule("hourly", "Hourly")
+NIGHTLY = Schedule("daily", "Daily at 02:30 Europe/Berlin", at="02:30", zone="Europe/Berlin")
+QUARTERLY = Schedule("every", "Every 15 minutes", every=900.0)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def cron(expression: str, zone: str | None = None) -> Schedule:
+    return Schedule("cron", expression, cron=expression, zone=zone)
+
+
+def slots(schedule: Schedule, after: datetime, count: int, local: ZoneInfo = BERLIN) -> list[str]:
+    """The next times, as the machine's clock shows them."""
+    found = []
+    for _ in range(count):
+        moment = next_slot(schedule, after, local)
+        assert moment is not None
+        found.append(moment.astimezone(local).strftime("%d %H:%M"))
+        after = moment
+    return found
+
+
+def test_hourly_is_at_the_full_hour_of_the_machine() -> None:
+    assert slots(HOURLY, at("2026-03-28 22:59"), 4) == ["29 00:00", "29 01:00", "29 03:00", "29 04:00"]
+    assert slots(HOURLY, at("2026-03-28 22:59"), 2, ZoneInfo("Asia/Kolkata")) == ["29 05:00", "29 06:00"]
+
+
+def test_a_time_of_day_is_in_its_zone_whatever_the_machine_has() -> None:
+    assert next_slot(NIGHTLY, at("2026-01-10 12:00"), UTC) == at("2026-01-11 01:30")
+    assert next_slot(NIGHTLY, at("2026-07-10 12:00"), UTC) == at("2026-07-11 00:30")
+
+
+def test_a_time_of_day_without_a_zone_is_the_machines() -> None:
+    daily = Schedule("daily", "Daily at 02:30", at="02:30")
+    assert next_slot(daily, at("2026-01-10 12:00"), BERLIN) == at("2026-01-11 01:30")
+    assert next_slot(daily, at("2026-01-10 12:00"), UTC) == at("2026-01-11 02:30")
+
+
+def test_a_time_of_day_that_is_skipped_comes_at_the_first_minute_after_the_gap() -> None:
+    assert slots(NIGHTLY, at("2026-03-27 12:00"), 3) == ["28 02:30", "29 03:00", "30 02:30"]
+    assert slots(cron("15 2,3 * * *"), at("2026-03-28 12:00"), 3) == ["29 03:00", "29 03:15", "30 02:15"]
+
+
+def test_a_time_of_day_that_comes_twice_is_taken_the_first_time() -> None:
+    assert next_slot(NIGHTLY, at("2026-10-24 12:00"), UTC) == at("2026-10-25 00:30")
+    assert next_slot(NIGHTLY, at("2026-10-25 00:30"), UTC) == at("2026-10-26 01:30")
+    in_the_second_round = at("2026-10-25 01:10")
+    assert next_slot(NIGHTLY, in_the_second_round, UTC) == at("2026-10-26 01:30")
+
+
+def test_hours_and_even_minutes_lose_and_repeat_nothing_when_clocks_change() -> None:
+    for before in (at("2026-03-28 23:45"), at("2026-10-24 22:45")):
+        for schedule, step in ((HOURLY, 3600), (cron("*/20 * * * *"), 1200), (cron("0 * * * *"), 3600)):
+            moments = [before]
+            for _ in range(12):
+                moment = next_slot(schedule, moments[-1], BERLIN)
+                assert moment is not None
+                moments.append(moment)
+            assert {(b - a).total_seconds() for a, b in pairwise(moments[1:])} == {step}
+
+
+def test_a_gap_of_half_an_hour_is_a_gap_too() -> None:
+    daily = Schedule("daily", "Daily at 02:15", at="02:15", zone="Australia/Lord_Howe")
+    assert slots(daily, at("2026-10-02 20:00"), 2, LORD_HOWE) == ["04 02:30", "05 02:15"]
+
+
+def test_even_steps_are_the_same_for_all_and_weeks_begin_on_mondays() -> None:
+    assert next_slot(QUARTERLY, at("2026-11-24 10:07"), BERLIN) == at("2026-11-24 10:15")
+    assert next_slot(QUARTERLY, at("2026-11-24 10:15"), BERLIN) == at("2026-11-24 10:30")
+    weekly = Schedule("every", "Every week", every=7 * 86400.0)
+    assert next_slot(weekly, at("2026-11-24 10:07"), BERLIN) == at("2026-11-30 00:00")
+
+
+def test_cron_with_weekdays_and_its_own_zone() -> None:
+    office = cron("0 9 * * MON-FRI", "America/New_York")
+    assert next_slot(office, at("2026-11-27 14:30"), UTC) == at("2026-11-30 14:00")
+
+
+@pytest.mark.parametrize("kind", ["on_demand", "real_time"])
+def test_what_has_no_times_has_no_next_one(kind: str) -> None:
+    assert next_slot(Schedule(kind, ""), at("2026-11-24 10:00"), UTC) is None
+    assert next_start(Schedule(kind, ""), "people", at("2026-11-24 10:00"), UTC) is None
+
+
+def test_a_zone_that_the_machine_does_not_know_is_said_with_its_place() -> None:
+    with pytest.raises(UsageError, match=r"Daily at 02:00 Europe/Atlantis.*no time zone 'Europe/Atlantis'"):
+        next_slot(
+            Schedule("daily", "Daily at 02:00 Europe/Atlantis", at="02:00", zone="Europe/Atlantis"),
+            at("2026-01-01"),
+            UTC,
+        )
+
+
+def test_the_machines_zone_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", ":America/New_York")
+    assert at("2026-07-01 12:00").astimezone(local_zone()).hour == 8
+    monkeypatch.setenv("TZ", "Nowhere/Land")
+    with pytest.raises(UsageError, match="TZ in the environment"):
+        local_zone()
+    monkeypatch.delenv("TZ")
+    assert local_zone().utcoffset(datetime(2026, 7, 1)) is not None  # noqa: DTZ001 - as tzinfo takes it
+
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+zones = st.sampled_from([BERLIN, LORD_HOWE, ZoneInfo("America/St_Johns"), ZoneInfo("UTC"), ZoneInfo("Asia/Kathmandu")])
+schedules = st.one_of(
+    st.just(HOURLY),
+    st.integers(1, 10**6).map(lambda seconds: Schedule("every", "", every=float(seconds))),
+    st.times().map(lambda time: Schedule("daily", "", at=f"{time:%H:%M}")),
+    st.builds("{} {} * * *".format, st.integers(0, 59), st.integers(0, 23)).map(cron),
+    st.builds("*/{} * * * *".format, st.integers(1, 59)).map(cron),
+    st.builds("{} */{} * * {}".format, st.integers(0, 59), st.integers(1, 23), st.integers(0, 6)).map(cron),
+)
+
+
+@given(schedules, moments, zones)
+def test_the_next_time_is_later_and_nothing_lies_between(schedule: Schedule, after: datetime, zone: ZoneInfo) -> None:
+    slot = next_slot(schedule, after, zone)
+    assert slot is not None
+    assert slot > after
+    middle = after + (slot - after) / 2
+    assert next_slot(schedule, middle, zone) == slot
+    assert next_slot(schedule, slot - timedelta(seconds=1), zone) == slot
+
+
+@given(schedules, moments, zones, st.text(max_size=20))
+def test_a_start_lies_between_its_time_and_the_next(
+    schedule: Schedule, after: datetime, zone: ZoneInfo, spec_id: str
+) -> None:
+    slot, start = next_slot(schedule, after, zone), next_start(schedule, spec_id, after, zone)
+    assert slot is not None
+    assert start is not None
+    following = next_slot(schedule, slot, zone)
+    assert following is not None
+    assert slot <= start < following
+    assert (start - slot).total_seconds() <= JITTER
+
+
+@given(st.text(), st.floats(0.001, 10**9))
+def test_jitter_is_a_share_of_a_tenth_of_the_gap_and_always_the_same(spec_id: str, gap: float) -> None:
+    assert 0 <= jitter(spec_id, gap) <= min(gap / 10, JITTER)
+    assert jitter(spec_id, gap) == jitter(spec_id, gap)
+
+
+def test_jitter_spreads_specs_out() -> None:
+    starts = sorted(jitter(f"spec-{number}", 3600) for number in range(200))
+    assert starts[20] < 6 < 24 < starts[-20]
+
+
+@given(st.floats(SHORTEST_PAUSE, LONGEST_PAUSE))
+def test_a_real_time_spec_is_quick_while_there_is_news_and_calms_down(pause: float) -> None:
+    assert next_pause(pause, news=True) == SHORTEST_PAUSE
+    assert pause <= next_pause(pause, news=False) <= LONGEST_PAUSE
+    for _ in range(6):
+        pause = next_pause(pause, news=False)
+    assert pause == LONGEST_PAUSE
