@@ -85,32 +85,31 @@ class Expression:
 
         Raises `EvaluationError`.
         """
+        try:
+            return self._evaluate(variables)
+        except EvaluationError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the edge of the engine, which raises eight classes for bad values
+            raise EvaluationError(_reason(error)) from None
+
+    def _evaluate(self, variables: Variables) -> Json:
         if not _fits(variables, WHOLE):
             raise EvaluationError("a whole number is beyond 64 bits")
         if self._exact is None:
             return self._in_doubles(variables)
         try:
             return _json(self._exact.run(variables))
-        except EvaluationError:
-            raise
         except TypeError as error:
             try:
                 return self._in_doubles(variables)
-            except EvaluationError:
-                raise EvaluationError(_reason(error)) from None
-        except Exception as error:  # noqa: BLE001  # the edge of the engine, which raises eight classes for bad values
-            raise EvaluationError(_reason(error)) from None
+            except (TypeError, EvaluationError):
+                raise error from None  # it was not for mixed numbers
 
     def _in_doubles(self, variables: Variables) -> Json:
         if not _fits(variables, range(-_EXACT_DOUBLES, _EXACT_DOUBLES + 1)):
             raise EvaluationError("a whole number is too large to reckon with fractions")
         doubled = {name: _doubled(value) for name, value in variables.items()}
-        try:
-            return _whole(_json(self._doubles.run(doubled)))
-        except EvaluationError:
-            raise
-        except Exception as error:  # noqa: BLE001  # as in `evaluate`
-            raise EvaluationError(_reason(error)) from None
+        return _whole(_json(self._doubles.run(doubled)))
 
 
 class RecordExpression:
@@ -265,6 +264,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if isinstance(error, KeyError):
         return f"there is no field {error.args[0]!r}; has(...) asks for it"
+    if isinstance(error, RecursionError):
+        return "a value is nested too deep"
     if isinstance(error, TypeError) and text.startswith("No such overload"):
         return "a function or operator cannot take these values: null, or text and numbers mixed"
     if isinstance(error, ValueError) and text.startswith("Conversion Error"):

@@ -26,14 +26,19 @@ _TEXT: Final = frozenset({str})
 
 def compile_rows(rows: Sequence[Row], shape: Shape) -> MapRecord:
     """The function that maps a record by `rows` into `shape`."""
-    writer = _Writer()
+    return written(rows, shape).function()
+
+
+def written(rows: Sequence[Row], shape: Shape) -> Writer:
+    """The writer that has written the function."""
+    writer = Writer()
     for number, row in enumerate(rows):
         writer.row(row, f"v{number}")
     writer.result(shape, dropping=[bool(row.steps) and row.steps[-1].step.ends for row in rows])
-    return writer.function()
+    return writer
 
 
-class _Writer:
+class Writer:
     """Writes the function's lines and gathers the constants they use."""
 
     def __init__(self) -> None:

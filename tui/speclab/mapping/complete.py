@@ -43,8 +43,11 @@ def complete_step(
         return _in_expression(before, fields)
     inside = _open_call(before)
     if inside is not None:
-        step, parameter, start = inside
-        return _arguments(step, parameter, before[start:], start, cursor, lookups)
+        name, index, start = inside
+        step = catalogue.find(name)
+        if step is None or index >= len(step.parameters):
+            return ()
+        return _arguments(step, step.parameters[index], before[start:], start, cursor, lookups)
     start = _start(before, _WORD)
     typed = before[start:].lower()
     first = not before[:start].strip()
@@ -99,8 +102,8 @@ def _in_cel(path: FieldPath) -> str:
     )
 
 
-def _open_call(before: str) -> tuple[Step, Parameter, int] | None:
-    """The step whose brackets are open at the end of `before`, the parameter there, and where its argument begins."""
+def _open_call(before: str) -> tuple[str, int, int] | None:
+    """The name before the bracket that is open at the end of `before`, which argument it is there, and its start."""
     opened, index, start, quote, at = -1, 0, 0, "", 0
     while at < len(before):
         character = before[at]
@@ -117,10 +120,7 @@ def _open_call(before: str) -> tuple[Step, Parameter, int] | None:
             index, start = index + 1, at + 1
         at += 1
     call = _CALL.search(before[: opened + 1]) if opened >= 0 else None
-    step = catalogue.find(call[1]) if call else None
-    if step is None or index >= len(step.parameters):
-        return None
-    return step, step.parameters[index], start + len(before[start:]) - len(before[start:].lstrip())
+    return (call[1], index, start + len(before[start:]) - len(before[start:].lstrip())) if call else None
 
 
 def _arguments(

@@ -37,17 +37,25 @@ class FieldCheck:
             value = self.path.get(mapped)
         except KeyError:
             return []
-        if self.validator.is_valid(value):
-            return []
-        at, target = of_target(self.row), self.row.target
+        try:
+            return [] if self.validator.is_valid(value) else self._broken(value)
+        except ValueError as error:  # nested too deep, or text that is no Unicode
+            return [self._failure(f"cannot be checked: {error}", value)]
+
+    def _broken(self, value: Json) -> list[RowFailure]:
+        target = self.row.target
         found: list[RowFailure] = []
         for error in self.validator.iter_errors(value):
             inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
             message = _UNFORMATTED.sub(r" is no \1", error.message)
             reason = f"{self.path}{inside}: {message}" if inside or str(self.path) != target else message
-            short = reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}…"
-            found.append(RowFailure(target, at.line, at.column, at.length, None, short, value, Stage.CHECK))
+            found.append(self._failure(reason, value))
         return found
+
+    def _failure(self, reason: str, value: Json) -> RowFailure:
+        short = reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}…"
+        at = of_target(self.row)
+        return RowFailure(self.row.target, at.line, at.column, at.length, None, short, value, Stage.CHECK)
 
 
 def compile_checks(

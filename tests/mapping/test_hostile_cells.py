@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.mapping import Mapper, MappingFailure, compile_mapping
+from speclab.mapping.catalogue import STEPS
+from speclab.mapping.compiler import written
+from speclab.mapping.language import quoted
+from speclab.paths import FieldPath
+from speclab.spec.integration import MappingRow
+from speclab.spec.problem import Problem
+from speclab.spec.settings import MappingSettings
+
+MakeMapper = Callable[..., Mapper]
+CODE = re.compile(
+    r"(?:\b(?:k[0-9]+|v[0-9]+|out)(?:_[0-9]+)*\b|\b(?:def|make|map_record|record|get|return|if|elif|else|is|not|None|and|or|in)\b"
+    r"|\b(?:type|str|dict|list|len|strip|upper|lower|append)\b|[\s().,:={}\[\]>\"])*"
+)
+
+
+def of(source: str, target: str, cell: str, text: str) -> Mapper:
+    row = MappingRow((source,), target, cell, "", 1, (1,), 20, 40)
+    lookups: dict[str, Json] = {text or "t": {text: text}}
+    return compile_mapping([row], MappingSettings.model_validate({"lookups": lookups}), "x")
+
+
+def code(mapper: Mapper) -> str:
+    return written(mapper.rows, mapper._shape).source()
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.sampled_from(['"; import os; "', "'''", "{v}", "{0}", "\\", "k0", "\n    raise", "__import__('os')"]),
+    )
+)
+def test_no_text_of_the_spec_gets_into_the_code(text: str) -> None:
+    path = str(FieldPath((text, text)))
+    cell = (
+        f"Default({quoted(text)}), Lookup({quoted(text or 't')}), Trim, Concat({quoted(text)}), NullIf({quoted(text)})"
+    )
+    mapper, harmless = (
+        of(path, path, cell, text),
+        of("a.b", "a.b", 'Default("a"), Lookup("a"), Trim, Concat("a"), NullIf("a")', "a"),
+    )
+    assert code(mapper) == code(harmless)
+    assert CODE.fullmatch(code(mapper))
+    value = None if text.strip() == text else text.strip()
+    assert mapper.map({text: {text: None}}) == {text: {text: value}}
+
+
+def test_all_steps_together_are_still_only_fragments(mapper_of: MakeMapper) -> None:
+    names = [name for name, step in STEPS.items() if not step.starts and not step.ends]
+    examples = [(f"a, f{at}.x[0]", f"t{at}.x", f"{STEPS[name].example.cell}, Concat") for at, name in enumerate(names)]
+    lookups: dict[str, Json] = {"status": {"A": "active"}}
+    mapper = mapper_of(*examples, ("", "u[0]", "= source.a"), ("a", "u[1].v", "Drop"), lookups=lookups)
+    assert CODE.fullmatch(code(mapper))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "__import__('os').system('true')",
+        "eval(1)",
+        "= __import__('os')",
+        "= source.__class__.__mro__",
+        "= open('/etc/passwd')",
+        "Trim; DROP TABLE contacts",
+        "${env:HOME}",
+        "{{ 7 * 7 }}",
+    ],
+)
+def test_what_looks_like_code_is_a_problem_or_data(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
+    if cell == "= source.__class__.__mro__":
+        assert not problems_of(("a", "b", cell))  # a field that no record has
+    else:
+        assert next(problem.code for problem in problems_of(("a", "b", cell))) in {"M101", "M102", "M107"}
+
+
+def test_an_expression_sees_only_the_record(mapper_of: MakeMapper) -> None:
+    mapper = mapper_of(("a", "b", "= source.__class__"))
+    with pytest.raises(MappingFailure, match="there is no field '__class__'"):
+        mapper.map({"a": 1})
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "(" * 50_000,
+        "Trim(" * 20_000,
+        "= " + "(" * 50_000,
+        "= " + "[" * 1_000,
+        "Trim, " * 20_000,
+        '"' * 50_001,
+        "= " + "-" * 1_999 + "1",
+    ],
+)
+def test_a_monstrous_cell_is_read_or_refused(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
+    assert all(problem.line == 41 for problem in problems_of(("a", "b", cell)))
+
+
+def test_two_thousand_rows_compile(mapper_of: MakeMapper) -> None:
+    mapper = mapper_of(*[(f"a{at}", f"b{at}", "Trim, Lowercase") for at in range(2_000)])
+    assert mapper.map({"a1999": " X "})["b1999"] == "x"
+
+
+@pytest.mark.parametrize("depth", [200, 1_000, 50_000])
+@pytest.mark.parametrize(
+    "cell", [step.example.cell for step in STEPS.values() if not step.starts] + ["= source.a", "= source.a / 2"]
+)
+def test_a_record_nested_beyond_measure_fails_alone(mapper_of: MakeMapper, cell: str, depth: int) -> None:
+    value: Json = 1
+    for _ in range(depth):
+        value = {"a": value}
+    lookups: dict[str, Json] = {"status": {"A": "a"}} if "status" in cell else {}
+    mapper = mapper_of(
+        ("" if cell.startswith("=") else "a", "b", cell), check={"b": {"type": "object"}}, lookups=lookups
+    )
+    record = {"a": value}
+    try:
+        failures = mapper.check(mapper.map(record))
+    except MappingFailure as failure:
+        failures = failure.failures
+    assert all(failure.row == "b" for failure in failures)
+    mapper.explain(record)
+
+
+def test_a_settings_block_that_is_hostile_is_refused() -> None:
+    row = MappingRow(("a",), "a", "", "", 1, (1,), 20, 40)
+    schema: dict[str, Json] = {"$ref": "http://127.0.0.1:1/schema.json"}
+    with pytest.raises(SpecError, match="M113") as caught:
+        compile_mapping([row], MappingSettings.model_validate({"check": {"a": schema}}), "x")
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_pattern_of_the_spec_takes_linear_time(mapper_of: MakeMapper) -> None:
+    text = "a" * 50_000 + "!"
+    mapper = mapper_of(
+        ("a", "b", 'RegexReplace("(a+)+$", "")'),
+        ("", "c", '= source.a.matches("^(a+)+$")'),
+        ("a", "d", ""),
+        check={"d": {"pattern": "^(a+)+$"}},
+    )
+    mapped = mapper.map({"a": text})
+    assert mapped["c"] is False
+    assert json.dumps(mapped["b"]) == json.dumps(text)
+    assert [failure.row for failure in mapper.check(mapped)] == ["d"]

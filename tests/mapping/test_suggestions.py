@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from speclab.jsonvalue import Json, Record
+from speclab.mapping import Mapper
+from speclab.mapping.kinds import Kind
+from speclab.mapping.samples import check_samples, fields_of
+from speclab.mapping.suggest import suggest, unmapped
+
+MakeMapper = Callable[..., Mapper]
+
+RECORDS: list[Record] = [
+    {
+        "id": "c_1",
+        "name": {"given": "Ada ", "family": "Lovelace"},
+        "mail": "Ada@Example.org",
+        "born": "10/12/1815",
+        "joined": "2024-02-29",
+        "tel": None,
+        "zip": "W1",
+        "score": "12",
+        "count": 5,
+        "tags": ["a"],
+        "lines": [{"qty": 1}, {"price": 2}],
+        "empty": {},
+    },
+    {"id": "c_2", "tel": "+44", "born": "31/01/1990", "count": 1.5, "odd key": True},
+]
+
+
+def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
+    found = {str(field.path): field for field in fields_of(RECORDS)}
+    assert list(found)[:3] == ["id", "name.given", "name.family"]
+    assert found["count"].kind == Kind.INTEGER | Kind.NUMBER
+    assert found["tel"].values == ("+44",)
+    assert found["tags"].kind == Kind.LIST
+    assert found["empty"].kind == Kind.OBJECT
+    assert {"lines[0].qty", '["odd key"]'} <= set(found)
+    assert "lines[1].price" not in found
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "transformation"),
+    [
+        ("external_id", "source.id", "Direct"),
+        ("email", "source.mail", "Trim, Lowercase"),
+        ("birth_date", "source.born", 'Date("%d/%m/%Y")'),
+        ("phone", "source.tel", "Direct"),
+        ("firstName", "source.name.given", "Trim"),
+        ("person.last_name", "source.name.family", "Direct"),
+        ("postal_code", "source.zip", "Direct"),
+    ],
+)
+def test_a_target_gets_the_source_field_like_it(target: str, source: str, transformation: str) -> None:
+    best, *_ = suggest(target, fields_of(RECORDS))
+    assert (best.target, best.source, best.transformation) == (target, source, transformation)
+    assert 70 <= best.score <= 100
+
+
+@pytest.mark.parametrize(
+    ("target", "schema", "transformation"),
+    [
+        ("score", {"type": "integer"}, "Trim, Integer"),
+        ("score", {"type": "number"}, "Trim, Decimal"),
+        ("count", {"type": "string"}, "Text"),
+        ("joined", {"format": "date"}, "Date"),
+        ("born", {"format": "date"}, 'Date("%d/%m/%Y")'),
+    ],
+)
+def test_the_steps_follow_what_the_target_asks_for(target: str, schema: dict[str, Json], transformation: str) -> None:
+    assert suggest(target, fields_of(RECORDS), schema)[0].transformation == transformation
+
+
+def test_a_date_that_could_be_two_is_not_guessed() -> None:
+    fields = fields_of([{"born": "01/02/2024"}])
+    assert suggest("birth_date", fields)[0].transformation == "Direct"
+
+
+def test_a_constant_of_the_contract_is_suggested() -> None:
+    (best,) = suggest("region", fields_of(RECORDS), {"const": "EU"})
+    assert (best.source, best.transformation) == ("", 'Constant("EU")')
+
+
+def test_what_is_like_nothing_gets_nothing() -> None:
+    assert suggest("warranty", fields_of(RECORDS)) == ()
+
+
+def test_targets_that_no_row_writes_are_unmapped() -> None:
+    known = ["email", "address", "name.given", "name.middle", "tags[0]", "email", "no path"]
+    assert unmapped(["email", "address.city", "name.given"], known) == ("name.middle", "tags[0]")
+
+
+def test_a_field_in_no_sample_is_a_warning(mapper_of: MakeMapper) -> None:
+    mapper = mapper_of(("id, mial", "a", "First"), ("", "b", "= source.scor + source.zip"), ("tel", "c", ""))
+    first, second = check_samples(mapper, RECORDS, "x.md")
+    assert first.message == "'mial' is in none of 2 sample records and reads as null. Did you mean 'mail'?"
+    assert (first.code, first.line, first.column, first.length) == ("M201", 41, 23, 4)
+    assert (second.line, second.column, second.message[:6]) == (42, 62, "'scor'")
+
+
+def test_without_samples_nothing_is_missing(mapper_of: MakeMapper) -> None:
+    assert check_samples(mapper_of(("a", "b", "")), [], "x.md") == []
