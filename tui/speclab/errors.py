@@ -10,6 +10,7 @@ SpeclabError
 │   ├── Unreachable        no connection, or none in time                                exit 4
 │   ├── Unauthorized       it refuses the credentials                                    exit 4
 │   └── BadAnswer          it answers something that is not what the spec says           exit 1
+├── MappingFailure         a record its mapping cannot take (in `speclab.mapping`)       exit 1
 ├── SpecHeld               another run of the same spec is alive                         exit 1
 └── RunLogError            the run log cannot be read or written                         exit 1
     └── RunLogTooNew       its schema is newer than this speclab                         exit 1
