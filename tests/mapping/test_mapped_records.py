@@ -129,12 +129,23 @@ def test_without_a_filter_all_is_taken(mapper_of: MakeMapper) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [('source.email != ""', "there is no field 'email'"), ("source.id", "expected true or false, not 1")],
+    ("text", "reason", "value"),
+    [
+        ('source.email != ""', "there is no field 'email'", {}),
+        ("source.id", "expected true or false, not 1", {"id": 1}),
+    ],
 )
-def test_a_filter_that_cannot_tell_is_a_failure_of_the_record(mapper_of: MakeMapper, text: str, reason: str) -> None:
+def test_a_filter_that_cannot_tell_is_a_failure_of_the_record(
+    mapper_of: MakeMapper, text: str, reason: str, value: Json
+) -> None:
     mapper = mapper_of(("id", "id", ""), filter=text)
     with pytest.raises(MappingFailure, match=f"filter: {reason}") as caught:
         mapper.accepts({"id": 1})
     (failure,) = caught.value.failures
-    assert (failure.row, failure.stage, failure.line) == (None, Stage.MAP, 1)
+    assert (failure.row, failure.stage, failure.line, failure.value) == (None, Stage.MAP, 1, value)
+
+
+def test_an_expression_goes_on_with_steps(mapper_of: MakeMapper) -> None:
+    mapper = mapper_of(("", "amount", "= source.qty * source.price, Round(2)"))
+    assert mapper.map({"qty": 3, "price": 9.995}) == {"amount": 29.99}
+    assert mapper.map({"qty": 3, "price": 10}) == {"amount": 30.0}

@@ -48,7 +48,7 @@ def test_every_step_is_told_in_one_sentence(step: Step) -> None:
 def test_a_signature_shows_what_may_be_left_out() -> None:
     assert STEPS["Trim"].signature == "Trim"
     assert STEPS["Replace"].signature == "Replace(old, new)"
-    assert STEPS["Date"].signature == "Date([format][, out])"
+    assert STEPS["Date"].signature == "Date([format[, out]])"
     assert STEPS["Split"].signature == "Split(separator[, index])"
 
 

@@ -19,6 +19,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -127,6 +128,14 @@ class RecordExpression:
         if self._keys is None:
             return self._expression.evaluate({SOURCE: record})
         return self._expression.evaluate({SOURCE: {key: record[key] for key in self._keys if key in record}})
+
+    def reading(self, record: Record) -> dict[str, Json]:
+        """The fields it names that `record` has, by path: what there is to show where it fails."""
+        found: dict[str, Json] = {}
+        for path in self.fields:
+            with suppress(KeyError):
+                found[str(path)] = path.get(record)
+        return found
 
     def holds(self, record: Record) -> bool:
         """Whether it is true of `record`. Raises `EvaluationError`, also where it gives neither true nor false."""

@@ -59,13 +59,13 @@ class Mapper:
         """Whether the filter takes the record. Raises `MappingFailure` where it cannot tell."""
         if self._filter is None:
             return True
+        expression = self._filter.expression
         try:
-            return self._filter.expression.holds(record)
+            return expression.holds(record)
         except StepError as error:
-            at = self._filter.place
-            raise MappingFailure(
-                (RowFailure(None, at.line, at.column, at.length, None, str(error), None, Stage.MAP),)
-            ) from None
+            at, value = self._filter.place, {**expression.reading(record)}
+            failure = RowFailure(None, at.line, at.column, at.length, None, str(error), value, Stage.MAP)
+            raise MappingFailure((failure,)) from None
 
     def map(self, record: Record) -> Record:
         """The mapped record. Raises `MappingFailure` with all the rows that cannot take it."""

@@ -148,7 +148,7 @@ class Row:
             try:
                 return [self.origin.expression.evaluate(record)]
             except StepError as error:
-                return Fault(str(error), self._read(record), self.origin)
+                return Fault(str(error), {**self.origin.expression.reading(record)}, self.origin)
         values: list[Value] = []
         for number, source in enumerate(self.sources):
             try:
@@ -156,16 +156,6 @@ class Row:
             except StepError as error:
                 return Fault(str(error), None, number)
         return values or [None]
-
-    def _read(self, record: Record) -> Json:
-        """What the expression reads, by path, for a failure to show."""
-        found: dict[str, Json] = {}
-        for path in self.reads:
-            try:
-                found[str(path)] = path.get(record)
-            except KeyError:
-                continue
-        return found
 
 
 def _finished(value: Value) -> Json:

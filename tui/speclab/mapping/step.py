@@ -104,11 +104,12 @@ class Step:
 
     @property
     def signature(self) -> str:
-        """The step as it is written: `Date(format[, out])`."""
+        """The step as it is written: `Split(separator[, index])`."""
         text = ""
         for parameter in self.parameters:
             part = f", {parameter.name}" if text else parameter.name
-            text += f"[{part}]" if parameter.optional else part
+            text += f"[{part}" if parameter.optional else part
+        text += "]" * (len(self.parameters) - self.required)
         return f"{self.name}({text})" if text else self.name
 
     @property
