@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,9 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_processes_create_and_write_one_log_together_and_a_reader_reads_along(path: Path) -> None:
-    writers = [start(WRITER, path, name, 40) for name in ("crm", "erp", "hr")]
-    with RunLogReader.open(path) as reader:
+    with ExitStack() as stack:
+        writers = [stack.enter_context(start(WRITER, path, name, 40)) for name in ("crm", "erp", "hr")]
+        reader = stack.enter_context(RunLogReader.open(path))
         while any(one.poll() is None for one in writers):
             for row in reader.runs():
                 assert row.read == row.written + row.waiting + row.dead + row.filtered

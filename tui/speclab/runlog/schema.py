@@ -207,10 +207,12 @@ def ensure(connection: sqlite3.Connection, path: Path) -> None:
 
 def version(connection: sqlite3.Connection, path: Path) -> int:
     """How many migrations the file has seen; 0 for an empty one. Raises as `ensure`."""
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    # One statement, so that another process that is making the tables right now has made all or none of them.
+    found, application, empty = connection.execute(
+        "SELECT user_version, application_id, NOT EXISTS (SELECT 1 FROM sqlite_master) "
+        "FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if application != APPLICATION_ID:
-        (empty,) = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()
         if not empty:
             raise RunLogError(
                 f"{path}: this SQLite database is not a run log",
