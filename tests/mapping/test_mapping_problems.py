@@ -120,6 +120,11 @@ def test_several_sources_need_a_step_that_joins_them(problems_of: FindProblems) 
     assert not problems_of(("a, b", "c", "Trim, First, Uppercase"))
 
 
+@pytest.mark.parametrize("cell", ['Conkat(" ")', "Concat(x)"])
+def test_a_joining_step_with_a_problem_is_one_problem(problems_of: FindProblems, cell: str) -> None:
+    assert len(problems_of(("a, b", "c", cell))) == 1
+
+
 def test_a_row_needs_a_source(problems_of: FindProblems) -> None:
     assert [one.code for one in problems_of(("", "c", ""))] == ["M110"]
     assert not problems_of(("", "c", "Constant(1)"))

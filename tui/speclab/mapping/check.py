@@ -103,6 +103,8 @@ class _Chain:
 
     def _read_call(self, call: Call, *, is_first: bool, is_last: bool) -> None:
         step = catalogue.find(call.name)
+        if step is None or step.joins:
+            self._many = False  # an unknown step may be meant to join
         if step is None:
             meant = catalogue.near(call.name)
             hint = f"Did you mean '{meant.name}'?" if meant else "The help lists all steps."
@@ -141,8 +143,6 @@ class _Chain:
         types = types_of(step.takes)
         text = render([Call(step.name, call.arguments)])
         self.steps.append(Bound(step, values, apply, types, self.kind, self.nullable, text, call.start, call.end))
-        if step.joins:
-            self._many = False
         self._follow(step.name, step.result(self.kind, values))
         if step.starts:
             self.nullable = values[0] is None
