@@ -81,7 +81,7 @@ def _in_expression(before: str, fields: Sequence[FieldPath]) -> tuple[Candidate,
     found = _FIELD.search(before)
     start = found.start() if found else _start(before, _WORD)
     typed = before[start:]
-    names = [*(_in_cel(path) for path in fields)] if before[start - 1 : start] != "." else []
+    names = [_in_cel(path) for path in fields] if before[start - 1 : start] != "." else []
     candidates = _matching(typed, names, start, len(before)) if found or not typed else ()
     if typed and "." not in typed:
         calls = sorted({*BUILT_IN, *FUNCTIONS})
