@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speclab.connectors.base import Answer
+from speclab.connectors.base import Answer, Item
 from speclab.outcome import Effect, Outcome
 from speclab.runlog import PageBooks
 from speclab.sync.delivery import UNDECIDED
@@ -12,8 +12,8 @@ from speclab.sync.draft import Draft
 from speclab.sync.verdict import Judge
 
 
-def book(draft: Draft, answers: Sequence[Answer], judge: Judge) -> PageBooks:
-    """The books of `draft`, whose items were answered with `answers`; bytes read and cursor are the page's to add.
+def book(draft: Draft, items: Sequence[Item], answers: Sequence[Answer], judge: Judge) -> PageBooks:
+    """The books of `draft`, whose `items` were answered with `answers`; bytes read and cursor are the page's to add.
 
     Records left undecided are not in them, and keep the cursor where it is: the next run reads them again.
     """
@@ -22,13 +22,14 @@ def book(draft: Draft, answers: Sequence[Answer], judge: Judge) -> PageBooks:
     outcomes[Outcome.WRITTEN] += len(effects) - effects.count(None)
     failures = list(draft.failures)
     undecided: set[str] = set()
-    for item, answer in zip(draft.items, answers, strict=True) if None in effects else ():
+    for item, answer in zip(items, answers, strict=True) if None in effects else ():
         if answer is UNDECIDED:
             undecided.add(item.key)
         elif answer.refusal is not None:
             verdict = judge.verdict(item, answer)
             outcomes[verdict.outcome] += 1
             failures += [verdict.failure] if verdict.failure else []
+    states = zip(draft.keys, draft.hashes, effects, strict=True)
     return PageBooks(
         read=draft.read - len(undecided),
         outcomes=outcomes,
@@ -37,11 +38,7 @@ def book(draft: Draft, answers: Sequence[Answer], judge: Judge) -> PageBooks:
         bytes_out=sum([answer.bytes_out for answer in answers]),
         cursor=None,
         failures=failures,
-        keys=[key for key in draft.keys if key not in undecided],
-        states=[
-            (item.key, hash_)
-            for item, hash_, effect in zip(draft.items, draft.hashes, effects, strict=True)
-            if effect is not None
-        ],
+        keys=[key for key in draft.seen if key not in undecided],
+        states=[(key, hash_) for key, hash_, effect in states if effect is not None],
         keep_cursor=bool(undecided),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import compress, repeat
@@ -14,26 +14,41 @@ from speclab.mapping import Mapper, MappingFailure
 from speclab.outcome import Outcome
 from speclab.runlog.rows import NewFailure
 from speclab.sync.failures import Failures
-from speclab.sync.identity import Hasher, RecordKey, idempotency_key
-
-Known = Callable[[Sequence[str]], dict[str, bytes]]
-"""The hashes last known to be at the target, of those keys that have one."""
+from speclab.sync.identity import Hasher, RecordKey, idempotency_key, stand_in
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is to become of some records: `items` are to be sent, the others have their outcome already.
+    """What is to become of some records, as far as that can be told without a look at the target.
 
-    `hashes` are those of the items' payloads, in the same order. `read` is how many records there were, and `keys`
-    are those of all that have one.
+    `keys`, `sources`, `payloads` and `hashes` have an entry for each record that is to be at the target, or, if its key
+    is among `leaving`, is not to be there any more. The others have an outcome already. `read` is how many records
+    there were, `seen` are the keys of all that have one.
     """
 
     read: int
-    keys: Sequence[str]
-    items: Sequence[Item]
-    hashes: Sequence[bytes]
+    seen: Sequence[str]
     outcomes: Counter[Outcome]
     failures: Sequence[NewFailure]
+    keys: Sequence[str]
+    sources: Sequence[Record]
+    payloads: Sequence[Record]
+    hashes: Sequence[bytes]
+    leaving: AbstractSet[str]
+
+    def unlike(self, at_target: Mapping[str, bytes]) -> Draft:
+        """The draft without the records that are `at_target` (key and hash) just so: those are unchanged."""
+        if not at_target:
+            return self
+        news = [at_target.get(key) != hash_ for key, hash_ in zip(self.keys, self.hashes, strict=True)]
+        return replace(
+            self,
+            outcomes=self.outcomes + Counter({Outcome.UNCHANGED: news.count(False)}),
+            keys=list(compress(self.keys, news)),
+            sources=list(compress(self.sources, news)),
+            payloads=list(compress(self.payloads, news)),
+            hashes=list(compress(self.hashes, news)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +68,41 @@ class Drafter:
     keyed: bool
     deletes: bool
 
-    def draft(self, records: Sequence[Record], keys: Sequence[str | None], known: Known) -> Draft:
-        """The draft of `records`, no two of which have the same key (None: it has none)."""
+    def drafts(self, records: Sequence[Record]) -> list[Draft]:
+        """Drafts of `records`, as few as have no key twice, to be delivered one after the other.
+
+        Records of one key must reach the target in their order, however many requests a writer makes at once.
+        """
+        keys = self.key.of_all(records)
+        names = keys
+        if None in keys:
+            names = [key or stand_in(record) for key, record in zip(keys, records, strict=True)]
+        if len(set(names)) == len(names):
+            return [self._draft(records, keys)]
+        return [
+            self._draft([records[index] for index in wave], [keys[index] for index in wave]) for wave in _waves(names)
+        ]
+
+    def items(self, draft: Draft) -> list[Item]:
+        """What is to be sent of `draft`."""
+        ids: Iterable[str] = repeat("")
+        if self.keyed:
+            pairs = zip(draft.keys, draft.hashes, strict=True)
+            ids = [idempotency_key(self.spec_id, self.target, key, hash_) for key, hash_ in pairs]
+        deletes = [key in draft.leaving for key in draft.keys] if draft.leaving else repeat(False)
+        return list(map(Item, draft.keys, draft.payloads, draft.sources, ids, deletes))
+
+    def _draft(self, records: Sequence[Record], of: Sequence[str | None]) -> Draft:
+        """The draft of `records`, whose keys are `of` and differ."""
         outcomes = Counter[Outcome]()
         failures: list[NewFailure] = []
-        kept: list[str] = []
+        keys: list[str] = []
         sources: list[Record] = []
         payloads: list[Record] = []
-        leaving: set[str] = set()  # keys of records that are deletes
+        leaving: set[str] = set()
         deleted, accepts, map_, check = self.deleted, self.mapper.accepts, self.mapper.map, self.mapper.check
         # The engine's innermost loop: what not every record needs stands outside it.
-        for key, record in zip(keys, records, strict=True):
+        for key, record in zip(of, records, strict=True):
             if key is None:
                 failures.append(self.failures.keyless(record))
                 continue
@@ -81,61 +120,34 @@ class Drafter:
             elif broken := check(payload):
                 failures.append(self.failures.unmapped(key, record, broken, payload))
                 continue
-            kept.append(key)
+            keys.append(key)
             sources.append(record)
             payloads.append(payload)
         hashes = self.hasher.of_all(payloads)
         if leaving:
-            hashes = [self.hasher.deleted if key in leaving else it for key, it in zip(kept, hashes, strict=True)]
-        if at_target := known(kept):
-            news = [at_target.get(key) != it for key, it in zip(kept, hashes, strict=True)]
-            outcomes[Outcome.UNCHANGED] += news.count(False)
-            kept, sources, payloads = (
-                list(compress(kept, news)),
-                list(compress(sources, news)),
-                list(compress(payloads, news)),
-            )
-            hashes = list(compress(hashes, news))
-        outcomes[Outcome.DEAD] += len(failures)
+            hashes = [self.hasher.deleted if key in leaving else it for key, it in zip(keys, hashes, strict=True)]
+        if failures:
+            outcomes[Outcome.DEAD] = len(failures)
         return Draft(
             read=len(records),
-            keys=[key for key in keys if key is not None],
-            items=self._items(kept, sources, payloads, hashes, leaving),
-            hashes=hashes,
-            outcomes=+outcomes,
+            seen=[key for key in of if key is not None],
+            outcomes=outcomes,
             failures=failures,
+            keys=keys,
+            sources=sources,
+            payloads=payloads,
+            hashes=hashes,
+            leaving=leaving,
         )
 
-    def _items(
-        self,
-        keys: Sequence[str],
-        sources: Sequence[Record],
-        payloads: Sequence[Record],
-        hashes: Sequence[bytes],
-        leaving: AbstractSet[str],
-    ) -> list[Item]:
-        ids: Iterable[str] = repeat("")
-        if self.keyed:
-            ids = [idempotency_key(self.spec_id, self.target, *pair) for pair in zip(keys, hashes, strict=True)]
-        items = list(map(Item, keys, payloads, sources, ids))
-        if leaving:
-            items = [replace(item, delete=item.key in leaving) for item in items]
-        return items
 
-
-def waves(keys: Sequence[str | None]) -> list[list[int]]:
-    """The indices of `keys` in as few groups as hold no key twice, each key's in order.
-
-    Records of one key must reach the target one after the other, however many requests a writer makes at once.
-    """
-    groups: list[list[int]] = [[]]
-    seen = Counter[str]()
-    for index, key in enumerate(keys):
-        number = 0
-        if key is not None:
-            number = seen[key]
-            seen[key] += 1
-        if number == len(groups):
+def _waves(names: Sequence[str | None]) -> list[list[int]]:
+    """The indices of `names` in as few groups as hold no name twice, each name's in order."""
+    groups: list[list[int]] = []
+    seen = Counter[str | None]()
+    for index, name in enumerate(names):
+        if seen[name] == len(groups):
             groups.append([])
-        groups[number].append(index)
+        groups[seen[name]].append(index)
+        seen[name] += 1
     return groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from speclab.connectors.base import Item, Refusal
@@ -11,7 +10,7 @@ from speclab.mapping import RowFailure
 from speclab.outcome import ErrorClass, FailureState, Stage
 from speclab.runlog.rows import NewFailure
 from speclab.spec.integration import Integration, MappingRow
-from speclab.sync.identity import canonical
+from speclab.sync.identity import stand_in
 
 
 class Failures:
@@ -25,13 +24,10 @@ class Failures:
         self._rows = {row.target: row for row in integration.rows}
 
     def keyless(self, record: Record) -> NewFailure:
-        """The failure of a record that has nothing at the source's `key`.
-
-        It goes by a hash of all of it, so that reading it again does not make another dead letter of it.
-        """
+        """The failure of a record that has nothing at the source's `key`."""
         key = self._key if isinstance(self._key, str) else ", ".join(self._key)
         return NewFailure(
-            key=f"#{hashlib.blake2b(canonical(record), digest_size=6).hexdigest()}",
+            key=stand_in(record),
             state=FailureState.DEAD,
             stage=Stage.READ,
             error_class=ErrorClass.BAD_ANSWER,

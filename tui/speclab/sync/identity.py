@@ -63,6 +63,14 @@ class RecordKey:
         return keys
 
 
+def stand_in(record: Record) -> str:
+    """What a record without a key goes by: a hash of all of it.
+
+    So reading it again does not make another dead letter of it.
+    """
+    return f"#{hashlib.blake2b(canonical(record), digest_size=6).hexdigest()}"
+
+
 class Hasher:
     """Hashes of payloads as they stand at one target: 16 bytes of BLAKE2b over JSON with sorted keys.
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import groupby
 
 from speclab.connectors.base import Item
@@ -14,7 +13,7 @@ from speclab.jsonvalue import Record
 from speclab.outcome import Outcome
 from speclab.runlog import FailureRow, RunLog, Settled
 from speclab.sync.delivery import UNDECIDED, Delivery
-from speclab.sync.draft import Drafter, waves
+from speclab.sync.draft import Drafter
 from speclab.sync.verdict import Judge
 
 
@@ -48,23 +47,22 @@ class Retries:
 
     async def again(self, rows: Sequence[FailureRow]) -> None:
         """Try each of `rows` once more and settle what it came to; those a halt came before stay as they are."""
-        keys = self.drafter.key.of_all([_source(row) for row in rows])
-        for wave in waves(keys):
-            settled: list[Settled] = []
-            tries: list[_Try] = []
-            for index in wave:
-                self._draft(rows[index], keys[index], settled, tries)
-            tries.sort(key=lambda one: one.number)
-            for number, group in groupby(tries, key=lambda one: one.number):
-                settled += await self._send(list(group), number)
-            if settled:
-                self.log.settle(self.run, settled, _message(settled))
+        settled: list[Settled] = []
+        tries: list[_Try] = []
+        for row in rows:
+            self._draft(row, settled, tries)
+        tries.sort(key=lambda one: one.number)
+        for number, group in groupby(tries, key=lambda one: one.number):
+            settled += await self._send(list(group), number)
+        if settled:
+            self.log.settle(self.run, settled, _message(settled))
 
-    def _draft(self, row: FailureRow, key: str | None, settled: list[Settled], tries: list[_Try]) -> None:
+    def _draft(self, row: FailureRow, settled: list[Settled], tries: list[_Try]) -> None:
         """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`."""
-        draft = self.drafter.draft([_source(row)], [key], partial(self.log.hashes, self.spec_id))
-        if draft.items:
-            tries.append(_Try(row, draft.items[0], draft.hashes[0]))
+        (mapped,) = self.drafter.drafts([_source(row)])
+        draft = mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
+        if items := self.drafter.items(draft):
+            tries.append(_Try(row, items[0], draft.hashes[0]))
             return
         (outcome,) = draft.outcomes
         settled.append(Settled(row.id, outcome, again=draft.failures[0] if draft.failures else None))
