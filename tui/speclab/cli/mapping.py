@@ -47,7 +47,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
         if failures:
             failed += 1
             for one in failures:
-                tell(f"{spec}:{one.line}:{one.column}: record {number}: {one.row}: {one.reason}")
+                tell(f"{spec}:{one.line}:{one.column}: record {number}: {one.row or 'filter'}: {one.reason}")
         else:
             mapped += 1
             print_json(result)
