@@ -74,7 +74,6 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
         ),
     )
     db.execute("COMMIT")
-    db.execute("ANALYZE")
     db.close()
 
 

@@ -31,9 +31,6 @@ from speclab.runlog.select import (
 from speclab.runlog.trouble import telling
 
 _CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
-_OPEN: Final = (schema.OPEN, "id")
-_CLOSED: Final = (f"NOT ({schema.OPEN})", "last_at")
-"""Which failures, and by what the newest of them are found: each has an index."""
 
 
 class RunLogReader:
@@ -149,12 +146,15 @@ class RunLogReader:
 
         With `closed`, those closed last are among them. With `full`, each holds its records, request and answer.
         """
+        which = "" if spec_id is None else "_by_spec"
+        opened = (f"failure_open{which}", schema.OPEN, "id")
+        ended = (f"failure_closed{which}", f"NOT ({schema.OPEN})", "last_at")
         if run is not None:
-            kinds = [("TRUE", "id")]
+            kinds = [("failure_by_run", "TRUE", "id")]
         elif state in _CLOSED_STATES:
-            kinds = [_CLOSED]
+            kinds = [ended]
         else:
-            kinds = [_OPEN, _CLOSED] if closed else [_OPEN]
+            kinds = [opened, ended] if closed else [opened]
         given = {
             "spec_id = ?": spec_id,
             "run = ?": run,
@@ -165,9 +165,9 @@ class RunLogReader:
         }
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
         found: list[FailureRow] = []
-        for kind, order in kinds:
+        for index, kind, order in kinds:
             where, values = _where(given, kind)
-            sql = f"SELECT {columns} FROM failure {where} ORDER BY {order} DESC LIMIT ?"
+            sql = f"SELECT {columns} FROM failure INDEXED BY {index} {where} ORDER BY {order} DESC LIMIT ?"
             found += [failure_row(one) for one in self.query(sql, (*values, limit))]
         return sorted(found, key=attrgetter("id"), reverse=True)[:limit]
 

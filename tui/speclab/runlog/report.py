@@ -35,7 +35,7 @@ class Reported:
         bytes_out: int = 0,
         message: str = "",
     ) -> None:
-        """Count records: how many were read, and what they came to; one that failed is reported with `fail`.
+        """Count records: how many were read, and what they came to; each that failed is reported with `fail` as well.
 
         A record is written, or created, updated or deleted where that is known; these three are added to `written`.
         With a `message`, the event log has a line of it.
@@ -66,7 +66,7 @@ class Reported:
         stage: Stage = Stage.WRITE,
         status: int | None = None,
     ) -> None:
-        """Report a record that was read and could not be written: it becomes a dead letter under its `key`."""
+        """Report one of the records read that could not be written: it becomes a dead letter under its `key`."""
         failure = NewFailure(
             key=key,
             state=FailureState.DEAD,
@@ -79,7 +79,7 @@ class Reported:
             status=status,
         )
         books = PageBooks(
-            read=1,
+            read=0,
             outcomes={Outcome.DEAD: 1},
             effects={},
             bytes_in=0,

@@ -24,10 +24,10 @@ DELETE FROM failure WHERE id IN (
 _RUNS: Final = f"""
 DELETE FROM run WHERE id IN (
     SELECT id FROM run WHERE spec_id = :spec AND ended_at < :kept
-        AND id <> (SELECT max(id) FROM run WHERE spec_id = :spec)
+        AND id IS NOT (SELECT max(id) FROM run WHERE spec_id = :spec)
+        AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND state = 'succeeded' ORDER BY ended_at DESC LIMIT 1)
+        AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND {ARRIVED} ORDER BY started_at DESC LIMIT 1)
         AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.run = run.id)
-        AND ended_at IS NOT (SELECT max(ended_at) FROM run WHERE spec_id = :spec AND state = 'succeeded')
-        AND started_at IS NOT (SELECT max(started_at) FROM run WHERE spec_id = :spec AND {ARRIVED})
     LIMIT {_BITE})"""
 
 _ROLLUPS: Final = f"""

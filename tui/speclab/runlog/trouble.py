@@ -19,9 +19,9 @@ def telling(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InternalError):
-            raise
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InternalError):
+        raise
+    except sqlite3.DatabaseError as error:
         message, hint = _words(error)
         raise RunLogError(f"{path}: {message}", hint=hint) from error
     except OSError as error:

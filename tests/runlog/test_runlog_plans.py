@@ -1,0 +1,164 @@
+"""What reading costs: no question goes through all events or all failures, however many there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.bench.dashboard import NOW, fill
+
+from speclab.monitor.checks import Checks
+from speclab.monitor.dashboard import Dashboard
+from speclab.monitor.health import health, overview
+from speclab.outcome import ErrorClass, FailureState, RunState, Stage
+from speclab.runlog import RunLog, RunLogReader
+from speclab.runlog.tail import Tail
+
+DAY = 86400.0
+SPEC = "integration-003"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "runlog.db"
+    fill(path, runs=20, integrations=8)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "runlog.db"
+    fill(path, runs=400, integrations=8)
+    return path
+
+
+def all_questions(reader: RunLogReader) -> None:
+    reader.integrations()
+    for spec_id in (None, SPEC):
+        reader.runs(spec_id)
+        reader.failures(spec_id)
+        reader.failures(spec_id, state=FailureState.WAITING)
+        reader.failures(spec_id, state=FailureState.RESOLVED)
+        reader.failures(spec_id, closed=True, full=True)
+        reader.failures(spec_id, stage=Stage.MAP, error_class=ErrorClass.SERVER, row="email")
+        reader.groups(spec_id)
+        reader.alerts(spec_id)
+        reader.events(10, spec_id=spec_id)
+        reader.latest_events(50, spec_id=spec_id, before=1000)
+    run = reader.runs(SPEC)[0].run
+    reader.run(run)
+    reader.failures(run=run)
+    reader.events(run=run)
+    reader.latest_events(run=run)
+    reader.failure(reader.failures()[0].id)
+    reader.members(reader.groups(SPEC)[0])
+    Tail.open(reader).poll()
+    overview(reader, DAY, NOW)
+    overview(reader, 7 * DAY, NOW)
+    health(reader, SPEC, 3600.0, NOW)
+    Dashboard(reader, 30 * DAY).look(NOW)
+    Checks(reader, SPEC, NOW).evaluate(
+        'success_rate("24h") > 0.5 && error_count("1h", "timeout") == 0 && records("7d") > 0 && bytes("24h") >= 0 '
+        '&& duration_p95("24h") > 0.0 && retry_depth() >= 0 && dead_letters() >= 0 && lag() > 0.0 '
+        "&& since_success() > 0.0"
+    )
+
+
+def scans(reader: RunLogReader, asked: str) -> Iterator[str]:
+    for step in reader.query(f"EXPLAIN QUERY PLAN {asked}"):
+        if match := re.match(
+            r"SCAN (event|failure|e|f|g)\b(?! USING (?:COVERING )?INDEX failure_(?:open|closed))", step[3]
+        ):
+            yield f"{match[0]}: {asked}"
+
+
+def test_no_question_scans_the_events_or_the_failures(large: Path) -> None:
+    with RunLogReader.open(large) as reader:
+        asked: set[str] = set()
+        connection = reader.connection()
+        assert connection is not None
+        connection.set_trace_callback(asked.add)
+        all_questions(reader)
+        connection.set_trace_callback(None)
+        questions = [sql for sql in asked if sql.lstrip().startswith("SELECT")]
+        assert len(questions) > 40
+        found = [scan for sql in questions for scan in scans(reader, sql)]
+        by_key = [scan for scan in found if "ORDER BY id" in scan and "LIMIT" in scan and "WHERE" not in scan]
+        assert set(found) == set(by_key)  # the last N events of all, by their key
+
+
+def test_no_writing_scans_them_either(large: Path) -> None:
+    with RunLog.open(large) as log, RunLogReader.open(large) as reader:
+        asked: set[str] = set()
+        log._db.set_trace_callback(asked.add)
+        log.due(SPEC, NOW)
+        log.prune(SPEC, retention=5 * DAY, failures=5 * DAY)
+        log.interrupted()
+        run = log.start_run(SPEC, "", "manual")
+        log.discard([reader.failures(SPEC)[0].id], "test")
+        log.finish_run(run)
+        log._db.set_trace_callback(None)
+        words = ("SELECT", "UPDATE", "DELETE", "INSERT")
+        questions = [sql for sql in asked if sql.lstrip().startswith(words)]
+        assert len(questions) > 10
+        assert [scan for sql in questions for scan in scans(reader, sql)] == []
+
+
+def steps(path: Path, ask: Callable[[RunLogReader], object]) -> int:
+    """How many hundred instructions SQLite needs to answer."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    with RunLogReader.open(path) as reader:
+        connection = reader.connection()
+        assert connection is not None
+        connection.set_progress_handler(step, 100)
+        ask(reader)
+    return count
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda reader: overview(reader, 4 * 3600.0, NOW), id="overview"),
+        pytest.param(lambda reader: reader.latest_events(100), id="latest events"),
+        pytest.param(lambda reader: reader.latest_events(100, spec_id=SPEC), id="latest events of one"),
+        pytest.param(lambda reader: reader.failures(limit=10), id="open failures"),
+        pytest.param(lambda reader: reader.runs(limit=10), id="runs"),
+        pytest.param(lambda reader: Tail.open(reader).poll(), id="tail"),
+    ],
+)
+def test_twenty_times_the_history_costs_no_more_to_look_at(
+    small: Path, large: Path, ask: Callable[[RunLogReader], object]
+) -> None:
+    assert steps(large, ask) <= 1.3 * steps(small, ask) + 5
+
+
+def test_a_tick_costs_what_has_changed(large: Path) -> None:
+    with RunLogReader.open(large) as reader, RunLog.open(large) as log:
+        connection = reader.connection()
+        assert connection is not None
+        dashboard = Dashboard(reader, DAY)
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            count += 1
+
+        connection.set_progress_handler(step, 100)
+        dashboard.look(NOW)
+        whole, count = count, 0
+        dashboard.look(NOW + timedelta(seconds=1))
+        nothing, count = count, 0
+        log.start_run(SPEC, "", "manual", pid=None)
+        changed = {row.integration.spec_id: row for row in dashboard.look(NOW + timedelta(seconds=2)).integrations}
+        last_run = changed[SPEC].last_run
+        assert last_run is not None
+        assert last_run.state is RunState.RUNNING
+        assert nothing < count < whole / 2
