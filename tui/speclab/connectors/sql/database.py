@@ -58,16 +58,21 @@ class Database:
             return work(self._connection)
 
     def _connect(self) -> Connection:
-        if self._file is not None and not self._writes and not self._file.exists():
+        new = self._file is not None and not self._file.exists()
+        if new and not self._writes:
             raise Unreachable(f"{self.name}: there is no file {self._file}")
         try:
-            if self._file is not None and self._writes:
+            if new and self._file is not None:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(self._location(), poolclass=NullPool, connect_args={"timeout": self._timeout})
-            return engine.connect()
+            connection = engine.connect()
+            if new:  # a file of our own making may keep its log as is fastest; others are left as they are
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                connection.commit()
         except (DBAPIError, OSError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             raise Unreachable(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
+        return connection
 
     def _location(self) -> URL:
         """The URL to connect to: files are found from the workspace, and one that is only read is not made."""

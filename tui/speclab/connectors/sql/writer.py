@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Collection, Sequence
+from itertools import chain, groupby
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
@@ -29,12 +29,18 @@ from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.settings import Auth, RetrySettings, SqlSystem
 
 Cell: TypeAlias = "bool | int | float | str | None"
+Shape: TypeAlias = "tuple[str, ...] | None"
+"""The columns of a record, in order; None of a delete."""
 
 _BLAMED: Final = re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)")
 _PASSING: Final = ("locked", "busy", "disk is full", "disk i/o error")
 """What SQLite says when it is not the record's fault and may be over soon."""
 _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError)
 """Errors that are about what a row holds; any other is about the table or the database."""
+_NESTED: Final = frozenset({dict, list})
+_CREATED: Final = Answer(effect=Effect.CREATED)
+_UPDATED: Final = Answer(effect=Effect.UPDATED)
+_DELETED: Final = Answer(effect=Effect.DELETED)
 _LOOK: Final = 500
 """Keys asked for at once."""
 
@@ -65,21 +71,27 @@ class SqlWriter:
 
         A row without a key is refused by itself. Raises `BadAnswer` where the table has no room for what is mapped.
         """
-        answers: list[Answer | None] = [self._keyless(item) for item in items]
+        answers = [self._keyless(item) for item in items] if self._lacks_keys(items) else [None] * len(items)
         rows = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         known = self._table
         try:
-            effects = await self._database.run(lambda connection: self._write(connection, rows)) if rows else []
+            given = iter(await self._database.run(lambda connection: self._write(connection, rows)) if rows else ())
         except (DBAPIError, OverflowError) as error:
             self._table = known  # what was made in the transaction is undone with it
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
-        given = iter(effects)
-        return [answer or Answer(effect=next(given)) for answer in answers]
+        return [answer or next(given) for answer in answers]
 
     async def close(self) -> None:
         """Close the connection."""
         await self._database.close()
+
+    def _lacks_keys(self, items: Sequence[Item]) -> bool:
+        for name in self._key:
+            values = [item.payload.get(name) for item in items]
+            if None in values or "" in values:
+                return True
+        return False
 
     def _keyless(self, item: Item) -> Answer | None:
         for name in self._key:
@@ -88,27 +100,27 @@ class SqlWriter:
                 return Answer(refusal=Refusal(ErrorClass.REJECTED, message, self._line(), field=name, sent=False))
         return None
 
-    def _write(self, connection: Connection, items: Sequence[Item]) -> list[Effect]:
-        table = self._ready(connection, [item.payload for item in items if not item.delete])
-        present = self._present(connection, items) if self._key else set()
-        effects: list[Effect] = []
-        for (delete, columns), run in groupby(items, key=_shape):
-            group = list(run)
-            if delete:
+    def _write(self, connection: Connection, items: Sequence[Item]) -> list[Answer]:
+        runs = [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
+        table = self._ready(connection, runs)
+        present = self._present(connection, items)
+        answers: list[Answer] = []
+        for columns, run in runs:
+            if columns is None:
                 statement = statements.remove(connection.dialect, table.name, self._key)
-                connection.exec_driver_sql(statement, [self._key_of(item.payload) for item in group])
-                effects += [Effect.DELETED] * len(group)
+                connection.exec_driver_sql(statement, self._keys(run))
+                answers += [_DELETED] * len(run)
                 continue
             if self._key:
                 statement = statements.upsert(connection.dialect, table.name, columns, self._key)
             else:
                 statement = statements.append(connection.dialect, table.name, columns)
-            connection.exec_driver_sql(statement, _rows(group, columns))
-            effects += self._effects(group, present)
-        return effects
+            connection.exec_driver_sql(statement, [_row(item.payload.values()) for item in run])
+            answers += self._answers(run, present)
+        return answers
 
-    def _ready(self, connection: Connection, records: Sequence[Record]) -> Table:
-        """The table, with a column for all that `records` have."""
+    def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[Item]]]) -> Table:
+        """The table, with a column for all that the records of `runs` have."""
         table = self._table or Table.find(connection, self._name)
         if table is None:
             if not self._create_table:
@@ -117,7 +129,7 @@ class SqlWriter:
                     f"{self._database.name}: there is no table '{self._name}'{near}",
                     hint="Correct its name, make it, or set `create_table: true` to have it made.",
                 )
-            self._report(Level.INFO, create(connection, self._name, self._key, records))
+            self._report(Level.INFO, create(connection, self._name, self._key, _records(runs)))
             table = Table.find(connection, self._name)
             assert table is not None  # noqa: S101 - just made
         if self._key and frozenset(self._key) not in table.keys:
@@ -126,37 +138,40 @@ class SqlWriter:
                 f"{self._database.name}: an upsert into {table.name} needs a primary key or unique index on {names}",
                 hint=f"CREATE UNIQUE INDEX {table.name}_key ON {table.name} ({names})",
             )
-        missing = table.missing(dict.fromkeys(column for record in records for column in record))
+        missing = table.missing(dict.fromkeys(column for columns, _ in runs for column in columns or ()))
         if missing:
             if not self._create_table:
                 raise no_such_column(table, missing)
-            self._report(Level.INFO, widen(connection, table.name, missing, records))
+            self._report(Level.INFO, widen(connection, table.name, missing, _records(runs)))
             table = Table(table.name, table.columns | set(missing), table.keys)
         self._table = table
         return table
 
-    def _present(self, connection: Connection, items: Sequence[Item]) -> set[tuple[str, ...]]:
+    def _present(self, connection: Connection, items: Sequence[Item]) -> set[str]:
         """The keys of `items` that have a row already, as text: a column's type may differ from the record's."""
-        keys = [self._key_of(item.payload) for item in items]
-        found: set[tuple[str, ...]] = set()
-        for at in range(0, len(keys), _LOOK):
-            part = keys[at : at + _LOOK]
-            statement = statements.present(connection.dialect, self._name, self._key, len(part))
-            values = tuple(value for key in part for value in key)
-            found.update(tuple(map(str, row)) for row in connection.exec_driver_sql(statement, values))
+        found: set[str] = set()
+        for at in range(0, len(items) if self._key else 0, _LOOK):
+            keys = self._keys(items[at : at + _LOOK])
+            statement = statements.present(connection.dialect, self._name, self._key, len(keys))
+            rows = connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys))).fetchall()
+            found.update(map(_text, rows))
         return found
 
-    def _effects(self, items: Sequence[Item], present: set[tuple[str, ...]]) -> Iterator[Effect]:
+    def _answers(self, items: Sequence[Item], present: set[str]) -> list[Answer]:
+        """The answers of items that were written, the keys among which are `present` from then on."""
         if not self._key:
-            yield from [Effect.CREATED] * len(items)
-            return
-        for item in items:
-            key = tuple(map(str, self._key_of(item.payload)))
-            yield Effect.UPDATED if key in present else Effect.CREATED
+            return [_CREATED] * len(items)
+        answers: list[Answer] = []
+        for key in map(_text, self._keys(items)):
+            answers.append(_UPDATED if key in present else _CREATED)
             present.add(key)
+        return answers
 
-    def _key_of(self, record: Record) -> tuple[Cell, ...]:
-        return tuple(_cell(record[name]) for name in self._key)
+    def _keys(self, items: Sequence[Item]) -> list[tuple[Json, ...]]:
+        if len(self._key) == 1:
+            (name,) = self._key
+            return [(item.payload[name],) for item in items]
+        return [tuple([item.payload[name] for name in self._key]) for item in items]
 
     def _refusal(self, error: DBAPIError | OverflowError, rows: int) -> Refusal:
         """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
@@ -178,14 +193,21 @@ class SqlWriter:
         return f"{'UPSERT' if self._key else 'INSERT'} {self._name} at {self._database.name}"
 
 
-def _shape(item: Item) -> tuple[bool, tuple[str, ...]]:
+def _shape(item: Item) -> Shape:
     """What items must share to go through one statement."""
-    return (True, ()) if item.delete else (False, tuple(item.payload))
+    return None if item.delete else tuple(item.payload)
 
 
-def _rows(items: Sequence[Item], columns: Sequence[str]) -> list[tuple[Cell, ...]]:
-    return [tuple([_cell(item.payload[name]) for name in columns]) for item in items]
+def _text(key: Sequence[object]) -> str:
+    return str(key[0]) if len(key) == 1 else repr([str(part) for part in key])
 
 
-def _cell(value: Json) -> Cell:
-    return encode(value).decode() if isinstance(value, dict | list) else value
+def _records(runs: Sequence[tuple[Shape, list[Item]]]) -> list[Record]:
+    return [item.payload for shape, run in runs if shape is not None for item in run]
+
+
+def _row(values: Collection[Json]) -> tuple[Cell, ...]:
+    """`values` as the driver takes them: what is no scalar as JSON."""
+    if _NESTED.isdisjoint(map(type, values)):
+        return tuple(values)  # type: ignore[arg-type]  # just looked at
+    return tuple([encode(value).decode() if isinstance(value, dict | list) else value for value in values])
