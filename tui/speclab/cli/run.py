@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @specs_argument
 @click.option("--full", is_flag=True, help="Read the whole source, not only what changed since the last run.")
 @click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
+@click.option("--retries", is_flag=True, help="Read nothing; only try again what is due in the retry queue.")
 @click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing anywhere.")
 @click.option("--patience", default="60s", show_default=True, help="How long to wait for retries, in all.")
 @click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
@@ -32,6 +33,7 @@ def run(
     specs: Sequence[Path],
     full: bool,  # noqa: FBT001 - click hands flags by name
     limit: int | None,
+    retries: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
     patience: str,
     trigger: str,
@@ -46,7 +48,7 @@ def run(
     from speclab.sync.run import RunOptions
 
     wait = seconds_of(patience, "--patience")
-    options = RunOptions(full=full, limit=limit, dry_run=dry_run, trigger=trigger, patience=wait)
+    options = RunOptions(full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, patience=wait)
     codes = [_run(path, options, runlog, as_json=as_json) for path in specs]
     click.get_current_context().exit(max(codes))
 

@@ -51,6 +51,10 @@ class PageLoop:
         if not self.delivery.halt:
             await self._wait_for_retries()
 
+    async def drain(self) -> None:
+        """Drain what is due and what comes due soon; nothing is read."""
+        await self._wait_for_retries()
+
     async def _read(self, reader: Reader, *, full: bool, limit: int | None) -> None:
         """Take in the source from the checkpoint (with `full`: from the start), at most `limit` records of it."""
         cursor = None if full else self.log.checkpoint(self.spec.spec_id)

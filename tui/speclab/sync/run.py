@@ -30,13 +30,15 @@ from speclab.sync.verdict import Judge
 class RunOptions:
     """How a run is made.
 
-    `full` reads from the start of the source, not from the checkpoint; `limit` is the most records to read; a
-    `dry_run` maps and checks but writes nothing, neither to the target nor to the run log. `patience` is how many
-    seconds in all the run may wait for retries and for what the target asks.
+    `full` reads from the start of the source, not from the checkpoint; `limit` is the most records to read; with
+    `retries` nothing is read, and the retry queue is drained of what is due; a `dry_run` maps and checks but writes
+    nothing, neither to the target nor to the run log. `patience` is how many seconds in all the run may wait for
+    retries and for what the target asks.
     """
 
     full: bool = False
     limit: int | None = None
+    retries: bool = False
     dry_run: bool = False
     trigger: str = "manual"
     patience: float = 60.0
@@ -126,7 +128,10 @@ class _Run:
                 writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
             stack.push_async_callback(writer.close)
             loop = self._loop(run, writer, seams)
-            await loop.go(reader, full=self.options.full, limit=self.options.limit)
+            if self.options.retries:
+                await loop.drain()
+            else:
+                await loop.go(reader, full=self.options.full, limit=self.options.limit)
             return loop.delivery.halt
 
     def _loop(self, run: str, writer: Writer, seams: Seams) -> PageLoop:

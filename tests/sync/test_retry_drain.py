@@ -1,0 +1,44 @@
+"""Draining the retry queue without reading: a run whose trigger is `retry`."""
+
+from __future__ import annotations
+
+from tests.sync.conftest import World, counts, no, person
+
+from speclab.outcome import ErrorClass, RunState
+from speclab.sync.run import RunOptions
+
+IMPATIENT = RunOptions(patience=0)
+DRAIN = RunOptions(retries=True, trigger="retry", patience=0)
+
+
+async def _two_waiting(world: World) -> None:
+    busy = no(ErrorClass.SERVER, 503, retry_after=600)
+    await world.run([[person("a"), person("b"), person("c")]], lambda i, n: busy if i.key < "c" and n == 1 else None)
+    assert world.failures() == {"a": "waiting", "b": "waiting"}
+
+
+async def test_only_what_is_due_is_sent_and_nothing_is_read(world: World) -> None:
+    await _two_waiting(world)
+    world.clock.passed += 601
+    world.source.asked.clear()
+    result = await world.run(options=DRAIN)
+    assert world.source.asked == []
+    assert (result.row.trigger, result.row.state, counts(result.row)) == ("retry", RunState.SUCCEEDED, {"written": 2})
+    assert world.failures() == {"a": "resolved", "b": "resolved"}
+
+
+async def test_what_is_not_due_yet_is_left_alone(world: World) -> None:
+    await _two_waiting(world)
+    result = await world.run(options=DRAIN)
+    assert (result.row.state, result.row.read) == (RunState.SUCCEEDED, 0)
+    assert world.failures() == {"a": "waiting", "b": "waiting"}
+
+
+async def test_the_cursor_stays_where_it_is(world: World) -> None:
+    await _two_waiting(world)
+    before = world.log.checkpoint("people")
+    world.clock.passed += 601
+    await world.run(options=DRAIN)
+    assert world.log.checkpoint("people") == before
+    world.source.content.append([person("d")])
+    assert counts((await world.run()).row) == {"written": 1}
