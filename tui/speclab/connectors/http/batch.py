@@ -29,8 +29,9 @@ class Batches:
         """Batches over `client`. Raises `SpecError`."""
         self._client = client
         self._refusals = refusals
-        self._endpoint = Endpoint.parse(write.batch or "", where="write.batch")
-        self._url = client.base + self._endpoint.target.render({}, {})
+        self._line = write.batch or ""
+        self._method, target = Endpoint.fixed(self._line, where="write.batch")
+        self._url = client.base + target
         self._envelope = write.envelope
         self._item = None if write.item is None else _ItemTemplate(write.item)
         self._results = None if write.results is None else path(write.results, "write.results")
@@ -49,7 +50,7 @@ class Batches:
             try:
                 entries.append(self._item.render(item) if self._item else item.payload)
             except MissingValue as error:
-                answers.append(Answer(refusal=unsendable(error, self._endpoint.text)))
+                answers.append(Answer(refusal=unsendable(error, self._line)))
             else:
                 answers.append(None)
                 sent.append(item)
@@ -64,7 +65,7 @@ class Batches:
             keys = ",".join(item.idempotency_key for item in items)
             headers = [*headers, (self._key_header, str(uuid.uuid5(uuid.NAMESPACE_OID, keys)).encode("ascii"))]
         try:
-            exchange = await self._client.send(self._endpoint.method, self._url, content=content, headers=headers)
+            exchange = await self._client.send(self._method, self._url, content=content, headers=headers)
         except RequestFailed as error:
             return [Answer(refusal=no_answer(error), bytes_out=share)] * len(items)
         if exchange.status in self._exists:

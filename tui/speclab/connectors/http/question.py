@@ -32,9 +32,7 @@ class Questions:
 
     def __init__(self, read: HttpRead, base: str, origin: str, *, hidden: str | None) -> None:
         """Questions to `base`; `hidden` is a parameter that carries a credential, which no position may keep."""
-        endpoint = Endpoint.parse(read.request or f"GET {read.path}", where="read")
-        self._method = endpoint.method
-        self._path = endpoint.target.render({}, {})
+        self._method, self._path = Endpoint.fixed(read.request or f"GET {read.path}", where="read")
         self._base = base
         self._origin = origin
         self._params = read.params

@@ -48,6 +48,8 @@ class HttpReader:
         if system.read is None:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
+        if read.for_each is not None:
+            raise SpecError("read.for_each: a read for each of a list's records is not run by this version")
         self._client = Client(system, auth, references, seams, patience=retry.cap)
         self._retry = retry
         self._random = seams.random

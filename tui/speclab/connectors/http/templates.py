@@ -96,6 +96,15 @@ class Endpoint:
     text: str
 
     @classmethod
+    def fixed(cls, text: str, *, where: str) -> tuple[str, str]:
+        """Method and path of an endpoint that is asked for no record in particular. Raises `SpecError`."""
+        endpoint = cls.parse(text, where=where)
+        try:
+            return endpoint.method, endpoint.target.render({}, {})
+        except MissingValue as error:
+            raise SpecError(f"{where}: there is no record that could fill in {{{error.path}}}") from None
+
+    @classmethod
     def parse(cls, text: str, *, where: str, names: frozenset[str] = frozenset()) -> Endpoint:
         """The endpoint written as `PUT /customers/{id}`. Raises `SpecError`."""
         method, _, path = text.partition(" ")
@@ -132,4 +141,6 @@ def _text(place: Place, value: Json) -> str:
         raise MissingValue(place.text, f"{reason}, which cannot stand in a URL")
     if not text:
         raise MissingValue(place.text, "is empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise MissingValue(place.text, "holds half a surrogate pair, which is no text")
     return text

@@ -35,7 +35,7 @@ Shape: TypeAlias = "tuple[str, ...] | None"
 _BLAMED: Final = re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)")
 _PASSING: Final = ("locked", "busy", "disk is full", "disk i/o error")
 """What SQLite says when it is not the record's fault and may be over soon."""
-_OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError)
+_OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeEncodeError)
 """Errors that are about what a row holds; any other is about the table or the database."""
 _NESTED: Final = frozenset({dict, list})
 _CREATED: Final = Answer(effect=Effect.CREATED)
@@ -76,7 +76,7 @@ class SqlWriter:
         known = self._table
         try:
             given = iter(await self._database.run(lambda connection: self._write(connection, rows)) if rows else ())
-        except (DBAPIError, OverflowError) as error:
+        except (DBAPIError, OverflowError, UnicodeEncodeError) as error:
             self._table = known  # what was made in the transaction is undone with it
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
@@ -173,7 +173,7 @@ class SqlWriter:
             return [(item.payload[name],) for item in items]
         return [tuple([item.payload[name] for name in self._key]) for item in items]
 
-    def _refusal(self, error: DBAPIError | OverflowError, rows: int) -> Refusal:
+    def _refusal(self, error: DBAPIError | OverflowError | UnicodeEncodeError, rows: int) -> Refusal:
         """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
         text = self._database.redactor.redact(str(error.orig) if isinstance(error, DBAPIError) else str(error))
         passing = isinstance(error, OperationalError) and any(sign in text.lower() for sign in _PASSING)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speclab.connectors.http.templates import Endpoint, MissingValue, Template
+from speclab.errors import SpecError
+
+NAMES = frozenset({"source", "found"})
+
+
+def render(text: str, record: dict[str, object], **scope: object) -> str:
+    template = Template.parse(text, where="write.upsert", names=NAMES)
+    return template.render(record, {"source": {}, "found": None, **scope})  # type: ignore[arg-type,dict-item]
+
+
+def test_places_are_paths_in_the_record_the_source_or_what_was_found() -> None:
+    record = {"id": 7, "address": {"zip": "1/2"}, "tags": ["a b"], "odd key": True, "source": "of the record"}
+    text = '/c/{id}/{address.zip}/{ tags[0] }/{["odd key"]}/{source.id}?of={source}&n={found.n}'
+    found = render(text, record, source={"id": "s"}, found={"n": 1.5})
+    assert found == "/c/7/1%2F2/a%20b/true/s?of=of%20the%20record&n=1.5"
+
+
+@given(st.text(min_size=1))
+def test_any_text_arrives_as_it_is_and_in_its_place(value: str) -> None:
+    try:
+        found = render("/customers/{id}/orders?q={id}", {"id": value})
+    except MissingValue as error:
+        halves = any("\ud800" <= character <= "\udfff" for character in value)
+        assert value in (".", "..") or (halves and "half a surrogate pair" in error.message)
+        return
+    path, _, query = found.partition("?q=")
+    assert path.count("/") == 3
+    assert unquote(path.split("/")[2]) == unquote(query) == value
+
+
+@pytest.mark.parametrize("text", ["/a/{id}", "/a/{id}/b", "/a/{id}?x=1"])
+@pytest.mark.parametrize("value", [".", ".."])
+def test_a_segment_of_dots_is_refused(text: str, value: str) -> None:
+    with pytest.raises(MissingValue, match="which would change the path"):
+        render(text, {"id": value})
+
+
+def test_dots_beside_other_text_are_text() -> None:
+    assert render("/a/{id}.json?x={id}", {"id": ".."}) == "/a/...json?x=.."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/c/{id", "'{' without its partner"),
+        ("/c/id}", "'}' without its partner"),
+        ("/c/{}", "{} is no field: a path is empty"),
+        ("/c/{a b}", "{a b} is no field: unexpected ' '"),
+    ],
+)
+def test_a_template_that_cannot_be_read_is_an_error_of_the_spec(text: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Template.parse(text, where="write.upsert")
+    assert caught.value.message.startswith(f"write.upsert: {message}")
+
+
+def test_an_endpoint_is_a_method_and_a_path_from_the_base() -> None:
+    for text in ("PUT /c/{id}", "PUT   c/{id}"):
+        endpoint = Endpoint.parse(text, where="write.upsert")
+        assert (endpoint.method, endpoint.target.render({"id": 1}, {})) == ("PUT", "/c/1")
+
+
+def test_what_is_asked_for_no_record_has_no_places() -> None:
+    assert Endpoint.fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
+    with pytest.raises(SpecError, match=r"read: there is no record that could fill in \{id\}"):
+        Endpoint.fixed("GET /c/{id}", where="read")
