@@ -43,7 +43,7 @@ class Figures:
     """
 
     read: int = 0
-    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    outcomes: Mapping[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     bytes_in: int = 0
     bytes_out: int = 0
     errors: int = 0
@@ -52,7 +52,7 @@ class Figures:
     @property
     def success_rate(self) -> float | None:
         """(written + unchanged + filtered) / read: the part that is as it should be; None if nothing was read."""
-        well = sum(self.outcomes.get(outcome, 0) for outcome in _WELL)
+        well = sum(self.outcomes[outcome] for outcome in _WELL)
         return well / self.read if self.read else None
 
 
@@ -209,7 +209,7 @@ def _as_figures(counts: Sequence[int]) -> Figures:
 def _sum(parts: Sequence[Figures]) -> Figures:
     return Figures(
         read=sum(part.read for part in parts),
-        outcomes={outcome: sum(part.outcomes.get(outcome, 0) for part in parts) for outcome in Outcome},
+        outcomes={outcome: sum(part.outcomes[outcome] for part in parts) for outcome in Outcome},
         bytes_in=sum(part.bytes_in for part in parts),
         bytes_out=sum(part.bytes_out for part in parts),
         errors=sum(part.errors for part in parts),

@@ -1,0 +1,118 @@
+"""Checks: what acceptance criteria and alerts may ask of the run log, and what they get."""
+
+from __future__ import annotations
+
+import pytest
+from tests.monitor.conftest import World
+
+from speclab.mapping.cel import EvaluationError
+from speclab.mapping.cel_check import ExpressionSyntaxError
+from speclab.monitor.checks import Checks, Verdict
+from speclab.outcome import ErrorClass, FailureState
+from speclab.spec.rules import RUN_LOG_FUNCTIONS
+
+
+@pytest.fixture
+def checks(world: World) -> Checks:
+    """A busy day: two good runs, a bad one, and an hour of silence."""
+    world.run(written=95, dead=4, waiting=1, seconds=40)
+    world.wait(minutes=30)
+    world.run(written=100, seconds=20)
+    world.wait(minutes=30)
+    run = world.start()
+    world.page(run, waiting=2, error_class=ErrorClass.TIMEOUT)
+    world.log.finish_run(run, "the target is gone")
+    world.wait(hours=1)
+    return Checks(world.reader, "crm", world.now)
+
+
+@pytest.mark.parametrize(
+    ("expression", "holds"),
+    [
+        ('success_rate("24h") >= 0.96', True),
+        ('success_rate("24h") >= 0.97', False),
+        ('success_rate("90m") == 0', True),
+        ('error_count("24h") == 8', True),
+        ('error_count("24h", "timeout") == 2', True),
+        ('error_count("24h", "server") == 5', True),
+        ('error_count("24h", "conflict") > 0', False),
+        ('records("24h") == 202', True),
+        ('records("30m") == 0', True),
+        ('bytes("24h") == 20200', True),
+        ('bytes ("24h") / 1000 > 20', True),
+        ('duration_p95("24h") == 40', True),
+        ('duration_p95("100m") < 20.5', True),
+        ("retry_depth() == 3", True),
+        ("dead_letters() == 4 && retry_depth() < 10", True),
+        ("since_success() == 5400.0", True),
+        ("lag() > since_success()", True),
+    ],
+)
+def test_a_check_is_true_or_false_of_the_run_log(checks: Checks, expression: str, holds: bool) -> None:  # noqa: FBT001
+    assert checks.evaluate(expression).holds is holds
+
+
+def test_a_verdict_tells_the_figures_found(checks: Checks) -> None:
+    verdict = checks.evaluate('success_rate("24h") >= 0.995 || records("7d") > 1000')
+    assert verdict == Verdict(holds=False, detail='success_rate("24h") is 0.9653, records("7d") is 202')
+    assert checks.evaluate("retry_depth() == 3").detail == "retry_depth() is 3"
+
+
+def test_what_has_no_data_is_neither_true_nor_false(checks: Checks) -> None:
+    nothing = 'success_rate("10m") has no value: nothing was read'
+    assert checks.evaluate('success_rate("10m") >= 0.995') == Verdict(holds=None, detail=nothing)
+    assert checks.evaluate('!(success_rate("10m") >= 0.995)') == Verdict(holds=None, detail=nothing)
+    no_run = 'duration_p95("10m") has no value: no run went through to the end'
+    assert checks.evaluate('duration_p95("10m") > 5.0').detail == no_run
+    both = checks.evaluate('dead_letters() > 3 || success_rate("10m") < 0.9')
+    assert both.holds is True
+
+
+def test_lag_is_about_the_oldest_change_that_may_be_missing(world: World) -> None:
+    world.log.register("crm", title="", path="", status="", schedule="")
+    world.wait(minutes=5)
+    assert Checks(world.reader, "crm", world.now).lag() == 300
+    run = world.start()
+    world.page(run, waiting=1)
+    world.wait(minutes=1)
+    world.log.finish_run(run)
+    assert Checks(world.reader, "crm", world.now).lag() == 60  # since that run began to read
+    world.wait(minutes=1)
+    world.run(written=1, seconds=0)
+    assert Checks(world.reader, "crm", world.now).lag() == 120  # the record that waits since then
+    world.log.discard([row.id for row in world.reader.failures(state=FailureState.WAITING)], "test")
+    assert Checks(world.reader, "crm", world.now).lag() == 0
+
+
+def test_an_integration_that_never_ran_has_no_figures_to_be_judged_by(world: World) -> None:
+    checks = Checks(world.reader, "crm", world.now)
+    assert checks.evaluate("since_success() < 60.0") == Verdict(None, "since_success() has no value: it has never run")
+    assert checks.evaluate('success_rate("24h") >= 0.995').holds is None
+    assert checks.evaluate("dead_letters() == 0").holds is True
+
+
+@pytest.mark.parametrize(
+    ("expression", "error", "message"),
+    [
+        ('succes_rate("24h") > 0.9', ExpressionSyntaxError, "unknown function 'succes_rate'"),
+        ('success_rate("24h") >', ExpressionSyntaxError, "ends too early"),
+        ('success_rate("a day") > 0.9', EvaluationError, "expected a duration such as 30s, 5m or 24h, not 'a day'"),
+        ('error_count("1h", "http") > 5', EvaluationError, "no error class 'http'; expected one of mapping, contract"),
+        ('records("24h")', EvaluationError, "expected true or false, not 202"),
+    ],
+)
+def test_what_is_no_check_is_told_as_such(
+    checks: Checks, expression: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        checks.evaluate(expression)
+
+
+def test_every_function_a_spec_may_use_is_there(checks: Checks) -> None:
+    calls = [
+        f'{name}("24h")' if name in ("success_rate", "error_count", "records", "bytes", "duration_p95") else f"{name}()"
+        for name in RUN_LOG_FUNCTIONS
+    ]
+    verdict = checks.evaluate(" && ".join(f"{call} >= 0" for call in calls))
+    assert verdict.holds is True
+    assert all(f"{call} is " in verdict.detail for call in calls)

@@ -1,0 +1,205 @@
+"""Health: what the figures of an integration mean, to the minute and to the record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.monitor.conftest import START, World
+
+from speclab.clock import timestamp
+from speclab.monitor.health import Condition, duration_p95, figures, health, overview
+from speclab.outcome import ErrorClass, Outcome, RunState
+from speclab.runlog import RunLog, RunLogReader, Settled
+from speclab.runlog.rollup import stretches
+
+HOUR = 3600.0
+DAY = 86400.0
+
+
+def test_the_success_rate_is_what_is_as_it_should_be_of_what_was_read(world: World) -> None:
+    run = world.start()
+    world.page(run, written=90, dead=4, waiting=3, unknown=2)
+    found = figures(world.reader, "crm", HOUR, world.now)
+    assert found.success_rate == 90 / 99
+    assert (found.read, found.outcomes[Outcome.WRITTEN], found.outcomes[Outcome.WAITING]) == (99, 90, 3)
+    assert (found.bytes_in, found.bytes_out) == (9900, 900)
+    assert figures(world.reader, "erp", HOUR, world.now).success_rate is None
+
+
+def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: World) -> None:
+    run = world.start()
+    world.page(run, written=9, waiting=1)
+    world.wait(minutes=30)
+    (failure,) = world.reader.failures()
+    world.log.settle(run, [Settled(failure.id, Outcome.WRITTEN)])
+    assert figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
+    late = figures(world.reader, "crm", 600, world.now)
+    assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it belongs to the minute it was read in
+
+
+def test_a_record_that_a_later_run_retries_is_read_again(world: World) -> None:
+    world.run(written=9, waiting=1)
+    (failure,) = world.reader.failures()
+    world.log.settle(world.start(), [Settled(failure.id, Outcome.WRITTEN)])
+    found = figures(world.reader, "crm", HOUR, world.now)
+    assert (found.read, found.success_rate) == (11, 10 / 11)
+
+
+def test_errors_are_failed_attempts_by_class_and_failed_runs(world: World) -> None:
+    run = world.start()
+    world.page(run, dead=2, error_class=ErrorClass.REJECTED)
+    world.page(run, waiting=3, error_class=ErrorClass.TIMEOUT)
+    world.log.finish_run(run, "out of reach")
+    world.run(error="out of reach")
+    found = figures(world.reader, "crm", HOUR, world.now)
+    assert found.errors == 7
+    assert found.errors_by_class == {ErrorClass.REJECTED: 2, ErrorClass.TIMEOUT: 3}
+
+
+def test_a_window_is_exact_to_the_minute_however_long_it_is(world: World) -> None:
+    moments = [START + timedelta(minutes=minutes) for minutes in range(0, 3 * 1440, 97)]
+    run = world.start()
+    for moment in moments:
+        world.clock.time = moment
+        world.page(run, written=1)
+    for window in (60.0, 599.0, HOUR, 5 * HOUR, DAY, 1.3 * DAY, 2.9 * DAY, 400 * DAY):
+        since = (world.now - timedelta(seconds=window)).replace(second=0, microsecond=0)
+        assert figures(world.reader, "crm", window, world.now).read == sum(moment >= since for moment in moments)
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-720, 720))  # noqa: DTZ001
+def test_the_stretches_of_a_window_are_few_and_leave_nothing_out(moment: datetime, offset: int) -> None:
+    since = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
+    minutes, hours, days = stretches(since)
+    assert minutes.start == timestamp(since.replace(second=0, microsecond=0))
+    assert (minutes.end, hours.end, days.end) == (hours.start, days.start, "9999")
+    assert minutes.end.endswith(":00:00.000Z")
+    assert hours.end.endswith("T00:00:00.000Z")
+    start, hour, day = (datetime.fromisoformat(stretch.start) for stretch in (minutes, hours, days))
+    assert timedelta(0) <= hour - start < timedelta(hours=1)
+    assert timedelta(0) <= day - hour < timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [([], None), ([7], 7.0), ([1, 9], 9.0), (range(1, 21), 19.0), (range(1, 101), 95.0), ([5] * 19 + [99], 5.0)],
+)
+def test_the_95th_percentile_is_a_duration_that_was(
+    world: World, durations: list[float], expected: float | None
+) -> None:
+    for seconds in durations:
+        world.run(seconds=seconds)
+    world.run(seconds=1000, error="it broke")
+    world.run(seconds=2000, state=RunState.CANCELLED)
+    assert duration_p95(world.reader, "crm", DAY, world.now) == expected
+
+
+def test_the_line_is_the_window_in_even_parts_that_end_now(world: World) -> None:
+    for minutes in (0, 70, 10, 60, 125):
+        world.wait(minutes=minutes)
+        world.run(written=9, dead=1, seconds=0)
+    found = health(world.reader, "crm", DAY, world.now)
+    assert found is not None
+    assert len(found.buckets) == 24
+    assert [bucket.read for bucket in found.buckets[-6:]] == [10, 10, 10, 10, 0, 10]
+    assert {bucket.success_rate for bucket in found.buckets[-6:]} == {0.9, None}
+    assert sum(bucket.read for bucket in found.buckets) == found.figures.read == 50
+
+
+@pytest.mark.parametrize(("window", "parts"), [(HOUR, 12), (2 * HOUR, 24), (DAY, 24), (7 * DAY, 28), (30 * DAY, 30)])
+def test_a_line_has_as_many_parts_as_can_be_drawn(world: World, window: float, parts: int) -> None:
+    world.run(written=1)
+    found = health(world.reader, "crm", window, world.now)
+    assert found is not None
+    assert len(found.buckets) == parts
+    assert found.buckets[-1].read == 1
+
+
+def test_the_queue_is_as_deep_and_as_old_as_it_is(world: World) -> None:
+    world.run(waiting=2, dead=1, seconds=60)
+    world.run(waiting=1, unknown=1)
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    row = found.integration
+    assert (row.waiting, row.dead, row.unknown) == (3, 1, 1)
+    assert (row.oldest_waiting, row.next_attempt_at) == (timestamp(START), "2027-01-01T00:00:00.000Z")
+
+
+def test_what_runs_says_how_fast(world: World) -> None:
+    world.wait(seconds=-7)
+    run = world.start()
+    world.page(run, written=300)
+    world.wait(seconds=30)
+    assert rate(world) == 10.0
+    world.wait(minutes=2)
+    world.page(run, written=900)
+    world.wait(seconds=15)
+    assert rate(world) == 900 / (60 + 45)  # this minute and the one before
+    world.log.finish_run(run)
+    assert rate(world) == 0.0
+
+
+def rate(world: World) -> float:
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    return found.rate
+
+
+def test_an_integrations_condition_is_one_word(world: World) -> None:
+    def condition() -> Condition:
+        found = health(world.reader, "crm", HOUR, world.now)
+        assert found is not None
+        return found.condition
+
+    world.log.register("crm", title="CRM", path="", status="", schedule="")
+    assert condition() is Condition.IDLE
+    run = world.start()
+    assert condition() is Condition.RUNNING
+    world.log.finish_run(run)
+    assert condition() is Condition.WELL
+    world.run(waiting=1)
+    assert condition() is Condition.WELL  # it heals by itself
+    world.run(dead=1)
+    assert condition() is Condition.ATTENTION
+    world.run(error="gone")
+    assert condition() is Condition.FAILED
+    world.run(written=1)
+    assert condition() is Condition.ATTENTION
+    world.log.discard([row.id for row in world.reader.failures()], "test")
+    assert condition() is Condition.WELL
+
+
+def test_the_last_run_and_the_last_good_ones_are_told(world: World) -> None:
+    succeeded = world.run(written=1)
+    arrived = world.run(dead=1)
+    last = world.run(error="gone")
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert found.last_run == last
+    assert found.integration.succeeded_at == succeeded.ended_at
+    assert found.integration.arrived_at == arrived.started_at
+
+
+def test_all_integrations_together(world: World) -> None:
+    world.run("crm", written=80, dead=20)
+    world.run("erp", written=100, waiting=2)
+    world.start("hr")
+    world.log.register("idle", title="", path="", status="", schedule="")
+    whole = overview(world.reader, HOUR, world.now)
+    assert [found.integration.spec_id for found in whole.integrations] == ["crm", "erp", "hr", "idle"]
+    assert (whole.figures.read, whole.figures.success_rate) == (202, 180 / 202)
+    assert (whole.waiting, whole.dead, whole.unknown, whole.running) == (2, 20, 0, 1)
+    assert whole.oldest_waiting == "2026-11-24T10:42:17.000Z"
+    assert whole.figures.errors_by_class == {ErrorClass.SERVER: 22}
+    assert sum(bucket.read for bucket in whole.buckets) == 202
+
+
+def test_without_a_run_log_there_is_nothing_to_tell(tmp_path: object) -> None:
+    with RunLogReader.open(f"{tmp_path}/runlog.db") as reader:
+        whole = overview(reader, HOUR, datetime.now(UTC))
+        assert (whole.integrations, whole.figures.success_rate, whole.running) == ([], None, 0)
+        with RunLog.open(f"{tmp_path}/runlog.db"):
+            assert overview(reader, HOUR, datetime.now(UTC)).integrations == []
