@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
 import pytest
+from textual.pilot import Pilot
 
+from speclab.app.application import SpeclabApp
 from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageBooks, RunLog
 
@@ -268,7 +273,9 @@ def waiting(key: str) -> NewFailure:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """An empty run log, two specs, and a clock; times of day are told in UTC."""
+    """Two specs, a place for a run log, and a clock; in true colours, and times of day are told in UTC."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     return Workspace(tmp_path)
@@ -282,3 +289,53 @@ def filled(workspace: Workspace) -> Workspace:
     workspace.run("people", failures=[*(dead(f"c_{n}") for n in range(14)), waiting("w_1"), waiting("w_2")])
     workspace.clock.time += timedelta(minutes=6)
     return workspace
+
+
+def screen_of(pilot: Pilot[None]) -> str:
+    """What a person sees."""
+    strips = pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.text.rstrip() for strip in strips)
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits until something is so: `await until(pilot, lambda: app.overview is not None)`."""
+
+    async def wait(pilot: Pilot[None], true: Callable[[], object], seconds: float = 15) -> None:
+        async with asyncio.timeout(seconds):
+            while not true():
+                await pilot.pause(0.02)
+
+    return wait
+
+
+@pytest.fixture
+def see(until: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Waits until all of some texts are on the screen: `await see(pilot, "No runs yet.")`."""
+
+    async def wait(pilot: Pilot[None], *texts: str) -> None:
+        try:
+            await until(pilot, lambda: all(text in screen_of(pilot) for text in texts))
+        except TimeoutError:
+            raise AssertionError(f"not all of {texts} in\n{screen_of(pilot)}") from None
+
+    return wait
+
+
+Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
+
+
+@pytest.fixture
+def running(until: Callable[..., Awaitable[None]]) -> Running:
+    """Runs the app on a directory: `async with running(directory, place="mapping", size=(80, 24)) as pilot`."""
+
+    @asynccontextmanager
+    async def start(directory: Path, **options: Any) -> AsyncIterator[Pilot[None]]:
+        size = options.pop("size", (120, 40))
+        app = SpeclabApp(directory, **options)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await until(pilot, lambda: app.specs is not None and app.place is not None)
+            await pilot.pause()
+            yield pilot
+
+    return start

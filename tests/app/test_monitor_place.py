@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widget import Widget
 
 from speclab.app.application import SpeclabApp
 from speclab.app.widgets.grid import Grid
@@ -20,7 +18,7 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def opened() -> Open:
+def opened(until: Open) -> Open:
     """Opens the Monitor of a workspace: `async with opened(workspace, size=(120, 40)) as pilot`."""
 
     @asynccontextmanager
@@ -36,13 +34,6 @@ def opened() -> Open:
     return start
 
 
-async def until(pilot: Pilot[None], true: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await pilot.pause(0.02)
-
-
 def screen(pilot: Pilot[None]) -> str:
     """What a person sees."""
     strips = pilot.app.screen._compositor.render_strips()
@@ -52,19 +43,6 @@ def screen(pilot: Pilot[None]) -> str:
 def line(pilot: Pilot[None], containing: str) -> str:
     """The first line with that text, its blanks taken together."""
     return next((" ".join(text.split()) for text in screen(pilot).splitlines() if containing in text), "")
-
-
-async def seen(pilot: Pilot[None], *texts: str) -> None:
-    """Wait until all of these are on the screen."""
-    try:
-        await until(pilot, lambda: all(text in screen(pilot) for text in texts))
-    except TimeoutError:
-        raise AssertionError(f"not all of {texts} in\n{screen(pilot)}") from None
-
-
-def focused(pilot: Pilot[None]) -> Widget:
-    assert pilot.app.focused is not None
-    return pilot.app.focused
 
 
 # What it says
@@ -83,13 +61,13 @@ async def test_what_wants_someone_stands_first(filled: Any, opened: Open) -> Non
         assert [row.key for row in rows] == ["people", "orders"]
 
 
-async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open) -> None:
+async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
-        await seen(pilot, "success 95.78 %", "records 380", "errors 16", "last 24 h")
+        await see(pilot, "success 95.78 %", "records 380", "errors 16", "last 24 h")
         assert line(pilot, "errors by class") == "errors by class mapping 14 server 2"
         filled.clock.time += timedelta(hours=2)
         await pilot.press("w", "w", "w")
-        await seen(pilot, "last hour", "nothing was read in this window")
+        await see(pilot, "last hour", "nothing was read in this window")
 
 
 async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: Open) -> None:
@@ -98,42 +76,42 @@ async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: O
         assert line(pilot, "speclab").endswith("↻ 2 waiting ✖ 14 dead ● 1 running")
 
 
-async def test_a_run_shows_how_far_it_is(filled: Any, opened: Open) -> None:
+async def test_a_run_shows_how_far_it_is(filled: Any, opened: Open, see: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
-        await seen(pilot, "██░░░░░░░░  25 %")
+        await see(pilot, "██░░░░░░░░  25 %")
 
 
-async def test_a_spec_that_never_ran_is_listed_too(workspace: Any, opened: Open) -> None:
+async def test_a_spec_that_never_ran_is_listed_too(workspace: Any, opened: Open, see: Open) -> None:
     async with opened(workspace) as pilot:
-        await seen(pilot, "◌ orders", "never run")
+        await see(pilot, "◌ orders", "never run")
 
 
-async def test_what_is_committed_shows_by_itself(filled: Any, opened: Open) -> None:
+async def test_what_is_committed_shows_by_itself(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         filled.run("orders", read=77, failures=())
-        await seen(pilot, "records 457", "page 1, 77 read, 77 written")
+        await see(pilot, "records 457", "page 1, 77 read, 77 written")
 
 
-async def test_failures_follow_the_integration_under_the_cursor(filled: Any, opened: Open) -> None:
+async def test_failures_follow_the_integration_under_the_cursor(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
-        await seen(pilot, "failures of people", 'priority: no entry for "P0"')
+        await see(pilot, "failures of people", 'priority: no entry for "P0"')
         await pilot.press("down")
-        await seen(pilot, "failures of orders", "No failures.")
+        await see(pilot, "failures of orders", "No failures.")
 
 
-async def test_an_empty_workspace_says_what_to_do(workspace: Any, opened: Open) -> None:
+async def test_an_empty_workspace_says_what_to_do(workspace: Any, opened: Open, see: Open) -> None:
     for spec in workspace.directory.glob("*.md"):
         spec.unlink()
     async with opened(workspace) as pilot:
-        await seen(pilot, "No integrations here yet.", "No failures.", "No events yet.")
+        await see(pilot, "No integrations here yet.", "No failures.", "No events yet.")
 
 
-async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any) -> None:
+async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open) -> None:
     workspace.runlog.write_bytes(b"this is no database" * 100)
     app = SpeclabApp(workspace.directory, place="monitor")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await seen(pilot, "The run log cannot be read", "runlog.db: ")
+        await see(pilot, "The run log cannot be read", "runlog.db: ")
         await pilot.pause(0.6)
         assert len(app._notifications) == 1
 
@@ -141,13 +119,15 @@ async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any) -> None:
 # The events
 
 
-async def test_following_stops_where_someone_looks_further_up(filled: Any, opened: Open) -> None:
+async def test_following_stops_where_someone_looks_further_up(
+    filled: Any, opened: Open, see: Open, until: Open
+) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) > 3)
         log.focus()
         await pilot.press("up")
-        await seen(pilot, "not following")
+        await see(pilot, "not following")
         filled.run("orders")
         await until(pilot, lambda: len(log.rows) > 8)
         assert log.cursor_row < len(log.rows) - 1
@@ -155,13 +135,13 @@ async def test_following_stops_where_someone_looks_further_up(filled: Any, opene
         assert log.cursor_row == len(log.rows) - 1
 
 
-async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: Open) -> None:
+async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) == 6)
         await pilot.press("f")
         await until(pilot, lambda: len(log.rows) == 3)
-        await seen(pilot, "events of people")
+        await see(pilot, "events of people")
         filled.run("orders")
         filled.run("people")
         await until(pilot, lambda: len(log.rows) == 6)
@@ -172,127 +152,129 @@ async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: O
 # The way down
 
 
-async def test_enter_goes_from_an_integration_to_its_runs_to_what_failed(filled: Any, opened: Open) -> None:
+async def test_enter_goes_from_an_integration_to_its_runs_to_what_failed(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await pilot.press("enter")
-        await seen(pilot, "runs of people", "▲ partial", "events of the run 6 min ago")
+        await see(pilot, "runs of people", "▲ partial", "events of the run 6 min ago")
         await pilot.press("enter")
-        await seen(pilot, "16 records", "the run 6 min ago")
+        await see(pilot, "16 records", "the run 6 min ago")
         await pilot.press("escape", "escape")
         assert pilot.app.screen is pilot.app.screen_stack[0]
 
 
-async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, opened: Open) -> None:
+async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await pilot.press("down", "enter")
-        await seen(pilot, "runs of orders", "events of the run")
+        await see(pilot, "runs of orders", "events of the run")
         await pilot.press("enter")
-        await seen(pilot, "Cannot failures now", "nothing failed in this run")
+        await see(pilot, "Cannot failures now", "nothing failed in this run")
 
 
-async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(filled: Any, opened: Open) -> None:
+async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         await pilot.press("tab", "end", "enter")
-        await seen(
+        await see(
             pilot, "1 of 2", "people.md:20", "waiting at write, server 503", "next in 3 min", "PUT /customers/w_2"
         )
         assert "the ledger is closed" in screen(pilot)
         await pilot.press("n")
-        await seen(pilot, "2 of 2", "PUT /customers/w_1")
+        await see(pilot, "2 of 2", "PUT /customers/w_1")
         await pilot.press("n")
-        await seen(pilot, "this is the last one")
+        await see(pilot, "this is the last one")
 
 
-async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open) -> None:
+async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         await pilot.press("tab", "home", "enter")
-        await seen(pilot, "people.md:40:17, row priority", 'given: "Ada "', "It was not mapped.", "Nothing was sent.")
+        await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "It was not mapped.", "Nothing was sent.")
 
 
 # What can be done
 
 
-async def test_a_group_is_discarded_with_a_reason_only(filled: Any, opened: Open) -> None:
+async def test_a_group_is_discarded_with_a_reason_only(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         await pilot.press("D")
-        await seen(pilot, "discard 14 records of people")
+        await see(pilot, "discard 14 records of people")
         await pilot.press("enter")
-        await seen(pilot, "A reason is needed")
+        await see(pilot, "A reason is needed")
         await pilot.press(*"duplicates", "enter")
-        await seen(pilot, "14 records discarded")
+        await see(pilot, "14 records discarded")
         await until(pilot, lambda: "P0" not in screen(pilot))
         with filled.log() as log:
             events = [row for (row,) in log._db.execute("SELECT message FROM event ORDER BY id DESC LIMIT 1")]
         assert "duplicates" in events[0]
 
 
-async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open) -> None:
+async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         await pilot.press("D", "escape")
         await pilot.pause()
         assert "14 dead" in screen(pilot)
 
 
-async def test_a_retry_asks_first_and_then_runs_the_spec(filled: Any, opened: Open) -> None:
+async def test_a_retry_asks_first_and_then_runs_the_spec(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         await pilot.press("R")
-        await seen(pilot, "retry 14 records of people")
+        await see(pilot, "retry 14 records of people")
         await pilot.press("y")
-        await seen(pilot, "people was started")
+        await see(pilot, "people was started")
         await until(pilot, lambda: "manual" in {run.trigger for run in _runs(filled)})
 
 
-async def test_run_now_starts_a_run_in_a_process_of_its_own(workspace: Any, opened: Open) -> None:
+async def test_run_now_starts_a_run_in_a_process_of_its_own(
+    workspace: Any, opened: Open, see: Open, until: Open
+) -> None:
     async with opened(workspace) as pilot:
         await pilot.press("r")
-        await seen(pilot, "orders was started")
-        await seen(pilot, "page 1, 3 read, 2 written")
+        await see(pilot, "orders was started")
+        await see(pilot, "page 1, 3 read, 2 written")
         await until(pilot, lambda: {run.state for run in _runs(workspace)} == {"partial"})
         assert (workspace.directory / ".speclab" / "runs" / "orders.log").exists()
 
 
-async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open) -> None:
+async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see: Open) -> None:
     spec = workspace.directory / "orders.md"
     spec.write_text(spec.read_text().replace("Trim, Required", "Trimm"), "utf-8")
     async with opened(workspace) as pilot:
         await pilot.press("r")
-        await seen(pilot, "orders did not run well", "Trimm")
+        await see(pilot, "orders did not run well", "Trimm")
 
 
-async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open) -> None:
+async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open, see: Open) -> None:
     from speclab.sync.lock import hold
 
     async with opened(workspace) as pilot:
         with hold(workspace.directory, "orders"):
             await pilot.press("r")
-            await seen(pilot, "orders is being run by process")
+            await see(pilot, "orders is being run by process")
 
 
-async def test_a_spec_that_runs_is_not_started_again(filled: Any, opened: Open) -> None:
+async def test_a_spec_that_runs_is_not_started_again(filled: Any, opened: Open, see: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         await pilot.press("down", "r")
-        await seen(pilot, "orders is running already")
+        await see(pilot, "orders is running already")
 
 
-async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open) -> None:
+async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, read_only=True) as pilot:
-        await seen(pilot, "failures of people")
+        await see(pilot, "failures of people")
         for key in "rRD":
             await pilot.press(key)
-            await seen(pilot, "the app was started with --read-only")
+            await see(pilot, "the app was started with --read-only")
             pilot.app.clear_notifications()
             await pilot.pause()
         assert len(_runs(filled)) == 2
 
 
 async def test_a_run_whose_process_was_killed_becomes_interrupted(
-    filled: Any, opened: Open, monkeypatch: pytest.MonkeyPatch
+    filled: Any, opened: Open, see: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import speclab.app.application
 
@@ -300,7 +282,7 @@ async def test_a_run_whose_process_was_killed_becomes_interrupted(
     with filled.log() as log:
         log.start_run("orders", "hash", "manual", pid=2**22 + 1)
     async with opened(filled) as pilot:
-        await seen(pilot, "✖ orders", "interrupted")
+        await see(pilot, "✖ orders", "interrupted")
 
 
 def _runs(workspace: Any) -> list[Any]:

@@ -156,10 +156,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
     async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer | None:
         """What the run log answers; None where it cannot be read, which is told."""
         try:
-            return await self.run_log.ask(question)
+            answer = await self.run_log.ask(question)
         except RunLogError as error:
             self._no_log(error)
             return None
+        if not self.is_running:
+            raise asyncio.CancelledError  # whoever asked is being taken down
+        return answer
 
     def _no_log(self, error: RunLogError) -> None:
         """Tell that the run log cannot be read, once for each reason."""
@@ -225,7 +228,6 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """Bring the place `name` (specs, mapping or monitor) to be seen; closes what is open above it."""
         while len(self.screen_stack) > 1:
             await self.pop_screen()
-        self.here = name
         return await self.main.show(name)
 
     async def open_spec(self, path: Path, place: str | None = None) -> None:

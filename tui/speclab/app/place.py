@@ -70,8 +70,12 @@ class Place(Container, Actor):
     # Panels
 
     def panels(self) -> list[Panel]:
-        """The panels that can have focus, in order."""
-        return [panel for panel in self.query(Panel) if panel.can_focus_children and _first_focusable(panel)]
+        """The panels that can have focus, in order; those with the class `-extra` only where there is room for them."""
+        return [
+            panel
+            for panel in self.query(Panel)
+            if _first_focusable(panel) and (panel.region or not panel.has_class("-extra"))
+        ]
 
     @property
     def here(self) -> Panel | None:

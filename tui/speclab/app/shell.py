@@ -57,7 +57,7 @@ class Main(Screen[None], Actor):
         self.call_after_refresh(self._show_first)
 
     async def _show_first(self) -> None:
-        await shell(self).show_place(shell(self).first_place)
+        await self.show(shell(self).first_place)
 
     def places(self) -> list[Place]:
         """The places made so far, complete with what is in them."""
@@ -74,6 +74,7 @@ class Main(Screen[None], Actor):
             return await self._show(name)
 
     async def _show(self, name: str) -> Place:
+        shell(self).here = name
         before = self.place
         place = next((place for place in self.places() if name == place.NAME), None)
         if before is not None and before is not place:

@@ -81,7 +81,7 @@ class MonitorPlace(Place):
         with Container(id="below"):
             with Container(id="failed"):
                 yield Panel(FailuresGrid(), title="failures", id="failures")
-                yield Panel(Lines(), title="newest of these", id="newest")
+                yield Panel(Lines(), title="newest of these", id="newest", classes="-extra")
             yield Panel(EventLog(), title="events", id="events")
 
     def on_mount(self) -> None:

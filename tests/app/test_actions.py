@@ -1,0 +1,180 @@
+"""The registry of actions: what is told once, and everything that is read from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, ClassVar
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.screen import ModalScreen
+from textual.widgets import Button
+
+from speclab.app import application, help, shell  # noqa: A004 (the module's name)
+from speclab.app.actions import Action, Actor, bindings, key_name, offers
+from speclab.app.application import SpeclabApp
+from speclab.app.mapping import place as mapping
+from speclab.app.monitor import detail, runs
+from speclab.app.monitor import place as monitor
+from speclab.app.specs import place as specs
+from speclab.app.widgets import dialogs
+
+MODULES = (application, shell, specs, mapping, monitor, detail, runs, dialogs, help)
+SWALLOWED = {"ctrl+b", "ctrl+j", "ctrl+q", "ctrl+s", "ctrl+enter", "alt+enter"}
+"""Keys that a terminal, tmux or screen keeps for itself."""
+
+
+def actors() -> Iterator[type[Actor]]:
+    """Every class that does actions."""
+    waiting = list(Actor.__subclasses__())
+    while waiting:
+        actor = waiting.pop()
+        waiting.extend(actor.__subclasses__())
+        if actor.__module__.startswith("speclab") and actor.ACTIONS:
+            yield actor
+
+
+ACTORS = sorted(set(actors()), key=lambda actor: actor.__name__)
+
+
+def test_the_places_and_the_app_are_among_those_that_do_actions() -> None:
+    assert {"SpeclabApp", "Main", "MonitorPlace", "SpecsPlace", "Grid", "FailuresPage"} <= {a.__name__ for a in ACTORS}
+
+
+@pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
+def test_every_action_has_a_method_and_a_key_of_its_own(actor: type[Actor]) -> None:
+    for action in actor.ACTIONS:
+        assert inspect.isfunction(getattr(actor, action.method, None)), f"{actor.__name__} lacks {action.method}"
+    keys = list(chain.from_iterable(action.keys for action in actor.ACTIONS))
+    assert len(keys) == len(set(keys)), f"{actor.__name__} has a key twice: {sorted(keys)}"
+
+
+@pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
+def test_no_action_is_only_on_a_key_that_terminals_swallow(actor: type[Actor]) -> None:
+    for action in actor.ACTIONS:
+        assert not action.keys or set(action.keys) - SWALLOWED, f"{action.id} is only on {action.keys}"
+
+
+@pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
+def test_every_action_is_told_in_a_few_words_and_in_a_sentence(actor: type[Actor]) -> None:
+    for action in actor.ACTIONS:
+        assert 0 < len(action.title) <= (16 if action.footer else 24)
+        assert action.description[0].isupper()
+        assert action.description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("question_mark", "?"), ("f12", "F12"), ("escape", "esc"), ("ctrl+p", "ctrl+p"), ("R", "R")]
+)
+def test_keys_are_named_as_people_read_them(key: str, name: str) -> None:
+    assert key_name(key) == name
+
+
+# Who does what, and why not
+
+INNER = (Action("save", "save", "Save.", ("s",)), Action("plain", "plain", "Move.", ("x",), palette=False))
+OUTER = (Action("send", "send", "Send.", ("s",)), Action("other", "other", "Other.", ("x",)))
+
+
+class Inner(Container, Actor):
+    ACTIONS = INNER
+    BINDINGS: ClassVar[list[BindingType]] = bindings(INNER)
+    reason: str | None = None
+    done = 0
+
+    def compose(self) -> ComposeResult:
+        yield Button("here")
+
+    def why_not(self, action: str) -> str | None:
+        return self.reason if action == "save" else None
+
+    async def action_save(self) -> None:
+        self.done += 1
+
+    def action_plain(self) -> None:
+        self.done += 100
+
+
+class Box(ModalScreen[None], Actor):
+    ACTIONS = INNER
+
+    def compose(self) -> ComposeResult:
+        yield Button("there")
+
+
+class Small(App[None], Actor):
+    ACTIONS = OUTER
+    BINDINGS: ClassVar[list[BindingType]] = bindings(OUTER)
+
+    def compose(self) -> ComposeResult:
+        yield Inner()
+
+
+async def test_what_is_nearer_takes_the_key_but_moving_a_cursor_takes_none() -> None:
+    async with Small().run_test() as pilot:
+        found = [offer.action.id for offer in offers(pilot.app.query_one(Button))]
+        assert found == ["save", "plain", "other"]
+
+
+async def test_behind_a_dialog_nothing_is_offered() -> None:
+    async with Small().run_test() as pilot:
+        await pilot.app.push_screen(Box())
+        assert [offer.action.id for offer in offers(pilot.app.screen.query_one(Button))] == ["save", "plain"]
+
+
+async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
+    async with Small().run_test(notifications=True) as pilot:
+        inner = pilot.app.query_one(Inner)
+        await pilot.press("s")
+        assert inner.done == 1
+        inner.reason = "nothing has changed"
+        await pilot.press("s")
+        assert inner.done == 1
+        told = next(iter(pilot.app._notifications))
+        assert (told.title, told.message) == ("Cannot save now", "nothing has changed")
+
+
+# Where it is read
+
+
+async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: Any, see: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await see(pilot, "failures of people")
+        for key in ("question_mark", "f1"):
+            await pilot.press(key)
+            await see(pilot, "in monitor", "run now", "Not now: the app was started with --read-only")
+            await pilot.press("escape")
+
+
+async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled: Any, see: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await see(pilot, "failures of people")
+        await pilot.press("ctrl+p")
+        await see(pilot, "everything", "light or dark", "Draw the whole screen again.")
+        await pilot.press(*"lod", "enter")
+        await pilot.pause()
+        assert app.theme == "speclab-light"
+
+
+async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await see(pilot, "failures of people")
+        await pilot.press("ctrl+p", *"run n")
+        await see(pilot, "run now", "the app was started with --read-only")
+        await pilot.press("enter")
+        await see(pilot, "Cannot run now now")
+
+
+async def test_the_footer_shows_keys_as_many_as_fit_and_does_them_on_a_click(filled: Any, see: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await see(pilot, "tab pane   enter open   r run now", "? help   ctrl+p everything")
+        await pilot.click("KeyBar", offset=(58, 0))
+        await see(pilot, "in monitor")

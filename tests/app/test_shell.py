@@ -1,0 +1,185 @@
+"""The shell around the places: going between them, narrow and colourless terminals, and leaving in good order."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from speclab.app.application import SpeclabApp
+from speclab.app.theme import THEMES
+from speclab.app.widgets.dialogs import Choice, Confirm, Prompt
+from speclab.app.widgets.grid import Row
+
+OPEN = """
+import sys
+from pathlib import Path
+from speclab.app import run_app
+run_app(Path(sys.argv[1]), place="monitor", ascii="--ascii" in sys.argv)
+"""
+
+See = Callable[..., Any]
+
+
+async def test_keys_and_tabs_go_between_the_places_and_each_is_kept(filled: Any, see: See, until: See) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await see(pilot, "integrations")
+        monitor = app.place
+        await pilot.press("1")
+        await until(pilot, lambda: app.place is not None and app.place.NAME == "specs")
+        await pilot.press("2")
+        await until(pilot, lambda: app.place is not None and app.place.NAME == "mapping")
+        await pilot.click("Header", offset=(33, 0))
+        await until(pilot, lambda: app.place is monitor)
+
+
+async def test_a_place_key_closes_the_page_that_is_open(filled: Any, see: See, until: See) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await see(pilot, "failures of people")
+        await pilot.press("enter")
+        await see(pilot, "runs of people")
+        await pilot.press("3")
+        await until(pilot, lambda: app.screen is app.main)
+
+
+async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled: Any, see: See) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(64, 20)) as pilot:
+        await see(pilot, "3 Monitor ▸ integrations", "partial 6 min ago")
+        assert len([panel for panel in app.main.query("Panel") if panel.region]) == 1
+        await pilot.press("tab")
+        await see(pilot, "3 Monitor ▸ failures of people", "no entry for")
+        await pilot.press("tab")
+        await see(pilot, "3 Monitor ▸ events", "succeeded")
+        await pilot.press("shift+tab")
+        await see(pilot, "3 Monitor ▸ failures of people")
+        await pilot.resize_terminal(120, 40)
+        await see(pilot, "integrations", "failures of people", "events")
+
+
+@pytest.mark.parametrize("theme", [theme.name for theme in THEMES])
+async def test_every_theme_draws(filled: Any, see: See, theme: str) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.theme = theme
+        await see(pilot, "integrations")
+        await pilot.press("ctrl+p")
+        await see(pilot, "everything")
+
+
+# Dialogs
+
+
+async def test_a_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) -> None:
+    app = SpeclabApp(workspace.directory, clock=workspace.clock)
+    async with app.run_test() as pilot:
+        for key, answer in (("y", True), ("enter", True), ("n", False), ("escape", False)):
+            answers: list[bool | None] = []
+            await app.push_screen(Confirm("leave", "Really?", yes="leave"), answers.append)
+            await pilot.press(key)
+            await pilot.pause()
+            assert answers == [answer]
+
+
+async def test_a_prompt_takes_only_what_is_right(workspace: Any, see: See) -> None:
+    app = SpeclabApp(workspace.directory, clock=workspace.clock)
+    async with app.run_test() as pilot:
+        answers: list[str | None] = []
+        wrong = lambda text: None if text.isdigit() else "A number is needed."  # noqa: E731
+        await app.push_screen(Prompt("size", "How many?", value="x", wrong=wrong), answers.append)
+        await pilot.press("enter")
+        await see(pilot, "A number is needed.")
+        await pilot.press("backspace", "4", "2", "enter")
+        await pilot.pause()
+        assert answers == ["42"]
+
+
+async def test_a_choice_begins_at_what_holds_now(workspace: Any) -> None:
+    app = SpeclabApp(workspace.directory, clock=workspace.clock)
+    async with app.run_test() as pilot:
+        answers: list[str | None] = []
+        options = [Row("h", ("Hourly", "every hour")), Row("d", ("Daily", "once a day")), Row("o", ("On-demand", ""))]
+        await app.push_screen(Choice("frequency", options, now="d"), answers.append)
+        await pilot.press("down", "enter")
+        await pilot.pause()
+        assert answers == ["o"]
+
+
+# Terminals
+
+
+def test_without_colour_none_is_sent_and_the_signs_tell_all(filled: Any, pty: Callable[..., Any]) -> None:
+    terminal = pty(OPEN, str(filled.directory), NO_COLOR="1")
+    terminal.until("✔ orders")
+    terminal.settle()
+    colours = re.findall(r"\x1b\[[0-9;]*m", terminal.sent)
+    assert not [code for code in colours if re.search(r"[\[;](3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", code)]
+
+
+def test_ascii_draws_with_nothing_else(filled: Any, pty: Callable[..., Any]) -> None:
+    terminal = pty(OPEN, str(filled.directory), "--ascii")
+    terminal.until("+ orders")
+    terminal.settle()
+    assert terminal.sent.isascii()
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": ""}])
+def test_a_terminal_that_cannot_place_text_gets_words_instead(
+    filled: Any, pty: Callable[..., Any], environ: dict[str, str]
+) -> None:
+    terminal = pty(OPEN, str(filled.directory), **environ)
+    terminal.until("UsageError")
+    assert "the app needs a terminal" in terminal.text
+    assert "\x1b[?1049h" not in terminal.sent
+
+
+def test_a_pipe_gets_words_instead(filled: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(filled.directory)], capture_output=True, text=True, check=False
+    )
+    assert "the app needs a terminal" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_go_it_puts_the_terminal_back(filled: Any, pty: Callable[..., Any], number: signal.Signals) -> None:
+    terminal = pty(OPEN, str(filled.directory))
+    terminal.until("orders")
+    os.kill(terminal.child.pid, number)
+    terminal.settle(1.0)
+    assert "\x1b[?1049l" in terminal.sent
+    assert "\x1b[?25h" in terminal.sent
+    terminal.child.wait()
+    assert terminal.child.exitstatus == 0
+
+
+def test_idle_it_sends_next_to_nothing(filled: Any, pty: Callable[..., Any]) -> None:
+    terminal = pty(OPEN, str(filled.directory), width=160, height=45)
+    terminal.until("orders")
+    terminal.settle(1.0)
+    assert len(terminal.read(3).encode()) <= 3 * 100
+
+
+def test_back_from_another_program_the_screen_is_drawn_whole(filled: Any, pty: Callable[..., Any]) -> None:
+    terminal = pty(OPEN, str(filled.directory))
+    terminal.until("orders")
+    before = terminal.text
+    terminal.screen.reset()
+    terminal.press("\x0c")
+    terminal.until("orders")
+    assert terminal.text == before
+
+
+def test_the_frame_is_painted_before_anything_heavy_is_loaded() -> None:
+    heavy = ["pydantic", "httpx", "sqlalchemy", "cel", "watchfiles", "sqlite3", "markdown_it", "yaml", "jsonschema_rs"]
+    program = f"import sys, speclab.app.application; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
