@@ -27,7 +27,7 @@ def demo(directory: Path | None) -> None:
             from speclab.app import run_app
             from speclab.app.launch import launch
 
-            launch(workspace.spec, workspace.spec.stem, workspace.runlog)
+            launch(workspace.spec, workspace.spec.stem, workspace.directory, workspace.runlog)
             run_app(workspace.directory, place="monitor")
             click.echo(f"The demo's workspace stays at {workspace.directory}", err=True)
         else:
