@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -79,7 +80,8 @@ class Reader(Protocol):
     def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         """Pages from after `cursor` (None: from the start), to the end of the source.
 
-        With `full`, a `since` setting is not applied. Raises `Unreachable`, `Unauthorized` or `BadAnswer`.
+        With `full`, a `since` setting is not applied; a full read that was broken off goes on. Raises `Unreachable`,
+        `Unauthorized` or `BadAnswer`.
         """
 
     async def close(self) -> None:
@@ -140,6 +142,7 @@ class Seams:
     random: Random
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
     report: Report = field(default=silent)
+    tokens: Path | None = None  # where OAuth tokens are kept; None: in the user's state directory
 
 
 S_contra = TypeVar("S_contra", contravariant=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.connectors.backoff import delay
-from speclab.connectors.base import Answer, Item, Refusal, Seams, Writer
+from speclab.connectors.base import Answer, Item, Refusal, Seams, Snapshot, Writer
 from speclab.errors import SpeclabError, SystemFailure, Unauthorized
 from speclab.outcome import Level, RunState
 from speclab.spec.integration import Action
@@ -78,6 +78,16 @@ class Delivery:
                 answered = await bisect(self._write, batch, splits)
             answers += answered
         return answers
+
+    @property
+    def anew(self) -> bool:
+        """Whether the target begins each run with nothing, so that a record there cannot be known to be unchanged."""
+        return isinstance(self._writer, Snapshot)
+
+    async def finish(self) -> None:
+        """Let the target know, if it waits for that, that it was given all the source holds."""
+        if isinstance(self._writer, Snapshot):
+            await self._writer.finish()
 
     async def _write(self, items: Sequence[Item]) -> list[Answer]:
         """One answer each, none of which asks to wait."""

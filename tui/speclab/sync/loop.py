@@ -46,28 +46,32 @@ class PageLoop:
     async def go(self, reader: Reader, *, full: bool, limit: int | None) -> None:
         """Drain what is due, take in the source, and wait for the retries that come due soon."""
         await self._retry_due()
-        if not self.delivery.halt:
-            await self._read(reader, full=full, limit=limit)
+        complete = not self.delivery.halt and await self._read(reader, full=full, limit=limit)
         if not self.delivery.halt:
             await self._wait_for_retries()
+        if complete and not self.delivery.halt:
+            await self.delivery.finish()
 
     async def drain(self) -> None:
         """Drain what is due and what comes due soon; nothing is read."""
         await self._wait_for_retries()
 
-    async def _read(self, reader: Reader, *, full: bool, limit: int | None) -> None:
-        """Take in the source from the checkpoint (with `full`: from the start), at most `limit` records of it."""
+    async def _read(self, reader: Reader, *, full: bool, limit: int | None) -> bool:
+        """Take in the source from the checkpoint (with `full`: from the start), at most `limit` records of it.
+
+        Gives whether it came to the source's end.
+        """
         cursor = None if full else self.log.checkpoint(self.spec.spec_id)
         number = read = 0
         complete = False
         try:
-            pages = reader.pages(cursor, full=full)
+            pages = reader.pages(cursor, full=full or self.delivery.anew)
             async with aclosing(read_ahead(pages, self.drafter, self.patience, limit)) as drafted:
                 async for page in drafted:
                     number += 1
                     read += page.read
                     await self._page(number, page)
-                    complete = page.page.complete
+                    complete = page.page.complete and not page.cut
                     if self.delivery.halt or self.patience.cancelled or complete:
                         break
                     await self._retry_due()
@@ -79,12 +83,13 @@ class PageLoop:
             text = "the source gave no records"
             self.log.event(self.spec.spec_id, self.run, Level.WARNING, "guard", text)
             self.tell(Level.WARNING, text)
+        return complete
 
     async def _page(self, number: int, drafted: DraftedPage) -> None:
         """Deliver and book a page. The cursor moves with its last draft, and only if all of the page is decided."""
         page, counts = drafted.page, Counter[Outcome]()
         for at, draft in enumerate(drafted.drafts, 1):
-            changed = draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
+            changed = draft if self.delivery.anew else draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
             items = self.drafter.items(changed)
             books = book(changed, items, await self.delivery.send(items), self.judge)
             counts.update(books.outcomes)

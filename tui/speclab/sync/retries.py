@@ -60,7 +60,7 @@ class Retries:
     def _draft(self, row: FailureRow, settled: list[Settled], tries: list[_Try]) -> None:
         """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`."""
         (mapped,) = self.drafter.drafts([_source(row)])
-        draft = mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
+        draft = mapped if self.delivery.anew else mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
         if items := self.drafter.items(draft):
             tries.append(_Try(row, items[0], draft.hashes[0]))
             return

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.sync.conftest import MemoryTarget, World, counts, no, person
+
+from speclab.errors import Unreachable
+from speclab.jsonvalue import Record
+from speclab.outcome import ErrorClass, RunState
+from speclab.sync.run import RunOptions
+
+
+@dataclass
+class Report(MemoryTarget):
+    """A target that is, after a run, what the run wrote and nothing else."""
+
+    published: dict[str, Record] | None = None
+
+    async def finish(self) -> None:
+        self.published, self.content = self.content, {}
+
+
+async def test_a_snapshot_is_given_what_has_not_changed_and_finished_after_the_last_retry(world: World) -> None:
+    report = world.target = Report(
+        behaviour=lambda item, n: no(ErrorClass.SERVER, 503) if item.key == "b" and n == 1 else None
+    )
+    for _ in range(2):
+        result = await world.run([[person("a"), person("b")], [person("c")]])
+        assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 3})
+        assert report.published is not None
+        assert sorted(report.published) == ["a", "b", "c"]
+
+
+async def test_a_run_that_does_not_reach_the_end_of_its_source_finishes_no_snapshot(world: World) -> None:
+    published = []
+    report = world.target = Report()
+    await world.run([[person("a")], [person("b")]], options=RunOptions(limit=1))
+    published.append(report.published)
+    world.source.fails_at, world.source.error = 1, Unreachable("gone")
+    await world.run()
+    published.append(report.published)
+    world.source.fails_at = None
+    await world.run()
+    published.append(report.published)
+    assert [sorted(found or {}) for found in published] == [[], [], ["a", "b"]]
