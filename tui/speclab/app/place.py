@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -109,4 +110,10 @@ class Place(Container, Actor):
 
 
 def _first_focusable(panel: Panel) -> Widget | None:
-    return next((widget for widget in panel.query(Widget) if widget.can_focus and not widget.disabled), None)
+    return next((widget for widget in panel.query(Widget) if _takes_focus(widget, panel)), None)
+
+
+def _takes_focus(widget: Widget, panel: Panel) -> bool:
+    """Whether `widget` would be seen with its panel, and can have the focus."""
+    inside = takewhile(lambda node: node is not panel, widget.ancestors_with_self)
+    return widget.can_focus and not widget.disabled and all(node.display for node in inside)
