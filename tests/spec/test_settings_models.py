@@ -212,17 +212,6 @@ def test_a_connector_that_is_known_but_not_run_yet_says_so(connector: str) -> No
     assert said(problems) == [f"{FIRST}:12 S206 '{connector}' is known, but this version of speclab cannot run it yet"]
 
 
-@pytest.mark.parametrize("kind", ["oauth2", "hmac", "aws_sigv4"])
-def test_a_way_to_log_in_that_is_known_but_not_run_yet_says_so(kind: str) -> None:
-    findings, document = findings_and_section(f"type: {kind}\n")
-    tree = read_block(document.sections[0], findings)
-    assert tree is not None
-    assert to_variant(tree, "type", AUTHS, NOT_RUN_YET, findings) is None
-    assert said(findings.in_order()) == [
-        f"{FIRST}:7 S206 '{kind}' is known, but this version of speclab cannot run it yet"
-    ]
-
-
 def test_none_is_a_way_to_log_in() -> None:
     findings, document = findings_and_section("type: none\n")
     tree = read_block(document.sections[0], findings)

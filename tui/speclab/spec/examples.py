@@ -173,3 +173,25 @@ for _role, _address in (("SOURCE", SOURCE_AUTH), ("TARGET", TARGET_AUTH)):
         type: bearer
         token: ${{env:{_role}_TOKEN}}
         """)
+    EXAMPLES[f"{_address} > oauth2"] = _block(f"""
+        type: oauth2
+        flow: client_credentials
+        token_url: ${{env:{_role}_URL}}/oauth/token
+        client_id: ${{env:{_role}_CLIENT_ID}}
+        client_secret: ${{env:{_role}_CLIENT_SECRET}}
+        scope: contacts.read
+        """)
+    EXAMPLES[f"{_address} > hmac"] = _block(f"""
+        type: hmac
+        secret: ${{env:{_role}_SECRET}}
+        header: X-Signature
+        over: "{{timestamp}}.{{body}}"
+        timestamp: X-Timestamp
+        """)
+    EXAMPLES[f"{_address} > aws_sigv4"] = _block("""
+        type: aws_sigv4
+        region: eu-central-1
+        service: execute-api
+        access_key: ${env:AWS_ACCESS_KEY_ID}
+        secret_key: ${env:AWS_SECRET_ACCESS_KEY}
+        """)

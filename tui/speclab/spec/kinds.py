@@ -74,6 +74,20 @@ def _template(text: str) -> str:
     return text
 
 
+_SIGNED: Final = ("method", "url", "host", "path", "query", "target", "timestamp", "nonce", "body", "body_hash")
+_PART: Final = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<odd>[{}])")
+
+
+def _signed(text: str) -> str:
+    for match in _PART.finditer(text):
+        if match["odd"]:
+            raise _misread(f"a {match['odd']} without its other half", match.start())
+        if match["name"] not in _SIGNED:
+            known = " ".join(f"{{{name}}}" for name in _SIGNED)
+            raise _misread(f"{match[0]} is no part of a request; expected one of {known}", match.start())
+    return text
+
+
 def _location(text: str) -> str:
     if text.split(" ", maxsplit=1)[0] in _METHODS:
         raise ValueError("expected a path alone, which is asked with GET; a method goes into `request`")
@@ -108,3 +122,7 @@ Cel = Annotated[str, Kind("CEL expression")]
 """An expression; whether it can be read is checked apart, for CEL is slow to load."""
 Secret = Annotated[str, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]
 """What must not stand in the file, and is taken out of whatever is logged."""
+OptionalSecret = Annotated[str | None, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]
+"""The same, where there may be none."""
+SignedText = Annotated[str, AfterValidator(_signed), Kind("text with {parts} of the request")]
+"""What a signature is over."""

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from speclab.spec.settings import Auth, MappingSettings, Settings, System
 
 _SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql or file, and its settings"
-_AUTH_EXAMPLE: Final = "a run needs a block ```yaml with `type: bearer`, api_key, basic or none, and its settings"
+_AUTH_EXAMPLE: Final = (
+    "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
+)
 _WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
 _TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
 

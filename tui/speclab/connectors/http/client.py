@@ -23,7 +23,7 @@ from speclab.connectors.http.transport import AiohttpTransport
 from speclab.connectors.http.trouble import trouble
 from speclab.connectors.pace import Pace
 from speclab.connectors.references import References
-from speclab.errors import SpecError
+from speclab.errors import SpecError, SpeclabError, SystemFailure, Unreachable
 from speclab.outcome import ErrorClass, Level
 from speclab.spec.settings import Auth, HttpSystem, NoAuth
 from speclab.spec.units import duration_text
@@ -50,6 +50,7 @@ class RequestFailed(Exception):
         sent: bool,
         retry_after: float | None = None,
         response: str = "",
+        hint: str = "",
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
@@ -58,6 +59,7 @@ class RequestFailed(Exception):
         self.sent = sent
         self.retry_after = retry_after
         self.response = response
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Client:
         self.redactor = references.redactor
         self.clock = seams.clock
         base = _base_url(system.base_url)
-        self._auth = http_auth(auth, self.redactor)
+        self._auth = http_auth(auth, self.redactor, seams)
         if base.userinfo:
             self.redactor.add(base.password)
             if isinstance(auth, NoAuth):
@@ -137,12 +139,12 @@ class Client:
         request = httpx.Request(method, url, headers=all_headers, content=content)
         async with self._pace:
             try:
-                async with asyncio.timeout(self._timeout):
-                    response = await self._answer(request)
-                    body = await self._body(response)
+                response, body = await self._answer(request)
             except (httpx.RequestError, TimeoutError) as error:
                 sent = self._request_text(method, url, all_headers, content)
                 raise self._failure(error, sent, url) from None
+            except SpeclabError as error:
+                raise _without_credentials(error, self.line(method, url)) from None
         exchange = Exchange(
             method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
         )
@@ -166,6 +168,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._auth.close()
         await self._transport.aclose()
 
     def report(self, level: Level, message: str) -> None:
@@ -202,18 +205,22 @@ class Client:
         more = [f"... ({len(body):,} bytes)"] if len(body) > SHOWN else []
         return "\n".join([*head, "", text, *more])
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        """The answer to `request` with credentials on, through as many steps as the credentials take."""
+    async def _answer(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """The answer to `request` with credentials on, through as many steps as the credentials take, and its body.
+
+        The time limit is for each step, and not for what the credentials ask for themselves, such as a token.
+        """
         flow = self._auth.async_auth_flow(request)
         try:
             request = await anext(flow)
             while True:
-                response = await self._transport.handle_async_request(request)
+                async with asyncio.timeout(self._timeout):
+                    response = await self._transport.handle_async_request(request)
+                    body = await self._body(response)
                 try:
                     request = await flow.asend(response)
                 except StopAsyncIteration:
-                    return response
-                await response.aclose()
+                    return response, body
         finally:
             await flow.aclose()
 
@@ -248,6 +255,13 @@ class Client:
             reason = f"{found.reason}: {error}"
         message = self.redactor.redact(f"{url.partition('?')[0]}: {reason}")
         return RequestFailed(found.error_class, message, request, sent=found.sent)
+
+
+def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:
+    """The failure of a request that had no credentials to go with, or whose credentials could not be renewed."""
+    request, response = (error.request, error.response) if isinstance(error, SystemFailure) else (line, "")
+    error_class = ErrorClass.NETWORK if isinstance(error, Unreachable) else ErrorClass.UNAUTHORIZED
+    return RequestFailed(error_class, error.message, request, sent=False, response=response, hint=error.hint)
 
 
 def status_line(exchange: Exchange) -> str:

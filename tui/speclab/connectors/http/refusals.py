@@ -66,7 +66,7 @@ def no_answer(error: RequestFailed) -> Refusal:
     """The refusal of a request that had no answer."""
     return Refusal(
         error_class=error.error_class,
-        message=error.message,
+        message=f"{error.message}. {error.hint}" if error.hint else error.message,
         request=error.request,
         response=error.response,
         retry_after=error.retry_after,

@@ -70,6 +70,8 @@ async def answered(
 def _no_answer(error: RequestFailed) -> SystemFailure:
     if error.error_class is ErrorClass.BAD_ANSWER:
         return BadAnswer(error.message, request=error.request, response=error.response)
+    if error.error_class is ErrorClass.UNAUTHORIZED:
+        return Unauthorized(error.message, request=error.request, response=error.response, hint=error.hint)
     return Unreachable(error.message, request=error.request, response=error.response)
 
 

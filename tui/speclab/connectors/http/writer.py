@@ -22,6 +22,8 @@ from speclab.spec.settings import Auth, HttpSystem, HttpWrite, RetrySettings
 _ROUNDS: Final = 25
 """Requests a connection may make in one call of `write`: enough that the slowest does not keep the others waiting."""
 _SCOPE: Final = frozenset({"source", "found"})
+_HALTING: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.UNAUTHORIZED})
+"""What keeps a request from being sent that will keep the next one, too."""
 
 
 class HttpWriter:
@@ -191,7 +193,7 @@ def _halts(refusal: Refusal) -> bool:
     """Whether what one record was told holds for all: no connection, a rate limit, credentials refused."""
     if refusal.status is not None:
         return refusal.status in (401, 429)
-    return not refusal.sent and refusal.error_class in (ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT)
+    return not refusal.sent and refusal.error_class in _HALTING
 
 
 def _turns(items: Sequence[Item]) -> Iterator[Sequence[int]]:

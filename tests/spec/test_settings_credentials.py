@@ -1,0 +1,158 @@
+"""How one logs in: the settings of OAuth 2.0 and of signed requests, and what does not go together."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from speclab.spec.block import to_variant
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.guide import guide
+from speclab.spec.secrets import check_references, check_secrets
+from speclab.spec.sections import SOURCE_AUTH, TARGET_AUTH
+from speclab.spec.settings import AUTHS, AwsAuth, HmacAuth, OAuth2Auth, Settings
+from speclab.spec.yamltree import parse
+
+
+def read(yaml: str) -> tuple[Settings | None, list[str]]:
+    """The settings that `yaml` writes, and what is said of it as `line:column code message`."""
+    yaml = dedent(yaml)
+    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    tree = parse(yaml, 0, findings)
+    assert tree is not None
+    kind = tree.value["type"]
+    check_references(tree, findings)
+    check_secrets(tree, AUTHS[str(kind)], "source", findings)
+    found = to_variant(tree, "type", AUTHS, frozenset(), findings)
+    return found, [f"{one.line}:{one.column} {one.code} {one.message}" for one in findings.in_order()]
+
+
+CLIENT = "token_url: https://crm.example.com/oauth/token\nclient_id: me\n"
+
+
+def oauth2(flow: str, rest: str = "") -> tuple[Settings | None, list[str]]:
+    return read(f"type: oauth2\nflow: {flow}\n{CLIENT}{rest}")
+
+
+def test_client_credentials_take_an_id_and_a_secret() -> None:
+    found, problems = oauth2("client_credentials", "client_secret: ${keyring:crm/secret}\nrefresh_margin: 1m\n")
+    assert problems == []
+    assert isinstance(found, OAuth2Auth)
+    assert (found.client_auth, found.refresh_margin, found.scope) == ("basic", 60.0, None)
+
+
+@pytest.mark.parametrize(
+    ("flow", "rest"),
+    [
+        ("refresh_token", "refresh_token: ${env:R}\n"),
+        ("authorization_code", "authorize_url: https://crm.example.com/oauth/authorize\nredirect_port: 8400\n"),
+        ("device_code", "device_url: https://crm.example.com/oauth/device\naccount: ada\n"),
+    ],
+)
+def test_a_flow_with_what_it_needs_is_well_and_a_public_client_has_no_secret(flow: str, rest: str) -> None:
+    found, problems = oauth2(flow, rest)
+    assert problems == []
+    assert isinstance(found, OAuth2Auth)
+    assert found.client_secret is None
+
+
+@pytest.mark.parametrize(
+    ("flow", "rest", "problem"),
+    [
+        ("client_credentials", "", "2:1 S205 the flow client_credentials needs `client_secret`"),
+        ("refresh_token", "", "2:1 S205 the flow refresh_token needs `refresh_token`"),
+        ("authorization_code", "", "2:1 S205 the flow authorization_code needs `authorize_url`"),
+        ("device_code", "", "2:1 S205 the flow device_code needs `device_url`"),
+        (
+            "client_credentials",
+            "client_secret: ${env:S}\ndevice_url: https://x\n",
+            "6:1 S205 `device_url` goes with the flow device_code, not client_credentials",
+        ),
+        (
+            "refresh_token",
+            "refresh_token: ${env:R}\nredirect_port: 8400\n",
+            "6:1 S205 `redirect_port` goes with the flow authorization_code, not refresh_token",
+        ),
+        (
+            "authorization_code",
+            "authorize_url: https://x\nredirect_port: 80000\n",
+            "6:16 S203 `redirect_port`: expected at most 65535, not '80000'",
+        ),
+        (
+            "client_credential",
+            "client_secret: ${env:S}\n",
+            "2:7 S204 `flow`: unknown value 'client_credential'; did you mean 'client_credentials'?",
+        ),
+    ],
+)
+def test_what_a_flow_lacks_or_does_not_take_is_told(flow: str, rest: str, problem: str) -> None:
+    assert oauth2(flow, rest)[1] == [problem]
+
+
+def test_a_client_secret_in_the_file_is_told() -> None:
+    _, problems = oauth2("client_credentials", "client_secret: hunter2\nparams: {password: hunter3}\n")
+    assert problems == [
+        "5:16 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CLIENT_SECRET}",
+        "6:20 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_PASSWORD}",
+    ]
+
+
+def test_a_signature_is_over_named_parts() -> None:
+    found, problems = read("""\
+        type: hmac
+        secret: ${env:S}
+        header: X-Signature
+        over: "{method}{target}{timestamp}.{body}"
+        timestamp: X-Timestamp
+        prefix: sha256=
+        """)
+    assert problems == []
+    assert isinstance(found, HmacAuth)
+    assert (found.algorithm, found.encoding) == ("sha256", "hex")
+
+
+@pytest.mark.parametrize(
+    ("rest", "problem"),
+    [
+        (
+            'over: "{method} {bdoy}"\n',
+            (
+                "4:17 S203 {bdoy} is no part of a request; expected one of "
+                "{method} {url} {host} {path} {query} {target} {timestamp} {nonce} {body} {body_hash}"
+            ),
+        ),
+        ('over: "{body"\n', "4:8 S203 a { without its other half"),
+        (
+            'over: "{timestamp}{body}"\n',
+            "4:1 S205 `over` has {timestamp}; `timestamp` must say in which header it is sent",
+        ),
+        (
+            'over: "{body}"\nnonce: X-Nonce\n',
+            "5:1 S205 `nonce` is sent but not signed; put {nonce} into `over`",
+        ),
+    ],
+)
+def test_a_signature_over_what_the_other_side_cannot_know_is_told(rest: str, problem: str) -> None:
+    assert read(f"type: hmac\nsecret: ${{env:S}}\nheader: X-Sig\n{rest}")[1] == [problem]
+
+
+def test_aws_keys_are_a_pair_of_which_one_is_secret() -> None:
+    yaml = "type: aws_sigv4\nregion: eu-central-1\nservice: execute-api\naccess_key: AKIDEXAMPLE\n"
+    found, problems = read(yaml + "secret_key: ${env:S}\nsession_token: ${env:T}\n")
+    assert problems == []
+    assert isinstance(found, AwsAuth)
+    assert read(yaml + "secret_key: hunter2\n")[1] == [
+        "5:13 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_SECRET_KEY}"
+    ]
+
+
+@pytest.mark.parametrize("address", [SOURCE_AUTH, TARGET_AUTH])
+def test_the_guide_has_an_example_of_every_way_and_each_is_well(address: str) -> None:
+    variants = guide(address).variants
+    assert [variant.name for variant in variants] == list(AUTHS)
+    for variant in variants:
+        found, problems = read(variant.example.removeprefix("```yaml\n").removesuffix("```"))
+        assert problems == [], variant.name
+        assert isinstance(found, AUTHS[variant.name])

@@ -1,0 +1,37 @@
+"""Credentials on a request: the Auth settings of a spec as something that httpx's `auth_flow` protocol describes."""
+
+from __future__ import annotations
+
+from speclab.connectors.auth.oauth2 import OAuth2
+from speclab.connectors.auth.plain import Credentials, HeaderAuth, ParamAuth, basic
+from speclab.connectors.auth.signature import HmacSignature
+from speclab.connectors.auth.sigv4 import AwsSignature
+from speclab.connectors.base import Seams
+from speclab.connectors.references import Redactor
+from speclab.spec.settings import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, OAuth2Auth
+
+__all__ = ["Credentials", "basic", "http_auth"]
+
+
+def http_auth(auth: Auth, redactor: Redactor, seams: Seams) -> Credentials:
+    """The credentials `auth` (references resolved) asks for; forms made here are told to the `redactor`.
+
+    Raises `SpecError` for a secret that no header can carry.
+    """
+    match auth:
+        case ApiKeyAuth(header=str(header)):
+            return HeaderAuth(header, auth.prefix + auth.key)
+        case ApiKeyAuth(param=str(param)):
+            return ParamAuth(param, auth.prefix + auth.key)
+        case BasicAuth():
+            return basic(auth.username, auth.password, redactor)
+        case BearerAuth():
+            return HeaderAuth("Authorization", f"Bearer {auth.token}")
+        case OAuth2Auth():
+            return OAuth2(auth, redactor, seams)
+        case HmacAuth():
+            return HmacSignature(auth, seams.clock)
+        case AwsAuth():
+            return AwsSignature(auth, seams.clock)
+        case _:
+            return Credentials()

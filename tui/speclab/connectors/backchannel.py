@@ -1,0 +1,75 @@
+"""Single requests to what gives out secrets, token endpoints and Vault, over the one seam to the network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from speclab.connectors.jsontext import decode
+from speclab.errors import Unreachable
+from speclab.jsonvalue import Json
+
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT: Final = 30.0
+_CONNECT: Final = 10.0
+_LARGEST: Final = 1_000_000
+"""Bytes of a reply that are read; what is looked for in it is small."""
+
+Transports = Callable[[], "httpx.AsyncBaseTransport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, whole; `body` is None where it is no JSON."""
+
+    status: int
+    body: Json
+    text: bytes
+
+
+async def ask(request: httpx.Request, transports: Transports | None) -> Reply:
+    """The answer to `request`, of whatever status; redirects are not followed.
+
+    Raises `Unreachable` if none comes in time.
+    """
+    import httpx
+
+    from speclab.connectors.http.trouble import trouble
+
+    url = str(request.url.copy_with(query=None))
+    transport = transports() if transports else _transport(tls=request.url.scheme == "https")
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            response = await transport.handle_async_request(request)
+            text = await _text(response)
+    except (httpx.RequestError, TimeoutError) as error:
+        raise Unreachable(f"{url}: {trouble(error).reason}", request=f"{request.method} {url}") from None
+    finally:
+        await transport.aclose()
+    try:
+        body = decode(text)
+    except ValueError:
+        body = None
+    return Reply(response.status_code, body, text)
+
+
+async def _text(response: httpx.Response) -> bytes:
+    text = b""
+    try:
+        async for chunk in response.aiter_bytes():
+            text += chunk
+            if len(text) > _LARGEST:
+                break
+    finally:
+        await response.aclose()
+    return text
+
+
+def _transport(*, tls: bool) -> httpx.AsyncBaseTransport:
+    from speclab.connectors.http.transport import AiohttpTransport
+
+    return AiohttpTransport(connections=1, connect=_CONNECT, tls=tls)
