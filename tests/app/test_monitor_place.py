@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from speclab.app.application import SpeclabApp
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
+from speclab.outcome import Level
 
 Open = Callable[..., Any]
 
@@ -290,3 +291,30 @@ def _runs(workspace: Any) -> list[Any]:
 
     with RunLogReader.open(workspace.runlog) as reader:
         return reader.runs()
+
+
+async def test_from_a_failed_record_one_goes_to_its_mapping_row(filled: Any, opened: Open, see: Open) -> None:
+    async with opened(filled) as pilot:
+        await see(pilot, "failures of people")
+        await pilot.press("tab", "home", "enter")
+        await see(pilot, "people.md:40:17, row priority")
+        await pilot.press("e")
+        await see(pilot, "people ▸ Field Mapping", "id: c_13")
+
+
+async def test_why_the_last_run_failed_stands_above_what_failed_in_it(filled: Any, opened: Open, see: Open) -> None:
+    filled.run("orders", error="stopped: 20 writes in a row failed with 503 Service Unavailable")
+    async with opened(filled) as pilot:
+        await see(pilot, "failures of orders", "✖ failed    run    stopped: 20 writes in a row")
+        await pilot.press("tab", "enter")
+        await see(pilot, "runs of orders")
+
+
+async def test_an_event_is_told_in_full(filled: Any, opened: Open, see: Open) -> None:
+    with filled.log() as log:
+        log.event("people", None, Level.WARNING, "log", "a long story, " * 20 + "and its end")
+    async with opened(filled, size=(80, 24)) as pilot:
+        await see(pilot, "a long story")
+        pilot.app.query_one(EventLog).focus()
+        await pilot.press("enter")
+        await see(pilot, "people, 2026-11-24 09:41:10 UTC", "and its end")

@@ -35,7 +35,7 @@ RECORD: Final = (
     BACK,
     Action("next", "next", "Go to the next failed record.", ("n",)),
     Action("previous", "previous", "Go to the failed record before.", ("p",)),
-    Action("row", "mapping row", "Go to the mapping of the spec, where the row to blame is.", ("e",)),
+    Action("row", "mapping row", "Go to the mapping row to blame, with this record as the sample.", ("e",)),
     RETRY,
     DISCARD,
     Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
@@ -193,9 +193,15 @@ class FailuresPage(Page[None]):
         self.query_one("#keys", Grid).action_up()
 
     async def action_row(self) -> None:
-        """Go to the mapping."""
-        if (spec := self._spec()) is not None:
-            await shell(self).open_spec(spec, "mapping")
+        """Go to the mapping, with this record as the sample."""
+        from speclab.app.mapping.place import MappingPlace
+
+        app, spec, failure = shell(self), self._spec(), self._shown
+        if spec is not None:
+            app.spec = spec
+            place = await app.show_place("mapping")
+            assert isinstance(place, MappingPlace)  # noqa: S101 (that is its name)
+            place.open(spec, failure)
 
     def action_copy(self) -> None:
         """Copy the record as it was read."""

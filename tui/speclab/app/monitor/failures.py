@@ -12,10 +12,10 @@ from speclab.app.shell import shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.record import lines
 from speclab.app.words import ago, count, exactly, plural, until
-from speclab.outcome import FailureState
+from speclab.outcome import FailureState, RunState
 
 if TYPE_CHECKING:
-    from speclab.runlog import FailureRow
+    from speclab.runlog import FailureRow, RunRow
     from speclab.runlog.rows import FailureGroup
 
 MARKS: Final = {
@@ -58,13 +58,21 @@ class FailuresGrid(Grid):
         total = sum(group.count for group in self.groups.values())
         return f"{plural(total, 'record')}, grouped" if total else ""
 
-    async def read(self, spec_id: str | None) -> None:
-        """Ask the run log and show what it says."""
+    async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
+        """Ask the run log and show what it says; above it, why the last run failed, if it did."""
         groups = await shell(self).ask(lambda reader: reader.groups(spec_id))
         if groups is None:
             return
         self.groups = {_key(group): group for group in groups}
-        self.show(self._told(groups))
+        self.show([*self._failed(last_run), *self._told(groups)])
+
+    def _failed(self, run: RunRow | None) -> Iterator[Row]:
+        if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
+            when = ago(run.ended_at or run.started_at, shell(self).now())
+            sign = Cell(glyphs.FAILED.glyph, "failed")
+            yield Row(
+                run.run, (sign, Cell("failed", "failed"), Cell("run", "muted"), run.error, "", Cell(when, "muted"))
+            )
 
     def _told(self, groups: Sequence[FailureGroup]) -> list[Row]:
         at = shell(self).now()

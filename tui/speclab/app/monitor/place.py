@@ -16,11 +16,12 @@ from speclab.app.monitor.figures import FiguresLine
 from speclab.app.monitor.integrations import Listed, columns, listing, rows
 from speclab.app.place import Place
 from speclab.app.shell import shell
+from speclab.app.widgets.dialogs import Told
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import plural
+from speclab.app.words import exactly, plural
 
 if TYPE_CHECKING:
     from speclab.errors import RunLogError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from speclab.runlog.tail import News
 
 MONITOR: Final = (
-    Action("open", "open", "Open the runs of an integration, or the records of a group of failures.", ("enter",)),
+    Action("open", "open", "Open the runs of an integration, the records of a group, or an event in full.", ("enter",)),
     Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
     RETRY,
     DISCARD,
@@ -160,7 +161,8 @@ class MonitorPlace(Place):
         chosen = self._chosen
         panel = self.query_one("#failures", Panel)
         panel.title = f"failures of {chosen.spec_id}" if chosen else "failures"
-        await self.query_one(FailuresGrid).read(chosen.spec_id if chosen else None)
+        last_run = chosen.health.last_run if chosen is not None and chosen.health is not None else None
+        await self.query_one(FailuresGrid).read(chosen.spec_id if chosen else None, last_run)
         panel.note = self.query_one(FailuresGrid).note
         self._read_newest()
         self.refresh_bindings()
@@ -220,8 +222,10 @@ class MonitorPlace(Place):
         failures = self.query_one(FailuresGrid)
         if failures.has_focus and failures.group is not None:
             self._open_failures(failures.group)
-        elif self._log.has_focus and (spec_id := self._log.spec_id) is not None:
-            self._open_runs(spec_id)
+        elif failures.has_focus and failures.row is not None and self._chosen is not None:
+            self._open_runs(self._chosen.spec_id)
+        elif self._log.has_focus and (event := self._log.event) is not None:
+            self.app.push_screen(Told(f"{event.spec_id}, {exactly(event.at)}", event.message))
         elif self._chosen is not None:
             self._open_runs(self._chosen.spec_id)
 

@@ -13,10 +13,11 @@ from speclab.app import glyphs
 from speclab.app.actions import Action, bindings
 from speclab.app.glyphs import NOTHING
 from speclab.app.shell import BACK, Page, shell
+from speclab.app.widgets.dialogs import Told
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
-from speclab.app.words import ago, count, moment, plural, span
+from speclab.app.words import ago, count, exactly, moment, plural, span
 from speclab.outcome import Outcome, RunState
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 RUNS: Final = (
     BACK,
     Action("failures", "failures", "Show the records that failed in this run.", ("enter",)),
+    Action("event", "event", "Show the event under the cursor in full.", footer=False),
     Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
 )
 MOST: Final = 500
@@ -146,6 +148,12 @@ class RunsPage(Page[None]):
         run = self._of
         crumbs = (self._spec_id, self._called(run))
         self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
+
+    @on(Grid.Chosen, "EventLog")
+    def action_event(self) -> None:
+        """Show the event under the cursor in full."""
+        if (event := self.query_one(EventLog).event) is not None:
+            self.app.push_screen(Told(exactly(event.at), event.message))
 
     def action_follow(self) -> None:
         """Follow the events, or stop."""

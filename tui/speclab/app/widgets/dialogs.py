@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from speclab.app.actions import Action, Actor, bindings
 from speclab.app.widgets.grid import Column, Grid, Row
 from speclab.app.widgets.keybar import KeyBar
+from speclab.app.widgets.record import Lines
 
 Result = TypeVar("Result")
 
@@ -23,6 +24,8 @@ YES: Final = Action("yes", "yes", "Do it.", ("y", "enter"))
 NO: Final = Action("no", "no", "Leave everything as it is.", ("n", "escape"))
 ENTER: Final = Action("enter", "done", "Take what was written.", ("enter",))
 CHOOSE: Final = Action("choose", "choose", "Take the one under the cursor.", ("enter",))
+CLOSE: Final = Action("close", "close", "Close this.", ("escape", "enter"))
+COPY: Final = Action("copy", "copy", "Copy this to the clipboard.", ("y",))
 CANCEL: Final = Action("cancel", "cancel", "Leave everything as it is.", ("escape",))
 
 
@@ -143,6 +146,35 @@ class Prompt(Dialog[str | None]):
     def action_cancel(self) -> None:
         """Take nothing."""
         self.dismiss(None)
+
+
+class Told(Dialog[None]):
+    """Something told in full, to read and to copy."""
+
+    ACTIONS = (CLOSE, COPY)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    Told Lines { height: auto; max-height: 20; }
+    """
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__(title)
+        self._text = text
+
+    def inside(self) -> Sequence[Widget]:
+        """The text."""
+        told = Lines()
+        told.tell_text(self._text)
+        return (told,)
+
+    def action_close(self) -> None:
+        """Close it."""
+        self.dismiss(None)
+
+    def action_copy(self) -> None:
+        """Copy the text to the clipboard."""
+        self.app.copy_to_clipboard(self._text)
+        self.notify("It is in the clipboard.", timeout=3)
 
 
 class Choice(Dialog[str | None]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from textual.message import Message
@@ -38,43 +38,49 @@ class EventLog(Grid):
         """It began to follow, or stopped."""
 
     def __init__(self, *, with_spec: bool = True, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
-        columns = [Column("time", 8), Column("spec", 12, flex=1, most=24, drop=1), Column("event", 24, flex=9)]
         super().__init__(
-            columns if with_spec else [columns[0], columns[2]],
+            _columns(0),
             heading=False,
             empty=("No events yet.", "Every run tells here what it does."),
             id=id,
         )
         self._with_spec = with_spec
+        self._events: list[EventRow] = []
         self._lines: list[Row] = []
+        self._specs: set[str] = set()
 
     @property
-    def spec_id(self) -> str | None:
-        """The integration whose event is under the cursor."""
-        return self.row.key.partition(" ")[2] if self.row is not None else None
+    def event(self) -> EventRow | None:
+        """The event under the cursor."""
+        return self._events[self.cursor_row] if self.cursor_row < len(self._events) else None
 
     def append(self, events: Sequence[EventRow]) -> None:
         """Add events, oldest first."""
         if not events:
             return
+        self._events = [*self._events, *events][-KEPT:]
         self._lines = [*self._lines, *map(self._line, events)][-KEPT:]
+        self._specs.update(event.spec_id for event in events)
+        several = self._with_spec and len(self._specs) > 1
+        self.lay_out(_columns(max(map(len, self._specs)) if several else 0))
         self.show(self._lines)
         if self.following:
             self.move(len(self._lines) - 1)
 
-    def replace(self, events: Iterable[EventRow]) -> None:
+    def replace(self, events: Sequence[EventRow]) -> None:
         """Show these events instead: another run, or another filter."""
+        self._events = []
         self._lines = []
-        found = list(events)
-        if found:
-            self.append(found)
+        self._specs = set()
+        if events:
+            self.append(events)
         else:
             self.show([])
 
     def _line(self, event: EventRow) -> Row:
-        style = _STYLES[event.level]
-        cells = (Cell(clock_time(event.at), "muted"), Cell(event.spec_id, "muted"), Cell(event.message, style))
-        return Row(f"{event.id} {event.spec_id}", cells if self._with_spec else (cells[0], cells[2]))
+        told = Cell(event.message, _STYLES[event.level])
+        spec = event.spec_id if self._with_spec else ""
+        return Row(str(event.id), (Cell(clock_time(event.at), "muted"), Cell(spec, "muted"), told))
 
     def watch_cursor_row(self, before: int, now: int) -> None:
         """Following goes on at the newest line, and stops where someone looks further up."""
@@ -86,3 +92,9 @@ class EventLog(Grid):
         if following and self._lines:
             self.move(len(self._lines) - 1)
         self.post_message(self.Followed())
+
+
+def _columns(spec: int) -> tuple[Column, ...]:
+    """Time, integration (as wide as its longest name, up to a point; none if 0), and what happened."""
+    width = min(spec, 24)
+    return (Column("time", 8), Column("spec", width, gap=2 if width else 0, drop=1), Column("event", 24, flex=1))
