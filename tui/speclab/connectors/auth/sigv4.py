@@ -89,8 +89,8 @@ def _headers(headers: httpx.Headers) -> Sequence[tuple[str, str]]:
 def _path(path: str, service: str) -> str:
     """The path as it was sent, encoded once more; S3 takes it as it was sent, with every dot and slash."""
     if service == "s3":
-        return quote(unquote(path), safe=f"/{_UNRESERVED}")
-    plain = "/" + normpath(path).lstrip("/.")
+        return "/".join(_encoded(step) for step in path.split("/"))
+    plain = normpath("/" + path.lstrip("/"))
     if path.endswith("/") and plain != "/":
         plain += "/"
     return quote(plain, safe=f"/{_UNRESERVED}")
@@ -98,8 +98,9 @@ def _path(path: str, service: str) -> str:
 
 def _query(query: str) -> str:
     """The parameters in order, each encoded in the one way that AWS has for it."""
-    pairs = [part.partition("=") for part in query.split("&") if part]
-    return "&".join(sorted(f"{_encoded(name)}={_encoded(value)}" for name, _, value in pairs))
+    parts = [part.partition("=") for part in query.split("&") if part]
+    pairs = sorted((_encoded(name), _encoded(value)) for name, _, value in parts)
+    return "&".join(f"{name}={value}" for name, value in pairs)
 
 
 def _encoded(text: str) -> str:
