@@ -214,8 +214,8 @@ async def test_a_total_that_is_not_reached_is_an_error(serve: Serve, read: Read)
 
 
 async def test_more_records_than_the_total_are_reported(serve: Serve, read: Read, reports: Reports) -> None:
-    async def generous(_: web.Request) -> web.Response:
-        return web.json_response({"data": PEOPLE, "total": 6})
+    async def generous(request: web.Request) -> web.Response:
+        return web.json_response({"data": PEOPLE if request.query["page"] == "1" else [], "total": 6})
 
     pages = await read(
         await serve(generous), records="data", pagination={"by": "page", "param": "page", "total": "total"}

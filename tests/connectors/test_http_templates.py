@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from speclab.connectors.http.templates import Endpoint, MissingValue, Template
@@ -26,12 +26,12 @@ def test_places_are_paths_in_the_record_the_source_or_what_was_found() -> None:
 
 @given(st.text(min_size=1))
 def test_any_text_arrives_as_it_is_and_in_its_place(value: str) -> None:
-    try:
-        found = render("/customers/{id}/orders?q={id}", {"id": value})
-    except MissingValue as error:
-        halves = any("\ud800" <= character <= "\udfff" for character in value)
-        assert value in (".", "..") or (halves and "half a surrogate pair" in error.message)
+    assume(value not in (".", ".."))
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        with pytest.raises(MissingValue, match="half a surrogate pair"):
+            render("/customers/{id}", {"id": value})
         return
+    found = render("/customers/{id}/orders?q={id}", {"id": value})
     path, _, query = found.partition("?q=")
     assert path.count("/") == 3
     assert unquote(path.split("/")[2]) == unquote(query) == value
