@@ -234,11 +234,12 @@ def _port(url: SplitResult) -> int:
 def _ends(turn: Turn, total: FieldPath | None) -> bool:
     """Whether a numbered page is the last.
 
-    By the total, where the answer has one. Otherwise only an empty page is: a short one may be a server that gives
-    fewer than it is asked for, and stopping there would lose records.
+    By the total, where the answer has one and it is what was read: less than that it cannot be. Otherwise only an
+    empty page is: a short one may be a server that gives fewer than it is asked for, and stopping there would lose
+    records.
     """
     if total is not None:
-        return turn.read >= number_at(turn.body, total) or not turn.records
+        return turn.read == number_at(turn.body, total) or not turn.records
     return not turn.records
 
 

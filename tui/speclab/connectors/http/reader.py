@@ -76,11 +76,18 @@ class HttpReader:
         try:
             following: Position | None = read.position
             while following is not None:
-                page, following = self._take(read, await fetching)
+                exchange = await fetching
+                page, following = self._take(read, exchange)
                 if following is not None:
                     read.position = following
                     fetching = asyncio.create_task(self._get(read))
                 yield page
+            if self._numbered and read.shrunk:
+                raise self._bad(
+                    exchange,
+                    "the total fell while it was read, so that numbered pages may have skipped records",
+                    "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
+                )
         finally:
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)
@@ -132,24 +139,25 @@ class HttpReader:
                 raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
             records = []  # servers that answer any number beyond the last page with the last page
         read.previous = records
-        read.count += len(records)
+        total = self._total_in(exchange, body)
+        read.count_on(len(records), total)
         read.empty = 0 if records else read.empty + 1
         try:
             following = self._style.after(Turn(read.position, exchange, body, records, read.count))
-            total = number_at(body, self._total) if self._total is not None else None
             fresh = read.watermark.take(records) if read.watermark else records
         except (PageTurnError, Uncomparable) as error:
             raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
         following = self._checked(read, exchange, following)
         if following is None:
             self._finish(read, exchange, total)
+        whole = following is None and not (self._numbered and read.shrunk)
         page = Page(
             records=fresh,
-            cursor=read.cursor(following),
+            cursor=read.cursor(following) if whole or following is not None else read.again(),
             bytes_in=len(exchange.body),
             request=self._client.line(exchange.method, exchange.url),
             total=total,
-            complete=following is None,
+            complete=whole,
         )
         return page, following
 
@@ -191,6 +199,15 @@ class HttpReader:
                 self._client.report(
                     Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
                 )
+
+    def _total_in(self, exchange: Exchange, body: Json) -> int | None:
+        """What the source says the read holds; None where the spec does not say that it does."""
+        if self._total is None:
+            return None
+        try:
+            return number_at(body, self._total)
+        except PageTurnError as error:
+            raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
 
     def _parsed(self, exchange: Exchange) -> Json:
         if exchange.status == 204:

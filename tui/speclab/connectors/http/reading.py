@@ -19,7 +19,7 @@ class Reading:
     """One read on its way through the pages.
 
     `fingerprint` is of the settings: a position is of no use to others. `before` is the mark the read asks from, and
-    None for a read of everything.
+    None for a read of everything. `shrunk` is True once the source's total was less than before.
     """
 
     fingerprint: str
@@ -29,6 +29,8 @@ class Reading:
     full: bool
     resumed: bool = False
     count: int = 0
+    total: int | None = None
+    shrunk: bool = False
     started: datetime | None = None
     watermark: Watermark | None = None
     previous: list[Record] | None = None
@@ -44,8 +46,10 @@ class Reading:
         if not isinstance(position, dict) or held.get("of") != fingerprint or (full and not was_full):
             return cls(fingerprint, since, first, None if full else before, full)
         read = cls(fingerprint, since, position, before, was_full, resumed=True)
-        count, started = held.get("read"), held.get("started")
+        count, total, started = held.get("read"), held.get("total"), held.get("started")
         read.count = count if isinstance(count, int) else 0
+        read.total = total if isinstance(total, int) else None
+        read.shrunk = held.get("shrunk") is True
         if isinstance(started, str):
             read.watch(datetime.fromisoformat(started), Mark.load(held.get("reached")))
         return read
@@ -65,7 +69,15 @@ class Reading:
         self.position = first
         self.resumed = False
         self.count = 0
+        self.total = None
+        self.shrunk = False
         self.started = self.watermark = None
+
+    def count_on(self, records: int, total: int | None) -> None:
+        """Count so many records more, on a page that says the source holds `total`."""
+        self.count += records
+        self.shrunk = self.shrunk or (total is not None and self.total is not None and total < self.total)
+        self.total = total
 
     def visit(self, position: Position) -> bool:
         """Remember that `position` is asked for; False if it was before."""
@@ -79,9 +91,10 @@ class Reading:
         """The cursor after the page just taken: in the middle of the read, or (None) at its end."""
         since = self.since
         if following is None:
-            mark = self.watermark.reached() if self.watermark else None
-            return {"page": None, "since": mark.dump() if mark else None, "field": since.field if since else None}
+            return self._anew(self.watermark.reached() if self.watermark else None)
         held: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
+        if self.total is not None:
+            held |= {"total": self.total, "shrunk": self.shrunk}
         if since is not None and self.watermark is not None and self.started is not None:
             reached = self.watermark.reached()
             held |= {
@@ -91,3 +104,14 @@ class Reading:
                 "reached": reached.dump() if reached else None,
             }
         return held
+
+    def again(self) -> Json:
+        """The cursor of this same read, from its first page on."""
+        return self._anew(self.before)
+
+    def _anew(self, mark: Mark | None) -> Json:
+        return {
+            "page": None,
+            "since": mark.dump() if mark else None,
+            "field": self.since.field if self.since else None,
+        }

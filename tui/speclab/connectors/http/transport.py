@@ -92,6 +92,7 @@ def _as_httpx() -> Iterator[None]:
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error)) from error
     except aiohttp.ClientResponseError as error:
-        raise httpx.RemoteProtocolError(error.message) from error
+        # The lines below the first show the bytes in question, with an arrow to one of them.
+        raise httpx.RemoteProtocolError(error.message.partition("\n")[0].rstrip(":")) from error
     except aiohttp.ClientError as error:  # dropped while sending, waiting or reading
         raise httpx.ReadError(str(error)) from error

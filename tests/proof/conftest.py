@@ -1,0 +1,304 @@
+"""What the proof stands on: a source and a target in a process of their own that misbehave, and specs between them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.proof.faulty import Orders, person
+
+from speclab.clock import Clock, SystemClock
+from speclab.connectors import References
+from speclab.connectors.base import Seams
+from speclab.outcome import Level, Outcome
+from speclab.runlog import FailureRow, RunLog, RunLogReader, RunRow
+from speclab.sync.prepare import prepare
+from speclab.sync.run import RunOptions, RunResult, run
+
+SPEC = """\
+---
+spec_id: people
+type: integration
+status: in-progress
+---
+
+# Spec: People
+
+## Integration Overview
+
+### Source System
+
+```yaml
+{source}
+```
+
+### Target System
+
+```yaml
+{target}
+```
+
+## Data Flow
+
+### Volume
+
+{volume}
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+| source.id | target.id | Direct | |
+| source.name | target.name | Trim, Uppercase | |
+| source.age | target.age | Integer | |
+
+```yaml
+filter: source.test != true
+```
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+{auth}
+```
+
+### Target System Auth
+
+```yaml
+type: none
+```
+
+## Error Handling & Retry Strategy
+
+### Retry Logic
+
+```yaml
+{retry}
+```
+"""
+
+BY_CURSOR = """\
+connector: http
+base_url: ${env:SYSTEMS}
+key: id
+limits: {timeout: 500ms}
+read: {path: /people, records: data, pagination: {by: cursor, next: next, param: cursor, total: total}}"""
+
+BY_PAGE = """\
+connector: http
+base_url: ${env:SYSTEMS}
+key: id
+read: {path: /numbered, records: data, pagination: {by: page, param: page, total: total}}"""
+
+TO_SQLITE = """\
+connector: sql
+url: sqlite:///target.db
+key: id
+write: {upsert: people, size: 20, create_table: true}"""
+
+TO_HTTP = """\
+connector: http
+base_url: ${env:SYSTEMS}
+key: id
+limits: {timeout: 500ms}
+write: {upsert: "PUT /people/{id}"}"""
+
+TO_FILE = """\
+connector: file
+path: out.jsonl
+key: id"""
+
+PLAIN = RunOptions()
+QUICK = "attempts: 6\nbase: 5ms\ncap: 50ms"
+
+
+def mapped(record: dict[str, Any]) -> dict[str, Any] | None:
+    """What the spec makes of a person; None if it is filtered, or dead."""
+    if record["test"] or not record["age"].isdigit():
+        return None
+    return {"id": record["id"], "name": record["name"].strip().upper(), "age": int(record["age"])}
+
+
+def wanted(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is to be at the target, by id."""
+    return sorted((made for one in people if (made := mapped(one)) is not None), key=lambda row: str(row["id"]))
+
+
+def crowd(count: int) -> list[dict[str, Any]]:
+    """That many people."""
+    return [person(number) for number in range(count)]
+
+
+@dataclass
+class Systems:
+    """The server of `faulty.py`, in its own process."""
+
+    url: str
+    ledger: Path
+
+    def __call__(self, **orders: Any) -> None:
+        """Say what is wrong from now on."""
+        self._ask("/_orders", json.dumps(asdict(Orders(**orders))).encode())
+
+    def asked(self) -> list[str]:
+        """The requests since the last time, as `METHOD PATH QUERY AUTHORIZATION`."""
+        asked: list[str] = self._ask("/_asked", b"")
+        return asked
+
+    def writes(self) -> list[dict[str, Any]]:
+        """Every write that was done, in order."""
+        return [json.loads(line) for line in self.ledger.read_text("utf-8").splitlines()]
+
+    def put(self) -> list[dict[str, Any]]:
+        """What is at the target after all writes, by id."""
+        content = {entry["path"]: entry["body"] for entry in self.writes() if entry["method"] == "PUT"}
+        return sorted(content.values(), key=lambda row: str(row["id"]))
+
+    def _ask(self, path: str, body: bytes) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}", data=body, timeout=20) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def started(directory: Path, seed: int) -> Iterator[Systems]:
+    """The systems, running, their chance by `seed`."""
+    ledger = directory / "ledger.jsonl"
+    command = [sys.executable, str(Path(__file__).with_name("faulty.py")), str(seed), str(ledger)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Systems(f"http://127.0.0.1:{int(process.stdout.readline())}", ledger)
+        finally:
+            process.stdin.close()
+            process.wait(10)
+
+
+@dataclass
+class Job:
+    """A spec in a directory of its own, to be run here or in a process."""
+
+    directory: Path
+    systems: Systems
+    environ: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def write(
+        self,
+        source: str = BY_CURSOR,
+        target: str = TO_SQLITE,
+        *,
+        retry: str = QUICK,
+        auth: str = "type: none",
+        volume: str = "",
+        edit: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        """Write the spec."""
+        text = SPEC.format(source=source, target=target, retry=retry, auth=auth, volume=volume)
+        self.spec.write_text(edit(text))
+
+    @property
+    def spec(self) -> Path:
+        return self.directory / "people.md"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / ".speclab" / "runlog.db"
+
+    def line_of(self, text: str) -> int:
+        """The number of the spec's line that is `text`."""
+        return self.spec.read_text().splitlines().index(text) + 1
+
+    async def run(self, options: RunOptions = PLAIN, clock: Clock | None = None) -> RunResult:
+        """One run, in this process; its books must balance whatever becomes of it."""
+        seams = Seams(clock or SystemClock(), Random(0), report=self._tell)
+        references = References({"SYSTEMS": self.systems.url, **self.environ}, self.directory)
+        with RunLog.open(self.log, seams.clock) as log:
+            result = await run(prepare(self.spec), log, references, seams, options, asyncio.Event())
+        assert_balanced(result.row)
+        return result
+
+    def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
+        """One run, in a process of its own."""
+        command = [sys.executable, "-m", "speclab", "run", str(self.spec), "--json", *args]
+        environ = {**os.environ, "SYSTEMS": self.systems.url, **self.environ}
+        return subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+
+    def runs(self) -> list[RunRow]:
+        """All runs, the first first."""
+        with RunLogReader.open(self.log) as reader:
+            return list(reversed(reader.runs(limit=1000)))
+
+    def failures(self) -> list[FailureRow]:
+        """All failures that are open."""
+        with RunLogReader.open(self.log) as reader:
+            return list(reader.failures(limit=10_000))
+
+    def events(self, kind: str) -> list[str]:
+        """The messages of a kind, the first first."""
+        with RunLogReader.open(self.log) as reader:
+            return [event.message for event in reader.events() if event.kind == kind]
+
+    def _tell(self, level: Level, message: str) -> None:
+        self.told.append(f"{level}: {message}")
+
+
+def assert_balanced(row: RunRow) -> None:
+    """Every record that was read has one outcome."""
+    assert row.read == sum(getattr(row, outcome) for outcome in Outcome), row
+
+
+def rows_of(path: Path, table: str = "people") -> list[dict[str, Any]]:
+    """The rows of an SQLite table, by id."""
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(f"SELECT id, name, age FROM {table} ORDER BY id")]
+
+
+@pytest.fixture
+def systems(tmp_path: Path) -> Iterator[Systems]:
+    """A source and a target that do as they are told, well until then."""
+    with started(tmp_path, seed=0) as made:
+        yield made
+
+
+@pytest.fixture
+def job(tmp_path: Path, systems: Systems) -> Job:
+    """A spec from the source of `systems` to an SQLite file."""
+    made = Job(tmp_path, systems)
+    made.write()
+    return made
+
+
+def service(name: str, port: int) -> None:
+    """Skip the test where `name` does not listen on loopback; fail where services are required."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError as error:
+        reason = f"{name} is not running on 127.0.0.1:{port}: {error}"
+        if os.environ.get("SPECLAB_REQUIRE_SERVICES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
