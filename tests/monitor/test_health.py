@@ -52,11 +52,11 @@ def test_errors_are_failed_attempts_by_class_and_failed_runs(world: World) -> No
     run = world.start()
     world.page(run, dead=2, error_class=ErrorClass.REJECTED)
     world.page(run, waiting=3, error_class=ErrorClass.TIMEOUT)
-    world.log.finish_run(run, "out of reach")
+    world.log.finish_run(run, "out of reach", error_class=ErrorClass.TIMEOUT)
     world.run(error="out of reach")
     found = figures(world.reader, "crm", HOUR, world.now)
     assert found.errors == 7
-    assert found.errors_by_class == {ErrorClass.REJECTED: 2, ErrorClass.TIMEOUT: 3}
+    assert found.errors_by_class == {ErrorClass.REJECTED: 2, ErrorClass.TIMEOUT: 4}
 
 
 def test_a_window_is_exact_to_the_minute_however_long_it_is(world: World) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlite_utils import Database, Migrations
@@ -12,6 +15,7 @@ from tests.runlog.conftest import HeldClock, page
 
 from speclab.errors import RunLogError, RunLogTooNew
 from speclab.runlog import RunLog, RunLogReader, schema, writer
+from speclab.runlog.tail import Tail
 
 
 def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader: RunLogReader) -> None:
@@ -88,6 +92,42 @@ def test_a_place_that_cannot_be_is_told_of(tmp_path: Path) -> None:
         RunLog.open(tmp_path / "runlog.db")
 
 
+@contextmanager
+def somebody_else(directory: Path) -> Iterator[None]:
+    """As somebody who may read in `directory` and not write."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    else:
+        directory.chmod(0o555)
+        yield
+        directory.chmod(0o755)
+
+
+def test_who_may_not_write_reads_all_the_same() -> None:
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        path = directory / "runlog.db"
+        with RunLog.open(path) as log:
+            log.finish_run(log.start_run("crm", "abc", "manual"))
+            with somebody_else(directory), RunLogReader.open(path) as reader:
+                assert len(reader.runs()) == 1
+        with RunLogReader(path) as reader:
+            with somebody_else(directory):
+                assert len(reader.runs()) == 1
+                tail = Tail.open(reader)
+                assert not tail.poll().changed
+            with RunLog.open(path) as log:
+                log.start_run("crm", "abc", "manual")
+                with somebody_else(directory):
+                    assert tail.poll().changed
+                    assert len(reader.runs()) == 2
+
+
 def tomorrows() -> Migrations:
     """The migrations of a later speclab."""
     steps = today()
@@ -109,6 +149,8 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
     log.commit_page(run, page(written=["a"]))
     monkeypatch.setattr(schema, "VERSION", 2)
     monkeypatch.setattr(schema, "migrations", tomorrows)
+    with pytest.raises(RunLogError, match=r"the run log is of an older speclab \(schema 1; this one reads 2\)"):
+        RunLogReader.open(path)
     for _ in range(2):
         with RunLog.open(path) as later:
             assert later.checkpoint("crm") == "next"

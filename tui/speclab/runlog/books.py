@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.errors import UsageError
-from speclab.outcome import Effect, FailureState, Outcome
+from speclab.outcome import Effect, ErrorClass, FailureState, Outcome
 from speclab.runlog import rollup
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
@@ -56,8 +56,13 @@ def page_counts(books: PageBooks) -> Counter[str]:
     counts.update({outcome.value: n for outcome, n in books.outcomes.items()})
     counts.update({effect.value: n for effect, n in books.effects.items() if effect is not Effect.WRITTEN})
     for failure in books.failures:
-        counts.update(_error(failure))
+        counts.update(error_counts(failure.error_class))
     return counts
+
+
+def error_counts(error_class: ErrorClass | None) -> dict[str, int]:
+    """What one error adds to the rollup."""
+    return {"errors": 1} if error_class is None else {"errors": 1, ERROR_COLUMNS[error_class]: 1}
 
 
 def supersede(connection: sqlite3.Connection, entry: Entry, keys: Iterable[str]) -> None:
@@ -126,7 +131,7 @@ def settle(connection: sqlite3.Connection, entry: Entry, settled: Settled) -> No
     if settled.effect is not None and settled.effect is not Effect.WRITTEN:
         counts[settled.effect.value] += 1
     if settled.again is not None:
-        counts.update(_error(settled.again))
+        counts.update(error_counts(settled.again.error_class))
     if is_open and counted_by == entry.run:
         _move(connection, entry.run, entry.spec_id, state, outcome, counted_at)
     else:
@@ -197,10 +202,6 @@ def _backlog(connection: sqlite3.Connection, spec_id: str, changes: Mapping[str,
         "UPDATE integration SET waiting = waiting + ?, dead = dead + ?, unknown = unknown + ? WHERE spec_id = ?",
         (*(changes.get(state.value, 0) for state in _OPEN_STATES), spec_id),
     )
-
-
-def _error(failure: NewFailure) -> dict[str, int]:
-    return {"errors": 1, ERROR_COLUMNS[failure.error_class]: 1}
 
 
 _OF_ATTEMPT: Final = (

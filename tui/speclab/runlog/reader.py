@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from speclab.errors import RunLogError
 from speclab.jsonvalue import JsonView
 from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
@@ -43,7 +44,9 @@ class RunLogReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._file: tuple[int, ...] | None = None
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._frozen = False
         self._generation = 0
 
     @classmethod
@@ -82,31 +85,62 @@ class RunLogReader:
 
     def connection(self) -> sqlite3.Connection | None:
         """The connection, to the file that is there now; None while there is none."""
-        status = None
-        with telling(self.path), suppress(FileNotFoundError, NotADirectoryError):
-            status = self.path.stat()
-        file = (status.st_dev, status.st_ino) if status is not None and status.st_size else None
-        if file != self._file:
-            self.close()
-            self._generation += 1
-        if file is not None and self._db is None:
-            with telling(self.path):
-                self._connect(file)
+        with telling(self.path):
+            file = self._identity()
+            if file != self._file:
+                self.close()
+                self._generation += 1
+            if file is not None and self._db is None:
+                self._connect()
         return self._db
 
-    def _connect(self, file: tuple[int, int]) -> None:
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
+    def _identity(self) -> tuple[int, ...] | None:
+        """Which file it is, and of a frozen one in what state; None if there is none, or nothing in it yet."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = self.path.stat()
+            if status.st_size:
+                state = (status.st_mtime_ns, self._wal.exists()) if self._frozen else ()
+                return (status.st_dev, status.st_ino, *state)
+        return None
+
+    def _connect(self) -> None:
+        """Connect to the file, or leave it at that if the tables are being made this very moment.
+
+        Reading in WAL mode takes a file of shared memory beside the run log. Where that is not there and may not be
+        made, nobody is writing either, and the run log is read as it is, frozen, until that changes.
+        """
+        self._frozen = False
+        try:
+            self._db = self._opened("mode=ro")
+        except sqlite3.OperationalError as error:
+            if (
+                error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+                or self._wal.exists()
+            ):
+                raise
+            self._frozen = True
+            self._db = self._opened("immutable=1")
+        self._file = self._identity() if self._db is not None else None
+
+    def _opened(self, how: str) -> sqlite3.Connection | None:
+        uri = f"{self.path.absolute().as_uri()}?{how}"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA query_only = TRUE")
-            if schema.version(connection, self.path) == 0:  # being made this very moment
-                connection.close()
-                return
+            found = schema.version(connection, self.path)
+            if 0 < found < schema.VERSION:
+                older = f"the run log is of an older speclab (schema {found}; this one reads {schema.VERSION})"
+                raise RunLogError(
+                    f"{self.path}: {older}",
+                    hint="Whatever writes to it next brings it up to date, such as `speclab run`.",
+                )
         except BaseException:
             connection.close()
             raise
-        self._db, self._file = connection, file
+        if found:
+            return connection
+        connection.close()
+        return None
 
     def integrations(self, spec_id: str | None = None) -> list[IntegrationRow]:
         """All integrations, by name, or the one with that spec_id."""

@@ -17,7 +17,7 @@ from typing import Final, Self
 from speclab.clock import Clock, SystemClock, timestamp
 from speclab.errors import UsageError
 from speclab.jsonvalue import Json
-from speclab.outcome import AlertState, FailureState, Level, Outcome, RunState
+from speclab.outcome import AlertState, ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import books, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
@@ -164,11 +164,18 @@ class RunLog:
             if message:
                 self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
 
-    def finish_run(self, run: str, error: str | None = None, state: RunState | None = None) -> RunRow:
+    def finish_run(
+        self,
+        run: str,
+        error: str | None = None,
+        state: RunState | None = None,
+        error_class: ErrorClass | None = None,
+    ) -> RunRow:
         """End a run and check its books, which gives the row as it will stay.
 
         Without a `state` it is failed if there is an `error`, partial if records are waiting, dead or unknown, and
-        succeeded otherwise. Books that do not balance make it failed, whatever else it is.
+        succeeded otherwise. Books that do not balance make it failed, whatever else it is. A failed run counts as an
+        error, of `error_class` if it has one.
         """
         with self._transaction() as db:
             entry = self._entry(db, run)
@@ -180,7 +187,7 @@ class RunLog:
             if state is None:
                 open_records = row.waiting + row.dead + row.unknown
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
-            return self._end(db, entry, row, state, error)
+            return self._end(db, entry, row, state, error, error_class)
 
     def interrupted(self, is_alive: Callable[[Process], bool] = alive) -> list[RunRow]:
         """Mark the runs whose process is gone as interrupted; gives them."""
@@ -357,7 +364,13 @@ class RunLog:
         )
 
     def _end(
-        self, db: sqlite3.Connection, entry: books.Entry, row: RunRow, state: RunState, error: str | None
+        self,
+        db: sqlite3.Connection,
+        entry: books.Entry,
+        row: RunRow,
+        state: RunState,
+        error: str | None,
+        error_class: ErrorClass | None = None,
     ) -> RunRow:
         seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
         db.execute(
@@ -365,7 +378,7 @@ class RunLog:
             (state, entry.at, seconds, error and text(error), entry.run),
         )
         if state is RunState.FAILED:
-            books.count(db, entry.run, entry.spec_id, entry.at, {"errors": 1})
+            books.count(db, entry.run, entry.spec_id, entry.at, books.error_counts(error_class))
         self._states.merge(db, entry.integration)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
