@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack, suppress
+import gc
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from speclab.connectors import References, open_reader, open_writer
@@ -69,6 +71,7 @@ async def run(
     """
     spec_id = prepared.integration.spec_id
     with ExitStack() as stack:
+        stack.enter_context(_settled_heap())
         if options.dry_run:
             log = stack.enter_context(rehearsal(log, seams.report))
         else:
@@ -76,6 +79,20 @@ async def run(
             if any(row.spec_id == spec_id for row in log.interrupted()):
                 seams.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
         return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event()).recorded()
+
+
+@contextmanager
+def _settled_heap() -> Iterator[None]:
+    """Keep the garbage collector from walking what is no garbage.
+
+    Pages come and go by thousands of objects, and the full collections they cause now and then would go through all
+    that was ever imported: 3 µs a record.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass(frozen=True, slots=True)
