@@ -108,10 +108,10 @@ class CellLine(Actor, Input):
         """Stop editing."""
         self.editing = self.display = self._below.display = False
 
-    def resume(self) -> None:
-        """Go on editing: what was written could not stand."""
-        self.editing = self.display = self._below.display = True
-        self.focus()
+    def on_blur(self) -> None:
+        """The focus went elsewhere in the app: the cell is written."""
+        if self.editing and self.app.app_focus:
+            self.post_message(self.Done(self.value, onward=False))
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

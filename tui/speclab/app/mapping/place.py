@@ -123,6 +123,10 @@ class MappingPlace(RowWriting):
         super().__init__()
         self._grid = MappingGrid()
         self._word = Static(id="word", markup=False)
+        self._source, self._mapped = Lines(id="source"), Lines(id="mapped")
+        self._rows_panel = Panel(self._grid, self._word, title="field mapping", id="rows")
+        self._record_panel = Panel(self._source, title="record", id="record")
+        self._becomes_panel = Panel(self._mapped, title="becomes", id="becomes")
         self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
         self._told_of: Record | None = None
         self._outcomes: list[Outcome | None] = []
@@ -133,10 +137,8 @@ class MappingPlace(RowWriting):
 
     def compose(self) -> ComposeResult:
         """The panels, and the cell editor above them."""
-        yield Panel(self._grid, self._word, title="field mapping", id="rows")
-        with Container(id="panes"):
-            yield Panel(Lines(id="source"), title="record", id="record")
-            yield Panel(Lines(id="mapped"), title="becomes", id="becomes")
+        yield self._rows_panel
+        yield Container(self._record_panel, self._becomes_panel, id="panes")
         yield self.line
         yield self.below
 
@@ -157,9 +159,9 @@ class MappingPlace(RowWriting):
         self._count_fails()
 
     def on_leave(self) -> None:
-        """A cell that is being edited is left as it was."""
+        """A cell that is being edited is written."""
         if self.line.editing:
-            self._cancelled()
+            self.write_cell(self.line.value)
         super().on_leave()
 
     def open(self, spec: Path, failure: FailureRow | None = None) -> None:
@@ -255,7 +257,7 @@ class MappingPlace(RowWriting):
     def _tell_panel(self, rows: int, wrong: int) -> None:
         if self.opened is None:
             return
-        panel = self.query_one("#rows", Panel)
+        panel = self._rows_panel
         panel.title = f"{self.opened.path.stem} {CRUMB} Field Mapping"
         notes = [plural(rows, "row")]
         notes += [plural(wrong, "problem")] if wrong else []
@@ -272,27 +274,27 @@ class MappingPlace(RowWriting):
     def _show_row(self, shown: Iterable[SheetRow]) -> None:
         """The panes below and the word about the row under the cursor."""
         rows, row, record = list(shown), self.row, self.record
-        source, becomes = self.query_one("#record", Panel), self.query_one("#becomes", Panel)
+        becomes = self._becomes_panel
         lit = fields_of(row)
         failing = failing_fields(rows, self._outcomes)
-        self.query_one("#source", Lines).tell(
+        self._source.tell(
             lambda width: record_lines(record, width, failing, lit) if record is not None else (), instead=NO_SAMPLE
         )
         target = row.target if row is not None else ""
         outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
         if self._explaining and record is not None:
             becomes.title = f"steps of {target}"
-            self.query_one("#mapped", Lines).tell(lambda _width: step_lines(outcome))
+            self._mapped.tell(lambda _width: step_lines(outcome))
         else:
             becomes.title = "becomes"
             outcomes = self._outcomes
             told = record is not None
-            self.query_one("#mapped", Lines).tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
-        self._tell_record(source)
+            self._mapped.tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
+        self._tell_record()
         self._tell_word(row, outcome)
 
-    def _tell_record(self, panel: Panel) -> None:
-        total = len(self.records.records)
+    def _tell_record(self) -> None:
+        total, panel = len(self.records.records), self._record_panel
         panel.title = f"record {self.number + 1} of {total:,}" if total else "record"
         notes: list[str] = []
         verdict = self._verdict
@@ -387,7 +389,7 @@ class MappingPlace(RowWriting):
     def action_live(self) -> None:
         """Read some records from the source."""
         self._reading = self._read_live()
-        self._tell_record(self.query_one("#record", Panel))
+        self._tell_record()
         self.refresh_bindings()
 
     @work(exclusive=True, group="sample")
@@ -401,7 +403,7 @@ class MappingPlace(RowWriting):
             shell(self).tell("No sample from the source", error)
         finally:
             self._reading = None
-            self._tell_record(self.query_one("#record", Panel))
+            self._tell_record()
             self.refresh_bindings()
 
     def action_stop(self) -> None:

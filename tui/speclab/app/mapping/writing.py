@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -13,6 +15,7 @@ from speclab.app.mapping.cell_editor import Below, CellLine, Editing, Hint
 from speclab.app.mapping.records import NONE, Records
 from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Unmapped, text_of
 from speclab.app.mapping.sheet import Sheet, SheetRow
+from speclab.app.shell import shell
 from speclab.app.widgets.grid import Grid
 from speclab.errors import EditRefused
 from speclab.jsonvalue import Record
@@ -24,6 +27,22 @@ from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
 
 _ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
 _ORDER: Final = tuple(EDITED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edited:
+    """The cell that is edited: of row `index` of the table, in column `column` of the grid.
+
+    `before` is its text as it was, `taken` as the document has it by now; `line` is the row's line there, by which it
+    is known again.
+    """
+
+    index: int
+    column: int
+    before: str
+    taken: str
+    line: str
+    group: str
 
 
 class RowWriting(DocumentPlace):
@@ -38,7 +57,8 @@ class RowWriting(DocumentPlace):
         self.offered: dict[str, Unmapped] = {}
         self.below = Below()
         self.line = CellLine(self.below)
-        self._edited: tuple[int, int] | None = None  # row of the table, column of the grid
+        self._edited: _Edited | None = None
+        self._stay = 0  # which stay in the cells this is: what is written in one is one step to undo
 
     @property
     def grid(self) -> Grid:
@@ -92,20 +112,30 @@ class RowWriting(DocumentPlace):
             column = self.grid.cursor_column
             self.begin(self.row.index, column if column in EDITED else TRANSFORMATION_AT)
 
-    def begin(self, index: int, column: int) -> None:
-        """Edit the cell of that row of the table, in that column of the grid."""
+    def begin(self, index: int, column: int, group: str = "") -> None:
+        """Edit the cell of that row of the table, in that column of the grid, as a part of that step of the history."""
         if self.sheet is None:
             return
         self.grid.move(index, column)
         region = self.grid.region_of(index, column)
         if not region:
             return
+        if not group:
+            self._stay += 1
+            group = f"cells {self._stay}"
         name, row = EDITED[column], self.sheet.rows[index]
-        self._edited = (index, column)
+        text = row.texts[name]
+        self._edited = _Edited(index, column, text, text, self._content(index), group)
         editing = Editing(partial(self._hint, index, name), partial(self._complete, name))
         shift = self.grid.content_region.offset - self.region.offset
-        bounds = Region(0, 0, *self.size)
-        self.line.begin(row.texts[name], editing, region.translate(shift), bounds)
+        self.line.begin(text, editing, region.translate(shift), Region(0, 0, *self.size))
+        self.refresh_bindings()
+
+    def _content(self, index: int) -> str:
+        """The line of that row, as it is written in the document."""
+        if self.opened is None or self.opened.document.mapping is None:
+            return ""
+        return self.opened.document.lines.content(self.opened.document.mapping.first + 2 + index)
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
         """What the cell would do with `text` in it; the row shows it already."""
@@ -145,48 +175,64 @@ class RowWriting(DocumentPlace):
 
     @on(CellLine.Done)
     def _done(self, event: CellLine.Done) -> None:
-        if self._edited is None:
+        edited = self._edited
+        if edited is None or not self.write_cell(event.text) or not event.onward:
             return
-        index, column = self._edited
-        if self.write_cell(event.text) and event.onward:
-            seen = [each for each in _ORDER if self.grid.region_of(index, each)]
-            if column != seen[-1]:
-                self.begin(index, seen[seen.index(column) + 1])
+        seen = [each for each in _ORDER if self.grid.region_of(edited.index, each)]
+        if edited.column != seen[-1]:
+            self.begin(edited.index, seen[seen.index(edited.column) + 1], edited.group)
 
     def write_cell(self, text: str) -> bool:
-        """Write `text` in the cell that is edited; where it is refused, it was told why, and stays to be mended."""
-        if self._edited is None:
-            return False
-        index, column = self._edited
-        name = EDITED[column]
-        self.line.end()
-        if not self.change(f"{name} of row {index + 1}", lambda document: _with_cell(document, index, name, text)):
-            self.line.resume()
+        """Write `text` in the cell that is edited; where it is refused, tell why, and let it be mended."""
+        try:
+            self._put(text)
+        except EditRefused as refusal:
+            shell(self).tell("Not changed", refusal)
+            self.line.focus()
             return False
         self._end()
         return True
 
     @on(CellLine.Cancelled)
     def _cancelled(self) -> None:
+        edited = self._edited
+        if edited is not None and edited.taken != edited.before:
+            self._put(edited.before)
         self._end()
-        self.show_document()
 
     def _end(self) -> None:
         self._edited = None
         self.line.end()
         self.grid.focus()
-        self.refresh_bindings()
+        self.changed()
 
     def take(self) -> None:
-        """A cell that is being edited is not written until it is done: half a step is a problem, not a text."""
+        """Bring what is written so far into the document, as a part of the step that it will be."""
+        if self._edited is not None and self.line.value != self._edited.taken:
+            with suppress(EditRefused):  # the hint says so already, and the text stays in the line
+                self._put(self.line.value)
+
+    def _put(self, text: str) -> None:
+        """Have `text` in the cell that is edited. Raises `EditRefused`."""
+        edited, opened = self._edited, self.opened
+        if edited is None or opened is None:
+            return
+        if self._content(edited.index) != edited.line:
+            raise EditRefused("the row was changed by others meanwhile", hint="esc leaves it as they wrote it")
+        name = EDITED[edited.column]
+        after = opened.document.with_cell(_table(opened.document), edited.index, name, text)
+        opened.edit(after, f"{name} of row {edited.index + 1}", edited.group)
+        self._edited = replace(edited, taken=text, line=self._content(edited.index))
 
     # Rows
 
     def action_add(self) -> None:
-        """Add a row below the one under the cursor and begin to write it."""
+        """Add a row below the one under the cursor and begin to write it; both are one step to undo."""
         at = self.row.index + 1 if self.row is not None else len(self.sheet.rows) if self.sheet else 0
-        if self.change("a new row", lambda document: document.with_row_added(_table(document), at, {})):
-            self.begin(at, 1)
+        self._stay += 1
+        group = f"cells {self._stay}"
+        if self.change("a new row", lambda document: document.with_row_added(_table(document), at, {}), group):
+            self.begin(at, 1, group)
 
     def action_delete(self) -> None:
         """Delete the row under the cursor."""
@@ -249,10 +295,6 @@ def _table(document: Document) -> Table:
     if document.mapping is None:
         raise EditRefused("the spec has no Field Mapping table any more")
     return document.mapping
-
-
-def _with_cell(document: Document, index: int, column: str, text: str) -> Document:
-    return document.with_cell(_table(document), index, column, text)
 
 
 def _with_offers(document: Document, offers: list[Unmapped]) -> Document:

@@ -37,13 +37,14 @@ class FrontMatterGrid(Grid):
     def __init__(self) -> None:
         super().__init__(
             (Column("key", 12), Column("value", 20, flex=1)),
-            empty=("No front matter.", "A spec begins with --- and its keys: spec_id, type, status."),
+            empty=("No spec is open.", "n makes one from the template; `speclab demo` shows one at work."),
         )
 
     def show_keys(self, document: Document, problems: Iterable[Problem]) -> None:
         """Show the keys of `document`; values with problems stand out."""
         levels = {problem.line: problem.level for problem in problems}
-        self.show([_key_row(entry, document, levels) for entry in document.front_matter.entries])
+        rows = [_key_row(entry, document, levels) for entry in document.front_matter.entries]
+        self.show(rows, empty=("No front matter.", "A spec begins with --- and its keys: spec_id, type, status."))
 
 
 def _key_row(entry: Entry, document: Document, levels: Mapping[int, Level]) -> Row:
@@ -72,6 +73,7 @@ class Desk(Panel):
         self._preview = VerticalScroll(Markdown(), id="preview")
         self._word = Static(id="word", markup=False)
         super().__init__(self.editor, self.keys, self._preview, self._word, title="", id="desk")
+        self.editor.display = self._preview.display = self._word.display = False
         self.previewing = False
         self._previewed = ""
         self._editable = EditableBody.of("")

@@ -106,6 +106,7 @@ class SectionEditor(Actor, TextArea):
         """Show `text`; its history starts anew."""
         self._states = None
         super().load_text(text)
+        self.refresh()  # Textual sees no need for it where size and selection stay as they were
 
     def edit(self, edit: Edit) -> EditResult:
         """Perform an edit."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Final
 
-from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
@@ -55,12 +54,9 @@ class GuideView(VerticalScroll, can_focus=True):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self._text = Static()
+        super().__init__(self._text)
         self._paragraphs: Sequence[Paragraph] = ()
-
-    def compose(self) -> ComposeResult:
-        """One text."""
-        yield Static()
 
     def show(self, guide: Guide, body: str, offer: str) -> None:
         """Show what belongs in a section whose text is `body`; `offer` is what can be done about it."""
@@ -84,7 +80,7 @@ class GuideView(VerticalScroll, can_focus=True):
     def _break(self) -> None:
         width = self.size.width - 3  # what padding takes, and the scroll bar where there is one
         lines = [line for paragraph in self._paragraphs for line in paragraph.lines(width)]
-        self.query_one(Static).update(Content("\n").join(lines))
+        self._text.update(Content("\n").join(lines))
 
 
 def _choices(guide: Guide) -> Iterator[Paragraph]:

@@ -23,7 +23,7 @@ class SpecList(Grid):
         super().__init__(
             _columns(()),
             heading=False,
-            empty=("No specs here yet.", "n makes one from the template.", "`speclab demo` shows one at work."),
+            empty=("No specs here yet.", "n makes one."),
         )
 
     def show_specs(self, specs: Iterable[SpecFile], overview: Overview | None, unsaved: Iterable[Path]) -> None:

@@ -36,7 +36,7 @@ class Outline(Grid):
         super().__init__(
             (Column("", 16, flex=1, gap=1), Column("", 2, align="right")),
             heading=False,
-            empty=("No spec is open.", "Choose one above, or n for a new one."),
+            empty=("No spec is open.",),
         )
 
 

@@ -23,7 +23,7 @@ from speclab.app.shell import shell
 from speclab.app.specs.guide import GuideView
 from speclab.app.specs.listing import SpecList
 from speclab.app.specs.outline import Outline, address_at, outline_rows
-from speclab.app.specs.problems import COLOURS, LEVELS, ProblemList
+from speclab.app.specs.problems import COLOURS, LEVELS
 from speclab.app.specs.writing import Writing
 from speclab.app.widgets.dialogs import Prompt
 from speclab.app.widgets.grid import Grid
@@ -79,17 +79,21 @@ class SpecsPlace(Writing):
 
     def __init__(self) -> None:
         super().__init__()
+        self._listed, self._outline, self._guide = SpecList(), Outline(), GuideView()
+        self._specs_panel = Panel(self._listed, title="specs", id="specs")
+        self._outline_panel = Panel(self._outline, title="outline", id="outline")
+        self._problems_panel = Panel(self.problem_list, title="problems", id="problems")
+        self._shelf = Vertical(self._specs_panel, self._outline_panel, id="shelf", classes="column")
+        guide_panel = Panel(self._guide, title="guide", id="guide")
+        self._problems_panel.display = False
+        self._side = Vertical(guide_panel, self._problems_panel, id="side", classes="column")
         self._dwell: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """The panels."""
-        with Vertical(id="shelf", classes="column"):
-            yield Panel(SpecList(), title="specs", id="specs")
-            yield Panel(Outline(), title="outline", id="outline")
+        yield self._shelf
         yield self.desk
-        with Vertical(id="side", classes="column"):
-            yield Panel(GuideView(), title="guide", id="guide")
-            yield Panel(ProblemList(), title="problems", id="problems")
+        yield self._side
 
     def on_mount(self) -> None:
         """Take what the app knows, as it changes."""
@@ -99,21 +103,9 @@ class SpecsPlace(Writing):
     def on_arrive(self) -> None:
         """The outline has the focus, or the list while there is nothing to outline."""
         super().on_arrive()
-        self.enter(self._outline_panel if self.opened is not None else self.query_one("#specs", Panel))
+        self.enter(self._outline_panel if self.opened is not None else self._specs_panel)
 
     # What is there
-
-    @property
-    def _listed(self) -> SpecList:
-        return self.query_one(SpecList)
-
-    @property
-    def _outline(self) -> Outline:
-        return self.query_one(Outline)
-
-    @property
-    def _outline_panel(self) -> Panel:
-        return self.query_one("#outline", Panel)
 
     def _here(self) -> list[Problem]:
         """The problems of what is in hand."""
@@ -137,10 +129,13 @@ class SpecsPlace(Writing):
         if self.opened is None:
             return
         rows = outline_rows(self.opened.document, self.opened.problems)
-        if self.at not in {row.key for row in rows}:
+        lost = self.at not in {row.key for row in rows}
+        if lost and self.opened.typed is not None and not self.desk.editing:
+            self.at = self.opened.typed.section.address
+        elif lost and self.opened.typed is None:
             self.at = rows[0].key
         self._outline.show(rows)
-        self._outline.move(next(index for index, row in enumerate(rows) if row.key == self.at))
+        self._outline.move(next((index for index, row in enumerate(rows) if row.key == self.at), 0))
         listed = next((index for index, row in enumerate(self._listed.rows) if row.key == str(self.opened.path)), None)
         if listed is not None:
             self._listed.move(listed)
@@ -157,24 +152,23 @@ class SpecsPlace(Writing):
         opened, section, here = self.opened, self.section, self._here()
         if opened is None:
             return
-        typed = opened.typed
-        mine = typed if typed is not None and section is not None and typed.section.address == section.address else None
-        self.desk.show(opened.document, section, here, mine.body if mine else None)
-        self.desk.say(*self._word(mine.refusal if mine else None, here))
+        typed = opened.typed if opened.typed is not None and opened.typed.section.address == self.at else None
+        shown = typed.section if typed is not None and section is None else section  # others may have taken it out
+        self.desk.show(opened.document, shown, here, typed.body if typed else None)
+        self.desk.say(*self._word(typed.refusal if typed else None, here))
         self._show_title()
         self._show_guide()
-        problems = self.query_one("#problems", Panel)
-        problems.display = bool(here)
-        self.query_one(ProblemList).show(here)
+        self._problems_panel.display = bool(here)
+        self.problem_list.show(here)
         total = sum(problem.level is not Level.INFO for problem in opened.problems)
-        problems.note = f"{len(here)} here, {total} in all"
+        self._problems_panel.note = f"{len(here)} here, {total} in all"
 
     def _word(self, refusal: EditRefused | None, here: Sequence[Problem]) -> tuple[str, str]:
         """What to say below the text: why it is refused, or the first problem where their list is not seen."""
         if refusal is not None:
             hint = f"; {refusal.hint}" if refusal.hint else ""
             return f"{FAILED.glyph} {refusal.message}{hint}", "$error"
-        if here and not self.query_one("#side").display:
+        if here and not self._side.display:
             first = here[0]
             fix = f"  [f] {first.fix}" if first.fix else ""
             return f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}", COLOURS[first.level]
@@ -195,7 +189,7 @@ class SpecsPlace(Writing):
         self.desk.title = next((title for title in titles if cell_len(title) <= room), titles[-1])
 
     def _show_guide(self) -> None:
-        view, section = self.query_one(GuideView), self.section
+        view, section = self._guide, self.section
         if section is None or self.opened is None:
             view.show_front_matter()
             return
@@ -234,7 +228,7 @@ class SpecsPlace(Writing):
     @on(Grid.Moved, "Outline")
     def _take_in_hand(self) -> None:
         row = self._outline.row
-        if row is None or row.key == self.at or not self._outline.has_focus:
+        if row is None or row.key == self.at:
             return
         if self.desk.editing and not self.leave():
             return
@@ -252,7 +246,7 @@ class SpecsPlace(Writing):
 
     @on(OptionList.OptionSelected, "ProblemList")
     def _go_to_problem(self) -> None:
-        problem = self.query_one(ProblemList).problem
+        problem = self.problem_list.problem
         if problem is not None:
             self._go_to_place(problem)
 
@@ -270,7 +264,7 @@ class SpecsPlace(Writing):
 
     def enter(self, panel: Panel) -> None:
         """Give `panel` the focus, and bring its column to be seen where not all are."""
-        for column in self.query(".column"):
+        for column in (self._shelf, self._side):
             column.set_class(panel in column.children, "-here")
         super().enter(panel)
 

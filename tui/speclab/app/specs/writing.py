@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from textual import on, work
@@ -10,6 +11,7 @@ from textual.timer import Timer
 from textual.widgets import TextArea
 
 from speclab.app.document_place import DocumentPlace
+from speclab.app.session import OpenSpec
 from speclab.app.shell import shell
 from speclab.app.specs import outside
 from speclab.app.specs.desk import Desk
@@ -47,6 +49,8 @@ class Writing(DocumentPlace):
         super().__init__()
         self.at: str | None = None
         self.desk = Desk()
+        self.problem_list = ProblemList()
+        self._held: Section | None = None  # the section that is edited, should others take it out of the file
         self._stay = 0  # which stay in the editor this is: what is typed in one is one step to undo
         self._pause: Timer | None = None
 
@@ -70,10 +74,11 @@ class Writing(DocumentPlace):
         if self.opened.read_only:
             return self.opened.read_only
         section = self.section
-        if action == "edit" or (action == "fix" and self._fixable()):
+        if action == "edit" or (action == "fix" and self._fixable(self.opened)):
             return None
         if action == "fix":
-            return "speclab knows no fix for what is here"
+            looking = self.opened.checked is not self.opened.document
+            return "problems are being looked for" if looking else "speclab knows no fix for what is here"
         if section is None:
             return "the front matter is changed key by key: enter"
         if action == "example" and not guide(section.address).example:
@@ -103,6 +108,7 @@ class Writing(DocumentPlace):
         except EditRefused as refusal:
             shell(self).tell("Cannot be edited here", refusal)
             return
+        self._held = self.section
         self._stay += 1
         self.show_document()
         self.refresh_bindings()
@@ -120,7 +126,7 @@ class Writing(DocumentPlace):
 
     def take(self) -> None:
         """Bring what was typed into the document, or keep it beside where the document refuses it."""
-        section = self.section
+        section = self.section or self._held
         if self.opened is None or section is None:
             return
         body = self.desk.written()
@@ -147,9 +153,21 @@ class Writing(DocumentPlace):
         if self.opened is not None and self.opened.typed is not None:
             self._ask_to_give_up(self.opened.typed.refusal)
             return False
+        self._end()
+        return True
+
+    def _end(self) -> None:
+        self._held = None
         self.desk.end()
         self.changed()
-        return True
+
+    def open(self, spec: Path) -> None:
+        """Show another spec; what is written in this one is in it, or kept beside it."""
+        if self.opened is not None and self.desk.editing and self.opened.path.resolve() != spec.resolve():
+            self.take()
+            self._held = None
+            self.desk.end()
+        super().open(spec)
 
     @work(group="ask")
     async def _ask_to_give_up(self, refusal: EditRefused) -> None:
@@ -157,8 +175,7 @@ class Writing(DocumentPlace):
         question = Confirm("this text cannot stand here", message, yes="give it up", no="keep editing")
         if await self.app.push_screen_wait(question) and self.opened is not None:
             self.opened.drop_typed()
-            self.desk.end()
-            self.changed()
+            self._end()
             self.step_back()
 
     @on(SectionEditor.Beyond)
@@ -216,14 +233,14 @@ class Writing(DocumentPlace):
         if self.change(f"example in {section.title}", lambda document: document.with_body(section, example)):
             self.action_edit_text()
 
-    def _fixable(self) -> bool:
-        problem = self.query_one(ProblemList).problem
-        return problem is not None and problem.fix is not None
+    def _fixable(self, opened: OpenSpec) -> bool:
+        problem = self.problem_list.problem
+        return problem is not None and problem.fix is not None and opened.checked is opened.document
 
     def action_fix(self) -> None:
         """Mend the problem under the cursor, or the first."""
-        problem = self.query_one(ProblemList).problem
-        if problem is not None and self.opened is not None and self.opened.checked is self.opened.document:
+        problem = self.problem_list.problem
+        if problem is not None:
             self.change(f"fix of {problem.code}", partial(mended, problem=problem))
 
     def action_editor(self) -> None:

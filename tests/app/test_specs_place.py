@@ -1,0 +1,433 @@
+"""The Specs place: a section is edited where it stands, and every other byte of the file stays."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from textual.pilot import Pilot
+
+from speclab.app.specs.outline import FRONT_MATTER
+from speclab.app.specs.place import SpecsPlace
+
+Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
+See = Callable[..., Awaitable[None]]
+Until = Callable[..., Awaitable[None]]
+
+DIRECTION = "Data Flow > Direction"
+FREQUENCY = "Data Flow > Frequency"
+AUTH = "Authentication > Source System Auth"
+
+TEXT = """---
+spec_id: crm
+type: integration
+status: draft
+---
+
+# Spec: CRM
+
+## Problem Statement
+
+Two lists of customers drift apart.
+
+## Data Flow
+
+### Direction
+<!-- One-way (Source → Target), bidirectional, multi-directional -->
+
+### Frequency
+
+Hourly, at night.
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|---|---|---|---|
+| id | external_id | Direct | |
+| email | email | Trim | |
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+typ: bearer
+token: ${env:CRM_TOKEN}
+```
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "crm.md"
+    path.write_bytes(TEXT.encode())
+    return path
+
+
+def place(pilot: Pilot[None]) -> SpecsPlace:
+    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+
+
+def content(spec: Path) -> str:
+    return spec.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def put(spec: Path, text: str) -> None:
+    spec.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+async def write(pilot: Pilot[None], text: str) -> None:
+    await pilot.press(*("enter" if letter == "\n" else "space" if letter == " " else letter for letter in text))
+
+
+async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsPlace:
+    await until(pilot, lambda: place(pilot).opened is not None)
+    specs = place(pilot)
+    specs.go_to(address)
+    await until(pilot, lambda: specs.opened is not None and specs.opened.checked is specs.opened.document)
+    await pilot.pause()
+    return specs
+
+
+# Looking
+
+
+async def test_the_outline_says_of_every_section_whether_it_is_filled_empty_or_wrong(
+    spec: Path, running: Running, see: See
+) -> None:
+    async with running(spec.parent) as pilot:
+        await see(pilot, "✔ Problem Statement", "◌ Direction", "✖ Source System Auth")
+        await see(pilot, "◌ crm", "draft")
+
+
+async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, AUTH)
+        await see(pilot, "How speclab proves who", "34:1", "write type", "1 here")
+
+
+@pytest.mark.parametrize(
+    ("width", "seen", "unseen"),
+    [
+        (120, ["specs", "outline", "Hourly, at night.", "guide"], []),
+        (80, ["specs", "outline", "Hourly, at night."], ["guide"]),
+        (60, ["outline"], ["specs", "Hourly, at night.", "guide"]),
+    ],
+)
+async def test_as_many_panes_are_seen_as_fit(
+    spec: Path, running: Running, see: See, until: Until, width: int, seen: list[str], unseen: list[str]
+) -> None:
+    async with running(spec.parent, size=(width, 24)) as pilot:
+        await take_in_hand(pilot, until, FREQUENCY)
+        await see(pilot, *(f" {text}" for text in seen))
+        for text in unseen:
+            with pytest.raises(AssertionError):
+                await _now(pilot, f"─ {text} ─")
+
+
+async def _now(pilot: Pilot[None], text: str) -> None:
+    strips = pilot.app.screen._compositor.render_strips()
+    assert any(text in strip.text for strip in strips)
+
+
+async def test_a_preview_shows_the_section_as_it_will_be_read(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Field Mapping")
+        await pilot.press("p")
+        await see(pilot, "preview", "external_id")
+        await pilot.press("p")
+        await see(pilot, "| id | external_id | Direct | |")
+
+
+async def test_a_section_is_found_by_a_few_letters(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, FRONT_MATTER)
+        await pilot.press("slash")
+        await write(pilot, "freq")
+        await pilot.press("enter")
+        await until(pilot, lambda: specs.at == FREQUENCY)
+
+
+# Writing
+
+
+async def test_a_section_is_edited_and_saved_as_one_changed_line(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter", "end")
+        await write(pilot, " Daily!")
+        await see(pilot, "drift apart. Daily!", "editing, unsaved")
+        await pilot.press("escape", "f2")
+        await until(pilot, lambda: content(spec) == TEXT.replace("drift apart.", "drift apart. Daily!"))
+        await see(pilot, "crm.md is saved.")
+
+
+async def test_a_choice_is_made_from_what_there_is_to_choose(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, DIRECTION)
+        await pilot.press("enter")
+        await see(pilot, "One-way (Source → Target)", "the source is right")
+        await pilot.press("enter", "f2")
+        changed = TEXT.replace("multi-directional -->\n", "multi-directional -->\n\nOne-way (Source → Target)\n")
+        await until(pilot, lambda: content(spec) == changed)
+
+
+async def test_a_choice_leaves_the_prose_behind_it_alone(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, FREQUENCY)
+        await pilot.press("enter")
+        await see(pilot, "On-demand")
+        await pilot.press("home", "down", "down", "enter", "f2")
+        await until(pilot, lambda: "Every 15 minutes" in content(spec))
+        assert content(spec) == TEXT.replace("Hourly, at night.", "Every 15 minutes")
+
+
+async def test_the_status_is_chosen_and_other_keys_are_written(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, FRONT_MATTER)
+        await pilot.press("tab")
+        await pilot.press("down", "down", "enter")
+        await see(pilot, "agreed on, not yet at work")
+        await pilot.press("down", "enter")
+        await see(pilot, "status        approved")
+        await pilot.press("home", "enter")
+        await write(pilot, "-2")
+        await pilot.press("enter")
+        await until(pilot, lambda: specs.opened is not None and "crm-2" in specs.opened.document.text)
+        await pilot.press("f2")
+        changed = TEXT.replace("status: draft", "status: approved").replace("spec_id: crm", "spec_id: crm-2")
+        await until(pilot, lambda: content(spec) == changed)
+
+
+async def test_a_fix_is_written_by_a_key(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, AUTH)
+        await pilot.press("f")
+        await see(pilot, "type: bearer", "✔ Source System Auth")
+        await pilot.press("f2")
+        await until(pilot, lambda: content(spec) == TEXT.replace("typ:", "type:"))
+
+
+async def test_the_next_problem_is_gone_to_with_the_cursor_on_it(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, FRONT_MATTER)
+        while specs.at != AUTH:
+            before = specs.at
+            await pilot.press("escape", "f8")
+            await until(pilot, lambda before=before: specs.at != before)
+        assert specs.desk.editing
+        assert specs.desk.editor.cursor_location == (1, 0)
+
+
+async def test_an_empty_section_is_begun_with_the_example(spec: Path, running: Running, see: See, until: Until) -> None:
+    put(spec, TEXT + "\n### Target System Auth\n")
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Authentication > Target System Auth")
+        await see(pilot, "i begins it with an")
+        await pilot.press("i")
+        await see(pilot, "type: ", "editing, unsaved")
+
+
+async def test_undo_goes_across_sections_and_redo_comes_back(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "All ")
+        await pilot.press("escape")
+        await take_in_hand(pilot, until, AUTH)
+        await pilot.press("f")
+        await see(pilot, "type: bearer")
+        last = specs.opened.document.text if specs.opened else ""
+        await pilot.press("u", "u")
+        assert specs.opened is not None
+        assert specs.opened.document.text == TEXT
+        await pilot.press("ctrl+y", "ctrl+y")
+        assert specs.opened.document.text == last
+
+
+async def test_what_was_typed_is_undone_key_by_key_while_typing(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "New")
+        await until(pilot, lambda: specs.opened is not None and specs.opened.unsaved)
+        await pilot.press("ctrl+z")
+        await see(pilot, " Two lists of customers")
+        await until(pilot, lambda: specs.opened is not None and not specs.opened.unsaved)
+
+
+# Refused
+
+
+async def test_text_that_would_swallow_a_section_is_refused_with_the_reason_and_kept(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "```\n")
+        await see(pilot, "an open ``` fence would swallow the section", "close it with ```")
+        await pilot.press("f2")
+        await see(pilot, "Not saved")
+        assert content(spec) == TEXT
+
+        await pilot.press("escape")
+        await see(pilot, "keep editing")
+        await pilot.press("n")
+        assert specs.desk.editor.text.startswith("```\nTwo lists")
+
+        await pilot.press("up", "delete", "delete", "delete", "delete", "escape")
+        await until(pilot, lambda: not specs.desk.editing)
+        assert specs.opened is not None
+        assert not specs.opened.unsaved
+
+
+async def test_refused_text_is_given_up_when_asked(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "## New\n")
+        await pilot.press("escape")
+        await see(pilot, "a heading of its own, 'New'")
+        await pilot.press("y")
+        await until(pilot, lambda: not specs.desk.editing)
+        await see(pilot, "Two lists of customers drift apart.")
+        assert specs.opened is not None
+        assert not specs.opened.unsaved
+
+
+async def test_bytes_that_are_no_text_are_shown_and_left_alone(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("customers", "caf\udce9s"))
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await see(pilot, "bytes that are no UTF-8", "F4 opens it in $EDITOR")
+        assert not specs.desk.editing
+
+
+async def test_odd_line_ends_stay_where_nobody_typed(spec: Path, running: Running, until: Until) -> None:
+    odd = TEXT.replace("Two lists of customers drift apart.", "One\r\nTwo\x0b\rThree\u2028\nFour")
+    put(spec, odd)
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter", "down", "down", "down", "end")
+        await write(pilot, "!")
+        await pilot.press("escape", "f2")
+        await until(pilot, lambda: content(spec) != odd)
+        assert content(spec) == odd.replace("Four", "Four!")
+
+
+async def test_nothing_is_edited_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, read_only=True) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await see(pilot, "Cannot edit now", "--read-only")
+        assert not specs.desk.editing
+
+
+# Others
+
+
+async def test_a_change_from_outside_appears_by_itself(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, FREQUENCY)
+        put(spec, TEXT.replace("Hourly", "On-demand"))
+        await see(pilot, "On-demand, at night.")
+
+
+async def test_what_is_being_typed_stays_on_top_of_a_change_from_outside(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "Today ")
+        put(spec, TEXT.replace("Hourly", "On-demand"))
+        await see(pilot, "Today Two lists", "changes are kept")
+        await write(pilot, "two. ")
+        await pilot.press("f2")
+        changed = TEXT.replace("Hourly", "On-demand").replace("Two lists", "Today two. Two lists")
+        await until(pilot, lambda: content(spec) == changed)
+
+
+async def test_where_both_changed_the_same_lines_a_person_chooses(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "Mine: ")
+        await pilot.press("escape")
+        put(spec, TEXT.replace("Two lists", "Theirs: two lists").replace("Hourly", "On-demand"))
+        await see(pilot, "F2 asks")
+        await pilot.press("f2")
+        await see(pilot, "Mine: Two lists of customers", "Theirs: two lists of customers", "1 of 1")
+        await pilot.press("t")
+        await see(pilot, "crm.md is saved")
+        assert content(spec) == TEXT.replace("Two lists", "Theirs: two lists").replace("Hourly", "On-demand")
+
+
+async def test_a_section_that_others_take_out_leaves_what_is_typed_in_it(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "Mine ")
+        await until(pilot, lambda: specs.opened is not None and specs.opened.unsaved)
+        put(spec, TEXT.replace("## Problem Statement\n\nTwo lists of customers drift apart.\n\n", ""))
+        await see(pilot, "Mine Two lists", "F2 asks")
+
+
+# Specs
+
+
+async def test_a_new_spec_is_made_from_the_template_and_opened(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, FRONT_MATTER)
+        await pilot.press("n")
+        await write(pilot, "orders-to-erp")
+        await pilot.press("enter")
+        await see(pilot, "orders-to-erp ▸ Front matter", "◌ orders-to-erp")
+        assert "# Spec: Orders to erp" in content(spec.parent / "orders-to-erp.md")
+
+
+async def test_a_directory_without_specs_says_how_to_begin(tmp_path: Path, running: Running, see: See) -> None:
+    async with running(tmp_path) as pilot:
+        await see(pilot, "No specs here yet.", "n makes one from the template")
+
+
+async def test_a_spec_with_unsaved_changes_keeps_them_while_another_is_looked_at(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec.parent / "orders.md", TEXT.replace("spec_id: crm", "spec_id: orders"))
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "Mine ")
+        await pilot.app.open_spec(spec.parent / "orders.md")  # type: ignore[attr-defined]  # as the palette does
+        await see(pilot, "orders ▸ Problem Statement", "Two lists", "unsaved")
+        assert not specs.desk.editing
+        await pilot.app.open_spec(spec)  # type: ignore[attr-defined]
+        await see(pilot, "Mine Two lists")
