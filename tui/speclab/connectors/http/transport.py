@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
@@ -22,8 +23,9 @@ _CHUNK: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends requests over at most `connections` connections, to be made within `connect` seconds each.
+    """Sends requests to one origin over at most `connections` connections, to be made within `connect` seconds each.
 
+    It goes through the proxy the environment names for that origin (`HTTPS_PROXY`, `NO_PROXY`), never for loopback.
     Redirects are not followed, cookies not kept, bodies not decompressed: that is for the client to want.
     """
 
@@ -32,11 +34,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, its body not read yet. Raises `httpx.TransportError`."""
         if self._session is None:
             self._session = self._open()
+            self._proxy = _proxy(request.url)
         headers = CIMultiDict((name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw)
         with _as_httpx():
             response = await self._session.request(
@@ -46,6 +50,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=request.content or None,
                 allow_redirects=False,
                 timeout=self._timeout,
+                proxy=self._proxy,
             )
         return httpx.Response(
             response.status,
@@ -80,6 +85,12 @@ class _Body(httpx.AsyncByteStream):
         self._response.release()
 
 
+def _proxy(url: httpx.URL) -> str | None:
+    if url.host == "localhost" or url.host.startswith("127.") or url.host == "::1" or proxy_bypass(url.host):
+        return None
+    return getproxies().get(url.scheme)
+
+
 @contextmanager
 def _as_httpx() -> Iterator[None]:
     """Raise aiohttp's errors as the errors httpx has for them."""
@@ -89,6 +100,8 @@ def _as_httpx() -> Iterator[None]:
         raise httpx.ConnectTimeout(str(error)) from error
     except aiohttp.ClientConnectorError as error:
         raise httpx.ConnectError(error.strerror or str(error.os_error)) from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise httpx.ProxyError(f"the proxy answers {error.status} {error.message}") from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error)) from error
     except aiohttp.ClientResponseError as error:
