@@ -79,7 +79,7 @@ class FieldPath:
         """
         for part in self.parts:
             try:
-                value = value[part]  # type: ignore[index,call-overload]
+                value = value[part]  # type: ignore[index]
             except (KeyError, IndexError, TypeError):
                 raise KeyError(str(self)) from None
         return value
