@@ -12,6 +12,7 @@ SpeclabError
 │   └── BadAnswer          it answers something that is not what the spec says           exit 1
 ├── MappingFailure         a record its mapping cannot take (in `speclab.mapping`)       exit 1
 ├── SpecHeld               another run of the same spec is alive                         exit 1
+├── WorkspaceHeld          another `speclab up` of the same workspace is alive           exit 1
 └── RunLogError            the run log cannot be read or written                         exit 1
     └── RunLogTooNew       its schema is newer than this speclab                         exit 1
 """
@@ -106,6 +107,10 @@ class BadAnswer(SystemFailure):
 
 class SpecHeld(SpeclabError):
     """Another live process runs this spec."""
+
+
+class WorkspaceHeld(SpeclabError):
+    """Another live process runs the specs of this workspace on their schedules."""
 
 
 class RunLogError(SpeclabError):

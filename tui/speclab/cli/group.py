@@ -18,6 +18,7 @@ _COMMANDS = {
     "set": "speclab.cli.documents:set_",
     "map": "speclab.cli.mapping:map_",
     "run": "speclab.cli.run:run",
+    "up": "speclab.cli.up:up",
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "failures": "speclab.cli.runlog:failures",

@@ -1,4 +1,4 @@
-"""One run a spec: a lock the kernel holds for the process, so that no crash leaves it behind."""
+"""One run a spec, one service a workspace: locks the kernel holds, so that no crash leaves one behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from speclab.clock import Clock, SystemClock, timestamp
-from speclab.errors import SpecHeld
+from speclab.errors import SpecHeld, WorkspaceHeld
 
 
 @contextlib.contextmanager
@@ -26,19 +26,41 @@ def hold(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[
     file is for the message only, and is stale once the lock is free.
     """
     path = workspace / ".speclab" / "locks" / f"{quote(spec_id, safe=' ')}.lock"
+    with _locked(path, clock) as holder:
+        if holder:
+            raise SpecHeld(f"{spec_id} is being run by {holder}", hint="wait until that run ends, or stop it")
+        yield
+
+
+@contextlib.contextmanager
+def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None]:
+    """Be the only service of `workspace`, until the block ends; as `hold`, on `.speclab/up.lock`.
+
+    Raises `WorkspaceHeld`, naming who holds it.
+    """
+    with _locked(workspace / ".speclab" / "up.lock", clock) as holder:
+        if holder:
+            raise WorkspaceHeld(
+                f"the specs in {workspace} are run on their schedules already, by {holder}",
+                hint="one `speclab up` is enough for a workspace; stop that one first",
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
+    """Hold the lock at `path`; gives who else does, in words, or nothing if it is ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SpecHeld(
-                f"{spec_id} is being run by {_holder(path)}",
-                hint="wait until that run ends, or stop it",
-            ) from None
+            yield _holder(path)
+            return
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, orjson.dumps(_self(clock or SystemClock())), 0)
-        yield
+        yield ""
     finally:
         os.close(descriptor)
 
@@ -46,13 +68,14 @@ def hold(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[
 def _self(clock: Clock) -> dict[str, str | int]:
     return {
         "pid": os.getpid(),
-        "user": _user(),
+        "user": user(),
         "host": socket.gethostname(),
         "since": timestamp(clock.now()),
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Who this process runs as."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many a container

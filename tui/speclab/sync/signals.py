@@ -1,4 +1,4 @@
-"""How a run is asked to stop: the first SIGINT or SIGTERM lets it finish the page in hand, the second ends it."""
+"""How runs and their service are asked to stop: the first SIGINT or SIGTERM politely, the second not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 
 @contextmanager
@@ -32,3 +33,30 @@ def cancelled_by_signals() -> Iterator[asyncio.Event]:
         yield cancelled
     finally:
         release()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a service is asked to stop: `asked` to let its runs finish the page in hand, then `told` to end at once."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Stop]:
+    """A `Stop` whose two events the first and second signal set. To be used as `cancelled_by_signals`."""
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def handle() -> None:
+        (stop.told if stop.asked.is_set() else stop.asked).set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,99 @@
+"""`speclab up` as an operator meets it: a process that serves, is asked to stop, is killed, and is started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.cli.conftest import Shell
+
+
+@contextmanager
+def up(shell: Shell, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """The service in the workspace of `shell`, once it serves."""
+    output = shell.directory / "up.txt"
+    with (
+        output.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "speclab", "up", *args], cwd=shell.directory, stderr=file, text=True
+        ) as process,
+    ):
+        try:
+            wait_for(output.read_text, ", next at ", process)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(text: Callable[[], str], part: str, process: subprocess.Popen[str]) -> None:
+    """Wait until `part` is in what `text` gives."""
+    end = time.monotonic() + 30
+    while part not in text():
+        assert time.monotonic() < end, text()
+        assert process.poll() is None, text()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def workspace(people: Shell) -> Shell:
+    """A workspace whose spec runs every second."""
+    spec = people.directory / "specs/people.md"
+    spec.write_text(spec.read_text().replace("Hourly", "Every 1 second"))
+    return people
+
+
+def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(workspace: Shell) -> None:
+    with up(workspace) as process:
+        told = workspace("up", exit_code=1).stderr
+        assert f"are run on their schedules already, by process {process.pid} of " in told
+        wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert {row["trigger"] for row in workspace.rows("runs")} == {"schedule"}
+    beat = json.loads((workspace.directory / ".speclab/up.json").read_bytes())
+    assert (beat["pid"], beat["specs"]["people"]["running"]) == (process.pid, False)
+    assert beat["stopped"] is not None
+
+
+def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) -> None:
+    with up(workspace) as first:
+        first.send_signal(signal.SIGKILL)
+        first.wait(30)
+    with up(workspace) as second:
+        said = (workspace.directory / "up.txt").read_text()
+        assert f"the service before, process {first.pid}, ended without a word" in said
+        second.send_signal(signal.SIGINT)
+        assert second.wait(30) == 0
+
+
+def test_the_specs_of_another_directory_are_run_in_theirs(workspace: Shell) -> None:
+    elsewhere = Shell(workspace.directory / "elsewhere")
+    elsewhere.directory.mkdir()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "speclab", "up", str(workspace.directory)],
+            cwd=elsewhere.directory,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TZ": "Asia/Kathmandu"},
+        ) as process,
+    ):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "people: partial" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert not (elsewhere.directory / ".speclab").exists()
+    assert workspace.rows("runs")
+
+
+def test_a_time_zone_that_is_none_is_said_before_anything_runs(workspace: Shell) -> None:
+    error = Shell(workspace.directory, {"TZ": "Nowhere/Land"})("up", exit_code=2).stderr
+    assert "TZ in the environment: this machine knows no time zone 'Nowhere/Land'" in error

@@ -1,0 +1,396 @@
+"""The service: what it runs and when, with real processes, real files and a real run log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from speclab.clock import SystemClock, timestamp
+from speclab.errors import WorkspaceHeld
+from speclab.monitor.alerts import evaluate
+from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader, RunRow
+from speclab.runlog.process import Process
+from speclab.spec.integration import Alert
+from speclab.sync import heartbeat
+from speclab.sync.heartbeat import Heartbeat, Served
+from speclab.sync.lock import hold
+from speclab.sync.service import Serving, serve
+from speclab.sync.signals import Stop
+
+SPEC = """\
+---
+spec_id: {name}
+type: integration
+status: {status}
+---
+
+# Spec: {name}
+
+## Integration Overview
+
+### Source System
+
+```yaml
+{source}
+key: id
+```
+
+### Target System
+
+```yaml
+connector: file
+path: out/{name}.jsonl
+key: id
+```
+
+## Data Flow
+
+### Frequency
+
+{frequency}
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+| source.id    | target.id    | Direct         |       |
+| source.name  | target.name  | {step}         |       |
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+type: none
+```
+
+### Target System Auth
+
+```yaml
+type: none
+```
+
+## Monitoring & Alerting
+
+### Alerts
+
+| Alert | When | For | Notify |
+|-------|------|-----|--------|
+| Nothing yet | since_success() >= 0.0 | 0s | |
+"""
+
+
+FILE = "connector: file\npath: in.jsonl"
+LONG_AGO = "2020-01-01T00:00:00.000Z"
+
+
+class Workspace:
+    """A workspace, and the service that runs in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.runlog = directory / ".speclab" / "runlog.db"
+        self.said: list[str] = []
+        self.stop = Stop()
+        (directory / ".speclab").mkdir()
+        self.write("in.jsonl", '{"id": 1, "name": " Ada "}\n{"id": 2, "name": "Grace"}\n')
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def spec(
+        self,
+        name: str = "people",
+        frequency: str = "Every 1 second",
+        *,
+        status: str = "in-progress",
+        step: str = "Trim",
+        source: str = FILE,
+    ) -> Path:
+        text = SPEC.format(name=name, frequency=frequency, status=status, step=step, source=source)
+        return self.write(f"specs/{name}.md", text)
+
+    def served_until_long_ago(self, frequency: str) -> None:
+        """Leave what a service leaves that was killed, long ago."""
+        people = Served(frequency, LONG_AGO)
+        host = Process.of(os.getpid()).host
+        left = Heartbeat(1, host, "ada", "", since=LONG_AGO, beat=LONG_AGO, specs={"people": people})
+        heartbeat.write(self.directory, left)
+
+    @asynccontextmanager
+    async def serving(self, jobs: int = 4) -> AsyncIterator[None]:
+        """The service, at work within the block."""
+        self.stop = Stop()
+        task = asyncio.create_task(self.serve(jobs))
+        await self.until(lambda: task.done() or heartbeat.service_of(self.directory, datetime.now(UTC)))
+        try:
+            yield
+        finally:
+            self.stop.asked.set()
+            await asyncio.wait_for(task, 30)
+
+    async def serve(self, jobs: int) -> None:
+        serving = Serving(self.directory, self.directory, self.runlog, jobs)
+        await serve(serving, evaluate, SystemClock(), self._tell, self.stop)
+
+    def _tell(self, level: Level, message: str) -> None:
+        self.said.append(f"{level}: {message}")
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait until `holds`."""
+        async with asyncio.timeout(30):
+            while not holds():  # noqa: ASYNC110 - it is other processes that make it so
+                await asyncio.sleep(0.05)
+
+    def runs(self, spec_id: str | None = None) -> list[RunRow]:
+        """All runs, oldest first."""
+        with RunLogReader.open(self.runlog) as reader:
+            return list(reversed(reader.runs(spec_id, limit=1000)))
+
+    def ended(self, spec_id: str | None = None) -> list[RunRow]:
+        return [run for run in self.runs(spec_id) if run.state is not RunState.RUNNING]
+
+    def pids(self) -> list[int]:
+        """The processes of the runs under way."""
+        with RunLogReader.open(self.runlog) as reader:
+            return [pid for (pid,) in reader.query("SELECT pid FROM run WHERE state = 'running'")]
+
+    def events(self, kind: str) -> list[str]:
+        with RunLogReader.open(self.runlog) as reader:
+            return [event.message for event in reader.events() if event.kind == kind]
+
+    def heartbeat(self) -> Heartbeat:
+        found = heartbeat.last(self.directory)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[str]:
+    """The settings of a source that takes requests and never answers."""
+    gone = asyncio.Event()
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"connector: http\nbase_url: http://127.0.0.1:{port}\nread: {{path: /people}}"
+        gone.set()
+
+
+def overlapping(runs: Sequence[RunRow]) -> bool:
+    """Whether any of `runs`, in the order they began, began before the one before it had ended."""
+    return any(one.ended_at is None or other.started_at < one.ended_at for one, other in pairwise(runs))
+
+
+def waiting(key: int, due: str) -> PageBooks:
+    """A page with one record, which could not be written and is to be sent again."""
+    failure = NewFailure(
+        key=str(key),
+        state=FailureState.WAITING,
+        stage=Stage.WRITE,
+        error_class=ErrorClass.SERVER,
+        message="503",
+        file="specs/people.md",
+        line=1,
+        source={"id": key, "name": "Edsger"},
+        next_attempt_at=due,
+    )
+    return PageBooks(1, {Outcome.WAITING: 1}, {}, 0, 0, cursor=None, failures=[failure])
+
+
+def a_dead_process() -> int:
+    """The pid of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+async def test_what_is_in_progress_is_run_on_its_schedule_and_nothing_else(place: Workspace) -> None:
+    place.spec()
+    place.spec("draft", status="draft")
+    place.spec("by-hand", "On-demand")
+    async with place.serving():
+        await place.until(lambda: len(place.ended("people")) >= 2)
+        beat = place.heartbeat()
+        assert beat.alive(datetime.now(UTC))
+        assert heartbeat.service_of(place.directory, datetime.now(UTC)) == beat
+        assert beat.specs["people"].next is not None
+        assert beat.specs["by-hand"].next is None
+    runs = place.runs()
+    assert {(run.spec_id, run.trigger) for run in runs} == {("people", "schedule")}
+    assert runs[0].written == 2
+    assert not overlapping(runs)
+    assert heartbeat.service_of(place.directory, datetime.now(UTC)) is None
+    assert [text.partition(" is ")[0] for text in place.events("alert")] == ["alert: Nothing yet: since_success()"] * 2
+
+
+async def test_specs_that_change_are_read_anew(place: Workspace) -> None:
+    path = place.spec(frequency="Every 300 days")
+    async with place.serving():
+        await place.until(lambda: "people" in place.heartbeat().specs)
+        place.spec(step="Trimm")
+        await place.until(lambda: place.events("service"))
+        assert "cannot run: specs/people.md:38:33: M101" in place.events("service")[0]
+        assert "unknown step 'Trimm'" in place.heartbeat().specs["people"].problem
+        place.spec()
+        await place.until(lambda: place.ended("people"))
+        place.spec("orders")
+        await place.until(lambda: place.ended("orders"))
+        path.write_text(path.read_text().replace("in-progress", "completed"))
+        await place.until(lambda: "people" not in place.heartbeat().specs)
+    assert any("people: not in progress any more" in line for line in place.said)
+
+
+async def test_at_most_so_many_run_at_once(place: Workspace) -> None:
+    for name in ("a", "b", "c"):
+        place.spec(name)
+    async with place.serving(jobs=1):
+        await place.until(lambda: {run.spec_id for run in place.ended()} == {"a", "b", "c"})
+    assert not overlapping(place.runs())
+
+
+async def test_a_file_with_a_spec_id_that_is_taken_is_told_and_not_run(place: Workspace) -> None:
+    place.spec(frequency="On-demand")
+    place.write("specs/zz-copy.md", (place.directory / "specs/people.md").read_text())
+    async with place.serving():
+        await place.until(lambda: any("zz-copy.md is not run: it has the spec_id of" in line for line in place.said))
+
+
+async def test_a_run_by_others_is_not_run_beside_and_counts(place: Workspace) -> None:
+    place.spec(frequency="Every 1 second")
+    with RunLog.open(place.runlog) as log:
+        run = log.start_run("people", "", "manual")
+        async with place.serving():
+            await place.until(lambda: any("Every 1 second" in line for line in place.said))
+            await asyncio.sleep(2.5)
+            assert len(place.runs()) == 1
+            log.finish_run(run)
+            await place.until(lambda: len(place.ended()) == 2)
+    assert not overlapping(place.runs())
+
+
+async def test_what_is_due_in_the_retry_queue_is_sent_without_reading(place: Workspace) -> None:
+    place.spec(frequency="On-demand")
+    with RunLog.open(place.runlog) as log:
+        run = log.start_run("people", "", "manual")
+        due = timestamp(datetime.now(UTC) + timedelta(seconds=1))
+        log.commit_page(run, waiting(7, due))
+        log.finish_run(run)
+    async with place.serving():
+        await place.until(lambda: len(place.ended()) == 2)
+    retry = place.runs()[-1]
+    assert (retry.trigger, retry.read, retry.written) == ("retry", 1, 1)
+    assert (place.directory / "out/people.jsonl").read_text() == '{"id":7,"name":"Edsger"}\n'
+
+
+async def test_a_run_cut_short_by_the_stop_is_made_up_for_by_the_next_service(place: Workspace, mute: str) -> None:
+    place.served_until_long_ago("Every 300 days")
+    place.spec(frequency="Every 300 days", source=mute)
+    async with place.serving():
+        await place.until(place.pids)
+    assert [run.state for run in place.runs()] == [RunState.CANCELLED]
+    assert any("stopping once people finished the page in hand" in line for line in place.said)
+    assert place.heartbeat().stopped is not None
+    place.spec(frequency="Every 300 days")
+    async with place.serving():
+        await place.until(lambda: len(place.ended()) == 2)
+    assert place.runs()[-1].state is RunState.SUCCEEDED
+    async with place.serving():
+        await place.until(lambda: any("Every 300 days, next at" in line for line in place.said[-1:]))
+    assert len(place.runs()) == 2
+
+
+async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> None:
+    place.spec(source=mute)
+    async with place.serving():
+        await place.until(place.pids)
+        (pid,) = place.pids()
+        os.kill(pid, signal.SIGSTOP)  # it cannot finish its page
+        place.stop.asked.set()
+        await place.until(lambda: any("stopping once" in line for line in place.said))
+        place.stop.told.set()
+    assert place.runs()[0].state is RunState.INTERRUPTED
+    assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
+
+
+async def test_a_run_that_crashes_is_told_and_the_next_comes_at_its_time(place: Workspace, mute: str) -> None:
+    place.spec(source=mute)
+    async with place.serving():
+        await place.until(place.pids)
+        (pid,) = place.pids()
+        os.kill(pid, signal.SIGKILL)
+        await place.until(lambda: len(place.runs()) == 2)
+        assert place.runs()[0].state is RunState.INTERRUPTED
+        assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
+
+
+async def test_a_run_that_did_not_come_to_be_is_told_with_its_reason(place: Workspace) -> None:
+    place.spec()
+    with hold(place.directory, "people"):  # but no run is in the run log yet
+        async with place.serving():
+            await place.until(lambda: place.events("service"))
+            assert "could not run: people is being run by process" in place.events("service")[0]
+            assert place.runs() == []
+
+
+async def test_runs_of_a_service_that_was_killed_are_taken_over(place: Workspace) -> None:
+    place.served_until_long_ago("Every 300 days")
+    place.spec(frequency="Every 300 days")
+    with RunLog.open(place.runlog) as log:
+        log.start_run("people", "", "schedule", pid=a_dead_process())
+    async with place.serving():
+        await place.until(lambda: len(place.ended()) == 2)
+    assert [run.state for run in place.runs()] == [RunState.INTERRUPTED, RunState.SUCCEEDED]
+    assert any("process 1, ended without a word" in line for line in place.said)
+    assert any("started by schedule, due since 20" in line for line in place.said)
+
+
+async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over(place: Workspace) -> None:
+    place.spec(frequency="On-demand", status="draft")
+    place.spec("orders", "On-demand")
+    with RunLog.open(place.runlog) as log, RunLogReader.open(place.runlog) as reader:
+        log.register("people", title="", path="", status="draft", schedule="")
+        log.event("orders", None, Level.INFO, "log", "of old")
+        log.event("orders", None, Level.INFO, "log", "of now")
+        evaluate(
+            log,
+            reader,
+            "people",
+            [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)],
+            datetime.now(UTC),
+        )
+    with sqlite3.connect(place.runlog) as db:
+        db.execute("UPDATE event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
+    db.close()
+    async with place.serving():
+        await place.until(lambda: "alert over: Nothing yet" in place.events("alert"))
+        await place.until(lambda: place.events("log") == ["of now"])
+
+
+async def test_a_second_service_is_told_who_serves(place: Workspace) -> None:
+    async with place.serving():
+        await place.until(lambda: heartbeat.last(place.directory))
+        with pytest.raises(WorkspaceHeld, match=f"by process {os.getpid()} of"):
+            await place.serve(1)

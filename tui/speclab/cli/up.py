@@ -1,0 +1,57 @@
+"""`speclab up`: the service that runs every spec in progress on its schedule, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speclab.cli.output import tell
+from speclab.cli.place import runlog_option
+
+if TYPE_CHECKING:
+    from speclab.outcome import Level
+
+
+@click.command(short_help="Run every spec in progress on its schedule.")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option("--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Runs at once, at most.")
+@runlog_option
+def up(directory: Path, jobs: int, runlog: Path | None) -> None:
+    """Run every spec in DIRECTORY (default: here) whose status is in-progress on its schedule.
+
+    Each run is a process of its own. Records in the retry queue are sent again when they are due, alerts are evaluated
+    once a minute, and old rows of the run log go. Specs that change are read anew. One `speclab up` is enough for a
+    workspace; a second one says who is at it.
+
+    The first ctrl+c (or SIGTERM) lets running runs finish the page in hand, the second ends them at once.
+    """
+    import asyncio
+
+    from speclab.cli import INTERRUPTED
+    from speclab.clock import SystemClock
+    from speclab.monitor.alerts import evaluate
+    from speclab.spec.workspace import runlog_path, state_directory, workspace_of
+    from speclab.sync.service import Serving, serve
+    from speclab.sync.signals import stopped_by_signals
+
+    directory = directory.resolve()
+    workspace = workspace_of(directory)
+    state_directory(workspace)
+    serving = Serving(directory, workspace, (runlog or runlog_path(workspace)).absolute(), jobs)
+
+    async def go() -> bool:
+        with stopped_by_signals() as stop:
+            await serve(serving, evaluate, SystemClock(), _report, stop)
+        return stop.told.is_set()
+
+    tell(f"Running what is in progress in {directory}; ctrl+c stops it.")
+    click.get_current_context().exit(INTERRUPTED if asyncio.run(go()) else 0)
+
+
+def _report(level: Level, message: str) -> None:
+    from datetime import datetime
+
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    tell(f"{now} {message}" if level == "info" else f"{now} {level}: {message}")

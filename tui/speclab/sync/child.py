@@ -1,0 +1,98 @@
+"""A run as a process of its own: `speclab run`, started, asked to stop, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from speclab.errors import SpeclabError
+from speclab.jsonvalue import Record
+from speclab.sync.agenda import Trigger
+
+_COMMAND: Final = (sys.executable, "-P", "-m", "speclab", "run")
+"""`-P`: no file of a workspace can stand in for a module."""
+_PREFIX: Final = "speclab: "
+"""What `speclab` begins an error with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run's process ended: its exit code, and the row of the run, where there was one (`speclab runs --json`).
+
+    Without a row, `why` says why there is none: what the process said last, or the signal that killed it.
+    """
+
+    code: int
+    row: Record | None
+    why: str = ""
+
+    @property
+    def news(self) -> bool:
+        """Whether the run wrote anything, or will."""
+        return self.row is not None and any(self.row[name] for name in ("written", "waiting"))
+
+
+class Child:
+    """A run that was started, in a session of its own: a ctrl+c at the terminal is for the service to pass on."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
+        self._process = process
+        self._output = output
+
+    @classmethod
+    async def start(cls, spec: Path, trigger: Trigger, runlog: Path, workspace: Path, output: Path) -> Child:
+        """Start a run of the spec at `spec`; what it says goes to `output`.
+
+        Raises `SpeclabError` where no process can be started.
+        """
+        only: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with output.open("wb") as file:
+                process = await asyncio.create_subprocess_exec(
+                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only,
+                    cwd=workspace,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=file,
+                    start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            raise SpeclabError(f"{error.filename or output}: {error.strerror or error}") from error
+        return cls(process, output)
+
+    def stop(self) -> None:
+        """Ask it to finish the page in hand and end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    async def end(self) -> Ended:
+        """Wait until it has ended."""
+        printed, _ = await self._process.communicate()
+        code = self._process.returncode or 0
+        if printed.endswith(b"\n"):
+            return Ended(code, orjson.loads(printed))
+        if code < 0:
+            return Ended(code, None, f"killed by {signal.Signals(-code).name}")
+        return Ended(code, None, self._last_words() or f"exit code {code}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has just ended
+            self._process.send_signal(number)
+
+    def _last_words(self) -> str:
+        """The error it ended with, or else the last line it said."""
+        said = self._output.read_text("utf-8", "replace").splitlines()
+        errors = [line.removeprefix(_PREFIX) for line in said if line.startswith(_PREFIX)]
+        return errors[-1] if errors else said[-1] if said else ""

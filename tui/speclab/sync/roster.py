@@ -1,0 +1,99 @@
+"""The roster: the specs of a workspace that are to be run, read anew when their files change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from speclab.errors import SpecError, SpeclabError
+from speclab.outcome import Level
+from speclab.spec.integration import Integration
+from speclab.spec.workspace import SpecFile, find_specs, workspace_of
+from speclab.sync.prepare import prepare
+
+IN_PROGRESS: Final = "in-progress"
+"""The `status` of a spec that is to be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enlisted:
+    """A spec that is to be run: its path, and what it says, or what stands in the way of running it.
+
+    `file` is the path as the run log names it.
+    """
+
+    spec_id: str
+    path: Path
+    file: str
+    integration: Integration | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """The roster at one time.
+
+    `idle` are specs that are not to be run, `doubles` files whose spec_id is taken by another, and `directories` where
+    any of them are.
+    """
+
+    enlisted: dict[str, Enlisted]
+    idle: frozenset[str]
+    doubles: dict[Path, Path]
+    directories: frozenset[Path]
+
+
+class Roster:
+    """Finds the specs in `directory` that belong to `workspace` and have the status in-progress."""
+
+    def __init__(self, directory: Path, workspace: Path) -> None:
+        self._directory = directory
+        self._workspace = workspace
+        self._read: dict[Path, tuple[tuple[int, int, int], Enlisted]] = {}
+
+    def call(self) -> Roll:
+        """Who is on it now. A file that has not changed since is not read again, and gives the very same object."""
+        enlisted: dict[str, Enlisted] = {}
+        idle: set[str] = set()
+        doubles: dict[Path, Path] = {}
+        directories = {self._directory}
+        read = {}
+        for spec in find_specs(self._directory):
+            if spec.type != "integration" or workspace_of(spec.path) != self._workspace:
+                continue
+            directories.add(spec.path.parent)
+            if spec.status != IN_PROGRESS:
+                idle.add(spec.spec_id)
+            elif spec.spec_id in enlisted:
+                doubles[spec.path] = enlisted[spec.spec_id].path
+            elif found := self._enlist(spec):
+                read[spec.path] = found
+                enlisted[spec.spec_id] = found[1]
+        self._read = read
+        return Roll(enlisted, frozenset(idle) - enlisted.keys(), doubles, frozenset(directories))
+
+    def _enlist(self, spec: SpecFile) -> tuple[tuple[int, int, int], Enlisted] | None:
+        """What the file says; None if it has gone meanwhile."""
+        file = str(spec.path.resolve().relative_to(self._workspace))
+        try:
+            status = spec.path.stat()
+            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+            known = self._read.get(spec.path)
+            if known is not None and known[0] == signature:
+                return known
+            return signature, Enlisted(spec.spec_id, spec.path, file, prepare(spec.path).integration)
+        except FileNotFoundError:
+            return None
+        except (SpeclabError, OSError) as error:
+            return signature, Enlisted(spec.spec_id, spec.path, file, None, _words(file, error))
+
+
+def _words(file: str, error: SpeclabError | OSError) -> str:
+    """Why the spec in `file` cannot run, in a line."""
+    errors = [one for one in error.problems if one.level is Level.ERROR] if isinstance(error, SpecError) else []
+    if not errors:
+        return str(error)
+    first, others = errors[0], len(errors) - 1
+    more = f" (and {others} more)" if others else ""
+    return f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}"

@@ -1,0 +1,352 @@
+"""The service: runs what is in progress on its schedule, each run a process of its own, until it is told to stop.
+
+It keeps nothing that a crash could lose. What ran is in the run log, what is to run follows from the specs, and up to
+when a schedule is served stands in the heartbeat, from which the next service takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from speclab.clock import Clock, timestamp
+from speclab.connectors.base import Report
+from speclab.errors import SpeclabError, UsageError
+from speclab.outcome import AlertState, Level, RunState
+from speclab.runlog import AlertRow, RunLog, RunLogReader
+from speclab.spec.integration import Alert
+from speclab.sync import heartbeat
+from speclab.sync.agenda import Agenda, Job, Trigger
+from speclab.sync.child import Child, Ended
+from speclab.sync.heartbeat import Beats, Heartbeat, Served
+from speclab.sync.lock import hold_workspace
+from speclab.sync.roster import Enlisted, Roll, Roster
+from speclab.sync.schedule import local_zone
+from speclab.sync.signals import Stop
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+Evaluate = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
+"""Evaluates and records the alerts of an integration; gives those that began or ended firing."""
+
+_TICK: Final = 0.5
+"""Seconds between two looks at the run log and the agenda."""
+_MINUTE: Final = 60.0
+_PRUNE_EVERY: Final = timedelta(hours=1)
+_CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
+
+_LAST_START: Final = (
+    "SELECT started_at FROM run WHERE spec_id = ? AND trigger <> 'retry' "
+    "AND state NOT IN ('cancelled', 'interrupted') ORDER BY id DESC LIMIT 1"
+)
+"""When the last run began that read the source and was not cut short, whoever started it."""
+_UNDER_WAY: Final = "SELECT 1 FROM run WHERE spec_id = ? AND state = 'running' LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a service works on: the specs in `directory` that belong to `workspace`, at most `jobs` of them at once."""
+
+    directory: Path
+    workspace: Path
+    runlog: Path
+    jobs: int
+
+
+async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: Stop) -> None:
+    """Run specs on their schedules until `stop`.
+
+    Raises `WorkspaceHeld` if another process does, and `RunLogError` if the run log cannot be opened. Later trouble
+    with it is told, and the service goes on.
+    """
+    with (
+        hold_workspace(serving.workspace, clock),
+        RunLog.open(serving.runlog, clock) as log,
+        RunLogReader.open(serving.runlog) as reader,
+    ):
+        await _Service(serving, evaluate, clock, tell, stop, log, reader).go()
+
+
+@dataclass(slots=True)
+class _Service:
+    """A service at work."""
+
+    serving: Serving
+    evaluate: Evaluate
+    clock: Clock
+    tell: Report
+    stop: Stop
+    log: RunLog
+    reader: RunLogReader
+    before: Heartbeat | None = None  # of the service this one takes over from
+    agenda: Agenda = field(default_factory=lambda: Agenda(local_zone()))
+    roll: Roll = field(default_factory=lambda: Roll({}, frozenset(), {}, frozenset()))
+    roll_is_stale: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    rewatch: asyncio.Event = field(default_factory=asyncio.Event)
+    children: dict[str, Child] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    version: tuple[int, int] = (-1, -1)  # of the run log, as last seen
+    revisions: dict[str, int] = field(default_factory=dict)  # of each integration in it
+    pruned_at: datetime | None = None
+    trouble: str = ""  # that was told and is not over
+
+    async def go(self) -> None:
+        """Serve, from taking over to the last beat."""
+        beats = Beats(self.serving.workspace, self.clock.now())
+        roster = Roster(self.serving.directory, self.serving.workspace)
+        self._take_over()
+        self._call_roll(roster.call())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._keep())
+            while not self.stop.asked.is_set():
+                with self._surviving():
+                    await self._tick(group, roster)
+                    beats.beat(self.clock.now(), self._served())
+                    self.trouble = ""
+                await self._rest(_TICK, self.wake)
+                self.wake.clear()
+            self.rewatch.set()
+            await self._wind_down()
+        with self._surviving():
+            beats.end(self.clock.now(), self._served())
+
+    # --- what is to run ------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Put in order what a service, or a run, that ended without a word has left."""
+        before = self.before = heartbeat.last(self.serving.workspace)
+        if before is not None and before.stopped is None:
+            self.tell(
+                Level.WARNING, f"the service before, process {before.pid}, ended without a word; this one goes on"
+            )
+        for run in self.log.interrupted():
+            self.tell(Level.WARNING, f"{run.spec_id}: a run was interrupted; the next goes on from its checkpoint")
+
+    async def _tick(self, group: asyncio.TaskGroup, roster: Roster) -> None:
+        """See what has changed, and start what is due."""
+        if self.roll_is_stale.is_set():
+            self.roll_is_stale.clear()
+            self._call_roll(roster.call())
+        self._learn()
+        now = self.clock.now()
+        for job in self.agenda.due(now):
+            if len(self.children) == self.serving.jobs:
+                break
+            spec = self.roll.enlisted[job.spec_id]
+            if spec.integration is not None and not self.reader.query(_UNDER_WAY, (job.spec_id,)):
+                await self._start(group, job, spec, now)
+
+    def _call_roll(self, roll: Roll) -> None:
+        """Bring the agenda up to what the specs say now."""
+        known, self.roll = self.roll, roll
+        for spec_id in [spec_id for spec_id in self.agenda if spec_id not in roll.enlisted]:
+            self.agenda.drop(spec_id)
+            self.tell(Level.INFO, f"{spec_id}: not in progress any more")
+        for spec_id, spec in list(roll.enlisted.items()):
+            if known.enlisted.get(spec_id) is not spec:
+                self._enlist(spec)
+        for path in roll.doubles.keys() - known.doubles.keys():
+            self.tell(Level.WARNING, f"{path} is not run: it has the spec_id of {roll.doubles[path]}")
+        if roll.directories != known.directories:
+            self.rewatch.set()
+
+    def _enlist(self, spec: Enlisted) -> None:
+        """Take in a spec that is new or was edited."""
+        if spec.integration is not None:
+            schedule = spec.integration.schedule
+            left = self._left_by_the_service_before(spec.spec_id)
+            served = left is not None and left.schedule == schedule.text
+            since = datetime.fromisoformat(left.since) if left is not None and served else self.clock.now()
+            try:
+                self.agenda.put(spec.spec_id, schedule, since)
+            except UsageError as error:
+                spec = replace(spec, integration=None, problem=f"{error.message}; {error.hint}")
+                self.roll.enlisted[spec.spec_id] = spec
+        if spec.integration is None:
+            self._event(spec.spec_id, f"cannot run: {spec.problem}")
+            return
+        text, title, status = spec.integration.schedule.text, spec.integration.title, spec.integration.status
+        self.log.register(spec.spec_id, title=title, path=spec.file, status=status, schedule=text)
+        start = self.agenda.next(spec.spec_id)
+        when = f"next at {start.astimezone(self.agenda.local):%Y-%m-%d %H:%M:%S}" if start else "runs when told to"
+        self.tell(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
+
+    def _left_by_the_service_before(self, spec_id: str) -> Served | None:
+        return self.before.specs.get(spec_id) if self.before else None
+
+    def _learn(self) -> None:
+        """Take in what the run log says of runs, whoever made them, and of retry queues."""
+        version = self.reader.version()
+        if version == self.version:
+            return
+        for row in self.reader.integrations():
+            spec_id = row.spec_id
+            if spec_id not in self.agenda or row.revision == self.revisions.get(spec_id):
+                continue
+            self.revisions[spec_id] = row.revision
+            self.agenda.queue(spec_id, datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None)
+            if spec_id not in self.children:  # what is under way may yet be cut short
+                for (started,) in self.reader.query(_LAST_START, (spec_id,)):
+                    self.agenda.served(spec_id, datetime.fromisoformat(started))
+        self.version = version
+
+    # --- runs ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, group: asyncio.TaskGroup, job: Job, spec: Enlisted, now: datetime) -> None:
+        output = self.serving.workspace / ".speclab" / "runs" / f"{quote(job.spec_id, safe=' ')}.up.log"
+        child = await Child.start(spec.path, job.trigger, self.serving.runlog, self.serving.workspace, output)
+        self.agenda.begin(job, now)
+        self.children[job.spec_id] = child
+        late = job.trigger is Trigger.SCHEDULE and (now - job.at).total_seconds() > _MINUTE
+        self.tell(Level.INFO, f"{job.spec_id}: started by {job.trigger}{f', due since {job.at}' if late else ''}")
+        task = group.create_task(self._see_through(job, child))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _see_through(self, job: Job, child: Child) -> None:
+        """Wait for the end of a job, and take in what it came to."""
+        ended = await child.end()
+        del self.children[job.spec_id]
+        with self._surviving():
+            self._tell_end(job, ended)
+        with self._surviving():
+            self.revisions.pop(job.spec_id, None)
+            self.version = (-1, -1)
+            self._learn()
+        cut_short = ended.row is None or ended.row["state"] in _CUT_SHORT
+        if not (cut_short and self.stop.asked.is_set()):  # what is, is for the next service to make up for
+            self.agenda.end(job, self.clock.now(), news=ended.news)
+        self.wake.set()
+
+    def _tell_end(self, job: Job, ended: Ended) -> None:
+        if ended.row is not None:
+            counts = [f"{ended.row[name]:,} {name}" for name in ("read", "written", "waiting", "dead", "unknown")]
+            self.tell(Level.INFO, f"{job.spec_id}: {ended.row['state']}, {', '.join(counts)}")
+        elif ended.code < 0:
+            self.log.interrupted()
+            self._event(job.spec_id, f"the run ended without a word: {ended.why}")
+        else:
+            self._event(job.spec_id, f"could not run: {ended.why}")
+
+    async def _wind_down(self) -> None:
+        """Let every run finish the page in hand; end them at once where that is told."""
+        if self.children:
+            self.tell(Level.INFO, f"stopping once {', '.join(self.children)} finished the page in hand")
+        for child in self.children.values():
+            child.stop()
+        ended = asyncio.gather(*self.tasks)
+        told = asyncio.ensure_future(self.stop.told.wait())
+        either: set[asyncio.Future[Any]] = {ended, told}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        for child in self.children.values():  # there are none left, unless it was told
+            child.kill()
+        await ended
+
+    # --- beside them ---------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Notice at once when specs change; where that cannot be, it is noticed within a minute."""
+        from watchfiles import awatch
+
+        while not self.stop.asked.is_set():
+            self.rewatch.clear()
+            changes = awatch(
+                *self.roll.directories, watch_filter=_is_spec, stop_event=self.rewatch, recursive=False, debounce=200
+            )
+            try:
+                async with aclosing(changes):
+                    async for _ in changes:
+                        self.roll_is_stale.set()
+                        self.wake.set()
+            except OSError as error:
+                self.tell(Level.WARNING, f"changed specs are noticed once a minute only: {error}")
+                return
+
+    async def _keep(self) -> None:
+        """Once a minute: alerts, runs that died, rows that are kept no longer, and specs that changed unnoticed."""
+        while not self.stop.asked.is_set():
+            with self._surviving():
+                await asyncio.to_thread(self._keep_order, dict(self.roll.enlisted), self.roll.idle)
+            now = self.clock.now()
+            await self._rest(_MINUTE - (now.second + now.microsecond / 1e6))
+            self.roll_is_stale.set()
+
+    def _keep_order(self, enlisted: Mapping[str, Enlisted], idle: AbstractSet[str]) -> None:
+        now = self.clock.now()
+        self.log.interrupted()
+        with RunLogReader.open(self.serving.runlog) as reader:
+            for spec in enlisted.values():
+                if spec.integration is not None:
+                    for alert in self.evaluate(self.log, reader, spec.spec_id, spec.integration.alerts, now):
+                        self._tell_alert(alert)
+            for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:
+                self.log.record_alerts(spec_id, [])  # of a spec that is not in progress nobody needs to hear
+        if self.pruned_at is None or now - self.pruned_at >= _PRUNE_EVERY:
+            self.pruned_at = now
+            for spec in enlisted.values():
+                if spec.integration is not None:
+                    kept = spec.integration.logging
+                    self.log.prune(spec.spec_id, retention=kept.retention, failures=kept.failures)
+
+    def _tell_alert(self, alert: AlertRow) -> None:
+        if alert.state is AlertState.FIRING:
+            self.tell(Level.WARNING, f"{alert.spec_id}: alert: {alert.name}: {alert.detail}")
+        else:
+            self.tell(Level.INFO, f"{alert.spec_id}: alert over: {alert.name}")
+
+    def _served(self) -> dict[str, Served]:
+        """What the heartbeat tells of each spec."""
+        served = {}
+        for spec_id, spec in self.roll.enlisted.items():
+            if spec_id not in self.agenda:
+                left = self._left_by_the_service_before(spec_id) or Served("", timestamp(self.clock.now()))
+                served[spec_id] = replace(left, next=None, running=False, problem=spec.problem)
+                continue
+            start = self.agenda.next(spec_id)
+            served[spec_id] = Served(
+                schedule=self.agenda.schedule(spec_id).text,
+                since=timestamp(self.agenda.since(spec_id)),
+                next=timestamp(start) if start else None,
+                running=spec_id in self.children,
+                problem=spec.problem,
+            )
+        return served
+
+    def _event(self, spec_id: str, message: str) -> None:
+        """Tell of trouble with a spec, here and in the run log."""
+        self.tell(Level.ERROR, f"{spec_id}: {message}")
+        self.log.event(spec_id, None, Level.ERROR, "service", message)
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Tell what goes wrong inside, once, and go on: a full disk or a locked run log may be over soon."""
+        try:
+            yield
+        except SpeclabError as error:
+            if error.message != self.trouble:
+                self.trouble = error.message
+                self.tell(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
+
+    async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
+        """Wait `seconds`, or until one of `events` or until it is to stop."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.stop.asked, *events)]
+        pause = asyncio.ensure_future(self.clock.sleep(seconds))
+        await asyncio.wait([pause, *waits], return_when=asyncio.FIRST_COMPLETED)
+        for one in (pause, *waits):
+            one.cancel()
+
+
+def _is_spec(change: Change, path: str) -> bool:
+    del change
+    return path.endswith(".md")
