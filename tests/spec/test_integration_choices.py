@@ -180,8 +180,10 @@ def test_what_is_not_run_yet_is_said_in_words() -> None:
     assert said(findings.in_order()) == [
         "1:1 C102 Bidirectional is known, but this version of speclab only writes from the source to the target"
     ]
-    _, problems = frequency("Real-time")
-    assert said(problems) == ["1:1 C102 Real-time is known, but this version of speclab runs only when told to"]
+
+
+def test_real_time_is_a_schedule_like_any_other() -> None:
+    assert frequency("Real-time") == (Schedule("real_time", "Real-time"), [])
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,28 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
         print_rows(rows, [*columns, "last_run", "last_run_at"])
     else:
         tell("No runs yet. 'speclab run SPEC' makes one.")
+    if not as_json:
+        _tell_service()
     well = {Condition.WELL, Condition.RUNNING, Condition.IDLE}
     click.get_current_context().exit(0 if all(health.condition in well for health in found) else 1)
+
+
+def _tell_service() -> None:
+    """Whether anything runs by itself here."""
+    from datetime import UTC, datetime
+
+    from speclab.spec.workspace import workspace_of
+    from speclab.sync.heartbeat import service_of
+
+    service = service_of(workspace_of(Path.cwd()), datetime.now(UTC))
+    if service is None:
+        tell("Nothing runs by itself here: no 'speclab up' is alive.")
+        return
+    who = f"process {service.pid} of {service.user} on {service.host}, since {service.since}"
+    tell(f"speclab up is alive here ({len(service.specs)} specs): {who}")
+    for spec_id, spec in service.specs.items():
+        if spec.problem:
+            tell(f"  {spec_id} cannot run: {spec.problem}")
 
 
 def _status_row(health: Health) -> Record:

@@ -66,7 +66,7 @@ FREQUENCIES: Final = (
     Choice("Every 15 minutes", "at even steps of seconds, minutes, hours or days"),
     Choice("`*/5 * * * *`", "as a cron expression says; a time zone may follow"),
     Choice("On-demand", "only when somebody says so"),
-    Choice("Real-time", "as soon as something changes", runs=False),
+    Choice("Real-time", "again and again: a second after a run that wrote something, up to a minute after others"),
 )
 
 _TYPE_FORMS: Final = {
@@ -145,7 +145,6 @@ def read_frequency(body: str, offset: int, findings: Findings) -> Schedule | Non
     if _matches(_ON_DEMAND, text):
         return Schedule("on_demand", text)
     if _matches(_REAL_TIME, text):
-        findings.warning("C102", at, "Real-time is known, but this version of speclab runs only when told to")
         return Schedule("real_time", text)
     if match := _matches(_DAILY, text):
         return _daily(text, match, at.start, findings)
