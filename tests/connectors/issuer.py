@@ -1,0 +1,213 @@
+"""An authorization server of the tests' own, strict where the RFCs are, with a list of people behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote_plus, urlencode
+
+from aiohttp import web
+
+from speclab.jsonvalue import Json
+from speclab.spec.settings import HttpSystem, OAuth2Auth
+
+CLIENT_ID = "speclab:test"
+CLIENT_SECRET = "client s3cret/+:é"
+
+
+@dataclass
+class Issuer:
+    """Gives out tokens to one client. Refresh tokens are good for one use, as RFC 9700 wants of public clients'."""
+
+    url: str = ""
+    lifetime: int | str | None = 3600
+    rotates: bool = True
+    confidential: bool = True
+    pending: list[str] = field(default_factory=list)  # what a device is told before it is let in
+    declines: bool = False  # what the person in the browser does
+    delay: float = 0
+    odd: web.Response | None = None  # in the place of every token
+    asked: list[dict[str, str]] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)  # Authorization headers at the token endpoint
+    good: set[str] = field(default_factory=set)  # access tokens that open the list
+    refresh: set[str] = field(default_factory=set)  # refresh tokens that can be used
+    read: int = 0  # times the list was given out
+    refused: int = 0  # times it was not
+    written: list[Json] = field(default_factory=list)
+    challenges: dict[str, str] = field(default_factory=dict)  # code to challenge and redirection
+    was_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived: int = 0
+    everyone: asyncio.Event = field(default_factory=asyncio.Event)
+    serial: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        match request.path:
+            case "/oauth/token":
+                return await self.token(request)
+            case "/oauth/device":
+                return await self.device(request)
+            case "/oauth/authorize":
+                return self.authorize(request)
+            case "/both-are-here":
+                self.arrived += 1
+                if self.arrived == 2:
+                    self.everyone.set()
+                await self.everyone.wait()
+                return web.Response()
+        return await self.people(request)
+
+    def count(self, grant_type: str) -> int:
+        """How often a token was asked for in that way."""
+        return sum(form["grant_type"].endswith(grant_type) for form in self.asked)
+
+    def revoke(self) -> None:
+        """Let no access token be good any more."""
+        self.good.clear()
+
+    def seed(self, name: str = "seed-refresh-token") -> str:
+        """A refresh token that was given out some other way."""
+        self.refresh.add(name)
+        return name
+
+    async def people(self, request: web.Request) -> web.StreamResponse:
+        told = request.headers.get("Authorization", "")
+        if told.removeprefix("Bearer ") not in self.good:
+            self.refused += 1
+            return web.json_response({"message": f"no good: {told}"}, status=401)
+        if request.method != "GET":
+            self.written.append(await request.json())
+            return web.json_response({}, status=201)
+        self.read += 1
+        return web.json_response({"data": [{"id": 1}]})
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.asked.append(form)
+        self.was_asked.set()
+        self.authorizations.append(request.headers.get("Authorization", ""))
+        await asyncio.sleep(self.delay)
+        if self.odd is not None:
+            return web.Response(status=self.odd.status, body=self.odd.body, headers=self.odd.headers)
+        if self.confidential and not self._is_client(request, form):
+            return refusal("invalid_client", f"unknown client, it said {form}", 401)
+        if not self.confidential and form.get("client_id") != CLIENT_ID:
+            return refusal("invalid_client", "a public client says who it is", 401)
+        match form["grant_type"].rpartition(":")[2]:
+            case "client_credentials":
+                return self._given(refresh=False)
+            case "refresh_token":
+                return self._refreshed(form["refresh_token"])
+            case "device_code":
+                return self._polled(form["device_code"])
+            case "authorization_code":
+                return self._redeemed(form)
+        return refusal("unsupported_grant_type")
+
+    def _refreshed(self, token: str) -> web.StreamResponse:
+        if token not in self.refresh:
+            return refusal("invalid_grant", f"{token} is revoked")
+        if self.rotates:
+            self.refresh.discard(token)
+        return self._given(refresh=self.rotates)
+
+    def _polled(self, code: str) -> web.StreamResponse:
+        told = self.pending.pop(0) if self.pending else ""
+        if told.isdigit():
+            return web.Response(status=int(told))
+        if told or code != "the-device-code":
+            return refusal(told or "invalid_grant")
+        return self._given(refresh=True)
+
+    def _redeemed(self, form: Mapping[str, str]) -> web.StreamResponse:
+        verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
+        said = f"{base64.urlsafe_b64encode(verifier).decode().rstrip('=')} {form['redirect_uri']}"
+        if self.challenges.pop(form["code"], None) != said:
+            return refusal("invalid_grant", "wrong code, verifier or redirection")
+        return self._given(refresh=True)
+
+    async def device(self, request: web.Request) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        assert form["client_id"] == CLIENT_ID
+        return web.json_response(
+            {
+                "device_code": "the-device-code",
+                "user_code": "WDJB-MJHT",
+                "verification_uri": f"{self.url}/activate",
+                "verification_uri_complete": f"{self.url}/activate?user_code=WDJB-MJHT",
+                "expires_in": 60,
+                "interval": 7,
+            }
+        )
+
+    def authorize(self, request: web.Request) -> web.StreamResponse:
+        """What a browser gets in which the person is logged in already: sent back at once."""
+        asked = request.query
+        assert asked["response_type"] == "code"
+        assert asked["client_id"] == CLIENT_ID
+        assert asked["code_challenge_method"] == "S256"
+        told = (
+            {"error": "access_denied", "error_description": "the person said no"} if self.declines else {"code": "c0de"}
+        )
+        self.challenges["c0de"] = f"{asked['code_challenge']} {asked['redirect_uri']}"
+        return web.Response(
+            status=302, headers={"Location": f"{asked['redirect_uri']}?{urlencode({**told, 'state': asked['state']})}"}
+        )
+
+    def _is_client(self, request: web.Request, form: Mapping[str, str]) -> bool:
+        kind, _, encoded = request.headers.get("Authorization", "").partition(" ")
+        if kind == "Basic":
+            name, _, secret = base64.b64decode(encoded).decode().partition(":")
+            return (unquote_plus(name), unquote_plus(secret)) == (CLIENT_ID, CLIENT_SECRET)
+        return (form.get("client_id"), form.get("client_secret")) == (CLIENT_ID, CLIENT_SECRET)
+
+    def _given(self, *, refresh: bool) -> web.StreamResponse:
+        number = next(self.serial)
+        access = f"access-token-{number}"
+        self.good.add(access)
+        body: dict[str, Json] = {"access_token": access, "token_type": "bearer", "expires_in": self.lifetime}
+        if self.lifetime is None:
+            del body["expires_in"]
+        if refresh:
+            body["refresh_token"] = f"refresh-token-{number}"
+            self.refresh.add(f"refresh-token-{number}")
+        return web.json_response(body)
+
+    def system(self) -> HttpSystem:
+        """The settings of a system that reads and writes the list."""
+        return HttpSystem.model_validate(
+            {
+                "connector": "http",
+                "base_url": self.url,
+                "key": "id",
+                "limits": {"concurrency": 8},
+                "read": {"path": "/people", "records": "data", "pagination": {"by": "none"}},
+                "write": {"create": "POST /people"},
+            }
+        )
+
+    def auth(self, flow: str = "client_credentials", **settings: Json) -> OAuth2Auth:
+        """The settings of a login at this server."""
+        secret: dict[str, Json] = {"client_secret": CLIENT_SECRET} if self.confidential else {}
+        urls: dict[str, dict[str, Json]] = {
+            "authorization_code": {"authorize_url": f"{self.url}/oauth/authorize"},
+            "device_code": {"device_url": f"{self.url}/oauth/device"},
+        }
+        return OAuth2Auth.model_validate(
+            {
+                "type": "oauth2",
+                "flow": flow,
+                "token_url": f"{self.url}/oauth/token",
+                "client_id": CLIENT_ID,
+                **secret,
+                **urls.get(flow, {}),
+                **settings,
+            }
+        )
+
+
+def refusal(code: str, description: str = "", status: int = 400) -> web.Response:
+    return web.json_response({"error": code, "error_description": description}, status=status)

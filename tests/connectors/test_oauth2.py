@@ -1,0 +1,362 @@
+"""Tokens: had when they are needed, renewed before their end and once after a 401, kept, and never asked for twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Reports, Serve, item, read_all, records_of
+from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.auth.oauth2 import Tokens
+from speclab.connectors.auth.tokens import TokenFile
+from speclab.connectors.base import Reader, Seams
+from speclab.errors import SpecError, SystemFailure, Unauthorized, Unreachable
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.settings import OAuth2Auth, RetrySettings
+
+Open = Callable[..., Reader]
+
+
+@pytest.fixture
+async def issuer(serve: Serve) -> Issuer:
+    issuer = Issuer()
+    issuer.url = await serve(issuer)
+    return issuer
+
+
+@pytest.fixture
+def seams(seams: Seams, tmp_path: Path) -> Seams:
+    return replace(seams, tokens=tmp_path / "state" / "tokens")
+
+
+@pytest.fixture
+def opened(issuer: Issuer, references: References, seams: Seams) -> Open:
+    """Opens a reader of the list, as a run of its own does."""
+
+    def reader(auth: OAuth2Auth | None = None) -> Reader:
+        retry = RetrySettings.model_validate({"attempts": 2, "base": "1s", "cap": "1m"})
+        return open_reader(issuer.system(), auth or issuer.auth(), references, seams, retry)
+
+    return reader
+
+
+def kept(seams: Seams) -> list[dict[str, Json]]:
+    assert seams.tokens is not None
+    return [json.loads(path.read_text()) for path in seams.tokens.glob("*.json")]
+
+
+async def test_a_client_has_a_token_for_its_secret(issuer: Issuer, opened: Open) -> None:
+    assert len(records_of(await read_all(opened()))) == 1
+    assert issuer.asked == [{"grant_type": "client_credentials"}]
+
+
+async def test_the_secret_can_go_into_the_body(issuer: Issuer, opened: Open) -> None:
+    await read_all(opened(issuer.auth(client_auth="post", scope="read write", audience="crm", params={"x": "y"})))
+    assert issuer.authorizations == [""]
+    assert issuer.asked == [
+        {
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "grant_type": "client_credentials",
+            "scope": "read write",
+            "audience": "crm",
+            "x": "y",
+        }
+    ]
+
+
+async def test_a_token_is_kept_for_the_next_run_and_for_this_user_only(
+    issuer: Issuer, opened: Open, seams: Seams
+) -> None:
+    await read_all(opened())
+    await read_all(opened())
+    assert (issuer.read, len(issuer.asked)) == (2, 1)
+    assert seams.tokens is not None
+    assert seams.tokens.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in seams.tokens.iterdir()} == {0o600}
+    assert CLIENT_SECRET not in str(kept(seams))
+
+
+async def test_what_is_asked_for_otherwise_is_another_token(issuer: Issuer, opened: Open) -> None:
+    await read_all(opened())
+    await read_all(opened(issuer.auth(scope="more")))
+    await read_all(opened(issuer.auth(account="ada")))
+    assert len(issuer.asked) == 3
+    with pytest.raises(Unauthorized, match="invalid_client: unknown client"):
+        await read_all(opened(issuer.auth(client_secret="another")))
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "slept", "asked"),
+    [
+        (3600, 3569, 1),
+        (3600, 3571, 2),
+        ("3600", 3571, 2),  # as a text, as some servers write it
+        (3600, 3700, 2),
+        (20, 9, 1),  # of a token that does not live as long as the margin, half its life
+        (20, 11, 2),
+        (None, 10**9, 1),  # nobody knows, so the 401 tells
+    ],
+)
+async def test_a_token_is_renewed_so_long_before_its_end(
+    lifetime: int | str | None, slept: float, asked: int, issuer: Issuer, opened: Open, clock: FakeClock
+) -> None:
+    issuer.lifetime = lifetime
+    reader = opened()
+    assert [page async for page in reader.pages(None, full=True)]
+    await clock.sleep(slept)
+    assert [page async for page in reader.pages(None, full=True)]
+    await reader.close()
+    assert len(issuer.asked) == asked
+
+
+async def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed_and_the_request_made_again(
+    issuer: Issuer, opened: Open
+) -> None:
+    reader = opened()
+    for _ in range(2):
+        issuer.revoke()
+        assert [page async for page in reader.pages(None, full=True)]
+    await reader.close()
+    assert (issuer.read, issuer.refused, len(issuer.asked)) == (2, 1, 2)
+
+
+async def test_a_new_token_that_is_refused_too_is_the_end(serve: Serve, references: References, seams: Seams) -> None:
+    issuer = Issuer()
+
+    async def closed(request: web.Request) -> web.StreamResponse:
+        issuer.revoke()
+        return await issuer(request)
+
+    issuer.url = await serve(closed)
+    with pytest.raises(Unauthorized, match=r"/people: 401 Unauthorized: no good: Bearer \*\*\*"):
+        await read_all(open_reader(issuer.system(), issuer.auth(), references, seams))
+    assert (issuer.refused, len(issuer.asked)) == (2, 2)
+
+
+async def test_a_write_that_was_refused_is_made_again_with_the_new_token(
+    issuer: Issuer, references: References, seams: Seams
+) -> None:
+    writer = open_writer(issuer.system(), issuer.auth(), references, seams)
+    await writer.write([item("a")])
+    issuer.revoke()
+    answers = await writer.write([item(str(number)) for number in range(8)])
+    await writer.close()
+    assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
+    assert len(issuer.written) == 9
+    assert len(issuer.asked) == 2  # eight were refused at once, and one of them asked
+
+
+async def test_many_at_once_wait_for_one_token(issuer: Issuer, references: References, seams: Seams) -> None:
+    issuer.delay = 0.05
+    writer = open_writer(issuer.system(), issuer.auth(), references, seams)
+    answers = await writer.write([item(str(number)) for number in range(8)])
+    await writer.close()
+    assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
+    assert len(issuer.asked) == 1
+
+
+async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: Open, seams: Seams) -> None:
+    auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
+    for number in range(1, 4):
+        await read_all(opened(auth))
+        assert [token["refresh_token"] for token in kept(seams)] == [f"refresh-token-{number}"]
+        issuer.revoke()
+    assert [form["refresh_token"] for form in issuer.asked] == [
+        "seed-refresh-token",
+        "refresh-token-1",
+        "refresh-token-2",
+    ]
+
+
+async def test_a_refresh_token_that_is_not_replaced_is_used_again(issuer: Issuer, opened: Open) -> None:
+    issuer.rotates = False
+    auth = issuer.auth("refresh_token", refresh_token=issuer.seed(), scope="read")
+    for _ in range(2):
+        await read_all(opened(auth))
+        issuer.revoke()
+    assert {(form["refresh_token"], form["scope"]) for form in issuer.asked} == {("seed-refresh-token", "read")}
+
+
+async def test_a_new_refresh_token_in_the_spec_replaces_what_came_of_the_old_one(issuer: Issuer, opened: Open) -> None:
+    await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed())))
+    await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed("another"))))
+    assert [form["refresh_token"] for form in issuer.asked] == ["seed-refresh-token", "another"]
+
+
+async def test_a_revoked_refresh_token_says_what_the_server_said(issuer: Issuer, opened: Open) -> None:
+    auth = issuer.auth("refresh_token", refresh_token="never-given-out")
+    with pytest.raises(Unauthorized) as caught:
+        await read_all(opened(auth))
+    assert caught.value.message == (
+        f"POST {issuer.url}/oauth/token refuses to give a token: invalid_grant: *** is revoked"
+    )
+    assert caught.value.hint.startswith("The refresh token is used up, expired or revoked; put a new one")
+    assert "never-given-out" not in str(vars(caught.value))
+    assert caught.value.exit_code == 4
+
+
+async def test_a_login_that_ends_in_the_middle_of_a_run_halts_a_writer_with_what_to_do(
+    issuer: Issuer, references: References, seams: Seams
+) -> None:
+    auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
+    writer = open_writer(issuer.system(), auth, references, seams)
+    await writer.write([item("a")])
+    issuer.revoke()
+    issuer.refresh.clear()
+    answers = await writer.write([item(str(number)) for number in range(20)])
+    await writer.close()
+    refusals = [answer.refusal for answer in answers]
+    assert all(refusal and refusal.error_class is ErrorClass.UNAUTHORIZED and not refusal.sent for refusal in refusals)
+    assert refusals[0] is not None
+    assert "invalid_grant: *** is revoked. The refresh token is used up" in refusals[0].message
+    assert len(issuer.written) == 1
+
+
+async def test_a_request_that_is_given_up_does_not_take_the_new_refresh_token_with_it(
+    issuer: Issuer, references: References, seams: Seams
+) -> None:
+    issuer.delay = 0.1
+    tokens = Tokens(issuer.auth("refresh_token", refresh_token=issuer.seed()), references.redactor, seams)
+    waiting = asyncio.create_task(tokens.current())
+    await issuer.was_asked.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await tokens.close()
+    assert [token["refresh_token"] for token in kept(seams)] == ["refresh-token-1"]
+
+
+PROCESS = dedent("""\
+    import asyncio, sys, urllib.request
+    from pathlib import Path
+    from random import Random
+
+    from speclab.clock import SystemClock
+    from speclab.connectors import References, sample
+    from speclab.connectors.base import Seams
+    from speclab.spec.settings import HttpSystem, OAuth2Auth
+
+    url, tokens, system, auth = sys.argv[1:]
+    urllib.request.urlopen(url + "/both-are-here").read()
+    found = asyncio.run(
+        sample(
+            HttpSystem.model_validate_json(system),
+            OAuth2Auth.model_validate_json(auth),
+            References({}, Path()),
+            Seams(SystemClock(), Random(), tokens=Path(tokens)),
+            1,
+        )
+    )
+    assert found == [{"id": 1}], found
+""")
+
+
+async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, seams: Seams) -> None:
+    """Were it twice, the second would use a refresh token that the first has used up, and the login were over."""
+    auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
+    await read_all(opened(auth))
+    issuer.revoke()
+    for path in (seams.tokens or Path()).glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "expires_at": 1.0}))
+    issuer.delay = 0.3
+    arguments = [
+        issuer.url,
+        str(seams.tokens),
+        *(one.model_dump_json(exclude_defaults=True) for one in (issuer.system(), auth)),
+    ]
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, *arguments, stderr=asyncio.subprocess.PIPE)
+        for _ in range(2)
+    ]
+    told = await asyncio.gather(*(process.communicate() for process in processes))
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert issuer.count("refresh_token") == 2  # one for the read that began the test
+    assert (issuer.read, issuer.refused) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (web.Response(text="<html>Login</html>"), "answered 200 and gave no token"),
+        (web.json_response({"token": "x"}), "gave no token"),
+        (web.json_response({"access_token": "x", "token_type": "mac"}), "gave a token of the type 'mac'"),
+        (web.json_response(["no"], status=404), "answered 404 and gave no token"),
+        (web.Response(status=307, headers={"Location": "https://elsewhere.example.com/"}), "answered 307 and gave no"),
+        (web.json_response({"error": "invalid_scope"}, status=200), "refuses to give a token: invalid_scope"),
+    ],
+)
+async def test_an_answer_without_a_token_says_what_it_is(
+    odd: web.Response, message: str, issuer: Issuer, opened: Open
+) -> None:
+    issuer.odd = odd
+    with pytest.raises(Unauthorized) as caught:
+        await read_all(opened())
+    assert message in caught.value.message
+    assert caught.value.response.startswith(str(odd.status))
+    assert len(issuer.asked) == 1
+
+
+async def test_a_token_endpoint_that_is_down_is_asked_again(
+    issuer: Issuer, opened: Open, clock: FakeClock, reports: Reports
+) -> None:
+    issuer.odd = web.Response(status=503, text="tomorrow")
+    with pytest.raises(Unreachable, match=r"no token: POST .*/oauth/token: 503 \(tried 2 times\)"):
+        await read_all(opened())
+    assert len(clock.slept) == 1
+    assert len(reports.lines) == 1
+
+
+async def test_a_token_endpoint_that_is_not_there_is_unreachable(opened: Open, issuer: Issuer) -> None:
+    auth = issuer.auth().model_copy(update={"token_url": "http://127.0.0.1:9/oauth/token"})
+    with pytest.raises(Unreachable, match=r"no token: http://127\.0\.0\.1:9/oauth/token: cannot connect"):
+        await read_all(opened(auth))
+
+
+async def test_a_login_that_nobody_has_made_yet_says_how(opened: Open, issuer: Issuer) -> None:
+    with pytest.raises(Unauthorized, match="is not there yet; `speclab auth` with the spec's name makes a new one"):
+        await read_all(opened(issuer.auth("device_code")))
+    assert issuer.asked == []
+
+
+async def test_a_kept_token_that_cannot_be_read_is_had_anew(issuer: Issuer, opened: Open, seams: Seams) -> None:
+    await read_all(opened())
+    for path in (seams.tokens or Path()).glob("*.json"):
+        path.write_text('{"access_token": "half a')
+    await read_all(opened())
+    assert len(issuer.asked) == 2
+
+
+async def test_a_client_needs_no_place_to_keep_its_token_and_a_login_does(
+    issuer: Issuer, references: References, seams: Seams, tmp_path: Path, reports: Reports
+) -> None:
+    (tmp_path / "file").write_text("")
+    seams = replace(seams, tokens=tmp_path / "file")
+    await read_all(open_reader(issuer.system(), issuer.auth(), references, seams))
+    assert "warning: tokens are not kept: File exists" in reports.lines[0]
+    auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
+    with pytest.raises(SystemFailure, match=r"the login cannot be kept: .*: File exists"):
+        await read_all(open_reader(issuer.system(), auth, references, seams))
+    assert issuer.count("refresh_token") == 0  # it would have been used up
+    with pytest.raises(SpecError):
+        await Tokens(auth, references.redactor, seams).current()
+
+
+def test_a_login_outlives_a_new_secret_of_its_client(tmp_path: Path) -> None:
+    issuer = Issuer("https://id.example.com")
+
+    def path(flow: str, **settings: Json) -> Path:
+        return TokenFile(tmp_path, issuer.auth(flow, **settings)).path
+
+    assert path("device_code") == path("device_code", client_secret="another")
+    assert path("client_credentials") != path("client_credentials", client_secret="another")
