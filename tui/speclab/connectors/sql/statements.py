@@ -8,14 +8,16 @@ Names are quoted by the dialect, values are always bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import Dialect, column, table
 from sqlalchemy.dialects.sqlite import insert
 
 
-def upsert(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    """Insert `columns` or, where `key` is there already, update them."""
-    statement = insert(table(name, *map(column, columns)))
+@lru_cache(maxsize=64)
+def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
+    """Insert `columns` of so many rows or, where `key` is there already, update them."""
+    statement = insert(table(name, *map(column, columns))).values([dict.fromkeys(columns)] * rows)
     others = [each for each in columns if each not in key]
     if others:
         statement = statement.on_conflict_do_update(
@@ -23,12 +25,14 @@ def upsert(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[st
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=list(key))
-    return str(statement.compile(dialect=dialect, column_keys=list(columns)))
+    return str(statement.compile(dialect=dialect))
 
 
-def append(dialect: Dialect, name: str, columns: Sequence[str]) -> str:
-    """Insert `columns`."""
-    return str(insert(table(name, *map(column, columns))).compile(dialect=dialect, column_keys=list(columns)))
+@lru_cache(maxsize=64)
+def append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
+    """Insert `columns` of so many rows."""
+    statement = insert(table(name, *map(column, columns))).values([dict.fromkeys(columns)] * rows)
+    return str(statement.compile(dialect=dialect))
 
 
 def remove(dialect: Dialect, name: str, key: Sequence[str]) -> str:
