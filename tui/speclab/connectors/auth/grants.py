@@ -47,8 +47,8 @@ class TokenEndpoint:
             self._client["client_secret"] = auth.client_secret
         elif auth.client_secret is not None:
             # RFC 6749 section 2.3.1: both are form-encoded first, so that a colon in one does not end it.
-            text = f"{quote_plus(auth.client_id)}:{quote_plus(auth.client_secret)}"
-            encoded = base64.b64encode(text.encode()).decode("ascii")
+            pair = (quote_plus(part, errors="surrogateescape") for part in (auth.client_id, auth.client_secret))
+            encoded = base64.b64encode(":".join(pair).encode("ascii")).decode("ascii")
             redactor.add(encoded)
             self._headers["Authorization"] = f"Basic {encoded}"
             self._client = {}
@@ -65,7 +65,7 @@ class TokenEndpoint:
         url = self._auth.token_url
         answer, reply = await self._post(url, {"grant_type": grant_type, **self._auth.params, **params})
         access, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
-        if not isinstance(access, str) or not access:
+        if not isinstance(access, str) or not (access and access.isascii() and access.isprintable()):
             raise self._useless(url, reply, "gave no token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise self._useless(url, reply, f"gave a token of the type {kind!r}, which is not known here")
@@ -86,7 +86,7 @@ class TokenEndpoint:
         return answer
 
     async def _post(self, url: str, params: dict[str, str]) -> tuple[Record, Reply]:
-        form = urlencode({**self._client, **params}).encode("ascii")
+        form = urlencode({**self._client, **params}, errors="surrogateescape").encode("ascii")
         headers = {**self._headers, "Content-Type": "application/x-www-form-urlencoded"}
         try:
             request = httpx.Request("POST", url, headers=headers, content=form)

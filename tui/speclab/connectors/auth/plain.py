@@ -24,7 +24,7 @@ class HeaderAuth(Credentials):
     def __init__(self, name: str, value: str) -> None:
         """The header `name`. Raises `SpecError` for a value that no header can carry."""
         self._name = name
-        self._value = sendable(name, value)
+        self._value = _line(_text(value, f"the header {name}"), f"the header {name}")
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the header on `request`."""
@@ -36,8 +36,9 @@ class ParamAuth(Credentials):
     """One query parameter, the same on every request; it replaces one that a next-page URL brought along."""
 
     def __init__(self, name: str, value: str) -> None:
+        """The parameter `name`. Raises `SpecError` for a value that no URL can carry."""
         self._name = name
-        self._value = value
+        self._value = _text(value, f"the parameter {name}")
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the parameter on `request`."""
@@ -46,21 +47,24 @@ class ParamAuth(Credentials):
 
 
 def basic(username: str, password: str, redactor: Redactor) -> Credentials:
-    """RFC 7617, in UTF-8."""
-    token = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+    """RFC 7617, in UTF-8; other bytes of the environment's go out as they came in."""
+    token = base64.b64encode(f"{username}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
     redactor.add(token)
     return HeaderAuth("Authorization", f"Basic {token}")
 
 
-def sendable(name: str, value: str) -> str:
-    """`value`, if the header `name` can carry it. Raises `SpecError`, which does not show it."""
-    if not any(ord(character) < 32 or character == "\x7f" for character in value):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise SpecError(f"the secret for the header {name} is no text in UTF-8") from None
-        return value
-    raise SpecError(
-        f"the secret for the header {name} has a line break or another control character in it",
-        hint="Often it is the end of a line that was copied along.",
-    )
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SpecError(f"the secret for {where} is no text in UTF-8") from None
+    return value
+
+
+def _line(value: str, where: str) -> str:
+    if any(ord(character) < 32 or character == "\x7f" for character in value):
+        raise SpecError(
+            f"the secret for {where} has a line break or another control character in it",
+            hint="Often it is the end of a line that was copied along.",
+        )
+    return value

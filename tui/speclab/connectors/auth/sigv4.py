@@ -68,7 +68,7 @@ def sign(request: httpx.Request, auth: AwsAuth, now: datetime) -> None:
     scope = [moment[:8], auth.region, auth.service, "aws4_request"]
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = "\n".join([_ALGORITHM, moment, "/".join(scope), digest])
-    key = f"AWS4{auth.secret_key}".encode()
+    key = f"AWS4{auth.secret_key}".encode("utf-8", "surrogateescape")
     for part in scope:
         key = _hmac(key, part)
     request.headers["Authorization"] = (

@@ -1,0 +1,195 @@
+"""Logging in, as a person does it: in a browser that comes back to this machine, or elsewhere with a code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Serve, read_all
+from tests.connectors.issuer import Issuer
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.auth.login import Prompt, challenge, log_in
+from speclab.connectors.auth.oauth2 import Tokens
+from speclab.connectors.base import Seams
+from speclab.errors import SpecError, Unauthorized
+
+FREE: Final = 0
+
+
+@pytest.fixture
+async def issuer(serve: Serve) -> Issuer:
+    issuer = Issuer(confidential=False)
+    issuer.url = await serve(issuer)
+    return issuer
+
+
+@pytest.fixture
+def seams(seams: Seams, tmp_path: Path) -> Seams:
+    return replace(seams, tokens=tmp_path / "tokens")
+
+
+class Browser:
+    """Opens what it is shown, follows redirections, and remembers the pages."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Prompt] = []
+        self.pages: list[str] = []
+        self.before: Callable[[str], list[str]] = lambda _: []
+        self._visits: set[asyncio.Task[None]] = set()
+
+    def show(self, prompt: Prompt) -> None:
+        self.prompts.append(prompt)
+        self._visits.add(asyncio.create_task(self._visit(prompt.url)))
+
+    async def _visit(self, url: str) -> None:
+        async with aiohttp.ClientSession() as session:
+            for address in [*self.before(url), url]:
+                async with session.get(address) as response:
+                    self.pages.append(f"{response.status} {await response.text()}")
+
+    async def close(self) -> None:
+        for visit in self._visits:
+            with suppress(aiohttp.ClientError):
+                await visit
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    browser = Browser()
+    yield browser
+    await browser.close()
+
+
+def test_the_challenge_is_that_of_rfc_7636_appendix_b() -> None:
+    verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    assert challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+async def test_a_browser_brings_the_code_back_and_the_login_is_kept(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    auth = issuer.auth("authorization_code", scope="read", params={"prompt": "login"})
+    token = await log_in(auth, references.redactor, seams, browser.show)
+    await Tokens(auth, references.redactor, seams).take(token)
+    asked = parse_qs(urlsplit(browser.prompts[0].url).query)
+    assert asked["scope"] == ["read"]
+    assert asked["prompt"] == ["login"]
+    assert asked["redirect_uri"][0].startswith("http://127.0.0.1:")
+    await read_all(open_reader(issuer.system(), auth, references, seams))
+    await browser.close()
+    assert len(issuer.asked) == 1
+    assert browser.pages[0].startswith("200 ")
+    assert "You are logged in." in browser.pages[0]
+
+
+async def test_each_login_has_its_own_verifier_state_and_port(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    for _ in range(2):
+        await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+    first, second = (parse_qs(urlsplit(prompt.url).query) for prompt in browser.prompts)
+    assert first["code_challenge_method"] == ["S256"]
+    for name in ("state", "code_challenge", "redirect_uri"):
+        assert first[name] != second[name]
+
+
+async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothing(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    def before(url: str) -> list[str]:
+        redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+        root = redirect.removesuffix("/callback")
+        return [f"{root}/favicon.ico", f"{redirect}?code=stolen&state=guessed", f"{redirect}?code=stolen", redirect]
+
+    browser.before = before
+    await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+    await browser.close()
+    assert [page[:3] for page in browser.pages] == ["404", "400", "400", "400", "200"]
+    assert [form["code"] for form in issuer.asked] == ["c0de"]
+
+
+async def test_a_person_who_declines_is_not_asked_again(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    issuer.declines = True
+    with pytest.raises(Unauthorized, match=r"did not let us in: access_denied: the person said no"):
+        await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+    await browser.close()
+    assert "You are not logged in." in browser.pages[0]
+    assert issuer.asked == []
+
+
+async def test_a_fixed_port_is_used_and_told_when_it_is_taken(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
+    auth = issuer.auth("authorization_code", redirect_port=port)
+    with pytest.raises(SpecError, match=f"cannot listen on 127.0.0.1:{port} for the login"):
+        await log_in(auth, references.redactor, seams, browser.show)
+    taken.close()
+    await log_in(auth, references.redactor, seams, browser.show)
+    assert f"127.0.0.1%3A{port}%2Fcallback" in browser.prompts[0].url
+
+
+async def test_a_code_is_entered_on_another_device(
+    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    issuer.pending = ["authorization_pending", "slow_down", "authorization_pending"]
+    shown: list[Prompt] = []
+    token = await log_in(issuer.auth("device_code"), references.redactor, seams, shown.append)
+    assert shown == [
+        Prompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
+    ]
+    assert clock.slept == [7, 7, 12, 12]  # five seconds more after `slow_down`, for good
+    assert token.refresh == "refresh-token-1"
+    assert references.redactor.redact("the-device-code refresh-token-1") == "*** ***"
+
+
+async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
+    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    issuer.pending = ["503"]
+    await log_in(issuer.auth("device_code"), references.redactor, seams, lambda _: None)
+    assert clock.slept == [7, 14]
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["authorization_pending"] * 99, "nobody logged in within 1m"),
+        (["access_denied"], "refuses to give a token: access_denied"),
+        (["expired_token"], "refuses to give a token: expired_token"),
+    ],
+)
+async def test_a_code_that_nobody_enters_comes_to_an_end(
+    told: list[str], message: str, issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    issuer.pending = told
+    with pytest.raises(Unauthorized, match=message):
+        await log_in(issuer.auth("device_code"), references.redactor, seams, lambda _: None)
+    assert clock.monotonic() <= 60
+
+
+async def test_a_device_endpoint_that_is_none_says_so(
+    issuer: Issuer, serve: Serve, references: References, seams: Seams
+) -> None:
+    async def half(_: web.Request) -> web.Response:
+        return web.json_response({"device_code": "x"})
+
+    for url, message in (
+        (f"{issuer.url}/people", "/people answered 401 and gave no token"),
+        (await serve(half), "gave no device_code, user_code, verification_uri"),
+    ):
+        auth = issuer.auth("device_code", device_url=url)
+        with pytest.raises(Unauthorized, match=message):
+            await log_in(auth, references.redactor, seams, lambda _: None)

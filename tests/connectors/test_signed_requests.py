@@ -1,0 +1,142 @@
+"""Requests that carry a signature: over what the spec says, as whoever has the secret can check."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Serve, item, read_all
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.base import Seams
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.spec.settings import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, HttpSystem
+
+SECRET = "shared s3cret"
+
+
+class Target:
+    """Keeps the requests it gets."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[web.Request, bytes]] = []
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        self.requests.append((request, await request.read()))
+        return web.json_response([])
+
+
+def system(url: str) -> HttpSystem:
+    return HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": url,
+            "key": "id",
+            "read": {"path": "/people", "params": {"q": "a b&c"}, "pagination": {"by": "none"}},
+            "write": {"create": "POST /people"},
+        }
+    )
+
+
+def signed(over: str, **settings: Json) -> HmacAuth:
+    return HmacAuth.model_validate(
+        {"type": "hmac", "secret": SECRET, "header": "X-Signature", "over": over, **settings}
+    )
+
+
+def digest(text: bytes, algorithm: str = "sha256") -> bytes:
+    return hmac.new(SECRET.encode(), text, algorithm).digest()
+
+
+async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: References, seams: Seams) -> None:
+    target = Target()
+    writer = open_writer(system(await serve(target)), signed("{body}", prefix="sha256="), references, seams)
+    await writer.write([item("a", name="Ada")])
+    await writer.close()
+    (request, body), *_ = target.requests
+    assert body == b'{"id":"a","name":"Ada"}'
+    assert request.headers["X-Signature"] == f"sha256={digest(body).hex()}"
+
+
+async def test_every_part_of_a_request_can_be_signed(
+    serve: Serve, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    target = Target()
+    url = await serve(target)
+    auth = signed(
+        "{method}|{url}|{host}|{path}|{query}|{target}|{timestamp}|{nonce}|{body_hash}",
+        algorithm="sha512",
+        encoding="base64",
+        timestamp="X-Time",
+        nonce="X-Nonce",
+    )
+    await read_all(open_reader(system(url), auth, references, seams))
+    (request, _), *_ = target.requests
+    query = "q=a%20b%26c"
+    text = "|".join(
+        [
+            "GET",
+            f"{url}/people?{query}",
+            url.removeprefix("http://"),
+            "/people",
+            query,
+            f"/people?{query}",
+            request.headers["X-Time"],
+            request.headers["X-Nonce"],
+            hashlib.sha512(b"").hexdigest(),
+        ]
+    )
+    assert request.headers["X-Time"] == str(int(clock.now().timestamp()))
+    assert request.headers["X-Signature"] == base64.b64encode(digest(text.encode(), "sha512")).decode()
+
+
+async def test_each_request_has_its_own_nonce(serve: Serve, references: References, seams: Seams) -> None:
+    target = Target()
+    auth = signed("{nonce}", nonce="X-Nonce")
+    writer = open_writer(system(await serve(target)), auth, references, seams)
+    await writer.write([item("a"), item("b")])
+    await writer.close()
+    assert len({request.headers["X-Nonce"] for request, _ in target.requests}) == 2
+
+
+async def test_aws_keys_sign_a_request_at_the_time_it_is_made(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    target = Target()
+    auth = AwsAuth(type="aws_sigv4", region="eu-central-1", service="execute-api", access_key="AKID", secret_key="k")
+    await read_all(open_reader(system(await serve(target)), auth, references, seams))
+    (request, _), *_ = target.requests
+    assert request.headers["X-Amz-Date"] == "20261124T120000Z"
+    assert request.headers["Authorization"].startswith(
+        "AWS4-HMAC-SHA256 Credential=AKID/20261124/eu-central-1/execute-api/aws4_request, SignedHeaders=accept;host;"
+    )
+
+
+async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    target = Target()
+    auth = BasicAuth(type="basic", username="ada", password="caf\udce9")
+    await read_all(open_reader(system(await serve(target)), auth, references, seams))
+    (request, _), *_ = target.requests
+    assert request.headers["Authorization"] == f"Basic {base64.b64encode(b'ada:caf' + bytes([0xE9])).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("auth", "message"),
+    [
+        (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization has a line break"),
+        (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization is no text in UTF-8"),
+        (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key is no text in UTF-8"),
+    ],
+)
+def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
+    auth: Auth, message: str, references: References, seams: Seams
+) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        open_reader(system("http://127.0.0.1:9"), auth, references, seams)
+    assert "t0p" not in str(caught.value) + repr(caught.value.__cause__)
