@@ -50,7 +50,7 @@ APP: Final = (
 
 Answer = TypeVar("Answer")
 
-FRESH: Final = 30.0
+FRESH: Final = 10.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
 
 
@@ -174,12 +174,10 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """Read the figures again if anything was committed, or they are about another time than they should be."""
         news = await self.run_log.news()
         if (news is None or news.changed) or monotonic() > self._fresh_until:
-            from speclab.monitor.health import overview
-
             if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
                 await self.run_log.record(lambda log: log.interrupted())  # a run that was killed cannot say so itself
             self._fresh_until = monotonic() + FRESH
-            self.overview = await self.run_log.ask(lambda reader: overview(reader, self.window, self.now()))
+            self.overview = await self.run_log.overview(self.window, self.now())
             listeners = (self.screen, self.place) if self.screen is not self.main else (self.place,)
             for listener in listeners:
                 if isinstance(listener, Page | Place):

@@ -18,6 +18,8 @@ _LOOK: Final = 0.25
 _PREFIX: Final = "speclab: "
 """What `speclab` begins an error with."""
 
+_CRASH: Final = "Traceback (most recent call last):"
+
 
 @dataclass(frozen=True, slots=True)
 class Launched:
@@ -37,7 +39,7 @@ class Launched:
         if starts:
             first, *rest = said[starts[-1] :]
             return SpeclabError(first.removeprefix(_PREFIX), hint="\n".join(line.strip() for line in rest))
-        if code == 1:
+        if code == 1 and _CRASH not in said:
             return None  # it ran, and some records did not arrive: the run log has it all
         last = said[-1] if said else "it said nothing"
         return SpeclabError(f"exit code {code}: {last}", hint=f"All it said is in {self.output}.")

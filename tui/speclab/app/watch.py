@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
+    from speclab.monitor.dashboard import Dashboard
+    from speclab.monitor.health import Overview
     from speclab.runlog import RunLog, RunLogReader
     from speclab.runlog.tail import News, Tail
 
@@ -30,6 +33,8 @@ class Log:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="runlog")
         self._reader: RunLogReader | None = None
         self._tail: Tail | None = None
+        self._dashboard: Dashboard | None = None
+        self._closed = False
 
     @property
     def workspace(self) -> Path:
@@ -47,29 +52,30 @@ class Log:
 
     async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
         """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: question(self._open()))
+        return await self._in_thread(lambda: question(self._open()))
 
     async def record(self, entry: Callable[[RunLog], Answer]) -> Answer:
         """What `entry` gives, having written into the run log. Raises `RunLogError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._record, entry)
+        return await self._in_thread(lambda: self._record(entry))
 
-    def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:
-        from speclab.runlog import RunLog
-
-        with RunLog.open(self.path) as log:
-            return entry(log)
+    async def overview(self, window: float, now: datetime) -> Overview:
+        """How all integrations are; what changed since the last look is worked out anew. Raises `RunLogError`."""
+        return await self._in_thread(lambda: self._overview(window, now))
 
     async def news(self) -> News | None:
         """What came since this was last asked; None the first time, when all is new. Raises `RunLogError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._news)
+        return await self._in_thread(self._news)
 
-    def _news(self) -> News | None:
-        from speclab.runlog.tail import Tail
+    def close(self) -> None:
+        """Give the file back, once what is being asked has been answered."""
+        self._closed = True
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=True)
 
-        if self._tail is None:
-            self._tail = Tail.open(self._open())
-            return None
-        return self._tail.poll()
+    async def _in_thread(self, question: Callable[[], Answer]) -> Answer:
+        if self._closed:
+            raise asyncio.CancelledError  # the app is being left: there is nobody to answer
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
 
     def _open(self) -> RunLogReader:
         from speclab.runlog import RunLogReader
@@ -78,10 +84,26 @@ class Log:
             self._reader = RunLogReader(self.path)
         return self._reader
 
-    def close(self) -> None:
-        """Give the file back, once what is being asked has been answered."""
-        self._thread.submit(self._close)
-        self._thread.shutdown(wait=True)
+    def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+        from speclab.runlog import RunLog
+
+        with RunLog.open(self.path) as log:
+            return entry(log)
+
+    def _overview(self, window: float, now: datetime) -> Overview:
+        from speclab.monitor.dashboard import Dashboard
+
+        if self._dashboard is None or self._dashboard.window != window:
+            self._dashboard = Dashboard(self._open(), window)
+        return self._dashboard.look(now)
+
+    def _news(self) -> News | None:
+        from speclab.runlog.tail import Tail
+
+        if self._tail is None:
+            self._tail = Tail.open(self._open())
+            return None
+        return self._tail.poll()
 
     def _close(self) -> None:
         if self._reader is not None:

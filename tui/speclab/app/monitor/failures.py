@@ -112,7 +112,6 @@ def facts(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
         (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
         (f"{place}{blame}", ""),
         (f"{plural(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
-        (f"run {failure.run}", "muted"),
     )
     for text, how in told:
         yield from (Cell(line, how) for line in textwrap.wrap(text, width))

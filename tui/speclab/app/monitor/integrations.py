@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from speclab.app import glyphs
 from speclab.app.glyphs import NOTHING, Mark, bar
@@ -27,6 +27,7 @@ _MARKS: Final = {
     Condition.WELL: glyphs.WELL,
     Condition.IDLE: glyphs.IDLE,
 }
+_WANTING: Final = (Condition.FAILED, Condition.ATTENTION)
 _STATES: Final = {
     RunState.SUCCEEDED: ("", "good"),
     RunState.PARTIAL: ("partial ", "attention"),
@@ -76,7 +77,7 @@ def mark(condition: Condition) -> Mark:
     return _MARKS[condition]
 
 
-def columns(listed: Sequence[Listed], spark: int) -> tuple[Column, ...]:
+def columns(listed: Iterable[Listed], spark: int) -> tuple[Column, ...]:
     """The grid's columns: that of the names as wide as the longest, that of the sparklines `spark` cells."""
     longest = max((len(one.spec_id) for one in listed), default=16)
     return (
@@ -94,11 +95,25 @@ def columns(listed: Sequence[Listed], spark: int) -> tuple[Column, ...]:
     )
 
 
-def rows(listed: Sequence[Listed], now: datetime, spark: int) -> list[Row]:
-    """A row each: first those that want someone, then the others, by name."""
-    wanting = (Condition.FAILED, Condition.ATTENTION)
-    ordered = sorted(listed, key=lambda one: (one.condition not in wanting, one.spec_id))
-    return [_row(one, now, spark) for one in ordered]
+class Rows(Sequence[Row]):
+    """A row each, made when it is asked for: first those that want someone, then the others, by name."""
+
+    def __init__(self, listed: Iterable[Listed], now: datetime, spark: int) -> None:
+        self._listed = sorted(listed, key=lambda one: (one.condition not in _WANTING, one.spec_id))
+        self._now = now
+        self._spark = spark
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [_row(one, self._now, self._spark) for one in self._listed[index]]
+        return _row(self._listed[index], self._now, self._spark)
 
 
 def _row(one: Listed, now: datetime, spark: int) -> Row:
@@ -114,7 +129,7 @@ def _row(one: Listed, now: datetime, spark: int) -> Row:
         one.spec_id,
         (
             first,
-            Cell(one.spec_id, "strong" if one.condition in (Condition.FAILED, Condition.ATTENTION) else ""),
+            Cell(one.spec_id, "strong" if one.condition in _WANTING else ""),
             Cell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
             Cell(sparkline(health.buckets, spark), "spark"),
             Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),

@@ -13,7 +13,7 @@ from speclab.app.actions import Action, bindings
 from speclab.app.monitor.decide import ALL, DISCARD, RETRY, Chosen, discard, retry, why_not_run
 from speclab.app.monitor.failures import FailuresGrid, preview
 from speclab.app.monitor.figures import FiguresLine
-from speclab.app.monitor.integrations import Listed, columns, listing, rows
+from speclab.app.monitor.integrations import Listed, Rows, columns, listing
 from speclab.app.place import Place
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import Told
@@ -128,10 +128,10 @@ class MonitorPlace(Place):
         self.query_one(FiguresLine).trouble = trouble
 
     def _tell_time(self) -> None:
-        listed = list(self._listed.values())
+        listed = self._listed.values()
         spark = 24 if self.size.width >= WIDE else 12
         self._grid.lay_out(columns(listed, spark))
-        self._grid.show(rows(listed, shell(self).now(), spark))
+        self._grid.show(Rows(listed, shell(self).now(), spark))
 
     def on_resize(self) -> None:
         """Draw sparklines for the width there is."""

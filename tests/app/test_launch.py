@@ -1,0 +1,64 @@
+"""Starting runs: a process of its own session, what it says in a file, and its complaints told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from speclab.app.launch import launch
+from speclab.errors import SpeclabError
+from speclab.runlog import RunLogReader
+
+
+async def test_a_run_goes_on_in_a_session_of_its_own_and_says_what_it_does_in_a_file(workspace: Any) -> None:
+    launched = launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
+    assert os.getsid(launched.process.pid) == launched.process.pid != os.getsid(0)
+    assert await launched.end() is None
+    assert "3 read" in launched.output.read_text("utf-8")
+    with RunLogReader.open(workspace.runlog) as reader:
+        assert [run.state for run in reader.runs()] == ["partial"]
+
+
+async def test_what_a_run_complains_about_is_told_with_what_to_do(workspace: Any) -> None:
+    spec = workspace.directory / "people.md"
+    spec.write_text(spec.read_text("utf-8").replace("Trim, Required", "Trimm"), "utf-8")
+    trouble = await launch(spec, "people", workspace.directory, workspace.runlog).end()
+    assert trouble is not None
+    assert "people.md" in trouble.message
+    assert "Trimm" in trouble.hint
+
+
+async def test_a_process_that_dies_without_a_word_is_told_by_its_last_line(workspace: Any, tmp_path: Any) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'Killed by the kernel'\nexit 137\n", "utf-8")
+    python.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        launched = launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
+    trouble = await launched.end()
+    assert trouble is not None
+    assert trouble.message == "exit code 137: Killed by the kernel"
+    assert str(launched.output) in trouble.hint
+
+
+async def test_a_crash_before_the_run_begins_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(workspace.directory))
+    (workspace.directory / "click.py").write_text("raise ImportError('not that click')", "utf-8")
+    trouble = await launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog).end()
+    assert trouble is not None
+    assert trouble.message == "exit code 1: ImportError: not that click"
+
+
+def test_a_process_that_cannot_be_started_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(workspace.directory / "nothing"))
+    with pytest.raises(SpeclabError, match="No such file"):
+        launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
+
+
+def test_a_name_with_a_slash_stays_one_file(workspace: Any) -> None:
+    launched = launch(workspace.directory / "people.md", "a/b", workspace.directory, workspace.runlog)
+    launched.process.wait()
+    assert launched.output.name == "a%2Fb.log"

@@ -1,0 +1,24 @@
+"""How the app looks, at the two sizes that matter most; `--snapshot-update` after looking at the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from speclab.app.application import SpeclabApp
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_monitor(
+    filled: Any, see: Callable[..., Any], snap_compare: Callable[..., bool], size: tuple[int, int]
+) -> None:
+    filled.start("orders", read=50, total=200)
+
+    async def ready(pilot: Pilot[None]) -> None:
+        await see(pilot, "failures of people", "started by manual", "25 %", "14 dead" if size[0] > 80 else "✖ 14")
+
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    assert snap_compare(app, terminal_size=size, run_before=ready)
