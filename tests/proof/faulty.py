@@ -45,6 +45,7 @@ class Orders:
     total: int | None = None
     total_moves: int = 0
     loop: bool = False
+    poison: str = ""
     pause: float = 0.0
     elsewhere: str = ""
     token: str = ""
@@ -132,6 +133,8 @@ class Server:
         fault = self.fault(side)
         if self.orders.token and request.headers.get("authorization") != f"Bearer {self.orders.token}":
             fault = "401"
+        if side == "target" and request.path.endswith(f"/{self.orders.poison}"):
+            fault = "500"
         if side == "target" and fault in ("", "lost", "lost-503", "slow", "error-200"):
             answer = self.write(request)
         else:

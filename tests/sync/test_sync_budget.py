@@ -32,3 +32,15 @@ def test_a_target_that_fails_less_than_a_third_of_the_time_is_never_given_up(ord
         budget.spend(1)
         budget.earn(2)
     assert not budget.exhausted
+
+
+def test_a_target_is_strained_while_it_fails_whatever_it_is_sent() -> None:
+    budget = RetryBudget()
+    budget.spend(9)
+    assert not budget.strained  # too few to say
+    budget.earn(9)
+    assert budget.strained
+    budget.earn(50)
+    assert not budget.strained
+    budget.spend(7)
+    assert not budget.strained

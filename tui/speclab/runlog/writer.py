@@ -248,6 +248,16 @@ class RunLog:
             ).fetchall()
         return [failure_row(row) for row in rows]
 
+    def doubtful(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
+        """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""
+        with telling(self.path), self._lock:
+            rows = self._db.execute(
+                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND {schema.OPEN} AND state = 'unknown' "
+                "AND key <> '' AND key IN (SELECT value FROM json_each(?))",
+                (spec_id, json.dumps([text(key) for key in keys])),
+            ).fetchall()
+        return [failure_row(row) for row in rows]
+
     def discard(self, failures: Sequence[str], reason: str) -> int:
         """Give up open failures, by id, and say why; gives how many were open."""
         return self._decide(failures, FailureState.DISCARDED, Outcome.DEAD, f"discarded: {reason}")

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
+_LATEST: Final = 50
+"""Requests by which the target's health is judged, ..."""
+_ENOUGH: Final = 10
+"""... and fewer than these say nothing about it."""
+
 
 class RetryBudget:
     """How many requests may fail for reasons that heal, by how many succeed.
@@ -15,16 +23,25 @@ class RetryBudget:
         self._capacity = capacity
         self._ratio = ratio
         self._tokens = float(capacity)
+        self._latest = deque[bool](maxlen=_LATEST)
 
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left for another failure."""
         return self._tokens < 1
 
+    @property
+    def strained(self) -> bool:
+        """Whether the target has lately failed so often that a failure says nothing about the record it hit."""
+        failed = self._latest.count(False)
+        return len(self._latest) >= _ENOUGH and failed > self._latest.count(True) * self._ratio
+
     def spend(self, failures: int) -> None:
         """Take a token for each of `failures` requests that failed."""
         self._tokens = max(0.0, self._tokens - failures)
+        self._latest.extend([False] * min(failures, _LATEST))
 
     def earn(self, successes: int) -> None:
         """Give back the share of `successes` requests that were answered well."""
         self._tokens = min(float(self._capacity), self._tokens + successes * self._ratio)
+        self._latest.extend([True] * min(successes, _LATEST))

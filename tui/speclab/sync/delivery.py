@@ -54,6 +54,11 @@ class Delivery:
         self._patience = patience
         self._budget = budget
 
+    @property
+    def idempotent(self) -> bool:
+        """Whether writing an item again does no harm."""
+        return self._writer.idempotent
+
     async def send(self, items: Sequence[Item], attempt: int = 1) -> list[Answer]:
         """An answer for each item, in order; `UNDECIDED` for those a halt came before.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speclab.connectors.base import Item, Refusal
+from speclab.connectors.base import Answer, Item, Refusal
 from speclab.jsonvalue import Record
 from speclab.mapping import RowFailure
 from speclab.outcome import ErrorClass, FailureState, Stage
-from speclab.runlog.rows import NewFailure
+from speclab.runlog.rows import FailureRow, NewFailure
 from speclab.spec.integration import Integration, MappingRow
 from speclab.sync.identity import stand_in
 
@@ -93,3 +93,16 @@ class Failures:
                 return row
             field = field.rpartition(".")[0]
         return None
+
+
+def unanswered(row: FailureRow) -> Answer:
+    """The answer that a record did not get when `row` was stored: what became of it is not known now either."""
+    return Answer(
+        refusal=Refusal(
+            error_class=row.error_class,
+            message=row.message,
+            request=row.request or "",
+            response=row.response or "",
+            status=row.status,
+        )
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from math import ceil
 from typing import Final
 
 from speclab.clock import Clock
-from speclab.connectors.base import Page, Reader, Report
+from speclab.connectors.base import Answer, Item, Page, Reader, Report
 from speclab.errors import SystemFailure
 from speclab.outcome import Level, Outcome, RunState
 from speclab.runlog import RunLog
@@ -19,6 +20,7 @@ from speclab.sync.ahead import DraftedPage, read_ahead
 from speclab.sync.booking import book
 from speclab.sync.delivery import CANCELLED, Delivery, Halt
 from speclab.sync.draft import Drafter
+from speclab.sync.failures import unanswered
 from speclab.sync.patience import Patience
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
@@ -91,7 +93,7 @@ class PageLoop:
         for at, draft in enumerate(drafted.drafts, 1):
             changed = draft if self.delivery.anew else draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
             items = self.drafter.items(changed)
-            books = book(changed, items, await self.delivery.send(items), self.judge)
+            books = book(changed, items, await self._send(items), self.judge)
             counts.update(books.outcomes)
             last = at == len(drafted.drafts)
             ends = last or self.delivery.halt is not None
@@ -110,6 +112,19 @@ class PageLoop:
             if ends:
                 self.tell(Level.INFO, text)
                 return
+
+    async def _send(self, items: Sequence[Item]) -> list[Answer]:
+        """An answer for each item, in order.
+
+        What was sent before just so and had no answer has the same none again, where sending it twice could do harm:
+        a source that is read anew would otherwise double at the target whatever is in doubt.
+        """
+        if self.delivery.idempotent:
+            return await self.delivery.send(items)
+        rows = {row.key: row for row in self.log.doubtful(self.spec.spec_id, [item.key for item in items])}
+        held = {item.key for item in items if item.key in rows and rows[item.key].payload == item.payload}
+        sent = iter(await self.delivery.send([item for item in items if item.key not in held]))
+        return [unanswered(rows[item.key]) if item.key in held else next(sent) for item in items]
 
     async def _retry_due(self) -> None:
         """Try again what is due now."""

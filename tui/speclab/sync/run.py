@@ -169,10 +169,9 @@ class _Run:
             keyed=writer.keyed,
             deletes=writer.deletes,
         )
-        delivery = Delivery(
-            writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=RetryBudget()
-        )
-        judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams)
+        budget = RetryBudget()
+        delivery = Delivery(writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=budget)
+        judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams, budget=budget)
         return PageLoop(
             run=run,
             spec=spec,

@@ -13,6 +13,7 @@ from speclab.runlog.rows import NewFailure
 from speclab.spec.integration import Action
 from speclab.spec.settings import RetrySettings
 from speclab.sync.actions import ActionTable
+from speclab.sync.budget import RetryBudget
 from speclab.sync.failures import Failures
 
 
@@ -33,9 +34,14 @@ class Judge:
     retry: RetrySettings
     failures: Failures
     seams: Seams
+    budget: RetryBudget
 
     def verdict(self, item: Item, answer: Answer, attempts: int = 1, first_at: datetime | None = None) -> Verdict:
-        """What `answer` makes of `item`, tried `attempts` times since `first_at` (None: only now)."""
+        """What `answer` makes of `item`, tried `attempts` times since `first_at` (None: only now).
+
+        A record is given up for its own failures. While the target fails whatever it is sent, the number of tries
+        says nothing about the record, and only its age counts: no storm turns a queue into dead letters.
+        """
         refusal = answer.refusal
         if refusal is None:
             return Verdict(Outcome.WRITTEN, effect=answer.effect)
@@ -47,7 +53,8 @@ class Judge:
             return Verdict(Outcome.FILTERED)
         now = self.seams.clock.now()
         age = (now - (first_at or now)).total_seconds()
-        if action is Action.RETRY and attempts < self.retry.attempts and age < self.retry.give_up_after:
+        hope = attempts < self.retry.attempts or self.budget.strained
+        if action is Action.RETRY and hope and age < self.retry.give_up_after:
             failure = self.failures.refused(item, refusal, FailureState.WAITING, self._next(now, refusal, attempts))
             return Verdict(Outcome.WAITING, failure=failure)
         return Verdict(Outcome.DEAD, failure=self.failures.refused(item, refusal, FailureState.DEAD))

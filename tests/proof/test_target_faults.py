@@ -1,0 +1,147 @@
+"""What a target does wrong: in the end nothing that was read is missing there, nothing is there twice or guessed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, crowd, wanted
+
+from speclab.errors import Unauthorized
+from speclab.outcome import FailureState, RunState
+from speclab.sync.run import RunOptions
+
+PEOPLE = [one | {"age": "36", "test": False} for one in crowd(100)]
+APPENDING = TO_HTTP.replace('{upsert: "PUT /people/{id}"}', "{create: POST /people, idempotency: Idempotency-Key}")
+BLIND = APPENDING.replace(", idempotency: Idempotency-Key", "")
+
+
+class JumpingClock:
+    """Time that passes only while something waits for it, and then at once."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 24, 10, tzinfo=UTC) + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+        await asyncio.sleep(0)
+
+
+async def until_done(job: Job, clock: JumpingClock, most: int = 20) -> int:
+    """Run until all has arrived, an hour apart; gives how many runs that took."""
+    for number in range(1, most + 1):
+        result = await job.run(PLAIN, clock)
+        if result.row.state is RunState.SUCCEEDED:
+            return number
+        clock.passed += 3600
+    raise AssertionError(f"not done after {most} runs: {result.row}")
+
+
+@pytest.mark.parametrize("fault", ["reset", "hang-up", "lost", "lost-503", "503", "429", "429-silent", "slow"])
+async def test_an_upsert_gets_over_what_passes(job: Job, systems: Systems, fault: str) -> None:
+    job.write(BY_CURSOR, TO_HTTP)
+    systems(people=PEOPLE, size=40, target=[fault] * 3)
+    result = await job.run()
+    assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, len(PEOPLE))
+    assert systems.put() == wanted(PEOPLE)
+
+
+@pytest.mark.parametrize("fault", ["reset", "hang-up", "lost", "lost-503", "503", "429"])
+async def test_an_idempotency_key_makes_of_any_number_of_tries_one_record(
+    job: Job, systems: Systems, fault: str
+) -> None:
+    job.write(BY_CURSOR, APPENDING)
+    systems(people=PEOPLE, size=40, target=[fault] * 3)
+    result = await job.run()
+    assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, len(PEOPLE))
+    assert sorted((entry["body"] for entry in systems.writes()), key=lambda row: str(row["id"])) == wanted(PEOPLE)
+
+
+async def test_without_an_idempotency_key_what_had_no_answer_is_never_sent_again(job: Job, systems: Systems) -> None:
+    job.write(BY_CURSOR, BLIND)
+    systems(people=PEOPLE, size=40, target=["", "lost", "", "lost"])
+    result = await job.run()
+    assert (result.row.state, result.row.written, result.row.unknown) == (RunState.PARTIAL, len(PEOPLE) - 2, 2)
+    await job.run()
+    written = Counter(entry["body"]["id"] for entry in systems.writes())
+    assert set(written.values()) == {1}
+    assert len(written) == len(PEOPLE)
+    assert {failure.state for failure in job.failures()} == {FailureState.UNKNOWN}
+
+
+async def test_credentials_refused_by_the_target_stop_the_run_before_anything_is_called_dead(
+    job: Job, systems: Systems
+) -> None:
+    job.write(BY_CURSOR, TO_HTTP)
+    systems(people=PEOPLE, size=40, target=[*[""] * 50, *["401"] * 50])
+    result = await job.run()
+    assert type(result.error) is Unauthorized
+    assert (result.row.state, result.row.dead, result.row.waiting) == (RunState.FAILED, 0, 0)
+    systems(people=PEOPLE, size=40)
+    assert (await job.run()).row.state is RunState.SUCCEEDED
+    assert systems.put() == wanted(PEOPLE)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 1.0])
+async def test_a_storm_of_503_with_the_default_settings_makes_no_dead_letter(
+    job: Job, systems: Systems, share: float
+) -> None:
+    """However much of it fails, and for however many runs within a day: what waits is written when it is over."""
+    clock = JumpingClock()
+    job.write(BY_CURSOR, TO_HTTP, retry="attempts: 5")
+    systems(people=PEOPLE, size=40, target_chance=share, target_faults=["503"])
+    for _ in range(7):
+        result = await job.run(PLAIN, clock)
+        assert result.row.dead == 0
+        clock.passed += 3600
+    systems(people=PEOPLE, size=40)
+    await until_done(job, clock)
+    assert systems.put() == wanted(PEOPLE)
+    assert job.failures() == []
+
+
+async def test_one_record_that_always_fails_is_given_up_and_holds_up_no_other(job: Job, systems: Systems) -> None:
+    systems(people=PEOPLE, size=40, poison="p7")
+    job.write(BY_CURSOR, TO_HTTP)
+    result = await job.run(RunOptions(patience=20))
+    assert (result.row.written, result.row.dead) == (len(PEOPLE) - 1, 1)
+    (failure,) = job.failures()
+    assert (failure.key, failure.state, failure.attempts) == ("p7", FailureState.DEAD, 6)
+
+
+async def test_a_retry_never_overwrites_what_is_newer(job: Job, systems: Systems) -> None:
+    """The first version of p7 waits for a retry; the second is written; the first must never come again."""
+    clock = JumpingClock()
+    job.write(BY_CURSOR, TO_HTTP)
+    newer = PEOPLE[7] | {"name": "Grace"}
+    systems(people=[PEOPLE[7], newer], size=1, target=["503"])
+    first = await job.run(PLAIN, clock)
+    assert (first.row.state, first.row.written, first.row.filtered) == (RunState.SUCCEEDED, 1, 1)
+    for _ in range(3):
+        clock.passed += 3600
+        await job.run(RunOptions(retries=True), clock)
+    assert [entry["body"]["name"] for entry in systems.writes()] == ["GRACE"]
+    assert job.failures() == []
+
+
+async def test_a_newer_version_that_waits_too_is_the_one_that_is_written(job: Job, systems: Systems) -> None:
+    clock = JumpingClock()
+    job.write(BY_CURSOR, TO_HTTP)
+    systems(people=PEOPLE[7:8], target=["503"] * 100)
+    await job.run(RunOptions(patience=0), clock)
+    systems(people=[PEOPLE[7] | {"name": "Grace"}], target=["503"] * 100)
+    await job.run(RunOptions(patience=0), clock)
+    (waiting,) = job.failures()
+    assert waiting.state is FailureState.WAITING
+    systems(people=[PEOPLE[7] | {"name": "Grace"}])
+    clock.passed += 3600
+    await until_done(job, clock)
+    assert {entry["body"]["name"] for entry in systems.writes()} == {"GRACE"}
