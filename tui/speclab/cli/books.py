@@ -47,6 +47,7 @@ def _effects(row: RunRow) -> str:
 def _print_failures(row: RunRow, log_path: Path) -> None:
     """The failures of the run that are still open, grouped by what they have in common, each group at its place."""
     from speclab.runlog import RunLogReader
+    from speclab.spec.workspace import runlog_path, workspace_of
 
     with RunLogReader.open(log_path) as log:
         groups = log.groups(row.spec_id)
@@ -60,4 +61,5 @@ def _print_failures(row: RunRow, log_path: Path) -> None:
         click.echo(f"  {group.count:>7,}  {where}: {group.state} at {group.stage}: {blame}{group.message}")
     if len(groups) > _GROUPS:
         click.echo(f"           and {len(groups) - _GROUPS} more kinds")
-    click.echo(f"\n  each of them, with its record: speclab failures {row.spec_id} --full")
+    elsewhere = "" if log_path.resolve() == runlog_path(workspace_of(Path.cwd())) else f" --runlog {log_path}"
+    click.echo(f"\n  each of them, with its record: speclab failures {row.spec_id} --full{elsewhere}")

@@ -41,6 +41,6 @@ def _run_once(spec: Path, runlog: Path) -> None:
 
     result, _ = run_spec(spec, RunOptions(trigger="demo"), runlog)
     print_books(result.row, runlog)
-    click.echo(f"\n  the spec     {spec}\n  the run log  {runlog}")
+    click.echo(f"  the spec: {spec}\n  the run log: {runlog}")
     if result.error is not None:
         raise result.error
