@@ -22,6 +22,8 @@ _COMMANDS = {
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "failures": "speclab.cli.runlog:failures",
+    "retry": "speclab.cli.retry:retry",
+    "discard": "speclab.cli.retry:discard",
     "completion": "speclab.cli.completion:completion",
 }
 _APP = "speclab.cli.app:open_app"

@@ -15,7 +15,10 @@ from speclab.errors import SpeclabError
 from speclab.outcome import RunState
 
 if TYPE_CHECKING:
+    from speclab.connectors.base import Seams
+    from speclab.connectors.references import References
     from speclab.outcome import Level
+    from speclab.sync.prepare import Prepared
     from speclab.sync.run import RunOptions, RunResult
 
 
@@ -82,22 +85,14 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
     Raises `SpecError` if it cannot run, `SpecHeld` if it is being run, `RunLogError` if the books cannot be kept.
     """
     import asyncio
-    import os
-    from random import SystemRandom
 
-    from speclab.clock import SystemClock
-    from speclab.connectors.base import Seams
-    from speclab.connectors.references import References
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
-    from speclab.sync.prepare import prepare
     from speclab.sync.run import run as run_sync
     from speclab.sync.signals import cancelled_by_signals
 
-    prepared = prepare(path)
+    prepared, references, seams = equip(path)
     log_path = runlog or runlog_path(prepared.workspace)
-    references = References(os.environ, prepared.workspace)
-    seams = Seams(clock=SystemClock(), random=SystemRandom(), report=_report)
 
     async def go(log: RunLog) -> RunResult:
         with cancelled_by_signals() as cancelled:
@@ -105,6 +100,24 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
 
     with RunLog.open(log_path) as log:
         return asyncio.run(go(log)), log_path
+
+
+def equip(path: Path) -> tuple[Prepared, References, Seams]:
+    """The spec at `path`, ready to run, and the machine's own secrets, time, chance and network to run it with.
+
+    Raises `SpecError` if it cannot run.
+    """
+    import os
+    from random import SystemRandom
+
+    from speclab.clock import SystemClock
+    from speclab.connectors.base import Seams
+    from speclab.connectors.references import References
+    from speclab.sync.prepare import prepare
+
+    prepared = prepare(path)
+    references = References(os.environ, prepared.workspace)
+    return prepared, references, Seams(clock=SystemClock(), random=SystemRandom(), report=_report)
 
 
 def _report(level: Level, message: str) -> None:

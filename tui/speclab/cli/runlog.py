@@ -109,7 +109,11 @@ def runs(spec_id: str | None, limit: int, runlog: Path | None, as_json: bool) ->
 @click.command(short_help="Print the records that failed, and why.")
 @click.argument("spec_id", required=False)
 @click.option("--run", "run", help="Only of this run, whatever became of them since.")
-@click.option("--state", type=click.Choice(list(FailureState)), help="Only in this state  [default: the open ones]")
+@click.option(
+    "--state",
+    type=click.Choice([one.value for one in FailureState]),
+    help="Only in this state  [default: the open ones]",
+)
 @click.option("--row", help="Only of this mapping row (its target path).")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many, at most.")
 @click.option("--full", is_flag=True, help="With the record, the mapped payload, the request and the response.")

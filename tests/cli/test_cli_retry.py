@@ -1,0 +1,130 @@
+"""`speclab retry` and `speclab discard`: what a person decides about records that failed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.cli.conftest import Shell
+
+from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog
+from speclab.sync.lock import hold
+
+
+@pytest.fixture
+def failed(shell: Shell) -> Shell:
+    """A workspace where two of four people are dead letters, because their name or nothing of it is missing."""
+    shell.spec(step="Required, Trim")
+    people = [{"id": 1, "name": "Ada"}, {"id": 2, "name": None}, {"id": 3}, {"id": 4, "name": "Alan"}]
+    shell.write("in.jsonl", "".join(json.dumps(one) + "\n" for one in people))
+    shell("run", "people", exit_code=1)
+    return shell
+
+
+def mend(shell: Shell) -> None:
+    shell("set", "people", "Field Mapping[target.name].Transformation", 'Default("nobody")')
+
+
+def ids(shell: Shell) -> dict[str, str]:
+    """The IDs of the open failures, by key."""
+    return {row["key"]: row["id"] for row in shell.rows("failures")}
+
+
+def written(shell: Shell) -> dict[int, str]:
+    rows = [json.loads(line) for line in (shell.directory / "out.jsonl").read_text().splitlines()]
+    return {row["id"]: row["name"] for row in rows}
+
+
+def test_all_are_mapped_anew_as_the_spec_is_now_and_sent(failed: Shell) -> None:
+    mend(failed)
+    done = failed("retry", "people", "--all")
+    assert sorted(done.stdout.splitlines()) == ["written    2", "written    3"]
+    assert "people: 2 written" in done.stderr
+    assert written(failed) == {1: "Ada", 2: "nobody", 3: "nobody", 4: "Alan"}
+    assert failed.rows("failures") == []
+    assert [row["trigger"] for row in failed.rows("runs")] == ["retry", "manual"]
+    assert "nothing to try again" in failed("retry", "--all").stderr
+
+
+def test_one_is_tried_by_id_and_the_others_left(failed: Shell) -> None:
+    mend(failed)
+    (row,) = failed.rows("retry", ids(failed)["3"])
+    assert (row["key"], row["state"], row["became"]) == ("3", "resolved", "written")
+    assert list(ids(failed)) == ["2"]
+    assert written(failed) == {1: "Ada", 3: "nobody", 4: "Alan"}
+
+
+def test_what_fails_again_is_told_with_its_place_and_stays(failed: Shell) -> None:
+    before = ids(failed)
+    done = failed("retry", "people", "--row", "name", exit_code=1)
+    assert "specs/people.md:46:33: name: " in done.stdout
+    assert done.stdout.count("dead ") == 2
+    assert ids(failed) == before
+    assert {row["attempts"] for row in failed.rows("failures")} == {2}
+
+
+def test_they_are_chosen_by_class_and_by_row(failed: Shell) -> None:
+    assert "nothing to try again" in failed("retry", "--class", "network").stderr
+    assert "nothing to try again" in failed("retry", "--row", "id").stderr
+    mend(failed)
+    assert len(failed.rows("retry", "--class", "mapping")) == 2
+
+
+def test_a_spec_that_cannot_run_leaves_them_as_they_are(failed: Shell) -> None:
+    failed("set", "people", "Field Mapping[target.name].Transformation", "Trimm")
+    assert "M101" in failed("retry", "--all", exit_code=3).stderr
+    assert {row["state"] for row in failed.rows("failures")} == {"dead"}
+
+
+def test_what_to_retry_must_be_said_and_be_there(failed: Shell) -> None:
+    assert "which records?" in failed("retry", "people", exit_code=2).stderr
+    assert "knows no 'nobody'" in failed("retry", "nobody", "--all", exit_code=2).stderr
+    nowhere = "01932f00-0000-7000-8000-000000000000"
+    assert f"no failure '{nowhere}'" in failed("retry", nowhere, exit_code=2).stderr
+    assert "expected one spec" in failed("retry", "people", "orders", "--all", exit_code=2).stderr
+
+
+def test_what_is_discarded_is_kept_with_its_reason_and_not_tried_again(failed: Shell) -> None:
+    two = ids(failed)["2"]
+    assert "1 discarded" in failed("discard", two, "--reason", "left the company").stderr
+    assert list(ids(failed)) == ["3"]
+    assert [row["key"] for row in failed.rows("failures", "--state", "discarded")] == ["2"]
+    assert f"{two} is discarded already" in failed("retry", two).stderr
+    mend(failed)
+    assert [row["key"] for row in failed.rows("retry", "--all")] == ["3"]
+
+
+def test_to_discard_takes_a_reason(failed: Shell) -> None:
+    two = ids(failed)["2"]
+    assert "--reason" in failed("discard", two, exit_code=2).stderr
+    assert "--reason is empty" in failed("discard", two, "--reason", " ", exit_code=2).stderr
+
+
+def test_while_the_spec_is_being_run_they_are_put_first_into_its_queue(failed: Shell) -> None:
+    with hold(failed.directory, "people"):
+        told = failed("retry", "--all", exit_code=1).stderr
+    assert "people is being run by process" in told
+    assert "that run tries these 2 again" in told
+    assert {row["state"] for row in failed.rows("failures")} == {"waiting"}
+
+
+def test_records_in_doubt_are_sent_again_only_where_they_are_named(failed: Shell) -> None:
+    mend(failed)
+    failure = NewFailure(
+        key="9",
+        state=FailureState.UNKNOWN,
+        stage=Stage.WRITE,
+        error_class=ErrorClass.TIMEOUT,
+        message="no answer",
+        file="specs/people.md",
+        line=1,
+        source={"id": 9, "name": "Edsger"},
+    )
+    with RunLog.open(failed.directory / ".speclab/runlog.db") as log:
+        run = log.start_run("people", "", "manual")
+        log.commit_page(run, PageBooks(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, [failure], keep_cursor=True))
+        log.finish_run(run)
+    assert "1 in doubt are left alone" in failed("retry", "--all").stderr
+    assert list(ids(failed)) == ["9"]
+    assert "written    9" in failed("retry", ids(failed)["9"]).stdout

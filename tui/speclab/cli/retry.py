@@ -1,0 +1,200 @@
+"""`speclab retry` and `speclab discard`: what a person decides about records that failed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.place import open_reader, runlog_option, seconds_of
+from speclab.errors import UsageError
+from speclab.outcome import ErrorClass, FailureState, Outcome
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow, RunLogReader
+    from speclab.sync.again import Again
+
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ALL: Final = 1_000_000_000
+_OPEN: Final = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
+_WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED.value, FailureState.SUPERSEDED.value}
+"""What a record may come to that needs nobody any more."""
+
+
+@click.command(short_help="Send records that failed again, mapped as the spec is now.")
+@click.argument("which", nargs=-1, metavar="[SPEC] [ID]...")
+@click.option("--all", "everything", is_flag=True, help="All that wait in the retry queue, and all dead letters.")
+@click.option(
+    "--class",
+    "error_class",
+    type=click.Choice([kind.value for kind in ErrorClass]),
+    help="Those of one class of errors.",
+)
+@click.option("--row", help="Those of one mapping row (its target path).")
+@click.option("--patience", default="60s", show_default=True, help="How long to wait for retries, in all.")
+@runlog_option
+@json_option
+def retry(
+    which: Sequence[str],
+    everything: bool,  # noqa: FBT001 - click hands flags by name
+    error_class: str | None,
+    row: str | None,
+    patience: str,
+    runlog: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Map records that failed anew, with the spec as it is now, send them, and print what became of each.
+
+    Name them by ID (`speclab failures` prints it), or choose with --all, --class or --row, of SPEC or of all. Records
+    in doubt (unknown) are sent again only where they are named: somebody has to look at the target first. Where a
+    newer record of the same key was read, the old one is not sent.
+
+    \b
+    speclab retry crm --row email      # after its mapping was mended
+    speclab retry crm --all
+
+    Exits 0 if every one of them arrived, 1 if not.
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    seconds = seconds_of(patience, "--patience")
+    with open_reader(runlog) as log:
+        ids, specs = _ids_and_specs(which)
+        if ids:
+            chosen = _named(log, ids, of=specs)
+        elif everything or error_class or row:
+            kind = ErrorClass(error_class) if error_class else None
+            chosen = _chosen(log, specs[0] if specs else None, kind, row)
+        else:
+            raise UsageError("which records?", hint="Name them by ID, or choose with --all, --class or --row.")
+        if not chosen:
+            tell("There is nothing to try again.")
+        by_spec = attrgetter("spec_id")
+        groups = [(spec_id, list(group)) for spec_id, group in groupby(sorted(chosen, key=by_spec), key=by_spec)]
+        codes = [_retry(spec_id, group, log, seconds, as_json=as_json) for spec_id, group in groups]
+    click.get_current_context().exit(max(codes, default=0))
+
+
+@click.command(short_help="Give records that failed up, with a reason.")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--reason", required=True, help="Why they need not arrive, for whoever asks later.")
+@runlog_option
+def discard(ids: Sequence[str], reason: str, runlog: Path | None) -> None:
+    """Give up records that failed, by ID (`speclab failures` prints it).
+
+    They are not tried again and no longer counted as dead; the run log keeps them, and the REASON.
+    """
+    from speclab.runlog import RunLog
+
+    if not reason.strip():
+        raise UsageError("--reason is empty", hint="Say why these records need not arrive.")
+    with open_reader(runlog) as log:
+        chosen = _named(log, ids, of=())
+        path = log.path
+    with RunLog.open(path) as writer:
+        given_up = writer.discard([failure.id for failure in chosen], reason.strip())
+    tell(f"{given_up} discarded")
+
+
+def _ids_and_specs(which: Sequence[str]) -> tuple[list[str], list[str]]:
+    ids = [one for one in which if _ID.fullmatch(one)]
+    specs = [one for one in which if one not in ids]
+    if len(specs) > 1:
+        raise UsageError(f"expected one spec, and IDs as `speclab failures` prints them, not {specs[1]!r}")
+    return ids, [_spec_id(name) for name in specs]
+
+
+def _spec_id(name: str) -> str:
+    """The spec_id of the spec that `name` names by path or id; itself where there is no such file."""
+    from speclab.spec.workspace import find_spec, read_spec_file
+
+    try:
+        spec = read_spec_file(find_spec(Path(), name))
+    except UsageError:
+        return name
+    return spec.spec_id if spec else name
+
+
+def _named(log: RunLogReader, ids: Sequence[str], *, of: Sequence[str]) -> list[FailureRow]:
+    """The open failures with those ids. Raises `UsageError` for one that is not there, or not of that spec."""
+    chosen = []
+    for one in dict.fromkeys(ids):
+        failure = log.failure(one)
+        if failure is None or (of and failure.spec_id not in of):
+            raise UsageError(f"no failure {one!r} in {log.path}", hint="'speclab failures' lists them with their IDs.")
+        if failure.state in _OPEN:
+            chosen.append(failure)
+        else:
+            tell(f"{one} is {failure.state} already")
+    return chosen
+
+
+def _chosen(
+    log: RunLogReader, spec_id: str | None, error_class: ErrorClass | None, row: str | None
+) -> list[FailureRow]:
+    """The open failures that are alike, but for those in doubt."""
+    if spec_id is not None and not log.integrations(spec_id):
+        raise UsageError(f"the run log knows no {spec_id!r}", hint="'speclab status' lists what it knows.")
+    found = log.failures(spec_id, error_class=error_class, row=row, limit=_ALL)
+    chosen = [failure for failure in found if failure.state is not FailureState.UNKNOWN]
+    if doubtful := len(found) - len(chosen):
+        tell(f"{doubtful} in doubt are left alone: look at the target, then name them by ID, or discard them")
+    return chosen
+
+
+def _retry(spec_id: str, chosen: Sequence[FailureRow], log: RunLogReader, patience: float, *, as_json: bool) -> int:
+    """Try failures of one spec again and print what became of them; gives the exit code."""
+    again = _try_again(spec_id, [failure.id for failure in chosen], log.path, patience)
+    if again.held is not None:
+        tell(f"{again.held.message}; that run tries these {len(chosen)} again")
+        return 1
+    came_to = Counter[str]()
+    for failure in chosen:
+        now = log.failure(failure.id)
+        assert now is not None  # noqa: S101 - failures that were open a moment ago are not pruned
+        became = str(again.became.get(failure.id, now.state))
+        came_to[became] += 1
+        _print(now, became, as_json=as_json)
+    tell(f"{spec_id}: {', '.join(f'{count:,} {became}' for became, count in came_to.most_common())}")
+    if again.result is not None and again.result.error is not None:
+        tell_error(again.result.error)
+        return again.result.error.exit_code
+    return 0 if came_to.keys() <= _WELL else 1
+
+
+def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float) -> Again:
+    import asyncio
+
+    from speclab.cli.run import equip
+    from speclab.spec.workspace import find_spec, workspace_of
+    from speclab.sync.again import try_again
+    from speclab.sync.run import RunOptions
+    from speclab.sync.signals import cancelled_by_signals
+
+    prepared, references, seams = equip(find_spec(workspace_of(Path.cwd()), spec_id))
+
+    async def go() -> Again:
+        with cancelled_by_signals() as cancelled:
+            options = RunOptions(patience=patience)
+            return await try_again(prepared, runlog, ids, references, seams, options, cancelled)
+
+    return asyncio.run(go())
+
+
+def _print(failure: FailureRow, became: str, *, as_json: bool) -> None:
+    if as_json:
+        from speclab.runlog import failure_json
+
+        print_json({**failure_json(failure), "became": became})
+        return
+    line = f"{became:<10} {failure.key}"
+    if failure.state in _OPEN:
+        place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+        row = f" {failure.row}:" if failure.row else ""
+        line += f"  {place}:{row} {failure.message}  {failure.id}"
+    click.echo(line)
