@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Self
 
 from rich.text import Text
 from textual import events
 from textual.binding import BindingType
+from textual.cache import LRUCache
+from textual.geometry import Offset, Region
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
@@ -80,6 +83,9 @@ class SectionEditor(Actor, TextArea):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  Textual's own word
         self._states: list[State] | None = None
         self._underlines: dict[int, list[Underline]] = {}
+        self._strips: LRUCache[tuple[object, ...], Strip] = LRUCache(500)  # of lines without the cursor
+        self._painted: dict[int, Strip] = {}  # by y
+        self._comparing = False
         super().__init__(
             id=id,
             soft_wrap=True,
@@ -144,6 +150,50 @@ class SectionEditor(Actor, TextArea):
             style = self.get_component_rich_style(f"section-editor--{mark.level}", partial=True)
             text.stylize(style, mark.column, mark.column + mark.length)
         return text
+
+    def render_line(self, y: int) -> Strip:
+        """One line on the screen; one without the cursor that looks as before is not made again at each key."""
+        strip = self._line(y)
+        self._painted[y] = strip
+        return strip
+
+    def _line(self, y: int) -> Strip:
+        at = y + self.scroll_offset.y
+        first, last = sorted(self.selection)
+        if at >= self.wrapped_document.height:
+            return super().render_line(y)
+        row, column = self.wrapped_document.offset_to_location(Offset(0, at))
+        if first[0] <= row <= last[0]:
+            return super().render_line(y)
+        if self._states is None:
+            self._states = states(self.document.lines)
+        marks = tuple(self._underlines.get(row, ()))
+        key = (self.document[row], column, self._states[row], marks, self.size.width)
+        strip = self._strips.get(key)
+        if strip is None:
+            strip = self._strips[key] = super().render_line(y)
+        return strip
+
+    def notify_style_update(self) -> None:
+        """Forget how lines looked."""
+        self._strips.clear()
+        super().notify_style_update()
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Draw again; where no regions are named, the lines that look different. It has no border to be drawn."""
+        if regions or layout or recompose or not repaint or not self.is_mounted:
+            return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        if not self._comparing:
+            self._comparing = True
+            self.call_later(self._refresh_changed_lines)
+        return self
+
+    def _refresh_changed_lines(self) -> None:
+        self._comparing = False
+        left, width = self.gutter.left, self.outer_size.width
+        changed = [y for y in range(self.size.height) if self._line(y) != self._painted.get(y)]
+        if changed:
+            super().refresh(*(Region(-left, y, width, 1) for y in changed))
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]  # Textual calls this one first
         if event.key == "escape":  # a TextArea that takes tabs would give the focus away

@@ -1,0 +1,122 @@
+"""The Specs place in a real terminal: what a key costs, what a crash leaves, and an editor of one's own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speclab.app.specs.outside import edited
+from speclab.errors import SpeclabError
+
+Terminal = Callable[..., Any]
+
+HEAD = """---
+spec_id: crm
+type: integration
+status: draft
+---
+
+# Spec: CRM
+
+## Problem Statement
+
+"""
+PROSE = "Sales keeps customers in the CRM, finance bills from the billing system, and somebody re-types them.\n" * 40
+APP = "import sys; from pathlib import Path; from speclab.app import run_app; run_app(Path(sys.argv[1]))"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "crm.md"
+    path.write_text(f"{HEAD}{PROSE}\n## Out of Scope\n\nOrders.\n")
+    return path
+
+
+def open_section(pty: Terminal, spec: Path, **environ: str) -> Any:
+    """The app with the section of 4 KB in hand."""
+    terminal = pty(APP, str(spec.parent), width=120, height=40, **environ)
+    terminal.until("✔ Problem Statement")
+    terminal.settle()
+    terminal.press("j")
+    terminal.until("Sales keeps customers")
+    return terminal
+
+
+def test_a_key_in_a_section_of_four_kilobytes_costs_little(pty: Terminal, spec: Path) -> None:
+    terminal = open_section(pty, spec)
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.settle()
+    for letter in "hello":
+        terminal.press(letter)
+        sent = terminal.until(lambda text, letter=letter: f"{letter}Sales" in text)
+        assert len(sent.encode()) < 6000
+
+
+def test_nothing_is_sent_while_nobody_types(pty: Terminal, spec: Path) -> None:
+    terminal = open_section(pty, spec)
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.settle(1.0)
+    assert len(terminal.read(3.0).encode()) < 300
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path, how: signal.Signals) -> None:
+    before = spec.read_text()
+    terminal = open_section(pty, spec)
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.press("Never lose this. ")
+    terminal.until("unsaved")
+    if how is signal.SIGKILL:
+        recovery = spec.parent / ".speclab" / "recovery"
+        terminal.until(lambda _: recovery.exists() and any("lose" in file.read_text() for file in recovery.iterdir()))
+    terminal.child.kill(how)
+    terminal.child.wait()
+    assert spec.read_text() == before
+
+    again = pty(APP, str(spec.parent), width=120, height=40)
+    again.until("take them back")
+    again.press("y")
+    again.until("unsaved")
+    again.press("\x1bOQ")  # F2
+    again.until("crm.md is saved")
+    assert spec.read_text() == before.replace("Sales keeps", "Never lose this. Sales keeps", 1)
+
+    last = pty(APP, str(spec.parent), width=120, height=40)
+    last.until("✔ Problem Statement")
+    assert "take them back" not in last.text
+
+
+def test_a_section_is_edited_in_the_editor_of_ones_choice(pty: Terminal, spec: Path, tmp_path: Path) -> None:
+    before = spec.read_text()
+    editor = tmp_path / "editor.py"
+    editor.write_text(
+        "import sys, pathlib\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "path.write_bytes(path.read_bytes().replace(b'Orders.', b'Orders,\\ninvoices.'))\n"
+    )
+    terminal = open_section(pty, spec, EDITOR=f"{sys.executable} {editor}")
+    terminal.press("j")
+    terminal.until("Orders.")
+    terminal.press("\x1bOS")  # F4
+    terminal.until("invoices.")
+    terminal.press("\x1bOQ")
+    terminal.until("crm.md is saved")
+    assert spec.read_text() == before.replace("Orders.", "Orders,\ninvoices.")
+
+
+@pytest.mark.parametrize(
+    ("editor", "reason"), [("no-such-editor", "cannot be started"), (f"{sys.executable} -c exit(3)", "exit code 3")]
+)
+def test_an_editor_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, editor: str, reason: str) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", editor)
+    with pytest.raises(SpeclabError, match=reason):
+        edited("Orders.", "Out of Scope")
