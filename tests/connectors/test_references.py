@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from speclab.connectors import References
+from speclab.connectors.references import named
 from speclab.errors import UnresolvedReference
-from speclab.spec.settings import ApiKeyAuth, HttpSystem
+from speclab.spec.settings import ApiKeyAuth, BasicAuth, HttpSystem
 
 
 def test_references_are_replaced_wherever_they_stand(tmp_path: Path) -> None:
@@ -31,9 +32,6 @@ def test_a_value_is_not_resolved_again(tmp_path: Path) -> None:
         ("${env:CRM_TOKN}", "the environment variable CRM_TOKN is not set. Did you mean 'CRM_TOKEN'?"),
         ("${env:EMPTY}", "the environment variable EMPTY is empty"),
         ("${enw:CRM_TOKEN}", "unknown kind 'enw'; expected one of env, file, keyring, vault, aws. Did you mean 'env'?"),
-        ("${keyring:crm/token}", "needs the extra 'keyring', which this installation has not"),
-        ("${vault:crm#token}", "needs the extra 'vault', which this installation has not"),
-        ("${aws:crm#token}", "needs the extra 'aws', which this installation has not"),
         ("${file:nowhere}", "nowhere: No such file or directory"),
         ("${file:binary}", "binary: it is not UTF-8 text"),
     ],
@@ -102,3 +100,40 @@ def test_an_excerpt_does_not_show_a_secret_by_half(tmp_path: Path) -> None:
     redactor.add("t0p-s3cret")
     for limit in range(4, 16):
         assert "t0p" not in redactor.excerpt(b"xxxxt0p-s3cretyyyy", limit)
+
+
+def test_a_dotenv_file_of_the_workspace_stands_behind_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "# the CRM\n\nexport CRM_URL=https://crm.example.com  # a comment\nCRM_TOKEN='t0p # s3cret'\n"
+        'KEY="-----BEGIN\\nEND-----"\nNESTED=${CRM_TOKEN}\n'
+    )
+    references = References({"CRM_URL": "https://staging.example.com"}, tmp_path)
+    assert references.resolve("${env:CRM_URL}") == "https://staging.example.com"
+    assert references.resolve("${env:CRM_TOKEN}") == "t0p # s3cret"
+    assert references.resolve("${env:KEY}") == "-----BEGIN\nEND-----"
+    assert references.resolve("${env:NESTED}") == "${CRM_TOKEN}"
+    with pytest.raises(UnresolvedReference, match="Did you mean 'CRM_TOKEN'") as caught:
+        references.resolve("${env:CRM_TOKN}")
+    assert "or in the workspace's .env" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"A=1\nexport ='t0p'\n", "\\.env:2: expected NAME=value"),
+        (b"A=\xff\n", "\\.env: cannot be read: it is not UTF-8"),
+    ],
+)
+def test_a_dotenv_file_that_cannot_be_read_says_where_and_shows_nothing(
+    text: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(text)
+    assert References({"HOST": "x"}, tmp_path).resolve("${env:HOST}") == "x"
+    with pytest.raises(UnresolvedReference, match=message) as caught:
+        References({}, tmp_path).resolve("${env:HOST}")
+    assert "t0p" not in str(vars(caught.value))
+
+
+def test_the_references_of_settings_are_known_by_name() -> None:
+    auth = BasicAuth(type="basic", username="${env:U}@${env:HOST}", password="${vault: kv/crm#pw }")
+    assert named(auth) == ["env:U", "env:HOST", "vault:kv/crm#pw"]

@@ -40,6 +40,7 @@ async def sample(
     system: System, auth: Auth, references: References, seams: Seams, limit: int, retry: RetrySettings | None = None
 ) -> list[Record]:
     """The first `limit` records of `system`, from as many pages as they take. Raises as a reader does."""
+    await references.fetch(system, auth)
     reader = open_reader(system, auth, references, seams, retry)
     records: list[Record] = []
     try:

@@ -1,4 +1,4 @@
-"""References in settings (`${env:NAME}`, `${file:PATH}`) and the redactor that keeps what they hide out of sight.
+"""References in settings (`${env:NAME}` and its like) and the redactor that keeps what they hide out of sight.
 
 Values are resolved when a run starts and live in memory only. Whoever resolves a secret tells the redactor, and
 everything that leaves a connector as text passes through it.
@@ -6,21 +6,24 @@ everything that leaves a connector as text passes through it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rapidfuzz import process
 
+from speclab.connectors.backchannel import Transports
+from speclab.connectors.environment import Environment
+from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
 from speclab.spec.settings import Settings
 
 MASK: Final = "***"
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
-_EXTRAS: Final = {"keyring": "keyring", "vault": "vault", "aws": "aws"}
-_KINDS: Final = ("env", "file", *_EXTRAS)
+_KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
 _SHORT: Final = 4
@@ -59,10 +62,15 @@ class Redactor:
 
 
 class References:
-    """Resolves references: `${env:NAME}` in `environ`, `${file:PATH}` relative to `base`, the workspace."""
+    """Resolves references to the environment, files, and stores of secrets; a store is asked once for each.
 
-    def __init__(self, environ: Mapping[str, str], base: Path) -> None:
-        self._environ = environ
+    `environ` comes before the `.env` of `base`, the workspace, which paths are relative to as well.
+    """
+
+    def __init__(self, environ: Mapping[str, str], base: Path, transports: Transports | None = None) -> None:
+        self._environment = Environment(environ, base / ".env")
+        self._transports = transports
+        self._fetched: dict[str, str] = {}
         self.base = base
         self.redactor = Redactor()
 
@@ -76,6 +84,15 @@ class References:
     def resolve_settings(self, settings: S) -> S:
         """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
         return self._settings(settings, secret=False)
+
+    async def fetch(self, *settings: Settings) -> None:
+        """Ask the stores for what `settings` refer to, in a thread, so that resolving it waits for nobody.
+
+        Raises `UnresolvedReference`.
+        """
+        for one in settings:
+            if any(name.partition(":")[0] in STORES for name in named(one)):
+                await asyncio.to_thread(self.resolve_settings, one)
 
     def _settings(self, settings: S, *, secret: bool) -> S:
         changed: dict[str, object] = {}
@@ -113,23 +130,20 @@ class References:
             return self._from_environment(name)
         if kind == "file":
             return self._from_file(name)
-        if kind in _EXTRAS:
-            raise UnresolvedReference(
-                f"${{{kind}:{name}}} needs the extra '{_EXTRAS[kind]}', which this installation has not",
-                hint="Put the value into the environment and write ${env:NAME}, or into a file and write ${file:PATH}.",
-            )
+        if kind in STORES:
+            return self._from_store(kind, name)
         raise UnresolvedReference(
             f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}{_nearest(kind, _KINDS)}"
         )
 
     def _from_environment(self, name: str) -> str:
-        value = self._environ.get(name)
+        value = self._environment.get(name)
         if value:
             return value
         state = "is not set" if value is None else "is empty"
         raise UnresolvedReference(
-            f"${{env:{name}}}: the environment variable {name} {state}{_nearest(name, self._environ)}",
-            hint=f"Set {name} where speclab is started, for example `export {name}=...`.",
+            f"${{env:{name}}}: the environment variable {name} {state}{_nearest(name, self._environment)}",
+            hint=f"Set {name} where speclab is started, for example `export {name}=...`, or in the workspace's .env.",
         )
 
     def _from_file(self, name: str) -> str:
@@ -143,6 +157,34 @@ class References:
             ) from None
         self.redactor.add(value)  # what is kept in a file of its own is kept there because it is a secret
         return value
+
+    def _from_store(self, kind: str, name: str) -> str:
+        reference = f"{kind}:{name}"
+        if reference not in self._fetched:
+            around = Surroundings(self._environment, self._transports, self.redactor.add)
+            try:
+                self._fetched[reference] = STORES[kind](name, around)
+            except UnresolvedReference as error:
+                raise UnresolvedReference(self.redactor.redact(error.message), hint=error.hint) from None
+            self.redactor.add(self._fetched[reference])
+        return self._fetched[reference]
+
+
+def named(settings: Settings) -> list[str]:
+    """The references in `settings`, as `kind:name`, each once, in order."""
+    found = (match for text in _texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
+    return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _pattern(secret: str) -> str:

@@ -122,11 +122,15 @@ class _Run:
             stopped = isinstance(crash, asyncio.CancelledError | KeyboardInterrupt)
             state = RunState.CANCELLED if stopped else RunState.FAILED
             with suppress(RunLogError):  # what is on its way up matters more
-                log.finish_run(run, "stopped in the middle of a page" if stopped else f"a bug: {crash!r}", state)
+                log.finish_run(run, "stopped in the middle of a page" if stopped else self._bug(crash), state)
             raise
         if halt is None:
             return RunResult(log.finish_run(run))
         return RunResult(log.finish_run(run, halt.reason, halt.state), halt.error)
+
+    def _bug(self, crash: BaseException) -> str:
+        """What to say of an error that is ours; it may hold what it stumbled over, such as a secret."""
+        return self.references.redactor.redact(f"a bug: {crash!r}")
 
     async def _made(self, run: str) -> Halt | None:
         """Open both ends, go through the source, and close them; gives why it ended early, where it did."""
@@ -137,6 +141,7 @@ class _Run:
             self.seams.report(level, message)
 
         seams = replace(self.seams, report=report)
+        await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
         async with AsyncExitStack() as stack:
             reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
             stack.push_async_callback(reader.close)
