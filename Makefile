@@ -6,7 +6,7 @@ UV = $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench screenshots docs lock clean
+.PHONY: help setup demo test check format bench torture screenshots docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: $(STAMP) ## write the format and the safe fixes
 
 bench: $(STAMP) ## the budgets, measured side by side
 	$(BIN)/python -m tests.bench
+
+torture: $(STAMP) ## runs killed 200 times between systems that misbehave (KILLS=, SEED=)
+	$(BIN)/python -m tests.proof.torture
 
 screenshots: $(STAMP) ## screenshots/ anew, from the running app
 	$(BIN)/python -m tests.screenshots
