@@ -24,6 +24,7 @@ _COMMANDS = {
     "failures": "speclab.cli.runlog:failures",
     "retry": "speclab.cli.retry:retry",
     "discard": "speclab.cli.retry:discard",
+    "watch": "speclab.cli.watch:watch",
     "completion": "speclab.cli.completion:completion",
 }
 _APP = "speclab.cli.app:open_app"

@@ -1,0 +1,64 @@
+"""`speclab watch`: every change of a spec or its sample is looked at as it is saved."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.cli.conftest import Shell
+
+Said = Callable[[str], None]
+
+
+@contextmanager
+def watching(shell: Shell) -> Iterator[Said]:
+    """`speclab watch`, and a function that waits until it has said something since it was last asked."""
+    output = shell.directory / "watch.txt"
+    seen = 0
+    with (
+        output.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "speclab", "watch"], cwd=shell.directory, stdout=file, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+
+        def said(text: str) -> None:
+            nonlocal seen
+            end = time.monotonic() + 30
+            while (found := output.read_text().find(text, seen)) < 0:
+                assert time.monotonic() < end, output.read_text()
+                time.sleep(0.05)
+            seen = found + len(text)
+
+        try:
+            yield said
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
+def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
+    sample = people.directory / ".speclab/samples/people.jsonl"
+    sample.parent.mkdir(parents=True)
+    shutil.copy(people.directory / "in.jsonl", sample)
+    spec = people.directory / "specs/people.md"
+    good = spec.read_text()
+    with watching(people) as said:
+        said("specs/people.md:46:33: 1 of 3 fail on name: the value is null or missing\n")
+        said("specs/people.md: sample of 3: 2 pass, 0 filtered, 1 fail\n")
+        said("watching 1 specs")
+        spec.write_text(good.replace("Required, Trim", "Trimm"))
+        said("specs/people.md:46:33: M101 unknown step 'Trimm'. Did you mean 'Trim'?\n")
+        said("specs/people.md: 1 errors, 0 warnings\n")
+        spec.write_text(good.replace("Required, Trim", "Trim"))
+        said("sample of 3: 3 pass")
+        sample.write_text('{"id": 1, "name": "Ada"}\n')
+        said("sample of 1: 1 pass")
+        people("new", "orders")
+        said("specs/orders.md: ")

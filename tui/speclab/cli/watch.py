@@ -1,0 +1,135 @@
+"""`speclab watch`: what every change of a spec does to its problems and to its sample, as it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speclab.cli.output import tell
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+    from speclab.mapping import Mapper, RowFailure
+    from speclab.spec.document import Document
+    from speclab.spec.workspace import SpecFile
+
+
+@click.command(short_help="Lint, and map the sample, at every change.")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+def watch(directory: Path) -> None:
+    """Print the problems of every spec in DIRECTORY (default: here), and again of each that changes, until interrupted.
+
+    Where a spec has a sample, .speclab/samples/SPEC_ID.jsonl (the Mapping place of the app keeps it there), what the
+    mapping makes of it is told, too: how many records pass, and which rows the others fail on.
+    """
+    import watchfiles
+
+    from speclab.spec.workspace import find_specs
+
+    specs = find_specs(directory)
+    for spec in specs:
+        _look_at(spec)
+    tell(f"watching {len(specs)} specs; ctrl+c ends it")
+    while True:
+        watched = _directories(directory, specs)
+        for changes in watchfiles.watch(*watched, watch_filter=_counts, recursive=False, debounce=200):
+            changed = {Path(path).resolve() for _, path in changes}
+            specs = find_specs(directory)
+            for spec in specs:
+                if not changed.isdisjoint({spec.path.resolve(), _sample_of(spec)}):
+                    _look_at(spec)
+            if _directories(directory, specs) != watched:
+                break
+
+
+def _counts(change: Change, path: str) -> bool:
+    del change
+    return path.endswith((".md", ".jsonl"))
+
+
+def _sample_of(spec: SpecFile) -> Path:
+    from speclab.app.mapping.records import kept_at
+
+    return kept_at(spec.path, spec.spec_id)
+
+
+def _directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
+    """Where specs and samples are."""
+    found = {directory}
+    for spec in specs:
+        found |= {parent for parent in (spec.path.parent, _sample_of(spec).parent) if parent.is_dir()}
+    return found
+
+
+def _look_at(spec: SpecFile) -> None:
+    """Print all there is to say of a spec."""
+    from speclab.errors import SpeclabError
+    from speclab.mapping import lint
+    from speclab.outcome import Level
+    from speclab.spec.document import Document
+
+    try:
+        document = Document.load(spec.path)
+        problems = lint(document)
+        counts = {level: sum(problem.level is level for problem in problems) for level in Level}
+        mapped = list(_sample(spec, document))
+    except (SpeclabError, OSError) as error:  # gone, or half written: the next change tells more
+        click.echo(f"{spec.path}: {error}")
+        return
+    for problem in problems:
+        click.echo(str(problem))
+    for line in mapped:
+        click.echo(line)
+    click.echo(f"{spec.path}: {counts[Level.ERROR]} errors, {counts[Level.WARNING]} warnings")
+
+
+def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
+    """What the mapping makes of the sample: a line for each row that records fail on, and one for all of them."""
+    from speclab.app.mapping.records import read_records
+    from speclab.mapping import MappingFailure
+
+    mapper = _mapper(document)
+    sample = _sample_of(spec)
+    if mapper is None or not sample.exists():
+        return
+    records = read_records(sample).records
+    passed = filtered = 0
+    failed: dict[str | None, list[RowFailure]] = {}
+    for record in records:
+        try:
+            if not mapper.accepts(record):
+                filtered += 1
+                continue
+            failures = mapper.check(mapper.map(record))
+        except MappingFailure as failure:
+            failures = failure.failures
+        passed += not failures
+        for one in failures:
+            failed.setdefault(one.row, []).append(one)
+    for row, failures_of_row in sorted(failed.items(), key=lambda item: -len(item[1])):
+        first = failures_of_row[0]
+        where = f"{spec.path}:{first.line}:{first.column}"
+        yield f"{where}: {len(failures_of_row)} of {len(records)} fail on {row or 'the filter'}: {first.reason}"
+    others = len(records) - passed - filtered
+    yield f"{spec.path}: sample of {len(records)}: {passed} pass, {filtered} filtered, {others} fail"
+
+
+def _mapper(document: Document) -> Mapper | None:
+    """The mapping of `document`, compiled; None where there is none, or its problems are told already."""
+    from speclab.errors import SpecError
+    from speclab.mapping import compile_mapping
+    from speclab.mapping.lint import settings_places
+    from speclab.outcome import Level
+    from speclab.spec.read import read
+
+    reading = read(document, Level.INFO)
+    if reading.mapping is None or not reading.rows:
+        return None
+    try:
+        return compile_mapping(reading.rows, reading.mapping, str(document.path), settings_places(document))
+    except SpecError:
+        return None
