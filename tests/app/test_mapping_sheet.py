@@ -1,0 +1,216 @@
+"""The Field Mapping row by row: each row is judged alone, and what is wrong with it has its place in its cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speclab.app.mapping.panes import failing_fields, mapped_lines, record_lines, step_lines
+from speclab.app.mapping.records import Records, keep, kept_at, read_records
+from speclab.app.mapping.sheet import Sheet, Wrong
+from speclab.errors import EditRefused, UsageError
+from speclab.jsonvalue import Record
+from speclab.mapping import lint
+from speclab.spec.document import Document
+
+ROWS = """| source.id | target.external_id | Direct | |
+| source.name.given, source.name.family | target.full_name | Trim, Concat(" ") | |
+| source.born | target.birth_date | Date("%d/%m/%Y") | as people typed it |
+| | target.cents | = double(source.turnover) * 100.0, Integer | |
+| source.email | target.email | Lowercase | |"""
+SETTINGS = """filter: source.test != true
+check:
+  email: {format: email}"""
+
+ADA: Record = {
+    "id": "c_1",
+    "name": {"given": "Ada ", "family": "Lovelace"},
+    "born": "10/12/1815",
+    "turnover": "12",
+    "email": "Ada@Example.org",
+    "test": False,
+}
+
+
+def document(rows: str = ROWS, settings: str = SETTINGS) -> Document:
+    table = f"| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n{rows}"
+    return Document.parse(
+        f"---\ntype: integration\n---\n\n# Spec\n\n## Field Mapping\n\n{table}\n\n```yaml\n{settings}\n```\n"
+    )
+
+
+def results(sheet: Sheet, record: Record) -> list[object]:
+    found = [row.outcome(record) for row in sheet.rows]
+    return [each and (each.failure.reason if each.failure else each.result.value) for each in found]
+
+
+def test_every_row_says_what_it_makes_of_a_record() -> None:
+    assert results(Sheet.of(document()), ADA) == ["c_1", "Ada Lovelace", "1815-12-10", 1200, "ada@example.org"]
+
+
+def test_a_row_that_is_wrong_spoils_no_other() -> None:
+    sheet = Sheet.of(document(ROWS.replace("Trim, Concat", "Trimm, Concat")))
+    assert results(sheet, ADA) == ["c_1", None, "1815-12-10", 1200, "ada@example.org"]
+    assert sheet.rows[1].wrong == (
+        Wrong("Transformation", 0, 5, "unknown step 'Trimm'. Did you mean 'Trim'?", "M101", "Trim"),
+    )
+
+
+def test_a_row_fails_by_its_steps_or_by_the_contract() -> None:
+    reasons = results(Sheet.of(document()), {**ADA, "born": "1815-12-10", "email": "nobody"})
+    assert '"1815-12-10" is no date' in str(reasons[2])
+    assert "email" in str(reasons[4])
+
+
+def test_rows_that_are_the_same_are_not_compiled_again() -> None:
+    before = Sheet.of(document())
+    after = Sheet.of(document(ROWS.replace("Lowercase", "Uppercase")), before)
+    assert [old is new for old, new in zip(before.rows, after.rows, strict=True)] == [True, True, True, True, False]
+
+
+def test_other_settings_compile_all_rows_again() -> None:
+    before = Sheet.of(document())
+    after = Sheet.of(document(settings="check:\n  email: {minLength: 100}"), before)
+    assert results(before, ADA)[4] == "ada@example.org"
+    assert "100" in str(results(after, ADA)[4])
+
+
+def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> None:
+    sheet = Sheet.of(document())
+    trial = sheet.trial(4, "Transformation", "Uppercase")
+    outcome = trial.outcome(ADA)
+    assert outcome is not None
+    assert outcome.result.value == "ADA@EXAMPLE.ORG"
+    assert sheet.rows[4].texts["Transformation"] == "Lowercase"
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "wrong"),
+    [
+        ("Transformation", "Trim, Uppercas", "Uppercas"),
+        ("Transformation", 'Replace("|", ""), Uppercas', "Uppercas"),
+        ("Transformation", 'Date("%d', '"%d'),
+        ("Source Field", "source.a, source.b..c", "."),
+        ("Target Field", "target.a b", " "),
+    ],
+)
+def test_what_is_wrong_in_a_cell_is_found_to_the_character(column: str, text: str, wrong: str) -> None:
+    (found,) = [each for each in Sheet.of(document()).trial(4, column, text).wrong if each.column == column]
+    assert text[found.start : found.end].startswith(wrong)
+
+
+def test_a_cell_of_two_lines_is_refused() -> None:
+    with pytest.raises(EditRefused):
+        Sheet.of(document()).trial(0, "Notes", "one\ntwo")
+
+
+def test_a_row_knows_the_problems_that_only_the_whole_spec_has() -> None:
+    twice = document(ROWS + "\n| source.id | target.email | Direct | |")
+    sheet = Sheet.of(twice)
+    (wrong,) = sheet.problems(sheet.rows[5], lint(twice))
+    assert (wrong.column, wrong.code) == ("Target Field", "D301")
+
+
+def test_a_document_without_a_table_has_no_rows() -> None:
+    assert Sheet.of(Document.parse("# Spec\n\n## Field Mapping\n\nNone yet.\n")).rows == ()
+
+
+# Many records
+
+
+def test_all_records_are_judged_by_row() -> None:
+    records: list[Record] = [
+        ADA,
+        {**ADA, "test": True},
+        {**ADA, "born": "1815-12-10"},
+        {**ADA, "born": "x", "email": "nobody"},
+        {**ADA, "email": "nobody"},
+    ]
+    verdict = Sheet.of(document()).judge(records)
+    assert verdict.passed == 1
+    assert verdict.filtered == {1}
+    assert verdict.failing == {"birth_date": (2, 3), "email": (4,)}
+    assert verdict.failed == 3
+
+
+def test_records_are_judged_by_the_rows_that_can_run() -> None:
+    sheet = Sheet.of(document(ROWS.replace("Date(", "Dote("), "filter: source.test ==\nlookups: 3"))
+    assert sheet.judge([ADA, {**ADA, "turnover": "much"}]).failing == {"cents": (1,)}
+
+
+# The panes
+
+
+def test_the_record_marks_the_fields_of_a_failing_row() -> None:
+    sheet = Sheet.of(document())
+    record: Record = {**ADA, "born": "1815-12-10"}
+    failing = failing_fields(sheet.rows, [row.outcome(record) for row in sheet.rows])
+    lines = [cell.text for cell in record_lines(record, 60, failing, set())]
+    assert lines[1] == 'name: {given: "Ada ", family: Lovelace}'
+    assert lines[2] == 'born: "1815-12-10"   ◀ row birth_date'
+
+
+def test_a_mark_stands_at_the_field_itself_where_the_record_is_spread_out() -> None:
+    record: Record = {"name": {"given": "Ada " * 10, "family": "Lovelace " * 10}}
+    lines = [cell.text for cell in record_lines(record, 30, {("name", "family"): "row x"}, set())]
+    assert [line.endswith("◀ row x") for line in lines] == [False, False, True]
+
+
+def test_the_mapped_record_says_where_it_fails() -> None:
+    sheet = Sheet.of(document())
+    record: Record = {**ADA, "born": "1815-12-10"}
+    lines = [cell.text for cell in mapped_lines(sheet.rows, [row.outcome(record) for row in sheet.rows], "email")]
+    assert lines == [
+        "external_id: c_1",
+        "full_name: Ada Lovelace",
+        "birth_date: ✖",
+        "cents: 1200",
+        "email: ada@example.org",
+    ]
+
+
+def test_the_steps_of_a_row_are_told_one_by_one() -> None:
+    lines = [cell.text for cell in step_lines(Sheet.of(document()).rows[1].outcome(ADA))]
+    assert lines == ["sample       Ada , Lovelace", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace']
+
+
+def test_the_step_that_fails_says_why() -> None:
+    lines = [cell.text for cell in step_lines(Sheet.of(document()).rows[2].outcome({"born": "soon"}))]
+    assert lines[0] == "sample            soon"
+    assert lines[1].startswith('Date("%d/%m/%Y")  "soon" is no date')
+
+
+# Samples
+
+
+def test_a_sample_that_is_kept_is_read_again(tmp_path: Path) -> None:
+    spec = tmp_path / "crm.md"
+    spec.write_text(document().text)
+    path = keep([ADA, {"id": 12345678901234567890}], spec, "crm")
+    assert path == kept_at(spec, "crm")
+    assert read_records(path) == Records((ADA, {"id": 12345678901234567890}), "crm.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": 1}\n\n{"id": 2\n', ":3: no JSON"),
+        ("[1]\n", ":1: a JSON list is no record"),
+        ("\n", "there is no record in it"),
+    ],
+)
+def test_a_sample_file_that_is_none_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sample.jsonl"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_records(path)
+    assert message in error.value.message
+    assert "JSON object" in error.value.hint
+
+
+def test_a_sample_file_may_have_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "sample.jsonl"
+    path.write_text(f"\n{json.dumps(ADA)}\n\n")
+    assert read_records(path).records == (ADA,)
