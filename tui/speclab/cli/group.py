@@ -17,6 +17,7 @@ _COMMANDS = {
     "show": "speclab.cli.documents:show",
     "set": "speclab.cli.documents:set_",
     "map": "speclab.cli.mapping:map_",
+    "auth": "speclab.cli.auth:auth",
     "run": "speclab.cli.run:run",
     "up": "speclab.cli.up:up",
     "status": "speclab.cli.runlog:status",

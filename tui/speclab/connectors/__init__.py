@@ -2,70 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final
-
-from speclab.connectors.base import Connector, Reader, Seams, Writer
+from speclab.connectors.access import Access, try_access
+from speclab.connectors.opening import open_finder, open_reader, open_writer, sample
 from speclab.connectors.references import Redactor, References
-from speclab.errors import SpecError
 
-if TYPE_CHECKING:
-    from speclab.jsonvalue import Record
-    from speclab.spec.settings import Auth, RetrySettings, System
-
-__all__ = ["Redactor", "References", "open_reader", "open_writer", "sample"]
-
-_GROUP: Final = "speclab.connectors"
-
-
-def open_reader(
-    system: System, auth: Auth, references: References, seams: Seams, retry: RetrySettings | None = None
-) -> Reader:
-    """A reader of `system`; what may heal is tried again as `retry` says.
-
-    Raises `SpecError` for settings that cannot work, and `UnresolvedReference`.
-    """
-    return _connector(system).reader(system, auth, references, seams, retry or _default_retry())
-
-
-def open_writer(
-    system: System, auth: Auth, references: References, seams: Seams, retry: RetrySettings | None = None
-) -> Writer:
-    """A writer to `system`. Raises as `open_reader` does."""
-    return _connector(system).writer(system, auth, references, seams, retry or _default_retry())
-
-
-async def sample(
-    system: System, auth: Auth, references: References, seams: Seams, limit: int, retry: RetrySettings | None = None
-) -> list[Record]:
-    """The first `limit` records of `system`, from as many pages as they take. Raises as a reader does."""
-    await references.fetch(system, auth)
-    reader = open_reader(system, auth, references, seams, retry)
-    records: list[Record] = []
-    try:
-        pages = reader.pages(None, full=True)
-        async for page in pages:
-            records += page.records
-            if len(records) >= limit:
-                break
-        if isinstance(pages, AsyncGenerator):
-            await pages.aclose()  # it may have asked for the next page already
-    finally:
-        await reader.close()
-    return records[:limit]
-
-
-def _connector(system: System) -> Connector[System]:
-    found = entry_points(group=_GROUP, name=system.connector)
-    if not found:
-        names = ", ".join(sorted(entry_points(group=_GROUP).names))
-        raise SpecError(f"there is no connector '{system.connector}' here; there is {names or 'none'}")
-    connector: Connector[System] = next(iter(found)).load()
-    return connector
-
-
-def _default_retry() -> RetrySettings:
-    from speclab.spec.settings import RetrySettings
-
-    return RetrySettings()
+__all__ = ["Access", "Redactor", "References", "open_finder", "open_reader", "open_writer", "sample", "try_access"]

@@ -161,9 +161,25 @@ class Opens(Protocol[S_contra, T_co]):
         """The reader or writer, not connected yet."""
 
 
+class Probes(Protocol[S_contra]):
+    """Asks a target something that changes nothing, to see whether it lets us in."""
+
+    async def __call__(
+        self, system: S_contra, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+    ) -> str:
+        """What was asked and answered, secrets taken out.
+
+        Raises `Unauthorized`, `Unreachable`, `BadAnswer` or `SpecError`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Connector(Generic[S_contra]):
-    """One kind of system; what an entry point of the group `speclab.connectors` leads to."""
+    """One kind of system; what an entry point of the group `speclab.connectors` leads to.
+
+    `probe` is None for what cannot be asked without being written to.
+    """
 
     reader: Opens[S_contra, Reader]
     writer: Opens[S_contra, Writer]
+    probe: Probes[S_contra] | None = None

@@ -6,12 +6,21 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from speclab.outcome import ErrorClass
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mapping row needs none of it
     from speclab.spec.settings import Auth, LoggingSettings, MappingSettings, RetrySettings, System, VolumeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of an integration, as far as it is about reaching it."""
+
+    role: Literal["source", "target"]
+    system: System
+    auth: Auth
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from speclab.errors import SpecError
 from speclab.outcome import Level
 from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.choices import read_direction, read_frequency, read_type
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.header import read_header
-from speclab.spec.integration import Alert, ErrorRule, Integration, MappingRow, Schedule
+from speclab.spec.integration import Alert, End, ErrorRule, Integration, MappingRow, Schedule
 from speclab.spec.mapping_rows import read_rows
 from speclab.spec.problem import Problem
 from speclab.spec.rules import Expression, read_alerts, read_criteria, read_error_rules
@@ -79,6 +80,14 @@ def read_integration(document: Document) -> tuple[Integration | None, list[Probl
     return None if hopeless else reading.integration, list(reading.problems)
 
 
+def read_end(document: Document, role: Literal["source", "target"]) -> End:
+    """The source or the target that `document` writes, whatever the rest of it is like.
+
+    Raises `SpecError` with what stands in the way.
+    """
+    return _Reader(document, Level.ERROR).end(role)
+
+
 def read(document: Document, needs: Level) -> Reading:
     """All of `document` that the machine reads, once; `needs` is the level of what a run needs and is not there yet."""
     return _Reader(document, needs).read()
@@ -137,6 +146,16 @@ class _Reader:
                 target_line=target_line,
             )
         return Reading(integration, rows, mapping, tuple(self._expressions), tuple(self._findings.in_order()))
+
+    def end(self, role: Literal["source", "target"]) -> End:
+        """The system and the auth of one end; raises `SpecError` for what they lack."""
+        at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
+        system, _ = self._system(at[0], role)
+        auth = self._auth(at[1], role, system)
+        if system is None or auth is None or self._findings.errors:
+            name = self._document.path or self._document.title
+            raise SpecError(f"{name}: the {role} is not described well", problems=self._findings.in_order())
+        return End(role, system, auth)
 
     def _system(self, address: str, role: str) -> tuple[System | None, int]:
         """The system at one end, and the line of its heading."""

@@ -1,0 +1,170 @@
+"""Trying credentials: references, token, request; how far it came, and why not further."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Serve
+from tests.connectors.issuer import CLIENT_SECRET, Issuer
+
+from speclab.connectors import References, try_access
+from speclab.connectors.auth.login import Prompt
+from speclab.connectors.base import Seams
+from speclab.errors import BadAnswer, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
+from speclab.jsonvalue import Json
+from speclab.spec.integration import End
+from speclab.spec.settings import BearerAuth, FileSystem, HttpSystem, NoAuth
+
+
+@pytest.fixture
+async def issuer(serve: Serve) -> Issuer:
+    issuer = Issuer()
+    issuer.url = await serve(issuer)
+    return issuer
+
+
+@pytest.fixture
+def seams(seams: Seams, tmp_path: Path) -> Seams:
+    return replace(seams, tokens=tmp_path / "tokens")
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> References:
+    return References({"CLIENT_SECRET": CLIENT_SECRET}, tmp_path)
+
+
+async def test_a_source_that_lets_us_in_tells_names_token_and_request(
+    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    end = End("source", issuer.system(), issuer.auth(client_secret="${env:CLIENT_SECRET}"))
+    access = await try_access(end, references, seams)
+    assert access.granted
+    assert access.references == ("env:CLIENT_SECRET",)
+    assert access.request == f"GET {issuer.url}/people: 1 records"
+    assert access.token is not None
+    assert access.token.expires_at == clock.now().timestamp() + 3600
+    assert access.is_new
+    await clock.sleep(10)
+    again = await try_access(end, references, seams)
+    assert (again.is_new, again.token, len(issuer.asked)) == (False, access.token, 1)
+    renewed = await try_access(end, references, seams, renew=True)
+    assert (renewed.is_new, len(issuer.asked)) == (True, 2)
+
+
+async def test_a_login_is_asked_for_where_there_is_none_and_kept(
+    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    shown: list[Prompt] = []
+    end = End("source", issuer.system(), issuer.auth("device_code"))
+    nobody = await try_access(end, references, seams)
+    assert isinstance(nobody.error, Unauthorized)
+    assert "is not there yet" in nobody.error.message
+    for expected in (1, 1, 2):
+        access = await try_access(end, references, seams, show=shown.append, renew=expected == 2)
+        assert access.granted
+        assert len(shown) == expected
+        await clock.sleep(10)
+    for slept in (10, 3600):  # the access token is refused; the login is over when it is to be renewed
+        issuer.revoke()
+        issuer.refresh.clear()
+        await clock.sleep(slept)
+        assert (await try_access(end, references, seams, show=shown.append)).granted
+    assert len(shown) == 4
+
+
+async def test_a_reference_that_names_nothing_ends_it_before_anything_is_asked(
+    issuer: Issuer, references: References, seams: Seams
+) -> None:
+    access = await try_access(End("source", issuer.system(), issuer.auth(client_secret="${env:X}")), references, seams)
+    assert isinstance(access.error, UnresolvedReference)
+    assert access.references == ("env:X",)
+    assert (access.token, issuer.asked) == (None, [])
+
+
+def target(url: str, **write: Json) -> HttpSystem:
+    return HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": url,
+            "key": "id",
+            "write": write or {"upsert": "PUT /customers/{external_id}?region={source.region}"},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "asked"),
+    [
+        ({}, "/customers/0?region=0"),
+        ({"create": "POST /customers"}, "/customers"),
+        ({"batch": "POST /customers/batch"}, "/customers/batch"),
+        (
+            {"create": "POST /c", "lookup": "GET /c?email={email}", "update": "PATCH /c/{found.id}"},
+            "/c?email=0",
+        ),
+    ],
+)
+async def test_a_target_is_looked_at_where_it_would_be_written_to(
+    write: dict[str, Json], asked: str, serve: Serve, references: References, seams: Seams
+) -> None:
+    seen: list[str] = []
+
+    async def locked(request: web.Request) -> web.Response:
+        seen.append(f"{request.method} {request.path_qs} {request.headers['Authorization']}")
+        return web.json_response({"message": "no such customer"}, status=404)
+
+    end = End("target", target(await serve(locked), **write), BearerAuth(type="bearer", token="t0p-s3cret"))
+    access = await try_access(end, references, seams)
+    assert seen == [f"GET {asked} Bearer t0p-s3cret"]
+    assert access.request.endswith(f"{asked}: 404 Not Found, so the credentials were not refused")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (401, Unauthorized, "401 Unauthorized: no, not ***"),
+        (403, Unauthorized, "403 Forbidden: no, not ***"),
+        (302, BadAnswer, "302 Found: no, not ***"),
+        (503, Unreachable, "503 Service Unavailable: no, not ***"),
+    ],
+)
+async def test_a_target_that_does_not_let_us_in_says_what_it_said(
+    status: int, kind: type[SpeclabError], message: str, serve: Serve, references: References, seams: Seams
+) -> None:
+    async def locked(request: web.Request) -> web.Response:
+        return web.json_response({"message": f"no, not {request.headers['Authorization'][7:]}"}, status=status)
+
+    end = End("target", target(await serve(locked)), BearerAuth(type="bearer", token="t0p-s3cret"))
+    access = await try_access(end, references, seams)
+    assert isinstance(access.error, kind)
+    assert message in access.error.message
+    assert not access.granted
+    assert "t0p-s3cret" not in str(vars(access.error))
+
+
+async def test_a_target_that_is_not_there_is_unreachable(references: References, seams: Seams) -> None:
+    access = await try_access(End("target", target("http://127.0.0.1:9"), NoAuth()), references, seams)
+    assert isinstance(access.error, Unreachable)
+
+
+async def test_a_target_that_refuses_the_login_says_what_the_server_said(
+    issuer: Issuer, references: References, seams: Seams
+) -> None:
+    access = await try_access(End("target", issuer.system(), issuer.auth(client_secret="wrong")), references, seams)
+    assert isinstance(access.error, Unauthorized)
+    assert "invalid_client" in access.error.message
+
+
+async def test_a_file_needs_no_credentials(references: References, seams: Seams, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": 1}\n')
+    source = await try_access(
+        End("source", FileSystem(connector="file", path="in.jsonl", key="id"), NoAuth()), references, seams
+    )
+    assert source.granted
+    assert "1 records" in source.request
+    system = FileSystem(connector="file", path="out.jsonl", key="id")
+    assert (await try_access(End("target", system, NoAuth()), references, seams)).granted
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,0 +1,147 @@
+"""`speclab auth`: tries the credentials of each end, says what happened, and logs a person in where it takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.place import spec_argument
+
+if TYPE_CHECKING:
+    from speclab.connectors import Access
+    from speclab.connectors.auth.login import Prompt
+    from speclab.jsonvalue import Record
+    from speclab.spec.document import Document
+    from speclab.spec.integration import End
+
+Role = Literal["source", "target"]
+_ROLES: tuple[Role, ...] = ("source", "target")
+
+
+@click.command(short_help="Try the credentials, and log in.")
+@spec_argument
+@click.argument("end", type=click.Choice(_ROLES), required=False)
+@click.option("--renew", is_flag=True, help="Get a new token or log in anew, though what is kept is still good.")
+@click.option("--browser/--no-browser", default=True, help="Open the login page in a browser, where there is one.")
+@json_option
+def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Try the credentials of SPEC's source and target, or of one END, and say how far they go.
+
+    What they refer to is resolved, a token is got where they take one, and the cheapest request is made that needs
+    them: the source's first page, a look at the target. Nothing is written. Where a person has to log in, a page to
+    open is shown, and the login is kept for the runs to come.
+
+    Exits 0 if both let us in, 3 if a reference names nothing, 4 if one refuses or cannot be reached.
+    """
+    import asyncio
+
+    from speclab.spec.document import Document
+
+    document = Document.load(spec)
+    codes = []
+    for role in [end] if end else _ROLES:
+        found, access = asyncio.run(_tried(document, role, renew=renew, browser=browser))
+        if as_json:
+            print_json(_row(found, access))
+        else:
+            _print(found, access)
+        if access.error is not None and not as_json:
+            tell_error(access.error)
+        codes.append(access.error.exit_code if access.error is not None else 0)
+    click.get_current_context().exit(max(codes))
+
+
+async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) -> tuple[End, Access]:
+    import os
+    from random import SystemRandom
+
+    from speclab.clock import SystemClock
+    from speclab.connectors import References, try_access
+    from speclab.connectors.base import Seams
+    from speclab.spec.read import read_end
+    from speclab.spec.workspace import workspace_of
+
+    def show(prompt: Prompt) -> None:
+        _show(prompt, role, browser=browser)
+
+    found = read_end(document, role)
+    references = References(os.environ, workspace_of(document.path or Path.cwd()))
+    seams = Seams(clock=SystemClock(), random=SystemRandom(), report=lambda _, message: tell(message))
+    return found, await try_access(found, references, seams, show=show, renew=renew)
+
+
+def _show(prompt: Prompt, role: Role, *, browser: bool) -> None:
+    """Put a prompt on stderr and, where a person sits at a browser, open its page there."""
+    from speclab.spec.units import duration_text
+
+    minutes = duration_text(prompt.seconds)
+    if prompt.code:
+        tell(f"{role}: open {prompt.url} on any device and enter the code {prompt.code}, within {minutes}")
+        if prompt.direct:
+            tell(f"  with the code in it: {prompt.direct}")
+    else:
+        tell(f"{role}: log in within {minutes} at\n  {prompt.url}")
+    if browser:
+        _open(prompt.direct or prompt.url)
+
+
+def _open(url: str) -> None:
+    """Open `url` in a browser beside the terminal, if there is one; not in one that would take the terminal."""
+    import os
+    import sys
+    import webbrowser
+    from threading import Thread
+
+    graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if graphical and sys.stderr.isatty() and not os.environ.get("SSH_CONNECTION"):
+        Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def _kind(end: End) -> str:
+    return f"oauth2 {end.auth.flow}" if end.auth.type == "oauth2" else end.auth.type
+
+
+def _until(access: Access) -> str | None:
+    """When the token ends, as the run log writes times; None where nobody knows."""
+    from datetime import UTC, datetime
+
+    from speclab.clock import timestamp
+
+    if access.token is None or access.token.expires_at is None:
+        return None
+    return timestamp(datetime.fromtimestamp(access.token.expires_at, UTC))
+
+
+def _print(end: End, access: Access) -> None:
+    click.echo(f"{end.role}: {end.system.connector}, {_kind(end)}")
+    if access.references:
+        click.echo(f"  names    {', '.join(access.references)}")
+    if access.token is not None:
+        until = _until(access)
+        good = f"good until {until}" if until else "the server does not say until when it is good"
+        click.echo(f"  token    {'new' if access.is_new else 'kept'}, {good}")
+    if access.request:
+        click.echo(f"  request  {access.request}")
+    click.echo(f"  {'let in' if access.granted else 'not let in'}")
+
+
+def _row(end: End, access: Access) -> Record:
+    from speclab.errors import SystemFailure
+
+    error = access.error
+    return {
+        "end": end.role,
+        "connector": end.system.connector,
+        "auth": _kind(end),
+        "granted": access.granted,
+        "references": list(access.references),
+        "token": None if access.token is None else ("new" if access.is_new else "kept"),
+        "token_expires_at": _until(access),
+        "request": access.request or (error.request if isinstance(error, SystemFailure) else ""),
+        "response": error.response if isinstance(error, SystemFailure) else "",
+        "error": None if error is None else error.message,
+        "hint": "" if error is None else error.hint,
+    }
