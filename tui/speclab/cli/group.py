@@ -18,6 +18,7 @@ _COMMANDS = {
     "set": "speclab.cli.documents:set_",
     "map": "speclab.cli.mapping:map_",
     "auth": "speclab.cli.auth:auth",
+    "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",
     "up": "speclab.cli.up:up",
     "status": "speclab.cli.runlog:status",

@@ -126,6 +126,40 @@ class Snapshot(Writer, Protocol):
         """Let what was written take the place of what was there."""
 
 
+@runtime_checkable
+class Remembering(Writer, Protocol):
+    """A writer whose target remembers, in the transaction of its rows, what of the page in hand was written.
+
+    A run that was killed between that and its own books sends the page again; what is remembered is answered as
+    written, and not written twice. So the effect is once, also where nothing tells a row from one just like it.
+    """
+
+    def remember_for(self, spec_id: str) -> None:
+        """Whose records these are; said before the first is written."""
+
+    def booked(self) -> None:
+        """All that was written is in the run log, and the next run goes on after it: it may be forgotten."""
+
+
+class Finder(Protocol):
+    """Looks records up at a target and changes nothing there; a plan goes by it.
+
+    `dear` is True if every record is a request of its own.
+    """
+
+    dear: bool
+
+    async def find(self, items: Sequence[Item]) -> Sequence[Record | Refusal | None]:
+        """What the target has of each item, in order: a record, nothing, or a refusal where it cannot be told.
+
+        Of a record at least the fields that the item's payload has are given, where the target has them. Raises
+        `Unreachable` or `BadAnswer` where nothing can be asked at all.
+        """
+
+    async def close(self) -> None:
+        """Give back connections and files."""
+
+
 Report = Callable[[Level, str], None]
 """Tells the run log something worth a line, such as what a rate limit has left."""
 
@@ -177,9 +211,11 @@ class Probes(Protocol[S_contra]):
 class Connector(Generic[S_contra]):
     """One kind of system; what an entry point of the group `speclab.connectors` leads to.
 
-    `probe` is None for what cannot be asked without being written to.
+    `probe` is None for what cannot be asked without being written to; `finder` gives None for settings by which
+    nothing can be looked up.
     """
 
     reader: Opens[S_contra, Reader]
     writer: Opens[S_contra, Writer]
     probe: Probes[S_contra] | None = None
+    finder: Opens[S_contra, Finder | None] | None = None

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
-from speclab.connectors.base import Connector, Reader, Seams, Writer
+from speclab.connectors.base import Connector, Finder, Reader, Seams, Writer
 from speclab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ def open_writer(
 ) -> Writer:
     """A writer to `system`. Raises as `open_reader` does."""
     return connector_of(system).writer(system, auth, references, seams, retry or _default_retry())
+
+
+def open_finder(
+    system: System, auth: Auth, references: References, seams: Seams, retry: RetrySettings | None = None
+) -> Finder | None:
+    """What looks records up at `system`; None where it cannot be asked. Raises as `open_reader` does."""
+    opens = connector_of(system).finder
+    return opens(system, auth, references, seams, retry or _default_retry()) if opens else None
 
 
 async def sample(

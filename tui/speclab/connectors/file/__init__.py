@@ -6,6 +6,7 @@ from typing import Final
 
 from speclab.connectors.base import Connector, Seams, Writer
 from speclab.connectors.file.appending import AppendingWriter
+from speclab.connectors.file.finder import file_finder
 from speclab.connectors.file.journaled import ReplacingWriter, UpsertingWriter
 from speclab.connectors.file.reader import FileReader
 from speclab.connectors.file.target import Target
@@ -26,4 +27,4 @@ def file_writer(system: FileSystem, auth: Auth, references: References, seams: S
             return ReplacingWriter(target)
 
 
-CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer)
+CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer, finder=file_finder)

@@ -15,7 +15,7 @@ from speclab.connectors.http.templates import Endpoint, MissingValue
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.errors import SpecError
-from speclab.jsonvalue import Json
+from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass
 from speclab.spec.settings import Auth, HttpSystem, HttpWrite, RetrySettings
 
@@ -84,6 +84,15 @@ class HttpWriter:
             for _ in range(min(self._at_once, len(items))):
                 group.create_task(work())
         return [answer for answer in answers if answer is not None]
+
+    async def find(self, item: Item) -> Record | Refusal | None:
+        """What the target has of `item`, by the `lookup`; nothing, or a refusal where that cannot be told."""
+        if self._lookup is None:
+            raise ValueError("these settings have no lookup")
+        found = await self._look_up(self._lookup, item, {"source": item.source})
+        if isinstance(found, Answer):
+            return found.refusal
+        return found if isinstance(found, dict) else None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -39,6 +39,11 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="speclab-sql")
         self._connection: Connection | None = None
 
+    @property
+    def absent(self) -> bool:
+        """Whether it is a file that is not there yet."""
+        return self._file is not None and not self._file.exists()
+
     async def run(self, work: Callable[[Connection], R]) -> R:
         """What `work` returns, called with the connection in its thread, inside a transaction of its own.
 

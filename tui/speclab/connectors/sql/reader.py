@@ -186,7 +186,7 @@ class SqlReader:
         values = [*([start] if start is not None else []), *(place.after or [])]
         result = connection.exec_driver_sql(statement, tuple(values))
         columns = list(result.keys())
-        return [dict(zip(columns, map(_json, row), strict=True)) for row in result]
+        return [dict(zip(columns, map(as_json, row), strict=True)) for row in result]
 
     def _start(self, place: _Place) -> Scalar | None:
         """The least value of the `since` field that is asked for; None where all are."""
@@ -208,7 +208,7 @@ class SqlReader:
         return f"SELECT {self._read.table or 'query'} at {self._database.name}"
 
 
-def _json(value: object) -> Json:
+def as_json(value: object) -> Json:
     """A cell as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
     if value is None or isinstance(value, str | int | float):
         return value

@@ -1,0 +1,149 @@
+"""`speclab plan`: what a run would do, counted and shown by example, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from speclab.cli.output import json_option, print_json
+from speclab.cli.place import runlog_option, spec_argument
+
+if TYPE_CHECKING:
+    from speclab.jsonvalue import Json
+    from speclab.sync.plan import Example, Pace, Plan
+
+_FIELDS: Final = 6
+_WIDTH: Final = 40
+
+
+@click.command(short_help="Say what a run would do, without doing it.")
+@spec_argument
+@click.option(
+    "--full", is_flag=True, help="As if the whole source were read, not only what changed since the last run."
+)
+@click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
+@click.option(
+    "--lookups",
+    type=click.IntRange(0),
+    default=500,
+    show_default=True,
+    help="Look up so many records at most where each takes a request.",
+)
+@runlog_option
+@json_option
+def plan(
+    spec: Path,
+    full: bool,  # noqa: FBT001 - click hands flags by name
+    limit: int | None,
+    lookups: int,
+    runlog: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Say what a run of SPEC would do now: create, update, delete, leave as it is, and fail on.
+
+    The source is read as a run reads it, and records are looked up at the target where it can be asked. Nothing is
+    written, neither there nor to the run log. Where something cannot be known, the plan says so.
+
+    Exits 0 if every record would arrive, 1 if some would fail, 4 if a system cannot be reached.
+    """
+    import asyncio
+
+    from speclab.cli.run import equip
+    from speclab.spec.workspace import runlog_path
+    from speclab.sync.plan import PlanOptions
+    from speclab.sync.plan import plan as make
+
+    prepared, references, seams = equip(spec)
+    options = PlanOptions(full=full, limit=limit, lookups=lookups)
+    made = asyncio.run(make(prepared, runlog or runlog_path(prepared.workspace), references, seams, options))
+    if as_json:
+        print_json(_json(made))
+    else:
+        for line in _lines(made):
+            click.echo(line)
+    click.get_current_context().exit(1 if made.faults else 0)
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    """The plan for a person."""
+    from speclab.sync.plan import Would
+
+    where = "going on from the checkpoint" if plan.resumed else "from the start of the source"
+    yield f"{plan.spec_id}: what a run would do now, {where}"
+    yield ""
+    yield f"  {'read':<10}{plan.read:>9,}{'   and more: the limit cut it' if plan.cut else ''}"
+    for would in (Would.CREATE, Would.UPDATE, Would.DELETE):
+        yield f"  {would:<10}{plan.would[would]:>9,}"
+    if plan.would[Would.SAME]:
+        yield f"  {'send':<10}{plan.would[Would.SAME]:>9,}   though the target has them just so"
+    if plan.would[Would.UNKNOWN]:
+        yield f"  {'write':<10}{plan.would[Would.UNKNOWN]:>9,}   create or update: nothing tells which"
+    yield f"  {'unchanged':<10}{plan.unchanged:>9,}"
+    yield f"  {'filtered':<10}{plan.filtered:>9,}"
+    yield f"  {'fail':<10}{sum(fault.count for fault in plan.faults):>9,}"
+    if plan.waiting:
+        yield f"\n  {plan.waiting:,} of the retry queue are due and would be sent first"
+    for fault in plan.faults:
+        yield f"\n  {fault.count:,} would fail: {fault.place}: {fault.message}"
+    for example in plan.examples:
+        yield from _example(example)
+    yield f"\n  source: {_calls(plan.source, 'page')}"
+    yield f"  target: {_calls(plan.target, 'call')}"
+    for note in plan.notes:
+        yield f"  cannot know: {note}"
+
+
+def _example(example: Example) -> Iterator[str]:
+    yield f"\n  {example.would} {example.key}"
+    for change in example.changes[:_FIELDS]:
+        was = f"{_short(change.was)} → " if change.was else ""
+        yield f"    {change.field}: {was}{_short(change.becomes)}"
+    if len(example.changes) > _FIELDS:
+        yield f"    and {len(example.changes) - _FIELDS} fields more"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+def _calls(pace: Pace, name: str) -> str:
+    from speclab.spec.units import duration_text
+
+    count = f"{pace.calls:,} {name}{'' if pace.calls == 1 else 's'}"
+    if pace.at_least is None:
+        return f"{count}; how long they take cannot be known: the spec has no rate limit for it"
+    return f"{count}; {duration_text(pace.at_least)} at least, by the rate limit"
+
+
+def _json(plan: Plan) -> Json:
+    """The plan as a JSON value."""
+
+    def pace(one: Pace) -> Json:
+        return {"calls": one.calls, "at_least": one.at_least}
+
+    return {
+        "spec_id": plan.spec_id,
+        "resumed": plan.resumed,
+        "cut": plan.cut,
+        "read": plan.read,
+        **{would.value: count for would, count in plan.would.items()},
+        "unchanged": plan.unchanged,
+        "filtered": plan.filtered,
+        "fail": sum(fault.count for fault in plan.faults),
+        "waiting": plan.waiting,
+        "faults": [{"count": one.count, "place": one.place, "message": one.message} for one in plan.faults],
+        "examples": [
+            {
+                "would": one.would.value,
+                "key": one.key,
+                "changes": [{"field": it.field, "was": it.was, "becomes": it.becomes} for it in one.changes],
+            }
+            for one in plan.examples
+        ],
+        "source": pace(plan.source),
+        "target": pace(plan.target),
+        "notes": list(plan.notes),
+    }

@@ -1,0 +1,90 @@
+"""Looking rows up by key, in a connection that only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, and_, column, or_, select, table
+from sqlalchemy.exc import DBAPIError
+
+from speclab.connectors.base import Item, Refusal, Seams
+from speclab.connectors.references import References
+from speclab.connectors.sql.database import Database
+from speclab.connectors.sql.reader import as_json
+from speclab.connectors.sql.tables import Table, nearest_table
+from speclab.errors import BadAnswer, SpecError
+from speclab.jsonvalue import Json, Record
+from speclab.spec.settings import Auth, RetrySettings, SqlSystem
+
+_AT_ONCE: Final = 200
+"""Keys in one question."""
+
+
+class SqlFinder:
+    """Finds rows of the table that `write.upsert` names."""
+
+    dear = False
+
+    def __init__(self, system: SqlSystem, references: References, name: str) -> None:
+        self._database = Database(system.url, references, system.limits, writes=False)
+        self._name = name
+        self._key = (system.key,) if isinstance(system.key, str) else system.key
+        self._created = bool(system.write and system.write.create_table)
+
+    async def find(self, items: Sequence[Item]) -> Sequence[Record | Refusal | None]:
+        """The row of each item, in order; None where there is none, be it for want of the table.
+
+        Raises `Unreachable` without a connection, and `BadAnswer` without a table that a run would not make.
+        """
+        if self._created and self._database.absent:
+            return [None] * len(items)
+        try:
+            return await self._database.run(lambda connection: self._find(connection, items))
+        except DBAPIError as error:
+            raise BadAnswer(self._database.redactor.redact(f"{self._database.name}: {error.orig}")) from None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._database.close()
+
+    def _find(self, connection: Connection, items: Sequence[Item]) -> list[Record | Refusal | None]:
+        found = Table.find(connection, self._name)
+        if found is None:
+            if self._created:
+                return [None] * len(items)
+            near = nearest_table(connection, self._name)
+            raise BadAnswer(f"{self._database.name}: there is no table '{self._name}'{near}")
+        if missing := found.missing(self._key):
+            raise BadAnswer(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
+        wanted = dict.fromkeys(name for item in items for name in item.payload)
+        columns = [*self._key, *(name for name in wanted if name in found.columns and name not in self._key)]
+        rows: dict[tuple[str, ...], Record] = {}
+        for at in range(0, len(items), _AT_ONCE):
+            for record in self._rows(connection, columns, items[at : at + _AT_ONCE]):
+                rows[self._text(record)] = record
+        return [rows.get(self._text(item.payload)) for item in items]
+
+    def _rows(self, connection: Connection, columns: Sequence[str], items: Sequence[Item]) -> list[Record]:
+        keys = [and_(*(column(name) == _value(item.payload.get(name)) for name in self._key)) for item in items]
+        statement = select(table(self._name, *map(column, columns))).where(or_(*keys))
+        return [dict(zip(columns, map(as_json, row), strict=True)) for row in connection.execute(statement)]
+
+    def _text(self, record: Record) -> tuple[str, ...]:
+        """The key of a record or a row as text: a column's type may differ from the record's."""
+        return tuple(str(record.get(name)) for name in self._key)
+
+
+def _value(value: Json) -> Json:
+    return None if isinstance(value, dict | list) else value
+
+
+def sql_finder(
+    system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+) -> SqlFinder | None:
+    """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
+    del auth, seams, retry
+    system = references.resolve_settings(system)
+    if system.write is None:
+        raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
+    return SqlFinder(system, references, system.write.upsert) if system.write.upsert else None

@@ -1,0 +1,322 @@
+"""A plan: what a run would do, found by reading, mapping and looking, without writing anything anywhere.
+
+What a record would come to is known from the run log (its hash was written before: unchanged, or an update), from the
+target, where it can be asked, or from the settings (an insert always creates). Where none of these tells, the plan
+says so rather than guess.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, TypeAlias
+
+from speclab.connectors import References, open_finder, open_reader
+from speclab.connectors.base import Finder, Item, Refusal, Seams
+from speclab.errors import SystemFailure
+from speclab.jsonvalue import Record
+from speclab.outcome import Level, Outcome
+from speclab.runlog import NewFailure, RunLog
+from speclab.spec.settings import FileSystem, HttpSystem, HttpWrite, SqlSystem, SqlWrite, System
+from speclab.sync.differences import Difference, differences
+from speclab.sync.draft import Drafter
+from speclab.sync.failures import Failures
+from speclab.sync.identity import Hasher, RecordKey, target_name
+from speclab.sync.prepare import Prepared
+
+_EXAMPLES: Final = 3
+_QUEUE: Final = 1_000_000
+
+
+class Would(StrEnum):
+    """What a run would do with a record it sends."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    SAME = "same"  # sent, though the target has it just so
+    DELETE = "delete"
+    UNKNOWN = "unknown"  # create or update: nothing tells which
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """How a plan is made: `full` and `limit` as of a run; at most `lookups` records are asked for one by one."""
+
+    full: bool = False
+    limit: int | None = None
+    lookups: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record that would be sent, and what that would change, where it can be told."""
+
+    would: Would
+    key: str
+    changes: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Records that would fail alike, by the place to blame."""
+
+    count: int
+    place: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Calls to one system, and the seconds they take at least under its rate limit; None where it has none."""
+
+    calls: int
+    at_least: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do.
+
+    `resumed` if it would go on from a checkpoint; `cut` if a limit left records out. `waiting` are the records of the
+    retry queue that would be sent first. `notes` say what could not be known, and why.
+    """
+
+    spec_id: str
+    resumed: bool
+    cut: bool
+    read: int
+    filtered: int
+    unchanged: int
+    would: Mapping[Would, int]
+    faults: Sequence[Fault]
+    waiting: int
+    examples: Sequence[Example]
+    source: Pace
+    target: Pace
+    notes: Sequence[str]
+
+
+async def plan(prepared: Prepared, runlog: Path, references: References, seams: Seams, options: PlanOptions) -> Plan:
+    """What a run of the spec would do now.
+
+    Raises `SystemFailure` where the source cannot be read, and `SpecError` for settings that cannot work.
+    """
+    spec = prepared.integration
+    await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(_books(runlog))
+        reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
+        stack.push_async_callback(reader.close)
+        finder = open_finder(spec.target, spec.target_auth, references, seams, spec.retry)
+        if finder is not None:
+            stack.push_async_callback(finder.close)
+        planner = _Planner(prepared, log, finder, _drafter(prepared, references), options.lookups)
+        cursor = None if options.full else log.checkpoint(spec.spec_id)
+        pages = reader.pages(cursor, full=options.full)
+        if isinstance(pages, AsyncGenerator):
+            stack.push_async_callback(pages.aclose)
+        async for page in pages:
+            left = None if options.limit is None else options.limit - planner.read
+            await planner.take(page.records[:left])
+            planner.pages += 1
+            seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
+            if planner.read == options.limit:
+                planner.cut = not page.complete or len(page.records) > (left or 0)
+                break
+        waiting = len(log.due(spec.spec_id, seams.clock.now(), _QUEUE))
+        return planner.plan(resumed=cursor is not None, waiting=waiting)
+
+
+@contextmanager
+def _books(path: Path) -> Iterator[RunLog]:
+    """The run log at `path`; an empty one where there is none, which is not made."""
+    if path.exists():
+        with RunLog.open(path) as log:
+            yield log
+        return
+    with TemporaryDirectory(prefix="speclab-plan-") as directory, RunLog.open(Path(directory) / "runlog.db") as log:
+        yield log
+
+
+def _drafter(prepared: Prepared, references: References) -> Drafter:
+    spec = prepared.integration
+    target = target_name(references.resolve_settings(spec.target))
+    return Drafter(
+        spec_id=spec.spec_id,
+        target=target,
+        key=RecordKey(spec.source.key),
+        mapper=prepared.mapper,
+        deleted=prepared.deleted,
+        hasher=Hasher(target),
+        failures=Failures(spec, prepared.file),
+        keyed=False,
+        deletes=_deletes(spec.target),
+    )
+
+
+class _Untold(Enum):
+    """Stands for what the target has of a record where nothing tells."""
+
+    UNTOLD = "untold"
+
+
+_UNTOLD: Final = _Untold.UNTOLD
+_Has: TypeAlias = Record | _Untold | None
+
+
+@dataclass(slots=True)
+class _Planner:
+    """A plan in the making."""
+
+    prepared: Prepared
+    log: RunLog
+    finder: Finder | None
+    drafter: Drafter
+    lookups: int
+    read: int = 0
+    pages: int = 0
+    cut: bool = False
+    filtered: int = 0
+    unchanged: int = 0
+    would: Counter[Would] = field(default_factory=Counter)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+    sent: dict[str, bytes] = field(default_factory=dict)  # key and hash of what this plan would have sent so far
+    notes: dict[str, None] = field(default_factory=dict)
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Take in the records of a page."""
+        for draft in self.drafter.drafts(records):
+            known = self.log.hashes(self.prepared.integration.spec_id, draft.keys)
+            known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
+            changed = draft.unlike(known)
+            self.read += draft.read
+            self.filtered += draft.outcomes[Outcome.FILTERED]
+            self.unchanged += len(draft.keys) - len(changed.keys)
+            for failure in draft.failures:
+                self._fails(failure)
+            items = self.drafter.items(changed)
+            for item, has in zip(items, await self._look(items), strict=True):
+                self._sort(item, has, known.get(item.key))
+            self.sent.update(zip(changed.keys, changed.hashes, strict=True))
+
+    def plan(self, *, resumed: bool, waiting: int) -> Plan:
+        """The plan, once all was taken in."""
+        spec = self.prepared.integration
+        return Plan(
+            spec_id=spec.spec_id,
+            resumed=resumed,
+            cut=self.cut,
+            read=self.read,
+            filtered=self.filtered,
+            unchanged=self.unchanged,
+            would={would: self.would[would] for would in Would},
+            faults=sorted(self.faults.values(), key=lambda fault: -fault.count),
+            waiting=waiting,
+            examples=self.examples,
+            source=_pace(spec.source, self.pages),
+            target=_pace(spec.target, _calls(spec.target, self.would)),
+            notes=list(self.notes),
+        )
+
+    def _fails(self, failure: NewFailure) -> None:
+        """Count a record that would not get through; alike are those with the same place to blame."""
+        place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+        message = f"{failure.row}: {failure.message}" if failure.row else failure.message
+        known = self.faults.get(place, Fault(0, place, message))
+        self.faults[place] = replace(known, count=known.count + 1)
+
+    async def _look(self, items: Sequence[Item]) -> list[_Has]:
+        """What the target has of each of `items`."""
+        if not items:
+            return []
+        if _always_creates(self.prepared.integration.target):
+            return [None] * len(items)
+        if self.finder is None:
+            self.notes["the target has nothing to look records up with, so only the run log tells what is there"] = None
+            return [_UNTOLD] * len(items)
+        asked = items
+        if self.finder.dear:
+            asked = items[: self.lookups]
+            self.lookups -= len(asked)
+            if len(asked) < len(items):
+                self.notes["not all were looked up, for each takes a request; --lookups says how many are"] = None
+        try:
+            found = await self.finder.find(asked) if asked else []
+        except SystemFailure as error:
+            self.finder = None
+            self.notes[f"the target cannot be asked: {error.message}"] = None
+            found = []
+        told: list[_Has] = []
+        for one in found:
+            if isinstance(one, Refusal):
+                self.notes[f"a record could not be looked up: {one.message}"] = None
+            told.append(_UNTOLD if isinstance(one, Refusal) else one)
+        return told + [_UNTOLD] * (len(items) - len(told))
+
+    def _sort(self, item: Item, has: _Has, known: bytes | None) -> None:
+        """Say what would be done with `item`: what the target `has` of it, and the hash it was last written with."""
+        changes: Sequence[Difference] = ()
+        if item.delete:
+            would = Would.DELETE
+        elif has is _UNTOLD:
+            written = known is not None and known != self.drafter.hasher.deleted
+            would = Would.UPDATE if written else Would.UNKNOWN
+        else:
+            changes = differences(has or {}, item.payload)
+            would = Would.CREATE if has is None else Would.UPDATE if changes else Would.SAME
+        self.would[would] += 1
+        if self.would[would] <= _EXAMPLES and would is not Would.SAME:
+            self.examples.append(Example(would, item.key, changes))
+
+
+def _always_creates(target: System) -> bool:
+    """Whether a write to `target` makes a new record, whatever is there."""
+    match target:
+        case SqlSystem(write=SqlWrite(insert=str())) | HttpSystem(write=HttpWrite(create=str(), lookup=None)):
+            return True
+        case FileSystem(mode=mode):
+            return mode != "upsert"
+        case _:
+            return False
+
+
+def _deletes(target: System) -> bool:
+    """Whether records can be deleted at `target`."""
+    match target:
+        case HttpSystem(write=HttpWrite(delete=delete)):
+            return delete is not None
+        case SqlSystem(write=SqlWrite(upsert=table)):
+            return table is not None
+        case FileSystem(mode=mode):
+            return mode != "append"
+        case _:
+            return True
+
+
+def _calls(target: System, would: Mapping[Would, int]) -> int:
+    """Requests to an HTTP target, statements to a database, files: what it takes to do what a run would."""
+    deletes = would[Would.DELETE]
+    writes = sum(would.values()) - deletes
+    match target:
+        case HttpSystem(write=HttpWrite(batch=str(), size=size, lookup=lookup)):
+            return ceil(writes / size) + deletes * (2 if lookup else 1)
+        case HttpSystem(write=HttpWrite(lookup=lookup)):
+            return (writes + deletes) * (2 if lookup else 1)
+        case SqlSystem(write=SqlWrite(size=size)):
+            return ceil(writes / size) + ceil(deletes / size)
+        case _:
+            return min(writes + deletes, 1)
+
+
+def _pace(system: System, calls: int) -> Pace:
+    rate = system.limits.rate
+    if rate is None:
+        return Pace(calls, None)
+    return Pace(calls, float(max(calls - 1, 0) // rate.count * rate.seconds))
