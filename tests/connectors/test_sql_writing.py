@@ -9,7 +9,7 @@ import pytest
 from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams, Writer
+from speclab.connectors.base import Answer, Item, Remembering, Seams, Writer
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect, ErrorClass
@@ -190,12 +190,51 @@ async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> 
     assert execute(database, "SELECT * FROM people") == [("c", "z")]
 
 
-async def test_insert_appends_and_is_not_idempotent(database: Path, target: Open) -> None:
+async def test_an_insert_appends_also_what_is_there_just_so(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     writer = target(insert="log")
-    assert (writer.idempotent, writer.deletes) == (False, False)
-    assert effects(await write(writer, item("a", n=1), item("a", n=1))) == [Effect.CREATED, Effect.CREATED]
+    assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
+    for _ in range(2):
+        assert effects(list(await writer.write([item("a", n=1)]))) == [Effect.CREATED]
+        assert isinstance(writer, Remembering)
+        writer.booked()
+    await writer.close()
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
+
+
+async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
+    for _ in range(2):  # the second is another process, after the first was killed
+        writer = target(insert="log")
+        assert isinstance(writer, Remembering)
+        writer.remember_for("people")
+        assert effects(await write(writer, item("a", n=1), item("b", n=2))) == [Effect.CREATED, Effect.CREATED]
+    assert execute(database, "SELECT * FROM log") == [("a", 1), ("b", 2)]
+    other = target(insert="log")
+    assert isinstance(other, Remembering)
+    other.remember_for("staff")
+    await write(other, item("a", n=1))
+    assert len(execute(database, "SELECT * FROM log")) == 3
+
+
+async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
+    writer = target(insert="log")
+    assert isinstance(writer, Remembering)
+    for number in range(5):
+        await writer.write([item(f"k{number}", n=number)])
+        writer.booked()
+    await writer.close()
+    assert len(execute(database, "SELECT * FROM speclab_delivered")) == 1
+
+
+async def test_a_batch_that_is_rolled_back_is_not_remembered(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE log (id TEXT, n INTEGER CHECK (n < 5))")
+    writer = target(insert="log")
+    refused = await writer.write([item("a", n=1), item("b", n=9)])
+    assert [answer.refusal is not None for answer in refused] == [True, True]
+    assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
+    assert execute(database, "SELECT * FROM log") == [("a", 1)]
 
 
 async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, target: Open) -> None:
@@ -210,7 +249,7 @@ async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, 
     ("url", "message"),
     [
         ("nonsense", "url is no database URL"),
-        ("postgresql://user:secret@host/db", "postgresql is not spoken by this version; expected sqlite"),
+        ("oracle://user:secret@host/db", "oracle is not spoken by this version; expected sqlite, postgresql, mysql"),
     ],
 )
 async def test_a_url_that_is_not_spoken_is_an_error_of_the_spec(url: str, message: str, target: Open) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.connectors.backoff import delay
-from speclab.connectors.base import Answer, Item, Refusal, Seams, Snapshot, Writer
+from speclab.connectors.base import Answer, Item, Refusal, Remembering, Seams, Snapshot, Writer
 from speclab.errors import SpeclabError, SystemFailure, Unauthorized
 from speclab.outcome import Level, RunState
 from speclab.spec.integration import Action
@@ -88,6 +88,11 @@ class Delivery:
     def anew(self) -> bool:
         """Whether the target begins each run with nothing, so that a record there cannot be known to be unchanged."""
         return isinstance(self._writer, Snapshot)
+
+    def booked(self) -> None:
+        """Let the target know, if it remembers what is in doubt, that nothing is any more."""
+        if isinstance(self._writer, Remembering):
+            self._writer.booked()
 
     async def finish(self) -> None:
         """Let the target know, if it waits for that, that it was given all the source holds."""

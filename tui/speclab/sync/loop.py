@@ -109,6 +109,8 @@ class PageLoop:
                     total=page.total,
                 ),
             )
+            if last and not books.keep_cursor:
+                self.delivery.booked()
             if ends:
                 self.tell(Level.INFO, text)
                 return

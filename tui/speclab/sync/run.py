@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Seams, Writer
+from speclab.connectors.base import Remembering, Seams, Writer
 from speclab.errors import RunLogError, SpeclabError
 from speclab.outcome import Level, RunState
 from speclab.runlog import RunLog, RunRow
@@ -149,6 +149,8 @@ class _Run:
             if not self.options.dry_run:
                 writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
             stack.push_async_callback(writer.close)
+            if isinstance(writer, Remembering):
+                writer.remember_for(spec.spec_id)
             loop = self._loop(run, writer, seams)
             if self.options.retries:
                 await loop.drain()

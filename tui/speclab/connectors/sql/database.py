@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, create_engine
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from speclab.connectors.references import References
-from speclab.errors import SpecError, Unreachable
+from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
+from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.spec.settings import Limits
 
 R = TypeVar("R")
 
-_DIALECTS: Final = ("sqlite",)
 _IN_MEMORY: Final = (None, "", ":memory:")
 
 
@@ -28,12 +28,14 @@ class Database:
     def __init__(self, url: str, references: References, limits: Limits, *, writes: bool) -> None:
         """The database at `url` (references resolved). Raises `SpecError` for one that is not spoken here."""
         self.redactor = references.redactor
-        parsed = _parsed(url)
-        if parsed.password is not None:
-            self.redactor.add(str(parsed.password))
-        self.name = parsed.render_as_string(hide_password=True)
-        self._file = references.base / str(parsed.database) if parsed.database not in _IN_MEMORY else None
-        self._url = parsed
+        self._url = parsed(url)
+        if self._url.password is not None:
+            self.redactor.add(str(self._url.password))
+        self.kind = kind_of(self._url)
+        plain = self._url.set(drivername=self._url.get_backend_name())
+        self.name = plain.render_as_string(hide_password=True)
+        is_file = plain.drivername == "sqlite" and self._url.database not in _IN_MEMORY
+        self._file = references.base / str(self._url.database) if is_file else None
         self._writes = writes
         self._timeout = limits.timeout
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="speclab-sql")
@@ -47,7 +49,8 @@ class Database:
     async def run(self, work: Callable[[Connection], R]) -> R:
         """What `work` returns, called with the connection in its thread, inside a transaction of its own.
 
-        Raises `Unreachable` if there is no connection, and what `work` raises; the transaction is rolled back then.
+        Raises `Unreachable` if there is no connection or it is lost, `Unauthorized` if the database refuses the
+        credentials, and what `work` raises; the transaction is rolled back then.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
 
@@ -59,8 +62,16 @@ class Database:
     def _in_transaction(self, work: Callable[[Connection], R]) -> R:
         if self._connection is None:
             self._connection = self._connect()
-        with self._connection.begin():
-            return work(self._connection)
+        try:
+            with self._connection.begin():
+                return work(self._connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # What was to be committed may be there, or not: nobody but the next run, which looks, can tell.
+            self._disconnect()
+            text = self.redactor.redact(f"{self.name}: the connection was lost: {words(error)}")
+            raise Unreachable(text, hint="The next run goes on from the checkpoint.") from None
 
     def _connect(self) -> Connection:
         new = self._file is not None and not self._file.exists()
@@ -69,15 +80,37 @@ class Database:
         try:
             if new and self._file is not None:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(self._location(), poolclass=NullPool, connect_args={"timeout": self._timeout})
+            engine = create_engine(
+                self._location(), poolclass=NullPool, connect_args=self._arguments(), **self.kind.options
+            )
             connection = engine.connect()
             if new:  # a file of our own making may keep its log as is fastest; others are left as they are
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
+            if self.kind.session:
+                connection.exec_driver_sql(self.kind.session)
+                connection.commit()
+        except ModuleNotFoundError:
+            extra = self.kind.extra
+            raise SpecError(
+                f"{self.name}: its driver is not installed", hint=f"pip install 'speclab-tui[{extra}]' brings it."
+            ) from None
         except (DBAPIError, OSError) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise Unreachable(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
+            reason = words(error)
+            failure = Unauthorized if refuses_login(reason) else Unreachable
+            raise failure(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
         return connection
+
+    def _arguments(self) -> dict[str, object]:
+        """What the driver is told of patience: for a connection, and for one statement."""
+        seconds = max(1, round(self._timeout))
+        match self._url.get_backend_name():
+            case "sqlite":
+                return {"timeout": self._timeout}
+            case "postgresql":
+                return {"connect_timeout": seconds, "options": f"-c statement_timeout={seconds * 1000}"}
+            case _:
+                return {"connect_timeout": seconds, "read_timeout": seconds, "write_timeout": seconds}
 
     def _location(self) -> URL:
         """The URL to connect to: files are found from the workspace, and one that is only read is not made."""
@@ -91,16 +124,3 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _parsed(text: str) -> URL:
-    try:
-        url = make_url(text)
-    except ArgumentError:
-        raise SpecError("url is no database URL; expected one such as sqlite:///out/customers.db") from None
-    if url.get_backend_name() not in _DIALECTS:
-        raise SpecError(
-            f"url: {url.get_backend_name()} is not spoken by this version; expected {', '.join(_DIALECTS)}",
-            hint="A URL such as sqlite:///out/customers.db names a file in the workspace.",
-        )
-    return url

@@ -171,6 +171,7 @@ class SqlReader:
         value = connection.exec_driver_sql(
             statements.highest(connection.dialect, self._source(connection), field)
         ).scalar()
+        value = as_json(value)
         return value if isinstance(value, str | int | float) else None
 
     def _rows(self, connection: Connection, place: _Place) -> list[Record]:
@@ -201,8 +202,8 @@ class SqlReader:
 
     def _source(self, connection: Connection) -> str:
         if self._read.table is not None:
-            return connection.dialect.identifier_preparer.quote(self._read.table)
-        return statements.subquery(self._read.query or "")
+            return statements.named(connection.dialect, self._read.table)
+        return statements.subquery(connection.dialect, self._read.query or "")
 
     def _line(self) -> str:
         return f"SELECT {self._read.table or 'query'} at {self._database.name}"
@@ -212,6 +213,10 @@ def as_json(value: object) -> Json:
     """A cell as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, dict):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(as_json, value))
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return str(value)

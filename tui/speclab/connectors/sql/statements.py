@@ -9,44 +9,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
-from sqlalchemy import Dialect, column, table
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Dialect, TableClause, column, table
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+
+def named(dialect: Dialect, name: str) -> str:
+    """The table `name`, quoted; `schema.table` where there are schemas."""
+    return ".".join(map(dialect.identifier_preparer.quote, parts(dialect, name)))
+
+
+def parts(dialect: Dialect, name: str) -> list[str]:
+    """The schema, if it is named, and the table of `name`."""
+    return [name] if dialect.name == "sqlite" else name.split(".", maxsplit=1)
 
 
 @lru_cache(maxsize=64)
 def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
     """Insert `columns` of so many rows or, where `key` is there already, update them."""
-    statement = insert(table(name, *map(column, columns))).values([dict.fromkeys(columns)] * rows)
     others = [each for each in columns if each not in key]
+    into, values = _table(dialect, name, columns), [dict.fromkeys(columns)] * rows
+    if by_any_key(dialect):
+        added = mysql.insert(into).values(values)
+        added = added.on_duplicate_key_update({each: added.inserted[each] for each in others or key})
+        return str(added.compile(dialect=dialect))
+    new = (postgresql if dialect.name == "postgresql" else sqlite).insert(into).values(values)
     if others:
-        statement = statement.on_conflict_do_update(
-            index_elements=list(key), set_={each: statement.excluded[each] for each in others}
-        )
+        new = new.on_conflict_do_update(index_elements=list(key), set_={each: new.excluded[each] for each in others})
     else:
-        statement = statement.on_conflict_do_nothing(index_elements=list(key))
-    return str(statement.compile(dialect=dialect))
+        new = new.on_conflict_do_nothing(index_elements=list(key))
+    return str(new.compile(dialect=dialect))
+
+
+def several(dialect: Dialect) -> bool:
+    """Whether one upsert of several rows may have a key twice; elsewhere it goes a row at a time."""
+    return dialect.name == "sqlite"
+
+
+def by_any_key(dialect: Dialect) -> bool:
+    """Whether an upsert updates a row of any unique key, also of one it is not about."""
+    return dialect.name in _BY_ANY_KEY
 
 
 @lru_cache(maxsize=64)
 def append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
     """Insert `columns` of so many rows."""
-    statement = insert(table(name, *map(column, columns))).values([dict.fromkeys(columns)] * rows)
+    statement = _table(dialect, name, columns).insert().values([dict.fromkeys(columns)] * rows)
     return str(statement.compile(dialect=dialect))
+
+
+def update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    """Set `columns`, in their order, where `key` is what is bound last; the key's own columns are set to themselves."""
+    quote = dialect.identifier_preparer.quote
+    news = ", ".join(f"{quote(each)} = {mark(dialect)}" for each in columns)
+    return f"UPDATE {named(dialect, name)} SET {news} WHERE {_is(dialect, key)}"
 
 
 def remove(dialect: Dialect, name: str, key: Sequence[str]) -> str:
     """Delete the row of a key."""
-    quote = dialect.identifier_preparer.quote
-    return f"DELETE FROM {quote(name)} WHERE {' AND '.join(f'{quote(each)} = ?' for each in key)}"
+    return f"DELETE FROM {named(dialect, name)} WHERE {_is(dialect, key)}"
 
 
 def present(dialect: Dialect, name: str, key: Sequence[str], count: int) -> str:
     """Which of `count` keys have a row."""
-    quote = dialect.identifier_preparer.quote
-    names = ", ".join(map(quote, key))
-    row = f"({', '.join('?' * len(key))})"
-    return f"SELECT {names} FROM {quote(name)} WHERE ({names}) IN (VALUES {', '.join([row] * count)})"
+    names = ", ".join(map(dialect.identifier_preparer.quote, key))
+    marks = ", ".join([mark(dialect)] * len(key))
+    row = marks if len(key) == 1 else f"({marks})"
+    rows = ", ".join([row] * count)
+    if len(key) > 1 and dialect.name == "sqlite":
+        rows = f"VALUES {rows}"
+    return f"SELECT {names} FROM {named(dialect, name)} WHERE ({names}) IN ({rows})"
+
+
+def mark(dialect: Dialect) -> str:
+    """What stands for a value that is bound."""
+    return "?" if dialect.paramstyle == "qmark" else "%s"
 
 
 def page(dialect: Dialect, rows: str, key: Sequence[str], *, since: str | None, after: bool, limit: int) -> str:
@@ -56,8 +94,9 @@ def page(dialect: Dialect, rows: str, key: Sequence[str], *, since: str | None, 
     """
     quote = dialect.identifier_preparer.quote
     names = ", ".join(map(quote, key))
-    conditions = [f"{quote(since)} >= ?"] if since is not None else []
-    conditions += [f"({names}) > ({', '.join('?' * len(key))})"] if after else []
+    one = mark(dialect)
+    conditions = [f"{quote(since)} >= {one}"] if since is not None else []
+    conditions += [f"({names}) > ({', '.join([one] * len(key))})"] if after else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT * FROM {rows}{where} ORDER BY {names} LIMIT {limit}"
 
@@ -72,6 +111,21 @@ def none_of(rows: str) -> str:
     return f"SELECT * FROM {rows} LIMIT 0"
 
 
-def subquery(query: str) -> str:
+def subquery(dialect: Dialect, query: str) -> str:
     """A SELECT of the spec's as something to select from."""
-    return f"({query.strip().rstrip(';')}) AS speclab_source"
+    text = query.strip().rstrip(";")
+    if mark(dialect) == "%s":
+        text = text.replace("%", "%%")
+    return f"({text}) AS speclab_source"
+
+
+_BY_ANY_KEY: Final = ("mysql", "mariadb")
+
+
+def _table(dialect: Dialect, name: str, columns: Sequence[str]) -> TableClause:
+    *schema, bare = parts(dialect, name)
+    return table(bare, *map(column, columns), schema=schema[0] if schema else None)
+
+
+def _is(dialect: Dialect, key: Sequence[str]) -> str:
+    return " AND ".join(f"{dialect.identifier_preparer.quote(each)} = {mark(dialect)}" for each in key)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rapidfuzz import process
 from sqlalchemy import Connection, inspect
 
+from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
+from speclab.connectors.sql.statements import named, parts
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
+
+_PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
+"""What an index has that is unique among some rows only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +28,21 @@ class Table:
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> Table | None:
-        """The table or view called `name`; None if there is none."""
+        """The table or view called `name`, or `schema.name`; None if there is none."""
         inspector = inspect(connection)
-        if not inspector.has_table(name):
+        *schemas, bare = parts(connection.dialect, name)
+        schema = schemas[0] if schemas else None
+        if not (inspector.has_table(bare, schema) or bare in inspector.get_view_names(schema)):
             return None
-        keys = {frozenset(inspector.get_pk_constraint(name)["constrained_columns"])}
-        keys |= {frozenset(found["column_names"]) for found in inspector.get_unique_constraints(name)}
+        keys = {frozenset(inspector.get_pk_constraint(bare, schema)["constrained_columns"])}
+        keys |= {frozenset(found["column_names"]) for found in inspector.get_unique_constraints(bare, schema)}
         keys |= {
             frozenset(column for column in found["column_names"] if column is not None)
-            for found in inspector.get_indexes(name)
-            if found["unique"] and not found.get("dialect_options", {}).get("sqlite_where")
+            for found in inspector.get_indexes(bare, schema)
+            if found["unique"] and not _PARTIAL.intersection(found.get("dialect_options", {}))
         }
-        return cls(name, frozenset(column["name"] for column in inspector.get_columns(name)), frozenset(keys))
+        columns = frozenset(column["name"] for column in inspector.get_columns(bare, schema))
+        return cls(name, columns, frozenset(keys - {frozenset()}))
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that are no column."""
@@ -54,11 +63,17 @@ def nearest(name: str, names: Collection[str]) -> str:
 def create(connection: Connection, name: str, key: Sequence[str], records: Sequence[Record]) -> str:
     """Make the table `name` for `records`, with `key` as its primary key if it has one; gives what was done."""
     quote = connection.dialect.identifier_preparer.quote
+    kind = DATABASES[connection.dialect.name]
     names = list(dict.fromkeys([*key, *(column for record in records for column in record)]))
-    columns = [f"{quote(column)} {column_type(records, column)}{' NOT NULL' * (column in key)}" for column in names]
+    columns = [
+        f"{quote(column)} {_spelt(kind, column_type(records, column), key=True)} NOT NULL"
+        if column in key
+        else f"{quote(column)} {_spelt(kind, column_type(records, column), key=False)}"
+        for column in names
+    ]
     if key:
         columns.append(f"PRIMARY KEY ({', '.join(map(quote, key))})")
-    connection.exec_driver_sql(f"CREATE TABLE {quote(name)} ({', '.join(columns)})")
+    connection.exec_driver_sql(f"CREATE TABLE {named(connection.dialect, name)} ({', '.join(columns)})")
     return f"made the table {name} with {', '.join(names)}"
 
 
@@ -66,8 +81,8 @@ def widen(connection: Connection, name: str, columns: Sequence[str], records: Se
     """Add `columns` to the table `name` for `records`; gives what was done."""
     quote = connection.dialect.identifier_preparer.quote
     for column in columns:
-        kind = column_type(records, column)
-        connection.exec_driver_sql(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {kind}")
+        kind = _spelt(DATABASES[connection.dialect.name], column_type(records, column), key=False)
+        connection.exec_driver_sql(f"ALTER TABLE {named(connection.dialect, name)} ADD COLUMN {quote(column)} {kind}")
     return f"added to the table {name}: {', '.join(columns)}"
 
 
@@ -77,6 +92,13 @@ def column_type(records: Sequence[Record], column: str) -> str:
     if kinds == {"BIGINT", "DOUBLE PRECISION"}:
         return "DOUBLE PRECISION"
     return kinds.pop() if len(kinds) == 1 else "TEXT"
+
+
+def _spelt(database: DatabaseKind, kind: str, *, key: bool) -> str:
+    """The type `kind` as the database has it."""
+    if kind != "TEXT":
+        return kind
+    return database.key_text if key else database.text
 
 
 def _kind(value: Json) -> str:

@@ -1,29 +1,27 @@
-"""Writing rows: a batch is one transaction, its rows go through the driver's `executemany` as plain tuples."""
+"""Writing rows: a batch is one transaction, its rows go through the driver's `executemany` as plain tuples.
+
+Either way what is in doubt after a crash may be written again: an upsert changes the row of its key, an insert
+remembers in its transaction what came (see `ledger`).
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from itertools import chain, groupby
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Answer, Item, Refusal, Seams
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
+from speclab.connectors.sql.dialects import blamed, words
+from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
-from speclab.errors import BadAnswer, SpecError
+from speclab.errors import BadAnswer, SpecError, SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.settings import Auth, RetrySettings, SqlSystem
@@ -32,11 +30,6 @@ Cell: TypeAlias = "bool | int | float | str | None"
 Shape: TypeAlias = "tuple[str, ...] | None"
 """The columns of a record, in order; None of a delete."""
 
-_BLAMED: Final = re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)")
-_PASSING: Final = ("locked", "busy", "disk is full", "disk i/o error")
-"""What SQLite says when it is not the record's fault and may be over soon."""
-_OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeEncodeError)
-"""Errors that are about what a row holds; any other is about the table or the database."""
 _NESTED: Final = frozenset({dict, list})
 _CREATED: Final = Answer(effect=Effect.CREATED)
 _UPDATED: Final = Answer(effect=Effect.UPDATED)
@@ -62,13 +55,15 @@ class SqlWriter:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
         self._database = Database(system.url, references, system.limits, writes=True)
         self._name = system.write.upsert or system.write.insert or ""
-        self._key = ((system.key,) if isinstance(system.key, str) else system.key) if system.write.upsert else ()
+        self._key = ((system.key,) if isinstance(system.key, str) else tuple(system.key)) if system.write.upsert else ()
         self._create_table = system.write.create_table
         self._report = seams.report
         self._table: Table | None = None
         self.batch = system.write.size
-        self.idempotent = self.deletes = bool(self._key)
-        self.keyed = False
+        self._ledger = None if self._key else Ledger()
+        self.idempotent = True
+        self.deletes = bool(self._key)
+        self.keyed = not self._key
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order: all rows that can be written are, or none of them.
@@ -80,15 +75,34 @@ class SqlWriter:
         known = self._table
         try:
             given = iter(await self._database.run(lambda connection: self._write(connection, rows)) if rows else ())
-        except (DBAPIError, OverflowError, UnicodeEncodeError) as error:
-            self._table = known  # what was made in the transaction is undone with it
+        except SystemFailure:
+            self._undone(known)
+            raise
+        except (DBAPIError, OverflowError, UnicodeError) as error:
+            self._undone(known)
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
         return [answer or next(given) for answer in answers]
 
+    def remember_for(self, spec_id: str) -> None:
+        """Whose rows these are: each spec has its own memory at the target."""
+        if self._ledger is not None:
+            self._ledger.spec_id = spec_id
+
+    def booked(self) -> None:
+        """All that was written is in the run log."""
+        if self._ledger is not None:
+            self._ledger.booked()
+
     async def close(self) -> None:
         """Close the connection."""
         await self._database.close()
+
+    def _undone(self, known: Table | None) -> None:
+        """A transaction was rolled back, and with it what was made or remembered in it."""
+        self._table = known
+        if self._ledger is not None:
+            self._ledger.forget()
 
     def _lacks_keys(self, items: Sequence[Item]) -> bool:
         for name in self._key:
@@ -105,7 +119,9 @@ class SqlWriter:
         return None
 
     def _write(self, connection: Connection, items: Sequence[Item]) -> list[Answer]:
-        runs = [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
+        if self._ledger is not None:
+            return self._write_once(connection, items, self._ledger)
+        runs = _runs(items)
         table = self._ready(connection, runs)
         present = self._present(connection, items)
         answers: list[Answer] = []
@@ -115,13 +131,16 @@ class SqlWriter:
                 connection.exec_driver_sql(statement, self._keys(run))
                 answers += [_DELETED] * len(run)
                 continue
-            self._put(connection, table.name, columns, [_row(item.payload.values()) for item in run])
+            if statements.by_any_key(connection.dialect) and len(table.keys) > 1:
+                self._write_by_hand(connection, table, columns, run, present)
+            else:
+                self._put(connection, table.name, columns, [_row(item.payload.values()) for item in run])
             answers += self._answers(run, present)
         return answers
 
     def _put(self, connection: Connection, name: str, columns: tuple[str, ...], rows: list[tuple[Cell, ...]]) -> None:
         """Write `rows`, several a statement: a fifth less work, and as few stops at which to ask for Python's lock."""
-        several = max(1, min(_ROWS, _VALUES // max(1, len(columns))))
+        several = max(1, min(_ROWS, _VALUES // max(1, len(columns)))) if statements.several(connection.dialect) else 1
         whole = len(rows) - len(rows) % several
         parts = [tuple(chain.from_iterable(rows[at : at + several])) for at in range(0, whole, several)]
         for count, values in ((several, parts), (1, rows[whole:])):
@@ -132,6 +151,34 @@ class SqlWriter:
             else:
                 statement = statements.append(connection.dialect, name, columns, count)
             connection.exec_driver_sql(statement, values)
+
+    def _write_once(self, connection: Connection, items: Sequence[Item], ledger: Ledger) -> list[Answer]:
+        """Append `items`, without those that a run before this one was killed after."""
+        missing = ledger.missing(connection, items)
+        if missing:
+            runs = _runs(missing)
+            table = self._ready(connection, runs)
+            for columns, run in runs:
+                self._put(connection, table.name, columns or (), [_row(item.payload.values()) for item in run])
+            ledger.add(connection, missing)
+        return [_CREATED] * len(items)
+
+    def _write_by_hand(
+        self, connection: Connection, table: Table, columns: tuple[str, ...], items: Sequence[Item], present: set[str]
+    ) -> None:
+        """Update what is there and insert what is not, where the database's own upsert would go by any unique key.
+
+        MySQL's would change the row of another key that has the same e-mail address, and say that all is well.
+        """
+        seen = set(present)
+        for item, values in zip(items, self._keys(items), strict=True):
+            row = _row(item.payload.values())
+            if _text(values) in seen:
+                statement = statements.update(connection.dialect, table.name, columns, self._key)
+                connection.exec_driver_sql(statement, (*row, *_row(values)))
+            else:
+                connection.exec_driver_sql(statements.append(connection.dialect, table.name, columns, 1), row)
+            seen.add(_text(values))
 
     def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[Item]]]) -> Table:
         """The table, with a column for all that the records of `runs` have."""
@@ -164,7 +211,7 @@ class SqlWriter:
     def _present(self, connection: Connection, items: Sequence[Item]) -> set[str]:
         """The keys of `items` that have a row already, as text: a column's type may differ from the record's."""
         found: set[str] = set()
-        for at in range(0, len(items) if self._key else 0, _LOOK):
+        for at in range(0, len(items), _LOOK):
             keys = self._keys(items[at : at + _LOOK])
             statement = statements.present(connection.dialect, self._name, self._key, len(keys))
             rows = connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys))).fetchall()
@@ -173,8 +220,6 @@ class SqlWriter:
 
     def _answers(self, items: Sequence[Item], present: set[str]) -> list[Answer]:
         """The answers of items that were written, the keys among which are `present` from then on."""
-        if not self._key:
-            return [_CREATED] * len(items)
         answers: list[Answer] = []
         for key in map(_text, self._keys(items)):
             answers.append(_UPDATED if key in present else _CREATED)
@@ -187,19 +232,18 @@ class SqlWriter:
             return [(item.payload[name],) for item in items]
         return [tuple([item.payload[name] for name in self._key]) for item in items]
 
-    def _refusal(self, error: DBAPIError | OverflowError | UnicodeEncodeError, rows: int) -> Refusal:
+    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError, rows: int) -> Refusal:
         """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
-        text = self._database.redactor.redact(str(error.orig) if isinstance(error, DBAPIError) else str(error))
-        passing = isinstance(error, OperationalError) and any(sign in text.lower() for sign in _PASSING)
-        if not (passing or isinstance(error, _OF_A_ROW)):
+        text = self._database.redactor.redact(words(error))
+        passing = self._database.kind.passes(error, text)
+        if not (passing or self._database.kind.blames_a_row(error)):
             raise BadAnswer(f"{self._line()}: {text}", request=self._line()) from None
-        blamed = _BLAMED.search(text)
         return Refusal(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
             message=text,
             request=f"{self._line()} ({rows} rows)",
             response=text,
-            field=blamed[1] if blamed else None,
+            field=blamed(text),
             sent=False,  # the transaction was rolled back: nothing of it is there
         )
 
@@ -210,6 +254,11 @@ class SqlWriter:
 def _shape(item: Item) -> Shape:
     """What items must share to go through one statement."""
     return None if item.delete else tuple(item.payload)
+
+
+def _runs(items: Sequence[Item]) -> list[tuple[Shape, list[Item]]]:
+    """`items` in their order, those of one shape together."""
+    return [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
 
 
 def _text(key: Sequence[object]) -> str:

@@ -1,0 +1,135 @@
+"""The databases that are spoken, and what differs among them: drivers, sessions, types, and what their errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from speclab.errors import SpecError
+
+_BLAMED: Final = (
+    re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)"),  # SQLite
+    re.compile(r'column "([^"]+)"'),  # PostgreSQL
+    re.compile(r"Key \(([^),]+)\)="),
+    re.compile(r"[Cc]olumn '([^']+)'"),  # MySQL
+    re.compile(r"[Ff]ield '([^']+)'"),
+)
+_OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeError)
+"""Errors that are about what a row holds; any other is about the table or the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseKind:
+    """One kind of database; `extra` is the one of speclab that brings its driver.
+
+    `session` is said once a connection. `key_text` and `text` are the types of columns made here. What an error code
+    stands for (SQLSTATE, or a number in MySQL) is in `passing`, for what may be over soon, and `of_a_row`, for what
+    SQLAlchemy does not tell as an error of the row. `options` are SQLAlchemy's.
+    """
+
+    driver: str
+    extra: str = ""
+    session: str = ""
+    text: str = "TEXT"
+    key_text: str = "TEXT"
+    passing: frozenset[str] = frozenset()
+    of_a_row: frozenset[str] = frozenset()
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def passes(self, error: Exception, text: str) -> bool:
+        """Whether `error`, in words `text`, is not the record's fault and may be over soon."""
+        if not isinstance(error, OperationalError):
+            return False
+        return code(error) in self.passing or any(sign in text.lower() for sign in _PASSING)
+
+    def blames_a_row(self, error: Exception) -> bool:
+        """Whether `error` is about what a row holds."""
+        return isinstance(error, _OF_A_ROW) or (isinstance(error, DBAPIError) and code(error) in self.of_a_row)
+
+
+_PASSING: Final = ("database is locked", "database table is locked", "busy", "disk is full", "disk i/o error")
+"""What SQLite says, whose errors have no codes here."""
+_LOGIN: Final = re.compile(r'authentication failed|no pg_hba\.conf entry|role ".*" does not exist|Access denied')
+_MYSQL: Final = DatabaseKind(
+    driver="mysql+pymysql",
+    extra="mysql",
+    # Without it a text that is too long is cut, and a number out of range another one, in silence.
+    session="SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+    text="LONGTEXT",
+    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
+    passing=frozenset({"1021", "1040", "1114", "1203", "1205", "1213"}),
+    of_a_row=frozenset({"1292", "1364", "1366", "1411", "3140", "3819", "4025"}),
+)
+DATABASES: Final[Mapping[str, DatabaseKind]] = {
+    "sqlite": DatabaseKind(driver="sqlite"),
+    "postgresql": DatabaseKind(
+        driver="postgresql+psycopg",
+        extra="postgresql",
+        passing=frozenset({"40001", "40P01", "53100", "53200", "53300", "53400", "55P03", "57014"}),
+        of_a_row=frozenset({"P0001"}),
+        options={"paramstyle": "format"},
+    ),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
+_ALIASES: Final = {"postgres": "postgresql"}
+
+
+def parsed(text: str) -> URL:
+    """The URL `text`, with the driver that is used here. Raises `SpecError`."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise SpecError("url is no database URL; expected one such as sqlite:///out/customers.db") from None
+    name = _ALIASES.get(url.get_backend_name(), url.get_backend_name())
+    if name not in DATABASES:
+        raise SpecError(
+            f"url: {name} is not spoken by this version; expected {', '.join(DATABASES)}",
+            hint="A URL such as sqlite:///out/customers.db names a file in the workspace.",
+        )
+    return url.set(drivername=DATABASES[name].driver)
+
+
+def kind_of(url: URL) -> DatabaseKind:
+    """What kind of database `url`, as `parsed` gives it, leads to."""
+    return DATABASES[url.get_backend_name()]
+
+
+def code(error: DBAPIError) -> str:
+    """The code the database gives `error`: an SQLSTATE or MySQL's number; empty where it has none."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state)
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else ""
+    return str(first) if isinstance(first, int) else ""
+
+
+def words(error: Exception) -> str:
+    """What the database says, in one line."""
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    if orig is not None and len(orig.args) == 2 and isinstance(orig.args[0], int):  # MySQL's (number, text)
+        return " ".join(f"{orig.args[1]} ({orig.args[0]})".split())
+    return " ".join(str(orig).split())
+
+
+def refuses_login(text: str) -> bool:
+    """Whether a database that says `text` refuses the credentials."""
+    return _LOGIN.search(text) is not None
+
+
+def blamed(text: str) -> str | None:
+    """The column that an error's words blame, where they name one."""
+    return next((found[1] for pattern in _BLAMED if (found := pattern.search(text))), None)
