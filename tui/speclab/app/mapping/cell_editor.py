@@ -110,7 +110,7 @@ class CellLine(Actor, Input):
 
     def on_blur(self) -> None:
         """The focus went elsewhere in the app: the cell is written."""
-        if self.editing and self.app.app_focus:
+        if self.editing and self.app.app_focus and self.screen.focused is not self:
             self.post_message(self.Done(self.value, onward=False))
 
     @on(Input.Changed)

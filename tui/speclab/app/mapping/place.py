@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from speclab.runlog.tail import News
 
 MAPPING: Final = (
+    Action("edit", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("e",), footer=False),
     Action("next-record", "next record", "Show the next sample record.", ("n",)),
     Action("previous-record", "previous record", "Show the sample record before.", ("p",), footer=False),
     Action("next-failing", "next failing", "Show the next record that fails, on this row if it fails on any.", ("F",)),

@@ -33,15 +33,15 @@ _ORDER: Final = tuple(EDITED)
 class _Edited:
     """The cell that is edited: of row `index` of the table, in column `column` of the grid.
 
-    `before` is its text as it was, `taken` as the document has it by now; `line` is the row's line there, by which it
-    is known again.
+    `before` is its text as it was, `taken` as the document has it by now; by that and the row's `target` it is known
+    again when others changed the table.
     """
 
     index: int
     column: int
+    target: str
     before: str
     taken: str
-    line: str
     group: str
 
 
@@ -125,17 +125,11 @@ class RowWriting(DocumentPlace):
             group = f"cells {self._stay}"
         name, row = EDITED[column], self.sheet.rows[index]
         text = row.texts[name]
-        self._edited = _Edited(index, column, text, text, self._content(index), group)
+        self._edited = _Edited(index, column, row.texts[TARGET], text, text, group)
         editing = Editing(partial(self._hint, index, name), partial(self._complete, name))
         shift = self.grid.content_region.offset - self.region.offset
         self.line.begin(text, editing, region.translate(shift), Region(0, 0, *self.size))
         self.refresh_bindings()
-
-    def _content(self, index: int) -> str:
-        """The line of that row, as it is written in the document."""
-        if self.opened is None or self.opened.document.mapping is None:
-            return ""
-        return self.opened.document.lines.content(self.opened.document.mapping.first + 2 + index)
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
         """What the cell would do with `text` in it; the row shows it already."""
@@ -178,9 +172,10 @@ class RowWriting(DocumentPlace):
         edited = self._edited
         if edited is None or not self.write_cell(event.text) or not event.onward:
             return
-        seen = [each for each in _ORDER if self.grid.region_of(edited.index, each)]
+        here = self.grid.cursor_row
+        seen = [each for each in _ORDER if self.grid.region_of(here, each)]
         if edited.column != seen[-1]:
-            self.begin(edited.index, seen[seen.index(edited.column) + 1], edited.group)
+            self.begin(here, seen[seen.index(edited.column) + 1], edited.group)
 
     def write_cell(self, text: str) -> bool:
         """Write `text` in the cell that is edited; where it is refused, tell why, and let it be mended."""
@@ -197,7 +192,10 @@ class RowWriting(DocumentPlace):
     def _cancelled(self) -> None:
         edited = self._edited
         if edited is not None and edited.taken != edited.before:
-            self._put(edited.before)
+            try:
+                self._put(edited.before)
+            except EditRefused as refusal:
+                shell(self).tell("Not taken back", refusal)
         self._end()
 
     def _end(self) -> None:
@@ -217,12 +215,11 @@ class RowWriting(DocumentPlace):
         edited, opened = self._edited, self.opened
         if edited is None or opened is None:
             return
-        if self._content(edited.index) != edited.line:
-            raise EditRefused("the row was changed by others meanwhile", hint="esc leaves it as they wrote it")
-        name = EDITED[edited.column]
-        after = opened.document.with_cell(_table(opened.document), edited.index, name, text)
-        opened.edit(after, f"{name} of row {edited.index + 1}", edited.group)
-        self._edited = replace(edited, taken=text, line=self._content(edited.index))
+        name, table = EDITED[edited.column], _table(opened.document)
+        index = _found_again(edited, name, table)
+        opened.edit(opened.document.with_cell(table, index, name, text), f"{name} of row {index + 1}", edited.group)
+        target = text if name == TARGET else edited.target
+        self._edited = replace(edited, index=index, taken=text.strip(), target=target.strip())
 
     # Rows
 
@@ -295,6 +292,16 @@ def _table(document: Document) -> Table:
     if document.mapping is None:
         raise EditRefused("the spec has no Field Mapping table any more")
     return document.mapping
+
+
+def _found_again(edited: _Edited, name: str, table: Table) -> int:
+    """Where the row that is edited is by now. Raises `EditRefused` if it, or the cell, is not there as it was."""
+    nearest = sorted(range(len(table.rows)), key=lambda index: abs(index - edited.index))
+    for index in nearest:
+        same = table.cell(index, TARGET).text == edited.target and table.cell(index, name).text == edited.taken
+        if same:
+            return index
+    raise EditRefused("the cell was changed by others meanwhile", hint="esc leaves it as they wrote it")
 
 
 def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
