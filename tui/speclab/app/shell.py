@@ -61,7 +61,7 @@ class Main(Screen[None], Actor):
 
     def places(self) -> list[Place]:
         """The places made so far, complete with what is in them."""
-        return [place for place in self.query_one("#places").query_children(Place) if place.is_mounted]
+        return [place for place in self.query(Place) if place.is_mounted]
 
     @property
     def place(self) -> Place | None:
