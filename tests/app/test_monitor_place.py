@@ -94,6 +94,18 @@ async def test_what_is_committed_shows_by_itself(filled: Any, opened: Open, see:
         await see(pilot, "records 457", "page 1, 77 read, 77 written")
 
 
+async def test_specs_that_come_and_go_are_listed_by_themselves(workspace: Any, opened: Open, see: Open) -> None:
+    async with opened(workspace) as pilot:
+        await see(pilot, "2 specs")
+        text = (workspace.directory / "orders.md").read_text("utf-8")
+        (workspace.directory / "deeper").mkdir()
+        await pilot.pause(1.0)
+        (workspace.directory / "deeper" / "tickets.md").write_text(text.replace("spec_id: orders", "spec_id: tickets"))
+        await see(pilot, "◌ tickets", "3 specs")
+        (workspace.directory / "deeper" / "tickets.md").unlink()
+        await see(pilot, "2 specs")
+
+
 async def test_failures_follow_the_integration_under_the_cursor(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people", 'priority: no entry for "P0"')

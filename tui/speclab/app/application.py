@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -125,7 +126,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit)
-        self.call_after_refresh(self._watch)
+        self.call_after_refresh(self._begin_following)
 
     def on_unmount(self) -> None:
         """Give back what is watched."""
@@ -138,13 +139,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     # What changes outside
 
-    def _watch(self) -> None:
+    def _begin_following(self) -> None:
         """Begin to watch, once the first screen is painted: what this needs takes time to load."""
-        self._watch_log()
-        self._watch_specs()
+        self._follow_log()
+        self._follow_specs()
 
     @work(group="log")
-    async def _watch_log(self) -> None:
+    async def _follow_log(self) -> None:
         while True:
             try:
                 await self._look()
@@ -192,16 +193,20 @@ class SpeclabApp(ThriftyApp[None], Actor):
         self._fresh_until = 0.0
 
     @work(group="specs")
-    async def _watch_specs(self) -> None:
+    async def _follow_specs(self) -> None:
         await self._find_specs()
+        directories = {self.directory, *(spec.path.parent for spec in self.specs or ())}
         while not self._left.is_set():
-            directories = {self.directory, *(spec.path.parent for spec in self.specs or ())}
-            async for changed in spec_changes(directories, self._left):
-                await self._find_specs()
-                for place in self.main.places():
-                    place.specs_changed(changed)
-                if not {spec.path.parent for spec in self.specs or ()} <= directories:
-                    break  # a spec in a directory that is not watched yet
+            watched = {directory for directory in directories if directory.is_dir()}
+            async with aclosing(spec_changes(watched, self._left)) as stream:
+                async for changed in stream:
+                    await self._find_specs()
+                    for place in self.main.places():
+                        place.specs_changed(changed)
+                    directories |= {path for path in changed if path.is_dir()}
+                    directories |= {spec.path.parent for spec in self.specs or ()}
+                    if any(directory not in watched and directory.is_dir() for directory in directories):
+                        break  # there is one that is not watched yet
 
     async def _find_specs(self) -> None:
         from speclab.spec.workspace import find_specs

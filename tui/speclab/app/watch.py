@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from speclab.runlog.tail import News, Tail
 
 Answer = TypeVar("Answer")
+
+LOOK: Final = 200
+"""Milliseconds between two looks at what the kernel says about files; each wakes the processor."""
 
 POLL: Final = 0.25
 """Seconds between two looks at the run log: half of what a person should wait for a commit to show."""
@@ -110,12 +114,18 @@ class Log:
             self._reader.close()
 
 
-async def spec_changes(directories: Iterable[Path], stop: asyncio.Event) -> AsyncIterator[set[Path]]:
-    """The Markdown files in `directories` (not below them) that were changed, added or deleted, as it happens."""
+async def spec_changes(directories: Iterable[Path], stop: asyncio.Event) -> AsyncGenerator[set[Path], None]:
+    """The Markdown files in `directories` that were changed, added or deleted, and new directories, as it happens.
+
+    Not those further below: a workspace may lie in the middle of a large tree.
+    """
     from watchfiles import Change, awatch
 
-    def is_spec(_change: Change, path: str) -> bool:
-        return path.endswith(".md")
+    def matters(change: Change, path: str) -> bool:
+        return path.endswith(".md") or (change is Change.added and Path(path).is_dir())
 
-    async for changes in awatch(*directories, watch_filter=is_spec, stop_event=stop, recursive=False, debounce=200):
-        yield {Path(path) for _change, path in changes}
+    async with aclosing(
+        awatch(*directories, watch_filter=matters, stop_event=stop, recursive=False, debounce=400, step=LOOK)
+    ) as stream:
+        async for changes in stream:
+            yield {Path(path) for _change, path in changes}
