@@ -117,6 +117,25 @@ async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
     clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
 
 
+@pytest.mark.parametrize("following", ["page=2", "{query}&page=2"])
+async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_it(
+    following: str, serve: Serve, references: References, seams: Seams
+) -> None:
+    asked: list[list[str]] = []
+
+    async def pages(request: web.Request) -> web.Response:
+        asked.append(request.query.getall("word"))
+        url = f"/list?{following.format(query=request.query_string)}" if "page" not in request.query else None
+        return web.json_response({"data": [{"id": len(asked)}], "next": url})
+
+    settings: dict[str, Json] = {"connector": "http", "base_url": await serve(pages), "key": "id"}
+    params: Json = {"word": "${env:SECRET}", "plain": "x"}
+    system = HttpSystem.model_validate({**settings, "read": {"path": "/list", "params": params, "records": "data"}})
+    found = await read_all(open_reader(system, NoAuth(), references, seams))
+    assert asked == [[MARKER], [MARKER]]
+    clean(*[orjson.dumps(page.cursor).decode() for page in found])
+
+
 async def test_a_password_in_a_url_is_used_and_not_shown(serve: Serve, references: References, seams: Seams) -> None:
     seen: list[str] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -30,21 +30,21 @@ class Questions:
     What changes from page to page goes into the query; of a `request` with a body that is an object, into the body.
     """
 
-    def __init__(self, read: HttpRead, base: str, origin: str, *, hidden: str | None) -> None:
-        """Questions to `base`; `hidden` is a parameter that carries a credential, which no position may keep."""
+    def __init__(self, read: HttpRead, base: str, origin: str, *, hidden: Collection[str]) -> None:
+        """Questions to `base`; `hidden` are parameters that carry secrets, which no position may keep."""
         self._method, self._path = Endpoint.fixed(read.request or f"GET {read.path}", where="read")
         self._base = base
         self._origin = origin
         self._params = read.params
         self._since = read.since.param if read.since else None
         self._body = read.body
-        self._hidden = hidden
+        self._hidden = frozenset(hidden)
 
     def ask(self, position: Position, since: str | None) -> Question:
         """The request for the page at `position`, of what changed since `since`."""
         url = position.get("url")
         if isinstance(url, str):
-            return Question(self._method, self._origin + url, self._content({}))
+            return Question(self._method, self._origin + self._whole(url), self._content({}))
         changing = dict(position_params(position))
         if since is not None and self._since is not None:
             changing = {self._since: since, **changing}
@@ -53,13 +53,26 @@ class Questions:
         return Question(self._method, self._url({**self._params, **changing}), self._content({}))
 
     def kept(self, position: Position) -> Position:
-        """`position` without a credential that a next-page URL brought along."""
+        """`position` without the secrets that a next-page URL brought along."""
         url = position.get("url")
-        if self._hidden is None or not isinstance(url, str):
+        if not self._hidden or not isinstance(url, str):
             return position
         path, _, query = url.partition("?")
-        pairs = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != self._hidden]
-        return {"url": f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path}
+        pairs = parse_qsl(query, keep_blank_values=True)
+        open_ones = [(name, value) for name, value in pairs if name not in self._hidden]
+        if len(open_ones) == len(pairs):
+            return position
+        return {"url": f"{path}?{urlencode(open_ones, quote_via=quote)}" if open_ones else path}
+
+    def _whole(self, url: str) -> str:
+        """A next-page URL that was kept, with the secret parameters of the settings, as every page is asked for."""
+        names = (
+            {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)} if self._hidden else set()
+        )
+        own = {name: value for name, value in self._params.items() if name in self._hidden and name not in names}
+        if not own:
+            return url
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(list(_pairs(own)), quote_via=quote)}"
 
     def _url(self, params: Mapping[str, Json]) -> str:
         query = urlencode(list(_pairs(params)), quote_via=quote)

@@ -43,6 +43,7 @@ class HttpReader:
         self, system: HttpSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
+        written = system.read.params if system.read else {}
         system = references.resolve_settings(system)
         auth = references.resolve_settings(auth)
         if system.read is None:
@@ -53,7 +54,9 @@ class HttpReader:
         self._client = Client(system, auth, references, seams, patience=retry.cap)
         self._retry = retry
         self._random = seams.random
-        hidden = auth.param if isinstance(auth, ApiKeyAuth) else None
+        hidden = {name for name, value in written.items() if read.params[name] != value}
+        if isinstance(auth, ApiKeyAuth) and auth.param is not None:
+            hidden.add(auth.param)
         self._questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
         self._records = _optional(read.records, "read.records")
         self._style = style(read.pagination)
