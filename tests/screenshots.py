@@ -1,0 +1,69 @@
+"""Makes screenshots/ anew from the running app on the demo: `make screenshots`.
+
+The demo's own two systems run, one sync is made between them, and the app is driven by keys like a person's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import cairosvg
+
+from speclab.app.application import SpeclabApp
+from speclab.cli.run import run_spec
+from speclab.demo.servers import running
+from speclab.demo.workspace import Workspace, lay_out
+from speclab.sync.run import RunOptions
+
+OUT: Final = Path(__file__).parents[1] / "screenshots"
+WIDE: Final = (160, 45)
+SMALL: Final = (80, 24)
+FONT: Final = "DejaVu Sans Mono"
+
+SHOTS: Final[Sequence[tuple[str, str, tuple[int, int], Sequence[str]]]] = (
+    ("specs", "specs", WIDE, ["down"] * 3),
+    ("specs-small", "specs", SMALL, []),
+    ("mapping", "mapping", WIDE, ["l", "F"]),
+    ("mapping-small", "mapping", SMALL, ["l"]),
+    ("monitor", "monitor", WIDE, []),
+    ("monitor-small", "monitor", SMALL, []),
+    ("failure", "monitor", WIDE, ["tab", "enter"]),
+)
+"""Name, place, size in cells, and the keys that lead there."""
+
+
+async def shoot(workspace: Workspace, name: str, place: str, size: tuple[int, int], keys: Sequence[str]) -> None:
+    """Open the app at `place`, press `keys`, and write the screen to screenshots/NAME.png."""
+    app = SpeclabApp(workspace.directory, place=place)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(1.5)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause(2.0 if key == "l" else 0.1)  # samples come from the live source
+        await pilot.pause(1.5)
+        svg = app.export_screenshot(title=f"speclab — {place}")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
+    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(OUT / f"{name}.png"), output_width=size[0] * 12)
+
+
+def main() -> None:
+    """Make all of them."""
+    OUT.mkdir(exist_ok=True)
+    os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
+    with tempfile.TemporaryDirectory() as directory:
+        workspace = lay_out(Path(directory) / "demo")
+        with running(workspace.billing) as env:
+            os.environ |= env
+            run_spec(workspace.spec, RunOptions(trigger="demo"), workspace.runlog)
+            for shot in SHOTS:
+                asyncio.run(shoot(workspace, *shot))
+
+
+if __name__ == "__main__":
+    main()
