@@ -175,6 +175,12 @@ async def test_enter_goes_from_an_integration_to_its_runs_to_what_failed(filled:
         assert pilot.app.screen is pilot.app.screen_stack[0]
 
 
+async def test_the_palette_goes_to_the_runs_of_any_integration(filled: Any, opened: Open, see: Open) -> None:
+    async with opened(filled) as pilot:
+        await pilot.press("ctrl+p", *"runs of o", "enter")
+        await see(pilot, "runs of orders", "✔ succeeded")
+
+
 async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await pilot.press("down", "enter")

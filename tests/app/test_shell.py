@@ -124,6 +124,14 @@ def test_without_colour_none_is_sent_and_the_signs_tell_all(filled: Any, pty: Ca
     assert not [code for code in colours if re.search(r"[\[;](3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", code)]
 
 
+def test_a_terminal_of_sixteen_colours_gets_its_own_colours(filled: Any, pty: Callable[..., Any]) -> None:
+    terminal = pty(OPEN, str(filled.directory), TERM="xterm", COLORTERM="")
+    terminal.until("✔ orders")
+    terminal.settle()
+    assert re.search(r"\x1b\[[0-9;]*3[1-7]m", terminal.sent)
+    assert not re.search(r"[\[;][34]8;[25];", terminal.sent)
+
+
 def test_ascii_draws_with_nothing_else(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), "--ascii")
     terminal.until("+ orders")

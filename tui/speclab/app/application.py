@@ -61,8 +61,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
     What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
     `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
     `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
-    read). The last three are kept up to date. Anything a person should know goes through `tell` (an error) or
-    Textual's `notify`.
+    read), and `trouble`, why it cannot be read. The last four are kept up to date. Anything a person should know goes
+    through `tell` (an error) or Textual's `notify`.
     """
 
     TITLE = "speclab"
@@ -96,7 +96,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
         place: str = "specs",
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(ansi_color=True if _few_colours() else None)
+        no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
+        super().__init__(ansi_color=True if no_colour else None)
         self.directory = directory.resolve()
         self.run_log = Log(self.directory, runlog)
         self.read_only = read_only
@@ -108,7 +109,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = ANSI.name if _few_colours() else DARK.name
+        few = no_colour or self.console.color_system in {None, "standard"}
+        self.theme = ANSI.name if few else DARK.name
 
     @cached_property
     def session(self) -> Session:
@@ -179,8 +181,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
                 await self.run_log.record(lambda log: log.interrupted())  # a run that was killed cannot say so itself
             self._fresh_until = monotonic() + FRESH
             self.overview = await self.run_log.overview(self.window, self.now())
-            listeners = (self.screen, self.place) if self.screen is not self.main else (self.place,)
-            for listener in listeners:
+            for listener in (*self.screen_stack, self.place):
                 if isinstance(listener, Page | Place):
                     listener.log_changed(news)
 
@@ -332,15 +333,6 @@ class SpeclabApp(ThriftyApp[None], Actor):
         if lost and not await self.push_screen_wait(Confirm("quit", "\n".join(lost), yes="quit", no="stay")):
             return
         self.exit()
-
-
-def _few_colours() -> bool:
-    """True where tints cannot be shown: NO_COLOR (https://no-color.org), or a terminal of sixteen colours."""
-    if os.environ.get("NO_COLOR"):
-        return True
-    if os.environ.get("COLORTERM", "") in {"truecolor", "24bit"}:
-        return False
-    return "256color" not in os.environ.get("TERM", "") and "direct" not in os.environ.get("TERM", "")
 
 
 def run_app(

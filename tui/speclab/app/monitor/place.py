@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on, work
@@ -9,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 
-from speclab.app.actions import Action, bindings
+from speclab.app.actions import Action, Command, bindings
 from speclab.app.monitor.decide import ALL, DISCARD, RETRY, Chosen, discard, retry, why_not_run
 from speclab.app.monitor.failures import FailuresGrid, preview
 from speclab.app.monitor.figures import FiguresLine
@@ -77,7 +79,7 @@ class MonitorPlace(Place):
     def compose(self) -> ComposeResult:
         """Its panels."""
         yield Panel(FiguresLine(), title="last 24 h", id="figures")
-        empty = ("No integrations here yet.", "`speclab new NAME` makes a spec; 1 opens the specs.")
+        empty = ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
         yield Panel(Grid(columns((), 12), empty=empty), title="integrations", id="integrations")
         with Container(id="below"):
             with Container(id="failed"):
@@ -92,12 +94,12 @@ class MonitorPlace(Place):
         self.watch(self.app, "window", self._name_window)
         self.watch(self.app, "trouble", self._tell_trouble)
         self.set_interval(TELL_TIME, self._tell_time)
-        self._read_events()
 
     def on_arrive(self) -> None:
-        """The integrations have the focus; the events are caught up with."""
+        """The integrations have the focus; events and failures are caught up with."""
         self.query_one("#integrations Grid").focus()
         self._read_events()
+        self._read_failures()
 
     # What is shown
 
@@ -217,28 +219,33 @@ class MonitorPlace(Place):
     async def _chose(self) -> None:
         await self.action_act("open")
 
-    def action_open(self) -> None:
+    async def action_open(self) -> None:
         """Open what the cursor of the panel with focus is on."""
         failures = self.query_one(FailuresGrid)
         if failures.has_focus and failures.group is not None:
-            self._open_failures(failures.group)
+            await self._open_failures(failures.group)
         elif failures.has_focus and failures.row is not None and self._chosen is not None:
-            self._open_runs(self._chosen.spec_id)
+            await self._open_runs(self._chosen.spec_id)
         elif self._log.has_focus and (event := self._log.event) is not None:
-            self.app.push_screen(Told(f"{event.spec_id}, {exactly(event.at)}", event.message))
+            await self.app.push_screen(Told(f"{event.spec_id}, {exactly(event.at)}", event.message))
         elif self._chosen is not None:
-            self._open_runs(self._chosen.spec_id)
+            await self._open_runs(self._chosen.spec_id)
 
-    def _open_runs(self, spec_id: str) -> None:
+    def commands(self) -> Iterable[Command]:
+        """The runs of every integration."""
+        for spec_id in sorted(self._listed):
+            yield Command(f"runs of {spec_id}", self.NAME, partial(self._open_runs, spec_id))
+
+    async def _open_runs(self, spec_id: str) -> None:
         from speclab.app.monitor.runs import RunsPage
 
-        self.app.push_screen(RunsPage(spec_id))
+        await self.app.push_screen(RunsPage(spec_id))
 
-    def _open_failures(self, group: FailureGroup) -> None:
+    async def _open_failures(self, group: FailureGroup) -> None:
         from speclab.app.monitor.detail import MOST, FailuresPage
 
         crumbs = (group.spec_id, f"{group.row}: {group.message}" if group.row else group.message)
-        self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.members(group, MOST)))
+        await self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.members(group, MOST)))
 
     def action_window(self) -> None:
         """The next longer window, round and round."""
