@@ -46,8 +46,8 @@ def settings() -> Iterator[str]:
     from speclab.spec.guide import guide
 
     yield "# Settings\n\nThe first fenced `yaml` block of a section; prose around it is prose.\n"
-    yield "References such as `${env:NAME}` ([all kinds](../how-to/authenticate.md)) are replaced when a run starts; nothing"
-    yield "else in a spec is interpreted."
+    yield "References such as `${env:NAME}` ([all kinds](../how-to/authenticate.md)) are replaced when a run starts;"
+    yield "nothing else in a spec is interpreted."
     for address in SUMMARIES:
         found = guide(address)
         if not (found.variants or found.choices):
