@@ -224,8 +224,9 @@ async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, t
     for number in range(5):
         await writer.write([item(f"k{number}", n=number)])
         writer.booked()
-    await writer.close()
     assert len(execute(database, "SELECT * FROM speclab_delivered")) == 1
+    await writer.close()
+    assert execute(database, "SELECT * FROM speclab_delivered") == []
 
 
 async def test_a_batch_that_is_rolled_back_is_not_remembered(database: Path, target: Open) -> None:

@@ -41,13 +41,13 @@ class DatabaseKind:
     """
 
     driver: str
+    options: Mapping[str, object] = field(default_factory=lambda: {"paramstyle": "format"})
     extra: str = ""
     session: str = ""
     text: str = "TEXT"
     key_text: str = "TEXT"
     passing: frozenset[str] = frozenset()
     of_a_row: frozenset[str] = frozenset()
-    options: Mapping[str, object] = field(default_factory=dict)
 
     def passes(self, error: Exception, text: str) -> bool:
         """Whether `error`, in words `text`, is not the record's fault and may be over soon."""
@@ -74,13 +74,12 @@ _MYSQL: Final = DatabaseKind(
     of_a_row=frozenset({"1292", "1364", "1366", "1411", "3140", "3819", "4025"}),
 )
 DATABASES: Final[Mapping[str, DatabaseKind]] = {
-    "sqlite": DatabaseKind(driver="sqlite"),
+    "sqlite": DatabaseKind(driver="sqlite", options={}),
     "postgresql": DatabaseKind(
         driver="postgresql+psycopg",
         extra="postgresql",
         passing=frozenset({"40001", "40P01", "53100", "53200", "53300", "53400", "55P03", "57014"}),
         of_a_row=frozenset({"P0001"}),
-        options={"paramstyle": "format"},
     ),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,

@@ -48,14 +48,19 @@ class Ledger:
         """Those of `items` that are not there already. Raises `BadAnswer` without a ledger."""
         if self._known is None:
             self._known = self._load(connection)
-        if self._done:
-            if self._known:
-                statement = statements.remove(connection.dialect, NAME, _COLUMNS[:1])
-                connection.exec_driver_sql(statement, (self.spec_id,))
-            self._known = {}
-            self._done = False
+        self.clear(connection)
         known = self._known
         return [item for item in items if known.get(_digest(item.key)) != item.idempotency_key]
+
+    def clear(self, connection: Connection) -> None:
+        """Forget what is booked, if anything is."""
+        if not self._done:
+            return
+        if self._known:
+            statement = statements.remove(connection.dialect, NAME, _COLUMNS[:1])
+            connection.exec_driver_sql(statement, (self.spec_id,))
+            self._known.clear()
+        self._done = False
 
     def add(self, connection: Connection, items: Sequence[Item]) -> None:
         """Remember that `items` are there, in the transaction that puts them there."""

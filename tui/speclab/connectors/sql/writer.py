@@ -7,6 +7,7 @@ remembers in its transaction what came (see `ledger`).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import chain, groupby
 from typing import Final, TypeAlias
 
@@ -40,6 +41,10 @@ _VALUES: Final = 999
 """Values that every SQLite lets a statement bind."""
 _LOOK: Final = 500
 """Keys asked for at once."""
+
+
+class _KeyMerged(Exception):
+    """A row that was to be one of its own has the place of another."""
 
 
 class SqlWriter:
@@ -78,7 +83,7 @@ class SqlWriter:
         except SystemFailure:
             self._undone(known)
             raise
-        except (DBAPIError, OverflowError, UnicodeError) as error:
+        except (DBAPIError, OverflowError, UnicodeError, _KeyMerged) as error:
             self._undone(known)
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
@@ -96,7 +101,12 @@ class SqlWriter:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._database.close()
+        try:
+            if self._ledger is not None:
+                with suppress(DBAPIError, SystemFailure):  # what is left of a page is forgotten with the next
+                    await self._database.run(self._ledger.clear)
+        finally:
+            await self._database.close()
 
     def _undone(self, known: Table | None) -> None:
         """A transaction was rolled back, and with it what was made or remembered in it."""
@@ -136,7 +146,20 @@ class SqlWriter:
             else:
                 self._put(connection, table.name, columns, [_row(item.payload.values()) for item in run])
             answers += self._answers(run, present)
+        if statements.by_any_key(connection.dialect):
+            self._look_for_merged(connection, [item for item in items if not item.delete])
         return answers
+
+    def _look_for_merged(self, connection: Connection, items: Sequence[Item]) -> None:
+        """Raise `_KeyMerged` if a row was written over that of another key.
+
+        Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it.
+        """
+        kept = self._rows_of(connection, items)
+        kinds = {tuple(map(type, key)) for key in kept}
+        for key in self._keys(items):
+            if key not in kept and tuple(map(type, key)) in kinds:
+                raise _KeyMerged(f"the database takes the key {_text(key)!r} for another one that is there")
 
     def _put(self, connection: Connection, name: str, columns: tuple[str, ...], rows: list[tuple[Cell, ...]]) -> None:
         """Write `rows`, several a statement: a fifth less work, and as few stops at which to ask for Python's lock."""
@@ -210,12 +233,15 @@ class SqlWriter:
 
     def _present(self, connection: Connection, items: Sequence[Item]) -> set[str]:
         """The keys of `items` that have a row already, as text: a column's type may differ from the record's."""
-        found: set[str] = set()
+        return set(map(_text, self._rows_of(connection, items)))
+
+    def _rows_of(self, connection: Connection, items: Sequence[Item]) -> set[tuple[object, ...]]:
+        """The keys of `items` that have a row, as the row has them."""
+        found: set[tuple[object, ...]] = set()
         for at in range(0, len(items), _LOOK):
             keys = self._keys(items[at : at + _LOOK])
             statement = statements.present(connection.dialect, self._name, self._key, len(keys))
-            rows = connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys))).fetchall()
-            found.update(map(_text, rows))
+            found.update(map(tuple, connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys)))))
         return found
 
     def _answers(self, items: Sequence[Item], present: set[str]) -> list[Answer]:
@@ -232,18 +258,19 @@ class SqlWriter:
             return [(item.payload[name],) for item in items]
         return [tuple([item.payload[name] for name in self._key]) for item in items]
 
-    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError, rows: int) -> Refusal:
+    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _KeyMerged, rows: int) -> Refusal:
         """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
         text = self._database.redactor.redact(words(error))
         passing = self._database.kind.passes(error, text)
-        if not (passing or self._database.kind.blames_a_row(error)):
+        merged = isinstance(error, _KeyMerged)
+        if not (passing or merged or self._database.kind.blames_a_row(error)):
             raise BadAnswer(f"{self._line()}: {text}", request=self._line()) from None
         return Refusal(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
             message=text,
             request=f"{self._line()} ({rows} rows)",
             response=text,
-            field=blamed(text),
+            field=self._key[0] if merged else blamed(text),
             sent=False,  # the transaction was rolled back: nothing of it is there
         )
 

@@ -1,0 +1,288 @@
+"""PostgreSQL, MariaDB and SQLite at both ends: what is read and written there, refused there, and never twice there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+from tests.proof.conftest import BY_CURSOR, TO_FILE, Job, Systems, crowd, service, wanted
+
+from speclab.errors import BadAnswer, Unauthorized, Unreachable
+from speclab.outcome import ErrorClass, FailureState, RunState
+
+PEOPLE = crowd(300)
+DEAD = sum(one["age"] == "old" for one in PEOPLE if not one["test"])
+
+
+@dataclass
+class Store:
+    """A database of the test's own on one of the servers; `url` is as a spec has it."""
+
+    kind: str
+    url: str
+    engine: Engine
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        with self.engine.begin() as connection:
+            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+
+    def do(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def people(self) -> list[dict[str, Any]]:
+        """What is in the table people, by id."""
+        found = self.rows("SELECT id, name, age FROM people")
+        return sorted(found, key=lambda row: str(row["id"]))
+
+
+@pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A new, empty database on each kind of server."""
+    kind, name = str(request.param), f"speclab_{uuid4().hex[:12]}"
+    if kind == "sqlite":
+        yield Store(
+            kind, "sqlite:///target.db", create_engine(f"sqlite:///{tmp_path / 'target.db'}", poolclass=NullPool)
+        )
+        return
+    service(kind, 5432 if kind == "postgresql" else 3306)
+    login, driver = ("postgres", "postgresql+psycopg") if kind == "postgresql" else ("root", "mysql+pymysql")
+    server = f"{login}@127.0.0.1"
+    admin = create_engine(f"{driver}://{server}/test", poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        plain = "postgresql" if kind == "postgresql" else "mysql"
+        yield Store(
+            kind, f"{plain}://{server}/{name}", create_engine(f"{driver}://{server}/{name}", poolclass=NullPool)
+        )
+        connection.execute(text(f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")))
+
+
+def to(store: Store, write: str) -> str:
+    return f"connector: sql\nurl: {store.url}\nkey: id\nwrite: {{{write}}}"
+
+
+async def test_an_upsert_arrives_and_a_second_run_finds_all_unchanged(job: Job, systems: Systems, store: Store) -> None:
+    job.write(BY_CURSOR, to(store, "upsert: people, create_table: true, size: 70"))
+    systems(people=PEOPLE, size=100)
+    first, second = await job.run(), await job.run()
+    assert (first.row.state, first.row.created, first.row.dead) == (RunState.PARTIAL, len(wanted(PEOPLE)), DEAD)
+    assert second.row.unchanged == len(wanted(PEOPLE))
+    systems(people=[one | {"name": "Grace"} for one in PEOPLE[:10]])
+    third = await job.run()
+    assert third.row.updated == len(wanted(PEOPLE[:10]))
+    assert len(store.people()) == len(wanted(PEOPLE))
+    assert sum(row["name"] == "GRACE" for row in store.people()) == len(wanted(PEOPLE[:10]))
+
+
+async def test_what_a_database_refuses_is_a_dead_letter_with_its_row_and_holds_up_no_other(
+    job: Job, systems: Systems, store: Store
+) -> None:
+    store.do(
+        "CREATE TABLE people (id VARCHAR(20) PRIMARY KEY, name VARCHAR(11) NOT NULL CHECK (length(name) < 12), age INT)"
+    )
+    job.write(BY_CURSOR, to(store, "upsert: people"))
+    people = crowd(60)
+    people[20]["name"] = "a name that is much too long"
+    systems(people=people)
+    result = await job.run()
+    assert result.row.written == len(wanted(people)) - 1
+    failure = next(failure for failure in job.failures() if failure.key == "p20")
+    assert (failure.state, failure.error_class) == (FailureState.DEAD, ErrorClass.REJECTED)
+    assert "\n" not in failure.message
+    assert "GRACE" not in failure.message
+
+
+async def test_a_second_unique_key_refuses_a_record_and_never_changes_another(
+    job: Job, systems: Systems, store: Store
+) -> None:
+    """MySQL's own upsert would write over the row that has the name already, and call it well."""
+    store.do("CREATE TABLE people (id VARCHAR(20) PRIMARY KEY, name VARCHAR(40) UNIQUE, age INT)")
+    job.write(BY_CURSOR, to(store, "upsert: people"))
+    people = crowd(4)
+    people[3]["name"] = people[1]["name"]
+    systems(people=people)
+    result = await job.run()
+    assert (result.row.written, result.row.dead) == (3, 1)
+    assert store.people() == wanted(people[:3])
+    (failure,) = job.failures()
+    assert failure.key == "p3"
+    systems(people=[one | {"age": "7"} for one in people[:3]])
+    assert (await job.run()).row.updated == 3
+    assert [row["age"] for row in store.people()] == [7, 7, 7]
+
+
+async def test_keys_that_differ_in_case_alone_are_two_records(job: Job, systems: Systems, store: Store) -> None:
+    job.write(BY_CURSOR, to(store, "upsert: people, create_table: true"))
+    systems(people=[PEOPLE[1] | {"id": "abc"}, PEOPLE[2] | {"id": "ABC"}])
+    assert (await job.run()).row.created == 2
+    assert len(store.people()) == 2
+
+
+async def test_a_key_that_the_database_takes_for_another_is_refused_and_never_written_over_it(
+    job: Job, systems: Systems, store: Store
+) -> None:
+    """MySQL's collations take `abc` for `ABC`, or for `abc` with a blank behind it."""
+    store.do("CREATE TABLE people (id VARCHAR(20) PRIMARY KEY, name VARCHAR(40), age INT)")
+    job.write(BY_CURSOR, to(store, "upsert: people"))
+    people = [PEOPLE[n] | {"id": key} for n, key in ((1, "abc"), (2, "ABC"), (3, "abc "), (4, "xyz"))]
+    systems(people=people)
+    result = await job.run()
+    assert result.row.written == len(store.people())
+    assert result.row.written + result.row.dead == len(people)
+    for failure in job.failures():
+        assert failure.error_class is ErrorClass.REJECTED
+        assert "for another one that is there" in failure.message
+        assert failure.row == "id"
+    assert len(job.failures()) == (2 if store.kind == "mariadb" else 0)
+    assert [row["name"] for row in store.people() if row["id"] == "abc"] == ["ADA 1 É"]
+
+
+async def test_rows_are_read_by_key_and_nothing_is_missing(job: Job, store: Store) -> None:
+    values = ", ".join(f"('p{n:03d}', ' ada {n}% ', {n}, '2026-03-01 10:00:00')" for n in range(250))
+    store.do(
+        "CREATE TABLE contacts (id VARCHAR(20) PRIMARY KEY, name VARCHAR(40), age INT, updated TIMESTAMP)",
+        f"INSERT INTO contacts VALUES {values}",
+    )
+    query = "SELECT * FROM contacts WHERE name LIKE '%ada%'"
+    read = f'{{query: "{query}", size: 40, since: {{field: updated}}}}'
+    source = f"connector: sql\nurl: {store.url}\nkey: id\nread: {read}"
+    job.write(source, TO_FILE, edit=lambda spec: spec.replace("filter: source.test != true\n", ""))
+    result = await job.run()
+    assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, 250), result
+    assert (await job.run()).row.read == 0
+    store.do(
+        "UPDATE contacts SET name = 'adam', updated = '2026-03-01 10:00:01' WHERE id = 'p100'",
+        "INSERT INTO contacts VALUES ('p999', 'nadal', 9, '2026-03-01 10:00:00')",
+    )
+    third = await job.run()
+    assert (third.row.read, third.row.written) == (2, 2)
+    lines = (job.directory / "out.jsonl").read_text().splitlines()
+    assert len(lines) == 251
+
+
+async def test_what_a_column_holds_comes_as_json(job: Job, store: Store) -> None:
+    kind = {"postgresql": "JSONB", "mariadb": "JSON", "sqlite": "TEXT"}[store.kind]
+    store.do(
+        f"CREATE TABLE contacts (id VARCHAR(9) PRIMARY KEY, name TEXT, age NUMERIC(8, 2), born DATE, more {kind})",
+        """INSERT INTO contacts VALUES ('a', 'Ada', 36.5, '1815-12-10', '{"tags"\\:["x",1]}')""",
+    )
+    source = f"connector: sql\nurl: {store.url}\nkey: id\nread: {{table: contacts}}"
+    rows = "| source.born | target.born | Direct | |\n| source.more | target.more | Direct | |\n"
+    job.write(
+        source,
+        TO_FILE,
+        edit=lambda spec: spec.replace("filter: source.test != true\n", "").replace(
+            "| source.age | target.age | Integer | |\n", f"| source.age | target.age | Decimal(2) | |\n{rows}"
+        ),
+    )
+    result = await job.run()
+    assert result.row.written == 1, job.failures()
+    line = (job.directory / "out.jsonl").read_text()
+    assert '"born":"1815-12-10"' in line
+    assert "36.5" in line
+    assert '"tags"' in line.replace("\\", "")
+    assert "'tags'" not in line
+
+
+async def test_credentials_refused_by_the_database_are_told_as_that(job: Job, systems: Systems, store: Store) -> None:
+    if store.kind == "sqlite":
+        pytest.skip("a file asks for no credentials")
+    service(store.kind, 5432 if store.kind == "postgresql" else 3306)
+    job.environ = {"PASSWORD": "s3cr3t-w0rd"}
+    url = store.url.replace("postgres@", "nobody:${env:PASSWORD}@").replace("root@", "nobody:${env:PASSWORD}@")
+    job.write(BY_CURSOR, f"connector: sql\nurl: {url}\nkey: id\nwrite: {{upsert: people, create_table: true}}")
+    systems(people=PEOPLE)
+    result = await job.run()
+    assert type(result.error) is Unauthorized, result.error
+    assert "s3cr3t-w0rd" not in str(result.error)
+    assert result.row.written == result.row.waiting == 0
+
+
+async def test_a_server_that_is_not_there_is_unreachable(job: Job, systems: Systems, store: Store) -> None:
+    if store.kind == "sqlite":
+        pytest.skip("a file has no server")
+    url = store.url.replace("127.0.0.1", "127.0.0.1:1")
+    job.write(BY_CURSOR, f"connector: sql\nurl: {url}\nkey: id\nwrite: {{upsert: people, create_table: true}}")
+    systems(people=PEOPLE)
+    assert type((await job.run()).error) is Unreachable
+
+
+async def test_a_table_that_is_not_there_is_told_with_the_nearest(job: Job, systems: Systems, store: Store) -> None:
+    store.do("CREATE TABLE peoples (id VARCHAR(9) PRIMARY KEY, name VARCHAR(40), age INT)")
+    job.write(BY_CURSOR, to(store, "upsert: people"))
+    systems(people=PEOPLE)
+    result = await job.run()
+    assert type(result.error) is BadAnswer
+    assert "Did you mean 'peoples'?" in str(result.row.error)
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+from speclab.runlog import RunLog
+
+books, calls, last = RunLog.commit_page, [], int(sys.argv.pop(1))
+
+def commit_page(self, run, page):
+    calls.append(run)
+    if len(calls) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    books(self, run, page)
+
+RunLog.commit_page = commit_page
+from speclab.cli import main
+main()
+"""
+"""A run that is killed when the target has a page and its books have not yet: the one moment that is in doubt."""
+
+
+def kill_between(job: Job, page: int) -> None:
+    """Run until the `page`th page is at the target and not in the books, and kill it there."""
+    command = [sys.executable, "-c", KILLED_BETWEEN, str(page), "run", str(job.spec)]
+    environ = {**os.environ, "SYSTEMS": job.systems.url}
+    done = subprocess.run(command, cwd=job.directory, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+async def test_rows_inserted_by_a_run_that_was_killed_before_it_booked_them_are_there_once(
+    job: Job, systems: Systems, store: Store
+) -> None:
+    """Nothing tells a row without a key from one just like it, and still the effect is once."""
+    store.do("CREATE TABLE people (id VARCHAR(20), name VARCHAR(40), age INT)")
+    job.write(BY_CURSOR, to(store, "insert: people, size: 30"))
+    systems(people=PEOPLE, size=100)
+    for page in (1, 1, 2):
+        kill_between(job, page)
+    assert len(store.people()) == len(wanted(PEOPLE[:200]))  # the page in doubt is there, each time
+    result = await job.run()
+    assert result.error is None
+    assert store.people() == wanted(PEOPLE)
+    states = [row.state for row in job.runs()]
+    assert states == [RunState.INTERRUPTED] * 3 + [RunState.PARTIAL]
+    # What is told anew is appended anew, as a log is: the target remembers a page, not all there ever was.
+    systems(people=[one | {"age": "1", "test": False} for one in PEOPLE[:50]])
+    await job.run()
+    systems(people=PEOPLE[:50])
+    await job.run()
+    assert len(store.people()) > len(wanted(PEOPLE)) + 60
+    assert len(store.rows("SELECT * FROM speclab_delivered")) <= 100
+
+
+def test_the_helper_skips_or_fails_where_a_service_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPECLAB_REQUIRE_SERVICES", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="nothing is not running"):
+        service("nothing", 1)
+    monkeypatch.setenv("SPECLAB_REQUIRE_SERVICES", "1")
+    with pytest.raises(pytest.fail.Exception, match="nothing is not running"):
+        service("nothing", 1)
