@@ -66,8 +66,8 @@ class CellLine(Actor, Input):
         height: 1;
         border: none;
         padding: 0;
-        background: $boost;
-        background-tint: $boost 0%;
+        background: $surface;
+        background-tint: $surface 0%;
     }
     """
 
@@ -182,7 +182,7 @@ class Below(Vertical):
         layer: above;
         height: auto;
         background: $panel;
-        & > Static { padding: 0; background: $panel; }
+        & > Static { padding: 0 1; background: $panel; }
         & > Grid { height: auto; background: $panel; }
         & > Grid > .grid--cursor { background: $cursor; }
     }
@@ -201,7 +201,7 @@ class Below(Vertical):
     def put(self, region: Region, width: int, bounds: Region) -> None:
         """Stand below (or above) `region`, `width` cells wide, inside `bounds`."""
         self._region, self._bounds, self._width = region, bounds, width
-        self.styles.width = width
+        self.styles.width = width + 2
         self.display = True
 
     @property
@@ -235,4 +235,4 @@ class Below(Vertical):
         height = (hint.end > hint.start) + ceil(len(hint.message) / self._width) + min(SHOWN, len(candidates))
         below = self._region.y + 1
         fits = below + height <= self._bounds.bottom
-        self.styles.offset = Offset(self._region.x, below if fits else max(0, self._region.y - height))
+        self.styles.offset = Offset(self._region.x - 1, below if fits else max(0, self._region.y - height))

@@ -79,7 +79,8 @@ NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Spec
 NO_ROWS: Final = ("The Field Mapping has no rows.", "a adds the first.")
 NO_SAMPLE: Final = (
     "No sample records yet.",
-    "l reads some from the source, o opens a file of JSON lines.",
+    "l reads some from the source,",
+    "o opens a file of JSON lines,",
     "w keeps them for the next time.",
 )
 
@@ -150,14 +151,22 @@ class MappingPlace(RowWriting):
 
     # Coming and going
 
+    def on_mount(self) -> None:
+        """Open the first spec, once it is known which there are, if none is open."""
+        self.watch(self.app, "specs", self._open_first, init=False)
+
     def on_arrive(self) -> None:
         """The open spec, or the first there is; the grid has the focus."""
-        app = shell(self)
-        if app.spec is None and app.specs:
-            app.spec = app.specs[0].path
         super().on_arrive()
+        self._open_first()
         self._grid.focus()
         self._count_fails()
+
+    def _open_first(self) -> None:
+        app = shell(self)
+        if self.display and app.spec is None and app.specs:
+            app.spec = app.specs[0].path
+            self.open(app.spec)
 
     def on_leave(self) -> None:
         """A cell that is being edited is written."""
@@ -259,7 +268,8 @@ class MappingPlace(RowWriting):
         if self.opened is None:
             return
         panel = self._rows_panel
-        panel.title = f"{self.opened.path.stem} {CRUMB} Field Mapping"
+        name = self.opened.path.stem
+        panel.title = name if self.size.width < 72 else f"{name} {CRUMB} Field Mapping"
         notes = [plural(rows, "row")]
         notes += [plural(wrong, "problem")] if wrong else []
         notes += [f"{plural(len(self.offered), 'target')} unmapped"] if self.offered else []

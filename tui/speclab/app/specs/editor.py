@@ -77,6 +77,9 @@ class SectionEditor(Actor, TextArea):
         .section-editor--error { color: $error; text-style: underline; }
         .section-editor--warning { color: $warning; text-style: underline; }
         .section-editor--info { text-style: underline; }
+        &:ansi .section-editor--comment, &:ansi .section-editor--fence, &:ansi .section-editor--mark {
+            text-style: dim;
+        }
     }
     """
 
