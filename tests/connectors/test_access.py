@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
 from speclab.jsonvalue import Json
 from speclab.spec.integration import End
-from speclab.spec.settings import BearerAuth, FileSystem, HttpSystem, NoAuth
+from speclab.spec.settings import BearerAuth, FileSystem, HttpSystem, NoAuth, SqlSystem
 
 
 @pytest.fixture
@@ -168,3 +170,22 @@ async def test_a_file_needs_no_credentials(references: References, seams: Seams,
     system = FileSystem(connector="file", path="out.jsonl", key="id")
     assert (await try_access(End("target", system, NoAuth()), references, seams)).granted
     assert not (tmp_path / "out.jsonl").exists()
+
+
+async def test_a_database_is_connected_to_and_none_is_made(
+    references: References, seams: Seams, tmp_path: Path
+) -> None:
+    system = SqlSystem.model_validate(
+        {"connector": "sql", "url": "sqlite:///out.db", "key": "id", "write": {"upsert": "people"}}
+    )
+    access = await try_access(End("target", system, NoAuth()), references, seams)
+    assert access.request == "sqlite:///out.db: not there yet; a run makes it"
+    assert not (tmp_path / "out.db").exists()
+    with closing(sqlite3.connect(tmp_path / "out.db")) as database:
+        database.execute("CREATE TABLE people (id)")
+    access = await try_access(End("target", system, NoAuth()), references, seams)
+    assert access.request == "sqlite:///out.db: connected"
+    (tmp_path / "out.db").unlink()
+    (tmp_path / "out.db").mkdir()
+    access = await try_access(End("target", system, NoAuth()), references, seams)
+    assert isinstance(access.error, Unreachable)

@@ -6,8 +6,9 @@ from typing import Final
 
 from speclab.connectors.base import Connector
 from speclab.connectors.sql.finder import sql_finder
+from speclab.connectors.sql.probe import probe
 from speclab.connectors.sql.reader import SqlReader
 from speclab.connectors.sql.writer import SqlWriter
 from speclab.spec.settings import SqlSystem
 
-CONNECTOR: Final[Connector[SqlSystem]] = Connector(SqlReader, SqlWriter, finder=sql_finder)
+CONNECTOR: Final[Connector[SqlSystem]] = Connector(SqlReader, SqlWriter, probe, sql_finder)
