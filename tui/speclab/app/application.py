@@ -315,7 +315,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
                 continue
             yield Command(
                 action.title,
-                "everywhere" if offer.actor is self else self.here,
+                "anywhere" if offer.actor is self else self.here,
                 partial(offer.actor.action_act, action.id),
                 action.description,
                 key_name(action.keys[0]) if action.keys else "",

@@ -30,7 +30,7 @@ class Palette(ModalScreen[Command | None], Actor):
     ACTIONS = (RUN, CLOSE)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    Palette { align: center top; }
+    Palette { align: center top; background: transparent; }
     Palette > #box {
         width: 100;
         max-width: 94%;

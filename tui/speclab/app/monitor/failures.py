@@ -46,6 +46,7 @@ class FailuresGrid(Grid):
             empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
         )
         self.groups: dict[str, FailureGroup] = {}
+        self.run_error: str | None = None  # why the last run failed, if it did
 
     @property
     def group(self) -> FailureGroup | None:
@@ -64,14 +65,17 @@ class FailuresGrid(Grid):
         if groups is None:
             return
         self.groups = {_key(group): group for group in groups}
+        failed = last_run is not None and last_run.state in (RunState.FAILED, RunState.INTERRUPTED)
+        self.run_error = last_run.error if last_run is not None and failed else None
         self.show([*self._failed(last_run), *self._told(groups)])
 
     def _failed(self, run: RunRow | None) -> Iterator[Row]:
-        if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
+        if run is not None and self.run_error:
             when = ago(run.ended_at or run.started_at, shell(self).now())
             sign = Cell(glyphs.FAILED.glyph, "failed")
             yield Row(
-                run.run, (sign, Cell("failed", "failed"), Cell("run", "muted"), run.error, "", Cell(when, "muted"))
+                run.run,
+                (sign, Cell("failed", "failed"), Cell("run", "muted"), self.run_error, "", Cell(when, "muted")),
             )
 
     def _told(self, groups: Sequence[FailureGroup]) -> list[Row]:

@@ -172,13 +172,14 @@ class MonitorPlace(Place):
     @on(Grid.Moved, "FailuresGrid")
     @work(exclusive=True, group="newest")
     async def _read_newest(self) -> None:
-        group = self.query_one(FailuresGrid).group
-        found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True)) if group else []
-        if found is not None:
-            self.query_one("#newest Lines", Lines).tell(
-                lambda width: preview(found[0], shell(self).now(), width) if found else (),
-                instead=("Nothing to show: all is well.",),
-            )
+        failures = self.query_one(FailuresGrid)
+        group, newest = failures.group, self.query_one("#newest Lines", Lines)
+        if group is None:
+            newest.tell_text(failures.run_error, instead=("No failed record.",))
+            return
+        found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True))
+        if found:
+            newest.tell(lambda width: preview(found[0], shell(self).now(), width))
 
     @on(EventLog.Followed)
     def _name_events(self) -> None:

@@ -33,7 +33,7 @@ class Dialog(ModalScreen[Result], Actor):
     """A box in the middle with a title in its border; what is behind stays in sight."""
 
     DEFAULT_CSS = """
-    Dialog { align: center middle; }
+    Dialog { align: center middle; background: transparent; }
     Dialog > #box {
         width: 72;
         max-width: 94%;
