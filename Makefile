@@ -50,7 +50,7 @@ docs: $(STAMP) ## the generated reference pages
 
 lock: $(STAMP) ## requirements.lock anew from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --all-extras --group dev -o requirements.lock pyproject.toml
+	  --no-annotate --all-extras --group dev --group proof -o requirements.lock pyproject.toml
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
