@@ -25,9 +25,12 @@ from pathlib import Path
 from random import Random
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
+
+if TYPE_CHECKING:
+    from speclab.sync.prepare import Prepared
 
 RECORDS: Final = int(os.environ.get("BENCH_RECORDS", "100000"))
 PAGE: Final = 1000
@@ -185,19 +188,17 @@ def by_speclab(port: int, directory: Path) -> Callable[[], None]:
     from speclab.connectors import References
     from speclab.connectors.base import Seams
     from speclab.runlog import RunLog
-    from speclab.sync.prepare import prepare
     from speclab.sync.run import run
 
     for late in ("speclab.connectors.http", "speclab.connectors.sql", "sqlite_utils"):  # imported at first use
         importlib.import_module(late)
-    spec = directory / "bench.md"
-    spec.write_text(SPEC)
+    prepared = _prepared(directory)
     environ = {"BENCH_URL": f"http://127.0.0.1:{port}", "BENCH_DB": f"sqlite:///{directory / 'target.db'}"}
 
     def go() -> None:
         with RunLog.open(directory / "runlog.db") as log:
             seams = Seams(SystemClock(), Random())
-            result = asyncio.run(run(prepare(spec), log, References(environ, directory), seams))
+            result = asyncio.run(run(prepared, log, References(environ, directory), seams))
             assert (result.row.state, result.row.written) == ("succeeded", RECORDS), result.row
 
     return go
@@ -205,11 +206,7 @@ def by_speclab(port: int, directory: Path) -> Callable[[], None]:
 
 def by_hand(port: int, directory: Path) -> Callable[[], None]:
     """The loop somebody would write: a socket, orjson, the very same mapping function, executemany."""
-    from speclab.sync.prepare import prepare
-
-    spec = directory / "bench.md"
-    spec.write_text(SPEC)
-    map_ = prepare(spec).mapper.map
+    map_ = _prepared(directory).mapper.map
 
     def go() -> None:
         db = sqlite3.connect(directory / "target.db", isolation_level=None)
@@ -229,6 +226,14 @@ def by_hand(port: int, directory: Path) -> Callable[[], None]:
         db.close()
 
     return go
+
+
+def _prepared(directory: Path) -> Prepared:
+    from speclab.sync.prepare import prepare
+
+    spec = directory / "bench.md"
+    spec.write_text(SPEC)
+    return prepare(spec)
 
 
 def _answer(connection: socket.socket) -> bytes:
