@@ -204,7 +204,7 @@ class MemorySource:
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         start = 0 if full or not isinstance(cursor, int) else cursor
         if start >= len(self.content):
-            yield Page([], start, 0, "GET /x", complete=True)
+            yield Page([], start, 0, "GET /x", complete=True, from_start=start == 0)
         for number in range(start, len(self.content)):
             self.asked.append(number)
             await asyncio.sleep(0)
@@ -213,7 +213,8 @@ class MemorySource:
             records = self.content[number]
             total = sum(map(len, self.content))
             last = number == len(self.content) - 1
-            yield Page(records, number + 1, 100 * len(records), "GET /x", total=total, complete=last)
+            size = 100 * len(records)
+            yield Page(records, number + 1, size, "GET /x", total=total, complete=last, from_start=start == 0)
 
     async def close(self) -> None:
         self.closed = True

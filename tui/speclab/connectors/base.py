@@ -35,6 +35,8 @@ class Page:
     total: int | None = None
     complete: bool = False
     """True of the last page of a read that went to the end. Its cursor is where the *next run* starts."""
+    from_start: bool = False
+    """True if the read began at the source's start: not at what changed since, and not where another was broken off."""
 
 
 class Item(NamedTuple):

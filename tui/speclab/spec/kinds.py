@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.units import Rate, duration, duration_text, size, size_text
+from speclab.spec.units import Rate, duration, duration_text, share, share_text, size, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,8 @@ Duration = Annotated[
 """Seconds; written as a duration."""
 Size = Annotated[int, BeforeValidator(size), Kind("size", show=size_text)]
 """Bytes; written as a size."""
+Share = Annotated[float, BeforeValidator(share), PlainSerializer(share_text), Kind("share", show=share_text)]
+"""A part of one, or more than one; written in percent."""
 RateLimit = Annotated[Rate, BeforeValidator(Rate.parse), PlainSerializer(str), Kind("rate")]
 """A `Rate`; written as one."""
 Path = Annotated[str, AfterValidator(_path), Kind("path")]

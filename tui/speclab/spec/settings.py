@@ -22,6 +22,7 @@ from speclab.spec.kinds import (
     RateLimit,
     Request,
     Secret,
+    Share,
     SignedText,
     Size,
     misfit,
@@ -423,8 +424,20 @@ class LoggingSettings(Settings):
     failures: Duration = Field(default=90 * 86400.0, description="failures that are resolved, superseded or discarded")
 
 
+class GuardSettings(Settings):
+    """What is suspicious about a run, as a share of the volume, and what is done about it."""
+
+    action: Literal["warn", "stop"] = Field(
+        default="warn", description="tell it only, or fail the run before it writes or deletes more"
+    )
+    least: Share = Field(default=0.5, description="share of `records` that a read of the whole source gives at least")
+    most: Share = Field(default=10.0, description="share of `records` it gives at most, or of `per_run` if it goes on")
+    deletes: Share = Field(default=0.2, description="share of `records` that one run deletes at most")
+
+
 class VolumeSettings(Settings):
     """How much is expected; the guards and the plan go by it."""
 
     records: int | None = Field(default=None, ge=0, description="records a full read holds")
     per_run: int | None = Field(default=None, ge=0, description="records a usual run reads")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="when a run is suspicious")

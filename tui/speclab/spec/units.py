@@ -1,4 +1,4 @@
-"""Durations, rates and sizes as specs write them: `30s`, `100/min`, `10MB`."""
+"""Durations, rates, sizes and shares as specs write them: `30s`, `100/min`, `10MB`, `50%`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _PER: Final = {
     "d": 86400,
     "day": 86400,
 }
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _RATE: Final = re.compile(r"(\d+)\s*/\s*(\d*)\s*([a-z]+)")
 
 
@@ -65,6 +66,18 @@ def size_text(count: int) -> str:
         if count and count % _BYTES[unit.lower()] == 0:
             return f"{count // _BYTES[unit.lower()]}{unit}"
     return f"{count}B"
+
+
+def share(text: object) -> float:
+    """The part of one in `50%`: 0.5. Raises `ValueError`."""
+    if isinstance(text, str) and (match := _SHARE.fullmatch(text)):
+        return float(match[1]) / 100
+    raise ValueError(f"expected a share such as 50% or 300%, not {_shown(text)}")
+
+
+def share_text(part: float) -> str:
+    """The way to write `part` that `share` reads back: 0.5 is `50%`."""
+    return f"{part * 100:g}%"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from speclab.sync.booking import book
 from speclab.sync.delivery import CANCELLED, Delivery, Halt
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import unanswered
+from speclab.sync.guard import Alarm, Guard
 from speclab.sync.patience import Patience
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
@@ -64,15 +65,17 @@ class PageLoop:
         Gives whether it came to the source's end.
         """
         cursor = None if full else self.log.checkpoint(self.spec.spec_id)
-        number = read = 0
+        guard = Guard(self.spec.volume)
+        number = 0
         complete = False
         try:
             pages = reader.pages(cursor, full=full or self.delivery.anew)
             async with aclosing(read_ahead(pages, self.drafter, self.patience, limit)) as drafted:
                 async for page in drafted:
                     number += 1
-                    read += page.read
-                    await self._page(number, page)
+                    if self._stopped(guard.reads(page.read, page.page)):
+                        break
+                    await self._page(number, page, guard)
                     complete = page.page.complete and not page.cut
                     if self.delivery.halt or self.patience.cancelled or complete:
                         break
@@ -81,18 +84,28 @@ class PageLoop:
             self.delivery.halt = Halt(RunState.FAILED, f"{self.source}: {error.message}", error)
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
-        if complete and read == 0 and cursor is None:
-            text = "the source gave no records"
-            self.log.event(self.spec.spec_id, self.run, Level.WARNING, "guard", text)
-            self.tell(Level.WARNING, text)
+        if complete:
+            self._stopped(guard.ends())
         return complete
 
-    async def _page(self, number: int, drafted: DraftedPage) -> None:
+    def _stopped(self, alarm: Alarm | None) -> bool:
+        """Tell an alarm; whether it ends the run."""
+        if alarm is None:
+            return False
+        self.log.event(self.spec.spec_id, self.run, alarm.level, "guard", alarm.message)
+        self.tell(alarm.level, alarm.message)
+        if alarm.stops:
+            self.delivery.halt = Halt(RunState.FAILED, f"stopped by the guard: {alarm.message}")
+        return alarm.stops
+
+    async def _page(self, number: int, drafted: DraftedPage, guard: Guard) -> None:
         """Deliver and book a page. The cursor moves with its last draft, and only if all of the page is decided."""
         page, counts = drafted.page, Counter[Outcome]()
         for at, draft in enumerate(drafted.drafts, 1):
             changed = draft if self.delivery.anew else draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
             items = self.drafter.items(changed)
+            if changed.leaving:
+                self._stopped(guard.would_delete(sum(item.delete for item in items)))
             books = book(changed, items, await self._send(items), self.judge)
             counts.update(books.outcomes)
             last = at == len(drafted.drafts)

@@ -56,7 +56,9 @@ class FileReader:
         """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
         del full
         files = await asyncio.to_thread(self._find)
+        begun = len(files)
         files, spot = self._begin(files, cursor)
+        from_start = len(files) == begun and spot == Spot()
         for index, file in enumerate(files):
             last = index == len(files) - 1
             kind = Format.of(file.name, self._format)
@@ -73,6 +75,7 @@ class FileReader:
                             bytes_in=sum(len(row.raw) for row in page) if kind is not Format.JSON else file.size,
                             request=f"read {file.name}",
                             complete=ended and last,
+                            from_start=from_start,
                         )
                         spot = end
                         if ended:

@@ -161,6 +161,7 @@ class HttpReader:
             request=self._client.line(exchange.method, exchange.url),
             total=total,
             complete=whole,
+            from_start=read.before is None and not read.resumed,
         )
         return page, following
 

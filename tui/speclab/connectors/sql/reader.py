@@ -64,6 +64,7 @@ class SqlReader:
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         """Pages from after `cursor` to the end."""
         place = self._begin(cursor, full=full)
+        from_start = place.after is None and (place.full or place.before is None)
         await self._ask(self._check)
         if self._since is not None and place.ceiling is None:
             place = replace(place, ceiling=await self._ask(self._highest))
@@ -85,6 +86,7 @@ class SqlReader:
                 bytes_in=len(encode(rows)),
                 request=self._line(),
                 complete=complete,
+                from_start=from_start,
             )
         if watermark is not None and watermark.missing and self._since is not None:
             self._report(

@@ -1,0 +1,94 @@
+"""The guard: a run that reads far less or more than Volume says, or deletes a lot, is told or stopped."""
+
+from __future__ import annotations
+
+from tests.sync.conftest import World, counts, person
+
+from speclab.jsonvalue import Record
+from speclab.outcome import RunState
+from speclab.sync.run import RunOptions
+
+FULL = RunOptions(full=True)
+
+
+def volume(world: World, settings: str) -> None:
+    world.edit("Hourly\n", f"Hourly\n\n### Volume\n\n```yaml\n{settings}\n```\n")
+
+
+def people(count: int, *, gone: bool = False) -> list[list[Record]]:
+    """So many people, two a page."""
+    everyone = [person(f"p{number}", gone=gone) for number in range(count)]
+    return [everyone[at : at + 2] for at in range(0, count, 2)]
+
+
+async def test_nothing_where_there_should_be_thousands_is_an_error_that_is_told(world: World) -> None:
+    volume(world, "records: 4000")
+    result = await world.run([])
+    assert result.row.state is RunState.SUCCEEDED
+    assert world.events("guard") == ["the source gave no records, and `records` of Volume says 4,000"]
+    assert "error: the source gave no records, and `records` of Volume says 4,000" in world.told
+
+
+async def test_it_fails_the_run_where_the_spec_says_so(world: World) -> None:
+    volume(world, "records: 4000\nguard: {action: stop}")
+    row = (await world.run([])).row
+    assert (row.state, row.read) == (RunState.FAILED, 0)
+    assert row.error == "stopped by the guard: the source gave no records, and `records` of Volume says 4,000"
+
+
+async def test_less_than_the_least_is_told_once_all_is_read(world: World) -> None:
+    volume(world, "records: 10\nguard: {least: 70%}")
+    await world.run(people(6))
+    assert world.events("guard") == ["the source gave 6 records; `records` of Volume says 10"]
+    assert "warning: the source gave 6 records; `records` of Volume says 10" in world.told
+    await world.run(people(8), options=FULL)
+    assert len(world.events("guard")) == 1
+
+
+async def test_a_read_that_goes_on_may_find_nothing(world: World) -> None:
+    volume(world, "records: 4\nper_run: 4\nguard: {action: stop}")
+    await world.run(people(4))
+    assert (await world.run()).row.state is RunState.SUCCEEDED
+    assert world.events("guard") == []
+
+
+async def test_more_than_the_most_is_stopped_before_it_is_written(world: World) -> None:
+    volume(world, "records: 2\nguard: {action: stop, most: 200%}")
+    row = (await world.run(people(8))).row
+    assert (row.state, counts(row)) == (RunState.FAILED, {"written": 4})
+    assert row.error == "stopped by the guard: 6 records were read so far; `records` of Volume says 2"
+    assert sorted(world.target.content) == ["p0", "p1", "p2", "p3"]
+    assert world.log.checkpoint("people") == 2
+
+
+async def test_more_than_the_most_is_told_once(world: World) -> None:
+    volume(world, "records: 1\nguard: {most: 100%}")
+    row = (await world.run(people(8))).row
+    assert (row.state, row.written) == (RunState.SUCCEEDED, 8)
+    assert world.events("guard") == ["2 records were read so far; `records` of Volume says 1"]
+
+
+async def test_a_read_that_goes_on_is_measured_by_what_a_run_usually_reads(world: World) -> None:
+    volume(world, "records: 100\nper_run: 1\nguard: {most: 300%, least: 0%}")
+    await world.run(people(4))
+    world.source.content += people(6)[:2]
+    await world.run()
+    assert world.events("guard") == ["4 records were read so far; `per_run` of Volume says 1"]
+
+
+async def test_mass_deletes_are_stopped_before_they_happen(world: World) -> None:
+    volume(world, "records: 8\nguard: {action: stop, deletes: 25%}")
+    await world.run(people(8))
+    row = (await world.run(people(8, gone=True), options=FULL)).row
+    assert (row.state, row.deleted) == (RunState.FAILED, 2)
+    assert row.error == "stopped by the guard: 4 of some 8 records are to be deleted in one run"
+    assert len(world.target.content) == 6
+    again = (await world.run(people(8, gone=True), options=FULL)).row  # what is deleted already is not deleted again
+    assert (again.unchanged, again.deleted) == (2, 2)
+
+
+async def test_without_a_volume_only_a_source_that_gives_nothing_at_all_is_told(world: World) -> None:
+    await world.run([])
+    await world.run(people(2), options=FULL)
+    await world.run(people(2, gone=True), options=FULL)
+    assert world.events("guard") == ["the source gave no records"]
