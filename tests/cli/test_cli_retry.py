@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import Shell
 
 from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog
+from speclab.runlog import FailureRow, NewFailure, PageBooks, RunLog, RunLogReader
 from speclab.sync.lock import hold
 
 
@@ -23,12 +23,19 @@ def failed(shell: Shell) -> Shell:
 
 
 def mend(shell: Shell) -> None:
-    shell("set", "people", "Field Mapping[target.name].Transformation", 'Default("nobody")')
+    spec = shell.directory / "specs/people.md"
+    spec.write_text(spec.read_text().replace("Required, Trim", 'Default("nobody")'))
 
 
 def ids(shell: Shell) -> dict[str, str]:
     """The IDs of the open failures, by key."""
-    return {row["key"]: row["id"] for row in shell.rows("failures")}
+    return {failure.key: failure.id for failure in failures(shell)}
+
+
+def failures(shell: Shell) -> list[FailureRow]:
+    """The open failures."""
+    with RunLogReader.open(shell.directory / ".speclab/runlog.db") as log:
+        return log.failures()
 
 
 def written(shell: Shell) -> dict[int, str]:
@@ -42,8 +49,9 @@ def test_all_are_mapped_anew_as_the_spec_is_now_and_sent(failed: Shell) -> None:
     assert sorted(done.stdout.splitlines()) == ["written    2", "written    3"]
     assert "people: 2 written" in done.stderr
     assert written(failed) == {1: "Ada", 2: "nobody", 3: "nobody", 4: "Alan"}
-    assert failed.rows("failures") == []
-    assert [row["trigger"] for row in failed.rows("runs")] == ["retry", "manual"]
+    assert failures(failed) == []
+    with RunLogReader.open(failed.directory / ".speclab/runlog.db") as log:
+        assert [run.trigger for run in log.runs()] == ["retry", "manual"]
     assert "nothing to try again" in failed("retry", "--all").stderr
 
 
@@ -61,7 +69,7 @@ def test_what_fails_again_is_told_with_its_place_and_stays(failed: Shell) -> Non
     assert "specs/people.md:46:33: name: " in done.stdout
     assert done.stdout.count("dead ") == 2
     assert ids(failed) == before
-    assert {row["attempts"] for row in failed.rows("failures")} == {2}
+    assert {failure.attempts for failure in failures(failed)} == {2}
 
 
 def test_they_are_chosen_by_class_and_by_row(failed: Shell) -> None:
@@ -72,9 +80,10 @@ def test_they_are_chosen_by_class_and_by_row(failed: Shell) -> None:
 
 
 def test_a_spec_that_cannot_run_leaves_them_as_they_are(failed: Shell) -> None:
-    failed("set", "people", "Field Mapping[target.name].Transformation", "Trimm")
+    spec = failed.directory / "specs/people.md"
+    spec.write_text(spec.read_text().replace("Required, Trim", "Trimm"))
     assert "M101" in failed("retry", "--all", exit_code=3).stderr
-    assert {row["state"] for row in failed.rows("failures")} == {"dead"}
+    assert {failure.state for failure in failures(failed)} == {FailureState.DEAD}
 
 
 def test_what_to_retry_must_be_said_and_be_there(failed: Shell) -> None:
@@ -106,7 +115,7 @@ def test_while_the_spec_is_being_run_they_are_put_first_into_its_queue(failed: S
         told = failed("retry", "--all", exit_code=1).stderr
     assert "people is being run by process" in told
     assert "that run tries these 2 again" in told
-    assert {row["state"] for row in failed.rows("failures")} == {"waiting"}
+    assert {failure.state for failure in failures(failed)} == {FailureState.WAITING}
 
 
 def test_records_in_doubt_are_sent_again_only_where_they_are_named(failed: Shell) -> None:

@@ -284,7 +284,7 @@ async def test_a_run_by_others_is_not_run_beside_and_counts(place: Workspace) ->
         run = log.start_run("people", "", "manual")
         async with place.serving():
             await place.until(lambda: any("Every 1 second" in line for line in place.said))
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(1.5)
             assert len(place.runs()) == 1
             log.finish_run(run)
             await place.until(lambda: len(place.ended()) == 2)
