@@ -156,7 +156,7 @@ class Systems:
         self._ask("/_orders", json.dumps(asdict(Orders(**orders))).encode())
 
     def asked(self) -> list[str]:
-        """The requests since the last time, as `METHOD PATH QUERY AUTHORIZATION`."""
+        """The requests since the last time, as `METHOD TARGET AUTHORIZATION`."""
         asked: list[str] = self._ask("/_asked", b"")
         return asked
 

@@ -46,6 +46,8 @@ class Orders:
     total_moves: int = 0
     loop: bool = False
     poison: str = ""
+    holes: Sequence[int] = ()
+    hides_next: bool = False
     pause: float = 0.0
     elsewhere: str = ""
     token: str = ""
@@ -68,6 +70,7 @@ class Request:
     """What was asked."""
 
     method: str
+    target: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
@@ -127,7 +130,7 @@ class Server:
             writer.write(self.control(request).wire())
             return True
         side = "target" if request.method != "GET" else "source"
-        self.asked.append(f"{request.method} {request.path}?{request.query} {request.headers.get('authorization', '')}")
+        self.asked.append(f"{request.method} {request.target} {request.headers.get('authorization', '')}")
         if side == "source" and self.orders.pause:
             await asyncio.sleep(self.orders.pause)
         fault = self.fault(side)
@@ -215,7 +218,10 @@ class Server:
         following = at + size if at + size < len(people) else None
         if self.orders.loop and at:
             following = 0
-        body: dict[str, Any] = {"data": people[at : at + size], "next": following, "total": total}
+        page = [] if at // size in self.orders.holes else people[at : at + size]
+        body: dict[str, Any] = {"data": page, "next": following, "total": total}
+        if self.orders.hides_next:
+            del body["next"]
         if self.orders.elsewhere and following is not None:
             body["url"] = self.orders.elsewhere
         return Answer(200, encoded(body))
@@ -264,7 +270,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     parts = urlsplit(target)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    return Request(method, parts.path, query, headers, body)
+    return Request(method, target, parts.path, query, headers, body)
 
 
 async def main() -> None:

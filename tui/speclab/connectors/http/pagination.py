@@ -46,6 +46,19 @@ class Turn:
         return None
 
 
+def _next_in(body: Json) -> FieldPath | None:
+    """Where `body` has something by a name for what comes next, at its top or one level below."""
+    if not isinstance(body, dict):
+        return None
+    inner = [
+        ((name, key), value) for name, part in body.items() if isinstance(part, dict) for key, value in part.items()
+    ]
+    for place, value in (*(((name,), value) for name, value in body.items()), *inner):
+        if _NEXT.fullmatch(place[-1]) and isinstance(value, str | int) and value:
+            return FieldPath(place)
+    return next((where for where, _ in _CURSOR_FIELDS if isinstance(value := look(body, where), str) and value), None)
+
+
 class PageTurnError(Exception):
     """The next page cannot be found, or must not be asked for; the message says why and what to do."""
 
@@ -300,6 +313,11 @@ _CURSOR_FIELDS: Final = tuple(
     )
 )
 """Where APIs put the cursor of the next page, and the parameter that takes it there by their convention."""
+_NEXT: Final = re.compile(
+    r"@?(odata\.)?next[-_]?((page|cursor|token|url|uri|link|href|offset|marker|key|start|after|id|records)[-_]?)*",
+    re.IGNORECASE,
+)
+"""Names for what comes next, in whatever spelling."""
 _MORE_FIELDS: Final = _paths(
     "has_more", "hasMore", "has_next", "hasNext", "more", "meta.has_more", "meta.hasMore", "pagination.has_more",
     "pagination.hasMore", "pagination.has_next", "paging.has_more", "pageInfo.hasNextPage",
