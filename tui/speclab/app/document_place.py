@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -13,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from speclab.app.actions import Action, bindings
+from speclab.app.loading import loaded
 from speclab.app.place import Place
 from speclab.app.session import Found, OpenSpec
 from speclab.app.shell import shell
@@ -21,6 +23,7 @@ from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
 from speclab.spec import store
 from speclab.spec.document import Document
 from speclab.spec.merge import Conflict, Side
+from speclab.spec.problem import Problem
 
 SAVE: Final = Action("save", "save", "Write the spec to its file, merged with what others wrote meanwhile.", ("f2",))
 UNDO: Final = Action("undo", "undo", "Take the last change back, wherever it was made.", ("u", "ctrl+z"))
@@ -144,9 +147,7 @@ class DocumentPlace(Place):
             return
         await asyncio.sleep(PAUSE)
         document = opened.document
-        from speclab.mapping import lint
-
-        problems = await asyncio.to_thread(lint, document)
+        problems = await loaded(partial(_problems, document))
         if opened.document is document:
             opened.problems, opened.checked = problems, document
             if opened is self.opened:
@@ -239,6 +240,12 @@ class DocumentPlace(Place):
                 return None
             sides.append(side)
         return sides
+
+
+def _problems(document: Document) -> Sequence[Problem]:
+    from speclab.mapping import lint
+
+    return lint(document)
 
 
 MINE: Final = Action("mine", "mine", "Take the lines as they are here.", ("m",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
 from textual import on
@@ -14,6 +15,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, bindings
+from speclab.app.loading import loaded
 from speclab.app.place import Place
 from speclab.app.widgets.header import Header
 from speclab.app.widgets.keybar import KeyBar
@@ -81,7 +83,8 @@ class Main(Screen[None], Actor):
             before.on_leave()
             before.display = False
         if place is None:
-            place = (await asyncio.to_thread(_place_class, name))()
+            place = (await loaded(partial(_place_class, name)))()
+            place.display = False  # what is laid out before it is seen would not be told its size
             await self.query_one("#places").mount(place)
         place.display = True
         if place is not before:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from speclab.app.loading import loaded
 from speclab.connectors.jsontext import decode, encode
 from speclab.errors import SpecError, UsageError
 from speclab.jsonvalue import Record
 from speclab.spec.workspace import STATE, state_directory, workspace_of
 
 if TYPE_CHECKING:
+    from speclab.connectors import References
+    from speclab.connectors.base import Seams
     from speclab.runlog import FailureRow
     from speclab.spec.integration import Integration
+
+_Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
 
 LIMIT: Final = 500
 """Records that are asked of a live source."""
@@ -75,16 +81,20 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
 
 async def live(integration: Integration, directory: Path) -> Records:
     """The first records of the integration's source. Raises as a reader does."""
-    from speclab.clock import SystemClock
-    from speclab.connectors import References, sample
-    from speclab.connectors.base import Seams
-
-    references = References(os.environ, directory)
-    seams = Seams(SystemClock(), Random())  # noqa: S311 (jitter, no secret)
+    sample, references, seams = await loaded(partial(_means, directory))
     found = await sample(integration.source, integration.source_auth, references, seams, LIMIT, integration.retry)
     if not found:
         raise SpecError("the source has no records", hint="is the read in Source System about the right list?")
     return Records(tuple(found), "live")
+
+
+def _means(directory: Path) -> tuple[_Sample, References, Seams]:
+    """What reads a source, with the machine's own time, chance, network and environment."""
+    from speclab.clock import SystemClock
+    from speclab.connectors import References, sample
+    from speclab.connectors.base import Seams
+
+    return sample, References(os.environ, directory), Seams(SystemClock(), Random())  # noqa: S311 (jitter, no secret)
 
 
 def of_failures(failures: Sequence[FailureRow]) -> Records:
