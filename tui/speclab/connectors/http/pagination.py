@@ -35,10 +35,8 @@ class Turn:
         for where in _MORE_FIELDS:
             if look(self.body, where) is True:
                 return f"`{where}` is true"
-        for where in (*_URL_FIELDS, *(found for found, _ in _CURSOR_FIELDS)):
-            value = look(self.body, where)
-            if isinstance(value, str) and value:
-                return f"`{where}` is there"
+        if (following := _next_in(self.body)) is not None:
+            return f"`{following}` is there"
         for where in _TOTAL_FIELDS:
             total = look(self.body, where)
             if isinstance(total, int) and not isinstance(total, bool) and total > self.read:
