@@ -46,6 +46,7 @@ def checks(world: World) -> Checks:
         ("dead_letters() == 4 && retry_depth() < 10", True),
         ("since_success() == 5400.0", True),
         ("lag() > since_success()", True),
+        ('since_success() == duration("1h30m")', True),
     ],
 )
 def test_a_check_is_true_or_false_of_the_run_log(checks: Checks, expression: str, holds: bool) -> None:  # noqa: FBT001

@@ -12,10 +12,11 @@ All functions are about one integration; `w` is a window such as "24h", to the m
     lag()                    seconds that a change may be old and not at the target yet: since the start of the last run
                              that went through to the end, or since the oldest waiting record failed, if that is longer
     since_success()          seconds since a run last ended as succeeded
+    duration(d)              a time such as "2h" in seconds, to compare with
 
-The last two count from when the integration was registered if there was no such run. A function that has nothing to go
-by (no record was read in the window, no run ended, the run log has never heard of the integration) gives no value: what
-depends on it is neither true nor false.
+`lag` and `since_success` count from when the integration was registered if there was no such run. A function that has
+nothing to go by (no record was read in the window, no run ended, the run log has never heard of the integration) gives
+no value: what depends on it is neither true nor false.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from speclab.spec.units import duration
 
 Number = TypeVar("Number", int, float)
 
-_BYTES: Final = re.compile(r"\bbytes(?=\s*\()")
-"""CEL has a function of that name, which cannot be replaced; ours goes by `Bytes`, and columns stay what they are."""
+_OURS: Final = re.compile(r"\b(?:bytes|duration)(?=\s*\()")
+"""CEL has functions of these names, which cannot be replaced; ours are called `Bytes` and so on, of the same length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,12 @@ class Checks:
         Raises `ExpressionSyntaxError` or `EvaluationError` if it is not an expression that is true or false.
         """
         self._found, self._missing = {}, {}
-        program = Expression(_BYTES.sub("Bytes", expression), (), {
+        program = Expression(_OURS.sub(lambda match: match[0].capitalize(), expression), (), {
             "success_rate": self.success_rate,
             "error_count": self.error_count,
             "records": self.records,
             "Bytes": self.bytes,
+            "Duration": duration,
             "duration_p95": self.duration_p95,
             "retry_depth": self.retry_depth,
             "dead_letters": self.dead_letters,
