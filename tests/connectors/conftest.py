@@ -14,6 +14,7 @@ from aiohttp import web
 
 from speclab.connectors import References
 from speclab.connectors.base import Item, Page, Reader, Seams
+from speclab.errors import SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 
@@ -127,6 +128,19 @@ async def read_all(reader: Reader, cursor: Json = None, *, full: bool = False) -
         return [page async for page in reader.pages(cursor, full=full)]
     finally:
         await reader.close()
+
+
+async def read_to_failure(reader: Reader, cursor: Json = None) -> tuple[list[Page], SystemFailure]:
+    """The pages of a read that fails, and what it fails with; the reader closed."""
+    given: list[Page] = []
+    try:
+        async for page in reader.pages(cursor, full=False):
+            given.append(page)  # noqa: PERF401 - what came before the failure is kept
+    except SystemFailure as error:
+        return given, error
+    finally:
+        await reader.close()
+    pytest.fail("the read did not fail")
 
 
 def records_of(pages: list[Page]) -> list[Record]:

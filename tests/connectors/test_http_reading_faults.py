@@ -291,26 +291,3 @@ async def test_a_sample_is_the_first_records_of_as_few_pages_as_it_takes(
 
     source = system(await serve(pages), pagination={"by": "page", "param": "page", "pages": "pages"})
     assert [record["id"] for record in await sample(source, NoAuth(), references, seams, 3)] == ["p1a", "p1b", "p2a"]
-
-
-async def test_the_next_page_is_asked_for_while_one_is_worked_on_and_no_further(
-    serve: Serve, references: References, seams: Seams
-) -> None:
-    asked: list[str] = []
-    second = asyncio.Event()
-
-    async def pages(request: web.Request) -> web.Response:
-        asked.append(request.query["page"])
-        if len(asked) == 2:
-            second.set()
-        return web.json_response({"data": [{"id": request.query["page"]}], "pages": 50})
-
-    source = system(await serve(pages), pagination={"by": "page", "param": "page", "pages": "pages"})
-    reader = open_reader(source, NoAuth(), references, seams)
-    found = reader.pages(None, full=False)
-    await anext(found)
-    await second.wait()
-    await asyncio.sleep(0.05)  # for a third to come, if it were asked for
-    assert asked == ["1", "2"]
-    await found.aclose()  # type: ignore[attr-defined]  # a reader's pages are a generator
-    await reader.close()

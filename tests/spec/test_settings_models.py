@@ -69,7 +69,7 @@ def test_an_http_source_as_the_reference_writes_it() -> None:
         key: id
         read:
           path: /v3/contacts
-          params: {status: active}
+          params: {status: active, account: "{account.id}"}
           records: data
           pagination: {by: cursor, next: meta.next_cursor, param: cursor}
           since: {param: updated_since, field: updated_at, start: 2024-01-01, lookback: 5m, sorted: false}
@@ -80,7 +80,7 @@ def test_an_http_source_as_the_reference_writes_it() -> None:
     assert isinstance(found, HttpSystem)
     assert (found.limits.rate, found.limits.timeout, found.limits.response) == (Rate(100, 60), 30.0, 50_000_000)
     assert found.read is not None
-    assert found.read.params == {"status": "active"}
+    assert found.read.params == {"status": "active", "account": "{account.id}"}
     assert found.read.since is not None
     assert (found.read.since.start, found.read.since.lookback) == ("2024-01-01", 300.0)
     assert found.read.for_each is not None
@@ -329,6 +329,26 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
             "read: {path: /a, pagination: {by: next_url}}",
             "{0}:31",
             "pagination by next_url needs `next` (path in the body) or `header`",
+        ),
+        (
+            'read: {path: "/a/{account.id}"}',
+            "{0}:8",
+            "{account.id}: a read is about no record, unless `for_each` gives it one",
+        ),
+        (
+            'read: {path: "/a/{id}", for_each: {path: /b, as: account}}',
+            "{0}:8",
+            "{id} is no field of `account`, the only record a read can be about",
+        ),
+        (
+            'read: {path: "/a/{account.id}", for_each: {path: "/b/{account.id}", as: account}}',
+            "{0}:44",
+            "{account.id}: the parent list is about no record",
+        ),
+        (
+            'read: {path: /a, params: {q: "{x}"}, for_each: {path: /b, as: account}}',
+            "{0}:38",
+            "each `account` would be asked the same; put {account.id} into path, params or body",
         ),
         ("write: {size: 5}", "{0}:1", "expected one of `upsert`, `create` and `batch`"),
         (

@@ -74,6 +74,20 @@ def _template(text: str) -> str:
     return text
 
 
+def places(value: object) -> list[str]:
+    """What stands in braces in `value`, a text or JSON with texts in it; references are none."""
+    if isinstance(value, str):
+        return [match["path"].strip() for match in _PLACEHOLDER.finditer(value) if match["path"] is not None]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [found for one in inner for found in places(one)]
+
+
+def _parent(text: str) -> str:
+    if not text.isidentifier() or text in ("source", "target"):
+        raise ValueError(f"expected a name such as account, not {text!r}")
+    return text
+
+
 _SIGNED: Final = ("method", "url", "host", "path", "query", "target", "timestamp", "nonce", "body", "body_hash")
 _PART: Final = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<odd>[{}])")
 
@@ -120,6 +134,8 @@ Location = Annotated[str, AfterValidator(_location), Kind("URL path")]
 """What stands after a base URL; `{path}` in it is filled in."""
 Request = Annotated[str, AfterValidator(_request), Kind("method and URL path")]
 """A method and a location."""
+ParentName = Annotated[str, AfterValidator(_parent), Kind("name")]
+"""What a parent goes by in templates and in the records of its list."""
 Cel = Annotated[str, Kind("CEL expression")]
 """An expression; whether it can be read is checked apart, for CEL is slow to load."""
 Secret = Annotated[str, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]

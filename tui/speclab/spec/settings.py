@@ -18,6 +18,7 @@ from speclab.spec.kinds import (
     Key,
     Location,
     OptionalSecret,
+    ParentName,
     Path,
     RateLimit,
     Request,
@@ -26,6 +27,7 @@ from speclab.spec.kinds import (
     SignedText,
     Size,
     misfit,
+    places,
 )
 
 
@@ -89,8 +91,10 @@ class ForEach(Settings):
     """The read is made once for each record of a parent list."""
 
     path: Location = Field(description="path of the parent list")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters of it")
     records: Path | None = Field(default=None, description="where the list is in the body")
-    name: str = Field(alias="as", description="the name parents go by in path and params")
+    pagination: Pagination = Field(default_factory=Pagination, description="how its pages follow")
+    name: ParentName = Field(alias="as", description="the name parents go by: `{account.id}`, and `source.account.id`")
 
 
 class HttpRead(Settings):
@@ -116,6 +120,26 @@ class HttpRead(Settings):
             raise misfit("a `body` needs `request`, such as POST /search", at="body")
         if self.since is not None and self.since.param is None:
             raise misfit("over HTTP `since` needs `param`, the parameter that asks for what changed", at="since")
+        return self
+
+    @model_validator(mode="after")
+    def _about_the_parent(self) -> HttpRead:
+        at, each = "path" if self.path else "request", self.for_each
+        names = places(self.path or self.request)
+        if each is None:
+            if names:
+                raise misfit(f"{{{names[0]}}}: a read is about no record, unless `for_each` gives it one", at=at)
+            return self
+        own = f"{each.name}."
+        if stray := [name for name in names if not name.startswith(own)]:
+            raise misfit(f"{{{stray[0]}}} is no field of `{each.name}`, the only record a read can be about", at=at)
+        if above := places(each.path):
+            raise misfit(f"{{{above[0]}}}: the parent list is about no record", at="for_each.path")
+        if not any(name.startswith(own) for name in [*names, *places(self.params), *places(self.body)]):
+            named = f"{{{own}id}}"
+            raise misfit(
+                f"each `{each.name}` would be asked the same; put {named} into path, params or body", "for_each"
+            )
         return self
 
 

@@ -158,6 +158,10 @@ class Client:
         self._mind_quota(response.headers)
         return exchange
 
+    def hold(self, seconds: float) -> None:
+        """Send nothing for `seconds`, whoever asks: a system that is asked too often is asked by none."""
+        self._pace.hold(seconds)
+
     def encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """`headers` as they go over the wire, made once; those that carry credentials by their name are secrets."""
         for name, value in headers.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -70,6 +71,9 @@ class Style(Protocol):
     def after(self, turn: Turn) -> Position | None:
         """Where the page after `turn` is; None at the end. Raises `PageTurnError`."""
 
+    def beyond(self, turn: Turn, most: int) -> list[Position]:
+        """Where the pages after that one probably are, at most so many, if the answer says how many there are."""
+
 
 def style(settings: Pagination) -> Style:
     """The style `settings` ask for. Raises `SpecError` for a path that is none."""
@@ -101,6 +105,9 @@ class _Base:
 
     def first(self) -> Position:
         return {"params": dict(self._size)}
+
+    def beyond(self, turn: Turn, most: int) -> list[Position]:  # noqa: ARG002 - who is told where to go cannot guess
+        return []
 
     def _next_value(self, turn: Turn) -> str | int | float | None:
         """What the answer gives as next, in the body or a header; None or empty text at the end."""
@@ -149,6 +156,17 @@ class _Page(_Base):
             return None
         return {"params": {**self._size, self._param: page + 1}}
 
+    def beyond(self, turn: Turn, most: int) -> list[Position]:
+        if self._pages is not None:
+            pages = number_at(turn.body, self._pages)
+        elif self._total is not None and turn.records:
+            pages = ceil(number_at(turn.body, self._total) / len(turn.records))
+        else:
+            return []
+        page = _number(turn.position, self._param) + 2
+        last = min(self._start + pages, page + most)
+        return [{"params": {**self._size, self._param: number}} for number in range(page, last)]
+
 
 class _Offset(_Base):
     def __init__(self, settings: Pagination) -> None:
@@ -162,6 +180,14 @@ class _Offset(_Base):
         if _ends(turn, self._total):
             return None
         return {"params": {**self._size, self._param: _number(turn.position, self._param) + len(turn.records)}}
+
+    def beyond(self, turn: Turn, most: int) -> list[Position]:
+        step = len(turn.records)
+        if self._total is None or not step:
+            return []
+        offset = _number(turn.position, self._param) + 2 * step
+        last = min(self._start + number_at(turn.body, self._total), offset + most * step)
+        return [{"params": {**self._size, self._param: number}} for number in range(offset, last, step)]
 
 
 class _NextUrl(_Base):

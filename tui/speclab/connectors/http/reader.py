@@ -1,245 +1,90 @@
-"""Reading a list over HTTP: page after page, tried again where it may heal, stopped where it would lie.
-
-A read that got less than the source holds must not look like one that got all: a page that repeats, a total that is not
-reached, a list that is not there end it with `BadAnswer`.
-"""
+"""Reading over HTTP: one list, or a list for each record of another."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
-from datetime import timedelta
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import Protocol
 
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.http.answers import WrongBody, path, records_at
-from speclab.connectors.http.client import Client, Exchange, status_line
-from speclab.connectors.http.pagination import PageTurnError, Position, Turn, number_at, style
+from speclab.connectors.http.client import Client
+from speclab.connectors.http.listing import Listing
+from speclab.connectors.http.nested import Nested
+from speclab.connectors.http.parents import ParentQuestions
 from speclab.connectors.http.question import Questions
-from speclab.connectors.http.ratelimit import server_time
-from speclab.connectors.http.reading import Reading
-from speclab.connectors.http.retries import answered
-from speclab.connectors.http.templates import scalar_text
-from speclab.connectors.jsontext import decode, encode_sorted
+from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.references import References
-from speclab.connectors.since import Uncomparable, earlier
-from speclab.errors import BadAnswer, SpecError
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Level
-from speclab.paths import FieldPath
-from speclab.spec.settings import ApiKeyAuth, Auth, HttpSystem, RetrySettings
+from speclab.errors import SpecError
+from speclab.jsonvalue import Json
+from speclab.spec.settings import ApiKeyAuth, Auth, HttpRead, HttpSystem, RetrySettings
 
-_STALE: Final = frozenset({400, 404, 410, 422})
-"""What a page cursor of yesterday may be answered with."""
-_MOST_EMPTY: Final = 1000
-"""Pages without a record in a row, after which a source is taken to go round in circles."""
+
+class _Pages(Protocol):
+    def __call__(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]: ...
 
 
 class HttpReader:
-    """Reads the list that `read` of an HTTP system describes."""
+    """Reads what `read` of an HTTP system describes."""
 
     def __init__(
         self, system: HttpSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        written = system.read.params if system.read else {}
+        written = system.read
         system = references.resolve_settings(system)
         auth = references.resolve_settings(auth)
-        if system.read is None:
+        if system.read is None or written is None:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
-        if read.for_each is not None:
-            raise SpecError("read.for_each: a read for each of a list's records is not run by this version")
         self._client = Client(system, auth, references, seams, patience=retry.cap)
-        self._retry = retry
-        self._random = seams.random
-        hidden = {name for name, value in written.items() if read.params[name] != value}
-        if isinstance(auth, ApiKeyAuth) and auth.param is not None:
-            hidden.add(auth.param)
-        self._questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
-        self._records = _optional(read.records, "read.records")
-        self._style = style(read.pagination)
-        self._total = _optional(read.pagination.total, "read.pagination.total")
-        self._numbered = read.pagination.by in ("page", "offset")
-        self._size = read.pagination.size
-        self._since = read.since
-        _optional(read.since.field if read.since else None, "read.since.field")
         described = read.model_dump(mode="json", exclude={"since", "deleted"})
         self._fingerprint = hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
-
-    async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
-        """Pages from after `cursor` to the end; the next is asked for while the one before is worked on."""
-        read = Reading.begin(
-            cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.first()
+        self._listing = partial(
+            Listing,
+            client=self._client,
+            retry=retry,
+            random=seams.random,
+            at_once=system.limits.concurrency,
+            fingerprint=self._fingerprint,
         )
-        if isinstance(cursor, dict) and cursor.get("page") and not read.resumed and not full:
-            self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        fetching = asyncio.create_task(self._first(read))
-        try:
-            following: Position | None = read.position
-            while following is not None:
-                exchange = await fetching
-                page, following = self._take(read, exchange)
-                if following is not None:
-                    read.position = following
-                    fetching = asyncio.create_task(self._get(read))
-                yield page
-            if self._numbered and read.shrunk:
-                raise self._bad(
-                    exchange,
-                    "the total fell while it was read, so that numbered pages may have skipped records",
-                    "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
-                )
-        finally:
-            fetching.cancel()
-            await asyncio.gather(fetching, return_exceptions=True)
+        self._hidden = {auth.param} if isinstance(auth, ApiKeyAuth) and auth.param is not None else set[str]()
+        self._pages = self._nested(written, read, system.limits.concurrency) or self._single(written, read)
+
+    def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
+        """Pages from after `cursor` to the end."""
+        return self._pages(cursor, full=full)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def _first(self, read: Reading) -> Exchange:
-        """The answer to a read's first question, and with it the time it began, by the source's clock."""
-        clock = self._client.clock
-        began = clock.monotonic()
-        exchange = await self._get(read, tolerated=_STALE if read.resumed else frozenset())
-        if exchange.status in _STALE:
-            self._client.report(
-                Level.WARNING,
-                f"the source no longer knows the page the last run stopped at ({status_line(exchange)}); reading anew",
-            )
-            read.restart(self._style.first())
-            exchange = await self._get(read)
-        if read.watermark is None:
-            # The list was made at some time between the question and the answer's date, which is cut to the second.
-            elapsed = timedelta(seconds=clock.monotonic() - began + 1)
-            read.watch(server_time(exchange.headers, clock.now()) - elapsed)
-        read.visit(read.position)
-        return exchange
+    def _single(self, written: HttpRead, read: HttpRead) -> _Pages:
+        hidden = self._hidden | _secret(written.params, read.params)
+        questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
+        return partial(self._listing(read).pages, questions)
 
-    async def _get(self, read: Reading, *, tolerated: frozenset[int] = frozenset()) -> Exchange:
-        question = self._questions.ask(read.position, self._asked(read))
-        return await answered(self._client, question, self._retry, self._random, tolerated=tolerated)
-
-    def _asked(self, read: Reading) -> str | None:
-        """What the `since` parameter says; None where it is not sent."""
-        if self._since is None or read.full:
+    def _nested(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages | None:
+        """A list for each of the parents; None where the settings have none."""
+        each = read.for_each
+        if each is None or written.for_each is None:
             return None
-        if read.before is None:
-            return self._since.start
-        try:
-            return scalar_text(earlier(read.before.value, self._since.lookback))
-        except Uncomparable as error:
-            raise SpecError(f"read.since: {error}") from None
-
-    def _take(self, read: Reading, exchange: Exchange) -> tuple[Page, Position | None]:
-        """The page in an answer and the position of the next. Raises `BadAnswer`."""
-        body = self._parsed(exchange)
-        records = self._listed(exchange, body)
-        if records and records == read.previous:
-            if not (self._numbered and self._size is not None and len(records) < self._size):
-                raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
-            records = []  # servers that answer any number beyond the last page with the last page
-        read.previous = records
-        total = self._total_in(exchange, body)
-        read.count_on(len(records), total)
-        read.empty = 0 if records else read.empty + 1
-        try:
-            following = self._style.after(Turn(read.position, exchange, body, records, read.count))
-            fresh = read.watermark.take(records) if read.watermark else records
-        except (PageTurnError, Uncomparable) as error:
-            raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
-        following = self._checked(read, exchange, following)
-        if following is None:
-            self._finish(read, exchange, total)
-        whole = following is None and not (self._numbered and read.shrunk)
-        page = Page(
-            records=fresh,
-            cursor=read.cursor(following) if whole or following is not None else read.again(),
-            bytes_in=len(exchange.body),
-            request=self._client.line(exchange.method, exchange.url),
-            total=total,
-            complete=whole,
-            from_start=read.before is None and not read.resumed,
+        client = self._client
+        above = HttpRead(path=each.path, params=each.params, records=each.records, pagination=each.pagination)
+        hidden = self._hidden | _secret(written.params, read.params)
+        hidden_above = self._hidden | _secret(written.for_each.params, each.params)
+        nested = Nested(
+            (self._listing(above), Questions(above, client.base, client.origin, hidden=hidden_above)),
+            (self._listing(read), ParentQuestions(read, each.name, client.base, client.origin, hidden=hidden)),
+            name=each.name,
+            since=read.since,
+            at_once=at_once,
+            fingerprint=self._fingerprint,
+            report=client.report,
         )
-        return page, following
-
-    def _checked(self, read: Reading, exchange: Exchange, following: Position | None) -> Position | None:
-        """`following`, if the read has not been there yet; None where it stands still at an empty page."""
-        if following is None:
-            return None
-        following = self._questions.kept(following)
-        if not read.visit(following):
-            if not read.previous and following == read.position:
-                return None
-            raise self._bad(
-                exchange, f"the next page is one that was read before: {following}", "Check `read.pagination`."
-            )
-        if read.empty >= _MOST_EMPTY:
-            raise self._bad(exchange, f"{read.empty} pages without a record in a row", "Check `read.pagination`.")
-        return following
-
-    def _finish(self, read: Reading, exchange: Exchange, total: int | None) -> None:
-        """Look whether the read that ends here is whole."""
-        if total is not None and read.count < total:
-            raise self._bad(
-                exchange,
-                f"the source holds {total:,} records by `{self._total}`, but gave {read.count:,}",
-                "Check `read.pagination`.",
-            )
-        if total is not None and read.count > total:
-            self._client.report(
-                Level.WARNING,
-                f"the source gave {read.count:,} records, {read.count - total:,} more than its total says",
-            )
-        if read.watermark is not None and self._since is not None:
-            if read.count and read.watermark.missing == read.count:
-                self._client.report(
-                    Level.WARNING,
-                    f"no record has `{self._since.field}`, so the next run cannot ask for what changed only",
-                )
-            if self._since.sorted and not read.watermark.ordered:
-                self._client.report(
-                    Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
-                )
-
-    def _total_in(self, exchange: Exchange, body: Json) -> int | None:
-        """What the source says the read holds; None where the spec does not say that it does."""
-        if self._total is None:
-            return None
-        try:
-            return number_at(body, self._total)
-        except PageTurnError as error:
-            raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
-
-    def _parsed(self, exchange: Exchange) -> Json:
-        if exchange.status == 204:
-            return None
-        try:
-            return decode(exchange.body)
-        except ValueError as error:
-            found = exchange.headers.get("content-type", "no content type")
-            what = "an empty body" if not exchange.body.strip() else f"a body that is no JSON ({found}): {error}"
-            raise self._bad(exchange, f"found {what}, expected JSON", "Check `base_url` and `read.path`.") from None
-
-    def _listed(self, exchange: Exchange, body: Json) -> list[Record]:
-        if exchange.status == 204:
-            return []
-        try:
-            return records_at(body, self._records, "found")
-        except WrongBody as error:
-            raise self._bad(exchange, str(error), "Check `read.records`.") from None
-
-    def _bad(self, exchange: Exchange, message: str, hint: str) -> BadAnswer:
-        where = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
-        return BadAnswer(
-            f"{where}: {self._client.message(message)}",
-            request=self._client.request_text(exchange),
-            response=self._client.response_text(exchange),
-            hint=hint,
-        )
+        return nested.pages
 
 
-def _optional(text: str | None, where: str) -> FieldPath | None:
-    return None if text is None else path(text, where)
+def _secret(written: Mapping[str, Json], resolved: Mapping[str, Json]) -> set[str]:
+    """The parameters that hold references, which is to say secrets."""
+    return {name for name, value in written.items() if resolved[name] != value}

@@ -110,8 +110,14 @@ class Reading:
         return self._anew(self.before)
 
     def _anew(self, mark: Mark | None) -> Json:
-        return {
-            "page": None,
-            "since": mark.dump() if mark else None,
-            "field": self.since.field if self.since else None,
-        }
+        return from_mark(mark.dump() if mark else None, self.since)
+
+
+def from_mark(mark: Json, since: Since | None) -> Json:
+    """The cursor of a read that begins where `mark`, as a checkpoint holds it, says."""
+    return {"page": None, "since": mark, "field": since.field if since else None}
+
+
+def mark_in(cursor: Json) -> Json:
+    """The mark that the next read goes by, in the cursor of one that is over."""
+    return cursor["since"] if isinstance(cursor, dict) else None

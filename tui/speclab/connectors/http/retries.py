@@ -63,6 +63,8 @@ async def answered(
             ) from None
         wait = wait or delay(tries - 1, retry.base, retry.cap, random)
         client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")
+        if error_class is ErrorClass.RATE_LIMIT:
+            client.hold(wait)
         await client.clock.sleep(wait)
         tries += 1
 

@@ -37,6 +37,18 @@ class Place:
     name: str
     path: FieldPath
 
+    @classmethod
+    def parse(cls, text: str, *, where: str, names: frozenset[str]) -> Place:
+        """The place whose braces hold `text`, see `Template.parse`. Raises `SpecError`."""
+        try:
+            path = FieldPath.parse(text)
+        except PathSyntaxError as error:
+            raise SpecError(f"{where}: {{{text}}} is no field: {error}") from None
+        first = path.parts[0]
+        if first in names and len(path.parts) > 1:
+            return cls(text, str(first), FieldPath(path.parts[1:]))
+        return cls(text, "", path)
+
     def value(self, record: Json, scope: Mapping[str, Json]) -> Json:
         """The value here, which may be null. Raises `MissingValue`."""
         root = scope[self.name] if self.name else record
@@ -44,6 +56,10 @@ class Place:
             return self.path.get(root)
         except KeyError:
             raise MissingValue(self.text, "is not in the record") from None
+
+    def written(self, record: Json, scope: Mapping[str, Json]) -> str:
+        """The value here as a URL has it, not encoded yet. Raises `MissingValue` for what cannot stand in one."""
+        return _text(self, self.value(record, scope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Template:
         at = 0
         for match in _PLACE.finditer(text):
             parts.append(text[at : match.start()])
-            parts.append(_place(match[1].strip(), names, where))
+            parts.append(Place.parse(match[1].strip(), where=where, names=names))
             at = match.end()
         parts.append(text[at:])
         if stray := [brace for part in parts if isinstance(part, str) for brace in part if brace in "{}"]:
@@ -76,7 +92,7 @@ class Template:
             if isinstance(part, str):
                 out += part
                 continue
-            text = _text(part, part.value(record, scope))
+            text = part.written(record, scope)
             if text in _DOTS and out.endswith("/") and self._segment_ends(index):
                 raise MissingValue(part.text, f"is {text!r}, which would change the path it stands in")
             out += quote(text, safe="")
@@ -121,17 +137,6 @@ def scalar_text(value: Json) -> str | None:
     if isinstance(value, int | float):
         return str(value)
     return None
-
-
-def _place(text: str, names: frozenset[str], where: str) -> Place:
-    try:
-        path = FieldPath.parse(text)
-    except PathSyntaxError as error:
-        raise SpecError(f"{where}: {{{text}}} is no field: {error}") from None
-    first = path.parts[0]
-    if first in names and len(path.parts) > 1:
-        return Place(text, str(first), FieldPath(path.parts[1:]))
-    return Place(text, "", path)
 
 
 def _text(place: Place, value: Json) -> str:

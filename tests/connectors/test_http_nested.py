@@ -1,0 +1,382 @@
+"""A list for each record of a parent list: what is asked, what the records hold, and what a cursor remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_to_failure, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Reader, Seams
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+
+FOR_EACH: dict[str, Json] = {
+    "path": "/accounts",
+    "records": "data",
+    "as": "account",
+    "pagination": {"by": "cursor", "next": "next", "param": "cursor"},
+}
+
+
+class Crm:
+    """Accounts, two a page, and of each its contacts, two a page, those that changed at or after `since`."""
+
+    def __init__(self, clock: FakeClock, **contacts: list[tuple[str, str]]) -> None:
+        self.accounts = contacts
+        self.unlisted: set[str] = set()
+        self.refused: dict[str, int] = {}
+        self.asked: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self.before: Callable[[str], None] = lambda _: None
+        self._clock = clock
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        self.before(request.path_qs)
+        self.asked.append(request.path_qs)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0.002)
+        self.at_once -= 1
+        headers = {"Date": format_datetime(self._clock.now(), usegmt=True)}
+        if request.path == "/accounts":
+            listed = [key for key in self.accounts if key not in self.unlisted]
+            found: list[Any] = [{"id": key, "name": key.upper()} for key in listed]
+        else:
+            account = request.path.split("/")[2]
+            if account not in self.accounts or account in self.refused:
+                return web.json_response({"error": "no"}, status=self.refused.get(account, 404))
+            since = request.query.get("since", "")
+            found = [{"id": key, "at": at} for key, at in self.accounts[account] if at >= since]
+        at = int(request.query.get("cursor", "0"))
+        body = {"data": found[at : at + 2], "next": str(at + 2) if at + 2 < len(found) else None}
+        return web.json_response(body, headers=headers)
+
+
+@pytest.fixture
+def reader(references: References, seams: Seams) -> Callable[..., Reader]:
+    def opened(url: str, *, concurrency: int = 4, attempts: int = 1, **read: Json) -> Reader:
+        settings = {
+            "connector": "http",
+            "base_url": url,
+            "key": ["account.id", "id"],
+            "limits": {"concurrency": concurrency},
+            "read": {
+                "path": "/accounts/{account.id}/contacts",
+                "records": "data",
+                "pagination": {"by": "cursor", "next": "next", "param": "cursor"},
+                "for_each": FOR_EACH,
+                **read,
+            },
+        }
+        system = HttpSystem.model_validate(settings)
+        return open_reader(system, NoAuth(), references, seams, RetrySettings(attempts=attempts))
+
+    return opened
+
+
+Open = Callable[..., Reader]
+SINCE: Json = {"param": "since", "field": "at"}
+
+
+def keys(pages: list[Page]) -> list[str]:
+    return [f"{record['account']['id']}{record['id']}" for record in map(loose, records_of(pages))]
+
+
+def loose(record: Any) -> Any:
+    return record
+
+
+def crm(clock: FakeClock) -> Crm:
+    """Five accounts with three, none, one, two and five contacts."""
+    sizes = {"a": 3, "b": 0, "c": 1, "d": 2, "e": 5}
+    return Crm(
+        clock, **{key: [(str(one), f"2024-01-0{one + 1}") for one in range(size)] for key, size in sizes.items()}
+    )
+
+
+ALL = ["a0", "a1", "a2", "c0", "d0", "d1", "e0", "e1", "e2", "e3", "e4"]
+
+
+async def stopped_after(reader: Reader, cursor: Json, records: int) -> tuple[list[Page], Json]:
+    """Pages until so many records are there, and the cursor of the last, through JSON as the run log keeps it."""
+    given: list[Page] = []
+    pages = reader.pages(cursor, full=False)
+    assert isinstance(pages, AsyncGenerator)
+    async for page in pages:
+        given.append(page)
+        if len(records_of(given)) >= records:
+            break
+    await pages.aclose()
+    await reader.close()
+    return given, json.loads(json.dumps(given[-1].cursor))
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page for every answer, so that there are cursors everywhere."""
+    monkeypatch.setattr("speclab.connectors.http.nested._REQUESTS", 1)
+
+
+async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = crm(clock)
+    pages = await read_all(reader(await serve(source)))
+    assert keys(pages) == ALL
+    assert loose(records_of(pages)[0]) == {"id": "0", "at": "2024-01-01", "account": {"id": "a", "name": "A"}}
+    asked = [line for line in source.asked if line.startswith("/accounts/")]
+    assert sorted(asked) == sorted(set(asked))
+    assert [page.complete for page in pages] == [True]
+    assert 2 <= source.most_at_once <= 4
+
+
+async def test_short_lists_share_a_page_and_long_ones_fill_it(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    source = Crm(clock, **{f"k{number}": [("0", "2024")] for number in range(60)})
+    pages = await read_all(reader(await serve(source)))
+    assert [len(page.records) for page in pages] == [25, 25, 10]
+    assert pages[0].request.endswith("/accounts/k0/contacts and 24 more")
+    assert sum(page.bytes_in for page in pages) > 60 * 20
+
+
+async def test_parents_stand_in_path_params_and_body(serve: Serve, reader: Open) -> None:
+    asked: list[Json] = []
+
+    async def source(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.json_response({"data": [{"id": 7, "region": "a/b ü"}, {"id": 8, "region": "?"}], "next": None})
+        asked.append([request.raw_path, await request.json()])
+        return web.json_response({"data": [], "next": None})
+
+    await read_all(
+        reader(
+            await serve(source),
+            concurrency=1,
+            path=None,
+            request="POST /regions/{account.region}/search",
+            params={"of": "{account.id}", "as": "{own}"},
+            body={"account": "{account.id}", "query": ["id={account.id}", "{braces}"]},
+        )
+    )
+    assert asked == [
+        ["/regions/a%2Fb%20%C3%BC/search?of=7&as=%7Bown%7D", {"account": 7, "query": ["id=7", "{braces}"]}],
+        ["/regions/%3F/search?of=8&as=%7Bown%7D", {"account": 8, "query": ["id=8", "{braces}"]}],
+    ]
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("records", range(1, 11))
+async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
+    serve: Serve, reader: Open, clock: FakeClock, records: int
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    first, cursor = await stopped_after(reader(url), None, records)
+    source.asked.clear()
+    rest = await read_all(reader(url), cursor)
+    assert keys(first) + keys(rest) == ALL
+    done = {key[0] for key in keys(first)} - {key[0] for key in keys(rest)}
+    assert not [line for line in source.asked if line.split("/")[2:3] and line.split("/")[2] in done]
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("records", range(1, 11))
+async def test_parents_that_come_go_and_change_places_meanwhile_lose_nothing(
+    serve: Serve, reader: Open, clock: FakeClock, records: int
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    first, cursor = await stopped_after(reader(url), None, records)
+    listed = dict(reversed(source.accounts.items()))
+    source.accounts = {"x": [("0", "2024-01-01")], **listed, "y": [("0", "2024-01-01")]}
+    del source.accounts["c"]
+    rest = await read_all(reader(url), cursor)
+    read = keys(first) + keys(rest)
+    assert sorted(read) == sorted(set(read))
+    assert {*ALL, "x0", "y0"} - set(read) <= {"c0"}
+    assert rest[-1].complete
+
+
+async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    first = await read_all(reader(url, since=SINCE))
+    source.accounts["c"].append(("new", "2024-01-02"))  # later than all of c, earlier than what others have
+    source.accounts["b"].append(("late", "2020-01-01"))  # the first there ever was in b
+    source.accounts["f"] = [("old", "2019-01-01")]
+    source.asked.clear()
+    second = await read_all(reader(url, since=SINCE), first[-1].cursor)
+    assert keys(second) == ["blate", "cnew", "fold"]
+    assert "/accounts/a/contacts?since=2024-01-03" in source.asked
+    assert "/accounts/c/contacts?since=2024-01-01" in source.asked
+    assert "/accounts/b/contacts" in source.asked
+    third = await read_all(reader(url, since=SINCE), second[-1].cursor)
+    assert keys(third) == []
+    assert third[-1].cursor == second[-1].cursor
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_what_changes_at_a_parent_that_was_read_while_later_ones_are_is_read_by_the_next_run(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+
+    def change(asked: str) -> None:
+        if asked.startswith("/accounts/e/"):
+            source.accounts["a"].append(("meanwhile", "2024-01-04"))
+            source.before = lambda _: None
+
+    source.before = change
+    first = await read_all(reader(url, since=SINCE, concurrency=1))
+    assert "ameanwhile" not in keys(first)
+    assert keys(first) == ALL
+    assert keys(await read_all(reader(url, since=SINCE), first[-1].cursor)) == ["ameanwhile"]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_round_that_is_broken_off_keeps_the_marks_of_parents_it_did_not_come_to(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    whole = await read_all(reader(url, since=SINCE))
+    for contacts in source.accounts.values():
+        contacts.append(("new", "2024-02-01"))
+    given, cursor = await stopped_after(reader(url, since=SINCE), whole[-1].cursor, 2)
+    assert keys(given) == ["anew", "bnew"]
+    source.accounts["a"].append(("newer", "2024-03-01"))
+    rest = await read_all(reader(url, since=SINCE), cursor)
+    assert keys(rest) == ["cnew", "dnew", "enew"]
+    after = await read_all(reader(url, since=SINCE), rest[-1].cursor)
+    assert keys(after) == ["anewer"]
+
+
+async def test_a_full_read_asks_for_all_of_every_parent_and_leaves_marks(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    first = await read_all(reader(url, since=SINCE))
+    full = await read_all(reader(url, since=SINCE), first[-1].cursor, full=True)
+    assert keys(full) == ALL
+    assert not [line for line in source.asked if "since=" in line]
+    assert keys(await read_all(reader(url, since=SINCE), full[-1].cursor)) == []
+
+
+async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: FakeClock, reports: Reports) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    first = await read_all(reader(url, since=SINCE))
+    other = reader(url, since=SINCE, params={"all": "yes"})
+    assert keys(await read_all(other, first[-1].cursor)) == ALL
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+
+
+async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
+    serve: Serve, reader: Open, clock: FakeClock, reports: Reports
+) -> None:
+    source = crm(clock)
+
+    def delete(asked: str) -> None:
+        if asked.startswith("/accounts/a/"):
+            source.accounts.pop("d", None)
+
+    source.before = delete
+    pages = await read_all(reader(await serve(source), concurrency=1))
+    assert keys(pages) == [key for key in ALL if key[0] != "d"]
+    assert pages[-1].complete
+    assert reports.lines == ["info: 1 of `account` went away while they were read"]
+
+
+@pytest.mark.parametrize("status", [404, 422])
+async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from_being_called_whole(
+    serve: Serve, reader: Open, clock: FakeClock, status: int
+) -> None:
+    source = crm(clock)
+    url = await serve(source)
+    whole = await read_all(reader(url, since=SINCE))
+    source.refused = {"a": status, "c": status}
+    for contacts in source.accounts.values():
+        contacts.append(("new", "2024-02-01"))
+    given, failure = await read_to_failure(reader(url, since=SINCE), whole[-1].cursor)
+    assert isinstance(failure, BadAnswer)
+    assert re.search(rf"accounts/a/contacts\S*: {status} .* \(and 1 more like it\)", failure.message)
+    assert keys(given) == ["bnew", "dnew", "enew"]
+    assert not given[-1].complete
+    source.refused = {}
+    for contacts in source.accounts.values():
+        contacts.append(("newer", "2024-03-01"))
+    after = await read_all(reader(url, since=SINCE), given[-1].cursor)
+    assert keys(after) == ["anew", "anewer", "bnewer", "cnew", "cnewer", "dnewer", "enewer"]
+
+
+async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_them(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = Crm(clock, **{f"k{number}": [] for number in range(500)})
+    url = await serve(source)
+    wrong = reader(url, path="/accouts/{account.id}/contacts", records="items")
+    with pytest.raises(BadAnswer, match="and 9 more like it"):
+        await read_all(wrong)
+    assert len([line for line in source.asked if "accouts" in line]) < 20
+
+
+async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(serve: Serve, reader: Open) -> None:
+    asked: list[str] = []
+
+    async def source(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        accounts = [{"id": None}, {"id": "b"}]
+        return web.json_response({"data": accounts if request.path == "/accounts" else [{"id": 1}], "next": None})
+
+    given, failure = await read_to_failure(reader(await serve(source)))
+    assert isinstance(failure, BadAnswer)
+    assert failure.message == "read.for_each: {account.id} is null, which cannot stand in a URL"
+    assert keys(given) == ["b1"]
+    assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
+
+
+async def test_a_dying_source_ends_the_read_after_what_was_read(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    source = crm(clock)
+    source.refused = {"d": 503}
+    url = await serve(source)
+    given, failure = await read_to_failure(reader(url))
+    assert isinstance(failure, Unreachable)
+    assert keys(given) == ["a0", "a1", "a2", "c0"]
+    source.refused = {}
+    assert keys(given) + keys(await read_all(reader(url), given[-1].cursor)) == ALL
+
+
+async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        data = [{"id": "a"}] if request.path == "/accounts" else [{"id": 1, "account": "Savings"}]
+        return web.json_response({"data": data, "next": None})
+
+    with pytest.raises(BadAnswer, match="a field `account` of their own") as raised:
+        await read_all(reader(await serve(source)))
+    assert "`as`" in raised.value.hint
+
+
+async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    crowd = crm(clock)
+
+    async def source(request: web.Request) -> web.Response:
+        if request.path != "/accounts":
+            return await crowd(request)
+        return web.json_response({"data": [{"id": "c"}, {"id": "d"}, {"id": "c"}], "next": None})
+
+    assert keys(await read_all(reader(await serve(source)))) == ["c0", "d0", "d1"]
+
+
+async def test_no_parents_is_a_whole_read_of_nothing(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    pages = await read_all(reader(await serve(Crm(clock))))
+    assert [(list(page.records), page.complete) for page in pages] == [([], True)]

@@ -1,0 +1,156 @@
+"""Pages asked for before their turn: how many, in which order they are given, and what becomes of wrong guesses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, read_all, read_to_failure, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Reader, Seams
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+
+
+class Book:
+    """A list of numbered records that answers as many at once as come, after `wait` is let go."""
+
+    def __init__(self, records: int = 40, size: int = 2) -> None:
+        self.records, self.size = records, size
+        self.asked: list[int] = []
+        self.at_once = self.most_at_once = 0
+        self.later: dict[int, float] = {}
+        self.refuses: dict[int, int] = {}
+        self.total: int | None = None
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        name = "page" if "page" in request.query else "offset"
+        number = int(request.query[name])
+        self.asked.append(number)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(self.later.get(number, 0.005))
+        self.at_once -= 1
+        if number in self.refuses:
+            return web.Response(status=self.refuses[number])
+        at = (number - 1) * self.size if name == "page" else number
+        found = [{"id": one} for one in range(at, min(at + self.size, self.records))]
+        total = self.records if self.total is None else self.total
+        return web.json_response({"data": found, "total": total, "pages": -(-total // self.size)})
+
+
+BY_PAGES: dict[str, Json] = {"by": "page", "param": "page", "pages": "pages"}
+BY_TOTAL: dict[str, Json] = {"by": "page", "param": "page", "total": "total"}
+BY_OFFSET: dict[str, Json] = {"by": "offset", "param": "offset", "total": "total"}
+
+
+def reader_of(url: str, pagination: dict[str, Json], references: References, seams: Seams, **more: Any) -> Reader:
+    settings = {
+        "connector": "http",
+        "base_url": url,
+        "key": "id",
+        "read": {"path": "/book", "records": "data", "pagination": pagination},
+        **more,
+    }
+    return open_reader(HttpSystem.model_validate(settings), NoAuth(), references, seams, RetrySettings(attempts=1))
+
+
+async def settled(book: Book) -> None:
+    """Wait until nothing is on its way that was asked for."""
+    before = -1
+    while before != len(book.asked) or book.at_once:
+        before = len(book.asked)
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("pagination", [BY_PAGES, BY_TOTAL, BY_OFFSET])
+async def test_pages_that_are_known_to_come_are_asked_for_at_once_and_given_in_order(
+    serve: Serve, references: References, seams: Seams, pagination: dict[str, Json]
+) -> None:
+    book = Book()
+    book.later = {3: 0.05, 6: 0.04}
+    pages = await read_all(reader_of(await serve(book), pagination, references, seams))
+    assert [record["id"] for record in records_of(pages)] == list(range(40))
+    assert len(book.asked) == 20
+    assert len(set(book.asked)) == 20
+    assert 2 <= book.most_at_once <= 4
+    assert [page.complete for page in pages] == [False] * 19 + [True]
+
+
+@pytest.mark.parametrize(
+    ("pagination", "ahead"), [(BY_PAGES, 3), ({"by": "page", "param": "page"}, 1), ({**BY_OFFSET, "total": None}, 1)]
+)
+async def test_no_more_is_asked_ahead_than_the_limits_allow_and_only_the_next_where_the_end_is_unknown(
+    serve: Serve, references: References, seams: Seams, pagination: dict[str, Json], ahead: int
+) -> None:
+    book = Book()
+    reader = reader_of(await serve(book), pagination, references, seams, limits={"concurrency": 3})
+    pages = reader.pages(None, full=False)
+    assert isinstance(pages, AsyncGenerator)
+    await anext(pages)
+    await settled(book)
+    assert len(book.asked) == 1 + ahead
+    await anext(pages)
+    await settled(book)
+    assert len(book.asked) == 2 + ahead
+    await pages.aclose()
+    await reader.close()
+
+
+async def test_large_pages_are_not_piled_up(
+    serve: Serve, references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.connectors.http.listing._MOST_AHEAD", 100)  # two answers of some fifty bytes
+    book = Book()
+    reader = reader_of(await serve(book), BY_PAGES, references, seams, limits={"concurrency": 20})
+    pages = reader.pages(None, full=False)
+    assert isinstance(pages, AsyncGenerator)
+    await anext(pages)
+    await settled(book)
+    assert 2 <= len(book.asked) <= 3
+    await pages.aclose()
+    await reader.close()
+
+
+async def test_a_source_that_gives_fewer_than_it_did_is_followed_and_not_guessed_at_again(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    book = Book()
+
+    async def moody(request: web.Request) -> web.Response:
+        book.size = 1 if int(request.query["offset"]) >= 10 else 2
+        return await book(request)
+
+    pages = await read_all(reader_of(await serve(moody), BY_OFFSET, references, seams))
+    assert [record["id"] for record in records_of(pages)] == list(range(40))
+    assert len(book.asked) - len(set(book.asked)) <= 4
+
+
+async def test_what_fails_fails_in_its_turn_and_the_pages_before_it_are_given(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    book = Book()
+    book.refuses = {5: 500}
+    book.later = {3: 0.1}
+    given, failure = await read_to_failure(reader_of(await serve(book), BY_PAGES, references, seams))
+    assert isinstance(failure, Unreachable)
+    assert [record["id"] for record in records_of(given)] == list(range(8))
+    book.refuses = {}
+    rest = await read_all(reader_of(await serve(book), BY_PAGES, references, seams), given[-1].cursor)
+    assert [record["id"] for record in records_of(rest)] == list(range(8, 40))
+
+
+async def test_pages_beyond_an_end_that_comes_early_are_given_up(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    book = Book(records=6)
+    book.total = 40
+    book.refuses = dict.fromkeys(range(6, 21), 404)
+    with pytest.raises(BadAnswer, match="the source holds 40 records"):
+        await read_all(reader_of(await serve(book), BY_TOTAL, references, seams))
+    assert max(book.asked) <= 8

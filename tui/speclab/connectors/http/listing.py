@@ -1,0 +1,241 @@
+"""One list over HTTP: page after page, tried again where it may heal, stopped where it would lie.
+
+A read that got less than the source holds must not look like one that got all: a page that repeats, a total that is not
+reached, a list that is not there end it with `BadAnswer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+from functools import partial
+from random import Random
+from typing import Final
+
+from speclab.connectors.base import Page
+from speclab.connectors.http.answers import WrongBody, path, records_at
+from speclab.connectors.http.client import Client, Exchange, status_line
+from speclab.connectors.http.pagination import PageTurnError, Position, Turn, number_at, style
+from speclab.connectors.http.prefetch import Prefetch
+from speclab.connectors.http.question import Questions
+from speclab.connectors.http.ratelimit import server_time
+from speclab.connectors.http.reading import Reading
+from speclab.connectors.http.retries import answered
+from speclab.connectors.http.templates import scalar_text
+from speclab.connectors.jsontext import decode
+from speclab.connectors.since import Uncomparable, earlier
+from speclab.errors import BadAnswer, SpecError
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Level
+from speclab.paths import FieldPath
+from speclab.spec.settings import HttpRead, RetrySettings
+
+_STALE: Final = frozenset({400, 404, 410, 422})
+"""What a page cursor of yesterday may be answered with."""
+_MOST_EMPTY: Final = 1000
+"""Pages without a record in a row, after which a source is taken to go round in circles."""
+_MOST_AHEAD: Final = 16_000_000
+"""Bytes of answers that may wait for their turn; a page as large as that is asked for alone."""
+
+
+class Listing:
+    """Reads the lists that are asked for and paged as one `read` says."""
+
+    def __init__(
+        self, read: HttpRead, client: Client, retry: RetrySettings, random: Random, *, at_once: int, fingerprint: str
+    ) -> None:
+        """Lists of `read` from `client`, at most `at_once` pages ahead; `fingerprint` marks cursors of these settings.
+
+        Raises `SpecError` for settings that cannot work.
+        """
+        self._client = client
+        self._retry = retry
+        self._random = random
+        self._at_once = at_once
+        self._fingerprint = fingerprint
+        self._records = _optional(read.records, "read.records")
+        self._style = style(read.pagination)
+        self._total = _optional(read.pagination.total, "read.pagination.total")
+        self._numbered = read.pagination.by in ("page", "offset")
+        self._size = read.pagination.size
+        self._since = read.since
+        _optional(read.since.field if read.since else None, "read.since.field")
+
+    async def pages(self, questions: Questions, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
+        """Pages from after `cursor` to the end; those that follow are asked for while one is worked on."""
+        read = Reading.begin(
+            cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.first()
+        )
+        if isinstance(cursor, dict) and cursor.get("page") and not read.resumed and not full:
+            self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
+        async with aclosing(Prefetch(partial(self._get, questions, read))) as ahead:
+            exchange = await self._first(questions, read)
+            while True:
+                page, expected = self._take(questions, read, exchange)
+                if expected:
+                    read.position = expected[0]
+                    ahead.expect(expected)
+                yield page
+                if not expected:
+                    break
+                exchange = await ahead.next()
+        if self._numbered and read.shrunk:
+            raise self._bad(
+                exchange,
+                "the total fell while it was read, so that numbered pages may have skipped records",
+                "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
+            )
+
+    async def _first(self, questions: Questions, read: Reading) -> Exchange:
+        """The answer to a read's first question, and with it the time it began, by the source's clock."""
+        clock = self._client.clock
+        began = clock.monotonic()
+        exchange = await self._get(questions, read, read.position, _STALE if read.resumed else frozenset())
+        if exchange.status in _STALE:
+            self._client.report(
+                Level.WARNING,
+                f"the source no longer knows the page the last run stopped at ({status_line(exchange)}); reading anew",
+            )
+            read.restart(self._style.first())
+            exchange = await self._get(questions, read, read.position)
+        if read.watermark is None:
+            # The list was made at some time between the question and the answer's date, which is cut to the second.
+            elapsed = timedelta(seconds=clock.monotonic() - began + 1)
+            read.watch(server_time(exchange.headers, clock.now()) - elapsed)
+        read.visit(read.position)
+        return exchange
+
+    async def _get(
+        self, questions: Questions, read: Reading, position: Position, tolerated: frozenset[int] = frozenset()
+    ) -> Exchange:
+        question = questions.ask(position, self._asked(read))
+        return await answered(self._client, question, self._retry, self._random, tolerated=tolerated)
+
+    def _asked(self, read: Reading) -> str | None:
+        """What the `since` parameter says; None where it is not sent."""
+        if self._since is None or read.full:
+            return None
+        if read.before is None:
+            return self._since.start
+        try:
+            return scalar_text(earlier(read.before.value, self._since.lookback))
+        except Uncomparable as error:
+            raise SpecError(f"read.since: {error}") from None
+
+    def _take(self, questions: Questions, read: Reading, exchange: Exchange) -> tuple[Page, list[Position]]:
+        """The page in an answer, the position of the next, and those expected after it. Raises `BadAnswer`."""
+        body = self._parsed(exchange)
+        records = self._listed(exchange, body)
+        if records and records == read.previous:
+            if not (self._numbered and self._size is not None and len(records) < self._size):
+                raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
+            records = []  # servers that answer any number beyond the last page with the last page
+        read.previous = records
+        total = self._total_in(exchange, body)
+        read.count_on(len(records), total)
+        read.empty = 0 if records else read.empty + 1
+        turn = Turn(read.position, exchange, body, records, read.count)
+        try:
+            following = self._style.after(turn)
+            fresh = read.watermark.take(records) if read.watermark else records
+        except (PageTurnError, Uncomparable) as error:
+            raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
+        following = self._checked(questions, read, exchange, following)
+        if following is None:
+            self._finish(read, exchange, total)
+        whole = following is None and not (self._numbered and read.shrunk)
+        page = Page(
+            records=fresh,
+            cursor=read.cursor(following) if whole or following is not None else read.again(),
+            bytes_in=len(exchange.body),
+            request=self._client.line(exchange.method, exchange.url),
+            total=total,
+            complete=whole,
+            from_start=read.before is None and not read.resumed,
+        )
+        if following is None:
+            return page, []
+        room = min(self._at_once, _MOST_AHEAD // max(len(exchange.body), 1))
+        return page, [following, *self._style.beyond(turn, room - 1)]
+
+    def _checked(
+        self, questions: Questions, read: Reading, exchange: Exchange, following: Position | None
+    ) -> Position | None:
+        """`following`, if the read has not been there yet; None where it stands still at an empty page."""
+        if following is None:
+            return None
+        following = questions.kept(following)
+        if not read.visit(following):
+            if not read.previous and following == read.position:
+                return None
+            raise self._bad(
+                exchange, f"the next page is one that was read before: {following}", "Check `read.pagination`."
+            )
+        if read.empty >= _MOST_EMPTY:
+            raise self._bad(exchange, f"{read.empty} pages without a record in a row", "Check `read.pagination`.")
+        return following
+
+    def _finish(self, read: Reading, exchange: Exchange, total: int | None) -> None:
+        """Look whether the read that ends here is whole."""
+        if total is not None and read.count < total:
+            raise self._bad(
+                exchange,
+                f"the source holds {total:,} records by `{self._total}`, but gave {read.count:,}",
+                "Check `read.pagination`.",
+            )
+        if total is not None and read.count > total:
+            self._client.report(
+                Level.WARNING,
+                f"the source gave {read.count:,} records, {read.count - total:,} more than its total says",
+            )
+        if read.watermark is not None and self._since is not None:
+            if read.count and read.watermark.missing == read.count:
+                self._client.report(
+                    Level.WARNING,
+                    f"no record has `{self._since.field}`, so the next run cannot ask for what changed only",
+                )
+            if self._since.sorted and not read.watermark.ordered:
+                self._client.report(
+                    Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
+                )
+
+    def _total_in(self, exchange: Exchange, body: Json) -> int | None:
+        """What the source says the read holds; None where the spec does not say that it does."""
+        if self._total is None:
+            return None
+        try:
+            return number_at(body, self._total)
+        except PageTurnError as error:
+            raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
+
+    def _parsed(self, exchange: Exchange) -> Json:
+        if exchange.status == 204:
+            return None
+        try:
+            return decode(exchange.body)
+        except ValueError as error:
+            found = exchange.headers.get("content-type", "no content type")
+            what = "an empty body" if not exchange.body.strip() else f"a body that is no JSON ({found}): {error}"
+            raise self._bad(exchange, f"found {what}, expected JSON", "Check `base_url` and `read.path`.") from None
+
+    def _listed(self, exchange: Exchange, body: Json) -> list[Record]:
+        if exchange.status == 204:
+            return []
+        try:
+            return records_at(body, self._records, "found")
+        except WrongBody as error:
+            raise self._bad(exchange, str(error), "Check `read.records`.") from None
+
+    def _bad(self, exchange: Exchange, message: str, hint: str) -> BadAnswer:
+        where = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
+        return BadAnswer(
+            f"{where}: {self._client.message(message)}",
+            request=self._client.request_text(exchange),
+            response=self._client.response_text(exchange),
+            hint=hint,
+        )
+
+
+def _optional(text: str | None, where: str) -> FieldPath | None:
+    return None if text is None else path(text, where)

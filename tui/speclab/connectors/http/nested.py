@@ -1,0 +1,292 @@
+"""A list for each record of another: the accounts of a CRM, say, and of each account its contacts.
+
+Parents are read anew in each round, and what is known of each goes by its key, never by its place in the list: parents
+that come, go or change places between two runs, or in the middle of one that was killed, lose nothing. There is one
+mark a parent. A mark for all of them would skip what changed at a parent while later ones were read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+from speclab.connectors.base import Page, Report
+from speclab.connectors.http.listing import Listing
+from speclab.connectors.http.parents import ParentQuestions
+from speclab.connectors.http.question import Questions
+from speclab.connectors.http.reading import from_mark, mark_in
+from speclab.connectors.http.templates import MissingValue
+from speclab.connectors.since import digest
+from speclab.errors import BadAnswer, SystemFailure
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Level
+from speclab.spec.settings import Since
+
+_RECORDS: Final = 100
+"""Records at which a page of several short lists is full: each page is a transaction, and a line in the run log."""
+_REQUESTS: Final = 25
+"""Requests at which it is, so that not too much is asked again after a crash."""
+_HOPELESS: Final = 10
+"""Parents refused, and more than were read, after which it is the settings that are wrong."""
+
+
+@dataclass(slots=True)
+class Round:
+    """One read of all parents' lists, and how far it has come; by the parents' keys.
+
+    `marks` are of the round before, `done` are those of lists read to the end in this one, and `within` are cursors of
+    lists that were broken off. `full` is a round that asks for everything.
+    """
+
+    fingerprint: str
+    since: Since | None
+    full: bool
+    marks: dict[str, Json] = field(default_factory=dict)
+    done: dict[str, Json] = field(default_factory=dict)
+    within: dict[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None) -> Round:
+        """The round that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
+        held = cursor if isinstance(cursor, dict) else {}
+        begun, was_full = bool(held.get("done") or held.get("within")), held.get("full") is True
+        field_ = since.field if since else None
+        if held.get("of") != fingerprint or held.get("field") != field_ or (full and not (begun and was_full)):
+            return cls(fingerprint, since, full)
+        marks, done, within = (_mapping(held.get(name)) for name in ("marks", "done", "within"))
+        return cls(fingerprint, since, was_full if begun else full, marks, done, within)
+
+    def start(self, key: str) -> Json:
+        """The cursor that a parent's list is read from."""
+        return self.within.get(key) or from_mark(self.marks.get(key), self.since)
+
+    def took(self, key: str, page: Page) -> None:
+        """Remember that a page of a parent's list was read."""
+        if page.complete:
+            self.done[key] = mark_in(page.cursor)
+            self.within.pop(key, None)
+            self.marks.pop(key, None)
+        else:
+            self.within[key] = page.cursor
+
+    def cursor(self) -> Json:
+        """The cursor in the middle of the round."""
+        return self._held(self.marks, full=self.full, done=dict(self.done), within=dict(self.within))
+
+    def over(self, refused: Collection[str]) -> Json:
+        """The cursor of the next round. A parent that `refused` is where it was, and one that is gone is forgotten."""
+        kept = {key: self.marks[key] for key in refused if key in self.marks}
+        return self._held({key: mark for key, mark in {**kept, **self.done}.items() if mark is not None})
+
+    def _held(self, marks: Mapping[str, Json], **more: Json) -> Json:
+        return {
+            "of": self.fingerprint,
+            "field": self.since.field if self.since else None,
+            "marks": dict(marks),
+            **more,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A parent's list on its way: its first page is asked for already."""
+
+    key: str
+    parent: Record
+    pages: AsyncGenerator[Page]
+    first: asyncio.Task[Page | None]
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What was read since the last page that was given."""
+
+    records: list[Record] = field(default_factory=list)
+    bytes_in: int = 0
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is enough for a page."""
+        return len(self.records) >= _RECORDS or len(self.requests) >= _REQUESTS
+
+    def add(self, page: Page, records: list[Record]) -> None:
+        """Add a page, whose records are `records` now."""
+        self.records += records
+        self.bytes_in += page.bytes_in
+        self.requests.append(page.request)
+
+    def take(self, cursor: Json, *, complete: bool = False) -> Page:
+        """All of it as a page, and nothing is left."""
+        first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
+        request = f"{first} and {more} more" if more > 0 else first
+        page = Page(self.records, cursor, self.bytes_in, request, complete=complete)
+        self.records, self.bytes_in, self.requests = [], 0, []
+        return page
+
+
+class Nested:
+    """Reads the lists of all parents, in the parents' order."""
+
+    def __init__(
+        self,
+        parents: tuple[Listing, Questions],
+        children: tuple[Listing, ParentQuestions],
+        *,
+        name: str,
+        since: Since | None,
+        at_once: int,
+        fingerprint: str,
+        report: Report,
+    ) -> None:
+        """Lists of `children` for each of `parents`, which go by `name`; so many lists are read `at_once`."""
+        self._parents, self._parent_questions = parents
+        self._children, self._questions = children
+        self._name = name
+        self._since = since
+        self._at_once = at_once
+        self._fingerprint = fingerprint
+        self._report = report
+
+    async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
+        """Pages from after `cursor` to the last parent's end; short lists share one.
+
+        A parent whose list is refused does not keep the others from being read; the read ends with `BadAnswer` then,
+        unless the parent turns out to be gone.
+        """
+        round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
+        if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
+            self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
+        gathered, refused = Gathered(), dict[str, BadAnswer]()
+        failure: SystemFailure | None = None
+        try:
+            async with aclosing(self._read(round_, refused)) as read:
+                async for child, page in read:
+                    gathered.add(page, self._named(child, page))
+                    round_.took(child.key, page)
+                    if gathered.full:
+                        yield gathered.take(round_.cursor())
+            refused = await self._still_there(refused)
+        except SystemFailure as error:
+            failure = error
+        if failure is not None:
+            if gathered.requests:
+                yield gathered.take(round_.cursor())
+            raise failure
+        yield gathered.take(round_.over(refused), complete=not refused)
+        if refused:
+            raise _refusal(refused)
+
+    async def _read(self, round_: Round, refused: dict[str, BadAnswer]) -> AsyncGenerator[tuple[Child, Page]]:
+        """The pages of all lists, one list after the other; the next lists are begun while one is read."""
+        window: deque[Child] = deque()
+        try:
+            async with aclosing(self._unread(set(round_.done))) as parents:
+                while True:
+                    while len(window) < self._at_once and (parent := await anext(parents, None)) is not None:
+                        key, missing = self._key(parent)
+                        if missing is None:
+                            window.append(self._begin(round_, key, parent))
+                        else:
+                            refused[key] = missing
+                    if not window:
+                        return
+                    try:
+                        page = await window[0].first
+                        while page is not None:
+                            yield window[0], page
+                            page = await anext(window[0].pages, None)
+                    except BadAnswer as error:
+                        refused[window[0].key] = error
+                    window.popleft()
+                    if len(refused) >= _HOPELESS and len(refused) > len(round_.done):
+                        raise _refusal(refused)
+        finally:
+            await asyncio.gather(*map(_give_up, window))
+
+    async def _unread(self, seen: set[str]) -> AsyncGenerator[Record]:
+        """The parents that are not `seen` yet.
+
+        A list of several pages is gone through until nothing in it is new: one that loses a parent may move another
+        from a page that is still to come to one that was.
+        """
+        while True:
+            pages, before = 0, len(seen)
+            async with aclosing(self._all_parents()) as listed:
+                async for page in listed:
+                    pages += 1
+                    for parent in page.records:
+                        key, _ = self._key(parent)
+                        if key not in seen:
+                            seen.add(key)
+                            yield parent
+            if pages == 1 or len(seen) == before:
+                return
+
+    def _all_parents(self) -> AsyncGenerator[Page]:
+        return self._parents.pages(self._parent_questions, None, full=True)
+
+    def _begin(self, round_: Round, key: str, parent: Record) -> Child:
+        """A parent's list, asked for."""
+        pages = self._children.pages(self._questions.of(parent), round_.start(key), full=round_.full)
+        return Child(key, parent, pages, asyncio.create_task(_following(pages)))
+
+    def _key(self, parent: Record) -> tuple[str, BadAnswer | None]:
+        """What a parent goes by, and why it cannot be asked for, if it cannot."""
+        try:
+            return self._questions.key(parent), None
+        except MissingValue as error:
+            return f"#{digest(parent)}", BadAnswer(
+                f"read.for_each: {error.message}", hint=f"Every `{self._name}` is asked for by it."
+            )
+
+    def _named(self, child: Child, page: Page) -> list[Record]:
+        """The records of a page with the parent in each."""
+        if any(self._name in record for record in page.records):
+            raise BadAnswer(
+                f"{page.request}: the records have a field `{self._name}` of their own",
+                request=page.request,
+                hint="Let the parents go by another name, with `as` in `read.for_each`.",
+            )
+        return [{**record, self._name: child.parent} for record in page.records]
+
+    async def _still_there(self, refused: Mapping[str, BadAnswer]) -> dict[str, BadAnswer]:
+        """Those of `refused` whose parent is in the list still; one that was deleted meanwhile has nothing to read."""
+        if not refused:
+            return {}
+        listed = {self._key(parent)[0] async for page in self._all_parents() for parent in page.records}
+        gone = len(refused.keys() - listed)
+        if gone:
+            self._report(Level.INFO, f"{gone} of `{self._name}` went away while they were read")
+        return {key: error for key, error in refused.items() if key in listed}
+
+
+def _mapping(value: Json) -> dict[str, Json]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+async def _following(pages: AsyncGenerator[Page]) -> Page | None:
+    return await anext(pages, None)
+
+
+async def _give_up(child: Child) -> None:
+    child.first.cancel()
+    await asyncio.gather(child.first, return_exceptions=True)
+    await child.pages.aclose()
+
+
+def _refusal(refused: Mapping[str, BadAnswer]) -> BadAnswer:
+    """The first refusal, which says how many there are."""
+    first, *more = refused.values()
+    if not more:
+        return first
+    return BadAnswer(
+        f"{first.message} (and {len(more)} more like it)",
+        request=first.request,
+        response=first.response,
+        hint=first.hint,
+    )
