@@ -18,8 +18,10 @@ from speclab.spec.settings import FileSystem
 
 BATCH: Final = 1000
 """Records that are written at once."""
-_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN, errno.EINTR})
-"""Errors that may be over when it is tried again; any other is of the path itself."""
+_PASSING: Final = frozenset({errno.EIO, errno.EAGAIN, errno.EINTR})
+"""Errors that may be over when it is tried again; any other is of the path itself, or of the disk."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No record is to blame for these, and none must come to be given up."""
 
 
 class Target:
@@ -54,7 +56,11 @@ class Target:
         except OSError as error:
             reason = f"{self.name}: {error.strerror or error}"
             if error.errno not in _PASSING:
-                raise Unreachable(reason, hint="Check `path`, and who may write there.") from None
+                full = error.errno in _FULL
+                hint = (
+                    "Make room; the next run goes on from here." if full else "Check `path`, and who may write there."
+                )
+                raise Unreachable(reason, hint=hint) from None
             return self.refusal(ErrorClass.SERVER, reason)
         return None
 

@@ -36,8 +36,8 @@ class DatabaseKind:
     """One kind of database; `extra` is the one of speclab that brings its driver.
 
     `session` is said once a connection. `key_text` and `text` are the types of columns made here. What an error code
-    stands for (SQLSTATE, or a number in MySQL) is in `passing`, for what may be over soon, and `of_a_row`, for what
-    SQLAlchemy does not tell as an error of the row. `options` are SQLAlchemy's.
+    stands for (SQLSTATE, or a number in MySQL) is in `passing`, for what may be over soon, `full`, for a disk that is,
+    and `of_a_row`, for what SQLAlchemy does not tell as an error of the row. `options` are SQLAlchemy's.
     """
 
     driver: str
@@ -47,6 +47,7 @@ class DatabaseKind:
     text: str = "TEXT"
     key_text: str = "TEXT"
     passing: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()
     of_a_row: frozenset[str] = frozenset()
 
     def passes(self, error: Exception, text: str) -> bool:
@@ -55,12 +56,19 @@ class DatabaseKind:
             return False
         return code(error) in self.passing or any(sign in text.lower() for sign in _PASSING)
 
+    def is_full(self, error: Exception, text: str) -> bool:
+        """Whether `error` is of a disk without room, for which no record is to blame."""
+        if not isinstance(error, OperationalError):
+            return False
+        return code(error) in self.full or any(sign in text.lower() for sign in _FULL)
+
     def blames_a_row(self, error: Exception) -> bool:
         """Whether `error` is about what a row holds."""
         return isinstance(error, _OF_A_ROW) or (isinstance(error, DBAPIError) and code(error) in self.of_a_row)
 
 
-_PASSING: Final = ("database is locked", "database table is locked", "busy", "disk is full", "disk i/o error")
+_PASSING: Final = ("database is locked", "database table is locked", "busy")
+_FULL: Final = ("disk is full", "disk i/o error")
 """What SQLite says, whose errors have no codes here."""
 _LOGIN: Final = re.compile(r'authentication failed|no pg_hba\.conf entry|role ".*" does not exist|Access denied')
 _MYSQL: Final = DatabaseKind(
@@ -70,7 +78,8 @@ _MYSQL: Final = DatabaseKind(
     session="SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
     text="LONGTEXT",
     key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
-    passing=frozenset({"1021", "1040", "1114", "1203", "1205", "1213"}),
+    passing=frozenset({"1040", "1203", "1205", "1213"}),
+    full=frozenset({"1021", "1114"}),
     of_a_row=frozenset({"1292", "1364", "1366", "1411", "3140", "3819", "4025"}),
 )
 DATABASES: Final[Mapping[str, DatabaseKind]] = {
@@ -78,7 +87,8 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
     "postgresql": DatabaseKind(
         driver="postgresql+psycopg",
         extra="postgresql",
-        passing=frozenset({"40001", "40P01", "53100", "53200", "53300", "53400", "55P03", "57014"}),
+        passing=frozenset({"40001", "40P01", "53200", "53300", "53400", "55P03", "57014"}),
+        full=frozenset({"53100"}),
         of_a_row=frozenset({"P0001"}),
     ),
     "mysql": _MYSQL,

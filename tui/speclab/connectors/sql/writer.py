@@ -22,7 +22,7 @@ from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
 from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
-from speclab.errors import BadAnswer, SpecError, SystemFailure
+from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.settings import Auth, RetrySettings, SqlSystem
@@ -259,8 +259,14 @@ class SqlWriter:
         return [tuple([item.payload[name] for name in self._key]) for item in items]
 
     def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _KeyMerged, rows: int) -> Refusal:
-        """What a failed batch is answered with. Raises `BadAnswer` for what no other row would change."""
+        """What a failed batch is answered with.
+
+        Raises `BadAnswer` for what no other row would change, and `Unreachable` where there is no room on the disk.
+        """
         text = self._database.redactor.redact(words(error))
+        if self._database.kind.is_full(error, text):
+            hint = "Make room; the next run goes on from here."
+            raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
         passing = self._database.kind.passes(error, text)
         merged = isinstance(error, _KeyMerged)
         if not (passing or merged or self._database.kind.blames_a_row(error)):
