@@ -298,6 +298,12 @@ def screen_of(pilot: Pilot[None]) -> str:
 
 
 @pytest.fixture
+def screen() -> Callable[[Pilot[None]], str]:
+    """Tells what a person sees: `screen(pilot)`."""
+    return screen_of
+
+
+@pytest.fixture
 def until() -> Callable[..., Awaitable[None]]:
     """Waits until something is so: `await until(pilot, lambda: app.overview is not None)`."""
 

@@ -35,21 +35,22 @@ def opened(until: Open) -> Open:
     return start
 
 
-def screen(pilot: Pilot[None]) -> str:
-    """What a person sees."""
-    strips = pilot.app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips)
+@pytest.fixture
+def line(screen: Open) -> Callable[[Pilot[None], str], str]:
+    """Finds the first line with some text, its blanks taken together: `line(pilot, "orders")`."""
 
+    def find(pilot: Pilot[None], containing: str) -> str:
+        return next((" ".join(text.split()) for text in screen(pilot).splitlines() if containing in text), "")
 
-def line(pilot: Pilot[None], containing: str) -> str:
-    """The first line with that text, its blanks taken together."""
-    return next((" ".join(text.split()) for text in screen(pilot).splitlines() if containing in text), "")
+    return find
 
 
 # What it says
 
 
-async def test_an_integration_is_told_by_sign_figures_last_run_and_what_is_open(filled: Any, opened: Open) -> None:
+async def test_an_integration_is_told_by_sign_figures_last_run_and_what_is_open(
+    filled: Any, opened: Open, line: Open
+) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         assert line(pilot, "92.0").startswith("▲ people 92.0 %")
         assert line(pilot, "92.0").endswith("partial 6 min ago Hourly 5.0 s 16 2 14")
@@ -62,7 +63,7 @@ async def test_what_wants_someone_stands_first(filled: Any, opened: Open) -> Non
         assert [row.key for row in rows] == ["people", "orders"]
 
 
-async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open, see: Open) -> None:
+async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open, see: Open, line: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "success 95.78 %", "records 380", "errors 16", "last 24 h")
         assert line(pilot, "errors by class") == "errors by class mapping 14 server 2"
@@ -71,7 +72,7 @@ async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open,
         await see(pilot, "last hour", "nothing was read in this window")
 
 
-async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: Open) -> None:
+async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: Open, line: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         assert line(pilot, "speclab").endswith("↻ 2 waiting ✖ 14 dead ● 1 running")
@@ -189,7 +190,9 @@ async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, ope
         await see(pilot, "Cannot failures now", "nothing failed in this run")
 
 
-async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(filled: Any, opened: Open, see: Open) -> None:
+async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
+    filled: Any, opened: Open, see: Open, screen: Open
+) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("tab", "end", "enter")
@@ -213,7 +216,9 @@ async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, s
 # What can be done
 
 
-async def test_a_group_is_discarded_with_a_reason_only(filled: Any, opened: Open, see: Open, until: Open) -> None:
+async def test_a_group_is_discarded_with_a_reason_only(
+    filled: Any, opened: Open, see: Open, until: Open, screen: Open
+) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("D")
@@ -228,7 +233,7 @@ async def test_a_group_is_discarded_with_a_reason_only(filled: Any, opened: Open
         assert "duplicates" in events[0]
 
 
-async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open) -> None:
+async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open, screen: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("D", "escape")
