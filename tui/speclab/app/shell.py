@@ -12,9 +12,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.dom import DOMNode
-from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, bindings
+from speclab.app.compositor import TellingScreen
 from speclab.app.loading import loaded
 from speclab.app.place import Place
 from speclab.app.widgets.header import Header
@@ -38,7 +38,7 @@ def shell(node: DOMNode) -> SpeclabApp:
     return cast("SpeclabApp", node.app)
 
 
-class Main(Screen[None], Actor):
+class Main(TellingScreen[None], Actor):
     """Header, the place that is seen, footer."""
 
     ACTIONS = PANES
@@ -115,7 +115,7 @@ class Main(Screen[None], Actor):
             self.place.step(-1)
 
 
-class Page(Screen[Result], Actor):
+class Page(TellingScreen[Result], Actor):
     """A whole screen above the places, such as one failure: a subclass gives `crumbs` and `body`, and may add actions.
 
     A subclass with actions of its own lists `BACK` among them, so that `esc` stays in the footer.
