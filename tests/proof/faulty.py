@@ -138,7 +138,7 @@ class Server:
             fault = "401"
         if side == "target" and request.path.endswith(f"/{self.orders.poison}"):
             fault = "500"
-        if side == "target" and fault in ("", "lost", "lost-503", "slow", "error-200"):
+        if side == "target" and fault in ("", "lost", "lost-503", "slow"):
             answer = self.write(request)
         else:
             answer = self.read(request) if side == "source" else Answer(200, b"{}")

@@ -10,7 +10,7 @@ import pytest
 from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, crowd, wanted
 
 from speclab.errors import Unauthorized
-from speclab.outcome import FailureState, RunState
+from speclab.outcome import ErrorClass, FailureState, RunState
 from speclab.sync.run import RunOptions
 
 PEOPLE = [one | {"age": "36", "test": False} for one in crowd(100)]
@@ -75,6 +75,27 @@ async def test_without_an_idempotency_key_what_had_no_answer_is_never_sent_again
     assert set(written.values()) == {1}
     assert len(written) == len(PEOPLE)
     assert {failure.state for failure in job.failures()} == {FailureState.UNKNOWN}
+
+
+@pytest.mark.parametrize("ok", ["", ', ok: "!has(item.error)", message: item.error.message'])
+async def test_a_200_that_says_it_was_not_done_is_no_success(job: Job, systems: Systems, ok: str) -> None:
+    job.write(BY_CURSOR, TO_HTTP.replace('{id}"}', f'{{id}}"{ok}}}'))
+    systems(people=PEOPLE, size=40, target=["", "error-200", "", "error-200"])
+    result = await job.run()
+    assert (result.row.written, result.row.dead) == (len(PEOPLE) - 2, 2)
+    assert len(systems.put()) == len(PEOPLE) - 2
+    for failure in job.failures():
+        assert ": the quota of the tenant is used up" in failure.message
+        assert ("say with `ok`" in failure.message) is (ok == "")
+
+
+async def test_a_200_that_says_so_of_a_whole_batch_is_no_success(job: Job, systems: Systems) -> None:
+    job.write(BY_CURSOR, TO_HTTP.replace('{upsert: "PUT /people/{id}"}', "{batch: POST /people, size: 50}"))
+    systems(people=PEOPLE, size=100, target=["", *["error-200"] * 200])
+    result = await job.run()
+    assert result.row.written == 50
+    assert result.row.dead == 50
+    assert {failure.error_class for failure in job.failures()} == {ErrorClass.REJECTED}
 
 
 async def test_credentials_refused_by_the_target_stop_the_run_before_anything_is_called_dead(

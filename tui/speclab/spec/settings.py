@@ -177,8 +177,10 @@ class HttpWrite(Settings):
     envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
     item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
     results: Path | None = Field(default=None, description="path of the list of results, one a record, in order")
-    ok: Cel | None = Field(default=None, description="CEL over an entry (`item`) that is true of a success")
-    message: Path | None = Field(default=None, description="path of the message in an entry, from `item`")
+    ok: Cel | None = Field(
+        default=None, description="CEL over an entry, or a whole answer (`item`), that is true of a success"
+    )
+    message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
     idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
     exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
@@ -195,7 +197,7 @@ class HttpWrite(Settings):
             raise misfit("`update` goes with `create`", at="update")
         if self.update is not None and self.lookup is None:
             raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
-        for name in ("item", "results", "ok"):
+        for name in ("item", "results"):
             if getattr(self, name) is not None and self.batch is None:
                 raise misfit(f"`{name}` goes with `batch`", at=name)
         return self

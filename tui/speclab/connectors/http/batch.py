@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from speclab.connectors.base import Answer, Item
-from speclab.connectors.http.answers import WrongBody, kind, look, message_in, parsed, path
+from speclab.connectors.http.answers import WrongBody, kind, look, parsed, path
 from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.refusals import Refusals, no_answer, unsendable
+from speclab.connectors.http.successes import Successes
 from speclab.connectors.http.templates import Endpoint, MissingValue, Template
 from speclab.connectors.jsontext import encode
-from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect
 from speclab.paths import FieldPath
@@ -35,8 +35,8 @@ class Batches:
         self._envelope = write.envelope
         self._item = None if write.item is None else _ItemTemplate(write.item)
         self._results = None if write.results is None else path(write.results, "write.results")
-        self._ok = _looks_well if write.ok is None else _judgement(write.ok)
-        self._message = None if write.message is None else _from_item(write.message)
+        self._successes = Successes(write)
+        self._ok = self._successes.ok or _looks_well
         self._exists = frozenset(write.exists)
         self._headers = client.encoded({"Content-Type": "application/json", **write.headers})
         self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
@@ -73,8 +73,18 @@ class Batches:
         if exchange.status >= 300:
             return [Answer(refusal=self._refusals.of_answer(exchange), bytes_out=share)] * len(items)
         if self._results is None:
-            return [Answer(effect=Effect.WRITTEN, bytes_out=share)] * len(items)
+            return [self._as_one(exchange, entries, share)] * len(items)
         return self._judged(exchange, self._results, len(items), share)
+
+    def _as_one(self, exchange: Exchange, entries: list[Json], share: int) -> Answer:
+        """The answer for a whole batch that has no results."""
+        try:
+            denied = self._successes.denied(exchange, entries)
+        except WrongBody as error:
+            return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=share)
+        if denied is not None:
+            return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=share)
+        return Answer(effect=Effect.WRITTEN, bytes_out=share)
 
     def _judged(self, exchange: Exchange, where: FieldPath, count: int, share: int) -> list[Answer]:
         """One answer a result; a list that does not match what was sent leaves all of it in doubt."""
@@ -93,7 +103,7 @@ class Batches:
         status = _status(entry)
         if ok or status in self._exists:
             return Answer(effect=Effect.CREATED if status == 201 else Effect.WRITTEN, bytes_out=share)
-        said = message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
+        said = self._successes.of_entry(entry)
         return Answer(refusal=self._refusals.of_entry(exchange, entry, said), bytes_out=share)
 
 
@@ -132,30 +142,3 @@ def _looks_well(entry: Json) -> bool:
     if status is not None:
         return status < 300
     return not (isinstance(entry, dict) and (entry.get("error") or entry.get("errors")))
-
-
-def _judgement(text: str) -> Callable[[Json], bool]:
-    """What `ok` says of an entry. Calling it raises `WrongBody` where the expression cannot be evaluated."""
-    from speclab.mapping.cel import EvaluationError, Expression  # the engine is loaded for those who use it
-    from speclab.mapping.cel_check import ExpressionSyntaxError
-
-    try:
-        expression = Expression(text, ["item"])
-    except ExpressionSyntaxError as error:
-        raise SpecError(f"write.ok: {error}") from None
-
-    def ok(entry: Json) -> bool:
-        try:
-            return expression.evaluate({"item": entry}) is True
-        except EvaluationError as error:
-            raise WrongBody(f"write.ok: {error}") from None
-
-    return ok
-
-
-def _from_item(text: str) -> FieldPath:
-    """The path of a message in an entry, written from `item`."""
-    where = path(text, "write.message")
-    if where.parts[0] != "item" or len(where.parts) == 1:
-        raise SpecError(f"write.message: expected a path that starts with `item.`, such as item.error, not {text!r}")
-    return FieldPath(where.parts[1:])

@@ -51,6 +51,18 @@ class Refusals:
             field=field,
         )
 
+    def denied(self, exchange: Exchange, message: str) -> Refusal:
+        """The refusal of a success that says in its body that it is none."""
+        field, _ = self._blame.find(parsed(exchange))
+        return Refusal(
+            error_class=ErrorClass.REJECTED,
+            message=self._client.message(message),
+            request=self._client.request_text(exchange),
+            response=self._client.response_text(exchange),
+            status=exchange.status,
+            field=field,
+        )
+
     def bad(self, exchange: Exchange, message: str) -> Refusal:
         """The refusal of an answer that cannot be understood: what was sent may have been done."""
         return Refusal(

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal, Seams
-from speclab.connectors.http.answers import Blame, kind, look, parsed, path
+from speclab.connectors.http.answers import Blame, WrongBody, kind, look, parsed, path
 from speclab.connectors.http.batch import Batches
 from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.refusals import Refusals, held_back, no_answer, unsendable
+from speclab.connectors.http.successes import Successes
 from speclab.connectors.http.templates import Endpoint, MissingValue
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
@@ -46,6 +47,7 @@ class HttpWriter:
         self._delete = _endpoint(write.delete, "delete")
         self._found = None if write.found is None else path(write.found, "write.found")
         self._batches = None if write.batch is None else Batches(write, self._client, self._refusals)
+        self._successes = Successes(write)
         self._envelope = write.envelope
         self._exists = frozenset(write.exists)
         self._headers = self._client.encoded({"Content-Type": "application/json", **write.headers})
@@ -185,6 +187,12 @@ class HttpWriter:
         if exchange.status in self._exists:
             return Answer(effect=Effect.WRITTEN, bytes_out=len(content))
         if 200 <= exchange.status < 300:
+            try:
+                denied = None if effect is Effect.DELETED else self._successes.denied(exchange, item.payload)
+            except WrongBody as error:
+                return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=len(content))
+            if denied is not None:
+                return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=len(content))
             return Answer(effect=_told(exchange.status, endpoint.method, effect), bytes_out=len(content))
         return Answer(refusal=self._refusals.of_answer(exchange), bytes_out=len(content))
 
