@@ -36,11 +36,9 @@ def test_a_target_that_fails_less_than_a_third_of_the_time_is_never_given_up(ord
 
 def test_a_target_is_strained_while_it_fails_whatever_it_is_sent() -> None:
     budget = RetryBudget()
-    budget.spend(9)
-    assert not budget.strained  # too few to say
-    budget.earn(9)
-    assert budget.strained
-    budget.earn(50)
-    assert not budget.strained
-    budget.spend(7)
-    assert not budget.strained
+    seen = []
+    for spent, earned in ((9, 0), (0, 9), (0, 50), (7, 0)):
+        budget.spend(spent)
+        budget.earn(earned)
+        seen.append(budget.strained)
+    assert seen == [False, True, False, False]  # at first there is too little to say
