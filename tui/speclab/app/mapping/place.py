@@ -269,7 +269,7 @@ class MappingPlace(RowWriting):
             return
         panel = self._rows_panel
         name = self.opened.path.stem
-        panel.title = name if self.size.width < 72 else f"{name} {CRUMB} Field Mapping"
+        panel.title = name if self.app.size.width < 72 else f"{name} {CRUMB} Field Mapping"
         notes = [plural(rows, "row")]
         notes += [plural(wrong, "problem")] if wrong else []
         notes += [f"{plural(len(self.offered), 'target')} unmapped"] if self.offered else []

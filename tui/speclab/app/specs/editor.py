@@ -171,7 +171,8 @@ class SectionEditor(Actor, TextArea):
         if self._states is None:
             self._states = states(self.document.lines)
         marks = tuple(self._underlines.get(row, ()))
-        key = (self.document[row], column, self._states[row], marks, self.size.width)
+        breaks = tuple(self.wrapped_document.get_offsets(row))  # they may lag behind the width
+        key = (self.document[row], column, breaks, self._states[row], marks, self.size.width)
         strip = self._strips.get(key)
         if strip is None:
             strip = self._strips[key] = super().render_line(y)
