@@ -431,3 +431,15 @@ async def test_a_spec_with_unsaved_changes_keeps_them_while_another_is_looked_at
         assert not specs.desk.editing
         await pilot.app.open_spec(spec)  # type: ignore[attr-defined]
         await see(pilot, "Mine Two lists")
+
+
+async def test_a_line_that_was_drawn_before_it_was_broken_for_the_width_is_drawn_again(
+    spec: Path, running: Running, until: Until
+) -> None:
+    put(spec, TEXT.replace("Two lists of customers drift apart.", "first " * 10 + "\n" + "word " * 30))
+    async with running(spec.parent, size=(80, 24)) as pilot:
+        editor = (await take_in_hand(pilot, until, "Problem Statement")).desk.editor
+        editor.wrapped_document.wrap(200)
+        assert editor.render_line(1).text.split() == ["word"] * 30
+        editor.indent_width = 4  # breaks all lines anew
+        assert editor.render_line(2).text.split() == ["word"] * 9
