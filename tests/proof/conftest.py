@@ -155,6 +155,10 @@ class Systems:
         """Say what is wrong from now on."""
         self._ask("/_orders", json.dumps(asdict(Orders(**orders))).encode())
 
+    def reset(self, seed: int) -> None:
+        """Forget all there was."""
+        self._ask("/_reset", str(seed).encode())
+
     def asked(self) -> list[str]:
         """The requests since the last time, as `METHOD TARGET AUTHORIZATION`."""
         asked: list[str] = self._ask("/_asked", b"")
@@ -278,11 +282,18 @@ def rows_of(path: Path, table: str = "people") -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(f"SELECT id, name, age FROM {table} ORDER BY id")]
 
 
-@pytest.fixture
-def systems(tmp_path: Path) -> Iterator[Systems]:
-    """A source and a target that do as they are told, well until then."""
-    with started(tmp_path, seed=0) as made:
+@pytest.fixture(scope="session")
+def both_systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
+    """One process for all tests: to start one takes longer than most of them."""
+    with started(tmp_path_factory.mktemp("systems"), seed=0) as made:
         yield made
+
+
+@pytest.fixture
+def systems(both_systems: Systems) -> Systems:
+    """A source and a target that do as they are told, well until then."""
+    both_systems.reset(seed=0)
+    return both_systems
 
 
 @pytest.fixture

@@ -97,8 +97,12 @@ class Server:
     """Both systems, and what is wrong with them."""
 
     def __init__(self, seed: int, ledger: IO[bytes]) -> None:
-        self.random = Random(seed)
         self.ledger = ledger
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """Begin with nothing, and nothing wrong."""
+        self.random = Random(seed)
         self.orders = Orders()
         self.queues: dict[str, deque[str]] = {"source": deque(), "target": deque()}
         self.people: list[dict[str, Any]] = []
@@ -246,6 +250,10 @@ class Server:
 
     def control(self, request: Request) -> Answer:
         """What the tests ask for."""
+        if request.path == "/_reset":
+            self.ledger.truncate(0)
+            self.begin(int(request.body))
+            return Answer(200, b"{}")
         if request.path == "/_orders":
             self.obey(replace(Orders(), **json.loads(request.body)))
             return Answer(200, b"{}")
