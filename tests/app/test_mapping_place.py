@@ -214,6 +214,16 @@ async def test_a_cell_is_written_in_place_and_is_one_changed_line(
         await until(pilot, lambda: content(spec) == TEXT)
 
 
+async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowercase")
+        await pilot.press("f2")
+        await see(pilot, "crm.md is saved", "→ ada@example.org")
+        assert content(spec) == TEXT.replace("| email | Trim |", "| email | Trim, Lowercase |")
+
+
 async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:

@@ -273,6 +273,21 @@ async def test_what_was_typed_is_undone_key_by_key_while_typing(
         await until(pilot, lambda: specs.opened is not None and not specs.opened.unsaved)
 
 
+async def test_saving_takes_the_last_key_too(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter", "N", "f2")
+        await until(pilot, lambda: content(spec) == TEXT.replace("Two lists", "NTwo lists"))
+
+
+async def test_undoing_more_than_was_done_is_told(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter", "N", "ctrl+z", "ctrl+z")
+        await see(pilot, "Cannot undo now", "there is nothing to undo")
+        assert specs.desk.editing
+
+
 # Refused
 
 

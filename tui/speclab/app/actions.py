@@ -65,7 +65,8 @@ class Actor:
     async def action_act(self, action: str) -> None:
         """Do `action`, or say why not."""
         if (reason := self.why_not(action)) is not None:
-            self.refuse(next(a for a in self.actions() if a.id == action), reason)
+            offered = chain(self.actions(), self.ACTIONS)  # a key may be bound also while its action is not offered
+            self.refuse(next(a for a in offered if a.id == action), reason)
             return
         result = getattr(self, f"action_{action.replace('-', '_')}")()
         if inspect.isawaitable(result):

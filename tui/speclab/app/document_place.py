@@ -48,6 +48,10 @@ class DocumentPlace(Place):
     def take(self) -> None:
         """Bring what a person has typed so far into the document."""
 
+    def untaken(self) -> bool:
+        """Whether something was typed that `take` has not brought into the document yet."""
+        return False
+
     def show_document(self) -> None:
         """Show the document as it is now; it was changed here, in another place or on disk."""
 
@@ -181,7 +185,7 @@ class DocumentPlace(Place):
             return "no spec is open"
         if self.opened.read_only:
             return self.opened.read_only
-        if action == "save" and not self.opened.unsaved:
+        if action == "save" and not self.opened.unsaved and not self.untaken():
             return "there is nothing to save"
         if action == "undo" and not self.opened.next_undo:
             return "there is nothing to undo"

@@ -204,9 +204,13 @@ class RowWriting(DocumentPlace):
         self.grid.focus()
         self.changed()
 
+    def untaken(self) -> bool:
+        """Whether the cell that is edited says something else by now."""
+        return self._edited is not None and self.line.value != self._edited.taken
+
     def take(self) -> None:
         """Bring what is written so far into the document, as a part of the step that it will be."""
-        if self._edited is not None and self.line.value != self._edited.taken:
+        if self.untaken():
             with suppress(EditRefused):  # the hint says so already, and the text stays in the line
                 self._put(self.line.value)
 

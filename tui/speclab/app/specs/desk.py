@@ -125,13 +125,17 @@ class Desk(Panel):
         self.editor.remove_class("-editing")
         self._known = None  # what the document made of it is shown next
 
+    @property
+    def untaken(self) -> bool:
+        """Whether anything was written since `written` was last asked."""
+        return self.editing and self.editor.text != self._taken
+
     def written(self) -> str | None:
         """What was written since this was last asked, as a body; None if nothing."""
-        text = self.editor.text
-        if not self.editing or text == self._taken:
+        if not self.untaken:
             return None
-        self._taken = text
-        return self._editable.written(text)
+        self._taken = self.editor.text
+        return self._editable.written(self._taken)
 
     def taken(self, body: str) -> None:
         """The document, or its `typed`, now has `body` for what was written."""

@@ -305,7 +305,7 @@ class SpecsPlace(Writing):
     def _why_not_run(self) -> str | None:
         if shell(self).read_only:
             return "speclab was started with --read-only"
-        if self.opened is not None and self.opened.unsaved:
+        if self.opened is not None and (self.opened.unsaved or self.untaken()):
             return "what is unsaved would not be in it: F2 first"
         return None
 

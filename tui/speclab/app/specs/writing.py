@@ -124,6 +124,10 @@ class Writing(DocumentPlace):
         self.take()
         self.changed()
 
+    def untaken(self) -> bool:
+        """Whether something was typed since it was last taken."""
+        return self.desk.untaken
+
     def take(self) -> None:
         """Bring what was typed into the document, or keep it beside where the document refuses it."""
         section = self.section or self._held
