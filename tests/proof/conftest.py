@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,8 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+from tests.conftest import service
 from tests.proof.faulty import Orders, person
 
 from speclab.clock import Clock, SystemClock
@@ -201,6 +204,7 @@ class Job:
     systems: Systems
     environ: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    store: Store | None = None
 
     def write(
         self,
@@ -282,6 +286,57 @@ def rows_of(path: Path, table: str = "people") -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(f"SELECT id, name, age FROM {table} ORDER BY id")]
 
 
+@dataclass
+class Store:
+    """A database for a test alone; `url` is as a spec has it."""
+
+    kind: str
+    url: str
+    engine: Engine
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a SELECT."""
+        with self.engine.begin() as connection:
+            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+
+    def do(self, *statements: str) -> None:
+        """Execute `statements` in one transaction."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def people(self) -> list[dict[str, Any]]:
+        """What is in the table people, by id."""
+        return sorted(self.rows("SELECT id, name, age FROM people"), key=lambda row: str(row["id"]))
+
+
+@contextmanager
+def database(kind: str, directory: Path) -> Iterator[Store]:
+    """A new, empty database on the server of that `kind`, or in a file in `directory`."""
+    if kind == "sqlite":
+        engine = create_engine(f"sqlite:///{directory / 'target.db'}", poolclass=NullPool)
+        yield Store(kind, "sqlite:///target.db", engine)
+        return
+    service(kind)
+    plain, driver, user = {
+        "postgresql": ("postgresql", "postgresql+psycopg", "postgres"),
+        "mariadb": ("mysql", "mysql+pymysql", "root"),
+    }[kind]
+    name, server = f"speclab_{uuid4().hex[:12]}", f"{user}@127.0.0.1"
+    admin = create_engine(f"{driver}://{server}/test", poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    def administer(statement: str) -> None:
+        with admin.connect() as connection:
+            connection.execute(text(statement))
+
+    administer(f"CREATE DATABASE {name}")
+    try:
+        engine = create_engine(f"{driver}://{server}/{name}", poolclass=NullPool)
+        yield Store(kind, f"{plain}://{server}/{name}", engine)
+    finally:
+        administer(f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else ""))
+
+
 @pytest.fixture(scope="session")
 def both_systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
     """One process for all tests: to start one takes longer than most of them."""
@@ -302,14 +357,3 @@ def job(tmp_path: Path, systems: Systems) -> Job:
     made = Job(tmp_path, systems)
     made.write()
     return made
-
-
-def service(name: str, port: int) -> None:
-    """Skip the test where `name` does not listen on loopback; fail where services are required."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError as error:
-        reason = f"{name} is not running on 127.0.0.1:{port}: {error}"
-        if os.environ.get("SPECLAB_REQUIRE_SERVICES"):
-            pytest.fail(reason)
-        pytest.skip(reason)

@@ -7,66 +7,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.pool import NullPool
-from tests.proof.conftest import BY_CURSOR, TO_FILE, Job, Systems, crowd, service, wanted
+from tests.conftest import PORTS, service
+from tests.proof.conftest import BY_CURSOR, TO_FILE, Job, Store, Systems, crowd, database, wanted
 
 from speclab.errors import BadAnswer, Unauthorized, Unreachable
 from speclab.outcome import ErrorClass, FailureState, RunState
 
+SERVERS = ["postgresql", "mariadb"]
 PEOPLE = crowd(300)
 DEAD = sum(one["age"] == "old" for one in PEOPLE if not one["test"])
 
 
-@dataclass
-class Store:
-    """A database of the test's own on one of the servers; `url` is as a spec has it."""
-
-    kind: str
-    url: str
-    engine: Engine
-
-    def rows(self, sql: str) -> list[dict[str, Any]]:
-        with self.engine.begin() as connection:
-            return [dict(row) for row in connection.execute(text(sql)).mappings()]
-
-    def do(self, *statements: str) -> None:
-        with self.engine.begin() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-
-    def people(self) -> list[dict[str, Any]]:
-        """What is in the table people, by id."""
-        found = self.rows("SELECT id, name, age FROM people")
-        return sorted(found, key=lambda row: str(row["id"]))
-
-
-@pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
+@pytest.fixture(params=[*SERVERS, "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A new, empty database on each kind of server."""
-    kind, name = str(request.param), f"speclab_{uuid4().hex[:12]}"
-    if kind == "sqlite":
-        yield Store(
-            kind, "sqlite:///target.db", create_engine(f"sqlite:///{tmp_path / 'target.db'}", poolclass=NullPool)
-        )
-        return
-    service(kind, 5432 if kind == "postgresql" else 3306)
-    login, driver = ("postgres", "postgresql+psycopg") if kind == "postgresql" else ("root", "mysql+pymysql")
-    server = f"{login}@127.0.0.1"
-    admin = create_engine(f"{driver}://{server}/test", poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        plain = "postgresql" if kind == "postgresql" else "mysql"
-        yield Store(
-            kind, f"{plain}://{server}/{name}", create_engine(f"{driver}://{server}/{name}", poolclass=NullPool)
-        )
-        connection.execute(text(f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")))
+    with database(str(request.param), tmp_path) as made:
+        yield made
 
 
 def to(store: Store, write: str) -> str:
@@ -196,10 +155,8 @@ async def test_what_a_column_holds_comes_as_json(job: Job, store: Store) -> None
     assert "'tags'" not in line
 
 
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
 async def test_credentials_refused_by_the_database_are_told_as_that(job: Job, systems: Systems, store: Store) -> None:
-    if store.kind == "sqlite":
-        pytest.skip("a file asks for no credentials")
-    service(store.kind, 5432 if store.kind == "postgresql" else 3306)
     job.environ = {"PASSWORD": "s3cr3t-w0rd"}
     url = store.url.replace("postgres@", "nobody:${env:PASSWORD}@").replace("root@", "nobody:${env:PASSWORD}@")
     job.write(BY_CURSOR, f"connector: sql\nurl: {url}\nkey: id\nwrite: {{upsert: people, create_table: true}}")
@@ -210,9 +167,8 @@ async def test_credentials_refused_by_the_database_are_told_as_that(job: Job, sy
     assert result.row.written == result.row.waiting == 0
 
 
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
 async def test_a_server_that_is_not_there_is_unreachable(job: Job, systems: Systems, store: Store) -> None:
-    if store.kind == "sqlite":
-        pytest.skip("a file has no server")
     url = store.url.replace("127.0.0.1", "127.0.0.1:1")
     job.write(BY_CURSOR, f"connector: sql\nurl: {url}\nkey: id\nwrite: {{upsert: people, create_table: true}}")
     systems(people=PEOPLE)
@@ -279,10 +235,13 @@ async def test_rows_inserted_by_a_run_that_was_killed_before_it_booked_them_are_
     assert len(store.rows("SELECT * FROM speclab_delivered")) <= 100
 
 
-def test_the_helper_skips_or_fails_where_a_service_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_is_absent_skips_a_test_or_fails_it_where_it_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PORTS, "postgresql", 1)
     monkeypatch.delenv("SPECLAB_REQUIRE_SERVICES", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="nothing is not running"):
-        service("nothing", 1)
+    with pytest.raises(pytest.skip.Exception, match="postgresql is not running"):
+        service("postgresql")
     monkeypatch.setenv("SPECLAB_REQUIRE_SERVICES", "1")
-    with pytest.raises(pytest.fail.Exception, match="nothing is not running"):
-        service("nothing", 1)
+    with pytest.raises(pytest.fail.Exception, match="postgresql is not running"):
+        service("postgresql")
