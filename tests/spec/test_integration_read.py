@@ -340,7 +340,7 @@ def test_places_are_the_same_whatever_the_line_ends_and_with_a_byte_order_mark(n
         .replace("422 | dead letter", "422 | ded letter")
     )
     here = read(spec)
-    assert len(here) == 6
+    assert len(here) == 7
     assert read(bom + spec.replace("\n", newline)) == here
 
 
