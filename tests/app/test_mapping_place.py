@@ -351,6 +351,38 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
         assert content(spec) == others
 
 
+async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 0)
+        region = mapping.grid.region_of(2, 3)
+        await pilot.click(mapping.grid, offset=region.offset, times=2)
+        await until(pilot, lambda: mapping.line.editing)
+        await write(pilot, ", upp")
+        await see(pilot, "Uppercase  ")
+        await pilot.click("Below Grid", offset=(2, 0), times=2)
+        await until(pilot, lambda: mapping.line.value == "Trim, Uppercase")
+        await pilot.press("enter")
+        await until(pilot, lambda: result(pilot, 2) == "ADA@EXAMPLE.ORG")
+
+
+async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_changes(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 1)
+        await pilot.press("enter")
+        await pilot.resize_terminal(90, 24)
+        await until(pilot, lambda: mapping.grid.size.width == 90)
+        await until(
+            pilot,
+            lambda: (
+                mapping.line.region.offset == mapping.grid.region_of(1, 3).offset + mapping.grid.content_region.offset
+            ),
+        )
+
+
 # Rows
 
 

@@ -93,16 +93,20 @@ class CellLine(Actor, Input):
         """Edit `text` over the cell at `region`; both regions are the place's."""
         self._asked = editing
         self.editing = True
-        room = max(region.width, min(_WIDEST, bounds.right - region.x))
-        self.styles.width = room
-        self.styles.offset = region.offset
-        self._below.put(region, room, bounds)
-        self.display = True
+        self.put(region, bounds)
         with self.prevent(Input.Changed):
             self.value = text
         self.cursor_position = len(text)
         self._tell()
         self.focus()
+
+    def put(self, region: Region, bounds: Region) -> None:
+        """Stand over the cell at `region`, as wide as there is room for inside `bounds`."""
+        room = max(region.width, min(_WIDEST, bounds.right - region.x))
+        self.styles.width = room
+        self.styles.offset = region.offset
+        self._below.put(region, room, bounds)
+        self.display = True
 
     def end(self) -> None:
         """Stop editing."""
@@ -133,6 +137,11 @@ class CellLine(Actor, Input):
         if self.editing and self._asked is not None:
             hint = self._asked.hint(self.value)
             self._below.tell(hint, self._asked.complete(self.value, self.cursor_position), self.scroll_offset.x)
+
+    def take_chosen(self) -> None:
+        """Take the completion under the cursor, as a click on it does."""
+        if (chosen := self._below.chosen) is not None:
+            self._take(chosen)
 
     def _take(self, candidate: Candidate) -> None:
         text = self.value[: candidate.start] + candidate.text + self.value[candidate.end :]

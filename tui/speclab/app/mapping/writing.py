@@ -117,8 +117,7 @@ class RowWriting(DocumentPlace):
         if self.sheet is None:
             return
         self.grid.move(index, column)
-        region = self.grid.region_of(index, column)
-        if not region:
+        if not self.grid.region_of(index, column):
             return
         if not group:
             self._stay += 1
@@ -127,9 +126,21 @@ class RowWriting(DocumentPlace):
         text = row.texts[name]
         self._edited = _Edited(index, column, row.texts[TARGET], text, text, group)
         editing = Editing(partial(self._hint, index, name), partial(self._complete, name))
-        shift = self.grid.content_region.offset - self.region.offset
-        self.line.begin(text, editing, region.translate(shift), Region(0, 0, *self.size))
+        self.line.begin(text, editing, self._over(index, column), Region(0, 0, *self.size))
         self.refresh_bindings()
+
+    def _over(self, index: int, column: int) -> Region:
+        """Where that cell of the grid is in the place."""
+        return self.grid.region_of(index, column).translate(self.grid.content_region.offset - self.region.offset)
+
+    def on_resize(self) -> None:
+        """The cell that is edited may be elsewhere now."""
+        if self._edited is not None:
+            self.call_after_refresh(self._follow_cell)
+
+    def _follow_cell(self) -> None:
+        if self._edited is not None:
+            self.line.put(self._over(self._edited.index, self._edited.column), Region(0, 0, *self.size))
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
         """What the cell would do with `text` in it; the row shows it already."""
@@ -166,6 +177,11 @@ class RowWriting(DocumentPlace):
         if column == TRANSFORMATION and self.sheet is not None:
             return complete_step(text, cursor, fields=paths, lookups=self.sheet.settings.lookups)
         return ()
+
+    @on(Grid.Chosen, "Below Grid")
+    def _completed(self, event: Grid.Chosen) -> None:
+        event.stop()
+        self.line.take_chosen()
 
     @on(CellLine.Done)
     def _done(self, event: CellLine.Done) -> None:

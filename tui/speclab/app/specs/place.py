@@ -231,6 +231,7 @@ class SpecsPlace(Writing):
         if row is None or row.key == self.at:
             return
         if self.desk.editing and not self.leave():
+            self.show_document()  # the cursor goes back to what is edited
             return
         self.at = row.key
         self._show_section()
