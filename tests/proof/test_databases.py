@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -43,6 +44,30 @@ async def test_an_upsert_arrives_and_a_second_run_finds_all_unchanged(job: Job, 
     assert third.row.updated == len(wanted(PEOPLE[:10]))
     assert len(store.people()) == len(wanted(PEOPLE))
     assert sum(row["name"] == "GRACE" for row in store.people()) == len(wanted(PEOPLE[:10]))
+
+
+def planned(job: Job) -> dict[str, Any]:
+    """What `speclab plan` says a run would do."""
+    command = [sys.executable, "-m", "speclab", "plan", str(job.spec), "--json"]
+    environ = {**os.environ, "SYSTEMS": job.systems.url}
+    done = subprocess.run(command, cwd=job.directory, env=environ, capture_output=True, text=True, check=False)
+    plan: dict[str, Any] = json.loads(done.stdout)
+    return plan
+
+
+async def test_a_plan_says_what_the_run_then_does(job: Job, systems: Systems, store: Store) -> None:
+    store.do("CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(40), age INT)")
+    table = {"postgresql": "public.people", "mariadb": "people", "sqlite": "people"}[store.kind]
+    job.write(BY_CURSOR, to(store, f"upsert: {table}"))
+    people = [one | {"id": str(number), "age": "5"} for number, one in enumerate(crowd(30)) if number != 7]
+    systems(people=people[:20])
+    await job.run()
+    assert len(store.people()) == 20
+    systems(people=[*(one | {"age": "6"} for one in people[:5]), *people[5:]])
+    plan = planned(job)
+    result = await job.run()
+    did = (result.row.created, result.row.updated, result.row.unchanged)
+    assert (plan["create"], plan["update"], plan["unchanged"]) == did == (9, 5, 15), plan
 
 
 async def test_what_a_database_refuses_is_a_dead_letter_with_its_row_and_holds_up_no_other(

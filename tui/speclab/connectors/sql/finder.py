@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, and_, column, or_, select, table
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Item, Refusal, Seams
 from speclab.connectors.references import References
+from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.reader import as_json
 from speclab.connectors.sql.tables import Table, nearest_table
@@ -58,7 +59,7 @@ class SqlFinder:
         if missing := found.missing(self._key):
             raise BadAnswer(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
         wanted = dict.fromkeys(name for item in items for name in item.payload)
-        columns = [*self._key, *(name for name in wanted if name in found.columns and name not in self._key)]
+        columns = [name for name in wanted if name in found.columns and name not in self._key]
         rows: dict[tuple[str, ...], Record] = {}
         for at in range(0, len(items), _AT_ONCE):
             for record in self._rows(connection, columns, items[at : at + _AT_ONCE]):
@@ -66,9 +67,11 @@ class SqlFinder:
         return [rows.get(self._text(item.payload)) for item in items]
 
     def _rows(self, connection: Connection, columns: Sequence[str], items: Sequence[Item]) -> list[Record]:
-        keys = [and_(*(column(name) == _value(item.payload.get(name)) for name in self._key)) for item in items]
-        statement = select(table(self._name, *map(column, columns))).where(or_(*keys))
-        return [dict(zip(columns, map(as_json, row), strict=True)) for row in connection.execute(statement)]
+        values = tuple(_value(item.payload.get(name)) for item in items for name in self._key)
+        statement = statements.present(connection.dialect, self._name, self._key, len(items), columns)
+        names = [*self._key, *columns]
+        found = connection.exec_driver_sql(statement, values)
+        return [dict(zip(names, map(as_json, row), strict=True)) for row in found]
 
     def _text(self, record: Record) -> tuple[str, ...]:
         """The key of a record or a row as text: a column's type may differ from the record's."""

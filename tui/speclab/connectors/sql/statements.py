@@ -71,15 +71,16 @@ def remove(dialect: Dialect, name: str, key: Sequence[str]) -> str:
     return f"DELETE FROM {named(dialect, name)} WHERE {_is(dialect, key)}"
 
 
-def present(dialect: Dialect, name: str, key: Sequence[str], count: int) -> str:
-    """Which of `count` keys have a row."""
+def present(dialect: Dialect, name: str, key: Sequence[str], count: int, columns: Sequence[str] = ()) -> str:
+    """Which of `count` keys have a row, with its `columns`, if any are wanted besides the key."""
     names = ", ".join(map(dialect.identifier_preparer.quote, key))
+    wanted = ", ".join(map(dialect.identifier_preparer.quote, (*key, *columns)))
     marks = ", ".join([mark(dialect)] * len(key))
     row = marks if len(key) == 1 else f"({marks})"
     rows = ", ".join([row] * count)
     if len(key) > 1 and dialect.name == "sqlite":
         rows = f"VALUES {rows}"
-    return f"SELECT {names} FROM {named(dialect, name)} WHERE ({names}) IN ({rows})"
+    return f"SELECT {wanted} FROM {named(dialect, name)} WHERE ({names}) IN ({rows})"
 
 
 def mark(dialect: Dialect) -> str:
