@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -15,14 +13,13 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
-from textual.worker import Worker
 
 from speclab.app.actions import Action, Command, bindings
 from speclab.app.document_place import DOCUMENT
 from speclab.app.glyphs import ATTENTION, CRUMB, FAILED
 from speclab.app.mapping.offers import offers
 from speclab.app.mapping.panes import failing_fields, fields_of, mapped_lines, record_lines, step_lines
-from speclab.app.mapping.records import NONE, Records, keep, kept_at, live, of_failures, read_records
+from speclab.app.mapping.records import NONE
 from speclab.app.mapping.rows import (
     TRANSFORMATION_AT,
     columns,
@@ -32,18 +29,15 @@ from speclab.app.mapping.rows import (
     text_of,
     unmapped_row,
 )
-from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Verdict, Wrong
-from speclab.app.mapping.writing import RowWriting
+from speclab.app.mapping.sampling import Sampling
+from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Wrong
 from speclab.app.shell import shell
-from speclab.app.widgets.dialogs import Choice, Prompt
-from speclab.app.widgets.grid import MOVES, Cell, Grid, Row
+from speclab.app.widgets.grid import MOVES, Cell, Grid
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
 from speclab.app.words import plural
-from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
 from speclab.outcome import Level
-from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow
@@ -100,7 +94,7 @@ class MappingGrid(Grid):
         self.lay_out(columns(self.size.width))
 
 
-class MappingPlace(RowWriting):
+class MappingPlace(Sampling):
     """The grid; below it the record in hand and what becomes of it."""
 
     NAME = "mapping"
@@ -132,10 +126,8 @@ class MappingPlace(RowWriting):
         self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
         self._told_of: Record | None = None
         self._outcomes: list[Outcome | None] = []
-        self._verdict: Verdict | None = None
         self._fails: Mapping[str, int] = {}
         self._explaining = False
-        self._reading: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
         """The panels, and the cell editor above them."""
@@ -181,28 +173,21 @@ class MappingPlace(RowWriting):
         if self.opened is None:
             return
         if failure is not None:
-            self._take_failure(failure)
+            self.take_failure(failure)
         elif self.opened is not before:
             self.take_records(NONE)
             self.changed()
-            self._find_sample()
+            self.find_sample()
 
     def log_changed(self, news: News | None) -> None:  # noqa: ARG002 (what failed is counted anew)
         """Records may have failed."""
         self._count_fails()
 
-    @property
-    def _spec_id(self) -> str:
-        if self.opened is None:
-            return ""
-        spec_id = self.opened.document.front_matter.get("spec_id")
-        return spec_id if isinstance(spec_id, str) else self.opened.path.stem
-
     @work(exclusive=True, group="fails")
     async def _count_fails(self) -> None:
-        spec_id = self._spec_id
-        groups = await shell(self).run_log.ask(lambda reader: reader.groups(spec_id)) if spec_id else []
-        fails = fails_by_row((group.row, group.count) for group in groups)
+        spec_id = self.spec_id
+        groups = await shell(self).ask(lambda reader: reader.groups(spec_id)) if spec_id else ()
+        fails = fails_by_row((group.row, group.count) for group in groups or ())
         if fails != self._fails:
             self._fails = fails
             self._show_rows()
@@ -215,7 +200,7 @@ class MappingPlace(RowWriting):
             return
         if self.sheet is None or self.sheet.document is not self.opened.document:
             self.sheet = Sheet.of(self.opened.document, self.sheet)
-            self._judge()
+            self.judge()
         self.offered = {each.key: each for each in offers(self.sheet, self.fields)}
         self._show_rows()
 
@@ -254,6 +239,10 @@ class MappingPlace(RowWriting):
         outcomes = [known[id(row)] if id(row) in known else row.outcome(record) if record else None for row in rows]
         self._told, self._told_of = rows, record
         return outcomes
+
+    def show_record(self) -> None:
+        """What the rows make of the record in hand."""
+        self._show_rows()
 
     def show_trial(self, trial: SheetRow) -> None:
         """The row that is edited, as it would be."""
@@ -308,7 +297,7 @@ class MappingPlace(RowWriting):
         total, panel = len(self.records.records), self._record_panel
         panel.title = f"record {self.number + 1} of {total:,}" if total else "record"
         notes: list[str] = []
-        verdict = self._verdict
+        verdict = self.verdict
         if verdict is not None and total:
             if self.number in verdict.filtered:
                 notes.append("filtered out")
@@ -320,7 +309,7 @@ class MappingPlace(RowWriting):
                 notes.append(f"{verdict.failed:,} fail")
         if self.records.origin:
             notes.append(self.records.origin)
-        if self._reading is not None:
+        if self.reading is not None:
             notes = ["reading from the source, esc stops"]
         panel.note = ", ".join(notes)
 
@@ -344,165 +333,16 @@ class MappingPlace(RowWriting):
         worst = sorted(self.sheet.problems(row, found), key=lambda each: list(Level).index(each.level))
         return next((each for each in worst if each.level is not Level.INFO), None)
 
-    @work(exclusive=True, group="judge")
-    async def _judge(self) -> None:
-        """Put all records through the mapping as it is now."""
-        sheet, records = self.sheet, self.records.records
-        if sheet is None:
-            return
-        await asyncio.sleep(0.1)
-        self._verdict = await asyncio.to_thread(sheet.judge, records)
-        self._show_row(sheet.rows)
-        self.refresh_bindings()
-
-    # Samples
-
-    @work(exclusive=True, group="sample")
-    async def _find_sample(self) -> None:
-        """Take the sample that is kept for the spec, if there is one."""
-        if self.opened is None:
-            return
-        path = kept_at(self.opened.path, self._spec_id)
-        if path.is_file():
-            await self._read_file(path)
-
-    async def _read_file(self, path: Path) -> None:
-        try:
-            records = await asyncio.to_thread(read_records, path)
-            kept = path == kept_at(self.opened.path, self._spec_id) if self.opened is not None else False
-            self._have(replace(records, origin="kept sample") if kept else records)
-        except SpeclabError as error:
-            shell(self).tell("No sample", error)
-
-    def _have(self, records: Records, number: int = 0) -> None:
-        self.take_records(records, number)
-        self._verdict = None
-        self.show_document()
-        self._judge()
-        self.refresh_bindings()
-
-    def _take_failure(self, failure: FailureRow) -> None:
-        if failure.source is not None:
-            self._have(of_failures([failure]))
-            self._more_failures(failure)
-        if self.sheet is not None and failure.row is not None:
-            at = next((row.index for row in self.sheet.rows if row.target == failure.row), None)
-            if at is not None:
-                self._grid.move(at, 3)
-
-    @work(exclusive=True, group="sample")
-    async def _more_failures(self, failure: FailureRow) -> None:
-        """The other records that failed there, behind the one that was opened."""
-        spec_id, row = failure.spec_id, failure.row
-        found = await shell(self).run_log.ask(lambda reader: reader.failures(spec_id, row=row, full=True, limit=500))
-        self._have(of_failures([failure, *(other for other in found if other.id != failure.id)]))
-
-    def action_live(self) -> None:
-        """Read some records from the source."""
-        self._reading = self._read_live()
-        self._tell_record()
-        self.refresh_bindings()
-
-    @work(exclusive=True, group="sample")
-    async def _read_live(self) -> None:
-        integration = self.sheet.reading.integration if self.sheet is not None else None
-        if self.opened is None or integration is None:
-            return
-        try:
-            self._have(await live(integration, workspace_of(self.opened.path)))
-        except SpeclabError as error:
-            shell(self).tell("No sample from the source", error)
-        finally:
-            self._reading = None
-            self._tell_record()
-            self.refresh_bindings()
-
-    def action_stop(self) -> None:
-        """Stop reading."""
-        if self._reading is not None:
-            self._reading.cancel()
-
-    @work(group="ask")
-    async def action_samples(self) -> None:
-        """Take sample records from a file or from dead letters."""
-        options = [
-            Row("live", ("live", "read some from the source")),
-            Row("file", ("file", "JSON lines, an object a line")),
-            Row("dead", ("dead letters", "what earlier runs could not write")),
-        ]
-        chosen = await self.app.push_screen_wait(Choice("sample records", options))
-        if chosen == "live":
-            await self.action_act("live")
-        elif chosen == "dead":
-            spec_id = self._spec_id
-            found = await shell(self).run_log.ask(lambda reader: reader.failures(spec_id, full=True, limit=500))
-            records = of_failures(found)
-            if records.records:
-                self._have(records)
-            else:
-                self.notify("No run left any.", title="No dead letters")
-        elif chosen == "file":
-            path = await self.app.push_screen_wait(Prompt("sample file", "A file of JSON lines.", value=".speclab/"))
-            if path and self.opened is not None:
-                await self._read_file(workspace_of(self.opened.path) / path)
-
-    def action_keep(self) -> None:
-        """Keep these records as the spec's sample."""
-        if self.opened is None:
-            return
-        try:
-            path = keep(self.records.records, self.opened.path, self._spec_id)
-        except SpeclabError as error:
-            shell(self).tell("Not kept", error)
-            return
-        self.notify(f"{plural(len(self.records.records), 'record')} in {path.name}, read when the spec is opened.")
-
     def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first
         """Write the cell that is edited, then the file."""
         if not self.line.editing or self.write_cell(self.line.value):
             super().action_save()
-
-    def action_next_record(self) -> None:
-        """Show the next record."""
-        self._go(1)
-
-    def action_previous_record(self) -> None:
-        """Show the record before."""
-        self._go(-1)
-
-    def _go(self, by: int) -> None:
-        self.number = (self.number + by) % len(self.records.records)
-        self._show_rows()
-
-    def action_next_failing(self) -> None:
-        """Show the next record that fails, on this row if it fails on any."""
-        verdict = self._verdict
-        if verdict is None:
-            return
-        here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
-        numbers = here or sorted({number for numbers in verdict.failing.values() for number in numbers})
-        self.number = next((number for number in numbers if number > self.number), numbers[0])
-        self._show_rows()
 
     # What can be done
 
     def actions(self) -> Sequence[Action]:
         """While a cell is edited, only what the line over it does."""
         return () if self.line.editing else MAPPING
-
-    def why_not(self, action: str) -> str | None:
-        """Why an action cannot be done now."""
-        if action in {"next-record", "previous-record", "keep", "explain"} and not self.records.records:
-            return "there are no sample records: l reads some from the source"
-        if action == "next-failing" and (self._verdict is None or not self._verdict.failed):
-            return "no sample record fails"
-        if action in {"live", "samples"} and self.opened is None:
-            return "no spec is open"
-        if action == "live" and (self.sheet is None or self.sheet.reading.integration is None):
-            return "the spec does not say yet where records come from: see its problems in Specs"
-        if action == "live" and self._reading is not None:
-            return "it is being read"
-        return super().why_not(action)
 
     def action_explain(self) -> None:
         """Show the row's steps in place of the mapped record, or the record again."""

@@ -45,6 +45,11 @@ def kept_at(spec: Path, spec_id: str) -> Path:
     return workspace_of(spec) / STATE / "samples" / f"{spec_id}.jsonl"
 
 
+def named(text: str, spec: Path) -> Path:
+    """The file that a person means by `text`: seen from the workspace of the spec."""
+    return workspace_of(spec) / Path(text).expanduser()
+
+
 def read_records(path: Path) -> Records:
     """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
     try:

@@ -1,0 +1,203 @@
+"""Sample records in the Mapping place: where they come from, which is in hand, and how all of them fare."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from textual import work
+from textual.worker import Worker
+
+from speclab.app.mapping.records import LIMIT, Records, keep, kept_at, live, named, of_failures, read_records
+from speclab.app.mapping.rows import TRANSFORMATION_AT
+from speclab.app.mapping.sheet import Verdict
+from speclab.app.mapping.writing import RowWriting
+from speclab.app.shell import shell
+from speclab.app.widgets.dialogs import Choice, Prompt
+from speclab.app.widgets.grid import Row
+from speclab.app.words import plural
+from speclab.errors import SpeclabError
+from speclab.spec.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
+
+PAUSE: Final = 0.1
+"""Seconds without a further change before all records are put through the mapping."""
+
+
+class Sampling(RowWriting):
+    """A place with sample records.
+
+    `verdict` says how they fare, once all have been put through the mapping; `reading` is the work that reads from the
+    source, while it does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verdict: Verdict | None = None
+        self.reading: Worker[None] | None = None
+
+    def show_record(self) -> None:
+        """Show the record in hand, and what becomes of it."""
+        raise NotImplementedError
+
+    @property
+    def spec_id(self) -> str:
+        """The spec's id; its file's stem where it has none."""
+        if self.opened is None:
+            return ""
+        spec_id = self.opened.document.front_matter.get("spec_id")
+        return spec_id if isinstance(spec_id, str) else self.opened.path.stem
+
+    @work(exclusive=True, group="judge")
+    async def judge(self) -> None:
+        """Put all records through the mapping as it is now."""
+        sheet, records = self.sheet, self.records.records
+        if sheet is None:
+            return
+        await asyncio.sleep(PAUSE)
+        self.verdict = await asyncio.to_thread(sheet.judge, records)
+        self.show_record()
+        self.refresh_bindings()
+
+    # Samples
+
+    @work(exclusive=True, group="sample")
+    async def find_sample(self) -> None:
+        """Take the sample that is kept for the spec, if there is one."""
+        if self.opened is None:
+            return
+        path = kept_at(self.opened.path, self.spec_id)
+        if path.is_file():
+            await self._read_file(path)
+
+    async def _read_file(self, path: Path) -> None:
+        try:
+            records = await asyncio.to_thread(read_records, path)
+            kept = path == kept_at(self.opened.path, self.spec_id) if self.opened is not None else False
+            self._have(replace(records, origin="kept sample") if kept else records)
+        except SpeclabError as error:
+            shell(self).tell("No sample", error)
+
+    def _have(self, records: Records, number: int = 0) -> None:
+        self.take_records(records, number)
+        self.verdict = None
+        self.show_document()
+        self.judge()
+        self.refresh_bindings()
+
+    def take_failure(self, failure: FailureRow) -> None:
+        """Have the record of `failure` as the sample, and the row that is to blame under the cursor."""
+        if failure.source is not None:
+            self._have(of_failures([failure]))
+            self._more_failures(failure)
+        if self.sheet is not None and failure.row is not None:
+            at = next((row.index for row in self.sheet.rows if row.target == failure.row), None)
+            if at is not None:
+                self.grid.move(at, TRANSFORMATION_AT)
+
+    @work(exclusive=True, group="sample")
+    async def _more_failures(self, failure: FailureRow) -> None:
+        """The other records that failed there, behind the one that was opened."""
+        spec_id, row = failure.spec_id, failure.row
+        found = await shell(self).ask(lambda reader: reader.failures(spec_id, row=row, full=True, limit=LIMIT))
+        self._have(of_failures([failure, *(other for other in found or () if other.id != failure.id)]))
+
+    def action_live(self) -> None:
+        """Read some records from the source."""
+        self.reading = self._read_live()
+        self.show_record()
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="sample")
+    async def _read_live(self) -> None:
+        integration = self.sheet.reading.integration if self.sheet is not None else None
+        if self.opened is None or integration is None:
+            return
+        try:
+            self._have(await live(integration, workspace_of(self.opened.path)))
+        except SpeclabError as error:
+            shell(self).tell("No sample from the source", error)
+        finally:
+            self.reading = None
+            self.show_record()
+            self.refresh_bindings()
+
+    def action_stop(self) -> None:
+        """Stop reading."""
+        if self.reading is not None:
+            self.reading.cancel()
+
+    @work(group="ask")
+    async def action_samples(self) -> None:
+        """Take sample records from a file or from dead letters."""
+        options = [
+            Row("live", ("live", "read some from the source")),
+            Row("file", ("file", "JSON lines, an object a line")),
+            Row("dead", ("dead letters", "what earlier runs could not write")),
+        ]
+        chosen = await self.app.push_screen_wait(Choice("sample records", options))
+        if chosen == "live":
+            await self.action_act("live")
+        elif chosen == "dead":
+            spec_id = self.spec_id
+            found = await shell(self).ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
+            records = of_failures(found or ())
+            if records.records:
+                self._have(records)
+            else:
+                self.notify("No run left any.", title="No dead letters")
+        elif chosen == "file":
+            path = await self.app.push_screen_wait(Prompt("sample file", "A file of JSON lines.", value=".speclab/"))
+            if path and self.opened is not None:
+                await self._read_file(named(path, self.opened.path))
+
+    def action_keep(self) -> None:
+        """Keep these records as the spec's sample."""
+        if self.opened is None:
+            return
+        try:
+            path = keep(self.records.records, self.opened.path, self.spec_id)
+        except SpeclabError as error:
+            shell(self).tell("Not kept", error)
+            return
+        self.notify(f"{plural(len(self.records.records), 'record')} in {path.name}, read when the spec is opened.")
+
+    def action_next_record(self) -> None:
+        """Show the next record."""
+        self._go(1)
+
+    def action_previous_record(self) -> None:
+        """Show the record before."""
+        self._go(-1)
+
+    def _go(self, by: int) -> None:
+        self.number = (self.number + by) % len(self.records.records)
+        self.show_record()
+
+    def action_next_failing(self) -> None:
+        """Show the next record that fails, on this row if it fails on any."""
+        verdict = self.verdict
+        if verdict is None:
+            return
+        here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
+        numbers = here or sorted({number for numbers in verdict.failing.values() for number in numbers})
+        self.number = next((number for number in numbers if number > self.number), numbers[0])
+        self.show_record()
+
+    def why_not(self, action: str) -> str | None:
+        """Why there is no sample to be had, or to go on to."""
+        if action in {"next-record", "previous-record", "keep", "explain"} and not self.records.records:
+            return "there are no sample records: l reads some from the source"
+        if action == "next-failing" and (self.verdict is None or not self.verdict.failed):
+            return "no sample record fails"
+        if action in {"live", "samples"} and self.opened is None:
+            return "no spec is open"
+        if action == "live" and (self.sheet is None or self.sheet.reading.integration is None):
+            return "the spec does not say yet where records come from: see its problems in Specs"
+        if action == "live" and self.reading is not None:
+            return "it is being read"
+        return super().why_not(action)
