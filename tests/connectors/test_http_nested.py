@@ -135,7 +135,7 @@ async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
     assert loose(records_of(pages)[0]) == {"id": "0", "at": "2024-01-01", "account": {"id": "a", "name": "A"}}
     asked = [line for line in source.asked if line.startswith("/accounts/")]
     assert sorted(asked) == sorted(set(asked))
-    assert [page.complete for page in pages] == [True]
+    assert [(page.complete, page.from_start) for page in pages] == [(True, True)]
     assert 2 <= source.most_at_once <= 4
 
 
@@ -183,6 +183,7 @@ async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
     source.asked.clear()
     rest = await read_all(reader(url), cursor)
     assert keys(first) + keys(rest) == ALL
+    assert (first[0].from_start, rest[0].from_start) == (True, False)
     done = {key[0] for key in keys(first)} - {key[0] for key in keys(rest)}
     assert not [line for line in source.asked if line.split("/")[2:3] and line.split("/")[2] in done]
 

@@ -60,6 +60,11 @@ class Round:
         marks, done, within = (_mapping(held.get(name)) for name in ("marks", "done", "within"))
         return cls(fingerprint, since, was_full if begun else full, marks, done, within)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was read in this round yet, nor before it."""
+        return not (self.marks or self.done or self.within)
+
     def start(self, key: str) -> Json:
         """The cursor that a parent's list is read from."""
         return self.within.get(key) or from_mark(self.marks.get(key), self.since)
@@ -105,6 +110,7 @@ class Child:
 class Gathered:
     """What was read since the last page that was given."""
 
+    from_start: bool
     records: list[Record] = field(default_factory=list)
     bytes_in: int = 0
     requests: list[str] = field(default_factory=list)
@@ -124,7 +130,7 @@ class Gathered:
         """All of it as a page, and nothing is left."""
         first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
         request = f"{first} and {more} more" if more > 0 else first
-        page = Page(self.records, cursor, self.bytes_in, request, complete=complete)
+        page = Page(self.records, cursor, self.bytes_in, request, complete=complete, from_start=self.from_start)
         self.records, self.bytes_in, self.requests = [], 0, []
         return page
 
@@ -161,7 +167,7 @@ class Nested:
         round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
             self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        gathered, refused = Gathered(), dict[str, BadAnswer]()
+        gathered, refused = Gathered(from_start=round_.fresh), dict[str, BadAnswer]()
         failure: SystemFailure | None = None
         try:
             async with aclosing(self._read(round_, refused)) as read:
