@@ -81,6 +81,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(people: Shell) -> None:
     assert done.stderr == ""
 
 
+def test_a_reader_that_closes_at_once_does_not_change_the_exit_code(people: Shell) -> None:
+    command = f"{sys.executable} -m speclab show people --json | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=people.directory, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    command = f"{sys.executable} -m speclab completion bash | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_the_shell(shell: Shell, name: str) -> None:
     assert "_SPECLAB_COMPLETE" in shell("completion", name).stdout

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from speclab.cli.group import speclab
+from speclab.cli.group import SeenEnough, speclab
 from speclab.cli.output import tell_error
 from speclab.errors import SpeclabError
 
@@ -34,8 +34,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
+    except (SeenEnough, BrokenPipeError):
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)

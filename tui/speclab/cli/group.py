@@ -32,6 +32,10 @@ _COMMANDS = {
 _APP = "speclab.cli.app:open_app"
 
 
+class SeenEnough(Exception):
+    """Whoever reads our output has closed it."""
+
+
 class SpeclabGroup(click.Group):
     """A group whose commands are imported when they are asked for, and whose default is the app."""
 
@@ -55,6 +59,13 @@ class SpeclabGroup(click.Group):
         if not name.startswith("-") and not Path(name).is_dir():
             raise UsageError(f"there is no command and no directory {name!r}", hint=_nearest(name))
         return "speclab", _load(_APP), args
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Do it; a reader of our output that has seen enough (`| head`) is no error, as click would have it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise SeenEnough from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`speclab` alone, and `speclab --read-only`, open the app here."""
