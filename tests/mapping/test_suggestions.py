@@ -6,8 +6,9 @@ import pytest
 
 from speclab.jsonvalue import Json, Record
 from speclab.mapping import Mapper
+from speclab.mapping.fields import fields_of
 from speclab.mapping.kinds import Kind
-from speclab.mapping.samples import check_samples, fields_of
+from speclab.mapping.samples import check_samples
 from speclab.mapping.suggest import suggest, unmapped
 
 MakeMapper = Callable[..., Mapper]

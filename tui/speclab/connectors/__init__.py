@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from speclab.connectors.access import Access, try_access
+from speclab.connectors.describing import describe
 from speclab.connectors.opening import open_finder, open_reader, open_writer, sample
 from speclab.connectors.references import Redactor, References
 
-__all__ = ["Access", "Redactor", "References", "open_finder", "open_reader", "open_writer", "sample", "try_access"]
+__all__ = [
+    "Access",
+    "Redactor",
+    "References",
+    "describe",
+    "open_finder",
+    "open_reader",
+    "open_writer",
+    "sample",
+    "try_access",
+]

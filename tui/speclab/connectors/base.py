@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from speclab.clock import Clock
 from speclab.jsonvalue import Json, Record
@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # httpx takes a tenth of a second to import
     import httpx
 
     from speclab.connectors.references import References
+    from speclab.mapping.fields import Field
     from speclab.spec.settings import Auth, RetrySettings
+
+Role: TypeAlias = Literal["source", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +213,36 @@ class Probes(Protocol[S_contra]):
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What fields one end has, in its order, and `origin`: how that is known, such as `the columns of contacts`."""
+
+    fields: tuple[Field, ...]
+    origin: str
+
+
+class Describes(Protocol[S_contra]):
+    """Asks a system what fields it has at one end, and changes nothing there."""
+
+    async def __call__(
+        self, role: Role, system: S_contra, auth: Auth, references: References, seams: Seams, limit: int
+    ) -> Description | None:
+        """Its fields, by what it says of itself or by no more than `limit` of its records.
+
+        None where all there is to go by are the records that a reader gives. Raises as a reader does, and
+        `SpeclabError` where it cannot be known.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Connector(Generic[S_contra]):
     """One kind of system; what an entry point of the group `speclab.connectors` leads to.
 
     `probe` is None for what cannot be asked without being written to; `finder` gives None for settings by which
-    nothing can be looked up.
+    nothing can be looked up; `fields` is None for what says nothing of its fields but in its records.
     """
 
     reader: Opens[S_contra, Reader]
     writer: Opens[S_contra, Writer]
     probe: Probes[S_contra] | None = None
     finder: Opens[S_contra, Finder | None] | None = None
+    fields: Describes[S_contra] | None = None

@@ -1,39 +1,17 @@
-"""Sample records: which fields they have, and which source fields of a mapping are in none of them."""
+"""Sample records beside a mapping: which of its source fields are in none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
 
-from speclab.jsonvalue import Json, Record
-from speclab.mapping.kinds import Kind, kind_of
+from speclab.jsonvalue import Record
+from speclab.mapping.fields import fields_of
 from speclab.mapping.mapper import Mapper
 from speclab.mapping.place import Findings, Place, in_cell, of_source
 from speclab.mapping.program import Row
 from speclab.paths import FieldPath
 from speclab.spec.names import slip
 from speclab.spec.problem import Problem
-
-_DEEPEST: Final = 6
-_KEPT: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of sample records: its path, what kinds of values it has, and some of them that are not null."""
-
-    path: FieldPath
-    kind: Kind
-    values: tuple[Json, ...]
-
-
-def fields_of(records: Iterable[Record]) -> tuple[Field, ...]:
-    """The fields of `records`, in the order they are first seen; of a list of objects those of its first item."""
-    found: dict[FieldPath, list[Json]] = {}
-    for record in records:
-        _gather(record, (), found)
-    return tuple(_field(path, values) for path, values in found.items())
 
 
 def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[Problem]:
@@ -64,22 +42,3 @@ def _has(record: Record, path: FieldPath) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _gather(value: Json, path: tuple[str | int, ...], found: dict[FieldPath, list[Json]]) -> None:
-    if isinstance(value, dict) and value and len(path) < _DEEPEST:
-        for key, item in value.items():
-            _gather(item, (*path, key), found)
-    elif isinstance(value, list) and value and isinstance(value[0], dict) and len(path) < _DEEPEST:
-        _gather(value[0], (*path, 0), found)
-    elif path:
-        kept = found.setdefault(FieldPath(path), [])
-        if value is not None and len(kept) < _KEPT:
-            kept.append(value)
-
-
-def _field(path: FieldPath, values: Sequence[Json]) -> Field:
-    kind = Kind(0)
-    for value in values:
-        kind |= kind_of(value)
-    return Field(path, kind, tuple(values))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from rapidfuzz import fuzz
 
-from speclab.jsonvalue import Json
 from speclab.mapping.complete import in_system
+from speclab.mapping.fields import Field, Schema
 from speclab.mapping.kinds import Kind
 from speclab.mapping.language import quoted
-from speclab.mapping.samples import Field
 from speclab.mapping.steps.dates import ISO_DATE, read_date
 from speclab.paths import FieldPath, PathSyntaxError
-
-Schema = Mapping[str, Json]
 
 _GOOD: Final = 70.0
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")

@@ -8,7 +8,7 @@ from typing import Final
 
 from speclab.app.mapping.rows import Unmapped
 from speclab.app.mapping.sheet import Sheet
-from speclab.mapping.samples import Field
+from speclab.mapping.fields import Field
 from speclab.mapping.suggest import suggest, unmapped
 from speclab.spec.settings import HttpSystem
 

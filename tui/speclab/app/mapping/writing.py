@@ -20,7 +20,7 @@ from speclab.app.widgets.grid import Grid
 from speclab.errors import EditRefused
 from speclab.jsonvalue import Record
 from speclab.mapping.complete import Candidate, complete_source, complete_step, complete_target, in_system
-from speclab.mapping.samples import Field, fields_of
+from speclab.mapping.fields import Field, fields_of
 from speclab.outcome import Level
 from speclab.spec.document import Document, Table
 from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION

@@ -1,0 +1,87 @@
+"""The fields that records have: as samples of them show, or as a JSON Schema says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from speclab.jsonvalue import Json, Record
+from speclab.mapping.fields import Field, fields_of, fields_of_schema
+from speclab.mapping.kinds import Kind
+from speclab.paths import FieldPath
+
+RECORDS: list[Record] = [
+    {"id": 1, "name": {"given": "Ada", "family": None}, "tags": ["a"], "lines": [{"sku": "x", "qty": 2}], "odd key": 1},
+    {"id": "c_2", "name": {"given": "Grace"}, "tags": [], "lines": []},
+]
+STREAM: dict[str, Json] = {
+    "type": "object",
+    "required": ["id", "name"],
+    "properties": {
+        "id": {"type": "integer"},
+        "name": {
+            "type": ["null", "object"],
+            "required": ["given"],
+            "properties": {"given": {"type": "string"}, "family": {"type": ["null", "string"]}},
+        },
+        "seen": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+        "lines": {"type": "array", "items": {"type": "object", "required": ["sku"], "properties": {"sku": {}}}},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "extra": {"type": ["object", "null"]},
+        "rate": {"type": ["number", "string"]},
+    },
+}
+
+
+def by_path(fields: Iterable[Field]) -> dict[str, Field]:
+    return {str(field.path): field for field in fields}
+
+
+def test_paths_are_dotted_in_the_order_they_are_first_seen() -> None:
+    paths = ["id", "name.given", "name.family", "tags", "lines[0].sku", "lines[0].qty", '["odd key"]', "lines"]
+    assert list(by_path(fields_of(RECORDS))) == paths
+
+
+def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is_a_value() -> None:
+    fields = by_path(fields_of(RECORDS))
+    assert (fields["id"].kind, fields["id"].share) == (Kind.INTEGER | Kind.TEXT, 1.0)
+    assert (fields["name.family"].kind, fields["name.family"].share) == (Kind(0), 0.0)
+    assert (fields["lines[0].sku"].values, fields["lines[0].sku"].share) == (("x",), 0.5)
+
+
+def test_only_some_values_are_kept_but_every_record_is_looked_at() -> None:
+    (field,) = fields_of([*({"a": number} for number in range(30)), {"a": "text"}])
+    assert len(field.values) == 20
+    assert field.kind == Kind.INTEGER | Kind.TEXT
+
+
+def test_no_records_have_no_fields() -> None:
+    assert fields_of([]) == ()
+
+
+def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
+    told = [
+        (str(field.path), field.kind, field.declared, field.required, field.share) for field in fields_of_schema(STREAM)
+    ]
+    assert told == [
+        ("id", Kind.INTEGER, "integer", True, None),
+        ("name.given", Kind.TEXT, "string", True, None),
+        ("name.family", Kind.TEXT, "string", False, None),
+        ("seen", Kind.DATETIME, "string (date-time)", False, None),
+        ("lines[0].sku", Kind(0), "", False, None),
+        ("tags", Kind.LIST, "array", False, None),
+        ("extra", Kind.OBJECT, "object", False, None),
+        ("rate", Kind.NUMBER | Kind.TEXT, "number or string", False, None),
+    ]
+
+
+def test_a_schema_that_says_nothing_has_no_fields() -> None:
+    assert fields_of_schema({}) == ()
+    assert fields_of_schema({"type": "object", "properties": "none"}) == ()
+
+
+def test_a_schema_that_is_nested_without_end_ends() -> None:
+    schema: dict[str, Json] = {"type": "string"}
+    for _ in range(40):
+        schema = {"type": "object", "properties": {"in": schema}}
+    (field,) = fields_of_schema(schema)
+    assert field.path == FieldPath(("in",) * 6)
