@@ -1,0 +1,215 @@
+"""The Content-Encoding of an answer undone (RFC 9110 section 8.4): gzip, deflate, br and zstd, one over another too.
+
+httpx's own decoders stay out: they unpack all that a chunk holds at once, so that a megabyte of a compression bomb
+takes gigabytes of memory, and they take a gzip that breaks off for a whole one.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Final, Protocol
+
+from speclab.outcome import ErrorClass
+
+_PIECE: Final = 256 * 1024
+"""Bytes that are unpacked at once."""
+_LAYERS: Final = 4
+"""Encodings over one another, beyond which an answer means harm."""
+_ZSTD_WINDOW: Final = 23
+"""Log 2 of the bytes a zstd decoder may have to look back: 8 MB (RFC 9659)."""
+
+
+class Unreadable(Exception):
+    """A body that cannot be unpacked, or not within the limit; the other side did answer."""
+
+    def __init__(self, error_class: ErrorClass, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+
+
+class Decoder:
+    """Unpacks one body, of which no more than `most` bytes are taken, packed or not."""
+
+    def __init__(self, encodings: str, most: int) -> None:
+        """A decoder for what Content-Encoding says, empty for nothing. Raises `Unreadable` for what is not known."""
+        names = [name.strip().lower() for name in encodings.split(",")] if encodings else []
+        names = [name for name in names if name not in ("", "identity")]
+        if len(names) > _LAYERS:
+            raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is encoded {len(names)} times over")
+        self._layers = [_Layer(name) for name in reversed(names)]
+        self._most = most
+        self._left = [most] * (len(names) + 1)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The pieces that `data`, the next part of the body, unpacks to. Raises `Unreadable`."""
+        return self._through(0, data)
+
+    def finish(self) -> None:
+        """Say that the body is over. Raises `Unreadable` if something had to follow."""
+        for layer in self._layers:
+            layer.finish()
+
+    def _through(self, depth: int, data: bytes) -> Iterator[bytes]:
+        """What comes out of all layers from `depth` on."""
+        self._left[depth] -= len(data)
+        if self._left[depth] < 0:
+            message = f"the answer is larger than the {self._most:,} bytes of `limits.response`"
+            raise Unreadable(ErrorClass.BAD_ANSWER, message)
+        if depth == len(self._layers):
+            yield data
+            return
+        for piece in self._layers[depth].unpack(data):
+            yield from self._through(depth + 1, piece)
+
+
+class _Layer:
+    """One encoding of a body."""
+
+    def __init__(self, name: str) -> None:
+        opened = _KNOWN.get(name.removeprefix("x-"))  # x-gzip is gzip, RFC 9110 section 8.4.1.3
+        if opened is None:
+            message = f"the answer is encoded as {name!r}, which was not asked for; expected one of {ACCEPTED}, or none"
+            raise Unreadable(ErrorClass.BAD_ANSWER, message)
+        self._name = name
+        self._stream = opened()
+        self._begun = False
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        try:
+            yield from self._stream.unpack(data)
+        except self._stream.error as error:
+            message = f"the answer is not encoded as it says ({self._name}): {error}"
+            raise Unreadable(ErrorClass.BAD_ANSWER, message) from None
+
+    def finish(self) -> None:
+        if self._begun and not self._stream.over:
+            raise Unreadable(ErrorClass.NETWORK, f"the answer breaks off: its {self._name} does not come to an end")
+
+
+class _Stream(Protocol):
+    error: type[Exception]
+    """What `unpack` raises for data that is not packed so."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the data may end here."""
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """What `data` unpacks to, in pieces of about `_PIECE`."""
+
+
+class _Gzip:
+    """RFC 1952: one member after the other."""
+
+    error: type[Exception] = zlib.error
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    @property
+    def over(self) -> bool:
+        return self._member.eof
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._member.eof:
+                data = data.lstrip(b"\0")  # what members are padded with
+                if data:
+                    self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield from _inflated(self._member, data)
+            data = self._member.unused_data
+
+
+class _Deflate:
+    """The zlib format (RFC 1950), or, from servers that take the name by its word, the bare one (RFC 1951)."""
+
+    error: type[Exception] = zlib.error
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inner: zlib._Decompress | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._inner is not None and self._inner.eof
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        if self._inner is None:
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return
+            headed = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2]) % 31 == 0
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS)
+        yield from _inflated(self._inner, data)
+        if self._inner.unused_data:
+            raise zlib.error("something follows its end")
+
+
+class _Brotli:
+    """RFC 7932."""
+
+    def __init__(self) -> None:
+        import brotli  # 5 MB, most of it a dictionary
+
+        self.error: type[Exception] = brotli.error
+        self._inner = brotli.Decompressor()
+
+    @property
+    def over(self) -> bool:
+        return bool(self._inner.is_finished())
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while data or not (self._inner.is_finished() or self._inner.can_accept_more_data()):
+            yield self._inner.process(data, output_buffer_limit=_PIECE)
+            data = b""
+
+
+class _Zstd:
+    """RFC 8878: one frame after the other."""
+
+    def __init__(self) -> None:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+
+        self.error: type[Exception] = zstd.ZstdError
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW}
+        self._open = partial(zstd.ZstdDecompressor, options=options)
+        self._frame = self._open()
+
+    @property
+    def over(self) -> bool:
+        return self._frame.eof
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while data or not (self._frame.eof or self._frame.needs_input):
+            if self._frame.eof:
+                self._frame = self._open()
+            yield self._frame.decompress(data, _PIECE)
+            data = self._frame.unused_data if self._frame.eof else b""
+
+
+def _inflated(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """What `data` inflates to, up to the end of `stream`."""
+    full = False
+    while (data or full) and not stream.eof:
+        piece = stream.decompress(data, _PIECE)
+        data = stream.unconsumed_tail
+        full = len(piece) == _PIECE  # there may be more though all of `data` went in
+        yield piece
+
+
+_KNOWN: Final[Mapping[str, Callable[[], _Stream]]] = {
+    "gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}
+ACCEPTED: Final = ", ".join(_KNOWN)
+"""What Accept-Encoding says."""
