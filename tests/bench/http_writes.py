@@ -13,7 +13,8 @@ from typing import Final
 from speclab.clock import SystemClock
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Item, Seams
-from speclab.spec.settings import ApiKeyAuth, HttpSystem
+from speclab.spec.auth import ApiKeyAuth
+from speclab.spec.systems.http import HttpSystem
 
 RECORDS: Final = 10_000
 CONNECTIONS: Final = 20

@@ -13,7 +13,8 @@ from urllib.parse import unquote_plus, urlencode
 from aiohttp import web
 
 from speclab.jsonvalue import Json
-from speclab.spec.settings import HttpSystem, OAuth2Auth
+from speclab.spec.auth import OAuth2Auth
+from speclab.spec.systems.http import HttpSystem
 
 CLIENT_ID = "speclab:test"
 CLIENT_SECRET = "client s3cret/+:é"

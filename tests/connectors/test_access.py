@@ -17,8 +17,11 @@ from speclab.connectors.auth.login import Prompt
 from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
 from speclab.jsonvalue import Json
+from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.integration import End
-from speclab.spec.settings import BearerAuth, FileSystem, HttpSystem, NoAuth, SqlSystem
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speclab.connectors.auth.sigv4 import sign
-from speclab.spec.settings import AwsAuth
+from speclab.spec.auth import AwsAuth
 
 NOW: Final = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)
 SECRET: Final = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

@@ -21,8 +21,9 @@ from speclab.connectors.auth.oauth2 import Tokens
 from speclab.connectors.base import Seams
 from speclab.connectors.http.client import Client
 from speclab.errors import Unauthorized
+from speclab.spec.auth import Auth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
 from speclab.spec.integration import End
-from speclab.spec.settings import Auth, BasicAuth, BearerAuth, HttpSystem, NoAuth, OAuth2Auth
+from speclab.spec.systems.http import HttpSystem
 
 HTTPBIN = "from httpbin import app; app.run(port=0)"
 PROVIDER = "from oidc_provider_mock.__main__ import run; run(['--port', '0'])"

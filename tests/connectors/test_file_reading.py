@@ -13,7 +13,8 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import FileSystem, NoAuth
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f'Pérson "{number}"\nJr.'} for number in range(2500)]

@@ -14,7 +14,8 @@ from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Item, Seams, Snapshot, Writer
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.outcome import Effect, ErrorClass
-from speclab.spec.settings import FileSystem, NoAuth
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
 
 Open = Callable[..., Writer]
 
@@ -102,7 +103,8 @@ from random import Random
 from speclab.clock import SystemClock
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Item, Seams
-from speclab.spec.settings import FileSystem, NoAuth
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
 
 async def main():
     system = FileSystem(connector="file", path="out.jsonl", key="id")

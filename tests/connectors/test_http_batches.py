@@ -11,7 +11,8 @@ from speclab.connectors.base import Answer, Item, Seams, Writer
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect, ErrorClass
-from speclab.spec.settings import HttpSystem, NoAuth
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
 
 Open = Callable[..., Writer]
 

@@ -11,7 +11,9 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
 from speclab.errors import SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 

@@ -10,7 +10,8 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import HttpSystem, NoAuth
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
 
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Person {number}"} for number in range(7)]
 KEYS = [record["id"] for record in PEOPLE]

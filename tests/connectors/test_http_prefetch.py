@@ -14,7 +14,9 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Reader, Seams
 from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json
-from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
 
 
 class Book:

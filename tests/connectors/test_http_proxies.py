@@ -7,7 +7,9 @@ from tests.connectors.conftest import Serve, ServeRaw, read_all, records_of
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Seams
 from speclab.errors import Unreachable
-from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
 
 
 def system(base_url: str) -> HttpSystem:

@@ -13,7 +13,9 @@ from speclab.connectors import References, open_reader, sample
 from speclab.connectors.base import Page, Seams
 from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
-from speclab.spec.settings import HttpSystem, NoAuth, RetrySettings
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 PEOPLE: Json = [{"id": "p1"}, {"id": "p2"}]

@@ -22,7 +22,8 @@ from speclab.connectors.base import Reader, Seams
 from speclab.errors import SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect, ErrorClass
-from speclab.spec.settings import OAuth2Auth, RetrySettings
+from speclab.spec.auth import OAuth2Auth
+from speclab.spec.settings import RetrySettings
 
 Open = Callable[..., Reader]
 
@@ -245,7 +246,8 @@ PROCESS = dedent("""\
     from speclab.clock import SystemClock
     from speclab.connectors import References, sample
     from speclab.connectors.base import Seams
-    from speclab.spec.settings import HttpSystem, OAuth2Auth
+    from speclab.spec.auth import OAuth2Auth
+    from speclab.spec.systems.http import HttpSystem
 
     url, tokens, system, auth = sys.argv[1:]
     urllib.request.urlopen(url + "/both-are-here").read()

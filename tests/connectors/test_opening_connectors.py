@@ -8,7 +8,10 @@ import pytest
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError
-from speclab.spec.settings import FileSystem, HttpSystem, NoAuth, SqlSystem
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 
 
 def test_opening_needs_no_connection_and_no_loop(references: References, seams: Seams) -> None:

@@ -18,7 +18,10 @@ from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Json
-from speclab.spec.settings import ApiKeyAuth, Auth, BasicAuth, BearerAuth, HttpSystem, NoAuth, RetrySettings, SqlSystem
+from speclab.spec.auth import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 
 MARKER: Final = 'm4rker"/+ é'
 FORMS: Final = (MARKER, quote(MARKER, safe=""), quote(MARKER), "m4rker", "bTRya2Vy", "bTRya2")

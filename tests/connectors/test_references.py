@@ -7,7 +7,8 @@ import pytest
 from speclab.connectors import References
 from speclab.connectors.references import named
 from speclab.errors import UnresolvedReference
-from speclab.spec.settings import ApiKeyAuth, BasicAuth, HttpSystem
+from speclab.spec.auth import ApiKeyAuth, BasicAuth
+from speclab.spec.systems.http import HttpSystem
 
 
 def test_references_are_replaced_wherever_they_stand(tmp_path: Path) -> None:

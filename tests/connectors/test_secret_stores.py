@@ -20,7 +20,8 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Seams
 from speclab.errors import UnresolvedReference
 from speclab.jsonvalue import Json
-from speclab.spec.settings import BearerAuth, HttpSystem
+from speclab.spec.auth import BearerAuth
+from speclab.spec.systems.http import HttpSystem
 
 
 class Drawer(KeyringBackend):

@@ -14,7 +14,8 @@ from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
-from speclab.spec.settings import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, HttpSystem
+from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth
+from speclab.spec.systems.http import HttpSystem
 
 SECRET = "shared s3cret"
 

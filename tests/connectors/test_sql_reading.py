@@ -12,7 +12,8 @@ from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
 from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json
-from speclab.spec.settings import NoAuth, SqlSystem
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.sql import SqlSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 

@@ -13,7 +13,8 @@ from speclab.connectors.base import Answer, Item, Remembering, Seams, Writer
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect, ErrorClass
-from speclab.spec.settings import NoAuth, SqlSystem
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.sql import SqlSystem
 
 Open = Callable[..., Writer]
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from speclab.outcome import Level
+from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.document import Document
 from speclab.spec.integration import Action, Alert, ErrorRule, Schedule
 from speclab.spec.problem import Problem
 from speclab.spec.read import read_integration
-from speclab.spec.settings import BearerAuth, FileSystem, HttpSystem, NoAuth
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
 from speclab.spec.template import TEMPLATE
 
 SPEC = """\

@@ -6,13 +6,14 @@ from textwrap import dedent
 
 import pytest
 
+from speclab.spec.auth import AUTHS, AwsAuth, HmacAuth, OAuth2Auth
 from speclab.spec.block import to_variant
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.guide import guide
 from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.sections import SOURCE_AUTH, TARGET_AUTH
-from speclab.spec.settings import AUTHS, AwsAuth, HmacAuth, OAuth2Auth, Settings
+from speclab.spec.settings import Settings
 from speclab.spec.yamltree import parse
 
 

@@ -6,23 +6,17 @@ from textwrap import dedent
 
 import pytest
 
+from speclab.spec.auth import AUTHS, NoAuth
 from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
-from speclab.spec.settings import (
-    AUTHS,
-    NOT_RUN_YET,
-    SYSTEMS,
-    FileSystem,
-    HttpSystem,
-    LoggingSettings,
-    MappingSettings,
-    NoAuth,
-    RetrySettings,
-    Settings,
-    SqlSystem,
-)
+from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, Settings
+from speclab.spec.system import NOT_RUN_YET, System
+from speclab.spec.systems import SYSTEMS
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.units import Rate
 
 FIRST = 3
@@ -34,7 +28,7 @@ def findings_and_section(yaml: str) -> tuple[Findings, Document]:
     return Findings("spec.md", document.text, document.position), document
 
 
-def system(yaml: str) -> tuple[HttpSystem | SqlSystem | FileSystem | None, list[Problem]]:
+def system(yaml: str) -> tuple[System | None, list[Problem]]:
     findings, document = findings_and_section(yaml)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
@@ -178,8 +172,8 @@ def test_a_key_like_no_other_is_told_with_those_there_are() -> None:
 def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_missing_from() -> None:
     problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
     assert said(problems) == [
-        f"{FIRST}:1 S201 `base_url` is missing: where every path starts",
         f"{FIRST}:1 S201 `key` is missing: path of a record's identity, or several",
+        f"{FIRST}:1 S201 `base_url` is missing: where every path starts",
         f"{FIRST + 3}:3 S201 `read.since.field` is missing: path of the time or number in a record",
     ]
 

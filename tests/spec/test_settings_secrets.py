@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from speclab.spec.auth import AUTHS
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
 from speclab.spec.secrets import check_references, check_secrets
-from speclab.spec.settings import AUTHS, SYSTEMS, Settings
+from speclab.spec.settings import Settings
+from speclab.spec.systems import SYSTEMS
 from speclab.spec.yamltree import parse
 
 

@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import FileSystem, HttpSystem, SqlSystem, System
+from speclab.spec.system import System
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 from speclab.sync.identity import Hasher, RecordKey, canonical, idempotency_key, target_name
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

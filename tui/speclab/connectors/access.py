@@ -14,8 +14,8 @@ from speclab.errors import SpeclabError, Unauthorized
 if TYPE_CHECKING:
     from speclab.connectors.auth.login import Show
     from speclab.connectors.auth.tokens import Token
+    from speclab.spec.auth import OAuth2Auth
     from speclab.spec.integration import End
-    from speclab.spec.settings import OAuth2Auth
 
 
 @dataclass(frozen=True, slots=True)

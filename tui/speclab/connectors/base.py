@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # httpx takes a tenth of a second to import
 
     from speclab.connectors.references import References
     from speclab.mapping.fields import Field
-    from speclab.spec.settings import Auth, RetrySettings
+    from speclab.spec.auth import Auth
+    from speclab.spec.settings import RetrySettings
 
 Role: TypeAlias = Literal["source", "target"]
 

@@ -12,7 +12,9 @@ from speclab.errors import SpecError
 if TYPE_CHECKING:
     from speclab.connectors.references import References
     from speclab.jsonvalue import Record
-    from speclab.spec.settings import Auth, RetrySettings, System
+    from speclab.spec.auth import Auth
+    from speclab.spec.settings import RetrySettings
+    from speclab.spec.system import System
 
 _GROUP: Final = "speclab.connectors"
 

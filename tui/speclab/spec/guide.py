@@ -168,14 +168,9 @@ def _comparable(address: str) -> tuple[str, ...]:
 
 def _variants(address: str) -> Iterator[Variant]:
     """The kinds of settings block that the section may have."""
-    from speclab.spec.settings import (
-        AUTHS,
-        SYSTEMS,
-        LoggingSettings,
-        MappingSettings,
-        RetrySettings,
-        VolumeSettings,
-    )
+    from speclab.spec.auth import AUTHS
+    from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
+    from speclab.spec.systems import SYSTEMS
 
     several: Mapping[str, Mapping[str, type[Settings]]] = {
         SOURCE_SYSTEM: SYSTEMS,
@@ -191,7 +186,11 @@ def _variants(address: str) -> Iterator[Variant]:
     for name, model in several.get(address, {}).items():
         summary = " ".join((model.__doc__ or "").split())
         settings = tuple(
-            replace(setting, required=True) if setting.name == way else setting
+            replace(setting, required=True)
+            if setting.name == way
+            else replace(setting, type=name)
+            if setting.name == "connector"
+            else setting
             for setting in settings_of(model, without=other)
         )
         yield Variant(name, summary, settings, EXAMPLES.get(f"{address} > {name}" if name else address, ""))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from speclab.outcome import ErrorClass
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mapping row needs none of it
-    from speclab.spec.settings import Auth, LoggingSettings, MappingSettings, RetrySettings, System, VolumeSettings
+    from speclab.spec.auth import Auth
+    from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
+    from speclab.spec.system import System
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ from speclab.spec.sections import (
 from speclab.spec.yamltree import Fields, Scalar
 
 if TYPE_CHECKING:
-    from speclab.spec.settings import Auth, MappingSettings, Settings, System
+    from speclab.spec.auth import Auth
+    from speclab.spec.settings import MappingSettings, Settings
+    from speclab.spec.system import System
 
 _SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql or file, and its settings"
 _AUTH_EXAMPLE: Final = (
@@ -159,7 +161,9 @@ class _Reader:
 
     def _system(self, address: str, role: str) -> tuple[System | None, int]:
         """The system at one end, and the line of its heading."""
-        from speclab.spec.settings import NOT_RUN_YET, SYSTEMS, FileSystem
+        from speclab.spec.system import NOT_RUN_YET
+        from speclab.spec.systems import SYSTEMS
+        from speclab.spec.systems.file import FileSystem
 
         section = self._sections.find(address)
         if section is None:
@@ -184,7 +188,9 @@ class _Reader:
         return system, section.line
 
     def _auth(self, address: str, role: str, system: System | None) -> Auth | None:
-        from speclab.spec.settings import AUTHS, NOT_RUN_YET, HttpSystem, NoAuth
+        from speclab.spec.auth import AUTHS, NoAuth
+        from speclab.spec.system import NOT_RUN_YET
+        from speclab.spec.systems.http import HttpSystem
 
         section = self._sections.find(address)
         errors = self._findings.errors

@@ -13,7 +13,10 @@ import orjson
 
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
-from speclab.spec.settings import FileSystem, HttpSystem, HttpWrite, SqlSystem, SqlWrite, System
+from speclab.spec.system import System
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem, HttpWrite
+from speclab.spec.systems.sql import SqlSystem, SqlWrite
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://speclab.dev/idempotency")
 _SORTED: Final = orjson.OPT_SORT_KEYS

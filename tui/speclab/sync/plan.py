@@ -23,7 +23,10 @@ from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
 from speclab.outcome import Level, Outcome
 from speclab.runlog import NewFailure, RunLog
-from speclab.spec.settings import FileSystem, HttpSystem, HttpWrite, SqlSystem, SqlWrite, System
+from speclab.spec.system import System
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem, HttpWrite
+from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures

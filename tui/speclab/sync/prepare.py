@@ -16,7 +16,7 @@ from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.problem import Problem
 from speclab.spec.read import read_integration
-from speclab.spec.settings import HttpSystem
+from speclab.spec.systems.http import HttpSystem
 from speclab.spec.workspace import workspace_of
 
 

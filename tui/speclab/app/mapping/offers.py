@@ -10,7 +10,7 @@ from speclab.app.mapping.rows import Unmapped
 from speclab.app.mapping.sheet import Sheet
 from speclab.mapping.fields import Field
 from speclab.mapping.suggest import suggest, unmapped
-from speclab.spec.settings import HttpSystem
+from speclab.spec.systems.http import HttpSystem
 
 _PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]+)\}")
 

@@ -19,7 +19,7 @@ from speclab.connectors.base import Seams
 from speclab.connectors.references import Redactor
 from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import OAuth2Auth
+from speclab.spec.auth import OAuth2Auth
 
 _SECRET: Final = ("access_token", "refresh_token", "id_token", "device_code")
 _SHOWN: Final = 2048

@@ -23,7 +23,7 @@ from speclab.connectors.base import Seams
 from speclab.connectors.references import Redactor
 from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
-from speclab.spec.settings import OAuth2Auth
+from speclab.spec.auth import OAuth2Auth
 from speclab.spec.units import duration_text
 
 _PATIENCE: Final = 600.0

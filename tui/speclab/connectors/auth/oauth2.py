@@ -19,7 +19,7 @@ from speclab.connectors.base import Seams
 from speclab.connectors.references import Redactor
 from speclab.errors import SpecError, Unauthorized
 from speclab.outcome import Level
-from speclab.spec.settings import OAuth2Auth
+from speclab.spec.auth import OAuth2Auth
 
 INTERACTIVE = frozenset({"authorization_code", "device_code"})
 """Flows that a person begins."""

@@ -14,7 +14,7 @@ import httpx
 
 from speclab.clock import Clock
 from speclab.connectors.auth.plain import Credentials
-from speclab.spec.settings import HmacAuth
+from speclab.spec.auth import HmacAuth
 
 _PART: Final = re.compile(r"\{([a-z_]+)\}")
 

@@ -18,7 +18,7 @@ import httpx
 
 from speclab.clock import Clock
 from speclab.connectors.auth.plain import Credentials
-from speclab.spec.settings import AwsAuth
+from speclab.spec.auth import AwsAuth
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _UNRESERVED: Final = "-_.~"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from speclab.clock import Clock
-from speclab.spec.settings import OAuth2Auth
+from speclab.spec.auth import OAuth2Auth
 
 _LOOK_AGAIN: Final = 0.05
 """Seconds between two tries for a lock that another process has, for as long as it asks for a token."""

@@ -11,7 +11,9 @@ from speclab.connectors.file.journaled import ReplacingWriter, UpsertingWriter
 from speclab.connectors.file.reader import FileReader
 from speclab.connectors.file.target import Target
 from speclab.connectors.references import References
-from speclab.spec.settings import Auth, FileSystem, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.file import FileSystem
 
 
 def file_writer(system: FileSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> Writer:

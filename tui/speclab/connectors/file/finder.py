@@ -11,7 +11,9 @@ from speclab.connectors.file.target import Target
 from speclab.connectors.references import References
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Record
-from speclab.spec.settings import Auth, FileSystem, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.file import FileSystem
 
 
 class FileFinder:

@@ -17,7 +17,9 @@ from speclab.connectors.references import References
 from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json
 from speclab.outcome import Level
-from speclab.spec.settings import Auth, FileSystem, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.file import FileSystem
 
 _PAGE: Final = 1000
 

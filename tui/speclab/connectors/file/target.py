@@ -14,7 +14,7 @@ from speclab.errors import SpecError, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.settings import FileSystem
+from speclab.spec.systems.file import FileSystem
 
 BATCH: Final = 1000
 """Records that are written at once."""

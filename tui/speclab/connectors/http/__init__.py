@@ -9,6 +9,6 @@ from speclab.connectors.http.finder import http_finder
 from speclab.connectors.http.probe import probe
 from speclab.connectors.http.reader import HttpReader
 from speclab.connectors.http.writer import HttpWriter
-from speclab.spec.settings import HttpSystem
+from speclab.spec.systems.http import HttpSystem
 
 CONNECTOR: Final[Connector[HttpSystem]] = Connector(HttpReader, HttpWriter, probe, http_finder)

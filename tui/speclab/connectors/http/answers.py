@@ -13,7 +13,7 @@ from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.settings import ErrorFields
+from speclab.spec.systems.http import ErrorFields
 
 _MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
 _FIELDS: Final = ("field", "pointer", "source", "path", "loc", "property", "param", "name", "attribute")

@@ -16,7 +16,7 @@ from speclab.connectors.jsontext import encode
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect
 from speclab.paths import FieldPath
-from speclab.spec.settings import BatchItem, HttpWrite
+from speclab.spec.systems.http import BatchItem, HttpWrite
 
 _NAMES: Final = frozenset({"source"})
 _RECORD: Final = "$record"

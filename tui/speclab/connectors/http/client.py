@@ -25,7 +25,8 @@ from speclab.connectors.pace import Pace
 from speclab.connectors.references import References
 from speclab.errors import SpecError, SpeclabError, SystemFailure, Unreachable
 from speclab.outcome import ErrorClass, Level
-from speclab.spec.settings import Auth, HttpSystem, NoAuth
+from speclab.spec.auth import Auth, NoAuth
+from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import duration_text
 
 SHOWN: Final = 4096

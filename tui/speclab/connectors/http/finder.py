@@ -9,7 +9,9 @@ from speclab.connectors.base import Item, Refusal, Seams
 from speclab.connectors.http.writer import HttpWriter
 from speclab.connectors.references import References
 from speclab.jsonvalue import Record
-from speclab.spec.settings import Auth, HttpSystem, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
 
 
 class HttpFinder:

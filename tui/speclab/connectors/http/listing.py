@@ -29,7 +29,8 @@ from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.paths import FieldPath
-from speclab.spec.settings import HttpRead, RetrySettings
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpRead
 
 _STALE: Final = frozenset({400, 404, 410, 422})
 """What a page cursor of yesterday may be answered with."""

@@ -24,7 +24,7 @@ from speclab.connectors.since import digest
 from speclab.errors import BadAnswer, SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
-from speclab.spec.settings import Since
+from speclab.spec.system import Since
 
 _RECORDS: Final = 100
 """Records at which a page of several short lists is full: each page is a transaction, and a line in the run log."""

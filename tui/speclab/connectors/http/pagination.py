@@ -16,7 +16,7 @@ from speclab.connectors.http.answers import kind, look, path
 from speclab.connectors.http.client import Exchange
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
-from speclab.spec.settings import Pagination
+from speclab.spec.systems.http import Pagination
 
 Position: TypeAlias = "dict[str, Json]"
 

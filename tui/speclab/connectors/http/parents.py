@@ -11,7 +11,7 @@ from speclab.connectors.http.question import Questions
 from speclab.connectors.http.templates import Endpoint, Place
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import HttpRead
+from speclab.spec.systems.http import HttpRead
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 

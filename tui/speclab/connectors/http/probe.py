@@ -11,7 +11,9 @@ from speclab.connectors.http.templates import Endpoint
 from speclab.connectors.references import References
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.outcome import ErrorClass
-from speclab.spec.settings import Auth, HttpSystem, HttpWrite, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem, HttpWrite
 
 _STAND_IN: Final = "0"
 """What stands for a record's values in the path: there is hardly a record by that name, and it may be a number."""

@@ -12,7 +12,7 @@ from speclab.connectors.jsontext import encode
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.settings import HttpRead
+from speclab.spec.systems.http import HttpRead
 
 
 @dataclass(frozen=True, slots=True)

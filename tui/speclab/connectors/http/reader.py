@@ -17,7 +17,9 @@ from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.references import References
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
-from speclab.spec.settings import ApiKeyAuth, Auth, HttpRead, HttpSystem, RetrySettings
+from speclab.spec.auth import ApiKeyAuth, Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpRead, HttpSystem
 
 
 class _Pages(Protocol):

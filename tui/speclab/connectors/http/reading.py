@@ -11,7 +11,7 @@ from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.since import Mark, Watermark, no_later_than
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
-from speclab.spec.settings import Since
+from speclab.spec.system import Since
 
 
 @dataclass(slots=True)

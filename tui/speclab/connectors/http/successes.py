@@ -14,7 +14,7 @@ from speclab.connectors.http.client import Exchange, status_line
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath
-from speclab.spec.settings import HttpWrite
+from speclab.spec.systems.http import HttpWrite
 
 _ERRORS: Final = ("error", "errors")
 _FLAGS: Final = ("ok", "success")

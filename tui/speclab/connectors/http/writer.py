@@ -18,7 +18,9 @@ from speclab.connectors.references import References
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass
-from speclab.spec.settings import Auth, HttpSystem, HttpWrite, RetrySettings
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem, HttpWrite
 
 _ROUNDS: Final = 25
 """Requests a connection may make in one call of `write`: enough that the slowest does not keep the others waiting."""

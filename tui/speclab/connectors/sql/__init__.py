@@ -9,6 +9,6 @@ from speclab.connectors.sql.finder import sql_finder
 from speclab.connectors.sql.probe import probe
 from speclab.connectors.sql.reader import SqlReader
 from speclab.connectors.sql.writer import SqlWriter
-from speclab.spec.settings import SqlSystem
+from speclab.spec.systems.sql import SqlSystem
 
 CONNECTOR: Final[Connector[SqlSystem]] = Connector(SqlReader, SqlWriter, probe, sql_finder)

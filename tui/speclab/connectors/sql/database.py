@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from speclab.connectors.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
 from speclab.errors import SpecError, Unauthorized, Unreachable
-from speclab.spec.settings import Limits
+from speclab.spec.system import Limits
 
 R = TypeVar("R")
 

@@ -16,7 +16,9 @@ from speclab.connectors.sql.reader import as_json
 from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
-from speclab.spec.settings import Auth, RetrySettings, SqlSystem
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.sql import SqlSystem
 
 _AT_ONCE: Final = 200
 """Keys in one question."""

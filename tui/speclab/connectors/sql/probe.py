@@ -5,7 +5,9 @@ from __future__ import annotations
 from speclab.connectors.base import Seams
 from speclab.connectors.references import References
 from speclab.connectors.sql.database import Database
-from speclab.spec.settings import Auth, RetrySettings, SqlSystem
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.sql import SqlSystem
 
 
 async def probe(system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> str:

@@ -26,7 +26,9 @@ from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.paths import FieldPath
-from speclab.spec.settings import Auth, RetrySettings, SqlSystem
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.sql import SqlSystem
 
 R = TypeVar("R")
 

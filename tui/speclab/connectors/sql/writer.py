@@ -25,7 +25,9 @@ from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
-from speclab.spec.settings import Auth, RetrySettings, SqlSystem
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.sql import SqlSystem
 
 Cell: TypeAlias = "bool | int | float | str | None"
 Shape: TypeAlias = "tuple[str, ...] | None"

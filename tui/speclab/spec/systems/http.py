@@ -1,0 +1,162 @@
+"""The settings of a system that speaks JSON over HTTP."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from speclab.spec.kinds import Cel, Location, ParentName, Path, Request, misfit, places
+from speclab.spec.settings import Settings
+from speclab.spec.system import Since, System
+
+
+class Pagination(Settings):
+    """How the next page is asked for."""
+
+    by: Literal["auto", "cursor", "page", "offset", "next_url", "link", "none"] = Field(
+        default="auto", description="how the next page is found"
+    )
+    param: str | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
+    next: Path | None = Field(default=None, description="path of the next cursor or URL in the body")
+    header: str | None = Field(default=None, description="header of the answer that holds the next cursor or URL")
+    start: int | None = Field(default=None, description="number of the first page (default 1)")
+    size_param: str | None = Field(default=None, description="parameter that asks for the size of a page")
+    size: int | None = Field(default=None, ge=1, description="records a page")
+    pages: Path | None = Field(default=None, description="path of the number of pages in the body")
+    total: Path | None = Field(default=None, description="path of the number of records in the body")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Pagination:
+        if self.by == "cursor" and not (self.param and (self.next or self.header)):
+            raise misfit("pagination by cursor needs `param`, and `next` (path in the body) or `header`", at="by")
+        if self.by in ("page", "offset") and not self.param:
+            raise misfit(f"pagination by {self.by} needs `param`", at="by")
+        if self.by == "next_url" and not (self.next or self.header):
+            raise misfit("pagination by next_url needs `next` (path in the body) or `header`", at="by")
+        return self
+
+
+class ForEach(Settings):
+    """The read is made once for each record of a parent list."""
+
+    path: Location = Field(description="path of the parent list")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters of it")
+    records: Path | None = Field(default=None, description="where the list is in the body")
+    pagination: Pagination = Field(default_factory=Pagination, description="how its pages follow")
+    name: ParentName = Field(alias="as", description="the name parents go by: `{account.id}`, and `source.account.id`")
+
+
+class HttpRead(Settings):
+    """What is asked of an HTTP source."""
+
+    path: Location | None = Field(default=None, description="path of the list, asked with GET")
+    request: Request | None = Field(default=None, description="method and path, where it is no GET")
+    body: JsonValue = Field(default=None, description="body of that request")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters")
+    records: Path | None = Field(default=None, description="path of the list in the body (default: the body itself)")
+    pagination: Pagination = Field(default_factory=Pagination, description="how pages follow")
+    since: Since | None = Field(default=None, description="read only what changed")
+    deleted: Cel | None = Field(default=None, description="CEL that is true of a deleted record")
+    for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> HttpRead:
+        if self.path is None and self.request is None:
+            raise misfit("expected `path`, or `request` where it is no GET")
+        if self.path is not None and self.request is not None:
+            raise misfit("expected one of `path` and `request`, not both", at="request")
+        if self.body is not None and self.request is None:
+            raise misfit("a `body` needs `request`, such as POST /search", at="body")
+        if self.since is not None and self.since.param is None:
+            raise misfit("over HTTP `since` needs `param`, the parameter that asks for what changed", at="since")
+        return self
+
+    @model_validator(mode="after")
+    def _about_the_parent(self) -> HttpRead:
+        at, each = "path" if self.path else "request", self.for_each
+        names = places(self.path or self.request)
+        if each is None:
+            if names:
+                raise misfit(f"{{{names[0]}}}: a read is about no record, unless `for_each` gives it one", at=at)
+            return self
+        own = f"{each.name}."
+        if stray := [name for name in names if not name.startswith(own)]:
+            raise misfit(f"{{{stray[0]}}} is no field of `{each.name}`, the only record a read can be about", at=at)
+        if above := places(each.path):
+            raise misfit(f"{{{above[0]}}}: the parent list is about no record", at="for_each.path")
+        if not any(name.startswith(own) for name in [*names, *places(self.params), *places(self.body)]):
+            named = f"{{{own}id}}"
+            raise misfit(
+                f"each `{each.name}` would be asked the same; put {named} into path, params or body", "for_each"
+            )
+        return self
+
+
+class ErrorFields(Settings):
+    """Where an answer names the fields it refuses."""
+
+    at: str = Field(description='path of the list, such as "errors[*]"')
+    field: Path = Field(description="path of the field's name in an entry")
+    message: Path = Field(description="path of the message in an entry")
+
+
+class BatchItem(Settings):
+    """What stands in a batch's list, if not the record itself."""
+
+    method: str | None = Field(default=None, description="method of one record's request")
+    path: Location | None = Field(default=None, description="path of one record's request")
+    body: JsonValue = Field(default="$record", description="its body; $record is the record")
+
+
+class HttpWrite(Settings):
+    """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
+
+    upsert: Request | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
+    create: Request | None = Field(default=None, description='method and path, such as "POST /customers"')
+    update: Request | None = Field(
+        default=None, description="method and path; {found.id} is from the answer to `lookup`"
+    )
+    lookup: Request | None = Field(default=None, description="method and path that finds what is already there")
+    found: Path | None = Field(default=None, description="path of what was found in the answer to `lookup`")
+    delete: Request | None = Field(default=None, description="method and path that deletes")
+    batch: Request | None = Field(
+        default=None, description='method and path that takes many, such as "POST /customers/batch"'
+    )
+    size: int = Field(default=100, ge=1, description="records a batch")
+    envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
+    item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
+    results: Path | None = Field(default=None, description="path of the list of results, one a record, in order")
+    ok: Cel | None = Field(
+        default=None, description="CEL over an entry, or a whole answer (`item`), that is true of a success"
+    )
+    message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
+    headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
+    idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
+    exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
+    errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> HttpWrite:
+        ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
+        if not ways:
+            raise misfit("expected one of `upsert`, `create` and `batch`")
+        if len(ways) > 1:
+            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(ways)} of them", at=ways[1])
+        if self.update is not None and self.create is None:
+            raise misfit("`update` goes with `create`", at="update")
+        if self.update is not None and self.lookup is None:
+            raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
+        for name in ("item", "results"):
+            if getattr(self, name) is not None and self.batch is None:
+                raise misfit(f"`{name}` goes with `batch`", at=name)
+        return self
+
+
+class HttpSystem(System):
+    """A system that speaks JSON over HTTP."""
+
+    base_url: str = Field(description="where every path starts")
+    headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
+    read: HttpRead | None = Field(default=None, description="how it is read, at the source")
+    write: HttpWrite | None = Field(default=None, description="how it is written, at the target")

@@ -1,0 +1,52 @@
+"""The settings of a SQL database."""
+
+from __future__ import annotations
+
+from pydantic import Field, StrictBool, model_validator
+
+from speclab.spec.kinds import Columns, misfit
+from speclab.spec.settings import Settings
+from speclab.spec.system import Since, System
+
+
+class SqlRead(Settings):
+    """What is read from a database."""
+
+    table: str | None = Field(default=None, description="the table to read")
+    query: str | None = Field(default=None, description="a SELECT, instead of a table")
+    since: Since | None = Field(default=None, description="read only what changed")
+    size: int = Field(default=5000, ge=1, description="rows a page")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SqlRead:
+        if self.table is None and self.query is None:
+            raise misfit("expected `table`, or `query`")
+        if self.table is not None and self.query is not None:
+            raise misfit("expected one of `table` and `query`, not both", at="query")
+        return self
+
+
+class SqlWrite(Settings):
+    """How rows are written to a database."""
+
+    upsert: str | None = Field(default=None, description="the table to write, by key")
+    insert: str | None = Field(default=None, description="the table to append to")
+    size: int = Field(default=500, ge=1, description="rows a statement")
+    create_table: StrictBool = Field(default=False, description="make the table from the mapping if it is not there")
+
+    @model_validator(mode="after")
+    def _one_table(self) -> SqlWrite:
+        if self.upsert is None and self.insert is None:
+            raise misfit("expected `upsert`, or `insert`")
+        if self.upsert is not None and self.insert is not None:
+            raise misfit("expected one of `upsert` and `insert`, not both", at="insert")
+        return self
+
+
+class SqlSystem(System):
+    """A SQL database."""
+
+    url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
+    key: Columns = Field(description="column of a row's identity, or several")
+    read: SqlRead | None = Field(default=None, description="how it is read, at the source")
+    write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
