@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30.0
 _CONNECT: Final = 10.0
 _LARGEST: Final = 1_000_000
-"""Bytes of a reply that are read; what is looked for in it is small."""
+"""Bytes a reply may have; what is looked for in it is small."""
 
 Transports = Callable[[], "httpx.AsyncBaseTransport"]
 
@@ -34,10 +34,11 @@ class Reply:
 async def ask(request: httpx.Request, transports: Transports | None) -> Reply:
     """The answer to `request`, of whatever status; redirects are not followed.
 
-    Raises `Unreachable` if none comes in time.
+    Raises `Unreachable` if none comes in time, or none that can be read.
     """
     import httpx
 
+    from speclab.connectors.http.decoding import Unreadable
     from speclab.connectors.http.trouble import trouble
 
     url = str(request.url.copy_with(query=None))
@@ -48,6 +49,8 @@ async def ask(request: httpx.Request, transports: Transports | None) -> Reply:
             text = await _text(response)
     except (httpx.RequestError, TimeoutError) as error:
         raise Unreachable(f"{url}: {trouble(error).reason}", request=f"{request.method} {url}") from None
+    except Unreadable as error:
+        raise Unreachable(f"{url}: {error.message}", request=f"{request.method} {url}") from None
     finally:
         await transport.aclose()
     try:
@@ -58,12 +61,12 @@ async def ask(request: httpx.Request, transports: Transports | None) -> Reply:
 
 
 async def _text(response: httpx.Response) -> bytes:
-    text = b""
+    from speclab.connectors.http.decoding import Decoder
+
     try:
-        async for chunk in response.aiter_bytes():
-            text += chunk
-            if len(text) > _LARGEST:
-                break
+        decoder = Decoder(response.headers.get("content-encoding", ""), _LARGEST, "such a reply")
+        text = b"".join([piece async for raw in response.aiter_raw() for piece in decoder.feed(raw)])
+        decoder.finish()
     finally:
         await response.aclose()
     return text

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -18,7 +19,8 @@ import httpx
 from speclab import __version__
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.base import Seams
-from speclab.connectors.http.ratelimit import quota
+from speclab.connectors.http.decoding import ACCEPTED, Decoder, Unreadable
+from speclab.connectors.http.ratelimit import quota, server_time
 from speclab.connectors.http.transport import AiohttpTransport
 from speclab.connectors.http.trouble import trouble
 from speclab.connectors.pace import Pace
@@ -107,13 +109,14 @@ class Client:
             )
         )
         self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock)
+        self._heard = httpx.Headers()
         self._patience = patience
         self._report = seams.report
         self._timeout = system.limits.timeout
         self._largest = system.limits.response
         defaults = {
             "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
+            "Accept-Encoding": ACCEPTED,
             "User-Agent": f"speclab/{__version__}",
         }
         own = {name.lower() for name in system.headers}
@@ -141,7 +144,7 @@ class Client:
         async with self._pace:
             try:
                 response, body = await self._answer(request)
-            except (httpx.RequestError, TimeoutError) as error:
+            except (httpx.RequestError, TimeoutError, Unreadable) as error:
                 sent = self._request_text(method, url, all_headers, content)
                 raise self._failure(error, sent, url) from None
             except SpeclabError as error:
@@ -149,15 +152,13 @@ class Client:
         exchange = Exchange(
             method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
         )
-        if len(body) > self._largest:
-            raise RequestFailed(
-                ErrorClass.BAD_ANSWER,
-                f"the answer is larger than the {self._largest:,} bytes of `limits.response`",
-                self.request_text(exchange),
-                sent=True,
-            )
+        self._heard = response.headers
         self._mind_quota(response.headers)
         return exchange
+
+    def source_time(self) -> datetime:
+        """The time at the other side when it last answered, where it says so; before that, and else, it is ours."""
+        return server_time(self._heard, self.clock.now())
 
     def hold(self, seconds: float) -> None:
         """Send nothing for `seconds`, whoever asks: a system that is asked too often is asked by none."""
@@ -230,19 +231,21 @@ class Client:
             await flow.aclose()
 
     async def _body(self, response: httpx.Response) -> bytes:
-        """The body, decoded, and no more of it than one chunk beyond the limit."""
-        chunks: list[bytes] = []
-        size = 0
-        pieces = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+        """The body, decoded. Of an answer that is an error anyhow, its status decides also where this cannot be read.
+
+        Raises `Unreadable`.
+        """
         try:
-            async for chunk in pieces:
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > self._largest:
-                    break
+            decoder = Decoder(response.headers.get("content-encoding", ""), self._largest)
+            pieces = [piece async for raw in response.aiter_raw() for piece in decoder.feed(raw)]
+            decoder.finish()
+        except Unreadable as error:
+            if response.status_code < 400:
+                raise
+            return f"({error.message})".encode()
         finally:
             await response.aclose()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _mind_quota(self, headers: httpx.Headers) -> None:
         if not any(b"ratelimit" in name.lower() for name, _ in headers.raw):
@@ -253,13 +256,15 @@ class Client:
             self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(left.reset)}")
 
     def _failure(self, error: Exception, request: str, url: str) -> RequestFailed:
+        where = self.redactor.redact(url.partition("?")[0])
+        if isinstance(error, Unreadable):
+            return RequestFailed(error.error_class, f"{where}: {error.message}", request, sent=True)
         found = trouble(error)
         if found.error_class is ErrorClass.TIMEOUT:
             reason = f"{found.reason} ({duration_text(self._timeout if found.sent else self._connect)})"
         else:
-            reason = f"{found.reason}: {error}"
-        message = self.redactor.redact(f"{url.partition('?')[0]}: {reason}")
-        return RequestFailed(found.error_class, message, request, sent=found.sent)
+            reason = self.redactor.redact(f"{found.reason}: {error}")
+        return RequestFailed(found.error_class, f"{where}: {reason}", request, sent=found.sent)
 
 
 def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:

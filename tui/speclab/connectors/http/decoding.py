@@ -32,16 +32,16 @@ class Unreadable(Exception):
 
 
 class Decoder:
-    """Unpacks one body, of which no more than `most` bytes are taken, packed or not."""
+    """Unpacks one body, of which no more than `most` bytes are taken, packed or not; `limit` is what says so."""
 
-    def __init__(self, encodings: str, most: int) -> None:
+    def __init__(self, encodings: str, most: int, limit: str = "`limits.response`") -> None:
         """A decoder for what Content-Encoding says, empty for nothing. Raises `Unreadable` for what is not known."""
         names = [name.strip().lower() for name in encodings.split(",")] if encodings else []
         names = [name for name in names if name not in ("", "identity")]
         if len(names) > _LAYERS:
             raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is encoded {len(names)} times over")
         self._layers = [_Layer(name) for name in reversed(names)]
-        self._most = most
+        self._most = f"the {most:,} bytes of {limit}"
         self._left = [most] * (len(names) + 1)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -57,8 +57,7 @@ class Decoder:
         """What comes out of all layers from `depth` on."""
         self._left[depth] -= len(data)
         if self._left[depth] < 0:
-            message = f"the answer is larger than the {self._most:,} bytes of `limits.response`"
-            raise Unreadable(ErrorClass.BAD_ANSWER, message)
+            raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is larger than {self._most}")
         if depth == len(self._layers):
             yield data
             return
@@ -164,9 +163,13 @@ class _Brotli:
         return bool(self._inner.is_finished())
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        while data or not (self._inner.is_finished() or self._inner.can_accept_more_data()):
-            yield self._inner.process(data, output_buffer_limit=_PIECE)
+        more = bool(data)
+        while more:
+            piece = self._inner.process(data, output_buffer_limit=_PIECE)
+            yield piece
             data = b""
+            more = len(piece) >= _PIECE or not self._inner.can_accept_more_data()
+            more = more and not self._inner.is_finished()
 
 
 class _Zstd:

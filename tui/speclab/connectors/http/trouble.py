@@ -24,7 +24,6 @@ _NO_ANSWER_IN_TIME: Final = Trouble(ErrorClass.TIMEOUT, "no answer in time", sen
 _CANNOT_CONNECT: Final = Trouble(ErrorClass.NETWORK, "cannot connect", sent=False)
 _NO_URL: Final = Trouble(ErrorClass.NETWORK, "not a URL that can be asked", sent=False)
 _NO_HTTP: Final = Trouble(ErrorClass.BAD_ANSWER, "the answer is not HTTP", sent=True)
-_ENCODING: Final = Trouble(ErrorClass.BAD_ANSWER, "the answer is not encoded as it says", sent=True)
 _BROKEN: Final = Trouble(ErrorClass.NETWORK, "the connection was closed before the whole answer came", sent=True)
 
 _MEANINGS: Final[tuple[tuple[type[Exception], Trouble], ...]] = (
@@ -36,7 +35,6 @@ _MEANINGS: Final[tuple[tuple[type[Exception], Trouble], ...]] = (
     (httpx.ProxyError, _CANNOT_CONNECT),
     (httpx.UnsupportedProtocol, _NO_URL),
     (httpx.RemoteProtocolError, _NO_HTTP),
-    (httpx.DecodingError, _ENCODING),
 )
 
 

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import gzip
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Awaitable, Callable
+
+import brotli
+import httpx
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.connectors.conftest import Serve, item, read_all
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.backchannel import ask
+from speclab.connectors.base import Page, Seams
+from speclab.connectors.http.decoding import Decoder, Unreadable
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Read = Callable[..., Awaitable[list[Page]]]
+
+PEOPLE = b'{"data": [{"id": "p1"}, {"id": "p2"}]}'
+
+
+def bare(data: bytes) -> bytes:
+    """Deflate without the header it should have."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
+
+
+def unpacked(encodings: str, packed: bytes, *, chunk: int = 65536, most: int = 10**9) -> bytes:
+    decoder = Decoder(encodings, most)
+    chunks = [packed[at : at + chunk] for at in range(0, len(packed), chunk)]
+    whole = b"".join(piece for data in chunks for piece in decoder.feed(data))
+    decoder.finish()
+    return whole
+
+
+def answering(body: bytes, encoding: str, *, status: int = 200) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A handler that answers with `body`, which it says is encoded so."""
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=body, status=status, headers={"Content-Encoding": encoding})
+
+    return handler
+
+
+def system(url: str, *, response: str = "50MB", **settings: Json) -> HttpSystem:
+    limits: Json = {"response": response}
+    return HttpSystem.model_validate(
+        {"connector": "http", "base_url": url, "key": "id", "limits": limits, **settings},
+    )
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(url: str, response: str = "50MB") -> list[Page]:
+        source = system(url, response=response, read={"path": "/people", "records": "data"})
+        retry = RetrySettings.model_validate({"attempts": 2})
+        return await read_all(open_reader(source, NoAuth(), references, seams, retry))
+
+    return pages
+
+
+@given(st.binary(), st.sampled_from(sorted(PACKED)), st.integers(1, 50))
+def test_what_was_packed_comes_out_whatever_chunks_it_comes_in(data: bytes, encoding: str, chunk: int) -> None:
+    assert unpacked(encoding, PACKED[encoding](data), chunk=chunk) == data
+
+
+@given(st.binary(min_size=1), st.sampled_from(sorted(PACKED)), st.data())
+def test_what_breaks_off_is_never_taken_for_the_whole(data: bytes, encoding: str, draw: st.DataObject) -> None:
+    packed = PACKED[encoding](data)
+    cut = packed[: draw.draw(st.integers(1, len(packed) - 1))]
+    with pytest.raises(Unreadable, match=f"the answer breaks off: its {encoding} does not come to an end") as caught:
+        unpacked(encoding, cut)
+    assert caught.value.error_class is ErrorClass.NETWORK
+
+
+@given(st.binary(max_size=300), st.sampled_from(sorted(PACKED)))
+def test_any_bytes_at_all_are_unpacked_or_refused(data: bytes, encoding: str) -> None:
+    try:
+        unpacked(encoding, data)
+    except Unreadable as error:
+        assert encoding in error.message  # noqa: PT017 - bytes that happen to unpack are fine
+
+
+@pytest.mark.parametrize("large", [200_000, 256 * 1024, 1_000_000])
+@pytest.mark.parametrize("encoding", sorted(PACKED))
+def test_what_is_larger_than_a_piece_comes_out_whole(encoding: str, large: int) -> None:
+    data = b"0123456789" * (large // 10)
+    assert unpacked(encoding, PACKED[encoding](data)) == data
+
+
+def test_gzip_may_have_several_members_and_zstd_several_frames() -> None:
+    assert unpacked("gzip", gzip.compress(b"one, ") + b"\0" * 5 + gzip.compress(b"two")) == b"one, two"
+    assert unpacked("zstd", zstd.compress(b"one, ") + zstd.compress(b"two")) == b"one, two"
+
+
+def test_deflate_is_read_with_and_without_its_header() -> None:
+    assert unpacked("deflate", zlib.compress(PEOPLE), chunk=1) == PEOPLE
+    assert unpacked("deflate", bare(PEOPLE), chunk=1) == PEOPLE
+
+
+@pytest.mark.parametrize("encoding", sorted(PACKED))
+def test_what_follows_the_end_is_no_part_of_it(encoding: str) -> None:
+    with pytest.raises(Unreadable, match=rf"the answer is not encoded as it says \({encoding}\): "):
+        unpacked(encoding, PACKED[encoding](PEOPLE) + b"<!-- served by -->")
+
+
+def test_encodings_over_one_another_are_undone_from_the_last() -> None:
+    assert unpacked("gzip, br", brotli.compress(gzip.compress(PEOPLE))) == PEOPLE
+    assert unpacked("Identity, X-GZIP", gzip.compress(PEOPLE)) == PEOPLE
+    assert unpacked("", PEOPLE) == PEOPLE
+    with pytest.raises(Unreadable, match="the answer is encoded 5 times over"):
+        Decoder("gzip, gzip, gzip, gzip, gzip", 10)
+
+
+@pytest.mark.parametrize("encoding", sorted(PACKED))
+def test_an_empty_body_is_empty_however_it_says_it_is_packed(encoding: str) -> None:
+    assert unpacked(encoding, b"") == b""
+
+
+def test_a_limit_holds_in_every_layer() -> None:
+    inner = b"".join(gzip.compress(b"") for _ in range(1000))  # nothing, at length
+    assert unpacked("gzip, gzip", gzip.compress(inner), most=20_000) == b""
+    with pytest.raises(Unreadable, match=r"larger than the 10,000 bytes of `limits\.response`"):
+        unpacked("gzip, gzip", gzip.compress(inner), most=10_000)
+
+
+async def test_the_target_is_told_what_is_understood_and_each_is(serve: Serve, read: Read) -> None:
+    asked: list[str] = []
+
+    async def packing(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return await answering(PACKED[encoding](PEOPLE), encoding)(request)
+
+    url = await serve(packing)
+    for encoding in PACKED:  # noqa: B007 - the handler packs so
+        (page,) = await read(url)
+        assert page.records == [{"id": "p1"}, {"id": "p2"}]
+        assert page.bytes_in == len(PEOPLE)
+    assert asked == ["gzip, deflate, br, zstd"] * len(PACKED)
+
+
+def bombs() -> dict[str, bytes]:
+    """Ten gigabytes of zeros in less than a megabyte, in every encoding; those that shrink too little, twice over."""
+    zeros = bytes(16_000_000)
+    packer = brotli.Compressor(quality=5)
+    first, again = (packer.process(zeros) + packer.flush() for _ in range(2))
+    member = gzip.compress(zeros, compresslevel=1)
+    deflated = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    block = deflated.compress(zeros) + deflated.flush(zlib.Z_FULL_FLUSH)
+    return {
+        "gzip, gzip": gzip.compress(member * 640),
+        "deflate, deflate": bare(block * 640),
+        "br": first + again * 640,
+        "zstd": zstd.compress(zeros) * 640,
+    }
+
+
+async def test_a_bomb_of_ten_gigabytes_is_refused_with_little_memory(serve: Serve, read: Read) -> None:
+    for encoding, bomb in bombs().items():
+        assert len(bomb) < 1_000_000
+        url = await serve(answering(bomb, encoding))
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadAnswer, match=r"larger than the 5,000,000 bytes of `limits\.response`"):
+                await read(url, response="5MB")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 15_000_000, encoding
+
+
+async def test_a_body_that_breaks_off_is_asked_for_again(serve: Serve, read: Read) -> None:
+    answers = [gzip.compress(PEOPLE)[:-9], gzip.compress(PEOPLE)]
+
+    async def flaky(request: web.Request) -> web.Response:
+        return await answering(answers.pop(0), "gzip")(request)
+
+    assert len(await read(await serve(flaky))) == 1
+    with pytest.raises(Unreachable, match=r"/people: the answer breaks off: its gzip does not come to an end"):
+        await read(await serve(answering(gzip.compress(PEOPLE)[:-9], "gzip")))
+
+
+async def test_an_encoding_nobody_asked_for_is_named(serve: Serve, read: Read) -> None:
+    expected = (
+        r"/people: the answer is encoded as 'compress', which was not asked for; "
+        r"expected one of gzip, deflate, br, zstd, or none"
+    )
+    with pytest.raises(BadAnswer, match=expected):
+        await read(await serve(answering(PEOPLE, "compress")))
+
+
+async def test_a_write_whose_answer_cannot_be_unpacked_is_in_doubt_and_has_a_place(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    url = await serve(answering(b"no brotli", "br"))
+    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, seams)
+    (answer,) = await writer.write([item("a")])
+    await writer.close()
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.refusal.message.startswith(f"{url}/c: the answer is not encoded as it says (br): ")
+    assert answer.refusal.request.startswith(f"POST {url}/c\n")
+
+
+async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpacked(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    url = await serve(answering(b"no zstd", "zstd", status=422))
+    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, seams)
+    (answer,) = await writer.write([item("a")])
+    await writer.close()
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.status) == (ErrorClass.REJECTED, 422)
+    assert "(the answer is not encoded as it says (zstd): " in answer.refusal.response
+
+
+async def test_what_a_target_packs_is_understood_when_writing(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    denial = b'{"success": false, "message": "no such plan"}'
+    url = await serve(answering(zstd.compress(denial), "zstd"))
+    writer = open_writer(system(url, write={"upsert": "PUT /c/{id}"}), NoAuth(), references, seams)
+    (answer,) = await writer.write([item("a")])
+    await writer.close()
+    assert answer.effect is not Effect.UPDATED
+    assert answer.refusal is not None
+    assert "no such plan" in answer.refusal.message
+
+
+async def test_a_token_endpoint_may_pack_its_reply_but_not_into_a_bomb(serve: Serve) -> None:
+    reply = await ask(httpx.Request("GET", await serve(answering(gzip.compress(b'{"token": 1}'), "gzip"))), None)
+    assert reply.body == {"token": 1}
+    url = await serve(answering(bombs()["gzip, gzip"], "gzip, gzip"))
+    with pytest.raises(Unreachable, match="the answer is larger than the 1,000,000 bytes of such a reply"):
+        await ask(httpx.Request("GET", url), None)
