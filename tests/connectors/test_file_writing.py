@@ -202,9 +202,10 @@ async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, target:
     assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
 
 
-async def test_a_list_cannot_be_appended_to(target: Open) -> None:
+async def test_a_list_cannot_be_appended_to(seams: Seams, tmp_path: Path) -> None:
+    system = FileSystem(connector="file", path="${env:OUT}", mode="append", key="id")
     with pytest.raises(SpecError, match="a JSON list cannot be appended to"):
-        target("out.json", "append")
+        open_writer(system, NoAuth(), References({"OUT": "out.json"}, tmp_path), seams)
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])

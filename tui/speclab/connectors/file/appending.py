@@ -7,15 +7,14 @@ import gzip
 import os
 from collections.abc import Sequence
 
-from rapidfuzz import process
-
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.durable import add
-from speclab.connectors.file.formats import Format, cell, json_line, table_line
-from speclab.connectors.file.output import fields
+from speclab.connectors.file.output import fields, json_line
+from speclab.connectors.file.tables import TableLines
 from speclab.connectors.file.target import BATCH, Target
 from speclab.errors import SpecError
-from speclab.outcome import Effect, ErrorClass
+from speclab.outcome import Effect
+from speclab.spec.systems.file import why_not_append
 
 
 class AppendingWriter:
@@ -27,11 +26,11 @@ class AppendingWriter:
     deletes = False
 
     def __init__(self, target: Target) -> None:
-        """Raises `SpecError` for a format that has an end after its last record."""
-        if target.format is Format.JSON:
-            raise SpecError("mode: a JSON list cannot be appended to; use jsonl, or mode upsert or replace")
+        """Raises `SpecError` for a file that can only be written whole."""
+        if reason := why_not_append(target.layout.format, target.layout.encoding):
+            raise SpecError(f"mode: {reason}")
         self._target = target
-        self._columns: list[str] = []
+        self._table: TableLines | None = None
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order; what is answered as created is on the disk.
@@ -46,43 +45,48 @@ class AppendingWriter:
 
     def _write(self, items: Sequence[Item]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(items)
-        if self._target.format is Format.JSONL:
-            lines = [json_line(item.payload) for item in items]
-        else:
+        if self._target.layout.is_table:
             lines = self._table_lines(items, answers)
+        else:
+            lines = [json_line(item.payload) for item in items]
         refusal = self._target.tried(lambda: self._add(b"".join(lines))) if lines else None
         rest = Answer(refusal=refusal) if refusal else Answer(Effect.CREATED)
         return [answer or rest for answer in answers]
 
     def _table_lines(self, items: Sequence[Item], answers: list[Answer | None]) -> list[bytes]:
         """The lines of a table for `items`; those with a field that is no column get their answer instead."""
-        kind = self._target.format
         lines: list[bytes] = []
-        self._columns = self._columns or self._target.header()
-        if not self._columns:
-            self._columns = fields(item.payload for item in items)
-            lines.append(table_line(self._columns, kind))
+        table = self._table or self._found()
+        if table is None:
+            table = TableLines(self._target.name, self._target.layout, fields(item.payload for item in items))
+            lines.append(table.header())
         for index, item in enumerate(items):
-            foreign = next((name for name in item.payload if name not in self._columns), None)
-            if foreign is None:
-                lines.append(table_line([cell(item.payload.get(name)) for name in self._columns], kind))
-                continue
-            near = process.extractOne(foreign, self._columns, score_cutoff=70)
-            message = f"{self._target.name} has no column {foreign!r}" + (
-                f". Did you mean {near[0]!r}?" if near else ""
-            )
-            answers[index] = Answer(refusal=self._target.refusal(ErrorClass.REJECTED, message, field=foreign))
+            misfit = table.foreign(item.payload) or table.misfit(item.payload)
+            if misfit is None:
+                lines.append(table.line(item.payload))
+            else:
+                answers[index] = Answer(refusal=self._target.misfitting(misfit))
+        self._table = table
         return lines
+
+    def _found(self) -> TableLines | None:
+        """The table that is there; None if there is none."""
+        head = self._target.header()
+        if head is None:
+            return None
+        return TableLines(self._target.name, self._target.layout, head.columns, head.line_end)
 
     def _add(self, text: bytes) -> None:
         """Append `text` on the disk, all or nothing."""
-        path = self._target.path
+        path, encoding = self._target.place.path, self._target.layout.encoding
+        end = "\n".encode(encoding)
+        text = text.decode().encode(encoding)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             if path.suffix == ".gz":
                 text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
             elif size:
-                stream.seek(size - 1)
-                text = text if stream.read(1) == b"\n" else b"\n" + text
+                stream.seek(-len(end), os.SEEK_END)
+                text = text if stream.read() == end else end + text
             add(stream, text)

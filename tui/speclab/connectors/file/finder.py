@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from speclab.connectors.base import Item, Refusal, Seams
-from speclab.connectors.file.formats import opened, rows
 from speclab.connectors.file.target import Target
 from speclab.connectors.references import References
-from speclab.errors import BadAnswer
 from speclab.jsonvalue import Record
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
@@ -36,14 +34,9 @@ class FileFinder:
         """Nothing is held open."""
 
     def _read(self) -> dict[str, Record]:
-        path = self._target.path
-        if not path.exists():
+        if not self._target.place.exists():
             return {}
-        try:
-            with opened(path) as stream:
-                found = [row.record for row in rows(stream, self._target.name, self._target.format)]
-        except (OSError, EOFError) as error:
-            raise BadAnswer(f"{self._target.name}: cannot be read to its end: {error}") from None
+        found = (row.record for row in self._target.rows())
         return {key: record for record in found if (key := self._target.key_of(record)) is not None}
 
 

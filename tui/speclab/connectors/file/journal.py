@@ -1,4 +1,4 @@
-"""What a run has written to a file that is not in its place yet: one line an item, beside the file.
+"""What a run has written to a file that is not in its place yet: one line an item.
 
 A file that is replaced as a whole comes to be at the end of a run, but what a run was told is written must outlive it:
 the checkpoint has moved on. So every batch goes into the journal first, to the disk, and a journal that is found there
@@ -21,9 +21,9 @@ from speclab.jsonvalue import Json, Record
 class Journal:
     """Keys and records (null for one that was deleted), in the order they were written; the last of a key counts."""
 
-    def __init__(self, target: Path) -> None:
-        """The journal of the file at `target`."""
-        self.path = target.with_name(f".{target.name}.speclab")
+    def __init__(self, path: Path) -> None:
+        """The journal at `path`, which is there while a run is on its way."""
+        self.path = path
         self._stream: FileIO | None = None
 
     def exists(self) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from speclab.connectors.base import Answer, Item
-from speclab.connectors.file.formats import Format, Row, opened, rows
+from speclab.connectors.file.form import Form
 from speclab.connectors.file.journal import Entries, Journal
-from speclab.connectors.file.output import Output, fields, output
-from speclab.connectors.file.replacing import replacing
+from speclab.connectors.file.output import Output
 from speclab.connectors.file.target import BATCH, Target
 from speclab.errors import Unreachable
+from speclab.jsonvalue import Record
 from speclab.outcome import Effect
 
 
@@ -24,43 +23,60 @@ class _JournaledWriter:
     keyed = False
     deletes = True
 
+    _merged: bool
+    """Whether what the file holds stays in it."""
+
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._journal = Journal(target.path)
+        self._journal = Journal(target.place.journal)
+        self._form: Form | None = None
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order; what is answered as written is on the disk, in the journal.
 
-        Raises `Unreachable` where nothing can be written beside the file.
+        A record that cannot be in the file is refused. Raises `Unreachable` where nothing can be written beside the
+        file, and `BadAnswer` where it holds something that nothing can be merged with.
         """
         return await asyncio.to_thread(self._write, items)
 
     def _write(self, items: Sequence[Item]) -> list[Answer]:
-        keys = [self._target.key_of(item.payload) for item in items]
-        entries = [
-            (key, None if item.delete else item.payload)
-            for key, item in zip(keys, items, strict=True)
-            if key is not None
-        ]
-        refusal = self._target.tried(lambda: self._journal.add(entries))
+        form = self._form = self._form or self._begun()
+        answers: list[Answer | None] = []
+        entries: list[tuple[str, Record | None]] = []
+        for item in items:
+            key = self._target.key_of(item.payload)
+            misfit = None if item.delete or key is None else form.misfit(item.payload)
+            if key is None:
+                answers.append(Answer(refusal=self._target.keyless()))
+            elif misfit is not None:
+                answers.append(Answer(refusal=self._target.misfitting(misfit)))
+            else:
+                answers.append(None)
+                entries.append((key, None if item.delete else item.payload))
+        refusal = self._target.tried(lambda: self._journal.add(entries)) if entries else None
         refused = Answer(refusal=refusal) if refusal else None
         return [
-            Answer(refusal=self._target.keyless())
-            if key is None
-            else refused or Answer(Effect.DELETED if item.delete else Effect.WRITTEN)
-            for key, item in zip(keys, items, strict=True)
+            answer or refused or Answer(Effect.DELETED if item.delete else Effect.WRITTEN)
+            for answer, item in zip(answers, items, strict=True)
         ]
 
-    def _publish(self, old: Path | None) -> None:
-        """Put the journal's records into the place of the file, together with those of the `old` one."""
-        columns = self._target.header() if old else []
+    def _begun(self) -> Form:
+        """What the file takes beside what is in the journal already."""
+        form = self._target.form(merged=self._merged)
+        if self._journal.exists():
+            with self._journal.entries() as entries:
+                form.recall(entries.left())
+        return form
+
+    def _publish(self) -> None:
+        """Put the journal's records into the place of the file, together with what it holds if they are merged."""
+        form = self._target.form(merged=self._merged)
+        old = self._merged and self._target.place.exists()
         try:
-            with self._journal.entries() as entries, replacing(self._target.path) as stream:
-                wider = self._wider(columns, entries)
-                out = output(stream, self._target.format, wider, widened=bool(columns) and wider != columns)
+            with self._journal.entries() as entries, self._target.replacing() as stream:
+                out = form.output(stream, entries.left())
                 if old:
-                    with opened(old) as before:
-                        self._merge(out, rows(before, self._target.name, self._target.format), entries)
+                    self._merge(out, entries)
                 for record in entries.left():
                     out.add(record)
                 out.end()
@@ -71,10 +87,10 @@ class _JournaledWriter:
             ) from None
         self._journal.remove()
 
-    def _merge(self, out: Output, old: Iterator[Row], entries: Entries) -> None:
-        """Write the rows of the `old` file, those of the journal in their place; what is left of that is new."""
+    def _merge(self, out: Output, entries: Entries) -> None:
+        """Write the rows of the old file, those of the journal in their place; what is left of that is new."""
         done: set[str] = set()
-        for row in old:
+        for row in self._target.rows():
             key = self._target.key_of(row.record)
             if key is not None and key in entries:
                 done.add(key)
@@ -84,15 +100,11 @@ class _JournaledWriter:
             elif key not in done:  # a second row of a key that was written goes: one row a key
                 out.copy(row)
 
-    def _wider(self, columns: list[str], entries: Entries) -> list[str]:
-        """The `columns` of a table and those the journal adds."""
-        if self._target.format in (Format.JSON, Format.JSONL):
-            return []
-        return list(dict.fromkeys([*columns, *fields(entries.left())]))
-
 
 class UpsertingWriter(_JournaledWriter):
     """Merges records into a file by key; rows of other keys stay as they are, byte for byte."""
+
+    _merged = True
 
     async def close(self) -> None:
         """Merge what was written into the file.
@@ -102,8 +114,7 @@ class UpsertingWriter(_JournaledWriter):
         """
         try:
             if self._journal.exists():
-                path = self._target.path
-                await asyncio.to_thread(self._publish, path if path.exists() else None)
+                await asyncio.to_thread(self._publish)
         finally:
             self._journal.close()
 
@@ -111,9 +122,11 @@ class UpsertingWriter(_JournaledWriter):
 class ReplacingWriter(_JournaledWriter):
     """Makes a file of what one run writes, and of nothing else."""
 
+    _merged = False
+
     async def finish(self) -> None:
         """Put the new file in the place of the old one."""
-        await asyncio.to_thread(self._publish, None)
+        await asyncio.to_thread(self._publish)
 
     async def close(self) -> None:
         """Close the journal. If the run did not finish, the one that goes on from its checkpoint adds to it."""

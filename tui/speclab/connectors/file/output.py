@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import BinaryIO, Protocol
 
-from speclab.connectors.file.formats import Format, Row, cell, json_line, table_line
+from speclab.connectors.file.row import Row
+from speclab.connectors.file.tables import Header, TableLines
 from speclab.connectors.jsontext import encode
 from speclab.jsonvalue import Record
 
@@ -23,69 +24,82 @@ class Output(Protocol):
         """Write what stands after the last record."""
 
 
-def output(stream: BinaryIO, kind: Format, columns: Sequence[str], *, widened: bool) -> Output:
-    """The output of a `kind` to `stream`; a table gets `columns`, `widened` if the old file had fewer."""
-    match kind:
-        case Format.JSONL:
-            return _Lines(stream)
-        case Format.JSON:
-            return _List(stream)
-        case Format.CSV | Format.TSV:
-            return _Table(stream, kind, columns, widened=widened)
-
-
 def fields(records: Iterable[Record]) -> list[str]:
     """All fields of `records`, in the order they first come."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 
-class _Lines:
+def json_line(record: Record) -> bytes:
+    """`record` as a line of JSON Lines."""
+    return encode(record) + b"\n"
+
+
+class Lines:
+    """JSON Lines."""
+
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def copy(self, row: Row) -> None:
+        """Write the line as it was."""
         self._stream.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
 
     def add(self, record: Record) -> None:
+        """Write a line."""
         self._stream.write(json_line(record))
 
     def end(self) -> None:
-        pass
+        """Nothing stands after the last line."""
 
 
-class _List:
+class List:
+    """A JSON list, one record a line."""
+
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._before = b"[\n"
 
     def copy(self, row: Row) -> None:
+        """Write the record anew."""
         self.add(row.record)
 
     def add(self, record: Record) -> None:
+        """Write an entry."""
         self._stream.write(self._before + encode(record))
         self._before = b",\n"
 
     def end(self) -> None:
+        """Close the list."""
         self._stream.write(b"[]\n" if self._before.startswith(b"[") else b"\n]\n")
 
 
-class _Table:
-    def __init__(self, stream: BinaryIO, kind: Format, columns: Sequence[str], *, widened: bool) -> None:
+class Table:
+    """CSV or TSV: the `old` header and rows as they were, unless there are more columns now."""
+
+    def __init__(self, stream: BinaryIO, lines: TableLines, old: Header | None) -> None:
         self._stream = stream
-        self._kind = kind
-        self._columns = columns
-        self._widened = widened
-        if columns:
-            stream.write(table_line(columns, kind))
+        self._lines = lines
+        self._line_end = (old.line_end if old else "\n").encode()
+        self._same = old is not None and list(old.columns) == list(lines.columns)
+        if old is not None and self._same:
+            self._whole(old.raw)
+        elif lines.columns:
+            stream.write(lines.header())
 
     def copy(self, row: Row) -> None:
-        if self._widened:
-            self.add(row.record)
+        """Write the row as it was, or with the columns that are new."""
+        if self._same:
+            self._whole(row.raw)
         else:
-            self._stream.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
+            self.add(row.record)
 
     def add(self, record: Record) -> None:
-        self._stream.write(table_line([cell(record.get(name)) for name in self._columns], self._kind))
+        """Write a row."""
+        self._stream.write(self._lines.line(record))
 
     def end(self) -> None:
-        pass
+        """Nothing stands after the last row."""
+
+    def _whole(self, raw: bytes) -> None:
+        """Write a line, which may have been the last one and without an end; no line of a file without a header."""
+        self._stream.write(raw if not raw or raw.endswith(b"\n") else raw + self._line_end)

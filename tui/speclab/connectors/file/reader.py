@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.file.formats import Format, Row, Spot, opened, rows
+from speclab.connectors.file.formats import rows
+from speclab.connectors.file.layout import Format, Layout
+from speclab.connectors.file.packing import UNREADABLE, unpacked
+from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.references import References
 from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json
@@ -51,7 +54,7 @@ class FileReader:
         system = references.resolve_settings(system)
         self._pattern = system.path
         self._base = references.base
-        self._format = system.format
+        self._system = system
         self._report = seams.report
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
@@ -62,32 +65,38 @@ class FileReader:
         files, spot = self._begin(files, cursor)
         from_start = len(files) == begun and spot == Spot()
         for index, file in enumerate(files):
-            last = index == len(files) - 1
-            kind = Format.of(file.name, self._format)
-            try:
-                with opened(file.path) as stream:
-                    found = rows(stream, file.name, kind, spot)
-                    while True:
-                        page = await asyncio.to_thread(_take, found)
-                        ended = len(page) < _PAGE
-                        end = page[-1].end if page else spot
-                        yield Page(
-                            records=[row.record for row in page],
-                            cursor=None if ended and last else _cursor(file, end),
-                            bytes_in=sum(len(row.raw) for row in page) if kind is not Format.JSON else file.size,
-                            request=f"read {file.name}",
-                            complete=ended and last,
-                            from_start=from_start,
-                        )
-                        spot = end
-                        if ended:
-                            break
-            except (OSError, EOFError, zlib.error) as error:
-                raise BadAnswer(f"{file.name}: cannot be read to its end: {error}") from None
+            pages = self._pages_of(file, spot, last=index == len(files) - 1)
+            async with aclosing(pages):
+                async for page in pages:
+                    yield replace(page, from_start=from_start)
             spot = Spot()
 
     async def close(self) -> None:
         """Nothing is held open between pages of different files."""
+
+    async def _pages_of(self, file: _File, spot: Spot, *, last: bool) -> AsyncGenerator[Page]:
+        """The pages of one file from `spot` on; it is the `last` one, or others follow."""
+        layout = Layout.of(file.name, self._system)
+        by_line = layout.format is not Format.JSON  # else the file is read at once
+        weight = 0 if by_line else file.size
+        ended = False
+        try:
+            with await asyncio.to_thread(_opened, file, layout) as stream:
+                found = rows(stream, file.name, layout, spot)
+                while not ended:
+                    page = await asyncio.to_thread(_take, found)
+                    ended = len(page) < _PAGE
+                    spot = page[-1].end if page else spot
+                    yield Page(
+                        records=[row.record for row in page],
+                        cursor=None if ended and last else _cursor(file, spot),
+                        bytes_in=sum(len(row.raw) for row in page) if by_line else weight,
+                        request=f"read {file.name}",
+                        complete=ended and last,
+                    )
+                    weight = 0
+        except UNREADABLE as error:
+            raise BadAnswer(f"{file.name}: cannot be read to its end: {error}") from None
 
     def _find(self) -> list[_File]:
         matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
@@ -107,6 +116,10 @@ class FileReader:
                         return files[index:], Spot(offset, line)
                 self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
         return files, Spot()
+
+
+def _opened(file: _File, layout: Layout) -> BinaryIO:
+    return unpacked(file.path.open("rb"), file.name, layout)
 
 
 def _take(found: Iterator[Row]) -> list[Row]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
 
 from speclab.connectors.base import Refusal
-from speclab.connectors.file.formats import Format, cell, header, opened
+from speclab.connectors.file.form import Form, JsonForm, TableForm
+from speclab.connectors.file.formats import rows
+from speclab.connectors.file.layout import Layout
+from speclab.connectors.file.packing import UNREADABLE, packed, unpacked
+from speclab.connectors.file.place import LocalPlace
+from speclab.connectors.file.row import Row, Spot
+from speclab.connectors.file.tables import Header, Misfit, cell, header
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
-from speclab.errors import SpecError, Unreachable
+from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
@@ -30,16 +37,40 @@ class Target:
     def __init__(self, system: FileSystem, references: References) -> None:
         """Raises `SpecError` for settings that cannot work."""
         self.name = system.path
-        self.path = references.base / system.path
-        self.format = Format.of(system.path, system.format)
+        self.place = LocalPlace(system.path, references.base / system.path)
+        self.layout = Layout.of(system.path, system)
         self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
 
-    def header(self) -> list[str]:
-        """The columns of the table that is there; none if there is none. Raises `BadAnswer`."""
-        if self.format in (Format.JSON, Format.JSONL) or not self.path.exists():
-            return []
-        with opened(self.path) as stream:
-            return header(stream, self.name, self.format)
+    def header(self) -> Header | None:
+        """The header of the table that is there; None if there is none. Raises `BadAnswer`."""
+        if not self.place.exists():
+            return Header(self.layout.columns, b"", Spot()) if self.layout.columns else None
+        with self.opened() as stream:
+            return header(stream, self.name, self.layout)
+
+    def form(self, *, merged: bool) -> Form:
+        """What the file takes, `merged` with what it holds or as a new one. Raises `BadAnswer`."""
+        if not self.layout.is_table:
+            return JsonForm(self.layout)
+        return TableForm(self.name, self.layout, self.header() if merged or self.layout.columns else None)
+
+    def opened(self) -> BinaryIO:
+        """The text of the file that is there. Raises `OSError`."""
+        return unpacked(self.place.opened(), self.name, self.layout)
+
+    def rows(self) -> Iterator[Row]:
+        """What the file holds. Raises `BadAnswer` for what cannot be read."""
+        try:
+            with self.opened() as stream:
+                yield from rows(stream, self.name, self.layout)
+        except UNREADABLE as error:
+            raise BadAnswer(f"{self.name}: cannot be read to its end: {error}") from None
+
+    @contextmanager
+    def replacing(self) -> Iterator[BinaryIO]:
+        """Where to write the text that takes the place of the file when the block ends well. Raises `OSError`."""
+        with self.place.replacing() as stream, packed(stream, self.name, self.layout) as text:
+            yield text
 
     def key_of(self, record: Record) -> str | None:
         """The key of a record, or of a row that was read back as text; None where a part is missing or empty."""
@@ -63,6 +94,10 @@ class Target:
                 raise Unreachable(reason, hint=hint) from None
             return self.refusal(ErrorClass.SERVER, reason)
         return None
+
+    def misfitting(self, misfit: Misfit) -> Refusal:
+        """The refusal of a record that cannot be in the file."""
+        return self.refusal(ErrorClass.REJECTED, misfit.message, field=misfit.field)
 
     def keyless(self) -> Refusal:
         """The refusal of a record without a key."""

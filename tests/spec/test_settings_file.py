@@ -1,0 +1,50 @@
+"""What the settings of files say of what does not go together, at the very key."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_models import FIRST, said, system
+
+from speclab.spec.systems.file import FileSystem
+
+TABLE = "connector: file\nkey: id\npath: a.csv\n"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "expected"),
+    [
+        (
+            TABLE + "encoding: hex\n",
+            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, not 'hex'",
+        ),
+        (
+            TABLE + "encoding: cp1225\n",
+            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, not 'cp1225'",
+        ),
+        (TABLE + "delimiter: ';;'\n", "4:12 S203 `delimiter`: expected one character, not ';;'"),
+        (TABLE + "delimiter: ';'\nquote: ';'\n", "5:1 S205 `quote` and `delimiter` are the same character"),
+        (TABLE + "columns: [id, id]\n", "4:1 S205 the column 'id' is there twice"),
+        (
+            TABLE + "mode: append\nencoding: utf-16\n",
+            "4:1 S205 utf-16 has a mark at its start, so a file cannot be appended to; use mode upsert or replace",
+        ),
+        (
+            "connector: file\nkey: id\npath: a.jsonl.gz\nquote: ''\n",
+            "4:1 S205 `quote` goes with csv and tsv, not with jsonl",
+        ),
+        (
+            "connector: file\nkey: id\npath: a.json\nmode: append\n",
+            "4:1 S205 a JSON list cannot be appended to; use jsonl, or mode upsert or replace",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_at_their_place(yaml: str, expected: str) -> None:
+    line, rest = expected.split(":", 1)
+    assert said(system(yaml)[1]) == [f"{int(line) + FIRST - 1}:{rest}"]
+
+
+def test_the_dialect_of_a_table() -> None:
+    found, problems = system(TABLE + "delimiter: \"\\t\"\nquote: ''\nencoding: cp1252\ncolumns: [id, name]\n")
+    assert problems == []
+    assert isinstance(found, FileSystem)
+    assert (found.delimiter, found.quote, found.encoding, found.columns) == ("\t", "", "cp1252", ("id", "name"))

@@ -1,0 +1,56 @@
+"""How records stand in a file: the format, and of a table also its dialect."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from enum import StrEnum
+
+from speclab.errors import SpecError
+from speclab.spec.systems.file import FileSystem, format_of
+
+
+class Format(StrEnum):
+    """How records stand in a file."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+
+    @classmethod
+    def of(cls, path: str, named: str | None) -> Format:
+        """The format `named`, or the one `path` ends in. Raises `SpecError`."""
+        try:
+            return cls(named or format_of(path))
+        except ValueError:
+            endings = ", ".join(f".{each}" for each in cls)
+            raise SpecError(f"path: {path!r} does not end in one of {endings}; set `format`") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A format and, for a table, its dialect; `columns` are named for one without a header, `quote` may be empty."""
+
+    format: Format
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str, system: FileSystem) -> Layout:
+        """How the file at `path` is to be read or written as `system` says. Raises `SpecError`."""
+        kind = Format.of(path, system.format)
+        delimiter = system.delimiter or ("\t" if kind is Format.TSV else ",")
+        return cls(kind, delimiter, system.quote, system.encoding, system.columns)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether records stand in lines of cells."""
+        return self.format in (Format.CSV, Format.TSV)
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the text is UTF-8 already."""
+        return codecs.lookup(self.encoding).name == "utf-8"

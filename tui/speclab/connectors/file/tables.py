@@ -1,0 +1,178 @@
+"""Tables of text, CSV and TSV: their header, their rows, and the lines that are written to one.
+
+A cell is text and nothing else: no number is guessed. What is written keeps to the line ends the file has.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from rapidfuzz import process
+
+from speclab.connectors.file.layout import Layout
+from speclab.connectors.file.packing import undecodable
+from speclab.connectors.file.row import Row, Spot
+from speclab.connectors.jsontext import encode
+from speclab.errors import BadAnswer
+from speclab.jsonvalue import Json, Record
+
+_BOM: Final = b"\xef\xbb\xbf"
+csv.field_size_limit(16_000_000)  # as long as a cell may be; a quote that is never closed ends there
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns of a table, the line they stand in (empty if they stand in none), and where the rows begin."""
+
+    columns: tuple[str, ...]
+    raw: bytes
+    end: Spot
+
+    @property
+    def line_end(self) -> str:
+        """What ends the lines of the table."""
+        return "\r\n" if self.raw.endswith(b"\r\n") else "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a record cannot be in a file, and the field that is to blame."""
+
+    message: str
+    field: str
+
+
+def header(stream: BinaryIO, name: str, layout: Layout) -> Header | None:
+    """The header of the table `stream`; None in an empty file. Raises `BadAnswer`."""
+    if layout.columns:
+        return Header(layout.columns, b"", Spot())
+    found = next(_cells(stream, name, layout, Spot()), None)
+    if found is None:
+        return None
+    names, raw, end = found
+    twice = [each for at, each in enumerate(names) if each in names[:at]]
+    if twice:
+        raise BadAnswer(f"{name}:1: the column {twice[0]!r} is there twice")
+    return Header(tuple(names), raw, end)
+
+
+def table_rows(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator[Row]:
+    """The records of the table `stream` from `start` on. Raises `BadAnswer` with `name` and line."""
+    head = header(stream, name, layout)
+    if head is None:
+        return
+    columns, of = head.columns, "in `columns`" if layout.columns else "in the header"
+    at = start if start.offset else head.end
+    for cells, raw, end in _cells(stream, name, layout, at):
+        if len(cells) != len(columns):
+            raise BadAnswer(f"{name}:{at.line}: expected {len(columns)} cells, as {of}, found {len(cells)}")
+        at = end
+        yield Row(dict(zip(columns, cells, strict=True)), raw, end)
+
+
+class TableLines:
+    """Writes the lines of a table of `columns`."""
+
+    def __init__(self, name: str, layout: Layout, columns: Sequence[str], line_end: str = "\n") -> None:
+        self.columns = columns
+        self._name = name
+        self._encoding = layout.encoding
+        self._line_end = line_end
+        self._text = io.StringIO(newline="")
+        self._writer = csv.writer(
+            self._text,
+            delimiter=layout.delimiter,
+            quotechar=layout.quote or None,
+            quoting=csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE,
+            lineterminator="\r\n",  # so that either of the two is quoted within a cell
+        )
+
+    def header(self) -> bytes:
+        """The line that names the columns."""
+        return self._line(self.columns)
+
+    def line(self, record: Record) -> bytes:
+        """The line of `record`; fields that are no column are not in it. Raises `ValueError`: see `misfit`."""
+        return self._line([cell(record.get(column)) for column in self.columns])
+
+    def misfit(self, record: Record) -> Misfit | None:
+        """Why the cells of `record` cannot be written in this dialect and encoding, if they cannot."""
+        for field, value in record.items() if not self._writes([*record, *map(cell, record.values())]) else ():
+            try:
+                self._line([field, cell(value)]).decode().encode(self._encoding)
+            except UnicodeEncodeError as error:
+                odd = ascii(error.object[error.start])
+                return Misfit(f"{self._name}: the character {odd} in {field} is not in {self._encoding}", field)
+            except csv.Error:
+                return Misfit(f"{self._name}: {field} has a delimiter or line end in it, and `quote` is none", field)
+        return None
+
+    def foreign(self, record: Record) -> Misfit | None:
+        """The first field of `record` that is no column, if there is one."""
+        found = next((field for field in record if field not in self.columns), None)
+        if found is None:
+            return None
+        near = process.extractOne(found, self.columns, score_cutoff=70)
+        meant = f". Did you mean {near[0]!r}?" if near else ""
+        return Misfit(f"{self._name} has no column {found!r}{meant}", found)
+
+    def _writes(self, cells: Sequence[str]) -> bool:
+        try:
+            self._line(cells).decode().encode(self._encoding)
+        except (UnicodeEncodeError, csv.Error):
+            return False
+        return True
+
+    def _line(self, cells: Sequence[str]) -> bytes:
+        self._text.seek(0)
+        self._text.truncate()
+        self._writer.writerow(cells)
+        return (self._text.getvalue().removesuffix("\r\n") + self._line_end).encode()
+
+
+def cell(value: Json) -> str:
+    """`value` as the text of a cell: nothing for null, JSON for what is no text."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
+def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator[tuple[list[str], bytes, Spot]]:
+    """The rows of a table as cells, blank lines left out."""
+    stream.seek(start.offset)
+    taken: list[bytes] = []
+
+    def lines() -> Iterator[str]:
+        for raw in stream:
+            taken.append(raw)
+            yield (raw.removeprefix(_BOM) if start.offset == 0 and len(taken) == 1 else raw).decode()
+
+    reader = csv.reader(
+        lines(),
+        delimiter=layout.delimiter,
+        quotechar=layout.quote or None,
+        quoting=csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE,
+        strict=True,
+    )
+    spot = start
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            before, raw = b"".join(taken[:-1]), taken[-1]
+            at = len(raw) - len(error.object) + error.start
+            line, offset = spot.line + len(taken) - 1, spot.offset + len(before) + at
+            raise undecodable(name, line, offset, raw[at], "UTF-8") from None
+        except csv.Error as error:
+            raise BadAnswer(f"{name}:{spot.line}: {error}") from None
+        raw = b"".join(taken)
+        spot = Spot(spot.offset + len(raw), spot.line + len(taken))
+        taken.clear()
+        if cells:
+            yield cells, raw, spot
