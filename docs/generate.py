@@ -55,7 +55,7 @@ def settings() -> Iterator[str]:
         yield f"\n## {address}\n\n{found.summary}"
         for choice in found.choices:
             yield f"- `{choice.text}`: {choice.summary}"
-        for variant in found.variants:
+        for variant in (one for one in found.variants if not one.provider):
             yield (f"\n### {variant.name}" if variant.name else "") + f"\n\n{variant.summary}\n"
             rows = (
                 (f"`{one.name}`", one.type, "required" if one.required else code(one.default), one.description)

@@ -181,7 +181,7 @@ def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_miss
 def test_what_is_missing_from_an_empty_block_is_told_at_its_fence() -> None:
     found, problems = system("# nothing yet\n")
     assert found is None
-    assert said(problems) == ["2:1 S201 `connector` is missing: one of http, sql, file"]
+    assert said(problems) == ["2:1 S201 `connector` is missing: one of file, http, sql"]
 
 
 def test_an_unknown_connector_is_told_with_the_nearest_and_the_rest_read_as_if_it_were_that() -> None:

@@ -10,7 +10,8 @@ from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
 from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.settings import Settings
-from speclab.spec.systems import SYSTEMS
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.yamltree import parse
 
 
@@ -115,12 +116,12 @@ def test_a_way_to_log_in_that_has_no_model_keeps_its_secrets_too() -> None:
 
 
 def test_a_password_in_a_url_is_told_at_the_password() -> None:
-    problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SYSTEMS["sql"], "target")
+    problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SqlSystem, "target")
     assert said(problems) == [
         "2:24 A104 a password in the file; put it in the environment, and here ${env:TARGET_PASSWORD}"
     ]
     assert (problems[0].fix, problems[0].length) == ("${env:TARGET_PASSWORD}", len("hunter2"))
-    assert said(secrets('base_url: "https://me:hunter2@crm.example.com"\n', SYSTEMS["http"])) == [
+    assert said(secrets('base_url: "https://me:hunter2@crm.example.com"\n', HttpSystem)) == [
         "1:23 A104 a password in the file; put it in the environment, and here ${env:SOURCE_PASSWORD}"
     ]
 
@@ -136,7 +137,7 @@ def test_a_password_in_a_url_is_told_at_the_password() -> None:
     ],
 )
 def test_a_url_without_a_literal_password_is_fine(url: str) -> None:
-    assert secrets(f"url: {url}\n", SYSTEMS["sql"]) == []
+    assert secrets(f"url: {url}\n", SqlSystem) == []
 
 
 def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
@@ -146,7 +147,7 @@ def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
         "  params: {access_token: abc, per_page: 100}\n"
         "write:\n"
         "  headers: {X-Api-Key: '${env:K}', authorization: 'Bearer ${env:T}'}\n",
-        SYSTEMS["http"],
+        HttpSystem,
     )
     assert [(problem.line, problem.column, problem.code, problem.fix) for problem in problems] == [
         (1, 26, "A101", "${env:SOURCE_AUTHORIZATION}"),

@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speclab.jsonvalue import Json, Record
-from speclab.spec.system import System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
-from speclab.sync.identity import Hasher, RecordKey, canonical, idempotency_key, target_name
+from speclab.sync.identity import Hasher, RecordKey, canonical, idempotency_key
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from(["b", "é", "\ud800"]), scalars)
@@ -98,30 +94,3 @@ def test_an_idempotency_key_is_a_uuid_of_all_that_makes_a_write() -> None:
         idempotency_key("crm", "t", "1", Hasher("t").of({"id": 2})),
     }
     assert len(others - {key}) == 4
-
-
-def http(base_url: str, upsert: str = "PUT /customers/{id}") -> System:
-    return HttpSystem.model_validate(
-        {"connector": "http", "base_url": base_url, "key": "id", "write": {"upsert": upsert}}
-    )
-
-
-def sql(url: str, table: str = "customers") -> System:
-    return SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": table}})
-
-
-def test_a_target_goes_by_where_it_is_and_what_is_written_there() -> None:
-    names = [
-        target_name(http("https://a.example")),
-        target_name(http("https://b.example")),
-        target_name(http("https://a.example", "PUT /people/{id}")),
-        target_name(sql("sqlite:///a.db")),
-        target_name(sql("sqlite:///a.db", "people")),
-        target_name(FileSystem.model_validate({"connector": "file", "path": "a.jsonl", "key": "id"})),
-    ]
-    assert len(set(names)) == len(names)
-
-
-def test_new_credentials_do_not_make_another_target() -> None:
-    assert target_name(sql("postgresql://app:old@db/crm")) == target_name(sql("postgresql://app:new@db/crm"))
-    assert "new" not in target_name(sql("postgresql://app:new@db/crm"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.base import Connector, Finder, Reader, Seams, Writer
 from speclab.errors import SpecError
+from speclab.installed import Installed, Unfit, Unusable
 
 if TYPE_CHECKING:
     from speclab.connectors.references import References
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from speclab.spec.settings import RetrySettings
     from speclab.spec.system import System
 
-_GROUP: Final = "speclab.connectors"
+
+def _connector(found: object) -> Connector[System]:
+    if not isinstance(found, Connector):
+        raise Unfit("is no speclab.connectors.base.Connector")
+    return found
+
+
+CONNECTORS: Final[Installed[Connector[System]]] = Installed("speclab.connectors", _connector)
 
 
 def open_reader(
@@ -65,13 +72,14 @@ async def sample(
 
 
 def connector_of(system: System) -> Connector[System]:
-    """The connector that `system` names. Raises `SpecError` where there is none."""
-    found = entry_points(group=_GROUP, name=system.connector)
-    if not found:
-        names = ", ".join(sorted(entry_points(group=_GROUP).names))
-        raise SpecError(f"there is no connector '{system.connector}' here; there is {names or 'none'}")
-    connector: Connector[System] = next(iter(found)).load()
-    return connector
+    """The connector that `system` names. Raises `SpecError` where there is none that can be used."""
+    found = CONNECTORS.get(system.connector)
+    if found is None:
+        names = ", ".join(CONNECTORS)
+        raise SpecError(f"there is no connector {system.connector!r} here; there is {names}")
+    if isinstance(found, Unusable):
+        raise SpecError(f"the connector {system.connector!r} cannot be used: {found.reason}")
+    return found
 
 
 def _default_retry() -> RetrySettings:

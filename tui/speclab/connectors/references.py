@@ -19,6 +19,7 @@ from speclab.connectors.backchannel import Transports
 from speclab.connectors.environment import Environment
 from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
+from speclab.spec.kinds import is_secret
 from speclab.spec.settings import Settings
 
 MASK: Final = "***"
@@ -97,10 +98,8 @@ class References:
     def _settings(self, settings: S, *, secret: bool) -> S:
         changed: dict[str, object] = {}
         for name, info in type(settings).model_fields.items():
-            extra = info.json_schema_extra
-            flagged = isinstance(extra, dict) and extra.get("secret") is True
             value = getattr(settings, name)
-            if flagged and isinstance(value, str):
+            if is_secret(info) and isinstance(value, str):
                 resolved: object = self.resolve(value)
                 self.redactor.add(str(resolved))  # also a literal: linted, but a secret all the same
             else:

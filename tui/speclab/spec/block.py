@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from speclab.installed import Installed, Unusable
 from speclab.spec.findings import Findings
 from speclab.spec.lines import Span
 from speclab.spec.names import nearest, slip
@@ -70,9 +71,18 @@ def to_model(tree: Fields, model: type[M], findings: Findings) -> M | None:
 
 
 def to_variant(
-    tree: Fields, tag: str, variants: Mapping[str, type[M]], not_yet: frozenset[str], findings: Findings
+    tree: Fields,
+    tag: str,
+    variants: Mapping[str, type[M]] | Installed[type[M]],
+    not_yet: frozenset[str],
+    findings: Findings,
+    *,
+    others: str = "",
 ) -> M | None:
-    """The settings that `tree` writes, of the model that its `tag` (`connector`, `type`) names."""
+    """The settings that `tree` writes, of the model that its `tag` (`connector`, `type`) names.
+
+    `others` says where variants come from that are not there.
+    """
     names = list(variants)
     entry = tree.get(tag)
     if entry is None:
@@ -83,18 +93,23 @@ def to_variant(
         key = misspelt.key
         findings.error("S202", key, f"unknown setting {key.text!r}; did you mean {tag!r}?", tag)
         meant = Entry(Scalar(tag, plain=True, start=key.start, end=key.end), misspelt.node)
-        return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings)
+        return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings, others=others)
     name = entry.node.text if isinstance(entry.node, Scalar) else ""
     if name in variants:
-        return to_model(tree, variants[name], findings)
+        model = variants[name]
+        if not isinstance(model, Unusable):
+            return to_model(tree, model, findings)
+        findings.error("S209", entry.node, f"the {tag} {name!r} cannot be used: {model.reason}")
+        return None
     if name in not_yet:
         findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
         return None
     near = slip(name, names)
-    findings.error("S204", entry.node, f"unknown {tag} {name!r}; {nearest(name, names, 'expected one of')}", near)
+    hint = f"{nearest(name, names, 'expected one of')}{'' if near else others}"
+    findings.error("S204", entry.node, f"unknown {tag} {name!r}; {hint}", near)
     if near is not None:  # read on as if it were that, for what else is wrong
         value = Scalar(near, plain=True, start=entry.node.start, end=entry.node.end)
-        to_model(_with(tree, entry, Entry(entry.key, value)), variants[near], findings)
+        to_variant(_with(tree, entry, Entry(entry.key, value)), tag, variants, not_yet, findings)
     return None
 
 

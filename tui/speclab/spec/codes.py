@@ -188,6 +188,12 @@ _ALL: Final = (
         "It belongs to the other end: `read` is for the source, `write` for the target.",
     ),
     Code(
+        "S209",
+        "A connector cannot be used",
+        "A package that is installed beside speclab gives a connector of that name, and something is wrong with the "
+        "package. The message says what; other specs are not touched by it.",
+    ),
+    Code(
         "A101",
         "A secret stands in the file",
         "A spec is shared, copied and versioned. Put the secret into the environment and its name here, as "

@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Union, get_args, get_origin
 
+from speclab.installed import Unusable
 from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, Choice
 from speclab.spec.examples import EXAMPLES, SUMMARIES
 from speclab.spec.outline import comparable
@@ -61,12 +62,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One kind of settings block a section may have: what it is called, its settings, and one to begin with."""
+    """One kind of settings block a section may have: what it is called, its settings, and one to begin with.
+
+    `provider` is the package that it comes from, if that is not speclab.
+    """
 
     name: str
     summary: str
     settings: tuple[Setting, ...]
     example: str
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +175,8 @@ def _variants(address: str) -> Iterator[Variant]:
     """The kinds of settings block that the section may have."""
     from speclab.spec.auth import AUTHS
     from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
-    from speclab.spec.systems import SYSTEMS
 
     several: Mapping[str, Mapping[str, type[Settings]]] = {
-        SOURCE_SYSTEM: SYSTEMS,
-        TARGET_SYSTEM: SYSTEMS,
         SOURCE_AUTH: AUTHS,
         TARGET_AUTH: AUTHS,
         VOLUME: {"": VolumeSettings},
@@ -182,18 +184,41 @@ def _variants(address: str) -> Iterator[Variant]:
         RETRY_LOGIC: {"": RetrySettings},
         LOGGING: {"": LoggingSettings},
     }
-    way, other = _WAYS.get(address, ("", ""))
     for name, model in several.get(address, {}).items():
-        summary = " ".join((model.__doc__ or "").split())
-        settings = tuple(
-            replace(setting, required=True)
-            if setting.name == way
-            else replace(setting, type=name)
-            if setting.name == "connector"
-            else setting
-            for setting in settings_of(model, without=other)
-        )
-        yield Variant(name, summary, settings, EXAMPLES.get(f"{address} > {name}" if name else address, ""))
+        yield Variant(name, _summary(model), tuple(settings_of(model)), _example(address, name))
+    if address in _WAYS:
+        yield from _systems(address)
+
+
+def _systems(address: str) -> Iterator[Variant]:
+    """The kinds of system that may stand at one end: those there is an example of, in its order, then any other."""
+    from speclab.spec.systems import SYSTEMS
+
+    way, other = _WAYS[address]
+    examples = [name for name in SYSTEMS if _example(address, name)]
+    examples.sort(key=lambda name: list(EXAMPLES).index(f"{address} > {name}"))
+    for name in dict.fromkeys([*examples, *SYSTEMS]):
+        model, provider = SYSTEMS[name], SYSTEMS.provider(name)
+        if isinstance(model, Unusable):
+            yield Variant(name, f"It cannot be used: {model.reason}", (), "", provider)
+        elif way in model.model_fields or other not in model.model_fields:
+            settings = (_of_system(setting, name, way) for setting in settings_of(model, without=other))
+            yield Variant(name, _summary(model), tuple(settings), _example(address, name), provider)
+
+
+def _of_system(setting: Setting, connector: str, way: str) -> Setting:
+    if setting.name == "connector":
+        return replace(setting, type=connector)
+    return replace(setting, required=True) if setting.name == way else setting
+
+
+def _summary(model: type[Settings]) -> str:
+    """The first paragraph of its docstring."""
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _example(address: str, variant: str) -> str:
+    return EXAMPLES.get(f"{address} > {variant}" if variant else address, "")
 
 
 def _default_text(info: FieldInfo) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from speclab.paths import FieldPath, PathSyntaxError
@@ -23,6 +24,11 @@ class Kind:
 
     name: str
     show: Callable[[Any], str] = str
+
+
+def is_secret(info: FieldInfo) -> bool:
+    """Whether a setting is a secret."""
+    return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("secret") is True
 
 
 def misfit(message: str, at: str | None = None) -> PydanticCustomError:

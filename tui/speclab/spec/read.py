@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from speclab.errors import SpecError
+from speclab.installed import Unusable
 from speclab.outcome import Level
 from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.choices import read_direction, read_frequency, read_type
@@ -51,6 +52,7 @@ _SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sq
 _AUTH_EXAMPLE: Final = (
     "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
 )
+_OTHER_SYSTEMS: Final = "; the package of any other must be installed where speclab is"
 _WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
 _TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
 
@@ -163,7 +165,6 @@ class _Reader:
         """The system at one end, and the line of its heading."""
         from speclab.spec.system import NOT_RUN_YET
         from speclab.spec.systems import SYSTEMS
-        from speclab.spec.systems.file import FileSystem
 
         section = self._sections.find(address)
         if section is None:
@@ -177,20 +178,22 @@ class _Reader:
             return None, section.line
         self._check_secrets(tree, "connector", SYSTEMS, role)
         self._collect_expressions(tree)
-        system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings)
-        if system is None or isinstance(system, FileSystem):
-            return system, section.line
+        system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
+        if system is None:
+            return None, section.line
         way, other = _WAYS[role]
+        ways = type(system).model_fields.keys() & {way, other}
+        if ways == {other}:
+            self._findings.error("S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it is no {role}")
         if (unused := tree.get(other)) is not None:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
-        if getattr(system, way) is None:
+        if way in ways and getattr(system, way) is None:
             self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
         return system, section.line
 
     def _auth(self, address: str, role: str, system: System | None) -> Auth | None:
         from speclab.spec.auth import AUTHS, NoAuth
         from speclab.spec.system import NOT_RUN_YET
-        from speclab.spec.systems.http import HttpSystem
 
         section = self._sections.find(address)
         errors = self._findings.errors
@@ -200,7 +203,7 @@ class _Reader:
             return to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
         if self._findings.errors > errors:
             return None
-        if system is not None and not isinstance(system, HttpSystem):
+        if system is not None and not system.logs_in:
             return NoAuth()  # a file needs no credentials, and a database has them in its URL
         if section is None:
             self._sections.need(address, _AUTH_EXAMPLE)
@@ -208,11 +211,14 @@ class _Reader:
             self._sections.need_block(section, _AUTH_EXAMPLE)
         return None
 
-    def _check_secrets(self, tree: Fields, tag: str, variants: Mapping[str, type[Settings]], role: str) -> None:
+    def _check_secrets(
+        self, tree: Fields, tag: str, variants: Mapping[str, type[Settings] | Unusable], role: str
+    ) -> None:
         entry = tree.get(tag)
         name = entry.node.text if entry and isinstance(entry.node, Scalar) else ""
+        model = variants.get(name)
         check_references(tree, self._findings)
-        check_secrets(tree, variants.get(name), role, self._findings)
+        check_secrets(tree, None if isinstance(model, Unusable) else model, role, self._findings)
 
     def _collect_expressions(self, tree: Fields) -> None:
         """The expressions in a system's settings; those of the mapping are the mapping's."""

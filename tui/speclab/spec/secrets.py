@@ -75,11 +75,9 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
 
 
 def _secret_settings(model: type[Settings]) -> set[str]:
-    return {
-        info.alias or name
-        for name, info in model.model_fields.items()
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("secret")
-    }
+    from speclab.spec.kinds import is_secret
+
+    return {info.alias or name for name, info in model.model_fields.items() if is_secret(info)}
 
 
 def _carriers(tree: Fields) -> list[Fields]:

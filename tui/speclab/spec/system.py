@@ -1,12 +1,18 @@
-"""What the settings of every system have, whichever connector reads and writes it."""
+"""What the settings of every system have, whichever connector reads and writes it.
+
+A connector, also one in a package of its own, describes its systems with a subclass of `System` and installs it as an
+entry point of the group `speclab.settings`, under the name that specs use.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool
 
-from speclab.spec.kinds import Duration, Key, RateLimit, Size
+from speclab.spec.kinds import Duration, Key, RateLimit, Size, is_secret
 from speclab.spec.settings import Settings
 
 
@@ -30,11 +36,38 @@ class Since(Settings):
 
 
 class System(Settings):
-    """The settings of a Source System or a Target System section: what those of every kind of system have."""
+    """The settings of a Source System or a Target System section.
+
+    A subclass that has a field `read` must be given it at the source, and one that has `write` at the target; its
+    docstring and the descriptions of its fields are what the guide and the reference say.
+    """
+
+    logs_in: ClassVar[bool] = False
+    """Whether a spec must say how to log in; otherwise it may."""
 
     connector: str = Field(description="what kind of system it is")
     key: Key = Field(description="path of a record's identity, or several")
+
+    def destination(self) -> str:
+        """Where records go, without credentials: what was written is remembered of that place and of no other.
+
+        By default it is told by all settings, except limits and secrets. References are resolved when this is asked.
+        """
+        secrets = {name for name, info in type(self).model_fields.items() if is_secret(info)}
+        settings = self.model_dump_json(exclude={"limits", *secrets})
+        return f"{self.connector} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+
+class Limited(System):
+    """A system that must not be asked for more than its limits."""
+
     limits: Limits = Field(default_factory=Limits, description="what it may be asked for")
+
+
+def without_login(url: str) -> str:
+    """`url` without who logs in, and without what goes with the database or the request but is not the place."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 NOT_RUN_YET: Final = frozenset({"singer", "webhook"})

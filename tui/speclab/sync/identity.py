@@ -7,16 +7,11 @@ import json
 import uuid
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import orjson
 
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
-from speclab.spec.system import System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem, HttpWrite
-from speclab.spec.systems.sql import SqlSystem, SqlWrite
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://speclab.dev/idempotency")
 _SORTED: Final = orjson.OPT_SORT_KEYS
@@ -126,27 +121,9 @@ def idempotency_key(spec_id: str, target: str, key: str, payload_hash: bytes) ->
     return str(uuid.uuid5(_NAMESPACE, json.dumps([spec_id, target, key, payload_hash.hex()])))
 
 
-def target_name(target: System) -> str:
-    """Where `target` (its references resolved) writes to, without credentials: what its records' states are about."""
-    match target:
-        case HttpSystem(base_url=url, write=HttpWrite(upsert=upsert, create=create, batch=batch)):
-            return f"http {_without_secrets(url)} {upsert or create or batch}"
-        case SqlSystem(url=url, write=SqlWrite(upsert=upsert, insert=insert)):
-            return f"sql {_without_secrets(url)} {upsert or insert}"
-        case FileSystem(path=path):
-            return f"file {path}"
-        case _:
-            return target.connector
-
-
 def _text(value: Json) -> str | None:
     if isinstance(value, str):
         return value or None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return canonical(value).decode()
     return None
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

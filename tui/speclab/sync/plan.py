@@ -23,14 +23,14 @@ from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
 from speclab.outcome import Level, Outcome
 from speclab.runlog import NewFailure, RunLog
-from speclab.spec.system import System
+from speclab.spec.system import Limited, System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem, HttpWrite
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
-from speclab.sync.identity import Hasher, RecordKey, target_name
+from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.prepare import Prepared
 
 _EXAMPLES: Final = 3
@@ -149,7 +149,7 @@ def _books(path: Path) -> Iterator[RunLog]:
 
 def _drafter(prepared: Prepared, references: References) -> Drafter:
     spec = prepared.integration
-    target = target_name(references.resolve_settings(spec.target))
+    target = references.resolve_settings(spec.target).destination()
     return Drafter(
         spec_id=spec.spec_id,
         target=target,
@@ -319,7 +319,7 @@ def _calls(target: System, would: Mapping[Would, int]) -> int:
 
 
 def _pace(system: System, calls: int) -> Pace:
-    rate = system.limits.rate
+    rate = system.limits.rate if isinstance(system, Limited) else None
     if rate is None:
         return Pace(calls, None)
     return Pace(calls, float(max(calls - 1, 0) // rate.count * rate.seconds))

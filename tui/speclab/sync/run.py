@@ -19,7 +19,7 @@ from speclab.sync.budget import RetryBudget
 from speclab.sync.delivery import Delivery, Halt
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
-from speclab.sync.identity import Hasher, RecordKey, target_name
+from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.lock import hold
 from speclab.sync.loop import PageLoop
 from speclab.sync.patience import Patience
@@ -167,7 +167,7 @@ class _Run:
     def _loop(self, run: str, writer: Writer, seams: Seams) -> PageLoop:
         """The page loop of this run, with all that it works with."""
         spec = self.prepared.integration
-        target = target_name(self.references.resolve_settings(spec.target))
+        target = self.references.resolve_settings(spec.target).destination()
         table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
         failures = Failures(spec, self.prepared.file)
         patience = Patience(seams.clock, self.options.patience, self.cancelled)

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from speclab.spec.guide import Guide, Setting, Variant
 
-_WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?(\w+)", re.MULTILINE)
+_WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?([\w.-]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def _variants(guide: Guide, body: str) -> Iterator[Paragraph]:
     chosen = _chosen(guide, body)
     if chosen is not None:
         yield BLANK
+        if not chosen.settings:
+            yield Paragraph(chosen.summary)
         for setting in chosen.settings:
             yield from _setting(setting)
         return
@@ -101,6 +103,8 @@ def _variants(guide: Guide, body: str) -> Iterator[Paragraph]:
         yield BLANK
         yield Paragraph(variant.name, "bold")
         yield Paragraph(variant.summary, "$muted", indent=2)
+        if variant.provider:
+            yield Paragraph(f"from {variant.provider}", "$muted", indent=2)
 
 
 def _chosen(guide: Guide, body: str) -> Variant | None:

@@ -1,13 +1,21 @@
-"""The systems that speclab itself has connectors for, by the name that a spec gives them."""
+"""The kinds of system there are, by the name that a spec gives them: entry points of the group `speclab.settings`.
+
+What reads and writes them is in another group, for it takes long to import, and a spec is checked without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
+from speclab.installed import Installed, Unfit
 from speclab.spec.system import System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
-SYSTEMS: Final[Mapping[str, type[System]]] = {"http": HttpSystem, "sql": SqlSystem, "file": FileSystem}
+
+def _system(found: object) -> type[System]:
+    if not isinstance(found, type) or not issubclass(found, System):
+        raise Unfit("is no subclass of speclab.spec.system.System")
+    found.model_rebuild()  # what is wrong with its fields is found here, and not at the first spec that uses it
+    return found
+
+
+SYSTEMS: Final[Installed[type[System]]] = Installed("speclab.settings", _system)

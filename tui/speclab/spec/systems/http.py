@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from speclab.spec.kinds import Cel, Location, ParentName, Path, Request, misfit, places
 from speclab.spec.settings import Settings
-from speclab.spec.system import Since, System
+from speclab.spec.system import Limited, Since, without_login
 
 
 class Pagination(Settings):
@@ -153,10 +153,17 @@ class HttpWrite(Settings):
         return self
 
 
-class HttpSystem(System):
+class HttpSystem(Limited):
     """A system that speaks JSON over HTTP."""
+
+    logs_in = True
 
     base_url: str = Field(description="where every path starts")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
     read: HttpRead | None = Field(default=None, description="how it is read, at the source")
     write: HttpWrite | None = Field(default=None, description="how it is written, at the target")
+
+    def destination(self) -> str:
+        """The URL of the API, and the request that writes."""
+        way = (self.write.upsert or self.write.create or self.write.batch) if self.write else None
+        return f"http {without_login(self.base_url)} {way}"

@@ -6,7 +6,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from speclab.spec.kinds import Columns, misfit
 from speclab.spec.settings import Settings
-from speclab.spec.system import Since, System
+from speclab.spec.system import Limited, Since, without_login
 
 
 class SqlRead(Settings):
@@ -43,10 +43,15 @@ class SqlWrite(Settings):
         return self
 
 
-class SqlSystem(System):
+class SqlSystem(Limited):
     """A SQL database."""
 
     url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
     key: Columns = Field(description="column of a row's identity, or several")
     read: SqlRead | None = Field(default=None, description="how it is read, at the source")
     write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
+
+    def destination(self) -> str:
+        """The URL of the database, and the table."""
+        table = (self.write.upsert or self.write.insert) if self.write else None
+        return f"sql {without_login(self.url)} {table}"

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pydantic import Field
+
+from speclab.spec.kinds import Secret
+from speclab.spec.system import Limited, System
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
+
+
+class Queue(Limited):
+    """A queue, which says nothing of where it is."""
+
+    broker: str
+    token: Secret = ""
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+def http(base_url: str, upsert: str = "PUT /customers/{id}") -> System:
+    return HttpSystem.model_validate(
+        {"connector": "http", "base_url": base_url, "key": "id", "write": {"upsert": upsert}}
+    )
+
+
+def sql(url: str, table: str = "customers") -> System:
+    return SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": table}})
+
+
+def queue(broker: str = "b:1", **more: object) -> System:
+    return Queue.model_validate({"connector": "queue", "broker": broker, "key": "id", **more})
+
+
+def test_a_target_goes_by_where_it_is_and_what_is_written_there() -> None:
+    names = [
+        http("https://a.example").destination(),
+        http("https://b.example").destination(),
+        http("https://a.example", "PUT /people/{id}").destination(),
+        sql("sqlite:///a.db").destination(),
+        sql("sqlite:///a.db", "people").destination(),
+        FileSystem.model_validate({"connector": "file", "path": "a.jsonl", "key": "id"}).destination(),
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_new_credentials_do_not_make_another_target() -> None:
+    assert sql("postgresql://app:old@db/crm").destination() == sql("postgresql://app:new@db/crm").destination()
+    assert "new" not in sql("postgresql://app:new@db/crm").destination()
+
+
+def test_a_system_that_does_not_say_where_it_is_goes_by_all_its_settings_but_limits_and_secrets() -> None:
+    here = queue().destination()
+    assert here.startswith("queue ")
+    assert queue("b:2").destination() != here != queue(options={"topic": "a"}).destination()
+    assert queue(token="new", limits={"rate": "1/s"}).destination() == here

@@ -1,0 +1,106 @@
+"""What packages that are installed beside speclab give it under an entry-point group, and what is wrong with them.
+
+speclab finds its own in the same way (the entry points specification of PyPA); their names are theirs.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_OWN: Final = "speclab"
+"""The package whose entry points come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Stands for what is installed under a name and cannot be used: why, and what to do about it."""
+
+    reason: str
+
+
+class Unfit(Exception):
+    """What an entry point leads to is not what it should be; the words go on after its name."""
+
+
+class Installed(Mapping[str, T | Unusable]):
+    """What is installed in `group`, by name; each is loaded when it is first asked for.
+
+    `check` takes what an entry point leads to and gives it back, or raises `Unfit`. Nothing that a package does wrong
+    comes out of here: in its place there is an `Unusable`.
+    """
+
+    def __init__(self, group: str, check: Callable[[object], T]) -> None:
+        self._group = group
+        self._check = check
+        self._loaded: dict[str, T | Unusable] = {}
+
+    def __getitem__(self, name: str) -> T | Unusable:
+        """What is installed as `name`. Raises `KeyError`."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(self._found[name])
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names there are, speclab's own first."""
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a name; nothing is loaded to know it."""
+        return name in self._found
+
+    def provider(self, name: str) -> str:
+        """The package, with its version, that gives `name`; empty for speclab itself."""
+        found = self._found[name]
+        return "" if _is_own(found[0]) else " and ".join(map(_package, found))
+
+    @cached_property
+    def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
+        """The entry points of each name: one, unless several packages give it."""
+        found: dict[str, tuple[EntryPoint, ...]] = {}
+        for entry in sorted(entry_points(group=self._group), key=lambda entry: (not _is_own(entry), entry.name)):
+            others = found.get(entry.name, ())
+            if not others or not _is_own(others[0]):
+                found[entry.name] = (*others, entry)
+        return found
+
+    def _load(self, found: tuple[EntryPoint, ...]) -> T | Unusable:
+        entry = found[0]
+        if len(found) > 1:
+            packages = " and ".join(map(_package, found))
+            return Unusable(f"{entry.name!r} is given by {packages}; uninstall all but one of them")
+        origin = f"{entry.value} of {_package(entry)}"
+        try:
+            return self._check(entry.load())
+        except Unfit as error:
+            return Unusable(f"{origin} {error}; mend the package, or uninstall it")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may do anything when it is imported
+            what = f"{type(error).__name__}: {error}{_place(error)}"
+            return Unusable(f"{origin} cannot be loaded: {what}; mend the package, or uninstall it")
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.module.partition(".")[0] == _OWN
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package without a name"
+
+
+def _place(error: BaseException) -> str:
+    """Where in the package it went wrong, if it was in there: ` at file:line`."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
