@@ -127,6 +127,9 @@ def run_log() -> Iterator[str]:
     yield "# The run log\n\n`.speclab/runlog.db` in the workspace, SQLite in WAL mode.\n"
     yield (schema.__doc__ or "").split("\n", 2)[2].strip()
     yield f"\n```sql\n{schema.TABLES.strip()}\n```"
+    for version, statements in enumerate(schema.VERSIONS[1:], start=2):
+        yield f"\nSince version {version} of the schema (`PRAGMA user_version`):"
+        yield f"\n```sql\n{statements.strip()}\n```"
 
 
 PAGES: dict[str, Callable[[], Iterable[str]]] = {

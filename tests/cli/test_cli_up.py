@@ -67,6 +67,27 @@ def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(work
     assert beat["stopped"] is not None
 
 
+def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(workspace: Shell) -> None:
+    text = (workspace.directory / "specs/people.md").read_text()
+    ticking = text.replace("spec_id: people", "spec_id: ticking").replace("out.jsonl", "ticked.jsonl")
+    workspace.write("specs/ticking.md", ticking)
+    with up(workspace) as process:
+        said = (workspace.directory / "up.txt").read_text
+        wait_for(said, "people: partial", process)
+        told = workspace("pause", "people", "--reason", "the ledger is closed").stderr
+        assert told == "people is paused; 'speclab resume people' ends that\n"
+        wait_for(said, "people: paused by", process)
+        wait_for(lambda: str({row["state"] for row in workspace.rows("runs", "people")}), "{'partial'}", process)
+        ran = len(workspace.rows("runs", "people"))
+        ticked = said().count("ticking: partial")
+        wait_for(lambda: f"{said().count('ticking: partial') - ticked} times", "2 times", process)
+        assert len(workspace.rows("runs", "people")) == ran
+        workspace("resume", "specs/people.md")
+        wait_for(lambda: said().rpartition("people: resumed")[2], "people: partial", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) -> None:
     with up(workspace) as first:
         first.send_signal(signal.SIGKILL)

@@ -156,6 +156,9 @@ def test_an_integrations_condition_is_one_word(world: World) -> None:
 
     world.log.register("crm", title="CRM", path="", status="", schedule="")
     assert condition() is Condition.IDLE
+    world.log.pause("crm", "ada")
+    assert condition() is Condition.PAUSED
+    world.log.resume("crm", "ada")
     run = world.start()
     assert condition() is Condition.RUNNING
     world.log.finish_run(run)
@@ -168,7 +171,11 @@ def test_an_integrations_condition_is_one_word(world: World) -> None:
     assert condition() is Condition.FAILED
     world.run(written=1)
     assert condition() is Condition.ATTENTION
+    world.log.pause("crm", "ada")
+    assert condition() is Condition.ATTENTION  # a pause mends nothing
     world.log.discard([row.id for row in world.reader.failures()], "test")
+    assert condition() is Condition.PAUSED
+    world.log.resume("crm", "ada")
     assert condition() is Condition.WELL
 
 

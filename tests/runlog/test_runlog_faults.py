@@ -13,7 +13,7 @@ import pytest
 from sqlite_utils import Database, Migrations
 from tests.runlog.conftest import HeldClock, page
 
-from speclab.errors import RunLogError, RunLogTooNew
+from speclab.errors import RunLogError, RunLogTooNew, RunLogTooOld
 from speclab.runlog import RunLog, RunLogReader, schema, writer
 from speclab.runlog.tail import Tail
 
@@ -147,9 +147,9 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     monkeypatch.setattr(schema, "migrations", tomorrows)
-    with pytest.raises(RunLogError, match=r"the run log is of an older speclab \(schema 1; this one reads 2\)"):
+    with pytest.raises(RunLogTooOld, match=r"the run log is of an older speclab \(schema 2; this one reads 3\)"):
         RunLogReader.open(path)
     for _ in range(2):
         with RunLog.open(path) as later:
@@ -164,10 +164,10 @@ def test_a_newer_log_is_refused_with_what_to_do(
     log: RunLog, path: Path, opened: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "VERSION", 2)
+        patch.setattr(schema, "VERSION", schema.VERSION + 1)
         patch.setattr(schema, "migrations", tomorrows)
         RunLog.open(path).close()
-    with pytest.raises(RunLogTooNew, match=r"written by a newer speclab \(schema 2; this one knows 1\)") as caught:
+    with pytest.raises(RunLogTooNew, match=r"written by a newer speclab \(schema 3; this one knows 2\)") as caught:
         opened(path)
     assert "Upgrade speclab" in caught.value.hint
     assert log.checkpoint("crm") is None  # what is open already goes on
@@ -187,7 +187,7 @@ def test_a_migration_that_fails_leaves_the_log_as_it_was(
         return steps
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "VERSION", 3)
+        patch.setattr(schema, "VERSION", schema.VERSION + 2)
         patch.setattr(schema, "migrations", broken)
         with pytest.raises(RunLogError, match="no such table: nowhere"):
             RunLog.open(path)

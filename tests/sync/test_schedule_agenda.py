@@ -159,3 +159,33 @@ def test_a_spec_that_is_taken_off_is_not_due_and_the_end_of_its_last_job_is_no_m
     agenda.end(job, at("11:02"), news=True)
     assert list(agenda) == []
     assert agenda.due(at("23:00")) == []
+
+
+def test_a_paused_spec_is_left_alone_and_what_was_due_meanwhile_comes_to_one_run(agenda: Agenda) -> None:
+    agenda.put("crm", HOURLY, at("02:10"))
+    agenda.queue("crm", at("02:20"))
+    agenda.pause("crm", paused=True)
+    assert agenda.due(at("10:20")) == []
+    assert agenda.next("crm") is None
+    agenda.pause("crm", paused=False)
+    assert triggers(agenda, at("10:20")) == [("crm", Trigger.SCHEDULE)]
+    agenda.queue("crm", None)
+    run(agenda, at("10:20"))
+    assert agenda.due(at("10:59")) == []
+
+
+def test_a_pause_outlives_an_edited_schedule(agenda: Agenda) -> None:
+    agenda.put("crm", HOURLY, at("02:10"))
+    agenda.pause("crm", paused=True)
+    agenda.put("crm", DAILY, at("01:00"))
+    assert agenda.paused("crm")
+    assert agenda.due(at("10:20")) == []
+
+
+def test_a_retry_that_came_due_in_a_pause_is_sent_after_it(agenda: Agenda) -> None:
+    agenda.put("crm", ON_DEMAND, at("02:10"))
+    agenda.queue("crm", at("02:20"))
+    agenda.pause("crm", paused=True)
+    assert agenda.due(at("10:20")) == []
+    agenda.pause("crm", paused=False)
+    assert triggers(agenda, at("10:20")) == [("crm", Trigger.RETRY)]

@@ -173,6 +173,11 @@ class Workspace:
         with RunLogReader.open(self.runlog) as reader:
             return [event.message for event in reader.events() if event.kind == kind]
 
+    def alerts(self) -> set[str]:
+        """The integrations whose alerts were evaluated."""
+        with RunLogReader.open(self.runlog) as reader:
+            return {alert.spec_id for alert in reader.alerts()}
+
     def heartbeat(self) -> Heartbeat:
         found = heartbeat.last(self.directory)
         assert found is not None
@@ -303,6 +308,43 @@ async def test_what_is_due_in_the_retry_queue_is_sent_without_reading(place: Wor
     retry = place.runs()[-1]
     assert (retry.trigger, retry.read, retry.written) == ("retry", 1, 1)
     assert (place.directory / "out/people.jsonl").read_text() == '{"id":7,"name":"Edsger"}\n'
+
+
+async def test_what_is_paused_is_left_alone_and_made_up_for_by_one_run_when_that_ends(place: Workspace) -> None:
+    place.served_until_long_ago("Every 300 days")
+    place.spec(frequency="Every 300 days")
+    place.spec("ticking")
+    with RunLog.open(place.runlog) as log:
+        log.finish_run(log.start_run("ticking", "", "manual"))
+        run = log.start_run("people", "", "retry", pid=a_dead_process())
+        log.commit_page(run, waiting(7, LONG_AGO))
+        log.pause("people", "ada")
+        async with place.serving():
+            await place.until(lambda: len(place.ended("ticking")) == 3)
+            assert [run.state for run in place.runs("people")] == [RunState.INTERRUPTED]
+            assert place.heartbeat().specs["people"].next is None
+            assert place.alerts() == {"ticking"}
+            log.resume("people", "ada")
+            await place.until(lambda: len(place.ended("people")) == 2)
+            ticked = len(place.ended("ticking"))
+            await place.until(lambda: len(place.ended("ticking")) == ticked + 2)
+    (_, after) = place.runs("people")
+    assert (after.trigger, after.read, after.written) == ("schedule", 3, 3)
+    assert [line for line in place.said if "people: paused" in line or "people: resumed" in line] == [
+        "info: people: paused by ada",
+        "info: people: resumed",
+    ]
+
+
+async def test_a_run_under_way_goes_on_when_its_spec_is_paused(place: Workspace, mute: str) -> None:
+    place.spec(source=mute)
+    async with place.serving():
+        await place.until(place.pids)
+        with RunLog.open(place.runlog) as log:
+            log.pause("people", "ada")
+        await place.until(lambda: any("people: paused by ada" in line for line in place.said))
+        assert len(place.pids()) == 1
+        assert place.heartbeat().specs["people"].running
 
 
 async def test_a_run_cut_short_by_the_stop_is_made_up_for_by_the_next_service(place: Workspace, mute: str) -> None:

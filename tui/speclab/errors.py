@@ -14,7 +14,8 @@ SpeclabError
 ├── SpecHeld               another run of the same spec is alive                         exit 1
 ├── WorkspaceHeld          another `speclab up` of the same workspace is alive           exit 1
 └── RunLogError            the run log cannot be read or written                         exit 1
-    └── RunLogTooNew       its schema is newer than this speclab                         exit 1
+    ├── RunLogTooNew       its schema is newer than this speclab                         exit 1
+    └── RunLogTooOld       its schema is older, and whoever reads may not change it      exit 1
 """
 
 from __future__ import annotations
@@ -119,3 +120,7 @@ class RunLogError(SpeclabError):
 
 class RunLogTooNew(RunLogError):
     """The run log was written by a newer speclab."""
+
+
+class RunLogTooOld(RunLogError):
+    """The run log was written by an older speclab, and nothing has brought it up to date yet: a reader may not."""

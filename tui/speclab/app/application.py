@@ -99,7 +99,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
         super().__init__(ansi_color=True if no_colour else None)
         self.directory = directory.resolve()
-        self.run_log = Log(self.directory, runlog)
+        self.run_log = Log(self.directory, runlog, read_only=read_only)
         self.read_only = read_only
         self._clock = clock or SystemClock()
         self.first_place = place

@@ -31,7 +31,8 @@ class Log:
     It is asked and written in one thread of its own, so that a slow disk or a large answer never makes a key late.
     """
 
-    def __init__(self, directory: Path, path: Path | None = None) -> None:
+    def __init__(self, directory: Path, path: Path | None = None, *, read_only: bool = False) -> None:
+        self._read_only = read_only
         self._directory = directory
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="runlog")
@@ -82,10 +83,10 @@ class Log:
         return await asyncio.get_running_loop().run_in_executor(self._thread, question)
 
     def _open(self) -> RunLogReader:
-        from speclab.runlog import RunLogReader
+        from speclab.runlog import RunLog, RunLogReader
 
         if self._reader is None:
-            self._reader = RunLogReader(self.path)
+            self._reader = RunLogReader(self.path) if self._read_only else RunLog.reader(self.path)
         return self._reader
 
     def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:

@@ -21,6 +21,8 @@ _COMMANDS = {
     "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",
     "up": "speclab.cli.up:up",
+    "pause": "speclab.cli.pause:pause",
+    "resume": "speclab.cli.pause:resume",
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "failures": "speclab.cli.runlog:failures",

@@ -42,11 +42,11 @@ def runlog_option(function: Function) -> Function:
 
 
 def open_reader(runlog: Path | None) -> RunLogReader:
-    """The run log at `runlog`, or of the workspace here, to read."""
-    from speclab.runlog import RunLogReader
+    """The run log at `runlog`, or of the workspace here, to read; brought up to date if an older speclab wrote it."""
+    from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path, workspace_of
 
-    return RunLogReader.open(runlog or runlog_path(workspace_of(Path.cwd())))
+    return RunLog.reader(runlog or runlog_path(workspace_of(Path.cwd())))
 
 
 def seconds_of(text: str, option: str) -> float:

@@ -99,7 +99,20 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
             return await run_sync(prepared, log, references, seams, options, cancelled)
 
     with RunLog.open(log_path) as log:
+        if options.trigger == "manual":
+            _say_if_paused(prepared.integration.spec_id, log_path)
         return asyncio.run(go(log)), log_path
+
+
+def _say_if_paused(spec_id: str, log_path: Path) -> None:
+    """What a person asks for is done; but maybe they do not know."""
+    from speclab.cli.pause import paused
+    from speclab.runlog import RunLogReader
+
+    with RunLogReader.open(log_path) as reader:
+        for row in reader.integrations(spec_id):
+            if row.paused_at:
+                tell(f"{spec_id} is paused {paused(row)}; this run was asked for, and goes on all the same")
 
 
 def equip(path: Path) -> tuple[Prepared, References, Seams]:

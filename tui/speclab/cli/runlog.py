@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from speclab.jsonvalue import Record
     from speclab.monitor.health import Health
     from speclab.runlog import FailureRow
+    from speclab.sync.heartbeat import Heartbeat
 
 
 @click.command(short_help="Print how every integration is.")
@@ -22,17 +24,21 @@ if TYPE_CHECKING:
 @runlog_option
 @json_option
 def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
-    """Print how every integration is: its last run, success rate, errors, retry queue and dead letters.
+    """Print how every integration is: its last and next run, success rate, errors, retry queue and dead letters.
 
-    Exits 1 if one of them failed or needs attention.
+    Exits 1 if one of them failed or needs attention, paused or not.
     """
     from datetime import UTC, datetime
 
     from speclab.monitor.health import Condition, overview
+    from speclab.spec.workspace import workspace_of
+    from speclab.sync.heartbeat import service_of
 
+    now = datetime.now(UTC)
     with open_reader(runlog) as log:
-        found = overview(log, seconds_of(window, "--window"), datetime.now(UTC)).integrations
-    rows = [_status_row(health) for health in found]
+        found = overview(log, seconds_of(window, "--window"), now).integrations
+    service = service_of(workspace_of(Path.cwd()), now)
+    rows = [_status_row(health, service) for health in found]
     if as_json:
         for row in rows:
             print_json(row)
@@ -40,24 +46,29 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
         for row in rows:
             rate = row["success_rate"]
             row["success"] = None if rate is None else f"{rate:.2%}"
+            row["next"] = "paused" if row["paused_at"] else row["next"]
         columns = ["spec_id", "condition", "success", "read", "errors", "waiting", "dead", "unknown"]
-        print_rows(rows, [*columns, "last_run", "last_run_at"])
+        print_rows(rows, [*columns, "last_run", "last_run_at", "next"])
     else:
         tell("No runs yet. 'speclab run SPEC' makes one.")
     if not as_json:
-        _tell_service()
-    well = {Condition.WELL, Condition.RUNNING, Condition.IDLE}
+        _tell_pauses(found)
+        _tell_service(service)
+    well = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.IDLE}
     click.get_current_context().exit(0 if all(health.condition in well for health in found) else 1)
 
 
-def _tell_service() -> None:
+def _tell_pauses(found: Sequence[Health]) -> None:
+    """Who paused what, and why."""
+    from speclab.cli.pause import paused
+
+    for health in found:
+        if health.integration.paused_at:
+            tell(f"{health.integration.spec_id} is paused {paused(health.integration)}")
+
+
+def _tell_service(service: Heartbeat | None) -> None:
     """Whether anything runs by itself here."""
-    from datetime import UTC, datetime
-
-    from speclab.spec.workspace import workspace_of
-    from speclab.sync.heartbeat import service_of
-
-    service = service_of(workspace_of(Path.cwd()), datetime.now(UTC))
     if service is None:
         tell("Nothing runs by itself here: no 'speclab up' is alive.")
         return
@@ -68,20 +79,25 @@ def _tell_service() -> None:
             tell(f"  {spec_id} cannot run: {spec.problem}")
 
 
-def _status_row(health: Health) -> Record:
-    last = health.last_run
+def _status_row(health: Health, service: Heartbeat | None) -> Record:
+    row, last = health.integration, health.last_run
+    served = service.specs.get(row.spec_id) if service else None
     return {
-        "spec_id": health.integration.spec_id,
+        "spec_id": row.spec_id,
         "condition": health.condition,
         "success_rate": health.figures.success_rate,
         "read": health.figures.read,
         "errors": health.figures.errors,
         "duration_p95": health.duration_p95,
-        "waiting": health.integration.waiting,
-        "dead": health.integration.dead,
-        "unknown": health.integration.unknown,
+        "waiting": row.waiting,
+        "dead": row.dead,
+        "unknown": row.unknown,
         "last_run": last.state if last else None,
         "last_run_at": last.started_at if last else None,
+        "next": served.next if served and not row.paused_at else None,
+        "paused_at": row.paused_at,
+        "paused_by": row.paused_by,
+        "paused_reason": row.paused_reason,
     }
 
 

@@ -29,6 +29,7 @@ class Condition(StrEnum):
     RUNNING = "running"
     FAILED = "failed"  # the last run failed or was interrupted
     ATTENTION = "attention"  # an alert is firing, or there are dead letters or records in doubt
+    PAUSED = "paused"  # somebody paused it, and it does not want anyone otherwise
     WELL = "well"
     IDLE = "idle"  # it has never run
 
@@ -87,14 +88,16 @@ class Health:
     @property
     def condition(self) -> Condition:
         """The integration in one word."""
-        if self.last_run is None:
-            return Condition.IDLE
-        if self.last_run.state is RunState.RUNNING:
+        state = self.last_run.state if self.last_run else None
+        if state is RunState.RUNNING:
             return Condition.RUNNING
-        if self.last_run.state in (RunState.FAILED, RunState.INTERRUPTED):
+        if state in (RunState.FAILED, RunState.INTERRUPTED):
             return Condition.FAILED
-        needs_someone = self.integration.firing or self.integration.dead or self.integration.unknown
-        return Condition.ATTENTION if needs_someone else Condition.WELL
+        if state and (self.integration.firing or self.integration.dead or self.integration.unknown):
+            return Condition.ATTENTION
+        if self.integration.paused_at:
+            return Condition.PAUSED
+        return Condition.WELL if state else Condition.IDLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from speclab.errors import RunLogError
+from speclab.errors import RunLogTooOld
 from speclab.jsonvalue import JsonView
 from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
@@ -38,7 +38,8 @@ class RunLogReader:
     """The run log at a path, to be read.
 
     The file need not be there yet: until it is, `present` is False and everything is empty. A file that is replaced
-    is noticed at the next question. Raises `RunLogTooNew` and `RunLogError` like `RunLog`.
+    is noticed at the next question. Raises `RunLogTooNew` and `RunLogError` like `RunLog`, and `RunLogTooOld` where
+    nothing has written to it since an older speclab did; see `RunLog.reader`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,9 +131,9 @@ class RunLogReader:
             found = schema.version(connection, self.path)
             if 0 < found < schema.VERSION:
                 older = f"the run log is of an older speclab (schema {found}; this one reads {schema.VERSION})"
-                raise RunLogError(
+                raise RunLogTooOld(
                     f"{self.path}: {older}",
-                    hint="Whatever writes to it next brings it up to date, such as `speclab run`.",
+                    hint="Whoever may write there brings it up to date with any command, such as `speclab status`.",
                 )
         except BaseException:
             connection.close()

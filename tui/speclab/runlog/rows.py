@@ -16,7 +16,8 @@ class IntegrationRow:
     `waiting`, `dead` and `unknown` count open failures; `oldest_waiting` is when the one longest in the retry queue
     first failed, `next_attempt_at` when the next one is due. `succeeded_at` is when a run last ended as succeeded;
     `arrived_at` when the last run *began* that went through its source to the end, succeeded or partial. `firing`
-    counts alerts. `revision` grows with every change to anything of the integration.
+    counts alerts. `revision` grows with every change to anything of the integration. `paused_at` is since when
+    `speclab up` leaves it alone (None: it does not), `paused_by` and `paused_reason` are who said so and why.
     """
 
     spec_id: str
@@ -34,6 +35,9 @@ class IntegrationRow:
     succeeded_at: str | None
     arrived_at: str | None
     firing: int
+    paused_at: str | None = None
+    paused_by: str | None = None
+    paused_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x53504C42
 """`SPLB` in the header of the file: tells a run log from any other SQLite database."""
 
-VERSION: Final = 1
-"""How many migrations there are; `PRAGMA user_version` of an up-to-date run log."""
-
 OPEN: Final = "state IN ('waiting', 'dead', 'unknown')"
 """What makes a failure open. Partial indexes are made with these very words, so queries must use them too."""
 
@@ -182,6 +179,18 @@ CREATE TABLE alert (                    -- the alerts of a spec, as last evaluat
 );
 """
 
+PAUSES: Final = """
+ALTER TABLE integration ADD COLUMN paused_at TEXT;      -- since when `speclab up` leaves it alone; null if it does not
+ALTER TABLE integration ADD COLUMN paused_by TEXT;      -- who said so
+ALTER TABLE integration ADD COLUMN paused_reason TEXT;  -- and why, where they told
+"""
+
+VERSIONS: Final = (TABLES, PAUSES)
+"""What each version did to the schema, the first one first."""
+
+VERSION: Final = len(VERSIONS)
+"""`PRAGMA user_version` of an up-to-date run log."""
+
 
 def ensure(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables of a new run log, or bring an older one up to date.
@@ -236,5 +245,9 @@ def migrations() -> Migrations:
     @steps()
     def tables(db: Database) -> None:
         db.executescript(TABLES)
+
+    @steps()
+    def pauses(db: Database) -> None:
+        db.executescript(PAUSES)
 
     return steps

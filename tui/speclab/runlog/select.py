@@ -16,7 +16,8 @@ SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting,
     (SELECT min(next_attempt_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
     (SELECT max(ended_at) FROM run r WHERE r.spec_id = i.spec_id AND state = 'succeeded'),
     (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {ARRIVED}),
-    (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing')
+    (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing'),
+    paused_at, paused_by, paused_reason
 FROM integration i"""
 """Makes an `IntegrationRow` of each integration; every part of it is one look into an index."""
 

@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from speclab.clock import Clock, SystemClock, timestamp
-from speclab.errors import UsageError
+from speclab.errors import RunLogTooOld, UsageError
 from speclab.jsonvalue import Json
 from speclab.outcome import AlertState, ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import books, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
 from speclab.runlog.process import Process, alive
+from speclab.runlog.reader import RunLogReader
 from speclab.runlog.report import Reported
 from speclab.runlog.retention import Pruned, prune
 from speclab.runlog.rows import AlertRow, FailureRow, PageBooks, RunRow, Settled
@@ -78,6 +79,18 @@ class RunLog:
                 raise
         return cls(connection, path, clock or SystemClock())
 
+    @classmethod
+    def reader(cls, path: str | PathLike[str]) -> RunLogReader:
+        """A reader of the run log at `path`, which is brought up to date first if an older speclab wrote it.
+
+        Raises as `RunLogReader.open`, and as `open` where it cannot be brought up to date.
+        """
+        try:
+            return RunLogReader.open(path)
+        except RunLogTooOld:
+            cls.open(path).close()
+        return RunLogReader.open(path)
+
     def close(self) -> None:
         """Give the file back."""
         self._db.close()
@@ -98,6 +111,34 @@ class RunLog:
                 "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
                 (title, str(path), status, schedule, spec_id),
             )
+
+    def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
+        """Have `speclab up` leave an integration alone until `resume`; False if it did already, and nothing changed."""
+        with self._transaction() as db:
+            if self._paused(db, spec_id):
+                return False
+            self._know(db, spec_id)
+            at = self._now()
+            db.execute(
+                "UPDATE integration SET paused_at = ?, paused_by = ?, paused_reason = ? WHERE spec_id = ?",
+                (at, text(by), text(reason) or None, spec_id),
+            )
+            message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
+            self._event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
+        return True
+
+    def resume(self, spec_id: str, by: str) -> bool:
+        """End a pause; False if there was none."""
+        with self._transaction() as db:
+            if not self._paused(db, spec_id):
+                return False
+            self._know(db, spec_id)
+            db.execute(
+                "UPDATE integration SET paused_at = NULL, paused_by = NULL, paused_reason = NULL WHERE spec_id = ?",
+                (spec_id,),
+            )
+            self._event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
+        return True
 
     def start_run(self, spec_id: str, spec_hash: str, trigger: str, *, pid: int | None = THIS_PROCESS) -> str:
         """Begin a run; gives its id.
@@ -363,6 +404,10 @@ class RunLog:
         )
         (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
         return int(integration)
+
+    def _paused(self, db: sqlite3.Connection, spec_id: str) -> bool:
+        found = db.execute("SELECT 1 FROM integration WHERE spec_id = ? AND paused_at IS NOT NULL", (spec_id,))
+        return found.fetchone() is not None
 
     def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json) -> None:
         as_text = as_json(cursor)

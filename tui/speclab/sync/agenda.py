@@ -44,6 +44,7 @@ class _Entry:
     hold: float = 0.0
     held_until: datetime | None = None
     began: datetime | None = None  # while a job of this agenda is under way
+    paused: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +87,14 @@ class Agenda:
         """The first record in the retry queue is due at `retry_at` (None: the queue is empty)."""
         self._entries[spec_id] = replace(self._entries[spec_id], retry_at=retry_at)
 
+    def pause(self, spec_id: str, *, paused: bool) -> None:
+        """Leave a spec alone for as long as it is `paused`; what is due by then is done once, when that ends."""
+        self._entries[spec_id] = replace(self._entries[spec_id], paused=paused)
+
+    def paused(self, spec_id: str) -> bool:
+        """Whether a spec is left alone."""
+        return self._entries[spec_id].paused
+
     def due(self, now: datetime) -> list[Job]:
         """What is to be done, the longest due first: one job a spec at most, and none while one is under way."""
         return sorted(self._due(now), key=lambda job: job.at)
@@ -122,12 +131,13 @@ class Agenda:
         return self._entries[spec_id].schedule
 
     def next(self, spec_id: str) -> datetime | None:
-        """When a spec is to run next; None for one that runs on demand."""
-        return self._entries[spec_id].start
+        """When a spec is to run next; None for one that runs on demand or is paused."""
+        entry = self._entries[spec_id]
+        return None if entry.paused else entry.start
 
     def _due(self, now: datetime) -> Iterator[Job]:
         for spec_id, entry in self._entries.items():
-            if entry.began is not None:
+            if entry.began is not None or entry.paused:
                 continue
             if entry.start is not None and entry.start <= now:
                 yield Job(spec_id, Trigger.SCHEDULE, entry.start)

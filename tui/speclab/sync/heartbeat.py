@@ -29,7 +29,8 @@ PERIOD: Final = 10.0
 class Served:
     """One spec of the service: its schedule as written, up to when its times are served, and when it runs next.
 
-    `next` is None for a spec that runs on demand. `problem` says why it is not run, where something stands in the way.
+    `next` is None for a spec that runs on demand or is paused. `problem` says why it is not run, where something stands
+    in the way.
     """
 
     schedule: str

@@ -20,7 +20,7 @@ from speclab.clock import Clock, timestamp
 from speclab.connectors.base import Report
 from speclab.errors import SpeclabError, UsageError
 from speclab.outcome import AlertState, Level, RunState
-from speclab.runlog import AlertRow, RunLog, RunLogReader
+from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
 from speclab.spec.integration import Alert
 from speclab.sync import heartbeat
 from speclab.sync.agenda import Agenda, Job, Trigger
@@ -185,7 +185,7 @@ class _Service:
         return self.before.specs.get(spec_id) if self.before else None
 
     def _learn(self) -> None:
-        """Take in what the run log says of runs, whoever made them, and of retry queues."""
+        """Take in what the run log says of runs, whoever made them, of retry queues and of pauses."""
         version = self.reader.version()
         if version == self.version:
             return
@@ -194,11 +194,19 @@ class _Service:
             if spec_id not in self.agenda or row.revision == self.revisions.get(spec_id):
                 continue
             self.revisions[spec_id] = row.revision
+            self._pause(row)
             self.agenda.queue(spec_id, datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None)
             if spec_id not in self.children:  # what is under way may yet be cut short
                 for (started,) in self.reader.query(_LAST_START, (spec_id,)):
                     self.agenda.served(spec_id, datetime.fromisoformat(started))
         self.version = version
+
+    def _pause(self, row: IntegrationRow) -> None:
+        """Leave an integration alone while it is paused."""
+        paused = row.paused_at is not None
+        if paused != self.agenda.paused(row.spec_id):
+            self.agenda.pause(row.spec_id, paused=paused)
+            self.tell(Level.INFO, f"{row.spec_id}: {f'paused by {row.paused_by}' if paused else 'resumed'}")
 
     # --- runs ----------------------------------------------------------------------------------------------------
 
@@ -286,8 +294,9 @@ class _Service:
         now = self.clock.now()
         self.log.interrupted()
         with RunLogReader.open(self.serving.runlog) as reader:
+            paused = {row.spec_id for row in reader.integrations() if row.paused_at}
             for spec in enlisted.values():
-                if spec.integration is not None:
+                if spec.integration is not None and spec.spec_id not in paused:
                     for alert in self.evaluate(self.log, reader, spec.spec_id, spec.integration.alerts, now):
                         self._tell_alert(alert)
             for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:

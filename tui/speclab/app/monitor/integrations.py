@@ -24,6 +24,7 @@ _MARKS: Final = {
     Condition.RUNNING: glyphs.RUNNING,
     Condition.FAILED: glyphs.FAILED,
     Condition.ATTENTION: glyphs.ATTENTION,
+    Condition.PAUSED: glyphs.PAUSED,
     Condition.WELL: glyphs.WELL,
     Condition.IDLE: glyphs.IDLE,
 }

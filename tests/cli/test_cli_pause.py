@@ -1,0 +1,65 @@
+"""`speclab pause` and `speclab resume`, and what `status` and `run` make of a spec that is paused."""
+
+from __future__ import annotations
+
+import getpass
+import json
+
+from tests.cli.conftest import Shell
+
+
+def test_status_says_who_paused_what_and_why_and_it_is_no_problem(people: Shell) -> None:
+    people.spec()  # of which all records arrive
+    people("run", "people")
+    people("pause", "people", "--reason", "the ledger is closed")
+    done = people("status")
+    assert done.stdout.split()[-1] == "paused"
+    assert f"people is paused by {getpass.getuser()} since 2" in done.stderr
+    assert done.stderr.count(": the ledger is closed\n") == 1
+    (row,) = people.rows("status")
+    assert (row["condition"], row["paused_by"], row["paused_reason"], row["next"]) == (
+        "paused",
+        getpass.getuser(),
+        "the ledger is closed",
+        None,
+    )
+    assert people("resume", "people").stderr == "people is resumed\n"
+    (row,) = people.rows("status")
+    assert (row["condition"], row["paused_at"], row["paused_by"]) == ("well", None, None)
+
+
+def test_a_pause_does_not_hide_what_failed(people: Shell) -> None:
+    people("run", "people", exit_code=1)
+    people("pause", "people")
+    (row,) = people.rows("status", exit_code=1)
+    assert (row["condition"], row["dead"]) == ("attention", 1)
+    assert row["paused_at"] is not None
+
+
+def test_a_second_pause_says_whose_the_first_is_and_a_resume_without_one_does_nothing(people: Shell) -> None:
+    assert people("resume", "people").stderr == "people was not paused\n"
+    people("pause", "specs/people.md")
+    told = people("pause", "people", "--reason", "me too").stderr
+    assert told.startswith(f"people was paused already, by {getpass.getuser()} since 2")
+    assert "me too" not in told
+
+
+def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -> None:
+    people.spec()
+    people("pause", "people", "--reason", "the ledger is closed")
+    done = people("run", "people", "--json")
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert "people is paused by " in done.stderr
+    assert "the ledger is closed; this run was asked for, and goes on all the same" in done.stderr
+
+
+def test_what_is_no_spec_is_told(people: Shell) -> None:
+    people.write("notes.md", "# Notes\n")
+    assert "notes.md is no spec" in people("pause", "notes.md", exit_code=2).stderr
+    assert "no spec 'poeple' in" in people("pause", "poeple", exit_code=2).stderr
+
+
+def test_another_run_log_can_be_named(people: Shell) -> None:
+    people("pause", "people", "--runlog", "other.db")
+    assert people("resume", "people").stderr == "people was not paused\n"
+    assert people("resume", "people", "--runlog", "other.db").stderr == "people is resumed\n"
