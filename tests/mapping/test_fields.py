@@ -49,7 +49,8 @@ def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is
 
 
 def test_only_some_values_are_kept_but_every_record_is_looked_at() -> None:
-    (field,) = fields_of([*({"a": number} for number in range(30)), {"a": "text"}])
+    values: list[Json] = [*range(30), "text"]
+    (field,) = fields_of({"a": value} for value in values)
     assert len(field.values) == 20
     assert field.kind == Kind.INTEGER | Kind.TEXT
 

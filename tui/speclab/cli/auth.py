@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from speclab.spec.integration import End
 
 Role = Literal["source", "target"]
-_ROLES: tuple[Role, ...] = ("source", "target")
+ROLES: tuple[Role, ...] = ("source", "target")
 
 
 @click.command(short_help="Try the credentials, and log in.")
 @spec_argument
-@click.argument("end", type=click.Choice(_ROLES), required=False)
+@click.argument("end", type=click.Choice(ROLES), required=False)
 @click.option("--renew", is_flag=True, help="Get a new token or log in anew, though what is kept is still good.")
 @click.option("--browser/--no-browser", default=True, help="Open the login page in a browser, where there is one.")
 @json_option
@@ -42,7 +42,7 @@ def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool
 
     document = Document.load(spec)
     codes = []
-    for role in [end] if end else _ROLES:
+    for role in [end] if end else ROLES:
         found, access = asyncio.run(_tried(document, role, renew=renew, browser=browser))
         if as_json:
             print_json(_row(found, access))
@@ -55,12 +55,7 @@ def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool
 
 
 async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) -> tuple[End, Access]:
-    import os
-    from random import SystemRandom
-
-    from speclab.clock import SystemClock
-    from speclab.connectors import References, try_access
-    from speclab.connectors.base import Seams
+    from speclab.connectors import this_machine, try_access
     from speclab.spec.read import read_end
     from speclab.spec.workspace import workspace_of
 
@@ -68,8 +63,8 @@ async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) 
         _show(prompt, role, browser=browser)
 
     found = read_end(document, role)
-    references = References(os.environ, workspace_of(document.path or Path.cwd()))
-    seams = Seams(clock=SystemClock(), random=SystemRandom(), report=lambda _, message: tell(message))
+    workspace = workspace_of(document.path or Path.cwd())
+    references, seams = this_machine(workspace, report=lambda _, message: tell(message))
     return found, await try_access(found, references, seams, show=show, renew=renew)
 
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "show": "speclab.cli.documents:show",
     "set": "speclab.cli.documents:set_",
     "map": "speclab.cli.mapping:map_",
+    "fields": "speclab.cli.fields:fields",
     "auth": "speclab.cli.auth:auth",
     "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",

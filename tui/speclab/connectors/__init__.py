@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from speclab.connectors.access import Access, try_access
 from speclab.connectors.describing import describe
+from speclab.connectors.machine import this_machine
 from speclab.connectors.opening import open_finder, open_reader, open_writer, sample
 from speclab.connectors.references import Redactor, References
 
@@ -16,5 +17,6 @@ __all__ = [
     "open_reader",
     "open_writer",
     "sample",
+    "this_machine",
     "try_access",
 ]

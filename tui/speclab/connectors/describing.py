@@ -46,9 +46,7 @@ async def _sampled(end: End, references: References, seams: Seams, limit: int) -
             f"what fields the {end.role} has cannot be known: it has no records",
             hint="Is its `read` about the right list?",
         )
-    return Description(
-        fields_of(records), "a sample of 1 record" if len(records) == 1 else f"a sample of {len(records):,} records"
-    )
+    return Description(fields_of(records), f"the first {len(records):,} records")
 
 
 def _redacted(field: Field, references: References) -> Field:

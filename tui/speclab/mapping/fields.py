@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from speclab.jsonvalue import Json, Record
@@ -42,25 +42,23 @@ class Field:
     required: bool = False
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What was seen of one field so far."""
-
-    kind: Kind = field(default_factory=lambda: Kind(0))
-    count: int = 0
-    values: list[Json] = field(default_factory=list)
-
-
 def fields_of(records: Iterable[Record]) -> tuple[Field, ...]:
     """The fields of `records`, in the order they are first seen; of a list of objects those of its first item."""
-    found: dict[FieldPath, _Seen] = {}
+    found: dict[FieldPath, list[Json]] = {}
     total = 0
     for record in records:
         total += 1
         _gather(record, (), found)
-    return tuple(
-        Field(path, seen.kind, tuple(seen.values), round(seen.count / total, 4)) for path, seen in found.items()
-    )
+    return tuple(field_of(path, values, total) for path, values in found.items())
+
+
+def field_of(path: FieldPath, values: Iterable[Json], total: int) -> Field:
+    """The field at `path` that has `values` in so many records; nulls among them do not count."""
+    present = [value for value in values if value is not None]
+    kind = Kind(0)
+    for value in present:
+        kind |= kind_of(value)
+    return Field(path, kind, tuple(present[:_KEPT]), round(len(present) / total, 4) if total else None)
 
 
 def fields_of_schema(schema: Schema) -> tuple[Field, ...]:
@@ -71,19 +69,14 @@ def fields_of_schema(schema: Schema) -> tuple[Field, ...]:
     return tuple(_described(schema, (), required=True))
 
 
-def _gather(value: Json, path: tuple[str | int, ...], found: dict[FieldPath, _Seen]) -> None:
+def _gather(value: Json, path: tuple[str | int, ...], found: dict[FieldPath, list[Json]]) -> None:
     if isinstance(value, dict) and value and len(path) < _DEEPEST:
         for key, item in value.items():
             _gather(item, (*path, key), found)
     elif isinstance(value, list) and value and isinstance(value[0], dict) and len(path) < _DEEPEST:
         _gather(value[0], (*path, 0), found)
     elif path:
-        seen = found.setdefault(FieldPath(path), _Seen())
-        if value is not None:
-            seen.count += 1
-            seen.kind |= kind_of(value)
-            if len(seen.values) < _KEPT:
-                seen.values.append(value)
+        found.setdefault(FieldPath(path), []).append(value)
 
 
 def _described(schema: Schema, path: tuple[str | int, ...], *, required: bool) -> Iterator[Field]:

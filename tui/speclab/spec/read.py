@@ -165,6 +165,7 @@ class _Reader:
         """The system at one end, and the line of its heading."""
         from speclab.spec.system import NOT_RUN_YET
         from speclab.spec.systems import SYSTEMS
+        from speclab.spec.systems.http import HttpSystem
 
         section = self._sections.find(address)
         if section is None:
@@ -185,7 +186,8 @@ class _Reader:
         ways = type(system).model_fields.keys() & {way, other}
         if ways == {other}:
             self._findings.error("S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it is no {role}")
-        if (unused := tree.get(other)) is not None:
+        shows_fields = role == "target" and isinstance(system, HttpSystem)  # what `speclab fields` reads there
+        if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
         if way in ways and getattr(system, way) is None:
             self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from speclab.app.loading import loaded
@@ -95,11 +93,9 @@ async def live(integration: Integration, directory: Path) -> Records:
 
 def _means(directory: Path) -> tuple[_Sample, References, Seams]:
     """What reads a source, with the machine's own time, chance, network and environment."""
-    from speclab.clock import SystemClock
-    from speclab.connectors import References, sample
-    from speclab.connectors.base import Seams
+    from speclab.connectors import sample, this_machine
 
-    return sample, References(os.environ, directory), Seams(SystemClock(), Random())  # noqa: S311 (jitter, no secret)
+    return sample, *this_machine(directory)
 
 
 def of_failures(failures: Sequence[FailureRow]) -> Records:

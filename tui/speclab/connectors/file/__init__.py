@@ -6,6 +6,7 @@ from typing import Final
 
 from speclab.connectors.base import Connector, Seams, Writer
 from speclab.connectors.file.appending import AppendingWriter
+from speclab.connectors.file.fields import file_fields
 from speclab.connectors.file.finder import file_finder
 from speclab.connectors.file.journaled import ReplacingWriter, UpsertingWriter
 from speclab.connectors.file.reader import FileReader
@@ -29,4 +30,4 @@ def file_writer(system: FileSystem, auth: Auth, references: References, seams: S
             return ReplacingWriter(target)
 
 
-CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer, finder=file_finder)
+CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer, finder=file_finder, fields=file_fields)

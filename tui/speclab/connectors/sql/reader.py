@@ -164,7 +164,7 @@ class SqlReader:
                 raise BadAnswer(f"{self._database.name}: there is no table '{self._read.table}'{near}")
             columns = table.columns
         else:
-            nothing = connection.exec_driver_sql(statements.none_of(self._source(connection)))
+            nothing = connection.exec_driver_sql(statements.first(self._source(connection), 0))
             columns = frozenset(nothing.keys())
         for name in [*self._key, *([self._since.field] if self._since else [])]:
             if name not in columns:

@@ -107,9 +107,9 @@ def highest(dialect: Dialect, rows: str, field: str) -> str:
     return f"SELECT MAX({dialect.identifier_preparer.quote(field)}) FROM {rows}"
 
 
-def none_of(rows: str) -> str:
-    """No row at all, for the names of the columns."""
-    return f"SELECT * FROM {rows} LIMIT 0"
+def first(rows: str, count: int) -> str:
+    """The first `count` of `rows`, in no order; none of them gives the names of the columns."""
+    return f"SELECT * FROM {rows} LIMIT {count}"
 
 
 def subquery(dialect: Dialect, query: str) -> str:

@@ -160,7 +160,9 @@ class HttpSystem(Limited):
 
     base_url: str = Field(description="where every path starts")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
-    read: HttpRead | None = Field(default=None, description="how it is read, at the source")
+    read: HttpRead | None = Field(
+        default=None, description="how it is read, at the source; at the target, for `speclab fields` alone"
+    )
     write: HttpWrite | None = Field(default=None, description="how it is written, at the target")
 
     def destination(self) -> str:

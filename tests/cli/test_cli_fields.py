@@ -1,0 +1,47 @@
+"""`speclab fields` at the shell: a table for a person, rows for a program, and exit codes."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Api, Shell
+
+
+def test_the_fields_of_a_source_are_told_with_types_shares_and_examples(people: Shell) -> None:
+    done = people("fields", "people", "source")
+    assert done.stdout.splitlines() == [
+        "field  type     required  share  example",
+        "id     integer         -   100%  1",
+        'name   text            -    67%  " Ada "',
+    ]
+    assert done.stderr == "source: 2 fields, by the first 3 records of in.jsonl\n"
+
+
+def test_json_is_a_row_a_field(people: Shell) -> None:
+    assert people.rows("fields", "people", "source", "--limit", "1") == [
+        {"end": "source", "field": "id", "type": "integer", "required": False, "share": 1.0, "example": 1},
+        {"end": "source", "field": "name", "type": "text", "required": False, "share": 1.0, "example": " Ada "},
+    ]
+
+
+def test_what_cannot_be_known_is_told_with_what_would_make_it_known(people: Shell) -> None:
+    done = people("fields", "people", "target", exit_code=1)
+    assert done.stderr == "speclab: out.jsonl is not there yet\n  A run makes it, with the fields of the mapping.\n"
+
+
+def test_the_target_of_a_draft_is_asked_though_the_rest_cannot_run_yet(shell: Shell, api: Api) -> None:
+    path = shell.spec(api.source(), step="NoSuchStep")
+    target = f'connector: http\nbase_url: {api.url}\nkey: id\nwrite: {{upsert: "PUT /people/{{id}}"}}'
+    path.write_text(path.read_text().replace("connector: file\npath: out.jsonl\nkey: id", target))
+    assert "Give it a `read`" in shell("fields", "people", "target", exit_code=1).stderr
+
+    read = "read: {path: /people, records: data, pagination: {by: none}}"
+    path.write_text(path.read_text().replace(target, f"{target}\n{read}"))
+    assert [row["field"] for row in shell.rows("fields", "people", "target")] == ["id", "name"]
+    assert "S208" not in shell("lint", str(path), exit_code=1).stdout
+
+
+def test_a_system_that_cannot_be_reached_or_refuses_exits_4(shell: Shell, api: Api) -> None:
+    shell.spec()
+    assert "there is no file in.jsonl" in shell("fields", "people", "source", exit_code=4).stderr
+    shell.spec(api.source())
+    api.status = 403
+    assert "403 Forbidden" in shell("fields", "people", "source", exit_code=4).stderr

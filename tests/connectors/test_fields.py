@@ -1,0 +1,244 @@
+"""What fields a system has: columns of tables, fields of files, and of the records that are read over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve
+from tests.proof.conftest import Store, database
+
+from speclab.connectors import References, describe
+from speclab.connectors.base import Description, Role, Seams
+from speclab.errors import BadAnswer, SpecError, SpeclabError, Unreachable
+from speclab.jsonvalue import Json
+from speclab.mapping.kinds import Kind
+from speclab.spec.auth import BearerAuth, NoAuth
+from speclab.spec.integration import End
+from speclab.spec.systems import SYSTEMS
+
+Fields = Callable[..., Awaitable[Description]]
+
+
+@pytest.fixture
+def fields(references: References, seams: Seams) -> Fields:
+    """The fields of one end: `await fields("source", connector="file", path="in.csv")`."""
+
+    async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> Description:
+        system = SYSTEMS[str(settings["connector"])].model_validate({"key": "id", **settings})
+        return await describe(End(role, system, auth or NoAuth()), references, seams, limit)
+
+    return told
+
+
+def told(description: Description) -> dict[str, tuple[str, bool, float | None, Json]]:
+    """Of each field by its path: the type as it is declared, whether it is required, the share, and a value."""
+    return {
+        str(field.path): (field.declared, field.required, field.share, field.values[0] if field.values else None)
+        for field in description.fields
+    }
+
+
+# SQL
+
+
+@pytest.fixture
+def crm(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(tmp_path / "crm.db", isolation_level=None)) as made:
+        made.execute(
+            "CREATE TABLE people (id INTEGER NOT NULL, name VARCHAR(40) NOT NULL DEFAULT '', balance NUMERIC(10, 2), x)"
+        )
+        made.executemany("INSERT INTO people VALUES (?, ?, ?, NULL)", [(1, "Ada", 2.5), (2, "Grace", None)])
+        yield made
+
+
+@pytest.mark.usefixtures("crm")
+@pytest.mark.parametrize(
+    ("role", "use"), [("source", {"read": {"table": "people"}}), ("target", {"write": {"upsert": "people"}})]
+)
+async def test_a_table_has_its_columns_with_their_types_at_either_end(
+    role: Role, use: dict[str, Json], fields: Fields
+) -> None:
+    found = await fields(role, connector="sql", url="sqlite:///crm.db", **use)
+    assert found.origin == "the columns of people"
+    assert told(found) == {
+        "id": ("INTEGER", True, 1.0, 1),
+        "name": ("VARCHAR(40)", False, 1.0, "Ada"),
+        "balance": ("NUMERIC(10, 2)", False, 0.5, 2.5),
+        "x": ("", False, 0.0, None),
+    }
+
+
+@pytest.mark.usefixtures("crm")
+async def test_no_more_rows_are_looked_at_than_asked_for(fields: Fields) -> None:
+    found = await fields("source", 1, connector="sql", url="sqlite:///crm.db", read={"table": "people"})
+    assert told(found)["balance"] == ("NUMERIC(10, 2)", False, 1.0, 2.5)
+
+
+async def test_an_empty_table_still_has_columns_with_kinds(crm: sqlite3.Connection, fields: Fields) -> None:
+    crm.execute("DELETE FROM people")
+    found = await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "people"})
+    assert [(field.kind, field.share) for field in found.fields] == [
+        (Kind.INTEGER, None),
+        (Kind.TEXT, None),
+        (Kind.TEXT, None),
+        (Kind(0), None),
+    ]
+
+
+@pytest.mark.usefixtures("crm")
+async def test_a_query_has_the_columns_it_gives(fields: Fields) -> None:
+    read = {"query": "SELECT id, upper(name) AS loud FROM people ORDER BY id DESC;"}
+    found = await fields("source", connector="sql", url="sqlite:///crm.db", read=read)
+    assert (found.origin, list(told(found))) == ("the columns of the query", ["id", "loud"])
+    assert found.fields[1].values == ("GRACE", "ADA")
+
+
+@pytest.mark.usefixtures("crm")
+async def test_a_table_that_is_not_there_is_told_with_the_one_that_is_probably_meant(fields: Fields) -> None:
+    with pytest.raises(BadAnswer, match=r"there is no table 'peple'\. Did you mean 'people'\?"):
+        await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "peple"})
+    with pytest.raises(BadAnswer, match="no such column: nam"):
+        await fields("source", connector="sql", url="sqlite:///crm.db", read={"query": "SELECT nam FROM people"})
+
+
+async def test_a_table_that_a_run_would_make_is_not_there_yet(fields: Fields, tmp_path: Path) -> None:
+    write = {"upsert": "people", "create_table": True}
+    for _ in ("no file", "no table"):
+        with pytest.raises(SpeclabError, match="there is no table 'people' yet"):
+            await fields("target", connector="sql", url="sqlite:///new.db", write=write)
+        assert not (tmp_path / "new.db").exists() or not (tmp_path / "new.db").stat().st_size
+        sqlite3.connect(tmp_path / "new.db").close()
+
+
+async def test_a_database_that_is_not_described_is_told_so(fields: Fields) -> None:
+    for role in ("source", "target"):
+        with pytest.raises(SpecError, match=r"a sql (source needs `read`|target needs `write`)"):
+            await fields(role, connector="sql", url="sqlite:///crm.db")
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with database(str(request.param), tmp_path) as made:
+        yield made
+
+
+async def test_servers_tell_their_types_too(store: Store, fields: Fields) -> None:
+    store.do(
+        "CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(40) NOT NULL, born DATE, extra JSON)",
+        """INSERT INTO people VALUES (1, 'Ada', '1815-12-10', '{"plan": "gold"}')""",
+    )
+    found = await fields("source", connector="sql", url=store.url, read={"table": "people"})
+    types = {path: (declared, required) for path, (declared, required, _, _) in told(found).items()}
+    assert types["id"] == ({"postgresql": "INTEGER", "mariadb": "INTEGER(11)"}[store.kind], True)
+    assert types["name"] == ("VARCHAR(40)", True)
+    assert types["born"] == ("DATE", False)
+    assert told(found)["born"][3] == "1815-12-10"
+
+    found = await fields("source", connector="sql", url=store.url, read={"query": "SELECT id, born FROM people"})
+    expected = {"postgresql": ["int4", "date"], "mariadb": ["", ""]}[store.kind]
+    assert [field.declared for field in found.fields] == expected
+
+
+# Files
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+async def test_a_file_has_the_fields_of_its_records_at_either_end(role: Role, fields: Fields, tmp_path: Path) -> None:
+    lines = [{"id": "c_1", "name": {"given": "Ada"}}, {"id": "c_2", "name": {"given": "Grace", "family": "Hopper"}}]
+    with gzip.open(tmp_path / "people.jsonl.gz", "wt") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+    found = await fields(role, connector="file", path="people.jsonl.gz")
+    assert found.origin == "the first 2 records of people.jsonl.gz"
+    assert told(found) == {
+        "id": ("", False, 1.0, "c_1"),
+        "name.given": ("", False, 1.0, "Ada"),
+        "name.family": ("", False, 0.5, "Hopper"),
+    }
+
+
+async def test_a_table_without_rows_has_the_columns_of_its_header(fields: Fields, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,full name\n")
+    found = await fields("source", connector="file", path="people.csv")
+    assert found.origin == "the header of people.csv"
+    assert list(told(found)) == ["id", '["full name"]']
+
+
+async def test_a_file_that_says_nothing_and_one_that_is_not_there_are_told(fields: Fields, tmp_path: Path) -> None:
+    (tmp_path / "people.jsonl").write_text("")
+    with pytest.raises(SpeclabError, match=r"people\.jsonl has no records"):
+        await fields("source", connector="file", path="people.jsonl")
+    with pytest.raises(Unreachable, match=r"there is no file other\.jsonl"):
+        await fields("source", connector="file", path="other.jsonl")
+    with pytest.raises(SpeclabError, match=r"other\.jsonl is not there yet") as told:
+        await fields("target", connector="file", path="other.jsonl")
+    assert told.value.hint == "A run makes it, with the fields of the mapping."
+
+
+# HTTP
+
+
+@dataclass
+class Lists:
+    """What the server lists, and what it was asked with."""
+
+    records: list[dict[str, Json]]
+    asked: list[str]
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(f"{request.method} {request.path} {request.headers.get('Authorization', '')}")
+        return web.json_response({"data": self.records})
+
+
+@pytest.fixture
+def lists() -> Lists:
+    return Lists([{"id": 1, "name": {"given": "Ada"}}, {"id": "c_2", "name": None}], [])
+
+
+READ: dict[str, Json] = {"path": "/people", "records": "data", "pagination": {"by": "none"}}
+
+
+async def test_an_http_source_has_the_fields_of_the_records_it_lists(
+    fields: Fields, serve: Serve, lists: Lists
+) -> None:
+    found = await fields("source", connector="http", base_url=await serve(lists), read=READ)
+    assert found.origin == "the first 2 records"
+    assert told(found)["id"] == ("", False, 1.0, 1)
+    assert found.fields[0].kind == Kind.INTEGER | Kind.TEXT
+    assert told(found)["name.given"] == ("", False, 0.5, "Ada")
+
+
+async def test_a_secret_that_a_system_gives_back_is_not_shown(fields: Fields, serve: Serve, lists: Lists) -> None:
+    lists.records = [{"id": 1, "headers": {"auth": "Bearer t0p-s3cret"}, "all": [{"x": {}}, "t0p-s3cret"]}]
+    auth = BearerAuth(type="bearer", token="t0p-s3cret")
+    found = await fields("source", auth=auth, connector="http", base_url=await serve(lists), read=READ)
+    assert lists.asked == ["GET /people Bearer t0p-s3cret"]
+    assert "t0p-s3cret" not in repr(found)
+    assert told(found)["headers.auth"][3] == "Bearer ***"
+
+
+async def test_an_http_target_tells_by_what_it_lists_if_the_spec_says_how(
+    fields: Fields, serve: Serve, lists: Lists
+) -> None:
+    write = {"upsert": "PUT /people/{id}"}
+    url = await serve(lists)
+    with pytest.raises(SpeclabError, match="what fields the target has cannot be known") as refused:
+        await fields("target", connector="http", base_url=url, write=write)
+    assert "Give it a `read`" in refused.value.hint
+    assert lists.asked == []
+    found = await fields("target", connector="http", base_url=url, write=write, read=READ)
+    assert list(told(found)) == ["id", "name.given", "name"]
+    assert lists.asked == ["GET /people "]
+
+
+async def test_a_list_without_records_says_nothing(fields: Fields, serve: Serve, lists: Lists) -> None:
+    lists.records = []
+    with pytest.raises(SpeclabError, match="it has no records"):
+        await fields("source", connector="http", base_url=await serve(lists), read=READ)
