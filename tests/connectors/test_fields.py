@@ -22,7 +22,9 @@ from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.integration import End
-from speclab.spec.systems import SYSTEMS
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
 
 Fields = Callable[..., Awaitable[Description]]
 
@@ -32,7 +34,8 @@ def fields(references: References, seams: Seams) -> Fields:
     """The fields of one end: `await fields("source", connector="file", path="in.csv")`."""
 
     async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> Description:
-        system = SYSTEMS[str(settings["connector"])].model_validate({"key": "id", **settings})
+        kind = {"http": HttpSystem, "sql": SqlSystem, "file": FileSystem}[str(settings["connector"])]
+        system = kind.model_validate({"key": "id", **settings})
         return await describe(End(role, system, auth or NoAuth()), references, seams, limit)
 
     return told
@@ -172,9 +175,10 @@ async def test_a_table_without_rows_has_the_columns_of_its_header(fields: Fields
 
 
 async def test_a_file_that_says_nothing_and_one_that_is_not_there_are_told(fields: Fields, tmp_path: Path) -> None:
-    (tmp_path / "people.jsonl").write_text("")
-    with pytest.raises(SpeclabError, match=r"people\.jsonl has no records"):
-        await fields("source", connector="file", path="people.jsonl")
+    for name, empty in [("people.jsonl", ""), ("people.json", "[]"), ("people.csv", "")]:
+        (tmp_path / name).write_text(empty)
+        with pytest.raises(SpeclabError, match=f"{name} has no records"):
+            await fields("source", connector="file", path=name)
     with pytest.raises(Unreachable, match=r"there is no file other\.jsonl"):
         await fields("source", connector="file", path="other.jsonl")
     with pytest.raises(SpeclabError, match=r"other\.jsonl is not there yet") as told:

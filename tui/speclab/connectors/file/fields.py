@@ -26,12 +26,14 @@ async def file_fields(
     Raises as a reader does, and `SpeclabError` for a target that is not there yet, or a file that says nothing.
     """
     target = Target(references.resolve_settings(system), references)
-    if role == "target" and not await asyncio.to_thread(target.path.exists):
+    if role == "target" and not await asyncio.to_thread(target.place.exists):
         raise SpeclabError(f"{target.name} is not there yet", hint="A run makes it, with the fields of the mapping.")
     records = await sample(system, auth, references, seams, limit)
     if records:
         return Description(fields_of(records), f"the first {len(records):,} records of {target.name}")
-    names = await asyncio.to_thread(target.header)
-    if not names:
+    head = await asyncio.to_thread(target.header) if target.layout.is_table else None
+    if head is None:
         raise SpeclabError(f"{target.name} has no records, which could show what fields it has")
-    return Description(tuple(field_of(FieldPath((name,)), (), 0) for name in names), f"the header of {target.name}")
+    return Description(
+        tuple(field_of(FieldPath((name,)), (), 0) for name in head.columns), f"the header of {target.name}"
+    )
