@@ -43,4 +43,4 @@ def test_what_an_error_says_is_found_in_the_usual_places(body: Json, message: st
     ],
 )
 def test_a_blamed_field_is_found_in_the_usual_places(body: Json, field: str | None) -> None:
-    assert Blame(None, "data").find(body)[0] == field
+    assert Blame(None, ("data",)).find(body)[0] == field

@@ -140,6 +140,8 @@ Location = Annotated[str, AfterValidator(_location), Kind("URL path")]
 """What stands after a base URL; `{path}` in it is filled in."""
 Request = Annotated[str, AfterValidator(_request), Kind("method and URL path")]
 """A method and a location."""
+HeaderText = Annotated[str, AfterValidator(_template), Kind("text, with {paths} to be filled in")]
+"""The value of a header; `{path}` in it is filled in."""
 ParentName = Annotated[str, AfterValidator(_parent), Kind("name")]
 """What a parent goes by in templates and in the records of its list."""
 Cel = Annotated[str, Kind("CEL expression")]

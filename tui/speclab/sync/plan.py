@@ -25,7 +25,8 @@ from speclab.outcome import Level, Outcome
 from speclab.runlog import NewFailure, RunLog
 from speclab.spec.system import Limited, System
 from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem, HttpWrite
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.http_write import HttpWrite
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rapidfuzz import process
@@ -13,7 +13,7 @@ from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.systems.http import ErrorFields
+from speclab.spec.systems.http_write import ErrorFields
 
 _MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
 _FIELDS: Final = ("field", "pointer", "source", "path", "loc", "property", "param", "name", "attribute")
@@ -76,9 +76,12 @@ class WrongBody(Exception):
 class Blame:
     """Finds the field an error body refuses."""
 
-    def __init__(self, fields: ErrorFields | None, envelope: str | None) -> None:
-        """Look where `fields` says, else where RFC 9457 and common frameworks put it; `envelope` is not part of it."""
-        self._envelope = envelope
+    def __init__(self, fields: ErrorFields | None, envelope: Sequence[str | int]) -> None:
+        """Look where `fields` says, else where RFC 9457 and common frameworks put it.
+
+        `envelope` are the steps that lead to the record in a body, and are no part of the field.
+        """
+        self._envelope = list(envelope)
         self._at = None if fields is None else path(fields.at.removesuffix("[*]"), "write.errors.at")
         self._field = None if fields is None else path(fields.field, "write.errors.field")
         self._message = None if fields is None else path(fields.message, "write.errors.message")
@@ -107,15 +110,15 @@ class Blame:
                 for step in value.removeprefix("#")[1:].split("/")
             ]
         elif isinstance(value, str):
-            return value.removeprefix(f"{self._envelope}.") if self._envelope else value
+            return value.removeprefix(f"{FieldPath(tuple(self._envelope))}.") if self._envelope else value
         elif isinstance(value, list) and value and all(isinstance(step, str | int) for step in value):
             steps = [step for step in value if isinstance(step, str | int)]
             if steps[0] == "body":  # FastAPI: ["body", "email"]
                 steps = steps[1:]
         else:
             return None
-        if self._envelope and steps[:1] == [self._envelope]:
-            steps = steps[1:]
+        if self._envelope and steps[: len(self._envelope)] == self._envelope:
+            steps = steps[len(self._envelope) :]
         return str(FieldPath(tuple(steps))) if steps else None
 
 

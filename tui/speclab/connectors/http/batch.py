@@ -9,37 +9,37 @@ from typing import Final
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.http.answers import WrongBody, kind, look, parsed, path
 from speclab.connectors.http.client import Client, Exchange, RequestFailed
+from speclab.connectors.http.headers import Headers
 from speclab.connectors.http.refusals import Refusals, no_answer, unsendable
+from speclab.connectors.http.shape import filled, shape_of
 from speclab.connectors.http.successes import Successes
 from speclab.connectors.http.templates import Endpoint, MissingValue, Template
 from speclab.connectors.jsontext import encode
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect
 from speclab.paths import FieldPath
-from speclab.spec.systems.http import BatchItem, HttpWrite
+from speclab.spec.systems.http_write import BatchItem, HttpWrite
 
 _NAMES: Final = frozenset({"source"})
-_RECORD: Final = "$record"
 
 
 class Batches:
     """Sends batches as `write.batch` says."""
 
-    def __init__(self, write: HttpWrite, client: Client, refusals: Refusals) -> None:
+    def __init__(self, write: HttpWrite, client: Client, refusals: Refusals, headers: Headers) -> None:
         """Batches over `client`. Raises `SpecError`."""
         self._client = client
         self._refusals = refusals
         self._line = write.batch or ""
         self._method, target = Endpoint.fixed(self._line, where="write.batch")
         self._url = client.base + target
-        self._envelope = write.envelope
+        self._shape = shape_of(write)
         self._item = None if write.item is None else _ItemTemplate(write.item)
         self._results = None if write.results is None else path(write.results, "write.results")
         self._successes = Successes(write)
         self._ok = self._successes.ok or _looks_well
         self._exists = frozenset(write.exists)
-        self._headers = client.encoded({"Content-Type": "application/json", **write.headers})
-        self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
+        self._headers = headers
 
     async def write(self, items: Sequence[Item]) -> list[Answer]:
         """One answer an item, in order; a batch that is refused whole is answered with one refusal for all."""
@@ -58,12 +58,10 @@ class Batches:
         return [answer or next(given) for answer in answers]
 
     async def _send(self, items: Sequence[Item], entries: list[Json]) -> list[Answer]:
-        content = encode({self._envelope: entries} if self._envelope else entries)
+        content = encode(filled(self._shape, entries))
         share = len(content) // len(items)
-        headers = self._headers
-        if self._key_header is not None:
-            keys = ",".join(item.idempotency_key for item in items)
-            headers = [*headers, (self._key_header, str(uuid.uuid5(uuid.NAMESPACE_OID, keys)).encode("ascii"))]
+        keys = ",".join(item.idempotency_key for item in items)
+        headers = [*self._headers.fixed, *self._headers.keyed(str(uuid.uuid5(uuid.NAMESPACE_OID, keys)))]
         try:
             exchange = await self._client.send(self._method, self._url, content=content, headers=headers)
         except RequestFailed as error:
@@ -119,16 +117,7 @@ class _ItemTemplate:
         entry = dict(self._fixed)
         if self._path is not None:
             entry["path"] = self._path.render(item.payload, {"source": item.source})
-        return {**entry, "body": _filled(self._body, item.payload)}
-
-
-def _filled(body: Json, record: Json) -> Json:
-    """`body` with the record wherever it says `$record`."""
-    if body == _RECORD:
-        return record
-    if isinstance(body, dict):
-        return {name: _filled(value, record) for name, value in body.items()}
-    return [_filled(value, record) for value in body] if isinstance(body, list) else body
+        return {**entry, "body": filled(self._body, item.payload)}
 
 
 def _status(entry: Json) -> int | None:

@@ -122,13 +122,22 @@ class Client:
         own = {name.lower() for name in system.headers}
         headers = {name: value for name, value in defaults.items() if name.lower() not in own} | system.headers
         self._headers = self.encoded(headers)
+        self._unpacked = self.encoded(
+            {name: value if name.lower() != "accept-encoding" else "identity" for name, value in headers.items()}
+        )
 
     async def send(
-        self, method: str, url: str, *, content: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        unpacked: bool = False,
     ) -> Exchange:
         """The answer, of whatever status, to a request for `url`, which must be at the origin.
 
-        Raises `RequestFailed`.
+        It is asked for `unpacked` where how it is packed would matter. Raises `RequestFailed`.
         """
         if self._pace.held > self._patience:
             wait = self._pace.held
@@ -139,7 +148,7 @@ class Client:
                 sent=False,
                 retry_after=wait,
             )
-        all_headers = [*self._headers, *headers]
+        all_headers = [*(self._unpacked if unpacked else self._headers), *headers]
         request = httpx.Request(method, url, headers=all_headers, content=content)
         async with self._pace:
             try:

@@ -13,7 +13,8 @@ from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Un
 from speclab.outcome import ErrorClass
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem, HttpWrite
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.http_write import HttpWrite
 
 _STAND_IN: Final = "0"
 """What stands for a record's values in the path: there is hardly a record by that name, and it may be a number."""

@@ -6,7 +6,7 @@ lose the record in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from speclab.connectors.http.answers import WrongBody, look, message_in, parsed, path
@@ -14,7 +14,7 @@ from speclab.connectors.http.client import Exchange, status_line
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath
-from speclab.spec.systems.http import HttpWrite
+from speclab.spec.systems.http_write import HttpWrite
 
 _ERRORS: Final = ("error", "errors")
 _FLAGS: Final = ("ok", "success")
@@ -39,14 +39,10 @@ class Successes:
         if b'"err' not in exchange.body and b"false" not in exchange.body:  # by far the most
             return None
         body = parsed(exchange)
-        if not isinstance(body, dict):
-            return None
         own = sent if isinstance(sent, dict) else {}  # a target that gives the record back says nothing by its fields
-        wrong = any(body.get(name) for name in _ERRORS if name not in own)
-        wrong = wrong or any(body.get(name) is False for name in _FLAGS if name not in own)
-        return (
-            f"{self.message(exchange, body)} (if that is no error, say with `ok` what is a success)" if wrong else None
-        )
+        if not tells_of_failure(body, own):
+            return None
+        return f"{self.message(exchange, body)} (if that is no error, say with `ok` what is a success)"
 
     def message(self, exchange: Exchange, body: Json) -> str:
         """What `body` says is wrong."""
@@ -56,6 +52,15 @@ class Successes:
     def of_entry(self, entry: Json) -> str | None:
         """What one entry of a list of results says is wrong."""
         return message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
+
+
+def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
+    """Whether the body of a success says that it is none; names in `own` say nothing."""
+    if not isinstance(body, dict):
+        return False
+    if any(body.get(name) for name in _ERRORS if name not in own):
+        return True
+    return any(body.get(name) is False for name in _FLAGS if name not in own)
 
 
 def judgement(text: str) -> Callable[[Json], bool]:

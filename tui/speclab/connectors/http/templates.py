@@ -18,14 +18,22 @@ from speclab.paths import FieldPath, PathSyntaxError
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _DOTS: Final = (".", "..")
+SCOPE: Final = frozenset({"source", "found"})
+"""What a write's request is about beside the record: the record before mapping, and what the lookup found."""
+_WITHIN: Final = {
+    "source": "is not in the source record",
+    "found": "is not in what the lookup found",
+    "lookup": "is not in the answer to the lookup",
+}
 
 
 class MissingValue(Exception):
-    """A record has nothing that could stand in a template's place; `path` is the place."""
+    """A record has nothing that could stand in a template's place; `path` is the place, `name` what it looks into."""
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, name: str = "") -> None:
         super().__init__(f"{{{path}}} {reason}")
         self.path = path
+        self.name = name
         self.message = f"{{{path}}} {reason}"
 
 
@@ -51,11 +59,11 @@ class Place:
 
     def value(self, record: Json, scope: Mapping[str, Json]) -> Json:
         """The value here, which may be null. Raises `MissingValue`."""
-        root = scope[self.name] if self.name else record
+        root = scope.get(self.name) if self.name else record
         try:
             return self.path.get(root)
         except KeyError:
-            raise MissingValue(self.text, "is not in the record") from None
+            raise MissingValue(self.text, _WITHIN.get(self.name, "is not in the record"), self.name) from None
 
     def written(self, record: Json, scope: Mapping[str, Json]) -> str:
         """The value here as a URL has it, not encoded yet. Raises `MissingValue` for what cannot stand in one."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal, Seams
-from speclab.connectors.http.answers import Blame, WrongBody, kind, look, parsed, path
+from speclab.connectors.http.answers import Blame, WrongBody
 from speclab.connectors.http.batch import Batches
-from speclab.connectors.http.client import Client, Exchange, RequestFailed
+from speclab.connectors.http.client import Client, RequestFailed
+from speclab.connectors.http.headers import Headers, of_lookup
+from speclab.connectors.http.lookup import Found, Lookup
 from speclab.connectors.http.refusals import Refusals, held_back, no_answer, unsendable
+from speclab.connectors.http.shape import filled, shape_of, steps_to_record
 from speclab.connectors.http.successes import Successes
-from speclab.connectors.http.templates import Endpoint, MissingValue
+from speclab.connectors.http.templates import SCOPE, Endpoint, MissingValue
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.errors import SpecError
@@ -20,11 +25,13 @@ from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem, HttpWrite
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.http_write import HttpWrite
 
 _ROUNDS: Final = 25
 """Requests a connection may make in one call of `write`: enough that the slowest does not keep the others waiting."""
-_SCOPE: Final = frozenset({"source", "found"})
+_TRIES: Final = 3
+"""Times a record is looked up and sent while it changes at the target in between."""
 _HALTING: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.UNAUTHORIZED})
 """What keeps a request from being sent that will keep the next one, too."""
 
@@ -36,24 +43,26 @@ class HttpWriter:
         self, system: HttpSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
         """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        system = references.resolve_settings(system)
         if system.write is None:
             raise SpecError('an http target needs `write`, such as `write: {upsert: "PUT /customers/{id}"}`')
-        write = system.write
+        templates = system.write
+        system = references.resolve_settings(system)
+        write = references.resolve_settings(templates)
         self._client = Client(system, references.resolve_settings(auth), references, seams, patience=retry.cap)
-        self._refusals = Refusals(self._client, Blame(write.errors, write.envelope))
+        self._headers = Headers(templates, self._client, references)
+        self._shape = shape_of(write)
+        self._refusals = Refusals(self._client, Blame(write.errors, steps_to_record(self._shape)))
         self._upsert = _endpoint(write.upsert, "upsert")
         self._create = _endpoint(write.create, "create")
         self._update = _endpoint(write.update, "update")
-        self._lookup = _endpoint(write.lookup, "lookup")
         self._delete = _endpoint(write.delete, "delete")
-        self._found = None if write.found is None else path(write.found, "write.found")
-        self._batches = None if write.batch is None else Batches(write, self._client, self._refusals)
+        self._lookup = None
+        if write.lookup is not None:
+            conditional = self._headers.conditional
+            self._lookup = Lookup(write.lookup, write.found, self._client, self._refusals, for_etag=conditional)
+        self._batches = None if write.batch is None else Batches(write, self._client, self._refusals, self._headers)
         self._successes = Successes(write)
-        self._envelope = write.envelope
         self._exists = frozenset(write.exists)
-        self._headers = self._client.encoded({"Content-Type": "application/json", **write.headers})
-        self._key_header = write.idempotency.encode("ascii") if write.idempotency else None
         self._at_once = system.limits.concurrency
         self.keyed = write.idempotency is not None
         self.deletes = write.delete is not None
@@ -93,95 +102,76 @@ class HttpWriter:
         """What the target has of `item`, by the `lookup`; nothing, or a refusal where that cannot be told."""
         if self._lookup is None:
             raise ValueError("these settings have no lookup")
-        found = await self._look_up(self._lookup, item, {"source": item.source})
-        if isinstance(found, Answer):
-            return found.refusal
-        return found if isinstance(found, dict) else None
+        found = await self._lookup.of(item)
+        return found if isinstance(found, Refusal) else found.record
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
     async def _one(self, item: Item) -> Answer:
-        scope: dict[str, Json] = {"source": item.source}
-        if item.delete:
-            return await self._remove(item, scope)
-        if self._upsert is not None:
-            return await self._send(self._upsert, item, scope, Effect.WRITTEN)
-        if self._batches is not None:
+        if self._batches is not None and not item.delete:
             return (await self._batches.write([item]))[0]
-        return await self._create_or_update(item, scope)
+        if self._headers.conditional:
+            return await self._unless_changed(item)
+        return (await self._try(item))[0]
 
-    async def _create_or_update(self, item: Item, scope: dict[str, Json]) -> Answer:
-        """Look first, where the spec says how; create what is not there."""
+    async def _unless_changed(self, item: Item) -> Answer:
+        """The answer for `item`, which is looked up and sent anew if it was changed at the target in between.
+
+        The record in hand is the newest there is, for those of one key take turns; so it may go over what is there now.
+        """
+        bytes_out = 0
+        for _ in range(_TRIES):
+            answer, found = await self._try(item)
+            bytes_out += answer.bytes_out
+            if answer.refusal is None or answer.refusal.status != HTTPStatus.PRECONDITION_FAILED:
+                return replace(answer, bytes_out=bytes_out)
+        assert answer.refusal is not None  # noqa: S101 - it is the last of `_TRIES`
+        return Answer(refusal=_contested(answer.refusal, found), bytes_out=bytes_out)
+
+    async def _try(self, item: Item) -> tuple[Answer, Found | None]:
+        found: Found | None = None
+        if self._lookup is not None and (self._upsert is None or item.delete or self._headers.conditional):
+            looked = await self._lookup.of(item)
+            if isinstance(looked, Refusal):
+                return Answer(refusal=looked), None
+            found = looked
+        return await (self._remove(item, found) if item.delete else self._put(item, found)), found
+
+    async def _put(self, item: Item, found: Found | None) -> Answer:
+        if self._upsert is not None:
+            return await self._send(self._upsert, item, found, Effect.WRITTEN)
+        if found is not None and found.record is not None:
+            if self._update is None:
+                return Answer(effect=Effect.WRITTEN)
+            return await self._send(self._update, item, found, Effect.UPDATED)
         assert self._create is not None  # noqa: S101 - held by the settings
-        if self._lookup is not None:
-            found = await self._look_up(self._lookup, item, scope)
-            if isinstance(found, Answer):
-                return found
-            if found is not None:
-                if self._update is None:
-                    return Answer(effect=Effect.WRITTEN)
-                return await self._send(self._update, item, {**scope, "found": found}, Effect.UPDATED)
-        return await self._send(self._create, item, scope, Effect.CREATED)
+        return await self._send(self._create, item, found, Effect.CREATED)
 
-    async def _remove(self, item: Item, scope: dict[str, Json]) -> Answer:
+    async def _remove(self, item: Item, found: Found | None) -> Answer:
         if self._delete is None:
             message = "the record was deleted at the source, and the target has no `delete`"
             return Answer(refusal=Refusal(ErrorClass.REJECTED, message, request="", sent=False))
-        if self._lookup is not None:
-            found = await self._look_up(self._lookup, item, scope)
-            if isinstance(found, Answer):
-                return found
-            if found is None:
-                return Answer(effect=Effect.DELETED)
-            scope = {**scope, "found": found}
-        answer = await self._send(self._delete, item, scope, Effect.DELETED)
+        if found is not None and found.record is None:
+            return Answer(effect=Effect.DELETED)
+        answer = await self._send(self._delete, item, found, Effect.DELETED)
         if answer.refusal is not None and answer.refusal.status in (404, 410):  # gone is what was wanted
             return Answer(effect=Effect.DELETED)
         return answer
 
-    async def _look_up(self, endpoint: Endpoint, item: Item, scope: dict[str, Json]) -> Json | Answer:
-        """What the target has of `item`; None where it has nothing; an answer where that cannot be told."""
+    async def _send(self, endpoint: Endpoint, item: Item, found: Found | None, effect: Effect) -> Answer:
+        scope: dict[str, Json] = {"source": item.source}
+        if found is not None and found.record is not None:
+            scope |= {"found": found.record, "lookup": of_lookup(found.answer)}
         try:
             url = self._client.base + endpoint.target.render(item.payload, scope)
+            headers = self._headers.given(item, scope)
         except MissingValue as error:
+            if found is not None and error.name == "lookup":
+                return Answer(refusal=held_back(self._refusals.bad(found.answer, f"{endpoint.text}: {error.message}")))
             return Answer(refusal=unsendable(error, endpoint.text))
-        try:
-            exchange = await self._client.send(endpoint.method, url)
-        except RequestFailed as error:
-            error.sent = False  # only the question was: nothing was written
-            return Answer(refusal=no_answer(error))
-        if exchange.status in (404, 410):
-            return None
-        if exchange.status >= 300:
-            refusal = self._refusals.of_answer(exchange)
-            return Answer(refusal=held_back(refusal))
-        return self._found_in(exchange)
-
-    def _found_in(self, exchange: Exchange) -> Json | Answer:
-        body = parsed(exchange)
-        found = look(body, self._found) if self._found is not None else body
-        if isinstance(found, list):
-            if len(found) > 1:
-                message = f"the lookup found {len(found)} records where one was expected; set `found` or ask for less"
-                return Answer(refusal=held_back(self._refusals.bad(exchange, message)))
-            found = found[0] if found else None
-        if found is None or isinstance(found, dict):
-            return found
-        return Answer(refusal=held_back(self._refusals.bad(exchange, f"the lookup found {kind(found)}, not an object")))
-
-    async def _send(self, endpoint: Endpoint, item: Item, scope: dict[str, Json], effect: Effect) -> Answer:
-        try:
-            url = self._client.base + endpoint.target.render(item.payload, scope)
-        except MissingValue as error:
-            return Answer(refusal=unsendable(error, endpoint.text))
-        content = b""
-        if effect is not Effect.DELETED:
-            content = encode({self._envelope: item.payload} if self._envelope else item.payload)
-        headers = self._headers
-        if self._key_header is not None:
-            headers = [*headers, (self._key_header, item.idempotency_key.encode("ascii"))]
+        content = b"" if effect is Effect.DELETED else encode(filled(self._shape, item.payload))
         try:
             exchange = await self._client.send(endpoint.method, url, content=content, headers=headers)
         except RequestFailed as error:
@@ -197,6 +187,14 @@ class HttpWriter:
                 return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=len(content))
             return Answer(effect=_told(exchange.status, endpoint.method, effect), bytes_out=len(content))
         return Answer(refusal=self._refusals.of_answer(exchange), bytes_out=len(content))
+
+
+def _contested(refusal: Refusal, found: Found | None) -> Refusal:
+    """The conflict of a record that was changed at the target each time between the lookup and the write."""
+    message = f"{refusal.message}: it was looked up and sent {_TRIES} times, and was another each time"
+    if found is not None and found.answer.headers.get("etag", "").startswith("W/"):
+        message += "; its ETag is a weak one (W/), which no If-Match matches (RFC 9110 section 13.1.1)"
+    return replace(refusal, message=message)
 
 
 def _told(status: int, method: str, effect: Effect) -> Effect:
@@ -226,7 +224,7 @@ def _turns(items: Sequence[Item]) -> Iterator[Sequence[int]]:
 
 
 def _endpoint(text: str | None, name: str) -> Endpoint | None:
-    return None if text is None else Endpoint.parse(text, where=f"write.{name}", names=_SCOPE)
+    return None if text is None else Endpoint.parse(text, where=f"write.{name}", names=SCOPE)
 
 
 def _idempotent(write: HttpWrite) -> bool:

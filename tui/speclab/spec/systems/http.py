@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from speclab.spec.kinds import Cel, Location, ParentName, Path, Request, misfit, places
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Since, without_login
+from speclab.spec.systems.http_write import HttpWrite
 
 
 class Pagination(Settings):
@@ -90,66 +91,6 @@ class HttpRead(Settings):
             raise misfit(
                 f"each `{each.name}` would be asked the same; put {named} into path, params or body", "for_each"
             )
-        return self
-
-
-class ErrorFields(Settings):
-    """Where an answer names the fields it refuses."""
-
-    at: str = Field(description='path of the list, such as "errors[*]"')
-    field: Path = Field(description="path of the field's name in an entry")
-    message: Path = Field(description="path of the message in an entry")
-
-
-class BatchItem(Settings):
-    """What stands in a batch's list, if not the record itself."""
-
-    method: str | None = Field(default=None, description="method of one record's request")
-    path: Location | None = Field(default=None, description="path of one record's request")
-    body: JsonValue = Field(default="$record", description="its body; $record is the record")
-
-
-class HttpWrite(Settings):
-    """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
-
-    upsert: Request | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
-    create: Request | None = Field(default=None, description='method and path, such as "POST /customers"')
-    update: Request | None = Field(
-        default=None, description="method and path; {found.id} is from the answer to `lookup`"
-    )
-    lookup: Request | None = Field(default=None, description="method and path that finds what is already there")
-    found: Path | None = Field(default=None, description="path of what was found in the answer to `lookup`")
-    delete: Request | None = Field(default=None, description="method and path that deletes")
-    batch: Request | None = Field(
-        default=None, description='method and path that takes many, such as "POST /customers/batch"'
-    )
-    size: int = Field(default=100, ge=1, description="records a batch")
-    envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
-    item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
-    results: Path | None = Field(default=None, description="path of the list of results, one a record, in order")
-    ok: Cel | None = Field(
-        default=None, description="CEL over an entry, or a whole answer (`item`), that is true of a success"
-    )
-    message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
-    headers: dict[str, str] = Field(default_factory=dict, description="headers of every write")
-    idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
-    exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
-    errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> HttpWrite:
-        ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
-        if not ways:
-            raise misfit("expected one of `upsert`, `create` and `batch`")
-        if len(ways) > 1:
-            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(ways)} of them", at=ways[1])
-        if self.update is not None and self.create is None:
-            raise misfit("`update` goes with `create`", at="update")
-        if self.update is not None and self.lookup is None:
-            raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
-        for name in ("item", "results"):
-            if getattr(self, name) is not None and self.batch is None:
-                raise misfit(f"`{name}` goes with `batch`", at=name)
         return self
 
 

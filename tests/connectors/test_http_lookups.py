@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Seams
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
+
+
+async def ask(
+    serve: Serve, references: References, seams: Seams, body: str, found: str | None, status: int = 200
+) -> tuple[Answer, list[str]]:
+    """What becomes of a record after the lookup answered with `body`, and the methods of all requests."""
+    requests: list[str] = []
+
+    async def target(request: web.Request) -> web.Response:
+        requests.append(request.method)
+        if request.method == "GET":
+            return web.Response(text=body, status=status)
+        return web.Response(status=201 if request.method == "POST" else 200)
+
+    write: Json = {"create": "POST /c", "update": "PUT /c/{found.n}", "lookup": "GET /c?id={id}", "found": found}
+    system = HttpSystem.model_validate(
+        {"connector": "http", "base_url": await serve(target), "key": "id", "write": write}
+    )
+    writer = open_writer(system, NoAuth(), references, seams)
+    (answer,) = await writer.write([item("a")])
+    await writer.close()
+    return answer, requests
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ('{"data": []}', "data[0]"),
+        ('{"data": []}', "data"),
+        ('{"data": {"customer": null}}', "data.customer"),
+        ('{"data": null}', "data.customer"),
+        ("[]", None),
+        ("null", None),
+        ("", "data[0]"),
+        ("{}", "data[0]"),
+    ],
+)
+async def test_what_is_surely_not_there_is_created(
+    body: str, found: str | None, serve: Serve, references: References, seams: Seams
+) -> None:
+    answer, requests = await ask(serve, references, seams, body, found)
+    assert answer.effect is Effect.CREATED
+    assert requests == ["GET", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("body", "found", "message"),
+    [
+        ('{"data": []}', "dat[0]", "has no `dat`, but an object with `data`; expected the record at `dat[0]`"),
+        ('{"data": [{"n": 1}]}', "data[0].row", "has no `row`, but an object with `n`; expected the record at"),
+        ("<html>please log in</html>", "data[0]", "is no JSON"),
+        ('{"data": null, "errors": [{"message": "timed out"}]}', "data.customer", "is an error: timed out"),
+        ('{"success": false, "data": []}', "data[0]", "is an error: it does not say which"),
+    ],
+)
+async def test_where_it_is_not_sure_nothing_is_created_twice(
+    body: str, found: str, message: str, serve: Serve, references: References, seams: Seams
+) -> None:
+    answer, requests = await ask(serve, references, seams, body, found)
+    assert requests == ["GET"]
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert f"the answer to the lookup {message}" in answer.refusal.message
+    assert answer.refusal.response.startswith("200 OK")
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_what_is_not_found_is_created(status: int, serve: Serve, references: References, seams: Seams) -> None:
+    answer, requests = await ask(serve, references, seams, "gone", "data[0]", status=status)
+    assert answer.effect is Effect.CREATED
+    assert requests == ["GET", "POST"]
+
+
+async def test_a_record_that_has_a_field_called_errors_was_found_all_the_same(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    answer, requests = await ask(serve, references, seams, '{"n": 7, "errors": ["late"], "ok": false}', None)
+    assert answer.effect is Effect.UPDATED
+    assert requests == ["GET", "PUT"]

@@ -1,0 +1,103 @@
+"""How records are written over HTTP: which settings go together, told at the one to blame."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.spec.block import read_block, to_model
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.systems.http import HttpSystem
+
+LINE = 6
+"""Line of the file on which `write` stands in these tests."""
+
+
+def told(write: str) -> list[str]:
+    """What is said of `write`, each as `line:column message`."""
+    yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nwrite: {write}\n"
+    document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
+    findings = Findings("spec.md", document.text, document.position)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    to_model(tree, HttpSystem, findings)
+    return [f"{problem.line}:{problem.column} {problem.message}" for problem in findings.in_order()]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        '{upsert: PUT /a, lookup: GET /a, headers: {If-Match: "{lookup.etag}"}}',
+        '{create: POST /a, lookup: GET /a, headers: {X: "{lookup.header.Last-Modified}, {found.rev}", Y: "${env:T}"}}',
+        '{upsert: "PUT /a/{id}", headers: {X-Tenant: "{source.tenant}", X-Id: "{id}"}}',
+        '{batch: POST /a, headers: {If-None-Match: "*", X-Token: "${env:TOKEN}"}}',
+        '{upsert: PUT /a, exists: [412], headers: {If-None-Match: "*"}}',
+        "{upsert: PUT /a, body: {data: $record}}",
+        "{upsert: PUT /a, body: {data: {type: person, attributes: $record}, meta: [1, null]}}",
+        '{upsert: PUT /a, lookup: GET /a, delete: "DELETE /a/{found.id}"}',
+    ],
+)
+def test_what_goes_together_is_taken(write: str) -> None:
+    assert told(write) == []
+
+
+@pytest.mark.parametrize(
+    ("write", "column", "message"),
+    [
+        (
+            '{upsert: PUT /a, headers: {If-Match: "{lookup.etag}"}}',
+            35,
+            "{lookup.etag} is known from a `lookup`, and there is none",
+        ),
+        (
+            '{upsert: PUT /a, headers: {If-Match: "{found.rev}"}}',
+            35,
+            "{found.rev} is known from a `lookup`, and there is none",
+        ),
+        (
+            '{batch: POST /a, lookup: GET /a, headers: {If-Match: "{lookup.etag}"}}',
+            51,
+            "{lookup.etag}: a batch is about no one record",
+        ),
+        ('{batch: POST /a, headers: {X: "{id}"}}', 35, "{id}: a batch is about no one record"),
+        ('{batch: "POST /a/{id}"}', 9, "{id}: a batch is about no one record"),
+        (
+            '{upsert: PUT /a, lookup: GET /a, headers: {If-Match: "{lookup.tag}"}}',
+            51,
+            "{lookup.tag}: expected {lookup.etag}, or {lookup.header.NAME}",
+        ),
+        (
+            '{upsert: PUT /a, lookup: GET /a, exists: [412], headers: {If-Match: "{lookup.etag}"}}',
+            41,
+            "with {lookup.etag}, 412 says that the record was changed meanwhile, not that it is there",
+        ),
+        ('{upsert: PUT /a, headers: {X: "{id"}}', 39, "a { without its other half"),
+        (
+            '{upsert: "PUT /a/{found.id}", lookup: GET /a}',
+            9,
+            "what `lookup` found is known in `update`, `headers`, and `delete` beside it",
+        ),
+        (
+            '{upsert: PUT /a, delete: "DELETE /a/{found.id}"}',
+            25,
+            "what `lookup` found is known in `update`, `headers`, and `delete` beside it",
+        ),
+        (
+            "{batch: POST /a, body: {data: $record}}",
+            25,
+            "`body` is about one record; a batch has `envelope` and `item`",
+        ),
+        (
+            "{upsert: PUT /a, envelope: data, body: {data: $record}}",
+            25,
+            "expected one of `envelope` and `body`, not both",
+        ),
+        (
+            "{upsert: PUT /a, body: {data: record}}",
+            25,
+            "this body is the same for every record; put $record where the record belongs",
+        ),
+    ],
+)
+def test_what_does_not_is_told_at_the_one_to_blame(write: str, column: int, message: str) -> None:
+    assert told(write) == [f"{LINE}:{column} {message}"]
