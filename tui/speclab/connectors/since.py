@@ -29,6 +29,7 @@ _MOST_TIES: Final = 1000
 _SECONDS: Final = range(1_000_000_000, 10_000_000_000)  # numbers that are taken for Unix times, in seconds
 _MILLISECONDS: Final = range(1_000_000_000_000, 10_000_000_000_000)  # and in milliseconds
 _YEAR: Final = timedelta(days=366)
+_DAY: Final = 86_400.0
 
 
 class Uncomparable(Exception):
@@ -89,11 +90,8 @@ class Watermark:
         for record in records:
             if not (self._digests and digest(record) in self._digests):
                 fresh.append(record)
-            try:
-                value = self._field.get(record)
-            except KeyError:
-                value = None
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
+            value = value_of(self._field, record)
+            if value is None:
                 self.missing += 1
                 continue
             value = self._ceiling(value)
@@ -125,6 +123,15 @@ class Watermark:
         return Mark(self._value, unique if len(unique) <= _MOST_TIES else ())
 
 
+def value_of(field: FieldPath, record: Record) -> Scalar | None:
+    """The value of a `since` field in `record`; None where there is none that could be one."""
+    try:
+        value = field.get(record)
+    except KeyError:
+        return None
+    return None if isinstance(value, bool) or not isinstance(value, str | int | float) else value
+
+
 def no_later_than(moment: datetime) -> Callable[[Scalar], Scalar]:
     """A ceiling in time. A number counts as a Unix time if it would be one within a year from now."""
 
@@ -149,12 +156,33 @@ def no_more_than(most: Scalar) -> Callable[[Scalar], Scalar]:
 
 def earlier(value: Scalar, seconds: float) -> Scalar:
     """`value` less `seconds`, in its own notation. Raises `Uncomparable` if it is no time."""
-    if not seconds:
-        return value
+    return later(value, -seconds, needed_by="lookback") if seconds else value
+
+
+def later(value: Scalar, seconds: float, *, needed_by: str) -> Scalar:
+    """`value` and `seconds` more, in its own notation, rounded down to its precision.
+
+    Raises `Uncomparable`, which names the setting it is `needed_by`, if the value is no time.
+    """
+    return _written_like(value, instant(value, needed_by=needed_by) + timedelta(seconds=seconds))
+
+
+def precision(value: Scalar) -> float:
+    """Seconds by which a time can be moved in the notation of `value`: a day for a date, one for what is finer."""
+    return _DAY if isinstance(value, str) and len(value) <= len("2024-01-01") else 1.0
+
+
+def has_zone(value: Scalar) -> bool:
+    """Whether `value` says in which time zone it is, as Unix times do."""
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+def instant(value: Scalar, *, needed_by: str) -> datetime:
+    """The time that `value` stands for. Raises `Uncomparable`, as `later` does."""
     moment = _moment(value)
     if moment is None:
-        raise Uncomparable(f"`lookback` needs times in the `since` field, not {value!r}")
-    return _written_like(value, moment - timedelta(seconds=seconds))
+        raise Uncomparable(f"`{needed_by}` needs times in the `since` field, not {value!r}")
+    return moment
 
 
 def order(value: Scalar) -> Order:

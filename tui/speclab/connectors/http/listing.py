@@ -40,6 +40,10 @@ _MOST_AHEAD: Final = 16_000_000
 """Bytes of answers that may wait for their turn; a page as large as that is asked for alone."""
 
 
+class Shifted(BadAnswer):
+    """Numbered pages may have skipped records, for the source came to hold less while they were read."""
+
+
 class Listing:
     """Reads the lists that are asked for and paged as one `read` says."""
 
@@ -86,6 +90,7 @@ class Listing:
                 exchange,
                 "the total fell while it was read, so that numbered pages may have skipped records",
                 "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
+                Shifted,
             )
 
     async def _first(self, questions: Questions, read: Reading) -> Exchange:
@@ -228,9 +233,9 @@ class Listing:
         except WrongBody as error:
             raise self._bad(exchange, str(error), "Check `read.records`.") from None
 
-    def _bad(self, exchange: Exchange, message: str, hint: str) -> BadAnswer:
+    def _bad(self, exchange: Exchange, message: str, hint: str, kind: type[BadAnswer] = BadAnswer) -> BadAnswer:
         where = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
-        return BadAnswer(
+        return kind(
             f"{where}: {self._client.message(message)}",
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),

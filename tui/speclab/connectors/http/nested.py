@@ -7,7 +7,6 @@ mark a parent. A mark for all of them would skip what changed at a parent while 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from speclab.connectors.base import Page, Report
+from speclab.connectors.http.lanes import MOST_WAITING, Gathered, Lane
 from speclab.connectors.http.listing import Listing
 from speclab.connectors.http.parents import ParentQuestions
 from speclab.connectors.http.question import Questions
@@ -26,10 +26,6 @@ from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.spec.system import Since
 
-_RECORDS: Final = 100
-"""Records at which a page of several short lists is full: each page is a transaction, and a line in the run log."""
-_REQUESTS: Final = 25
-"""Requests at which it is, so that not too much is asked again after a crash."""
 _HOPELESS: Final = 10
 """Parents refused, and more than were read, after which it is the settings that are wrong."""
 
@@ -98,41 +94,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A parent's list on its way: its first page is asked for already."""
+    """A parent's list on its way."""
 
     key: str
     parent: Record
-    pages: AsyncGenerator[Page]
-    first: asyncio.Task[Page | None]
-
-
-@dataclass(slots=True)
-class Gathered:
-    """What was read since the last page that was given."""
-
-    from_start: bool
-    records: list[Record] = field(default_factory=list)
-    bytes_in: int = 0
-    requests: list[str] = field(default_factory=list)
-
-    @property
-    def full(self) -> bool:
-        """Whether it is enough for a page."""
-        return len(self.records) >= _RECORDS or len(self.requests) >= _REQUESTS
-
-    def add(self, page: Page, records: list[Record]) -> None:
-        """Add a page, whose records are `records` now."""
-        self.records += records
-        self.bytes_in += page.bytes_in
-        self.requests.append(page.request)
-
-    def take(self, cursor: Json, *, complete: bool = False) -> Page:
-        """All of it as a page, and nothing is left."""
-        first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
-        request = f"{first} and {more} more" if more > 0 else first
-        page = Page(self.records, cursor, self.bytes_in, request, complete=complete, from_start=self.from_start)
-        self.records, self.bytes_in, self.requests = [], 0, []
-        return page
+    lane: Lane
 
 
 class Nested:
@@ -201,18 +167,19 @@ class Nested:
                             refused[key] = missing
                     if not window:
                         return
+                    child = window[0]
                     try:
-                        page = await window[0].first
-                        while page is not None:
-                            yield window[0], page
-                            page = await anext(window[0].pages, None)
+                        while (page := await child.lane.next()) is not None:
+                            yield child, page
                     except BadAnswer as error:
-                        refused[window[0].key] = error
+                        refused[child.key] = error
+                    await child.lane.aclose()
                     window.popleft()
                     if len(refused) >= _HOPELESS and len(refused) > len(round_.done):
                         raise _refusal(refused)
         finally:
-            await asyncio.gather(*map(_give_up, window))
+            for child in window:
+                await child.lane.aclose()
 
     async def _unread(self, seen: set[str]) -> AsyncGenerator[Record]:
         """The parents that are not `seen` yet.
@@ -239,7 +206,7 @@ class Nested:
     def _begin(self, round_: Round, key: str, parent: Record) -> Child:
         """A parent's list, asked for."""
         pages = self._children.pages(self._questions.of(parent), round_.start(key), full=round_.full)
-        return Child(key, parent, pages, asyncio.create_task(_following(pages)))
+        return Child(key, parent, Lane(pages, MOST_WAITING // self._at_once))
 
     def _key(self, parent: Record) -> tuple[str, BadAnswer | None]:
         """What a parent goes by, and why it cannot be asked for, if it cannot."""
@@ -273,16 +240,6 @@ class Nested:
 
 def _mapping(value: Json) -> dict[str, Json]:
     return dict(value) if isinstance(value, dict) else {}
-
-
-async def _following(pages: AsyncGenerator[Page]) -> Page | None:
-    return await anext(pages, None)
-
-
-async def _give_up(child: Child) -> None:
-    child.first.cancel()
-    await asyncio.gather(child.first, return_exceptions=True)
-    await child.pages.aclose()
 
 
 def _refusal(refused: Mapping[str, BadAnswer]) -> BadAnswer:

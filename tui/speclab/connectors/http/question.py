@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -39,13 +40,20 @@ class Questions:
         self._since = read.since.param if read.since else None
         self._body = read.body
         self._hidden = frozenset(hidden)
+        self._fixed: Mapping[str, Json] = {}
+
+    def between(self, bounds: Mapping[str, Json]) -> Questions:
+        """These questions with the parameters `bounds`, which change from list to list and not from page to page."""
+        questions = copy(self)
+        questions._fixed = bounds  # noqa: SLF001 - a copy of its own kind
+        return questions
 
     def ask(self, position: Position, since: str | None) -> Question:
         """The request for the page at `position`, of what changed since `since`."""
         url = position.get("url")
         if isinstance(url, str):
             return Question(self._method, self._origin + self._whole(url), self._content({}))
-        changing = dict(position_params(position))
+        changing = {**self._fixed, **position_params(position)}
         if since is not None and self._since is not None:
             changing = {self._since: since, **changing}
         if isinstance(self._body, dict) and self._method != "GET":

@@ -13,6 +13,7 @@ from speclab.connectors.http.listing import Listing
 from speclab.connectors.http.nested import Nested
 from speclab.connectors.http.parents import ParentQuestions
 from speclab.connectors.http.question import Questions
+from speclab.connectors.http.windows import Windows
 from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.references import References
 from speclab.errors import SpecError
@@ -51,7 +52,9 @@ class HttpReader:
             fingerprint=self._fingerprint,
         )
         self._hidden = {auth.param} if isinstance(auth, ApiKeyAuth) and auth.param is not None else set[str]()
-        self._pages = self._nested(written, read, system.limits.concurrency) or self._single(written, read)
+        self._pages = self._nested(written, read, system.limits.concurrency) or self._single(
+            written, read, system.limits.concurrency
+        )
 
     def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
         """Pages from after `cursor` to the end."""
@@ -61,10 +64,24 @@ class HttpReader:
         """Close the connections."""
         await self._client.close()
 
-    def _single(self, written: HttpRead, read: HttpRead) -> _Pages:
+    def _single(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages:
+        """One list, in windows where the settings have them."""
         hidden = self._hidden | _secret(written.params, read.params)
         questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
-        return partial(self._listing(read).pages, questions)
+        listing = self._listing(read)
+        if read.since is None or read.since.window is None:
+            return partial(listing.pages, questions)
+        closed = self._listing(read.model_copy(update={"since": None}), at_once=1)
+        windows = Windows(
+            listing,
+            closed,
+            questions,
+            self._client,
+            since=read.since,
+            at_once=at_once,
+            fingerprint=self._fingerprint,
+        )
+        return windows.pages
 
     def _nested(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages | None:
         """A list for each of the parents; None where the settings have none."""

@@ -113,9 +113,9 @@ class Reading:
         return from_mark(mark.dump() if mark else None, self.since)
 
 
-def from_mark(mark: Json, since: Since | None) -> Json:
-    """The cursor of a read that begins where `mark`, as a checkpoint holds it, says."""
-    return {"page": None, "since": mark, "field": since.field if since else None}
+def from_mark(mark: Json, since: Since | None, **more: Json) -> Json:
+    """The cursor of a read that begins where `mark`, as a checkpoint holds it, says; it may hold `more`."""
+    return {"page": None, "since": mark, "field": since.field if since else None, **more}
 
 
 def mark_in(cursor: Json) -> Json:

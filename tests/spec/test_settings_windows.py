@@ -1,0 +1,75 @@
+"""A read in windows of time: which settings go together, and what is said of those that do not."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_models import FIRST, problems_of, said
+
+from speclab.spec.systems.http import HttpSystem
+
+CURSOR = "pagination: {by: cursor, next: next, param: cursor}"
+
+
+def problems(since: str, more: str = CURSOR) -> list[str]:
+    yaml = f"connector: http\nbase_url: https://x\nkey: id\nread:\n  path: /a\n  since: {{{since}}}\n  {more}\n"
+    return said(problems_of(HttpSystem, yaml))
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["2024-01-31", "2024-01-31T00:00:00Z", "2024-01-31 00:00:00.000", "1706659200", "1706659200000", '"${env:START}"'],
+)
+def test_a_read_may_be_cut_from_any_time_on(start: str) -> None:
+    assert problems(f"param: after, until: before, field: at, window: 30d, start: {start}") == []
+
+
+@pytest.mark.parametrize(
+    ("since", "blamed", "message"),
+    [
+        ("until: b, ", "until", "`until` goes with `window`; without one, a read has no end to ask for"),
+        ("window: 1d, ", "window", "`window` needs `until`, the parameter that carries a window's end"),
+        (
+            "until: b, window: 1d, ",
+            "window",
+            "`window` needs `start`: the first run has nothing else to cut windows from",
+        ),
+        (
+            "until: a, window: 1d, start: 2024-01-31, ",
+            "until",
+            "`param` and `until` are the same; expected one for each end of a window",
+        ),
+        (
+            "until: b, window: 30s, start: 2024-01-31, ",
+            "window",
+            "expected a window of a minute or more, such as 1d; each is a request of its own",
+        ),
+        (
+            "until: b, window: 1d, start: yesterday, ",
+            "start",
+            "with `window`, `start` is a time as the field has it: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
+        ),
+        (
+            "until: b, window: 1d, start: 20240131, ",
+            "start",
+            "with `window`, `start` is a time as the field has it: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
+        ),
+    ],
+)
+def test_what_windows_lack_is_said_at_the_setting(since: str, blamed: str, message: str) -> None:
+    since = f"param: a, field: updated, {since}"
+    column = f"  since: {{{since}}}".index(f"{blamed}:") + 1
+    assert problems(since) == [f"{FIRST + 5}:{column} S205 {message}"]
+
+
+def test_windows_are_for_one_list() -> None:
+    each = '{path: /b, as: account}\n  params: {q: "{account.id}"}'
+    (problem,) = problems("param: a, until: b, field: at, window: 1d, start: 2024-01-31", f"for_each: {each}")
+    assert problem.endswith("with `for_each` it is the parents that are read at once, no windows")
+
+
+@pytest.mark.parametrize("by", ["page", "offset"])
+def test_windows_of_numbered_pages_need_a_total_by_which_they_are_seen_to_shift(by: str) -> None:
+    since = "param: a, until: b, field: at, window: 1d, start: 2024-01-31"
+    (problem,) = problems(since, f"pagination: {{by: {by}, param: p}}")
+    assert "`window` needs `total` in `pagination`" in problem
+    assert problems(since, f"pagination: {{by: {by}, param: p, total: total}}") == []
