@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Cel, Location, ParentName, Path, Request, misfit, places
+from speclab.spec.kinds import Cel, Duration, Location, ParentName, Path, Request, misfit, places
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite
+
+_SHORTEST_WINDOW: Final = 60.0
+_DATE: Final = len("2024-01-31")
+_UNIX_DIGITS: Final = (10, 13)  # of seconds and of milliseconds
 
 
 class Pagination(Settings):
@@ -38,6 +43,36 @@ class Pagination(Settings):
         return self
 
 
+class HttpSince(Since):
+    """How only what changed is asked for, over HTTP."""
+
+    until: str | None = Field(default=None, description="parameter that carries the time to read to")
+    window: Duration | None = Field(
+        default=None, description="cuts a read from `start` on into stretches of time that are asked for at once"
+    )
+
+    @model_validator(mode="after")
+    def _to_be_cut(self) -> HttpSince:
+        if self.window is None:
+            if self.until is not None:
+                raise misfit("`until` goes with `window`; without one, a read has no end to ask for", at="until")
+            return self
+        if self.window < _SHORTEST_WINDOW:
+            raise misfit("expected a window of a minute or more, such as 1d; each is a request of its own", at="window")
+        if self.until is None:
+            raise misfit("`window` needs `until`, the parameter that carries a window's end", at="window")
+        if self.until == self.param:
+            raise misfit("`param` and `until` are the same; expected one for each end of a window", at="until")
+        if self.start is None:
+            raise misfit("`window` needs `start`: the first run has nothing else to cut windows from", at="window")
+        if not _is_time(self.start):
+            raise misfit(
+                "with `window`, `start` is a time as the field has it: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
+                "start",
+            )
+        return self
+
+
 class ForEach(Settings):
     """The read is made once for each record of a parent list."""
 
@@ -57,7 +92,7 @@ class HttpRead(Settings):
     params: dict[str, JsonValue] = Field(default_factory=dict, description="query parameters")
     records: Path | None = Field(default=None, description="path of the list in the body (default: the body itself)")
     pagination: Pagination = Field(default_factory=Pagination, description="how pages follow")
-    since: Since | None = Field(default=None, description="read only what changed")
+    since: HttpSince | None = Field(default=None, description="read only what changed")
     deleted: Cel | None = Field(default=None, description="CEL that is true of a deleted record")
     for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")
 
@@ -69,8 +104,22 @@ class HttpRead(Settings):
             raise misfit("expected one of `path` and `request`, not both", at="request")
         if self.body is not None and self.request is None:
             raise misfit("a `body` needs `request`, such as POST /search", at="body")
+        return self
+
+    @model_validator(mode="after")
+    def _in_windows(self) -> HttpRead:
         if self.since is not None and self.since.param is None:
             raise misfit("over HTTP `since` needs `param`, the parameter that asks for what changed", at="since")
+        if self.since is None or self.since.window is None:
+            return self
+        if self.for_each is not None:
+            raise misfit("with `for_each` it is the parents that are read at once, no windows", at="since.window")
+        if self.pagination.by in ("page", "offset") and self.pagination.total is None:
+            raise misfit(
+                "a record that changes leaves its window and moves those after it to other pages; `window` needs "
+                "`total` in `pagination`, by which that is noticed, or pages by cursor",
+                at="since.window",
+            )
         return self
 
     @model_validator(mode="after")
@@ -92,6 +141,17 @@ class HttpRead(Settings):
                 f"each `{each.name}` would be asked the same; put {named} into path, params or body", "for_each"
             )
         return self
+
+
+def _is_time(text: str) -> bool:
+    """Whether `text` is a time that can be reckoned with; so are references, until a run resolves them."""
+    if "${" in text or (text.isdigit() and len(text) in _UNIX_DIGITS):
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return len(text) == _DATE or (len(text) > _DATE and text[_DATE] in "T ")
 
 
 class HttpSystem(Limited):
