@@ -92,3 +92,38 @@ async def test_without_a_volume_only_a_source_that_gives_nothing_at_all_is_told(
     await world.run(people(2), options=FULL)
     await world.run(people(2, gone=True), options=FULL)
     assert world.events("guard") == ["the source gave no records"]
+
+
+def without_names(count: int) -> list[list[Record]]:
+    return [[{name: value for name, value in person(f"n{at}").items() if name != "name"} for at in range(count)]]
+
+
+async def test_a_field_that_is_gone_from_the_source_is_told_with_its_row(world: World) -> None:
+    await world.run(people(20))
+    row = (await world.run(without_names(20), options=FULL)).row
+    assert (row.state, row.written) == (RunState.SUCCEEDED, 20)
+    [told] = world.events("guard")
+    assert told.startswith("people.md:40: source.name, which target.name is made of, is in none of the last 20 records")
+    await world.run(people(20), options=FULL)
+    assert len(world.events("guard")) == 1
+
+
+async def test_where_the_spec_says_so_it_ends_every_run_before_anything_is_written(world: World) -> None:
+    volume(world, "guard: {action: stop}")
+    await world.run(people(20))
+    for _ in range(2):
+        row = (await world.run(without_names(20), options=FULL)).row
+        assert (row.state, row.read) == (RunState.FAILED, 0)
+        assert row.error is not None
+        assert row.error.startswith("stopped by the guard: people.md:46: source.name")
+    world.edit("action: stop", "action: stop, drift: false")
+    assert (await world.run(without_names(20), options=FULL)).row.state is RunState.SUCCEEDED
+
+
+async def test_a_dry_run_tells_it_and_learns_nothing(world: World) -> None:
+    await world.run(people(20))
+    for _ in range(2):
+        await world.run(without_names(20), options=RunOptions(full=True, dry_run=True))
+        assert any("source.name" in line for line in world.told)
+        world.told.clear()
+    assert world.events("guard") == []

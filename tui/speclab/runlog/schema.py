@@ -185,7 +185,11 @@ ALTER TABLE integration ADD COLUMN paused_by TEXT;      -- who said so
 ALTER TABLE integration ADD COLUMN paused_reason TEXT;  -- and why, where they told
 """
 
-VERSIONS: Final = (TABLES, PAUSES)
+USUAL: Final = """
+ALTER TABLE integration ADD COLUMN usual TEXT;          -- JSON: what the source's fields usually are, as runs learned
+"""
+
+VERSIONS: Final = (TABLES, PAUSES, USUAL)
 """What each version did to the schema, the first one first."""
 
 VERSION: Final = len(VERSIONS)
@@ -249,5 +253,9 @@ def migrations() -> Migrations:
     @steps()
     def pauses(db: Database) -> None:
         db.executescript(PAUSES)
+
+    @steps()
+    def usual(db: Database) -> None:
+        db.executescript(USUAL)
 
     return steps

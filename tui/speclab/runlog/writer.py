@@ -272,6 +272,26 @@ class RunLog:
             self._know(db, spec_id)
             db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
 
+    def usual(self, spec_id: str) -> Json:
+        """What `learn` was given last; None if it never was."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT usual FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+        usual: Json = json.loads(row[0]) if row and row[0] else None
+        return usual
+
+    def learn(self, spec_id: str, usual: Json) -> None:
+        """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
+        with self._transaction() as db:
+            db.execute("UPDATE integration SET usual = ? WHERE spec_id = ?", (as_json(usual), spec_id))
+
+    def ended_as(self, spec_id: str) -> RunState | None:
+        """How the latest run that is over ended; None if there is none."""
+        with telling(self.path), self._lock:
+            row = self._db.execute(
+                "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
+            ).fetchone()
+        return RunState(row[0]) if row else None
+
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
@@ -437,7 +457,8 @@ class RunLog:
         self._states.merge(db, entry.integration)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
-        self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, {"state": state.value})
+        fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
+        self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
         return run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (entry.run,)).fetchone())
 
     def _event(

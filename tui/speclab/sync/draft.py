@@ -68,6 +68,13 @@ class Drafter:
     keyed: bool
     deletes: bool
 
+    def minds(self, record: Record) -> bool:
+        """Whether the mapping is about `record`, as far as can be told: it is neither deleted nor filtered."""
+        try:
+            return not (self.deleted is not None and self.deleted(record)) and self.mapper.accepts(record)
+        except MappingFailure:
+            return True
+
     def drafts(self, records: Sequence[Record]) -> list[Draft]:
         """Drafts of `records`, as few as have no key twice, to be delivered one after the other.
 

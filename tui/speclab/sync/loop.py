@@ -20,6 +20,7 @@ from speclab.sync.ahead import DraftedPage, read_ahead
 from speclab.sync.booking import book
 from speclab.sync.delivery import CANCELLED, Delivery, Halt
 from speclab.sync.draft import Drafter
+from speclab.sync.drift import Drift
 from speclab.sync.failures import unanswered
 from speclab.sync.guard import Alarm, Guard
 from speclab.sync.patience import Patience
@@ -36,7 +37,7 @@ class PageLoop:
 
     run: str
     spec: Integration
-    source: str  # where failures of reading point: the spec's file and line
+    file: str  # the spec's, as the run log names it
     log: RunLog
     drafter: Drafter
     delivery: Delivery
@@ -66,6 +67,7 @@ class PageLoop:
         """
         cursor = None if full else self.log.checkpoint(self.spec.spec_id)
         guard = Guard(self.spec.volume)
+        drift = self._drift()
         number = 0
         complete = False
         try:
@@ -73,7 +75,7 @@ class PageLoop:
             async with aclosing(read_ahead(pages, self.drafter, self.patience, limit)) as drafted:
                 async for page in drafted:
                     number += 1
-                    if self._stopped(guard.reads(page.read, page.page)):
+                    if self._stopped(guard.reads(page.read, page.page), *drift.look(page.page.records)):
                         break
                     await self._page(number, page, guard)
                     complete = page.page.complete and not page.cut
@@ -81,22 +83,30 @@ class PageLoop:
                         break
                     await self._retry_due()
         except SystemFailure as error:
-            self.delivery.halt = Halt(RunState.FAILED, f"{self.source}: {error.message}", error)
+            self.delivery.halt = Halt(RunState.FAILED, f"{self.file}:{self.spec.source_line}: {error.message}", error)
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
         if complete:
             self._stopped(guard.ends())
+        if not drift.stopped:
+            self.log.learn(self.spec.spec_id, drift.learned())
         return complete
 
-    def _stopped(self, alarm: Alarm | None) -> bool:
-        """Tell an alarm; whether it ends the run."""
-        if alarm is None:
-            return False
-        self.log.event(self.spec.spec_id, self.run, alarm.level, "guard", alarm.message)
-        self.tell(alarm.level, alarm.message)
-        if alarm.stops:
-            self.delivery.halt = Halt(RunState.FAILED, f"stopped by the guard: {alarm.message}")
-        return alarm.stops
+    def _drift(self) -> Drift:
+        """What watches the records, going by what is usual since the runs before."""
+        usual, rows = self.log.usual(self.spec.spec_id), self.drafter.mapper.rows
+        return Drift(usual, rows, self.file, self.drafter.minds, self.spec.volume.guard)
+
+    def _stopped(self, *alarms: Alarm | None) -> bool:
+        """Tell alarms; whether one of them ends the run."""
+        stopping = False
+        for alarm in filter(None, alarms):
+            self.log.event(self.spec.spec_id, self.run, alarm.level, "guard", alarm.message)
+            self.tell(alarm.level, alarm.message)
+            if alarm.stops and not stopping:
+                stopping = True
+                self.delivery.halt = Halt(RunState.FAILED, f"stopped by the guard: {alarm.message}")
+        return stopping
 
     async def _page(self, number: int, drafted: DraftedPage, guard: Guard) -> None:
         """Deliver and book a page. The cursor moves with its last draft, and only if all of the page is decided."""

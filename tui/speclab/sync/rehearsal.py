@@ -42,6 +42,10 @@ class RehearsalLog(RunLog):
         """Where the real run would go on."""
         return self.real.checkpoint(spec_id)
 
+    def usual(self, spec_id: str) -> Json:
+        """What real runs learned."""
+        return self.real.usual(spec_id)
+
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """What is really at the target."""
         return self.real.hashes(spec_id, keys)

@@ -188,7 +188,7 @@ class _Run:
         return PageLoop(
             run=run,
             spec=spec,
-            source=f"{self.prepared.file}:{spec.source_line}",
+            file=self.prepared.file,
             log=self.log,
             drafter=drafter,
             delivery=delivery,
