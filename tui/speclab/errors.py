@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from speclab.outcome import ErrorClass
+
 if TYPE_CHECKING:
     from speclab.spec.document import Document
     from speclab.spec.merge import Conflict, Merge
@@ -82,24 +84,40 @@ class SaveConflict(SpeclabError):
 
 
 class SystemFailure(SpeclabError):
-    """A system at either end; `request` and `response` are what was sent and what came, secrets taken out."""
+    """A system at either end; `request` and `response` are what was sent and what came, secrets taken out.
 
-    def __init__(self, message: str, *, request: str = "", response: str = "", hint: str = "") -> None:
+    `error_class` is what a run that ends by it is counted under: given where it is known, else the usual one.
+    """
+
+    usual_class: ClassVar[ErrorClass] = ErrorClass.BAD_ANSWER
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request: str = "",
+        response: str = "",
+        hint: str = "",
+        error_class: ErrorClass | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.request = request
         self.response = response
+        self.error_class = error_class or self.usual_class
 
 
 class Unreachable(SystemFailure):
     """No connection, or no answer in time, after the retries the spec allows."""
 
     exit_code = 4
+    usual_class = ErrorClass.NETWORK
 
 
 class Unauthorized(SystemFailure):
     """The system refuses the credentials (401 or 403)."""
 
     exit_code = 4
+    usual_class = ErrorClass.UNAUTHORIZED
 
 
 class BadAnswer(SystemFailure):

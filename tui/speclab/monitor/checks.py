@@ -3,7 +3,7 @@
 All functions are about one integration; `w` is a window such as "24h", to the minute, that ends now:
 
     success_rate(w)          (written + unchanged + filtered) / read, from 0.0 to 1.0
-    error_count(w[, class])  failed attempts at records and failed runs, or the attempts of one class ("timeout")
+    error_count(w[, class])  failed attempts at records and failed runs, or those of one class ("timeout")
     records(w)               records read
     bytes(w)                 bytes received from the source
     duration_p95(w)          seconds that 95 of 100 runs take at most, of those that went through to the end
@@ -93,7 +93,7 @@ class Checks:
         return self._tell(f'success_rate("{window}")', rate)
 
     def error_count(self, window: str, error_class: str | None = None) -> int:
-        """Failed attempts at records and failed runs, or the attempts of one class."""
+        """Failed attempts at records and failed runs, or those of one class."""
         found = self._figures(window)
         if error_class is None:
             return self._tell(f'error_count("{window}")', found.errors)

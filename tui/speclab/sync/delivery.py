@@ -9,7 +9,7 @@ from typing import Final
 from speclab.connectors.backoff import delay
 from speclab.connectors.base import Answer, Item, Refusal, Remembering, Seams, Snapshot, Writer
 from speclab.errors import SpeclabError, SystemFailure, Unauthorized
-from speclab.outcome import Level, RunState
+from speclab.outcome import ErrorClass, Level, RunState
 from speclab.spec.integration import Action
 from speclab.spec.settings import RetrySettings
 from speclab.sync.actions import ActionTable
@@ -23,11 +23,17 @@ UNDECIDED: Final = Answer()
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a run ends before it is done, and the state it ends in."""
+    """Why a run ends before it is done, and in which state: by an `error`, or by an answer of the class `told`."""
 
     state: RunState
     reason: str
     error: SpeclabError | None = None
+    told: ErrorClass | None = None
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        """The class of what ended the run, where it has one."""
+        return self.error.error_class if isinstance(self.error, SystemFailure) else self.told
 
 
 CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run goes on from the checkpoint")
@@ -139,10 +145,12 @@ class Delivery:
             self.halt = Halt(
                 RunState.FAILED,
                 f"stopped: the target fails too often to go on, last with: {failed[-1].message}",
+                told=failed[-1].error_class,
             )
         for action, refusal in actions:
             if action is Action.STOP:
-                self.halt = Halt(RunState.FAILED, f"stopped, as the spec says for: {refusal.message}")
+                reason = f"stopped, as the spec says for: {refusal.message}"
+                self.halt = Halt(RunState.FAILED, reason, told=refusal.error_class)
             elif action is Action.REFRESH:
                 error = Unauthorized(
                     f"the target refuses the credentials: {refusal.message}",

@@ -132,7 +132,7 @@ class _Run:
             raise
         if halt is None:
             return RunResult(log.finish_run(run))
-        return RunResult(log.finish_run(run, halt.reason, halt.state), halt.error)
+        return RunResult(log.finish_run(run, halt.reason, halt.state, halt.error_class), halt.error)
 
     def _bug(self, crash: BaseException) -> str:
         """What to say of an error that is ours; it may hold what it stumbled over, such as a secret."""

@@ -52,6 +52,7 @@ async def answered(
                 request=failure.request,
                 response=failure.response,
                 hint=failure.hint,
+                error_class=error_class,
             ) from None
         if wait is not None and wait > retry.cap:
             raise Unreachable(
@@ -60,6 +61,7 @@ async def answered(
                 request=failure.request,
                 response=failure.response,
                 hint="The next run goes on from the checkpoint.",
+                error_class=error_class,
             ) from None
         wait = wait or delay(tries - 1, retry.base, retry.cap, random)
         client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")

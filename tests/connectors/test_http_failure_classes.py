@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Seams
+from speclab.errors import SystemFailure
+from speclab.outcome import ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
+
+
+async def failure(url: str, references: References, seams: Seams) -> SystemFailure:
+    system = HttpSystem.model_validate(
+        {"connector": "http", "base_url": url, "key": "id", "limits": {"timeout": "100ms"}, "read": {"path": "/c"}}
+    )
+    retry = RetrySettings.model_validate({"attempts": 2, "cap": "1m"})
+    _, failed = await read_to_failure(open_reader(system, NoAuth(), references, seams, retry))
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("status", "error_class"),
+    [
+        (503, ErrorClass.SERVER),
+        (429, ErrorClass.RATE_LIMIT),
+        (401, ErrorClass.UNAUTHORIZED),
+        (404, ErrorClass.BAD_ANSWER),
+    ],
+)
+async def test_a_read_that_is_given_up_is_of_the_class_of_its_last_answer(
+    status: int, error_class: ErrorClass, serve: Serve, references: References, seams: Seams
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    assert (await failure(await serve(refuse), references, seams)).error_class is error_class
+
+
+async def test_a_wait_that_is_too_long_is_a_rate_limit(serve: Serve, references: References, seams: Seams) -> None:
+    async def later(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "7200"})
+
+    assert (await failure(await serve(later), references, seams)).error_class is ErrorClass.RATE_LIMIT
+
+
+async def test_no_answer_and_no_connection_are_told_apart(
+    serve_raw: ServeRaw, references: References, seams: Seams
+) -> None:
+    assert (await failure(await serve_raw(None), references, seams)).error_class is ErrorClass.TIMEOUT
+    assert (await failure(await serve_raw(b""), references, seams)).error_class is ErrorClass.NETWORK

@@ -1,0 +1,66 @@
+"""A run that fails is counted once, and under the class of what ended it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.sync.conftest import MemorySource, World, no, person
+
+from speclab.errors import BadAnswer, SystemFailure, Unauthorized, Unreachable
+from speclab.monitor.health import figures
+from speclab.outcome import ErrorClass, RunState
+
+
+def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
+    """What the rollup counted, in all and by class."""
+    with world.reader as reader:
+        found = figures(reader, "people", 3600.0, world.clock.now())
+    return found.errors, dict(found.errors_by_class)
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class"),
+    [
+        (Unreachable("cannot connect"), ErrorClass.NETWORK),
+        (Unreachable("no answer in time (30s)", error_class=ErrorClass.TIMEOUT), ErrorClass.TIMEOUT),
+        (Unreachable("503 (tried 3 times)", error_class=ErrorClass.SERVER), ErrorClass.SERVER),
+        (Unauthorized("401 Unauthorized"), ErrorClass.UNAUTHORIZED),
+        (BadAnswer("no JSON"), ErrorClass.BAD_ANSWER),
+    ],
+)
+async def test_a_source_that_fails_counts_under_its_class(
+    error: SystemFailure, error_class: ErrorClass, world: World
+) -> None:
+    world.source = MemorySource([[person("a")]], fails_at=0, error=error)
+    result = await world.run()
+    assert result.row.state is RunState.FAILED
+    assert errors(world) == (1, {error_class: 1})
+    with world.reader as reader:
+        ended = [event for event in reader.events() if event.kind == "state"][-1]
+    assert ended.fields == {"state": "failed", "class": error_class.value}
+
+
+async def test_a_target_that_refuses_the_credentials_counts_as_unauthorized(world: World) -> None:
+    result = await world.run([[person("a")]], lambda *_: no(ErrorClass.UNAUTHORIZED, 401))
+    assert result.row.state is RunState.FAILED
+    assert errors(world) == (1, {ErrorClass.UNAUTHORIZED: 1})
+
+
+async def test_what_the_spec_stops_for_counts_under_the_class_of_the_answer(world: World) -> None:
+    result = await world.run([[person("a")]], lambda *_: no(ErrorClass.REJECTED, 402))
+    assert result.row.state is RunState.FAILED
+    assert errors(world) == (1, {ErrorClass.REJECTED: 1})
+
+
+async def test_a_target_that_dies_counts_its_failures_and_the_run_it_ended(world: World) -> None:
+    world.target.batch = 1
+    people = [person(f"p{number}") for number in range(300)]
+    result = await world.run([people], lambda *_: no(ErrorClass.SERVER, 500))
+    assert result.row.state is RunState.FAILED
+    assert result.row.waiting > 0
+    assert errors(world) == (result.row.waiting + 1, {ErrorClass.SERVER: result.row.waiting + 1})
+
+
+async def test_a_run_that_is_parked_has_not_failed(world: World) -> None:
+    result = await world.run([[person("a")]], lambda *_: no(ErrorClass.RATE_LIMIT, 429, retry_after=7200))
+    assert result.row.state is RunState.PARTIAL
+    assert errors(world) == (0, {})
