@@ -286,6 +286,17 @@ async def test_no_window_ends_in_the_future_of_a_source_whose_clock_is_behind(se
     assert keys(pages) == [0, 1, 2]
 
 
+async def test_no_window_ends_in_the_future_of_a_source_that_does_not_say_in_which_time_zone_it_is(
+    serve: Serve,
+) -> None:
+    source = Source(days(3, 2), local)
+    pages = await read_all(opened(await serve(source), window="6h", start=local(NOON - timedelta(days=4))))
+    ends = [one["until"] for one in source.asked if "until" in one]
+    assert ends[0] > local(NOON - timedelta(days=4))
+    assert max(ends) < local(source.now)
+    assert keys(pages) == [0, 1]
+
+
 async def test_a_source_of_this_week_by_our_clock_and_none_by_its_own_is_read_as_one(serve: Serve) -> None:
     source = Source(days(40, 39), now=NOON - timedelta(days=38))
     url = await serve(source)
