@@ -36,6 +36,19 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
             "connector: file\nkey: id\npath: a.json\nmode: append\n",
             "4:1 S205 a JSON list cannot be appended to; use jsonl, or mode upsert or replace",
         ),
+        (
+            "connector: file\nkey: id\npath: a.parquet\nmode: append\n",
+            "4:1 S205 a Parquet file cannot be appended to; use mode upsert or replace",
+        ),
+        (
+            "connector: file\nkey: id\npath: a.parquet\ntypes: {n: money}\n",
+            "4:12 S203 `types.n`: expected text, integer, number, boolean, date, datetime, binary or decimal(12, 2)",
+        ),
+        (
+            "connector: file\nkey: id\npath: a.parquet\ntypes: {n: 'decimal(40, 2)'}\n",
+            "4:12 S203 `types.n`: expected up to 38 digits, of which some are decimal places, not 'decimal(40, 2)'",
+        ),
+        (TABLE + "types: {n: integer}\n", "4:1 S205 `types` goes with parquet, not with csv"),
     ],
 )
 def test_settings_that_do_not_go_together_are_told_at_their_place(yaml: str, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Final
 
@@ -38,3 +39,16 @@ def encode_sorted(value: JsonView) -> bytes:
         return orjson.dumps(value, None, orjson.OPT_SORT_KEYS)
     except TypeError:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def as_json(value: object) -> Json:
+    """A value of a database or a file as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(as_json, value))
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return str(value)

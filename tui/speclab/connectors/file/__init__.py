@@ -1,4 +1,4 @@
-"""Files of records in the workspace: JSON Lines, JSON, CSV and TSV, plain or gzipped."""
+"""Files of records in the workspace: JSON Lines, JSON, CSV and TSV, plain or gzipped, and Parquet."""
 
 from __future__ import annotations
 

@@ -31,9 +31,7 @@ async def file_fields(
     records = await sample(system, auth, references, seams, limit)
     if records:
         return Description(fields_of(records), f"the first {len(records):,} records of {target.name}")
-    head = await asyncio.to_thread(target.header) if target.layout.is_table else None
-    if head is None:
+    names = await asyncio.to_thread(target.columns)
+    if not names:
         raise SpeclabError(f"{target.name} has no records, which could show what fields it has")
-    return Description(
-        tuple(field_of(FieldPath((name,)), (), 0) for name in head.columns), f"the header of {target.name}"
-    )
+    return Description(tuple(field_of(FieldPath((name,)), (), 0) for name in names), f"the header of {target.name}")

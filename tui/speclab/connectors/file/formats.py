@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from speclab.connectors.file.layout import Format, Layout
 from speclab.connectors.file.packing import undecodable
+from speclab.connectors.file.parquet import parquet_rows
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.file.tables import table_rows
 from speclab.connectors.jsontext import decode
@@ -26,6 +27,8 @@ def rows(stream: BinaryIO, name: str, layout: Layout, start: Spot | None = None)
             return _json_list(stream, name, start)
         case Format.CSV | Format.TSV:
             return table_rows(stream, name, layout, start)
+        case Format.PARQUET:
+            return parquet_rows(stream, name, start)
 
 
 def _json_lines(stream: BinaryIO, name: str, start: Spot) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.form import Form
@@ -73,8 +74,11 @@ class _JournaledWriter:
         form = self._target.form(merged=self._merged)
         old = self._merged and self._target.place.exists()
         try:
-            with self._journal.entries() as entries, self._target.replacing() as stream:
-                out = form.output(stream, entries.left())
+            with (
+                self._journal.entries() as entries,
+                self._target.replacing() as stream,
+                closing(form.output(stream, entries.left())) as out,
+            ):
                 if old:
                     self._merge(out, entries)
                 for record in entries.left():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from speclab.connectors.file.parquet import check_installed
 from speclab.errors import SpecError
 from speclab.spec.systems.file import FileSystem, format_of
 
@@ -17,6 +19,7 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     TSV = "tsv"
+    PARQUET = "parquet"
 
     @classmethod
     def of(cls, path: str, named: str | None) -> Format:
@@ -30,25 +33,38 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A format and, for a table, its dialect; `columns` are named for one without a header, `quote` may be empty."""
+    """A format, and what else is to be known of it.
+
+    `columns` are named for a table without a header, `quote` may be empty; `types` are of Parquet.
+    """
 
     format: Format
     delimiter: str = ","
     quote: str = '"'
     encoding: str = "utf-8"
     columns: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: str, system: FileSystem) -> Layout:
         """How the file at `path` is to be read or written as `system` says. Raises `SpecError`."""
         kind = Format.of(path, system.format)
+        if kind is Format.PARQUET:
+            check_installed()
+            if path.endswith(".gz"):
+                raise SpecError(f"path: {path!r}: Parquet is packed within, and not gzipped on top")
         delimiter = system.delimiter or ("\t" if kind is Format.TSV else ",")
-        return cls(kind, delimiter, system.quote, system.encoding, system.columns)
+        return cls(kind, delimiter, system.quote, system.encoding, system.columns, system.types)
 
     @property
     def is_table(self) -> bool:
         """Whether records stand in lines of cells."""
         return self.format in (Format.CSV, Format.TSV)
+
+    @property
+    def is_by_line(self) -> bool:
+        """Whether a record and its bytes stand by themselves."""
+        return self.is_table or self.format is Format.JSONL
 
     @property
     def is_utf8(self) -> bool:

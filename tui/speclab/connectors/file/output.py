@@ -23,6 +23,9 @@ class Output(Protocol):
     def end(self) -> None:
         """Write what stands after the last record."""
 
+    def close(self) -> None:
+        """Let go of what is held open, whether it came to the end or not."""
+
 
 def fields(records: Iterable[Record]) -> list[str]:
     """All fields of `records`, in the order they first come."""
@@ -51,6 +54,9 @@ class Lines:
     def end(self) -> None:
         """Nothing stands after the last line."""
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 class List:
     """A JSON list, one record a line."""
@@ -71,6 +77,9 @@ class List:
     def end(self) -> None:
         """Close the list."""
         self._stream.write(b"[]\n" if self._before.startswith(b"[") else b"\n]\n")
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class Table:
@@ -99,6 +108,9 @@ class Table:
 
     def end(self) -> None:
         """Nothing stands after the last row."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _whole(self, raw: bytes) -> None:
         """Write a line, which may have been the last one and without an end; no line of a file without a header."""

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.file.formats import rows
-from speclab.connectors.file.layout import Format, Layout
+from speclab.connectors.file.layout import Layout
 from speclab.connectors.file.packing import UNREADABLE, unpacked
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.references import References
@@ -77,8 +77,7 @@ class FileReader:
     async def _pages_of(self, file: _File, spot: Spot, *, last: bool) -> AsyncGenerator[Page]:
         """The pages of one file from `spot` on; it is the `last` one, or others follow."""
         layout = Layout.of(file.name, self._system)
-        by_line = layout.format is not Format.JSON  # else the file is read at once
-        weight = 0 if by_line else file.size
+        weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
         try:
             with await asyncio.to_thread(_opened, file, layout) as stream:
@@ -90,7 +89,7 @@ class FileReader:
                     yield Page(
                         records=[row.record for row in page],
                         cursor=None if ended and last else _cursor(file, spot),
-                        bytes_in=sum(len(row.raw) for row in page) if by_line else weight,
+                        bytes_in=sum(len(row.raw) for row in page) + weight,
                         request=f"read {file.name}",
                         complete=ended and last,
                     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.base import Refusal
+from speclab.connectors.file.arrow_output import ParquetForm
 from speclab.connectors.file.form import Form, JsonForm, TableForm
 from speclab.connectors.file.formats import rows
-from speclab.connectors.file.layout import Layout
+from speclab.connectors.file.layout import Format, Layout
 from speclab.connectors.file.packing import UNREADABLE, packed, unpacked
+from speclab.connectors.file.parquet import schema_of
 from speclab.connectors.file.place import LocalPlace
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.file.tables import Header, Misfit, cell, header
@@ -22,6 +24,9 @@ from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
 from speclab.spec.systems.file import FileSystem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH: Final = 1000
 """Records that are written at once."""
@@ -41,6 +46,14 @@ class Target:
         self.layout = Layout.of(system.path, system)
         self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
 
+    def columns(self) -> Sequence[str]:
+        """The columns that the file says it has, if it is of a kind that does. Raises `BadAnswer`."""
+        if self.layout.format is Format.PARQUET:
+            schema = self._schema()
+            return schema.names if schema is not None else ()
+        head = self.header() if self.layout.is_table else None
+        return head.columns if head else ()
+
     def header(self) -> Header | None:
         """The header of the table that is there; None if there is none. Raises `BadAnswer`."""
         if not self.place.exists():
@@ -50,9 +63,18 @@ class Target:
 
     def form(self, *, merged: bool) -> Form:
         """What the file takes, `merged` with what it holds or as a new one. Raises `BadAnswer`."""
+        if self.layout.format is Format.PARQUET:
+            key = [str(path) for path in self._key]
+            return ParquetForm(self.name, self._schema() if merged else None, self.layout.types, key)
         if not self.layout.is_table:
             return JsonForm(self.layout)
         return TableForm(self.name, self.layout, self.header() if merged or self.layout.columns else None)
+
+    def _schema(self) -> pa.Schema | None:
+        if not self.place.exists():
+            return None
+        with self.opened() as stream:
+            return schema_of(stream, self.name)
 
     def opened(self) -> BinaryIO:
         """The text of the file that is there. Raises `OSError`."""

@@ -12,10 +12,10 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
 from speclab.connectors.base import Description, Role, Seams
+from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.reader import as_json
 from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.errors import BadAnswer, SpecError, SpeclabError
 from speclab.jsonvalue import Record

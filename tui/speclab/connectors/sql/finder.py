@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Item, Refusal, Seams
+from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.reader import as_json
 from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record

@@ -6,7 +6,6 @@ changes while it reads is at or after that, and is read again.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.jsontext import encode, encode_sorted
+from speclab.connectors.jsontext import as_json, encode, encode_sorted
 from speclab.connectors.references import References
 from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
 from speclab.connectors.sql import statements
@@ -211,16 +210,3 @@ class SqlReader:
 
     def _line(self) -> str:
         return f"SELECT {self._read.table or 'query'} at {self._database.name}"
-
-
-def as_json(value: object) -> Json:
-    """A cell as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, dict):
-        return {str(name): as_json(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return list(map(as_json, value))
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    return str(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +14,13 @@ from speclab.spec.system import Limited
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that begin a text with a byte order mark, which cannot stand in the middle of a file."""
+
+
+_FORMATS: Final = ("json", "jsonl", "csv", "tsv", "parquet")
+_GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("encoding", "delimiter", "quote", "columns"), ("csv", "tsv")),
+    "types": ("parquet",),
+}
 
 
 def format_of(path: str) -> str:
@@ -38,8 +47,25 @@ def _quote(text: str) -> str:
     return text and _separator(text)
 
 
+_COLUMN_TYPES: Final = ("text", "integer", "number", "boolean", "date", "datetime", "binary")
+_DECIMAL: Final = re.compile(r"decimal\((?P<digits>\d{1,2}), *(?P<places>\d{1,2})\)")
+
+
+def _column_type(text: str) -> str:
+    if text in _COLUMN_TYPES:
+        return text
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal is None:
+        raise ValueError(f"expected {', '.join(_COLUMN_TYPES)} or decimal(12, 2)")
+    if not 1 <= int(decimal["digits"]) <= 38 or int(decimal["places"]) > int(decimal["digits"]):
+        raise ValueError(f"expected up to 38 digits, of which some are decimal places, not {text!r}")
+    return text
+
+
 Encoding = Annotated[str, AfterValidator(_encoding), Kind("name of an encoding")]
 Delimiter = Annotated[str, AfterValidator(_separator), Kind("character")]
+ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column")]
+ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column")]
 Quote = Annotated[str, AfterValidator(_quote), Kind('character, or "" for none')]
 
 
@@ -47,7 +73,9 @@ class FileSystem(Limited):
     """Files of records."""
 
     path: str = Field(description="the file; a glob when reading")
-    format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(default=None, description="default: by the ending")
+    format: Literal["json", "jsonl", "csv", "tsv", "parquet"] | None = Field(
+        default=None, description="default: by the ending"
+    )
     mode: Literal["replace", "append", "upsert"] = Field(default="upsert", description="what a run does to the file")
     encoding: Encoding = Field(default="utf-8", description="how the text of a table is encoded")
     delimiter: Delimiter | None = Field(
@@ -55,19 +83,24 @@ class FileSystem(Limited):
     )
     quote: Quote = Field(default='"', description="what is around a cell with delimiters or line ends in it")
     columns: tuple[str, ...] = Field(default=(), description="the columns of a table, where its file has no header")
+    types: dict[str, ColumnType] = Field(
+        default_factory=dict,
+        description="types of columns of Parquet, such as decimal(12, 2); default: by the first value",
+    )
 
     @model_validator(mode="after")
     def _goes_with_the_format(self) -> FileSystem:
         kind = self.format or format_of(self.path)
-        if kind in ("json", "jsonl"):
-            for name in ("encoding", "delimiter", "quote", "columns"):
-                if name in self.model_fields_set:
-                    raise misfit(f"`{name}` goes with csv and tsv, not with {kind}", at=name)
+        for name in self.model_fields_set & _GOES_WITH.keys():
+            if kind in _FORMATS and kind not in _GOES_WITH[name]:
+                raise misfit(f"`{name}` goes with {' and '.join(_GOES_WITH[name])}, not with {kind}", at=name)
         twice = [name for at, name in enumerate(self.columns) if name in self.columns[:at]]
         if twice:
             raise misfit(f"the column {twice[0]!r} is there twice", at="columns")
         if self.quote and self.quote == self.delimiter:
             raise misfit("`quote` and `delimiter` are the same character", at="quote")
+        if kind == "parquet" and self.path.endswith(".gz"):
+            raise misfit("Parquet is packed within, and not gzipped on top", at="path")
         if self.mode == "append" and (reason := why_not_append(kind, self.encoding)):
             raise misfit(reason, at="mode")
         return self
@@ -77,6 +110,8 @@ def why_not_append(kind: str, encoding: str) -> str:
     """Why a file of this format and encoding cannot be appended to; nothing if it can."""
     if kind == "json":
         return "a JSON list cannot be appended to; use jsonl, or mode upsert or replace"
+    if kind == "parquet":
+        return "a Parquet file cannot be appended to; use mode upsert or replace"
     if codecs.lookup(encoding).name in _MARKED:
         return f"{encoding} has a mark at its start, so a file cannot be appended to; use mode upsert or replace"
     return ""

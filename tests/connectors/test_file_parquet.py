@@ -1,0 +1,451 @@
+"""Parquet at both ends: values as they come from a database, columns that keep their types, rows left as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.connectors.conftest import item, read_all, records_of
+
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot
+from speclab.connectors.jsontext import encode
+from speclab.errors import BadAnswer, SpecError
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
+
+Read = Callable[..., Awaitable[list[Page]]]
+Write = Callable[..., Awaitable[list[Answer]]]
+PEOPLE: list[Record] = [{"id": number, "name": f"Zoë {number}"} for number in range(2500)]
+
+
+def system(path: str, **more: Json) -> FileSystem:
+    return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **more})
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(path: str, cursor: Json = None, **more: Json) -> list[Page]:
+        return await read_all(open_reader(system(path, **more), NoAuth(), references, seams), cursor)
+
+    return pages
+
+
+@pytest.fixture
+def write(references: References, seams: Seams) -> Write:
+    async def written(path: str, *items: Item, **more: Json) -> list[Answer]:
+        writer = open_writer(system(path, **more), NoAuth(), references, seams)
+        try:
+            answers = list(await writer.write(items))
+            if isinstance(writer, Snapshot):
+                await writer.finish()
+            return answers
+        finally:
+            await writer.close()
+
+    return written
+
+
+def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
+    table = pa.table(columns)
+    pq.write_table(table, path, **more)
+    return table
+
+
+@pytest.mark.parametrize("rows_a_group", [100_000, 700, 1])
+async def test_it_is_read_in_pages_and_resumes_after_any(rows_a_group: int, tmp_path: Path, read: Read) -> None:
+    people = PEOPLE if rows_a_group > 1 else PEOPLE[:1200]
+    pq.write_table(pa.Table.from_pylist(people), tmp_path / "a.parquet", row_group_size=rows_a_group)
+    pages = await read("a.parquet")
+    assert records_of(pages) == people
+    assert {len(page.records) for page in pages[:-1]} == {1000}
+    assert pages[-1].complete
+    assert sum(page.bytes_in for page in pages) == (tmp_path / "a.parquet").stat().st_size
+    for index, page in enumerate(pages[:-1]):
+        assert records_of(await read("a.parquet", page.cursor)) == people[(index + 1) * 1000 :]
+
+
+async def test_a_pattern_reads_all_it_matches(tmp_path: Path, read: Read) -> None:
+    for day in range(3):
+        save(tmp_path / f"day-{day}.parquet", {"id": [day]})
+    pages = await read("day-*.parquet")
+    assert records_of(pages) == [{"id": 0}, {"id": 1}, {"id": 2}]
+    assert records_of(await read("day-*.parquet", pages[0].cursor)) == [{"id": 1}, {"id": 2}]
+
+
+async def test_values_come_as_they_do_from_a_database(tmp_path: Path, read: Read) -> None:
+    moment = datetime(2026, 3, 29, 1, 59, 59, 123456, tzinfo=UTC)
+    save(
+        tmp_path / "a.parquet",
+        {
+            "born": [date(1815, 12, 10)],
+            "at": pa.array([moment], pa.timestamp("us", "UTC")),
+            "there": pa.array([moment], pa.timestamp("us", "Europe/Berlin")),
+            "local": pa.array([datetime(2026, 3, 29, 3, 0)], pa.timestamp("ms")),  # noqa: DTZ001 - without a zone
+            "price": pa.array([Decimal("1.50")], pa.decimal128(12, 2)),
+            "photo": [b"\x00\xff"],
+            "hour": [time(10, 11, 12)],
+            "kind": pa.array(["x"]).dictionary_encode(),
+            "tags": [["a", None]],
+            "home": [{"city": "Rome", "since": date(2020, 1, 2)}],
+            "props": pa.array([{"a": 1}], pa.map_(pa.string(), pa.int64())),
+            "big": pa.array([2**64 - 1], pa.uint64()),
+            "none": pa.nulls(1),
+        },
+    )
+    assert records_of(await read("a.parquet")) == [
+        {
+            "born": "1815-12-10",
+            "at": "2026-03-29 01:59:59.123456+00:00",
+            "there": "2026-03-29 03:59:59.123456+02:00",
+            "local": "2026-03-29 03:00:00",
+            "price": "1.50",
+            "photo": "AP8=",
+            "hour": "10:11:12",
+            "kind": "x",
+            "tags": ["a", None],
+            "home": {"city": "Rome", "since": "2020-01-02"},
+            "props": {"a": 1},
+            "big": 2**64 - 1,
+            "none": None,
+        }
+    ]
+
+
+async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, read: Read) -> None:
+    values = [-1, 0, 1_000, 1_700_000_000_123_456_789, None]
+    save(
+        tmp_path / "a.parquet",
+        {"t": pa.array(values, pa.timestamp("ns")), "z": pa.array(values, pa.timestamp("ns", "+01:00"))},
+    )
+    assert records_of(await read("a.parquet")) == [
+        {"t": "1969-12-31 23:59:59.999999999", "z": "1970-01-01 00:59:59.999999999+01:00"},
+        {"t": "1970-01-01 00:00:00", "z": "1970-01-01 01:00:00+01:00"},
+        {"t": "1970-01-01 00:00:00.000001", "z": "1970-01-01 01:00:00.000001+01:00"},
+        {"t": "2023-11-14 22:13:20.123456789", "z": "2023-11-14 23:13:20.123456789+01:00"},
+        {"t": None, "z": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,name\n1,Ada\n", r"a\.parquet: cannot be read as Parquet: Parquet magic bytes not found"),
+        (b"", r"a\.parquet: cannot be read as Parquet: Parquet file size is 0 bytes"),
+    ],
+)
+async def test_what_is_no_parquet_says_so(content: bytes, message: str, tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(BadAnswer, match=message):
+        await read("a.parquet")
+
+
+async def test_a_date_that_is_none_says_which_column(tmp_path: Path, read: Read) -> None:
+    save(tmp_path / "a.parquet", {"id": [1], "at": pa.array([5 * 10**18], pa.timestamp("us"))})
+    with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
+        await read("a.parquet")
+
+
+async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, read: Read) -> None:
+    pq.write_table(pa.Table.from_pylist(PEOPLE), tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[40:4000] = b"\xff" * 3960
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(BadAnswer, match=r"a\.parquet: cannot be read as Parquet"):
+        await read("a.parquet")
+
+
+async def test_one_row_group_is_read_without_holding_it(tmp_path: Path, references: References, seams: Seams) -> None:
+    """50 MB of text in one row group, read 1,000 rows at a time."""
+    table = pa.table({"id": range(50_000), "text": [f"{n:0>1000}" for n in range(50_000)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50_000, use_dictionary=False)
+    del table
+    before = pa.total_allocated_bytes()
+    count = peak = 0
+    reader = open_reader(system("a.parquet"), NoAuth(), references, seams)
+    async for page in reader.pages(None, full=True):
+        count += len(page.records)
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert count == 50_000
+    assert peak < 15_000_000
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace"])
+async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_path: Path, write: Write) -> None:
+    items = [
+        item("1", n=None, price=1, ok=True, tags=["x"], home={"city": "Rome"}),
+        item("2", n=7, price=1.5, more="late"),
+    ]
+    await write("a.parquet", *items, mode=mode)
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "string",
+        "n": "int64",
+        "price": "double",
+        "ok": "bool",
+        "tags": "string",
+        "home": "string",
+        "more": "string",
+    }
+    assert table.to_pylist() == [
+        {"id": "1", "n": None, "price": 1.0, "ok": True, "tags": '["x"]', "home": '{"city":"Rome"}', "more": None},
+        {"id": "2", "n": 7, "price": 1.5, "ok": None, "tags": None, "home": None, "more": "late"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (1, "x", 'a whole number; found "x"'),
+        ("x", 1, "text; found 1"),
+        (True, 1, "true or false; found 1"),
+        (1, True, "a whole number; found true"),
+        (2**53 + 1, 0.5, "a whole number; found 0.5"),
+        (0.5, 2**53 + 1, "a number; found 9007199254740993"),
+        (1, 2**63, "a whole number; found 9223372036854775808"),
+        (1.5, [1], "a number; found [1]"),
+    ],
+)
+async def test_a_value_that_does_not_fit_its_column_is_refused_alone(
+    first: Json, second: Json, message: str, tmp_path: Path, write: Write
+) -> None:
+    good, bad = await write("a.parquet", item("1", v=first), item("2", v=second))
+    assert good.effect is Effect.WRITTEN
+    assert bad.refusal is not None
+    assert bad.refusal.message == f"a.parquet: the column 'v' holds {message}"
+    assert (bad.refusal.error_class, bad.refusal.field, bad.refusal.sent) == (ErrorClass.REJECTED, "v", False)
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "v": first}]
+
+
+TYPES: dict[str, Json] = {
+    "born": "date",
+    "at": "datetime",
+    "price": "decimal(12, 2)",
+    "photo": "binary",
+    "n": "integer",
+}
+
+
+async def test_the_spec_gives_columns_their_types(tmp_path: Path, write: Write, read: Read) -> None:
+    fine = item("1", born="1815-12-10", at="2026-01-02T03:04:05+01:00", price=1.1, photo="AP8=", n=1)
+    answers = await write(
+        "a.parquet",
+        fine,
+        item("2", born="10.12.1815"),
+        item("3", at="2026-01-02T03:04:05"),
+        item("4", at="2026-01-02T03:04:05.123456789Z"),
+        item("5", price="1.005"),
+        item("6", price=12345678901),
+        item("7", photo="no base64!"),
+        item("8", n=1.5),
+        item("9", born=18151210),
+        types=TYPES,
+    )
+    assert [answer.effect is not None for answer in answers] == [True] + [False] * 8
+    refusals = [answer.refusal.message for answer in answers if answer.refusal]
+    assert refusals[0] == "a.parquet: the column 'born' holds date32[day]; found \"10.12.1815\""
+    assert refusals[3] == "a.parquet: the column 'price' holds decimal128(12, 2); found \"1.005\""
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.schema.field("at").type == pa.timestamp("us", "UTC")
+    assert table.to_pylist() == [
+        {
+            "born": date(1815, 12, 10),
+            "at": datetime(2026, 1, 2, 2, 4, 5, tzinfo=UTC),
+            "price": Decimal("1.10"),
+            "photo": b"\x00\xff",
+            "n": 1,
+            "id": "1",
+        }
+    ]
+    (record,) = records_of(await read("a.parquet"))
+    assert (record["price"], record["at"]) == ("1.10", "2026-01-02 02:04:05+00:00")
+
+
+async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, write: Write) -> None:
+    old = save(
+        tmp_path / "a.parquet",
+        {
+            "id": pa.array([1, 2, 3, 4], pa.int32()),
+            "at": pa.array([1, 1_700_000_000_123_456_789, None, 2], pa.timestamp("ns", "+01:00")),
+            "tags": [["a"], None, [], ["b", None]],
+            "home": [{"city": "Rome", "zip": 1}, None, {"city": None, "zip": 2}, None],
+            "kind": pa.array(["x", "y", "x", "x"]).dictionary_encode(),
+            "hour": [time(1), None, time(2), None],
+            "empty": pa.nulls(4),
+        },
+    ).replace_schema_metadata({"who": "them"})
+    pq.write_table(old, tmp_path / "a.parquet")
+    changed: Record = {
+        "id": 2,
+        "at": "2026-01-02 03:04:05.000000001+01:00",
+        "tags": ["c"],
+        "home": {"city": "Bern"},
+        "kind": "z",
+        "hour": "03:00:00",
+        "empty": 5,
+        "new": "n",
+    }
+    answers = await write(
+        "a.parquet",
+        Item("2", changed, {}, ""),
+        Item("4", {"id": 4}, {}, "", delete=True),
+        Item("5", {"id": 5, "home": {"city": "Bern", "street": "x"}}, {}, ""),
+        Item("6", {"id": 2**31}, {}, ""),
+        Item("7", {"id": 7, "hour": "25:00"}, {}, ""),
+        Item("8", {"id": 8}, {}, ""),
+    )
+    assert [answer.effect for answer in answers] == [
+        Effect.WRITTEN, Effect.DELETED, None, None, None, Effect.WRITTEN,
+    ]  # fmt: skip
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.schema.names == [*old.schema.names, "new"]
+    assert [table.schema.field(name).type for name in old.schema.names[:-1]] == [field.type for field in old.schema][
+        :-1
+    ]
+    assert table.schema.metadata[b"who"] == b"them"
+    plain = [name for name in old.schema.names if name not in ("at", "empty")]
+    assert table.select(plain).take([0, 2]).to_pylist() == old.select(plain).take([0, 2]).to_pylist()
+    assert table.column("at").cast(pa.int64()).to_pylist() == [1, 1_767_319_445_000_000_001, None, None]
+    assert table.drop_columns("at").to_pylist()[1] == {
+        **{name: value for name, value in changed.items() if name != "at"},
+        "home": {"city": "Bern", "zip": None},
+        "hour": time(3),
+    }
+    assert table.column("id").to_pylist() == [1, 2, 3, 8]
+
+
+async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, write: Write) -> None:
+    save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
+    before = (tmp_path / "a.parquet").read_bytes()
+    with pytest.raises(BadAnswer, match="the column 'n' is int64 in the file, and text in `types`"):
+        await write("a.parquet", item("1", n="x"), types={"n": "text"})
+    assert (tmp_path / "a.parquet").read_bytes() == before
+    await write("a.parquet", item("1", n="x"), types={"n": "text"}, mode="replace")
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"n": "x", "id": "1"}]
+
+
+async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
+    tmp_path: Path, references: References, seams: Seams, write: Write
+) -> None:
+    broken_off = open_writer(system("a.parquet", mode="replace"), NoAuth(), references, seams)
+    await broken_off.write([item("1", n=1), item("2", n=2)])
+    await broken_off.close()
+    assert not (tmp_path / "a.parquet").exists()
+    bad, good = await write("a.parquet", item("3", n="x"), item("2", n=2.5), mode="replace")
+    assert bad.refusal is not None
+    assert good.effect is Effect.WRITTEN
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
+
+
+async def test_a_file_of_no_records_has_a_column_all_the_same(tmp_path: Path, write: Write, read: Read) -> None:
+    await write("a.parquet", mode="replace")
+    assert pq.read_table(tmp_path / "a.parquet").schema.names == ["id"]
+    assert records_of(await read("a.parquet")) == []
+
+
+async def test_many_rows_become_row_groups_and_come_back(write: Write, read: Read) -> None:
+    await write("a.parquet", *[item(str(n), text="x" * 100) for n in range(6_000)])
+    await write("a.parquet", *[item(str(n), text="y") for n in range(0, 6_000, 3)])
+    records = records_of(await read("a.parquet"))
+    assert [record["id"] for record in records] == [str(n) for n in range(6_000)]
+    assert [record["text"] == "y" for record in records] == [n % 3 == 0 for n in range(6_000)]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"path": "a.parquet", "mode": "append"}, "a Parquet file cannot be appended to"),
+        ({"path": "a.parquet.gz"}, "Parquet is packed within, and not gzipped on top"),
+    ],
+)
+async def test_what_parquet_cannot_do_is_said(more: dict[str, str], message: str, seams: Seams, tmp_path: Path) -> None:
+    settings = FileSystem.model_validate({"connector": "file", "key": "id", **more, "path": "${env:OUT}"})
+    with pytest.raises(SpecError, match=message):
+        open_writer(settings, NoAuth(), References({"OUT": more["path"]}, tmp_path), seams)
+
+
+WITHOUT = """
+import asyncio, sys
+sys.modules["pyarrow"] = None
+from pathlib import Path
+from random import Random
+from speclab.clock import SystemClock
+from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.jsontext import encode
+from speclab.connectors.base import Seams
+from speclab.errors import SpecError
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.file import FileSystem
+
+system = FileSystem(connector="file", path="a.parquet", key="id")
+references, seams = References({}, Path(sys.argv[1])), Seams(SystemClock(), Random())
+
+async def read():
+    async for page in open_reader(system, NoAuth(), references, seams).pages(None, full=True):
+        pass
+
+async def write():
+    open_writer(system, NoAuth(), references, seams)
+
+for way in (read, write):
+    try:
+        asyncio.run(way())
+    except SpecError as error:
+        print(error.message, "|", error.hint)
+"""
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").touch()
+    done = subprocess.run([sys.executable, "-c", WITHOUT, tmp_path], capture_output=True, text=True, check=True)
+    said = (
+        "Parquet is read and written by pyarrow, which is not installed | pip install 'speclab-tui[parquet]' brings it."
+    )
+    assert done.stdout.splitlines() == [said, said]
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5)
+)
+
+
+@given(values=st.lists(SCALARS | st.lists(SCALARS, max_size=2), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_what_is_taken_comes_back_and_what_is_not_is_refused(
+    values: list[Json], tmp_path: Path, write: Write, read: Read
+) -> None:
+    (tmp_path / "a.parquet").unlink(missing_ok=True)
+    items = [item(str(number), v=value) for number, value in enumerate(values)]
+    answers = await write("a.parquet", *items, mode="replace")
+    taken = [each.payload["v"] for each, answer in zip(items, answers, strict=True) if answer.effect]
+    found = [record.get("v") for record in records_of(await read("a.parquet"))]
+    assert found == [encode(value).decode() if isinstance(value, list) else value for value in taken]
+
+
+def test_help_and_the_package_load_neither_pyarrow_nor_fsspec() -> None:
+    script = (
+        "import sys, contextlib, io\n"
+        "import speclab, speclab.connectors.file\n"
+        "from speclab.cli import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    main(['--help'])\n"
+        "print([name for name in ('pyarrow', 'fsspec', 's3fs') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,139 @@
+"""Reading Parquet, a batch at a time: dates, decimals and bytes come as they do from a database.
+
+What is read keeps the batch it came in, so that a file that is written anew takes over what it need not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from speclab.connectors.file.row import Row, Spot
+from speclab.connectors.jsontext import as_json
+from speclab.errors import BadAnswer, SpecError
+from speclab.jsonvalue import Json, Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_BATCH: Final = 1000
+_BUFFER: Final = 1 << 20
+"""Bytes of a column that are read at once; a row group may be far larger than memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowRow(Row):
+    """A row of a Parquet file: where it stands in a batch."""
+
+    batch: pa.RecordBatch
+    index: int
+
+
+def parquet_rows(stream: BinaryIO, name: str, start: Spot) -> Iterator[ArrowRow]:
+    """The records of `stream` from `start` on, whose spots count records. Raises `BadAnswer` and `SpecError`."""
+    with unreadable(name):
+        file = opened(stream)
+        groups, number = _groups_from(file, start.offset)
+        skip = start.offset - number
+        for batch in file.iter_batches(_BATCH, row_groups=groups, use_threads=False):
+            records = records_of(batch, name)
+            for index in range(min(skip, len(records)), len(records)):
+                yield ArrowRow(records[index], b"", Spot(number + index + 1), batch, index)
+            skip = max(0, skip - len(records))
+            number += len(records)
+
+
+def schema_of(stream: BinaryIO, name: str) -> pa.Schema:
+    """The columns of a Parquet file. Raises `BadAnswer` and `SpecError`."""
+    with unreadable(name):
+        schema = opened(stream).schema_arrow
+    twice = [each for at, each in enumerate(schema.names) if each in schema.names[:at]]
+    if twice:
+        raise BadAnswer(f"{name}: the column {twice[0]!r} is there twice")
+    return schema
+
+
+def check_installed() -> None:
+    """Raise `SpecError` if what reads and writes Parquet is not installed."""
+    try:
+        import pyarrow as pa  # noqa: F401
+    except ModuleNotFoundError:
+        raise SpecError(
+            "Parquet is read and written by pyarrow, which is not installed",
+            hint="pip install 'speclab-tui[parquet]' brings it.",
+        ) from None
+
+
+def opened(stream: BinaryIO) -> pq.ParquetFile:
+    """`stream` as a Parquet file. Raises `SpecError`, and what pyarrow does."""
+    check_installed()
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+
+
+@contextmanager
+def unreadable(name: str) -> Iterator[None]:
+    """Tells of what pyarrow cannot read as `BadAnswer`."""
+    check_installed()
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise BadAnswer(f"{name}: cannot be read as Parquet: {str(error).rstrip('.')}") from None
+
+
+def records_of(batch: pa.RecordBatch, name: str) -> list[Record]:
+    """The rows of `batch` as records. Raises `BadAnswer` for a value that is no date, as far as dates go here."""
+    columns = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        try:
+            columns.append(_values(column))
+        except (ValueError, OverflowError) as error:
+            raise BadAnswer(f"{name}: the column {field.name!r} ({field.type}) cannot be read: {error}") from None
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array) -> list[Json]:
+    """The values of `column` as JSON."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_string(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
+        plain: list[Json] = column.to_pylist()
+        return plain
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return _nanoseconds(column)
+    return list(map(as_json, column.to_pylist(maps_as_pydicts="strict")))
+
+
+def _nanoseconds(column: pa.Array) -> list[Json]:
+    """Times as others come, with nine digits where there are more than a Python time can hold."""
+    import pyarrow as pa
+
+    fine = column.cast(pa.int64()).to_pylist()
+    coarse = pa.array([value if value is None else value // 1000 for value in fine], pa.int64())
+    times = coarse.cast(pa.timestamp("us", column.type.tz)).to_pylist()
+    found: list[Json] = []
+    for value, time in zip(fine, times, strict=True):
+        text = as_json(time)
+        if isinstance(text, str) and value % 1000:
+            seconds, zone = text[:19], text[19:].partition(".")[2][6:] if "." in text else text[19:]
+            text = f"{seconds}.{value % 1_000_000_000:09d}{zone}"
+        found.append(text)
+    return found
+
+
+def _groups_from(file: pq.ParquetFile, offset: int) -> tuple[list[int], int]:
+    """The row groups that hold what is after `offset` records, and how many records are before these."""
+    before = 0
+    for group in range(file.num_row_groups):
+        size = file.metadata.row_group(group).num_rows
+        if before + size > offset:
+            return list(range(group, file.num_row_groups)), before
+        before += size
+    return [], before
