@@ -42,3 +42,13 @@ def test_a_target_is_strained_while_it_fails_whatever_it_is_sent() -> None:
         budget.earn(earned)
         seen.append(budget.strained)
     assert seen == [False, True, False, False]  # at first there is too little to say
+
+
+def test_a_half_open_budget_is_soon_used_up_and_fills_like_any() -> None:
+    budget = RetryBudget(half_open=True)
+    budget.spend(10)
+    assert (budget.exhausted, budget.strained, budget.probing) == (True, True, True)
+    budget.earn(1000)
+    assert not budget.probing
+    budget.spend(99)
+    assert not budget.exhausted

@@ -190,3 +190,20 @@ async def test_a_batch_that_fails_whole_is_one_failed_request() -> None:
     assert way.delivery.halt is None
     await way.send(100)
     assert way.delivery.halt is not None
+
+
+async def test_a_target_that_ended_the_run_before_is_probed_a_record_at_a_time_until_it_takes_one() -> None:
+    down = iter([no(ErrorClass.SERVER, 503)] * 3)
+    way = Way(MemoryTarget(lambda *_: next(down, None)), budget=RetryBudget(half_open=True))
+    answers = await way.send(25)
+    assert [len(call) for call in way.target.calls] == [1, 1, 1, 1, 10, 10, 1]
+    assert len(written(answers)) == 22
+    assert way.delivery.halt is None
+
+
+async def test_a_target_that_is_still_down_is_asked_no_more_than_shows_it() -> None:
+    way = Way(MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503)), budget=RetryBudget(half_open=True))
+    answers = await way.send(100)
+    assert len(way.target.calls) == 10
+    assert answers[10:] == [UNDECIDED] * 90
+    assert way.delivery.halt is not None

@@ -216,6 +216,10 @@ async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
     assert sum(map(len, world.target.calls)) <= 150
     assert result.row.read == result.row.waiting + result.row.dead
     world.clock.passed += 600
+    world.target.calls.clear()
+    assert (await world.run()).row.state is RunState.FAILED
+    assert [len(call) for call in world.target.calls] == [1] * 10  # it is probed, not stormed again
+    world.clock.passed += 600
     world.target.behaviour = lambda *_: None
     result = await world.run()
     assert result.row.state is RunState.SUCCEEDED

@@ -17,13 +17,18 @@ class RetryBudget:
     A failure takes a token; a success gives `ratio` of one back, up to `capacity`. So short trouble passes, and a
     target that fails more than `ratio / (1 + ratio)` of what it is asked, a third by default, ends the run. (Finagle's
     RetryBudget and gRPC's retry throttling, proposal A6, work alike.)
+
+    `half_open` is for a target that ended the run before: a few failures are enough, and until something is taken it is
+    only probed. (The half-open state of a circuit breaker: Nygard, "Release It!", 2007.)
     """
 
-    def __init__(self, capacity: int = 100, ratio: float = 0.5) -> None:
+    def __init__(self, capacity: int = 100, ratio: float = 0.5, *, half_open: bool = False) -> None:
         self._capacity = capacity
         self._ratio = ratio
-        self._tokens = float(capacity)
+        self._tokens = float(min(capacity, _ENOUGH) if half_open else capacity)
         self._latest = deque[bool](maxlen=_LATEST)
+        self.probing = half_open
+        """Whether one record at a time is to be sent: it is not known yet that the target takes any."""
 
     @property
     def exhausted(self) -> bool:
@@ -45,3 +50,5 @@ class RetryBudget:
         """Give back the share of `successes` requests that were answered well."""
         self._tokens = min(float(self._capacity), self._tokens + successes * self._ratio)
         self._latest.extend([True] * min(successes, _LATEST))
+        if successes:
+            self.probing = False

@@ -81,8 +81,9 @@ class Delivery:
             return action in (Action.DEAD_LETTER, Action.SKIP)
 
         answers: list[Answer] = []
-        for at in range(0, len(items), self._writer.batch):
-            batch = items[at : at + self._writer.batch]
+        while len(answers) < len(items):
+            size = 1 if self._budget.probing else self._writer.batch
+            batch = items[len(answers) : len(answers) + size]
             answered = await self._write(batch)
             refusal = refused_whole(answered)
             if refusal is not None and splits(refusal):

@@ -182,7 +182,7 @@ class _Run:
             keyed=writer.keyed,
             deletes=writer.deletes,
         )
-        budget = RetryBudget()
+        budget = RetryBudget(half_open=self.log.ended_as(spec.spec_id) is RunState.FAILED)
         delivery = Delivery(writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=budget)
         judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams, budget=budget)
         return PageLoop(
