@@ -11,6 +11,7 @@ from speclab.spec.problem import Problem
 from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.settings import Settings
 from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.yamltree import parse
 
@@ -153,3 +154,14 @@ def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
         (1, 26, "A101", "${env:SOURCE_AUTHORIZATION}"),
         (3, 26, "A101", "${env:SOURCE_ACCESS_TOKEN}"),
     ]
+
+
+def test_a_literal_with_the_name_of_a_secret_in_a_taps_config_is_told_however_deep() -> None:
+    config = (
+        "command: tap-x\nconfig:\n  user: ada\n  api_token: abc\n  use_token: true\n  token_path: data.next\n"
+        "  headers: {Authorization: Bearer abc, X-Other: 1}\n"
+        "  streams: [{client_secret: abc}, {password: '${env:P}'}]\n"
+    )
+    problems = secrets(config, SingerSystem, "source")
+    assert [(problem.line, problem.code) for problem in problems] == [(4, "A101"), (7, "A101"), (8, "A101")]
+    assert "${env:SOURCE_API_TOKEN}" in problems[0].message

@@ -25,10 +25,13 @@ from speclab.spec.settings import Settings
 MASK: Final = "***"
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _KINDS: Final = ("env", "file", *STORES)
-_CARRIERS: Final = frozenset({"headers", "params", "body"})
+_CARRIERS: Final = frozenset({"headers", "params", "body", "config"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
 _SHORT: Final = 4
 """A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""
+
+_A_LINE: Final = 8
+"""Characters from which on a line of a secret is one; not so what frames a key, `-----BEGIN ...` (RFC 7468)."""
 
 _LONGEST_CHARACTER: Final = 24
 """Bytes a character may take, escaped as two surrogates within another escape."""
@@ -44,9 +47,14 @@ class Redactor:
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
-        """Mask `secret` from now on: as it is and in base64, percent-encoded or escaped as in JSON, also in part."""
+        """Mask `secret` from now on: as it is and in base64, percent-encoded or escaped as in JSON, also in part.
+
+        Each line of a secret that has several, such as a private key, is one itself: a log has them one by one.
+        """
         if not secret.strip():
             return
+        lines = secret.splitlines() if "\n" in secret else ()
+        self._secrets |= {line for line in lines if len(line) >= _A_LINE and not line.startswith("-----")}
         encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii")
         self._secrets |= {secret, encoded.rstrip("=")}
         longest_first = sorted(self._secrets, key=len, reverse=True)  # one secret may begin another

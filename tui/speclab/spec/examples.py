@@ -98,6 +98,13 @@ EXAMPLES: Final = {
         key: id
         read: {table: contacts, since: {field: updated_at}}
         """),
+    f"{SOURCE_SYSTEM} > singer": _block("""
+        connector: singer
+        command: tap-crm
+        config: {api_url: "${env:SOURCE_URL}", api_token: "${env:SOURCE_TOKEN}"}
+        stream: contacts
+        key: id
+        """),
     f"{SOURCE_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="in/contacts.jsonl")),
     f"{TARGET_SYSTEM} > http": _block("""
         connector: http
@@ -111,6 +118,13 @@ EXAMPLES: Final = {
         url: ${env:TARGET_DSN}
         key: external_id
         write: {upsert: customers, create_table: true}
+        """),
+    f"{TARGET_SYSTEM} > singer": _block("""
+        connector: singer
+        command: target-warehouse
+        config: {host: "${env:TARGET_HOST}", password: "${env:TARGET_PASSWORD}"}
+        stream: customers
+        key: external_id
         """),
     f"{TARGET_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="out/customers.jsonl")),
     INTEGRATION_TYPE: "Batch sync",

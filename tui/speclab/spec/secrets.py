@@ -6,11 +6,12 @@ A reference is `${kind:name}`; what it names is looked up when a run starts, nev
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from speclab.spec.findings import Findings
 from speclab.spec.names import nearest, slip
-from speclab.spec.yamltree import Entry, Fields, Scalar, scalars
+from speclab.spec.yamltree import Entry, Fields, Items, Node, Scalar, scalars
 
 if TYPE_CHECKING:
     from speclab.spec.settings import Settings
@@ -32,6 +33,15 @@ _SECRET_CARRIERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key"}
     | {"x-auth-token", "access_token", "client_secret", "password"}
 )
+_SECRET_NAME: Final = re.compile(
+    r"(?:.*[_-])?(?:authorization|cookie|token|secret|password|passphrase|credentials?|(?:api|secret|private)[_-]?key)",
+    re.IGNORECASE,
+)
+
+
+def names_secret(name: str) -> bool:
+    """Whether a setting of a program that is not ours has the name of a secret, such as `client_secret`."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def check_references(tree: Fields, findings: Findings) -> None:
@@ -68,10 +78,8 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
     for name in ("base_url", "url"):
         if (found := tree.get(name)) and isinstance(found.node, Scalar):
             _check_url(found.node, owner, findings)
-    for carrier in _carriers(tree):
-        for entry in carrier.entries:
-            if entry.key.text.casefold() in _SECRET_CARRIERS:
-                _refuse_literal(entry, owner, findings, whole=False)
+    for entry in _carried(tree):
+        _refuse_literal(entry, owner, findings, whole=False)
 
 
 def _secret_settings(model: type[Settings]) -> set[str]:
@@ -80,19 +88,36 @@ def _secret_settings(model: type[Settings]) -> set[str]:
     return {info.alias or name for name, info in model.model_fields.items() if is_secret(info)}
 
 
+def _carried(tree: Fields) -> Iterator[Entry]:
+    """What has the name of a secret, of all that goes out with requests, and of what another program is given."""
+    for carrier in _carriers(tree):
+        yield from (entry for entry in carrier.entries if entry.key.text.casefold() in _SECRET_CARRIERS)
+    if (config := tree.get("config")) is not None:
+        yield from (entry for entry in _all_entries(config.node) if names_secret(entry.key.text))
+
+
 def _carriers(tree: Fields) -> list[Fields]:
     """The mappings of a system that go out with every request, where a secret may hide: headers and parameters."""
     found = []
     for entry in tree.entries:
-        if isinstance(entry.node, Fields):
+        if isinstance(entry.node, Fields) and entry.key.text != "config":
             found += [entry.node] if entry.key.text in {"headers", "params"} else _carriers(entry.node)
     return found
+
+
+def _all_entries(node: Node) -> Iterator[Entry]:
+    """All entries of a block, however deep: what a tap's `config` is made of is the tap's business."""
+    for inner in node.nodes if isinstance(node, Items) else ():
+        yield from _all_entries(inner)
+    for entry in node.entries if isinstance(node, Fields) else ():
+        yield entry
+        yield from _all_entries(entry.node)
 
 
 def _refuse_literal(entry: Entry, owner: str, findings: Findings, *, whole: bool = True) -> None:
     """Tell of a value that is no reference; in a header, some words may stand before it (`Bearer ${env:T}`)."""
     node = entry.node
-    if not isinstance(node, Scalar) or node.value is None:
+    if not isinstance(node, Scalar) or node.value is None or isinstance(node.value, bool):
         return
     if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
         return

@@ -70,5 +70,5 @@ def without_login(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-NOT_RUN_YET: Final = frozenset({"singer", "webhook"})
+NOT_RUN_YET: Final = frozenset({"webhook"})
 """Connectors that the format knows and this version cannot do."""

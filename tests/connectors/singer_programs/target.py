@@ -1,0 +1,73 @@
+"""A target that keeps records in a file of JSON lines, by key, and fails as its config says; only for tests.
+
+`config.out` is the file, `config.schemas` one for the SCHEMA messages. It refuses a record whose `age` is no whole
+number as jsonschema would; at one with the name `config.refuses` it ends with exit code 1 and without a word.
+`config.how` makes it "die" at once with the words of `config.dies`, be "deaf" and end well without having read, or
+"hang"; "mute", it keeps its STATE to itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+REFUSAL = """\
+Traceback (most recent call last):
+  File "target.py", line 1, in <module>
+jsonschema.exceptions.ValidationError: {value!r} is not of type 'integer'
+
+Failed validating 'type' in schema['properties']['age']:
+    {{'type': 'integer'}}
+
+On instance['age']:
+    {value!r}
+"""
+
+
+def keep(lines: Iterable[str], config: Any) -> Any:
+    """Keep all records of `lines`; gives the last STATE."""
+    out, state = Path(config["out"]), None
+    rows: dict[Any, Any] = {}
+    if out.exists():
+        rows = {row["id"]: row for row in map(json.loads, out.read_text().splitlines())}
+    for line in lines:
+        match json.loads(line):
+            case {"type": "SCHEMA"}:
+                with Path(config["schemas"]).open("a") as schemas:
+                    schemas.write(line)
+            case {"type": "RECORD", "record": record}:
+                if not isinstance(record.get("age", 0), int):
+                    sys.stderr.write(REFUSAL.format(value=record["age"]))
+                    sys.exit(1)
+                if record["name"] == config.get("refuses"):
+                    sys.exit(1)
+                rows[record["id"]] = record
+                out.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+            case {"type": "STATE", "value": value}:
+                state = value
+    return state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path)
+    config = json.loads(parser.parse_args().config.read_text())
+    match config.get("how"):
+        case "die":
+            sys.exit(config["dies"])
+        case "deaf":
+            return
+        case "hang":
+            signal.pause()
+    state = keep(sys.stdin, config)
+    sys.stderr.write(f"INFO wrote with {config.get('password')}\n")
+    if config.get("how") != "mute":
+        sys.stdout.write(json.dumps(state) + "\n")
+
+
+main()

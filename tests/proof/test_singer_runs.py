@@ -1,0 +1,115 @@
+"""Whole runs from a tap and to a target, in processes of their own that are stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.proof.conftest import TO_SQLITE, Job, rows_of
+
+from speclab.runlog.process import Process, alive
+
+PROGRAMS = Path(__file__).parents[1] / "connectors" / "singer_programs"
+
+
+def from_tap(do: list[Any], directory: Path) -> str:
+    """A source that does as it is told and leaves word of every start."""
+    command = shlex.join([sys.executable, str(PROGRAMS / "tap.py")])
+    config = {"do": do, "token": "${env:TOKEN}", "witness": str(directory / "witness")}
+    system = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": config}
+    return json.dumps(system, indent=1)
+
+
+def starts(job: Job) -> list[Any]:
+    return [json.loads(line) for line in (job.directory / "witness").read_text().splitlines()]
+
+
+def until(happens: Callable[[], object]) -> None:
+    """Wait until something is so, for seconds at most."""
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def written(job: Job) -> int:
+    path = job.directory / "target.db"
+    try:
+        return len(rows_of(path)) if path.exists() else 0
+    except Exception:  # noqa: BLE001 - no such table yet
+        return 0
+
+
+@pytest.fixture
+def singer(job: Job) -> Job:
+    job.environ = {"TOKEN": "t0ken-of-ours"}
+    return job
+
+
+PERSON: dict[str, Any] = {"type": "RECORD", "stream": "people"}
+
+
+def people(first: int, last: int) -> list[Any]:
+    records = [{"id": str(n), "name": f" n{n}", "age": "7", "test": False} for n in range(first, last + 1)]
+    return [{"say": PERSON | {"record": record}} for record in records]
+
+
+def state(number: int) -> Any:
+    return {"say": {"type": "STATE", "value": {"bookmarks": {"people": {"id": number}}}}}
+
+
+def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer: Job) -> None:
+    log = {"log": "WARNING the token is t0ken-of-ours"}
+    singer.write(from_tap([*people(1, 30), log, state(30)], singer.directory), TO_SQLITE)
+    for _ in range(2):
+        process = singer.start()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert json.loads(out)["read"] == 30
+    assert [row["name"] for row in rows_of(singer.directory / "target.db")][:2] == ["N1", "N10"]
+    first, second = singer.runs()
+    assert (first.written, second.unchanged) == (30, 30)
+    assert second.cursor == {"state": {"bookmarks": {"people": {"id": 30}}}}
+    assert [start["state"] for start in starts(singer)] == [None, {"bookmarks": {"people": {"id": 30}}}]
+    assert "python: the token is ***" in singer.events("log")
+    assert b"t0ken-of-ours" not in singer.log.read_bytes()
+
+
+def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
+    singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
+    process = singer.start()
+    until(lambda: written(singer) == 30)
+    tap = Process.of(starts(singer)[0]["pid"])
+    assert alive(tap)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    until(lambda: not alive(tap))
+    assert not Path(starts(singer)[0]["config"]).parent.exists()
+    (run,) = singer.runs()
+    assert run.state == "cancelled"
+    assert run.cursor == {"state": {"bookmarks": {"people": {"id": 30}}}, "whole": True}
+
+
+def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(singer: Job) -> None:
+    singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
+    process = singer.start()
+    until(lambda: written(singer) == 30)
+    process.kill()
+    process.communicate(timeout=30)
+    left = starts(singer)[0]
+    assert Path(left["config"]).exists()
+    singer.write(from_tap([*people(30, 40), state(40)], singer.directory), TO_SQLITE)
+    process = singer.start()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert starts(singer)[1]["state"] == {"bookmarks": {"people": {"id": 30}}}
+    assert written(singer) == 40
+    until(lambda: not alive(Process.of(left["pid"])))  # it would have waited for ever
+    assert not Path(left["config"]).exists()

@@ -1,0 +1,117 @@
+"""The catalog of a tap: its streams with their fields, and the selection of the one that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from rapidfuzz import process
+
+from speclab.jsonvalue import Json, Record
+from speclab.spec.systems.singer import Replication
+
+_METHODS: Final = {"full_table": "FULL_TABLE", "incremental": "INCREMENTAL", "log_based": "LOG_BASED"}
+
+
+class NoStream(Exception):
+    """A catalog without the stream that is asked for, or no catalog at all; says what there is."""
+
+
+def stream_of(catalog: Json, name: str) -> Record:
+    """The entry of the stream `name`, by its `tap_stream_id` or its `stream`. Raises `NoStream`."""
+    streams = list(_streams(catalog))
+    for by in ("tap_stream_id", "stream"):
+        for entry in streams:
+            if entry.get(by) == name:
+                return entry
+    names = [_name(entry) for entry in streams]
+    near = process.extractOne(name, names, score_cutoff=60)
+    hint = f". Did you mean '{near[0]}'?" if near else ""
+    raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{hint}")
+
+
+def selected(
+    catalog: Json, name: str, replication: Replication | None, *, keep_fields: bool = False
+) -> dict[str, Json]:
+    """`catalog` with the stream `name` selected, all its fields with it, and no other stream. Raises `NoStream`.
+
+    Selection is metadata as the Singer specification has it (discovery mode, section "Metadata"): `selected` at the
+    empty breadcrumb for a stream and at `["properties", NAME]` for a field, where `inclusion: unsupported` rules a
+    field out. Taps older than that look for `selected` in the schema. With `keep_fields` a selection of fields that
+    is there already is left alone.
+    """
+    chosen = stream_of(catalog, name)
+    streams: list[Json] = [
+        _selected(entry, replication, keep_fields=keep_fields) if entry is chosen else _deselected(entry)
+        for entry in _streams(catalog)
+    ]
+    rest = catalog if isinstance(catalog, dict) else {}
+    return {**rest, "streams": streams}
+
+
+def _streams(catalog: Json) -> Iterator[Record]:
+    streams = catalog.get("streams") if isinstance(catalog, dict) else None
+    if not isinstance(streams, list):
+        raise NoStream('has no catalog with a list of "streams"')
+    for entry in streams:
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _name(entry: Record) -> str:
+    return str(entry.get("tap_stream_id") or entry.get("stream") or "?")
+
+
+def _deselected(entry: Record) -> Record:
+    return {**entry, "schema": {**_dict(entry.get("schema")), "selected": False}} | _metadata(
+        _told(entry) | {(): _told(entry).get((), {}) | {"selected": False}}
+    )
+
+
+def _selected(entry: Record, replication: Replication | None, *, keep_fields: bool) -> Record:
+    schema = _dict(entry.get("schema"))
+    properties = _dict(schema.get("properties"))
+    told = _told(entry)
+    legacy = not told
+    own: Record = {"selected": True}
+    if replication is not None:
+        own["replication-method"] = _METHODS[replication.method]
+        if replication.key is not None:
+            own["replication-key"] = replication.key
+    told[()] = told.get((), {}) | own
+    if not keep_fields:
+        for field in properties:
+            told.setdefault(("properties", field), {})
+        for breadcrumb, metadata in told.items():
+            if breadcrumb:
+                told[breadcrumb] = metadata | {"selected": metadata.get("inclusion") != "unsupported"}
+        if legacy:
+            properties = {field: {**_dict(inner), "selected": True} for field, inner in properties.items()}
+    changed: Record = {"schema": {**schema, "properties": properties, "selected": True}}
+    if replication is not None:  # taps made with the SDK look for it here
+        changed["replication_method"] = _METHODS[replication.method]
+        if replication.key is not None:
+            changed["replication_key"] = replication.key
+    return {**entry, **changed, **_metadata(told)}
+
+
+def _told(entry: Record) -> dict[tuple[str, ...], Record]:
+    """The metadata of a stream, by breadcrumb."""
+    metadata = entry.get("metadata")
+    found: dict[tuple[str, ...], Record] = {}
+    for one in metadata if isinstance(metadata, list) else ():
+        match one:
+            case {"breadcrumb": [*breadcrumb], "metadata": dict(inner)}:
+                found[tuple(map(str, breadcrumb))] = inner
+    return found
+
+
+def _metadata(told: Mapping[tuple[str, ...], Record]) -> Record:
+    entries: Sequence[Json] = [
+        {"breadcrumb": [*breadcrumb], "metadata": metadata} for breadcrumb, metadata in told.items()
+    ]
+    return {"metadata": [*entries]}
+
+
+def _dict(value: Json) -> Record:
+    return value if isinstance(value, dict) else {}

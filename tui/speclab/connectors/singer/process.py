@@ -1,0 +1,196 @@
+"""A running tap or target: lines in and out no faster than they are wanted, and an end that leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from speclab.connectors.singer.log import Log
+from speclab.connectors.singer.program import Files, Program
+from speclab.errors import BadAnswer, Unreachable
+from speclab.spec.units import duration_text, size_text
+
+_CHUNK: Final = 1 << 18
+_GRACE: Final = 3.0
+"""Seconds between SIGTERM and SIGKILL."""
+_LONGEST_LOG: Final = 1 << 16
+
+T = TypeVar("T")
+
+
+class Silent(Unreachable):
+    """A process neither spoke nor listened for as long as it may."""
+
+
+class Running:
+    """One process of a program, in a group of its own, so that what it starts ends with it."""
+
+    def __init__(self, program: Program, process: asyncio.subprocess.Process) -> None:
+        self._program = program
+        self._process = process
+        self._heard = _now()
+        self._log = asyncio.create_task(self._follow_log())
+
+    @classmethod
+    async def start(cls, program: Program, files: Files, arguments: Sequence[str], *, fed: bool = False) -> Running:
+        """Start `program` with `arguments` after its own, its config before them; `fed` if it is given lines.
+
+        Raises `Unreachable`.
+        """
+        executable = program.executable
+        program.log.begin()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                executable,
+                *program.command[1:],
+                "--config",
+                files.config(program.config),
+                *arguments,
+                stdin=asyncio.subprocess.PIPE if fed else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=program.directory,
+                start_new_session=True,
+                limit=_CHUNK,
+            )
+        except OSError as error:
+            raise Unreachable(f"{program.name}: cannot be started: {error.strerror or error}") from None
+        files.note(process.pid)
+        return cls(program, process)
+
+    async def lots(self) -> AsyncGenerator[list[bytes], None]:
+        """The lines of its stdout, without their ends, as many at a time as have come; never an empty lot.
+
+        It is read from only when the next lot is asked for, so that it waits for whoever takes them. What a process
+        that fails wrote of its last line is left out. Raises `Silent`, and `BadAnswer` for a line that is too long.
+        """
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it is a pipe
+        parts: list[bytes] = []
+        size = count = 0
+        while chunk := await self._patiently(stdout.read(_CHUNK)):
+            *lines, rest = chunk.split(b"\n")
+            size += len(lines[0]) if lines else len(rest)
+            if max(size, *map(len, lines[1:]), 0) > self._program.longest:
+                raise self._too_long(count + 1)
+            count += len(lines)
+            if lines:
+                lines[0] = b"".join([*parts, lines[0]])
+                parts, size = [], len(rest)
+                yield lines
+            parts.append(rest)
+        if size and await self.ended() == 0:
+            yield [b"".join(parts)]
+
+    async def feed(self, lines: Iterable[bytes]) -> bool:
+        """Give it `lines`, each with its end, and then the end of all; False if it stopped listening before.
+
+        Raises `Silent`.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it is a pipe
+        written = 0
+        try:
+            for line in lines:
+                stdin.write(line)
+                written += len(line)
+                if written >= _CHUNK:
+                    await self._patiently(stdin.drain())
+                    written = 0
+            stdin.close()
+            await self._patiently(stdin.wait_closed())
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    async def ended(self) -> int:
+        """Its exit code, or the number of the signal that ended it, negative. Raises `Silent`."""
+        code = await self._patiently(self._process.wait())
+        await self.stop()  # all that it said is in the log then, and what it started is gone
+        return code
+
+    async def stop(self) -> None:
+        """End it and all it started, if it is still there, and wait until it is gone."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        rest = asyncio.create_task(self._drain())  # it may have to get rid of some lines before it can end
+        try:
+            if self._process.returncode is None:
+                self._signal(signal.SIGTERM)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait(), _GRACE)
+            else:
+                await asyncio.wait({rest}, timeout=_GRACE)  # what it started may not have ended, and hold the pipes
+        finally:
+            self._signal(signal.SIGKILL)
+        await self._process.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(rest, _GRACE)
+
+    async def _drain(self) -> None:
+        """Take what is left in the pipes, so that they close."""
+        stdout = self._process.stdout
+        while stdout is not None and await stdout.read(_CHUNK):
+            pass
+        await self._log
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so of zombies
+            os.killpg(self._process.pid, number)
+
+    async def _patiently(self, work: Awaitable[T]) -> T:
+        """What comes of `work`. Raises `Silent` if nothing does, and nothing is logged, for as long as that may be."""
+        self._heard = _now()
+        waiting = asyncio.ensure_future(work)
+        try:
+            while not waiting.done():
+                left = self._heard + self._program.silence - _now()
+                if left <= 0:
+                    raise self._silent()
+                await asyncio.wait({waiting}, timeout=left)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await waiting
+        return waiting.result()
+
+    def _silent(self) -> Silent:
+        program = self._program
+        return Silent(
+            f"{program.name}: neither spoke nor listened for {duration_text(program.silence)}",
+            request=program.name,
+            response=program.log.tail,
+            hint="If it needs that long, give the system `limits: {timeout: ...}`.",
+        )
+
+    def _too_long(self, line: int) -> BadAnswer:
+        program = self._program
+        return BadAnswer(
+            f"{program.name}: its output has a line, number {line} or soon after, of more than "
+            f"{size_text(program.longest)}",
+            request=program.name,
+            hint="Give the system `limits: {response: ...}` with the size of its largest record.",
+        )
+
+    async def _follow_log(self) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None  # noqa: S101 - it is a pipe
+        log: Log = self._program.log
+        line = b""
+        while chunk := await stderr.read(_CHUNK):
+            self._heard = _now()
+            *lines, rest = chunk.replace(b"\r", b"\n").split(b"\n")
+            for each in lines:
+                log.add((line + each)[:_LONGEST_LOG])
+                line = b""
+            line = (line + rest)[:_LONGEST_LOG]  # a longer one goes on until its end, unseen
+        log.add(line)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,120 @@
+"""A tap or a target as a spec names it: its command and config, and the private files these are handed over in."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+from speclab.connectors.base import Seams
+from speclab.connectors.jsontext import decode, encode
+from speclab.connectors.references import Redactor, References
+from speclab.connectors.singer.log import Log
+from speclab.errors import Unreachable
+from speclab.jsonvalue import Json
+from speclab.runlog.process import Process, alive
+from speclab.spec.systems.singer import SingerSystem
+
+_PREFIX: Final = "speclab-singer-"
+_RUNS: Final = "process.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a process is started from, references resolved; `name` is what messages call it."""
+
+    name: str
+    command: tuple[str, ...]
+    config: Mapping[str, Json]
+    directory: Path
+    silence: float
+    longest: int
+    redactor: Redactor
+    log: Log
+
+    @classmethod
+    def of(cls, system: SingerSystem, references: References, seams: Seams) -> Program:
+        """The program of `system`. Raises `UnresolvedReference`."""
+        command = tuple(references.resolve(part) for part in shlex.split(system.command))
+        resolved = references.resolve_settings(system)
+        name = references.redactor.redact(Path(command[0]).name)
+        return cls(
+            name=name,
+            command=command,
+            config=resolved.config,
+            directory=references.base,
+            silence=resolved.limits.timeout,
+            longest=resolved.limits.response,
+            redactor=references.redactor,
+            log=Log(name, references.redactor, seams.report),
+        )
+
+    @property
+    def executable(self) -> str:
+        """The path of the program; one with a slash is relative to the workspace. Raises `Unreachable`."""
+        program = self.command[0]
+        place = str(self.directory / Path(program).expanduser()) if os.sep in program else program
+        found = shutil.which(place)
+        if found is None:
+            raise Unreachable(
+                f"{self.name}: there is no such program",
+                hint="Install it in an environment of its own, such as with `pipx install`, and put its path into "
+                "`command` if it is not on the PATH.",
+            )
+        return found
+
+
+class Files(AbstractContextManager["Files"]):
+    """A directory that only this user can look into, for the length of a read or a write.
+
+    When this process is killed, the directory stays behind, and whatever runs with its files may go on: the next one
+    that is made ends and removes both.
+    """
+
+    def __init__(self) -> None:
+        _sweep()
+        self._path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # 0700
+
+    def config(self, value: Mapping[str, Json]) -> str:
+        """The path of a file with the config in it; always the same."""
+        path = self._path / "config.json"
+        return str(path) if path.exists() else self.write("config", value)
+
+    def write(self, name: Literal["config", "catalog", "state"], value: Json | Mapping[str, Json]) -> str:
+        """Put `value` there as JSON, in a file that only this user can read; gives its path."""
+        path = self._path / f"{name}.json"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123 - of a descriptor
+            stream.write(encode(value))
+        return str(path)
+
+    def note(self, pid: int) -> None:
+        """Remember that the process `pid`, which leads a group, runs with these files."""
+        process = Process.of(pid)
+        (self._path / _RUNS).write_bytes(encode([process.pid, process.host, process.started]))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._path)
+
+
+def _sweep() -> None:
+    """Remove the directories of processes that are gone, for what is in them may be secret, and end what they began."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if not pid.isdecimal() or path.stat().st_uid != os.getuid() or alive(Process.of(int(pid))):
+            continue
+        with suppress(FileNotFoundError, ValueError, ProcessLookupError):  # not begun, or gone since
+            match decode((path / _RUNS).read_bytes()):
+                case [int(number), str(host), str(started)] if alive(Process(number, host, started)):
+                    os.killpg(number, signal.SIGKILL)
+        shutil.rmtree(path, ignore_errors=True)  # another sweep may be faster

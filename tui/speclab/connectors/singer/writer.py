@@ -1,0 +1,177 @@
+"""Writing to a target: a process a batch, whose end decides what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from speclab.connectors.base import Answer, Item, Refusal, Seams
+from speclab.connectors.jsontext import decode, encode
+from speclab.connectors.references import References
+from speclab.connectors.singer.process import Running, Silent
+from speclab.connectors.singer.program import Files, Program
+from speclab.connectors.singer.schema import Shape
+from speclab.connectors.singer.trouble import failure, how_it_ended, meaning
+from speclab.errors import BadAnswer
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass, Level
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.singer import SingerSystem
+
+_BLAMED: Final = re.compile(r"On instance\['(?P<field>[^']+)'\]")
+"""How jsonschema, with which most targets check records, names the field that it refuses."""
+
+
+class SingerWriter:
+    """Writes to one stream of a target, a batch a process.
+
+    A target says nothing of a record: when its process ends well, all it was given is written, and when it ends
+    badly, nobody knows what is. With `mode: upsert` the same records may be given again, in smaller batches; with
+    `mode: append` they are in doubt.
+    """
+
+    keyed = False
+    deletes = False
+
+    def __init__(
+        self, system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+    ) -> None:
+        """A writer for settings as the spec has them. Raises `UnresolvedReference`."""
+        del auth, retry
+        self.batch = system.size
+        self.idempotent = system.mode == "upsert"
+        self._program = Program.of(system, references, seams)
+        self._stream = system.stream
+        self._key = [system.key] if isinstance(system.key, str) else list(system.key)
+        self._shape = Shape()
+        self._report = seams.report
+        self._number = 0
+        self._confirms = True
+
+    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """One answer an item, in order: that it is written, or the one refusal of a batch that failed whole.
+
+        Raises `Unreachable`, and `BadAnswer` where the target fails without a record, too.
+        """
+        keyless = [any(item.payload.get(name) is None for name in self._key) for item in items]
+        given = [item for item, lacks in zip(items, keyless, strict=True) if not lacks]
+        lines = [self._record(item) for item in given]
+        refusal = await self._delivered(given, lines) if given else None
+        sizes = iter(lines)
+        return [
+            Answer(refusal=self._without_key(item))
+            if lacks
+            else Answer(None if refusal else Effect.WRITTEN, refusal, bytes_out=len(next(sizes)))
+            for item, lacks in zip(items, keyless, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """No process outlives its batch."""
+
+    async def _delivered(self, items: Sequence[Item], lines: Sequence[bytes]) -> Refusal | None:
+        """None if a target was given `lines` and ended well."""
+        self._shape.add(item.payload for item in items)
+        request = f"{self._program.name}: {len(items)} {'record' if len(items) == 1 else 'records'} of {self._stream}"
+        self._number += 1
+        state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
+        try:
+            end = await run(self._program, [self._schema(), *lines, _line({"type": "STATE", "value": state})])
+        except Silent as error:
+            return Refusal(ErrorClass.TIMEOUT, error.message, request, error.response)
+        response = self._program.log.tail
+        if end.code == 0 and not end.listened:
+            message = f"{self._program.name}: ended well, but before it had read all it was given"
+            return Refusal(ErrorClass.BAD_ANSWER, message, request, response)
+        if end.code == 0:
+            self._look_for(state, end.last)
+            return None
+        message, kind = how_it_ended(self._program, end.code), meaning(self._program.log.cause)
+        field = self._blamed(items, response)
+        if kind is None and (await run(self._program, [self._schema()])).code != 0:
+            raise BadAnswer(
+                f"{message}; it does so without a record, too",
+                request=request,
+                response=response,
+                hint="Check `config`, and the place the target writes to.",
+            )
+        rejected = ErrorClass.REJECTED if self.idempotent else ErrorClass.BAD_ANSWER
+        return Refusal(kind or rejected, message, request, response, field=field)
+
+    def _look_for(self, state: Json, last: bytes) -> None:
+        """Whether the target gave back the state it was given after the records, as it should once they are written."""
+        try:
+            given_back = decode(last) == state
+        except ValueError:
+            given_back = False
+        if self._confirms and not given_back:
+            self._confirms = False
+            self._report(
+                Level.WARNING,
+                f"{self._program.name}: does not confirm a STATE; that it ends well is taken for all is written",
+            )
+
+    def _blamed(self, items: Sequence[Item], text: str) -> str | None:
+        found = _BLAMED.search(text)
+        return found["field"] if found and any(found["field"] in item.payload for item in items) else None
+
+    def _without_key(self, item: Item) -> Refusal:
+        name = next(name for name in self._key if item.payload.get(name) is None)
+        message = f"the key `{name}` is empty or not mapped"
+        return Refusal(ErrorClass.REJECTED, message, f"{self._program.name}: {self._stream}", field=name, sent=False)
+
+    def _schema(self) -> bytes:
+        schema = self._shape.schema(self._key)
+        return _line({"type": "SCHEMA", "stream": self._stream, "schema": schema, "key_properties": [*self._key]})
+
+    def _record(self, item: Item) -> bytes:
+        return _line({"type": "RECORD", "stream": self._stream, "record": item.payload})
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a target ended; `listened` is whether it read all it was given, `last` the last line of its stdout."""
+
+    code: int
+    listened: bool
+    last: bytes
+
+
+async def run(program: Program, lines: Sequence[bytes]) -> End:
+    """Run a target over `lines`. Raises `Silent`, `Unreachable` if it cannot be started, and `BadAnswer`."""
+    with Files() as files:
+        running = await Running.start(program, files, [], fed=True)
+        heard = asyncio.create_task(_last_line(running))
+        try:
+            listened = await running.feed(lines)
+            last = await heard
+            return End(await running.ended(), listened, last)
+        finally:
+            heard.cancel()
+            await running.stop()
+
+
+async def probe(system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> str:
+    """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadAnswer`."""
+    del auth, retry
+    program = Program.of(system, references, seams)
+    end = await run(program, [])
+    if end.code != 0:
+        raise failure(program, end.code, program.name)
+    return f"{program.name}: starts with this config; what it may write shows when it is given a record"
+
+
+async def _last_line(running: Running) -> bytes:
+    last = b""
+    async with aclosing(running.lots()) as lots:
+        async for lot in lots:
+            last = next((line for line in reversed(lot) if line.strip()), last)
+    return last
+
+
+def _line(message: Record) -> bytes:
+    return encode(message) + b"\n"

@@ -1,0 +1,74 @@
+"""The settings of a Singer tap or target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from speclab.spec.kinds import Duration, Kind, Size, misfit
+from speclab.spec.secrets import names_secret
+from speclab.spec.settings import Settings
+from speclab.spec.system import System
+
+
+def _command(text: str) -> str:
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} cannot be split into arguments: {error}") from None
+    if not parts:
+        raise ValueError("expected a program such as tap-rest-api-msdk, with arguments of its own if it takes any")
+    return text
+
+
+Command = Annotated[str, AfterValidator(_command), Kind("program and arguments")]
+"""A program on the PATH, or its path from the workspace, and arguments; no shell sees it."""
+
+
+class ProcessLimits(Settings):
+    """What a tap or target may take."""
+
+    timeout: Duration = Field(default=600.0, description="how long it may neither speak nor listen")
+    response: Size = Field(default=50_000_000, description="the longest line that is read")
+
+
+class Replication(Settings):
+    """How a tap that lets one choose reads a stream."""
+
+    method: Literal["full_table", "incremental", "log_based"] = Field(description="the replication method")
+    key: str | None = Field(default=None, description="the field that incremental reading goes by")
+
+    @model_validator(mode="after")
+    def _by_a_field(self) -> Replication:
+        if (self.method == "incremental") != (self.key is not None):
+            raise misfit("`key`, the field to go by, goes with the method incremental", at="method")
+        return self
+
+
+class SingerSystem(System):
+    """A Singer tap at the source, a Singer target at the target."""
+
+    command: Command = Field(description="the tap or target: a program and its arguments")
+    config: dict[str, JsonValue] = Field(
+        default_factory=dict, description="its config; handed over in a file for this user alone, removed afterwards"
+    )
+    stream: str = Field(description="the stream to read, or the name records are written under")
+    catalog: str | None = Field(
+        default=None, description="a catalog file, or `none`; default: what the tap discovers, all fields selected"
+    )
+    replication: Replication | None = Field(default=None, description="how the tap reads, where it lets one choose")
+    mode: Literal["append", "upsert"] = Field(
+        default="upsert", description="what the target does with a record whose key it has"
+    )
+    size: int = Field(default=1000, ge=1, description="records that one process of the target is given")
+    limits: ProcessLimits = Field(default_factory=ProcessLimits, description="what it may take")
+
+    def destination(self) -> str:
+        """Where records go: another secret in the config makes no other place of it."""
+        config = {name: value for name, value in self.config.items() if not names_secret(name)}
+        text = json.dumps([self.command, config], sort_keys=True)
+        return f"singer {self.stream} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
