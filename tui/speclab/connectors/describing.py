@@ -34,7 +34,7 @@ async def describe(end: End, references: References, seams: Seams, limit: int = 
 
 async def _sampled(end: End, references: References, seams: Seams, limit: int) -> Description:
     """The fields of the first records that a reader gives."""
-    if end.role == "target" and getattr(end.system, "read", None) is None:
+    if end.role == "target" and getattr(end.system, "read", end) is None:
         raise SpeclabError(
             f"what fields the target has cannot be known: {end.system.connector} only says by reading, and the "
             "Target System says nothing of how it is read",

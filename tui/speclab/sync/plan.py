@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
-from speclab.connectors import References, open_finder, open_reader
+from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.base import Finder, Item, Refusal, Seams
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
@@ -120,7 +120,10 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         finder = open_finder(spec.target, spec.target_auth, references, seams, spec.retry)
         if finder is not None:
             stack.push_async_callback(finder.close)
-        planner = _Planner(prepared, log, finder, _drafter(prepared, references), options.lookups)
+        # nothing is written, and what is not connected needs no closing: it is asked what it is like, and no more
+        writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
+        drafter = _drafter(prepared, references, deletes=writer.deletes)
+        planner = _Planner(prepared, log, finder, drafter, options.lookups, writer.batch)
         cursor = None if options.full else log.checkpoint(spec.spec_id)
         pages = reader.pages(cursor, full=options.full)
         if isinstance(pages, AsyncGenerator):
@@ -148,7 +151,7 @@ def _books(path: Path) -> Iterator[RunLog]:
         yield log
 
 
-def _drafter(prepared: Prepared, references: References) -> Drafter:
+def _drafter(prepared: Prepared, references: References, *, deletes: bool) -> Drafter:
     spec = prepared.integration
     target = references.resolve_settings(spec.target).destination()
     return Drafter(
@@ -160,7 +163,7 @@ def _drafter(prepared: Prepared, references: References) -> Drafter:
         hasher=Hasher(target),
         failures=Failures(spec, prepared.file),
         keyed=False,
-        deletes=_deletes(spec.target),
+        deletes=deletes,
     )
 
 
@@ -183,6 +186,7 @@ class _Planner:
     finder: Finder | None
     drafter: Drafter
     lookups: int
+    batch: int
     read: int = 0
     pages: int = 0
     cut: bool = False
@@ -225,7 +229,7 @@ class _Planner:
             waiting=waiting,
             examples=self.examples,
             source=_pace(spec.source, self.pages),
-            target=_pace(spec.target, _calls(spec.target, self.would)),
+            target=_pace(spec.target, _calls(spec.target, self.batch, self.would)),
             notes=list(self.notes),
         )
 
@@ -291,21 +295,8 @@ def _always_creates(target: System) -> bool:
             return False
 
 
-def _deletes(target: System) -> bool:
-    """Whether records can be deleted at `target`."""
-    match target:
-        case HttpSystem(write=HttpWrite(delete=delete)):
-            return delete is not None
-        case SqlSystem(write=SqlWrite(upsert=table)):
-            return table is not None
-        case FileSystem(mode=mode):
-            return mode != "append"
-        case _:
-            return True
-
-
-def _calls(target: System, would: Mapping[Would, int]) -> int:
-    """Requests to an HTTP target, statements to a database, files: what it takes to do what a run would."""
+def _calls(target: System, batch: int, would: Mapping[Would, int]) -> int:
+    """Requests to an HTTP target, statements to a database, files, else batches: what a run would take."""
     deletes = would[Would.DELETE]
     writes = sum(would.values()) - deletes
     match target:
@@ -315,8 +306,10 @@ def _calls(target: System, would: Mapping[Would, int]) -> int:
             return (writes + deletes) * (2 if lookup else 1)
         case SqlSystem(write=SqlWrite(size=size)):
             return ceil(writes / size) + ceil(deletes / size)
-        case _:
+        case FileSystem():
             return min(writes + deletes, 1)
+        case _:
+            return ceil((writes + deletes) / batch)
 
 
 def _pace(system: System, calls: int) -> Pace:
