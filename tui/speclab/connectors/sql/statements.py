@@ -59,6 +59,16 @@ def append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> 
     return str(statement.compile(dialect=dialect))
 
 
+@lru_cache(maxsize=64)
+def add(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
+    """Insert `columns` of so many rows, and fail where one has a key that is there, whatever the table would do.
+
+    The transaction is to be rolled back then. SQLite may leave it half done, and so needs no journal of the statement.
+    """
+    statement = _table(dialect, name, columns).insert().values([dict.fromkeys(columns)] * rows)
+    return str(statement.prefix_with("OR FAIL", dialect="sqlite").compile(dialect=dialect))
+
+
 def update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
     """Set `columns`, in their order, where `key` is what is bound last; the key's own columns are set to themselves."""
     quote = dialect.identifier_preparer.quote
