@@ -6,7 +6,7 @@ speclab finds its own in the same way (the entry points specification of PyPA); 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -61,7 +61,7 @@ class Installed(Mapping[str, T | Unusable]):
     def provider(self, name: str) -> str:
         """The package, with its version, that gives `name`; empty for speclab itself."""
         found = self._found[name]
-        return "" if _is_own(found[0]) else " and ".join(map(_package, found))
+        return "" if _is_own(found[0]) else _packages(found)
 
     @cached_property
     def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
@@ -76,9 +76,8 @@ class Installed(Mapping[str, T | Unusable]):
     def _load(self, found: tuple[EntryPoint, ...]) -> T | Unusable:
         entry = found[0]
         if len(found) > 1:
-            packages = " and ".join(map(_package, found))
-            return Unusable(f"{entry.name!r} is given by {packages}; uninstall all but one of them")
-        origin = f"{entry.value} of {_package(entry)}"
+            return Unusable(f"{entry.name!r} is given by {_packages(found)}; uninstall all but one of them")
+        origin = f"{entry.value} of {_packages(found)}"
         try:
             return self._check(entry.load())
         except Unfit as error:
@@ -92,8 +91,9 @@ def _is_own(entry: EntryPoint) -> bool:
     return entry.module.partition(".")[0] == _OWN
 
 
-def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package without a name"
+def _packages(found: Iterable[EntryPoint]) -> str:
+    """The packages that give `found`, with their versions."""
+    return " and ".join(sorted(f"{entry.dist.name} {entry.dist.version}" for entry in found if entry.dist))
 
 
 def _place(error: BaseException) -> str:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from speclab.spec.system import System
 
 
-def _connector(found: object) -> Connector[System]:
+def checked(found: object) -> Connector[System]:
+    """`found`, if it is a connector. Raises `Unfit`."""
     if not isinstance(found, Connector):
         raise Unfit("is no speclab.connectors.base.Connector")
     return found
 
 
-CONNECTORS: Final[Installed[Connector[System]]] = Installed("speclab.connectors", _connector)
+CONNECTORS: Final[Installed[Connector[System]]] = Installed("speclab.connectors", checked)
 
 
 def open_reader(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from speclab.errors import SpecError
-from speclab.installed import Unusable
+from speclab.installed import Installed, Unusable
 from speclab.outcome import Level
 from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.choices import read_direction, read_frequency, read_type
@@ -110,10 +110,10 @@ class _Reader:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
 
         spec_id, status = read_header(self._document, self._findings)
-        source, source_line = self._system(SOURCE_SYSTEM, "source")
-        target, target_line = self._system(TARGET_SYSTEM, "target")
-        source_auth = self._auth(SOURCE_AUTH, "source", source)
-        target_auth = self._auth(TARGET_AUTH, "target", target)
+        source, source_line, logs_in = self._system(SOURCE_SYSTEM, "source")
+        source_auth = self._auth(SOURCE_AUTH, "source", logs_in=logs_in)
+        target, target_line, logs_in = self._system(TARGET_SYSTEM, "target")
+        target_auth = self._auth(TARGET_AUTH, "target", logs_in=logs_in)
         schedule = self._choices()
         rows, mapping_line = self._rows()
         mapping = self._settings(FIELD_MAPPING, MappingSettings)
@@ -154,15 +154,15 @@ class _Reader:
     def end(self, role: Literal["source", "target"]) -> End:
         """The system and the auth of one end; raises `SpecError` for what they lack."""
         at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
-        system, _ = self._system(at[0], role)
-        auth = self._auth(at[1], role, system)
+        system, _, logs_in = self._system(at[0], role)
+        auth = self._auth(at[1], role, logs_in=logs_in)
         if system is None or auth is None or self._findings.errors:
             name = self._document.path or self._document.title
             raise SpecError(f"{name}: the {role} is not described well", problems=self._findings.in_order())
         return End(role, system, auth)
 
-    def _system(self, address: str, role: str) -> tuple[System | None, int]:
-        """The system at one end, and the line of its heading."""
+    def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
+        """The system at one end, the line of its heading, and whether it must be said how to log in there."""
         from speclab.spec.system import NOT_RUN_YET
         from speclab.spec.systems import SYSTEMS
         from speclab.spec.systems.http import HttpSystem
@@ -170,18 +170,19 @@ class _Reader:
         section = self._sections.find(address)
         if section is None:
             self._sections.need(address, _SYSTEM_EXAMPLE)
-            return None, 1
+            return None, 1, True
         errors = self._findings.errors
         tree = read_block(section, self._findings)
         if tree is None:
             if self._findings.errors == errors:
                 self._sections.need_block(section, _SYSTEM_EXAMPLE)
-            return None, section.line
-        self._check_secrets(tree, "connector", SYSTEMS, role)
+            return None, section.line, True
+        model = self._check_secrets(tree, "connector", SYSTEMS, role)
+        logs_in = model.logs_in if model else tree.get("connector") is None  # of an unknown one it is not known
         self._collect_expressions(tree)
         system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
         if system is None:
-            return None, section.line
+            return None, section.line, logs_in
         way, other = _WAYS[role]
         ways = type(system).model_fields.keys() & {way, other}
         if ways == {other}:
@@ -191,9 +192,9 @@ class _Reader:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
         if way in ways and getattr(system, way) is None:
             self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
-        return system, section.line
+        return system, section.line, logs_in
 
-    def _auth(self, address: str, role: str, system: System | None) -> Auth | None:
+    def _auth(self, address: str, role: str, *, logs_in: bool) -> Auth | None:
         from speclab.spec.auth import AUTHS, NoAuth
         from speclab.spec.system import NOT_RUN_YET
 
@@ -205,7 +206,7 @@ class _Reader:
             return to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
         if self._findings.errors > errors:
             return None
-        if system is not None and not system.logs_in:
+        if not logs_in:
             return NoAuth()  # a file needs no credentials, and a database has them in its URL
         if section is None:
             self._sections.need(address, _AUTH_EXAMPLE)
@@ -214,13 +215,16 @@ class _Reader:
         return None
 
     def _check_secrets(
-        self, tree: Fields, tag: str, variants: Mapping[str, type[Settings] | Unusable], role: str
-    ) -> None:
+        self, tree: Fields, tag: str, variants: Mapping[str, type[M]] | Installed[type[M]], role: str
+    ) -> type[M] | None:
+        """Tell of secrets and references; gives the model that goes by what `tag` says, if there is one."""
         entry = tree.get(tag)
         name = entry.node.text if entry and isinstance(entry.node, Scalar) else ""
-        model = variants.get(name)
+        found = variants.get(name)
+        model = None if isinstance(found, Unusable) else found
         check_references(tree, self._findings)
-        check_secrets(tree, None if isinstance(model, Unusable) else model, role, self._findings)
+        check_secrets(tree, model, role, self._findings)
+        return model
 
     def _collect_expressions(self, tree: Fields) -> None:
         """The expressions in a system's settings; those of the mapping are the mapping's."""

@@ -11,11 +11,12 @@ from speclab.installed import Installed, Unfit
 from speclab.spec.system import System
 
 
-def _system(found: object) -> type[System]:
+def checked(found: object) -> type[System]:
+    """`found`, if it can be the settings of a system. Raises `Unfit`, and whatever its fields raise."""
     if not isinstance(found, type) or not issubclass(found, System):
         raise Unfit("is no subclass of speclab.spec.system.System")
     found.model_rebuild()  # what is wrong with its fields is found here, and not at the first spec that uses it
     return found
 
 
-SYSTEMS: Final[Installed[type[System]]] = Installed("speclab.settings", _system)
+SYSTEMS: Final[Installed[type[System]]] = Installed("speclab.settings", checked)

@@ -1,0 +1,226 @@
+"""Packages of others that bring a kind of system: used where a spec names it, and no danger to any other spec."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from speclab.installed import Installed, Unusable
+from speclab.spec import systems
+from speclab.spec.document import Document
+from speclab.spec.guide import guide
+from speclab.spec.integration import Integration
+from speclab.spec.problem import Problem
+from speclab.spec.read import read_integration
+from speclab.spec.system import System
+from speclab.spec.systems.http import HttpSystem
+
+FOLDER = """
+    from pydantic import Field
+    from speclab.spec.system import System
+
+    class Folder(System):
+        \"\"\"A folder of documents.
+
+        Not for the guide.
+        \"\"\"
+
+        path: str = Field(description="the folder")
+        size: int = Field(default=100, description="documents a page")
+    """
+SPEC = """\
+---
+spec_id: folders
+type: integration
+status: draft
+---
+
+# Spec: Folders
+
+## Integration Overview
+
+### Source System
+
+```yaml
+connector: {source}
+path: people
+key: file
+```
+
+### Target System
+
+```yaml
+connector: {target}
+path: out.jsonl
+key: id
+```
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+| source.file | target.id | | |
+"""
+SOURCE = "Integration Overview > Source System"
+TARGET = "Integration Overview > Target System"
+
+Install = Callable[..., None]
+
+
+def put(directory: Path, package: str, code: str, group: str, **entries: str) -> None:
+    """Put a package into `directory` as an installer would: a module of its name, and entry points into it."""
+    module = package.replace("-", "_")
+    (directory / f"{module}.py").write_text(dedent(code))
+    info = directory / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    points = (f"{name} = {module}:{found}\n" for name, found in entries.items())
+    (info / "entry_points.txt").write_text(f"[{group}]\n{''.join(points)}")
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package with entry points of the group `speclab.settings`, for as long as the test lasts."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(package: str, code: str, **entries: str) -> None:
+        put(tmp_path, package, code, "speclab.settings", **entries)
+        monkeypatch.setattr(systems, "SYSTEMS", Installed("speclab.settings", systems.checked))
+
+    yield install
+    for module in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]
+
+
+def read(source: str = "folder", target: str = "file", more: str = "") -> tuple[Integration | None, list[Problem]]:
+    text = SPEC.format(source=source, target=target).replace("key: file", f"key: file{more}")
+    return read_integration(Document.parse(text, path=Path("folders.md")))
+
+
+def said(problems: list[Problem]) -> list[str]:
+    return [f"{one.line}:{one.column} {one.code} {one.message}" for one in problems]
+
+
+def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    integration, problems = read(more="\nsize: 7")
+    assert said(problems) == []
+    assert integration is not None
+    assert integration.source.model_dump() == {"connector": "folder", "key": "file", "path": "people", "size": 7}
+
+
+def test_what_is_wrong_in_them_is_told_as_of_any(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    assert said(read(more="\nsiez: 7")[1]) == ["17:1 S202 unknown setting 'siez'; did you mean 'size'?"]
+
+
+def test_a_slip_in_its_name_is_told_with_the_nearest(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    found = read("fodler")[1]
+    assert "14:12 S204 unknown connector 'fodler'; did you mean 'folder'?" in said(found)
+
+
+def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    (told,) = [line for line in said(read("kafka")[1]) if "S204" in line]
+    assert told.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
+    assert told.endswith("'folder'; the package of any other must be installed where speclab is")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import mailbox\nimport no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' at {}:2; "),
+        ("class Folder(:\n", "SyntaxError: invalid syntax (speclab_folder.py, line 1); "),
+        ("raise SystemExit('not on this machine')\n", "SystemExit: not on this machine at {}:1; "),
+        ("", "AttributeError: module 'speclab_folder' has no attribute 'Folder'; "),
+        (
+            "class Folder: ...\n",
+            "speclab_folder:Folder of speclab-folder 1.0 is no subclass of speclab.spec.system.Syst",
+        ),
+        ("from speclab.spec.system import System\nclass Folder(System):\n    path: 'Pfad'\n", "'Pfad' is not defined"),
+    ],
+)
+def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_other(
+    install: Install, tmp_path: Path, code: str, words: str
+) -> None:
+    install("speclab-folder", code, folder="Folder")
+    told = said(read()[1])
+    assert told[0].startswith("14:12 S209 the connector 'folder' cannot be used: ")
+    assert words.format(tmp_path / "speclab_folder.py") in told[0]
+    assert told[0].endswith("; mend the package, or uninstall it")
+    assert read("file")[1] == []
+
+
+def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-broken", "1 / 0\n", broken="Broken")
+    found = {variant.name: variant for variant in guide(SOURCE).variants}
+    assert next(iter(found)) == "http"
+    assert found["http"].provider == ""
+    assert (found["folder"].summary, found["folder"].provider) == ("A folder of documents.", "speclab-folder 1.0")
+    settings = [(setting.name, setting.type, setting.default) for setting in found["folder"].settings]
+    assert settings[0] == ("connector", "folder", "")
+    assert settings[2:] == [("path", "text", ""), ("size", "whole number", "100")]
+    assert found["broken"].summary.startswith("It cannot be used: speclab_broken:Broken of speclab-broken 1.0 ")
+
+
+def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
+    code = """
+        from speclab.spec.settings import Settings
+        from speclab.spec.system import System
+
+        class Feed(System):
+            path: str
+            read: Settings | None = None
+        """
+    install("speclab-feed", code, feed="Feed")
+    assert "feed" in [variant.name for variant in guide(SOURCE).variants]
+    assert "feed" not in [variant.name for variant in guide(TARGET).variants]
+    assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it is no target"]
+    assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; it says how the source is used"]
+
+
+def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
+    code = """
+        from speclab.spec.system import System
+
+        class Shop(System):
+            logs_in = True
+            path: str
+        """
+    install("speclab-shop", code, shop="Shop")
+    assert [line for line in said(read("shop")[1]) if "'Source System Auth' is missing" in line]
+
+
+def test_the_names_of_speclab_itself_are_not_taken_over(install: Install) -> None:
+    install("aaa-speclab-http", FOLDER, http="Folder")
+    assert systems.SYSTEMS["http"] is HttpSystem
+    assert systems.SYSTEMS.provider("http") == ""
+
+
+def test_a_name_that_two_packages_give_is_neithers(install: Install) -> None:
+    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folders", FOLDER, folder="Folder")
+    found = systems.SYSTEMS["folder"]
+    assert isinstance(found, Unusable)
+    assert found.reason == (
+        "'folder' is given by speclab-folder 1.0 and speclab-folders 1.0; uninstall all but one of them"
+    )
+
+
+def test_nothing_is_imported_before_it_is_named(install: Install) -> None:
+    install("speclab-folder", "1 / 0\n", folder="Folder")
+    assert "folder" in systems.SYSTEMS
+    assert read("file")[1] == []
+    assert "speclab_folder" not in sys.modules
+
+
+def test_every_kind_of_system_has_one_base() -> None:
+    assert all(isinstance(model, type) and issubclass(model, System) for model in systems.SYSTEMS.values())
