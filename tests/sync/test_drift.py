@@ -134,10 +134,12 @@ def test_what_was_learned_outlives_a_row_that_is_added() -> None:
 
 
 @given(st.lists(st.sampled_from([None, "a", 1, 1.5, True, [], {}]), max_size=60))
-def test_a_habit_survives_the_run_log(values: list[Json]) -> None:
-    habit = Habit()
+def test_a_habit_survives_the_run_log_and_is_the_same_however_records_come(values: list[Json]) -> None:
+    habit, one_by_one = Habit(), Habit()
+    habit.take(values)
     for value in values:
-        habit.take(value)
+        one_by_one.take([value])
+    assert habit == one_by_one
     assert Habit.of_json(habit.as_json()) == habit
     assert habit.seen + habit.missing <= len(values) <= habit.of + habit.missing
     assert habit.seen <= habit.of

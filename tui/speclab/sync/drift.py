@@ -52,15 +52,19 @@ class Habit:
         """The habit as the run log keeps it."""
         return [self.seen, self.of, self.missing, [kind.name for kind in self.kinds]]
 
-    def take(self, value: Json) -> None:
-        """Learn from one record more."""
-        if value is None:
-            self.missing += 1
-            return
-        self.seen += 1
-        self.of += self.missing + 1
-        self.missing = 0
-        self.kinds |= _kind(value)
+    def take(self, values: Sequence[Json]) -> Kind:
+        """Learn from the values of some records more, in the order of the records; gives their kinds."""
+        there = [at for at, value in enumerate(values, 1) if value is not None]
+        if not there:
+            self.missing += len(values)
+            return _NOTHING
+        self.seen += len(there)
+        self.of += self.missing + there[-1]
+        self.missing = len(values) - there[-1]
+        one_of_each = {type(value): value for value in values}  # flags are slow to join
+        kinds = _union(map(_kind, one_of_each.values()))
+        self.kinds |= kinds
+        return kinds
 
     @property
     def is_gone(self) -> bool:
@@ -120,11 +124,8 @@ class Drift:
 
     def _of_field(self, path: FieldPath, records: Iterable[Record]) -> Alarm | None:
         """Learn of one field; an alarm if that speaks against what was known before the run."""
-        habit, news = self._habits[path], _NOTHING
-        for record in records:
-            value = _value(path, record)
-            habit.take(value)
-            news |= _kind(value)
+        habit = self._habits[path]
+        news = habit.take([_value(path, record) for record in records])
         if path not in self._known or path in self._told:
             return None
         if habit.is_gone:
