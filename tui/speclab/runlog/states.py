@@ -32,28 +32,26 @@ class States:
 
     def get(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> dict[str, bytes]:
         """The hashes of those of `keys` that are known to be at the target."""
-        stored = [text(key) for key in keys]
-        known = dict(
+        stored = _stored(keys)
+        found = dict(
             db.execute(
                 "SELECT key, hash FROM record_state WHERE integration = ? AND key IN (SELECT value FROM json_each(?))",
                 (integration, json.dumps(stored)),
             )
         )
         pages = self._unmerged(db, integration)
-        found = {}
-        for key, as_stored in zip(keys, stored, strict=True):
-            hash_ = pages.get(as_stored) or known.get(as_stored)
-            if hash_ is not None:
-                found[key] = hash_
-        return found
+        found |= {key: pages[key] for key in pages.keys() & stored}
+        if stored is keys or not found:
+            return found
+        return {key: found[as_stored] for key, as_stored in zip(keys, stored, strict=True) if as_stored in found}
 
     def add(self, db: sqlite3.Connection, integration: int, states: Sequence[tuple[str, bytes]]) -> None:
         """Remember the (key, hash) pairs of one page."""
         if not states:
             return
         pages = self._pages[integration] = self._unmerged(db, integration)
-        keys = [key if key.isascii() else text(key) for key, _ in states]
-        hashes = [hash_ for _, hash_ in states]
+        names, hashes = zip(*states, strict=True)
+        keys = _stored(names)
         db.execute(
             "INSERT INTO record_state_page (integration, keys, hashes) VALUES (?, ?, ?)",
             (integration, json.dumps(keys), b"".join(hashes)),
@@ -84,6 +82,11 @@ class States:
         ):
             pages.update(zip(json.loads(keys), _cut(hashes), strict=True))
         return pages
+
+
+def _stored(keys: Sequence[str]) -> Sequence[str]:
+    """`keys` as SQLite can store them: nearly always, as they are."""
+    return keys if "".join(keys).isascii() else [text(key) for key in keys]
 
 
 def _cut(hashes: bytes) -> list[bytes]:
