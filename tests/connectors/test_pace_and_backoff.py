@@ -30,7 +30,7 @@ def test_jitter_is_full() -> None:
 def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pauses: list[float]) -> None:
     async def send() -> list[float]:
         clock = FakeClock()
-        pace = Pace(1, Rate(count, seconds), clock)
+        pace = Pace(1, [Rate(count, seconds)], clock)
         sent: list[float] = []
         for pause in pauses:
             await clock.sleep(pause)
@@ -44,7 +44,7 @@ def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pause
 
 
 async def test_a_hold_lets_nothing_through_and_is_never_shortened(clock: FakeClock) -> None:
-    pace = Pace(2, None, clock)
+    pace = Pace(2, (), clock)
     pace.hold(10)
     pace.hold(5)
     assert pace.held == 10
@@ -58,7 +58,7 @@ async def test_a_place_is_given_back_when_waiting_is_cancelled() -> None:
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)
 
-    pace = Pace(1, None, Forever())
+    pace = Pace(1, (), Forever())
     pace.hold(1000)
     waiting = asyncio.create_task(pace.__aenter__())
     await asyncio.sleep(0)

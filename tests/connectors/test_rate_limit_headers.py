@@ -4,9 +4,13 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from speclab.connectors.http.ratelimit import Quota, quota, retry_after
+from speclab.connectors.http.ratelimit import Quota, policies, quota, retry_after
+from speclab.spec.units import Rate
 
+YEARS = 10 * 365 * 86400.0
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -48,3 +52,62 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 )
 def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: Quota | None) -> None:
     assert quota(httpx.Headers(headers), NOW) == found
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "found"),
+    [
+        ('"burst";r=0;t=5, "daily";r=900;t=40000', "", Quota(0, 5)),
+        ('"burst";r=0;t=5, "daily";r=0;t=40000', "", Quota(0, 40000)),
+        ('"burst";r=9;t=5, "daily";r=3;t=40000;pk=:dXNlcg==:', "", Quota(3, 40000)),
+        ("default;r=50;t=30", "", Quota(50, 30)),
+        ('"permin";r=7', '"permin";q=50;w=60,"perhr";q=1000;w=3600', Quota(7, 60)),
+        ('"permin";r=7', "", None),
+        ('"a,b;r=1";r=2;t=3', "", Quota(2, 3)),
+        ('"bytes";r=100;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', Quota(4, 9)),
+        ('"bytes";r=0;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', Quota(0, 9)),
+        ('"bytes";r=100;t=9', '"bytes";q=1000;w=60;qu="content-bytes"', None),
+        ('"x";r=-1;t=5', "", None),
+        (";;;,", "", None),
+    ],
+)
+def test_of_several_quotas_it_is_the_one_that_is_used_up_first(limit: str, policy: str, found: Quota | None) -> None:
+    assert quota(httpx.Headers({"RateLimit": limit, "RateLimit-Policy": policy}), NOW) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('"permin";q=50;w=60,"perhr";q=1000;w=3600;pk=:cHs=:', [Rate(50, 60), Rate(1000, 3600)]),
+        ("10;w=1, 50;w=60", [Rate(10, 1), Rate(50, 60)]),
+        ('"bytes";q=1000;w=60;qu="content-bytes"', []),
+        ('"open";q=5', []),
+        ('"none";q=0;w=60, "never";q=5;w=0', []),
+        ("", []),
+    ],
+)
+def test_policies_are_rates(text: str, found: list[Rate]) -> None:
+    assert policies(httpx.Headers({"RateLimit-Policy": text})) == found
+
+
+@given(st.text(max_size=60) | st.from_regex(r'"?[a-z]"?(;(r|t|q|w)=[0-9]{1,30}){1,4}(, b;r=0;t=1)?', fullmatch=True))
+def test_no_header_is_too_odd(text: str) -> None:
+    value = text.encode("utf-8")
+    names = ("RateLimit", "RateLimit-Policy", "Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+    for headers in [httpx.Headers([(name.encode(), value) for name in some]) for some in (names, names[1:])]:
+        found = quota(headers, NOW)
+        assert found is None or 0 <= found.reset <= YEARS
+        assert all(rate.count and rate.seconds for rate in policies(headers))
+        assert 0 <= (retry_after(headers, NOW) or 0) <= YEARS
+
+
+def test_a_wait_without_end_is_one_of_years() -> None:
+    assert retry_after(httpx.Headers({"Retry-After": "9" * 5000}), NOW) == YEARS
+    assert quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == Quota(0, YEARS)
+    headers = httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 300})
+    assert quota(headers, NOW) == Quota(0, YEARS)
+
+
+def test_the_header_of_other_systems_is_read_too() -> None:
+    headers = httpx.Headers({"X-Rate-Limit-Remaining": "3", "X-Rate-Limit-Reset": "60"})
+    assert quota(headers, NOW) == Quota(3, 60)

@@ -28,13 +28,18 @@ def assert_whole(job: Job, result: RunResult, read: int = len(PEOPLE)) -> None:
 
 
 async def assert_broken_off_and_mended(
-    job: Job, kind: type[Exception], *says: str, pages: int = 1, read: int = len(PEOPLE)
+    job: Job,
+    kind: type[Exception],
+    *says: str,
+    pages: int = 1,
+    read: int = len(PEOPLE),
+    state: RunState = RunState.FAILED,
 ) -> None:
     """A run ends after `pages` with an error of that kind that has a place and `says` so; the next one ends it."""
     result = await job.run()
     place = f"people.md:{job.line_of('### Source System')}"
     assert type(result.error) is kind, result
-    assert result.row.state is RunState.FAILED
+    assert result.row.state is state
     assert result.row.error is not None
     assert result.row.error.startswith(place), result.row.error
     for words in says:
@@ -82,9 +87,10 @@ async def test_a_wait_that_is_asked_for_is_kept_to(job: Job, systems: Systems) -
     assert any("429" in line and "next try in 1s" in line for line in job.told)
 
 
-async def test_a_wait_longer_than_the_cap_ends_the_run_and_is_not_shortened(job: Job, systems: Systems) -> None:
+async def test_a_wait_longer_than_the_cap_parks_the_run_and_is_not_shortened(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "429"], retry_after="3600")
-    await assert_broken_off_and_mended(job, Unreachable, "429", "asks to wait 1h")
+    says = ("parked", "429", "asks to wait 1h")
+    await assert_broken_off_and_mended(job, Unreachable, *says, state=RunState.PARTIAL)
 
 
 async def test_half_a_json_text_is_never_half_a_page(job: Job, systems: Systems) -> None:

@@ -72,7 +72,7 @@ def test_an_http_source_as_the_reference_writes_it() -> None:
         """)
     assert problems == []
     assert isinstance(found, HttpSystem)
-    assert (found.limits.rate, found.limits.timeout, found.limits.response) == (Rate(100, 60), 30.0, 50_000_000)
+    assert (found.limits.rate, found.limits.timeout, found.limits.response) == ((Rate(100, 60),), 30.0, 50_000_000)
     assert found.read is not None
     assert found.read.params == {"status": "active", "account": "{account.id}"}
     assert found.read.since is not None

@@ -64,3 +64,13 @@ async def test_a_run_that_is_parked_has_not_failed(world: World) -> None:
     result = await world.run([[person("a")]], lambda *_: no(ErrorClass.RATE_LIMIT, 429, retry_after=7200))
     assert result.row.state is RunState.PARTIAL
     assert errors(world) == (0, {})
+
+
+async def test_a_source_that_asks_to_wait_too_long_parks_the_run(world: World) -> None:
+    error = Unreachable("429; it asks to wait 1h", error_class=ErrorClass.RATE_LIMIT)
+    world.source = MemorySource([[person("a")], [person("b")]], fails_at=1, error=error)
+    result = await world.run()
+    assert result.row.state is RunState.PARTIAL
+    assert str(result.row.error).endswith(": parked: 429; it asks to wait 1h")
+    assert result.row.read == 1
+    assert errors(world) == (0, {})

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.units import Rate, duration, duration_text, share, share_text, size, size_text
+from speclab.spec.units import Rate, duration, duration_text, rates, share, share_text, size, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ def _paths(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REQUEST: Final = re.compile(rf"(?:{'|'.join(_METHODS)}) +\S.*")
+WEIGHED: Final = re.compile(rf"(?:{'|'.join(_METHODS)})(?: /\S*)?")
+"""What a request may be named by that has a weight: its method, and the beginning of its path."""
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}|\{(?P<path>[^{}]*)\}|(?P<odd>[{}])")
 
 
@@ -128,8 +130,15 @@ Size = Annotated[int, BeforeValidator(size), Kind("size", show=size_text)]
 """Bytes; written as a size."""
 Share = Annotated[float, BeforeValidator(share), PlainSerializer(share_text), Kind("share", show=share_text)]
 """A part of one, or more than one; written in percent."""
-RateLimit = Annotated[Rate, BeforeValidator(Rate.parse), PlainSerializer(str), Kind("rate")]
-"""A `Rate`; written as one."""
+Rates = Annotated[
+    tuple[Rate, ...],
+    BeforeValidator(rates),
+    PlainSerializer(lambda found: [*map(str, found)]),
+    Kind("rate, or list of rates"),
+]
+"""Some `Rate`; written as one, or as a list."""
+Weight = Annotated[int, Field(ge=1), Kind("whole number")]
+"""What a request counts in a rate."""
 Path = Annotated[str, AfterValidator(_path), Kind("path")]
 """A field path, see `FieldPath`."""
 Columns = Annotated[str | tuple[str, ...], BeforeValidator(_names), Kind("column, or list of columns")]

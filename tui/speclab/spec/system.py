@@ -12,14 +12,16 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool
 
-from speclab.spec.kinds import Duration, Key, RateLimit, Size, is_secret
+from speclab.spec.kinds import Duration, Key, Rates, Size, is_secret
 from speclab.spec.settings import Settings
 
 
 class Limits(Settings):
     """What a system may be asked for."""
 
-    rate: RateLimit | None = Field(default=None, description="requests a window, such as 100/min")
+    rate: Rates = Field(
+        default=(), description="requests a window, such as 100/min, or of several windows: [10/s, 1000/h]"
+    )
     concurrency: int = Field(default=4, ge=1, le=1000, description="requests at once")
     timeout: Duration = Field(default=30.0, description="how long one request may take")
     response: Size = Field(default=50_000_000, description="the largest answer that is read")

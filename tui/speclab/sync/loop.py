@@ -13,7 +13,7 @@ from typing import Final
 from speclab.clock import Clock
 from speclab.connectors.base import Answer, Item, Page, Reader, Report
 from speclab.errors import SystemFailure
-from speclab.outcome import Level, Outcome, RunState
+from speclab.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.runlog import RunLog
 from speclab.spec.integration import Integration
 from speclab.sync.ahead import DraftedPage, read_ahead
@@ -83,7 +83,7 @@ class PageLoop:
                         break
                     await self._retry_due()
         except SystemFailure as error:
-            self.delivery.halt = Halt(RunState.FAILED, f"{self.file}:{self.spec.source_line}: {error.message}", error)
+            self.delivery.halt = _broken_off(error, f"{self.file}:{self.spec.source_line}")
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
         if complete:
@@ -172,6 +172,13 @@ class PageLoop:
                 break
         if self.patience.cancelled:
             self.delivery.halt = CANCELLED
+
+
+def _broken_off(error: SystemFailure, source: str) -> Halt:
+    """The end of a run whose source failed; parked, if it asks to wait longer than a run does."""
+    if error.error_class is ErrorClass.RATE_LIMIT:
+        return Halt(RunState.PARTIAL, f"{source}: parked: {error.message}", error)
+    return Halt(RunState.FAILED, f"{source}: {error.message}", error)
 
 
 def _page_text(number: int, page: Page, counts: Counter[Outcome]) -> str:

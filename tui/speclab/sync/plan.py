@@ -302,6 +302,8 @@ def _calls(target: System, batch: int, would: Mapping[Would, int]) -> int:
     match target:
         case HttpSystem(write=HttpWrite(batch=str(), size=size, lookup=lookup)):
             return ceil(writes / size) + deletes * (2 if lookup else 1)
+        case HttpSystem(write=HttpWrite(upsert=str(), conditional=False, lookup=str())):
+            return writes + deletes * 2
         case HttpSystem(write=HttpWrite(lookup=lookup)):
             return (writes + deletes) * (2 if lookup else 1)
         case SqlSystem(write=SqlWrite(size=size)):
@@ -313,7 +315,8 @@ def _calls(target: System, batch: int, would: Mapping[Would, int]) -> int:
 
 
 def _pace(system: System, calls: int) -> Pace:
-    rate = system.limits.rate if isinstance(system, Limited) else None
-    if rate is None:
+    """By the slowest of the rates, for calls that weigh 1: at least."""
+    rates = system.limits.rate if isinstance(system, Limited) else ()
+    if not rates:
         return Pace(calls, None)
-    return Pace(calls, float(max(calls - 1, 0) // rate.count * rate.seconds))
+    return Pace(calls, float(max(max(calls - 1, 0) // rate.count * rate.seconds for rate in rates)))

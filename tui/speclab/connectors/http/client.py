@@ -20,10 +20,11 @@ from speclab import __version__
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.base import Seams
 from speclab.connectors.http.decoding import ACCEPTED, Decoder, Unreadable
-from speclab.connectors.http.ratelimit import quota, server_time
+from speclab.connectors.http.ratelimit import policies, quota, server_time
 from speclab.connectors.http.transport import AiohttpTransport
 from speclab.connectors.http.trouble import trouble
-from speclab.connectors.pace import Pace
+from speclab.connectors.http.weights import Weights
+from speclab.connectors.pace import Pace, TooLong
 from speclab.connectors.references import References
 from speclab.errors import SpecError, SpeclabError, SystemFailure, Unreachable
 from speclab.outcome import ErrorClass, Level
@@ -87,7 +88,7 @@ class Client:
     ) -> None:
         """A client for `system` and `auth`, both with references resolved.
 
-        `patience` is the longest pause, in seconds, that is sat out when the system asks for one by RateLimit headers.
+        `patience` is the longest pause, in seconds, that is sat out for the sake of a rate limit.
         """
         self.redactor = references.redactor
         self.clock = seams.clock
@@ -109,6 +110,7 @@ class Client:
             )
         )
         self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock)
+        self._weights = Weights(system.limits.weights, self.base)
         self._heard = httpx.Headers()
         self._patience = patience
         self._report = seams.report
@@ -139,30 +141,28 @@ class Client:
 
         It is asked for `unpacked` where how it is packed would matter. Raises `RequestFailed`.
         """
-        if self._pace.held > self._patience:
-            wait = self._pace.held
-            raise RequestFailed(
-                ErrorClass.RATE_LIMIT,
-                f"the rate limit is used up; it asks to wait {duration_text(wait)}",
-                self.line(method, url),
-                sent=False,
-                retry_after=wait,
-            )
         all_headers = [*(self._unpacked if unpacked else self._headers), *headers]
         request = httpx.Request(method, url, headers=all_headers, content=content)
-        async with self._pace:
-            try:
-                response, body = await self._answer(request)
-            except (httpx.RequestError, TimeoutError, Unreadable) as error:
-                sent = self._request_text(method, url, all_headers, content)
-                raise self._failure(error, sent, url) from None
-            except SpeclabError as error:
-                raise _without_credentials(error, self.line(method, url)) from None
+        try:
+            began = await self._pace.take(self._weights.of(method, url), self._patience)
+        except TooLong as error:
+            message = f"{error.reason}; it asks to wait {duration_text(error.seconds)}"
+            line, wait = self.line(method, url), error.seconds
+            raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
+        try:
+            response, body = await self._answer(request)
+        except (httpx.RequestError, TimeoutError, Unreadable) as error:
+            sent = self._request_text(method, url, all_headers, content)
+            raise self._failure(error, sent, url) from None
+        except SpeclabError as error:
+            raise _without_credentials(error, self.line(method, url)) from None
+        finally:
+            self._pace.give_back()
         exchange = Exchange(
             method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
         )
         self._heard = response.headers
-        self._mind_quota(response.headers)
+        self._mind_pace(exchange, began)
         return exchange
 
     def source_time(self) -> datetime:
@@ -256,13 +256,22 @@ class Client:
             await response.aclose()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _mind_quota(self, headers: httpx.Headers) -> None:
-        if not any(b"ratelimit" in name.lower() for name, _ in headers.raw):
+    def _mind_pace(self, answer: Exchange, began: float) -> None:
+        """Keep to what an answer to a request that began then says about the pace."""
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._pace.slow_down(began)
+        elif answer.status < 400:
+            self._pace.ease()
+        if not any(b"rate" in name.lower() for name, _ in answer.headers.raw):
             return
-        left = quota(headers, self.clock.now())
-        if left is not None and left.remaining <= 0 and left.reset > 0:
-            self._pace.hold(left.reset)
-            self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(left.reset)}")
+        told = quota(answer.headers, self.clock.now())
+        if told is None:
+            self._pace.keep_to(policies(answer.headers))
+            return
+        self._pace.left(told.remaining, told.reset)
+        if told.remaining <= 0 and told.reset > 0:
+            self._pace.hold(told.reset)
+            self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(told.reset)}")
 
     def _failure(self, error: Exception, request: str, url: str) -> RequestFailed:
         where = self.redactor.redact(url.partition("?")[0])

@@ -35,8 +35,6 @@ class Headers:
         """The headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
         self._key = write.idempotency.encode("ascii") if write.idempotency else None
-        self.conditional = any(header.of_the_lookup for header in self._filled)
-        """Whether a write depends on nobody having written since the lookup, by If-Match (RFC 9110 section 13.1.1)."""
 
     def given(self, item: Item, scope: Mapping[str, Json]) -> list[tuple[bytes, bytes]]:
         """The headers of the write of `item`; without those that tell of what the lookup found, if it found nothing.

@@ -10,9 +10,21 @@ from typing import Final
 
 import httpx
 
+from speclab.spec.units import Rate
+
 _EPOCH: Final = 1_000_000_000  # a `reset` this large is a time, not a number of seconds
 _EPOCH_MILLISECONDS: Final = 1_000_000_000_000
-_PARAMETER: Final = re.compile(r"\b(r|remaining|t|reset)\s*=\s*(\d+)")
+_LONGEST: Final = 10 * 365 * 86400.0
+_DIGITS: Final = 15  # of an integer, RFC 9651 section 3.3.1
+_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
+_OLD: Final = re.compile(r"\b(remaining|reset)\s*=\s*(\d{1,15})\b")
+_ITEM: Final = re.compile(
+    r"""(?:"(?P<name>(?:[^"\\]|\\.)*)" | (?P<token>[\w*][\w.*:/-]*))      # a name; a bare number in old policies
+        (?P<parameters>(?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"(?:[^"\\]|\\.)*" | :[^:]*: | [^\s;,"]+))?)*)""",
+    re.VERBOSE,
+)
+"""One item of a list (RFC 9651), with its parameters."""
+_PARAMETER: Final = re.compile(r"""([a-z*][\w.*-]*)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +43,10 @@ def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
     text = headers.get("retry-after", "").strip()
     if not text:
         return None
-    if re.fullmatch(r"-?\d+(\.\d+)?", text):
-        return max(0.0, float(text))
+    if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII):
+        return _bounded(float(text))
     moment = _date(text)
-    if moment is None:
-        return None
-    return max(0.0, (moment - server_time(headers, now)).total_seconds())
+    return None if moment is None else _bounded((moment - server_time(headers, now)).total_seconds())
 
 
 def server_time(headers: httpx.Headers, now: datetime) -> datetime:
@@ -45,33 +55,98 @@ def server_time(headers: httpx.Headers, now: datetime) -> datetime:
 
 
 def quota(headers: httpx.Headers, now: datetime) -> Quota | None:
-    """The quota an answer reports, or None.
+    """The quota an answer reports, or None; of several the one that is used up first.
 
-    Knows `RateLimit: "name";r=50;t=30` and its predecessors `RateLimit: remaining=50, reset=30` and
-    `RateLimit-Remaining` / `RateLimit-Reset` (draft-ietf-httpapi-ratelimit-headers), and the `X-` forms, whose reset
-    is a number of seconds here and a Unix time there.
+    Knows `RateLimit: "name";r=50;t=30`, with the window of `RateLimit-Policy` for a `t` that is not given, its
+    predecessors `RateLimit: remaining=50, reset=30` and `RateLimit-Remaining` / `RateLimit-Reset`
+    (draft-ietf-httpapi-ratelimit-headers-00 to -10), and the forms with `X-`, whose reset is a number of seconds
+    here and a Unix time there.
     """
-    fields = headers.get("ratelimit", "")
-    if fields:
-        named = dict(_PARAMETER.findall(fields))
-        remaining = named.get("r", named.get("remaining"))
-        reset = named.get("t", named.get("reset"))
+    found = _quotas(headers) if "ratelimit" in headers else _in_headers_of_their_own(headers, now)
+    return min(found, key=lambda one: (max(one.remaining, 0), -one.reset), default=None)
+
+
+def policies(headers: httpx.Headers) -> list[Rate]:
+    """The rates that `RateLimit-Policy` says a client is held to, where they are about requests."""
+    return [
+        Rate(policy.count, policy.seconds)
+        for policy in _policies(headers).values()
+        if policy.of_requests and policy.count and policy.seconds
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    count: int
+    seconds: int
+    of_requests: bool
+
+
+def _quotas(headers: httpx.Headers) -> list[Quota]:
+    text = headers["ratelimit"]
+    old = dict(_OLD.findall(text))
+    if "remaining" in old and "reset" in old:
+        return [Quota(int(old["remaining"]), _bounded(float(old["reset"])))]
+    known = _policies(headers)
+    found = []
+    for name, parameters in _items(text):
+        policy = known.get(name)
+        left, reset = _whole(parameters.get("r")), _whole(parameters.get("t"))
+        if reset is None and policy is not None:
+            reset = policy.seconds
+        counts = left == 0 or policy is None or policy.of_requests  # bytes that are left say nothing about requests
+        if left is not None and reset is not None and counts:
+            found.append(Quota(left, _bounded(reset)))
+    return found
+
+
+def _in_headers_of_their_own(headers: httpx.Headers, now: datetime) -> list[Quota]:
+    for prefix in _PREFIXES:
+        remaining, reset = headers.get(f"{prefix}remaining"), headers.get(f"{prefix}reset")
+        if remaining is not None and reset is not None:
+            break
     else:
-        prefix = "" if "ratelimit-remaining" in headers else "x-"
-        remaining = headers.get(f"{prefix}ratelimit-remaining")
-        reset = headers.get(f"{prefix}ratelimit-reset")
-    if remaining is None or reset is None:
-        return None
+        return []
     try:
         seconds = float(reset)
         left = int(remaining)
     except ValueError:
-        return None
+        return []
     if seconds >= _EPOCH_MILLISECONDS:
         seconds /= 1000
     if seconds >= _EPOCH:
         seconds -= server_time(headers, now).timestamp()
-    return Quota(left, max(0.0, seconds))
+    return [Quota(left, _bounded(seconds))]
+
+
+def _policies(headers: httpx.Headers) -> dict[str, _Policy]:
+    """The policies that an answer names, by their names."""
+    found = {}
+    for name, parameters in _items(headers.get("ratelimit-policy", "")):
+        count = _whole(parameters.get("q", name))  # before draft -08 the quota was the item itself
+        seconds = _whole(parameters.get("w"))
+        if count is not None and seconds is not None:
+            found[name] = _Policy(count, seconds, parameters.get("qu", "requests") == "requests")
+    return found
+
+
+def _items(text: str) -> list[tuple[str, dict[str, str]]]:
+    """The items of a list, by name, with their parameters."""
+    return [
+        (
+            match["name"] or match["token"] or "",
+            {key: quoted or bare for key, quoted, bare in _PARAMETER.findall(match["parameters"])},
+        )
+        for match in _ITEM.finditer(text)
+    ]
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST)
 
 
 def _date(text: str) -> datetime | None:

@@ -50,6 +50,7 @@ class HttpWriter:
         write = references.resolve_settings(templates)
         self._client = Client(system, references.resolve_settings(auth), references, seams, patience=retry.cap)
         self._headers = Headers(templates, self._client, references)
+        self._conditional = templates.conditional
         self._shape = shape_of(write)
         self._refusals = Refusals(self._client, Blame(write.errors, steps_to_record(self._shape)))
         self._upsert = _endpoint(write.upsert, "upsert")
@@ -58,8 +59,8 @@ class HttpWriter:
         self._delete = _endpoint(write.delete, "delete")
         self._lookup = None
         if write.lookup is not None:
-            conditional = self._headers.conditional
-            self._lookup = Lookup(write.lookup, write.found, self._client, self._refusals, for_etag=conditional)
+            found, client, refusals = write.found, self._client, self._refusals
+            self._lookup = Lookup(write.lookup, found, client, refusals, for_etag=self._conditional)
         self._batches = None if write.batch is None else Batches(write, self._client, self._refusals, self._headers)
         self._successes = Successes(write)
         self._exists = frozenset(write.exists)
@@ -112,7 +113,7 @@ class HttpWriter:
     async def _one(self, item: Item) -> Answer:
         if self._batches is not None and not item.delete:
             return (await self._batches.write([item]))[0]
-        if self._headers.conditional:
+        if self._conditional:
             return await self._unless_changed(item)
         return (await self._try(item))[0]
 
@@ -132,7 +133,7 @@ class HttpWriter:
 
     async def _try(self, item: Item) -> tuple[Answer, Found | None]:
         found: Found | None = None
-        if self._lookup is not None and (self._upsert is None or item.delete or self._headers.conditional):
+        if self._lookup is not None and (self._upsert is None or item.delete or self._conditional):
             looked = await self._lookup.of(item)
             if isinstance(looked, Refusal):
                 return Answer(refusal=looked), None

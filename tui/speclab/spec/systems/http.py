@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Cel, Duration, Location, ParentName, Path, Request, misfit, places
+from speclab.spec.kinds import WEIGHED, Cel, Duration, Location, ParentName, Path, Request, Weight, misfit, places
 from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Since, without_login
+from speclab.spec.system import Limited, Limits, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite
 
 _SHORTEST_WINDOW: Final = 60.0
@@ -154,12 +154,34 @@ def _is_time(text: str) -> bool:
     return len(text) == _DATE or (len(text) > _DATE and text[_DATE] in "T ")
 
 
+class HttpLimits(Limits):
+    """What a system may be asked for over HTTP."""
+
+    weights: dict[str, Weight] = Field(
+        default_factory=dict,
+        description="what requests count in `rate`, if not 1: {POST: 5}, or by a path's beginning {GET /search: 10}",
+    )
+
+    @model_validator(mode="after")
+    def _bearable(self) -> HttpLimits:
+        least = min((rate.count for rate in self.rate), default=None)
+        for name, weight in self.weights.items():
+            if not WEIGHED.fullmatch(name):
+                raise misfit(f"{name!r}: expected a method such as POST, or a method and a path", at="weights")
+            if least is None:
+                raise misfit("`weights` goes with `rate`", at="weights")
+            if weight > least:
+                raise misfit(f"a request of {weight} is more than `rate` ever allows at once", at=f"weights.{name}")
+        return self
+
+
 class HttpSystem(Limited):
     """A system that speaks JSON over HTTP."""
 
     logs_in = True
 
     base_url: str = Field(description="where every path starts")
+    limits: HttpLimits = Field(default_factory=HttpLimits, description="what it may be asked for")
     headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
     read: HttpRead | None = Field(
         default=None, description="how it is read, at the source; at the target, for `speclab fields` alone"

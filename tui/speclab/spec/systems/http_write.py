@@ -12,6 +12,7 @@ from speclab.spec.settings import Settings
 
 RECORD: Final = "$record"
 """Stands for the record in the body of a write."""
+_OF_THE_LOOKUP: Final = ("lookup", "found")
 _LOOKED_UP: Final = re.compile(r"lookup\.(?:etag|header\.[^\s.\[\]]+)", re.IGNORECASE)
 
 
@@ -63,6 +64,11 @@ class HttpWrite(Settings):
     exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
     errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
 
+    @property
+    def conditional(self) -> bool:
+        """Whether a write depends on nobody having written since the lookup (RFC 9110 section 13.1.1)."""
+        return any(place.split(".")[0] in _OF_THE_LOOKUP for text in self.headers.values() for place in places(text))
+
     @model_validator(mode="after")
     def _one_way(self) -> HttpWrite:
         ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
@@ -108,7 +114,7 @@ class HttpWrite(Settings):
             at, root = f"headers.{name}", place.partition(".")[0]
             if self.batch is not None:
                 raise misfit(f"{{{place}}}: a batch is about no one record", at=at)
-            if root not in ("lookup", "found"):
+            if root not in _OF_THE_LOOKUP:
                 continue
             if self.lookup is None:
                 raise misfit(f"{{{place}}} is known from a `lookup`, and there is none", at=at)

@@ -1,0 +1,61 @@
+"""What a system may be asked for: rates of one window or several, and what weighs more in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from speclab.spec.block import read_block, to_model
+from speclab.spec.document import Document
+from speclab.spec.findings import Findings
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.units import Rate
+
+
+def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:
+    """The system with these limits, and what is said of them, each as `column message`."""
+    yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nlimits: {limits}\n"
+    document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
+    findings = Findings("spec.md", document.text, document.position)
+    tree = read_block(document.sections[0], findings)
+    assert tree is not None
+    found = to_model(tree, HttpSystem, findings)
+    return found, [f"{problem.column} {problem.message}" for problem in findings.in_order()]
+
+
+@pytest.mark.parametrize(
+    ("limits", "rates"),
+    [
+        ("{}", ()),
+        ("{rate: 100/min}", (Rate(100, 60),)),
+        ("{rate: [10/s, 1000/h]}", (Rate(10, 1), Rate(1000, 3600))),
+        ("{rate: [5000/15min]}", (Rate(5000, 900),)),
+        ('{rate: 100/min, weights: {POST: 100, "GET /search": 10}}', (Rate(100, 60),)),
+    ],
+)
+def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) -> None:
+    found, told = limited(limits)
+    assert told == []
+    assert found is not None
+    assert found.limits.rate == rates
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (
+            "{rate: 100}",
+            "16 `limits.rate`: expected a rate such as 100/min or 10/s, not 100",
+        ),
+        (
+            "{rate: [10/s, often]}",
+            "16 `limits.rate`: expected a rate such as 100/min or 10/s, not 'often'",
+        ),
+        ("{weights: {POST: 2}}", "10 `weights` goes with `rate`"),
+        ("{rate: [100/min, 5/s], weights: {POST: 6}}", "42 a request of 6 is more than `rate` ever allows at once"),
+        ("{rate: 9/s, weights: {/search: 2}}", "21 '/search': expected a method such as POST, or a method and a path"),
+        ("{rate: 9/s, weights: {post: 2}}", "21 'post': expected a method such as POST, or a method and a path"),
+        ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, not '0'"),
+    ],
+)
+def test_what_is_no_limit_is_told_at_its_place(limits: str, told: str) -> None:
+    assert limited(limits)[1] == [told]
