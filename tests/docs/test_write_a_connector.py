@@ -1,0 +1,166 @@
+"""The connector that the how-to page writes, as a package of its own: installed, linted, run, and killed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.docs.test_docs import ROOT, blocks, matches, sessions
+
+from speclab.outcome import Outcome, RunState
+from speclab.runlog import RunLogReader
+from speclab.runlog.rows import RunRow
+
+PAGE = ROOT / "docs" / "how-to" / "write-a-connector.md"
+SIZE, MANY = 100, 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A directory with the page's connector installed beside speclab, and what its commands printed there."""
+
+    path: Path
+    env: dict[str, str]
+    told: tuple[tuple[str, str, str], ...]  # command, what the page says it prints, what it printed
+
+    @property
+    def log(self) -> Path:
+        return self.path / ".speclab" / "runlog.db"
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "speclab", *args]
+        return subprocess.Popen(command, cwd=self.path, env=self.env, stdout=subprocess.PIPE, text=True)
+
+    def said(self, *args: str) -> str:
+        with self.start(*args) as process:
+            said = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, said
+        return said
+
+    def runs(self) -> list[RunRow]:
+        with RunLogReader.open(self.log) as reader:
+            return list(reversed(reader.runs()))
+
+    def documents(self, folder: str) -> dict[str, object]:
+        return {file.stem: json.loads(file.read_bytes()) for file in (self.path / folder).glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the package as an installer leaves it, built from the page."""
+    project, site = tmp_path_factory.mktemp("speclab-folder"), tmp_path_factory.mktemp("site")
+    for name, language in (("speclab_folder.py", "python"), ("pyproject.toml", "toml")):
+        (text,) = blocks(PAGE, language)
+        (project / name).write_text(text)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
+    subprocess.run(build, cwd=project, check=True, capture_output=True)
+    (wheel,) = (project / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    return site
+
+
+@pytest.fixture(scope="module")
+def followed(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The workspace of one who has followed the page to its end."""
+    path = tmp_path_factory.mktemp("workspace")
+    places = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(site)}
+    env = os.environ | {
+        name: f"{place}:{os.environ[name]}" if os.environ.get(name) else place for name, place in places.items()
+    }
+    told = []
+    for block in blocks(PAGE, "console"):
+        for command, expected in sessions(block):
+            done = subprocess.run(
+                ["bash", "-c", f"{command}\n"],
+                cwd=path,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            told.append((command, expected, done.stdout))
+    return Workspace(path, env, tuple(told))
+
+
+@pytest.fixture
+def workspace(followed: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it."""
+    shutil.copytree(followed.path, tmp_path / "w")
+    return Workspace(tmp_path / "w", followed.env, ())
+
+
+def assert_balanced(row: RunRow) -> None:
+    assert row.read == sum(getattr(row, outcome) for outcome in Outcome)
+
+
+def test_it_is_sixty_lines() -> None:
+    (code,) = blocks(PAGE, "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 60
+
+
+def test_the_page_says_what_happens(followed: Workspace) -> None:
+    for command, expected, printed in followed.told:
+        assert matches(expected, printed), f"$ {command}\n{printed}"
+    assert [run.state for run in followed.runs()] == [RunState.SUCCEEDED, RunState.SUCCEEDED]
+    for run in followed.runs():
+        assert_balanced(run)
+
+
+def test_a_run_reads_no_more_than_what_changed(workspace: Workspace) -> None:
+    workspace.said("run", "authors")
+    (workspace.path / "team" / "edsger.json").write_text('{"name": "Edsger Dijkstra"}')
+    workspace.said("run", "authors")
+    workspace.said("run", "--full", "authors")
+    *_, again, new, full = workspace.runs()
+    assert (again.written, new.written, new.read < 3) == (0, 1, True)
+    assert (full.read, full.unchanged) == (3, 3)
+
+
+def test_a_run_that_is_killed_goes_on_and_loses_nothing(workspace: Workspace) -> None:
+    for number in range(MANY):
+        (workspace.path / "team" / f"p{number}.json").write_text(
+            f'{{"name": " Person {number}", "mail": "P@{number}"}}'
+        )
+    booked = len(workspace.runs())
+    with workspace.start("run", "authors") as process:
+        deadline = time.monotonic() + 60
+        with RunLogReader.open(workspace.log) as reader:
+            while (run := reader.runs()[0]).state != RunState.RUNNING or run.read < 3 * SIZE:
+                assert time.monotonic() < deadline, "the run does not get on"
+                assert process.poll() is None, "the run was over before it could be killed"
+                time.sleep(0.005)
+        process.kill()
+    between = len(workspace.documents("site/authors"))
+    assert 3 * SIZE <= between < MANY
+
+    workspace.said("run", "authors")
+    killed, after = workspace.runs()[booked:]
+    assert (killed.state, after.state) == (RunState.INTERRUPTED, RunState.SUCCEEDED)
+    assert_balanced(killed)
+    assert_balanced(after)
+    assert after.read < MANY  # it went on where the other was killed
+    people = {
+        f"p{number}": {"id": f"p{number}", "name": f"Person {number}", "mail": f"p@{number}"} for number in range(MANY)
+    }
+    found = workspace.documents("site/authors")
+    assert {key: found[key] for key in people} == people
+    assert found.keys() - people.keys() == {"ada", "grace"}
+
+
+def test_a_plan_and_a_look_at_either_end_know_it(workspace: Workspace) -> None:
+    (workspace.path / "team" / "edsger.json").write_text('{"name": "Edsger Dijkstra"}')
+    planned = json.loads(workspace.said("plan", "authors", "--json"))
+    assert workspace.said("auth", "authors").count("let in") == 2
+    assert "id     text" in workspace.said("fields", "authors", "target")
+    assert planned["read"] >= 1
+    assert "edsger" not in workspace.documents("site/authors")
