@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 UV = $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 STAMP := $(VENV)/.installed
+# A Singer tap and a target of others, which the tests run. Their dependencies and ours exclude each other, and no two
+# of them go together, so each has an environment and a lock of its own.
+PROGRAMS := tap-rest-api-msdk target-jsonl
+SINGER := $(PROGRAMS:%=$(VENV)/singer/%/.installed)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench torture screenshots docs lock clean
@@ -11,7 +15,7 @@ STAMP := $(VENV)/.installed
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## the virtual environment with the locked dependencies
+setup: $(STAMP) $(SINGER) ## the virtual environment with the locked dependencies
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,10 +24,15 @@ $(STAMP): requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(SINGER): $(VENV)/singer/%/.installed: tests/proof/singer/%.txt | $(STAMP)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(@D)
+	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --require-hashes -r $<
+	@touch $@
+
 demo: $(STAMP) ## two local systems, a working integration and its run, in the app
 	@$(BIN)/speclab demo
 
-test: check ## everything: format, lint, types, import contracts, tests
+test: check $(SINGER) ## everything: format, lint, types, import contracts, tests
 	$(BIN)/pytest -n 2
 
 check: $(STAMP) ## format, lint, types, import contracts
@@ -48,9 +57,14 @@ screenshots: $(STAMP) ## screenshots/ anew, from the running app
 docs: $(STAMP) ## the generated reference pages
 	$(BIN)/python docs/generate.py
 
-lock: $(STAMP) ## requirements.lock anew from pyproject.toml
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --all-extras --group dev --group proof -o requirements.lock pyproject.toml
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	--no-annotate
+
+lock: $(STAMP) ## requirements.lock anew from pyproject.toml, and those of the Singer programs
+	$(LOCK) --all-extras --group dev --group proof -o requirements.lock pyproject.toml
+	for name in $(PROGRAMS); do \
+	  $(LOCK) -o tests/proof/singer/$$name.txt tests/proof/singer/$$name.in || exit 1; \
+	done
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

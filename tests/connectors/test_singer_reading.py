@@ -242,7 +242,7 @@ async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: O
     name = Path(sys.executable).name
     assert reports.lines == [
         f"info: {name}: starting with ***",
-        f"warning: {name}: tap-x.people | slow red",
+        f"warning: {name}: slow red",
         f'warning: {name}: a line that belongs to it: "***"',
         f"error: {name}: no such page",
         f'info: {name}: METRIC: {{"type": "counter", "value": 3}}',

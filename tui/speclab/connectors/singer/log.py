@@ -14,7 +14,8 @@ _LINE: Final = 2_000
 _TOLD: Final = 500
 _KEPT: Final = 20
 _LEVEL: Final = re.compile(
-    r"^[\d:.,TZ+\s-]*[\s|\[]*(?:level=)?(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b[\s|\]:]*",
+    r"^[\d:.,TZ+\s-]*[\s|\[]*(?:level=)?(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b"
+    r"(?:\s*\|\s*[\w.-]+\s*\|)?[\s|\]:]*",
     re.IGNORECASE,
 )
 """As singer-python (`INFO text`), its SDK (`time | INFO | name | text`) and structlog (`time [info] text`) have it."""

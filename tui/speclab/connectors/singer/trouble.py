@@ -30,10 +30,19 @@ _MEANINGS: Final = (
 )
 """How the libraries that taps and targets are made with put it; a Singer process says no more than that it failed."""
 
+_PLACE: Final = re.compile(
+    r"\[Errno \d+\]|permission denied|no space left|read-only file system|disk full", re.IGNORECASE
+)
+
 
 def meaning(text: str) -> ErrorClass | None:
     """The class of failure that a line of a log speaks of, where it is one that no record is to blame for."""
     return next((kind for pattern, kind in _MEANINGS if pattern.search(text)), None)
+
+
+def is_of_the_place(text: str) -> bool:
+    """Whether a line of a log speaks of the machine or the place that is written to, and of no record."""
+    return _PLACE.search(text) is not None
 
 
 def how_it_ended(program: Program, code: int) -> str:

@@ -15,8 +15,8 @@ from speclab.connectors.references import References
 from speclab.connectors.singer.process import Running, Silent
 from speclab.connectors.singer.program import Files, Program
 from speclab.connectors.singer.schema import Shape
-from speclab.connectors.singer.trouble import failure, how_it_ended, meaning
-from speclab.errors import BadAnswer
+from speclab.connectors.singer.trouble import failure, how_it_ended, is_of_the_place, meaning
+from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.auth import Auth
@@ -90,17 +90,20 @@ class SingerWriter:
         if end.code == 0:
             self._look_for(state, end.last)
             return None
-        message, kind = how_it_ended(self._program, end.code), meaning(self._program.log.cause)
-        field = self._blamed(items, response)
-        if kind is None and (await run(self._program, [self._schema()])).code != 0:
-            raise BadAnswer(
-                f"{message}; it does so without a record, too",
-                request=request,
-                response=response,
-                hint="Check `config`, and the place the target writes to.",
-            )
-        rejected = ErrorClass.REJECTED if self.idempotent else ErrorClass.BAD_ANSWER
-        return Refusal(kind or rejected, message, request, response, field=field)
+        message, cause = how_it_ended(self._program, end.code), self._program.log.cause
+        kind = meaning(cause) or (ErrorClass.REJECTED if self.idempotent else ErrorClass.BAD_ANSWER)
+        if meaning(cause) is None:
+            await self._blame_no_record(message, cause, request, response)
+        return Refusal(kind, message, request, response, field=self._blamed(items, response))
+
+    async def _blame_no_record(self, message: str, cause: str, request: str, response: str) -> None:
+        """Raise `Unreachable` or `BadAnswer` if a target that ended badly would do so whatever it is given."""
+        hint = "Check `config`, and the place the target writes to; the next run goes on from here."
+        if is_of_the_place(cause):
+            raise Unreachable(message, request=request, response=response, hint=hint)
+        if (await run(self._program, [self._schema()])).code != 0:
+            message = f"{message}; it does so without a record, too"
+            raise BadAnswer(message, request=request, response=response, hint=hint)
 
     def _look_for(self, state: Json, last: bytes) -> None:
         """Whether the target gave back the state it was given after the records, as it should once they are written."""

@@ -1,0 +1,176 @@
+"""A tap and a target that others wrote, from PyPI: tap-rest-api-msdk (made with Meltano's SDK) and target-jsonl.
+
+Each is in an environment of its own, which `make setup` makes, for their dependencies and ours exclude each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
+
+from speclab.clock import SystemClock
+from speclab.connectors import References
+from speclab.connectors.base import Seams
+from speclab.connectors.describing import describe
+from speclab.errors import BadAnswer, Unauthorized, Unreachable
+from speclab.outcome import RunState
+from speclab.spec.document import Document
+from speclab.spec.read import read_end
+
+PEOPLE = crowd(250)
+TYPES = {name: {"type": "string"} for name in ("id", "name", "age", "updated")} | {"test": {"type": "boolean"}}
+TOKEN = "a-t0ken-of-ours"
+
+
+def program(name: str) -> str:
+    """The path of a Singer program; skips the test where it is absent, and fails it where services are required."""
+    path = Path(sys.prefix) / "singer" / name / "bin" / name
+    if not path.exists():
+        reason = f"{path} is not there; `make setup` installs it"
+        if os.environ.get("SPECLAB_REQUIRE_SERVICES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return str(path)
+
+
+def from_tap(catalog: str | None = None, **stream: Any) -> str:
+    """The people of the source, read by the tap: pages by cursor, and what changed since the last run."""
+    people = {
+        "name": "people",
+        "path": "/people",
+        "records_path": "$.data[*]",
+        "primary_keys": ["id"],
+        "replication_key": "updated",
+        "source_search_field": "since",
+        "source_search_query": "$last_run_date",
+        "schema": {"properties": TYPES},
+    }
+    config = {
+        "api_url": "${env:SYSTEMS}",
+        "headers": {"Authorization": "Bearer ${env:TOKEN}"},
+        "next_page_token_path": "$.next",
+        "pagination_next_page_param": "cursor",
+        "start_date": "2026-01-01T00:00:00Z",
+        "streams": [people | stream],
+    }
+    system = {"connector": "singer", "command": program("tap-rest-api-msdk"), "stream": "people", "key": "id"}
+    return json.dumps(system | {"config": config, "catalog": catalog}, indent=1)
+
+
+def to_target(directory: Path, **more: Any) -> str:
+    """A target that appends to `people.jsonl`."""
+    config = {"destination_path": str(directory), "do_timestamp_file": False}
+    system = {"connector": "singer", "command": program("target-jsonl"), "stream": "people", "key": "id"}
+    return json.dumps(system | {"config": config} | more, indent=1)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture
+def tapped(job: Job) -> Job:
+    job.environ = {"TOKEN": TOKEN}
+    job.write(from_tap(), TO_SQLITE)
+    job.systems(people=PEOPLE, size=60, token=TOKEN)
+    return job
+
+
+async def test_a_tap_gives_all_there_is_and_then_what_changed(tapped: Job) -> None:
+    first = await tapped.run()
+    assert (first.error, first.row.read) == (None, len(PEOPLE))
+    assert rows_of(tapped.directory / "target.db") == wanted(PEOPLE)
+    mark = PEOPLE[-1]["updated"]
+    bookmark = {"replication_key": "updated", "replication_key_value": mark}
+    assert first.row.cursor == {"state": {"bookmarks": {"people": bookmark}}}
+    tapped.systems.asked()
+    changed = [*PEOPLE[:-2], PEOPLE[-2] | {"name": "Grace", "updated": "2026-03-02T00:00:00Z"}, PEOPLE[-1]]
+    tapped.systems(people=changed, size=60, token=TOKEN)
+    second = await tapped.run()
+    assert (second.row.read, second.row.written, second.row.unchanged) == (2, 1, 1)
+    assert rows_of(tapped.directory / "target.db") == wanted(changed)
+    assert any(f"since={mark.replace(':', '%3A')}" in asked for asked in tapped.systems.asked())
+
+
+async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(tapped: Job) -> None:
+    tapped.systems(people=PEOPLE, token="another")
+    result = await tapped.run()
+    assert type(result.error) is Unauthorized
+    assert "401" in str(result.row.error)
+    assert result.row.state is RunState.FAILED
+    assert TOKEN.encode() not in tapped.log.read_bytes()
+    assert TOKEN not in "".join(tapped.told)
+
+
+async def test_a_config_that_a_tap_cannot_work_with_is_told_in_its_words(tapped: Job) -> None:
+    tapped.write(from_tap(records_path=7), TO_SQLITE)
+    result = await tapped.run()
+    assert type(result.error) is BadAnswer
+    assert str(result.row.error).endswith(
+        "ended with exit code 1: Config validation error: 7 is not of type 'string', 'null'"
+    )
+
+
+async def test_the_fields_of_a_taps_stream_are_known_by_what_it_discovers(tapped: Job) -> None:
+    seams = Seams(SystemClock(), Random(0))
+    properties = {"id": {"type": "string"}, "age": {"type": ["integer", "null"]}}
+    tapped.write(from_tap(schema={"properties": properties}), TO_SQLITE)
+    end = read_end(Document.load(tapped.spec), "source")
+    references = References({"SYSTEMS": tapped.systems.url, "TOKEN": TOKEN}, tapped.directory)
+    found = await describe(end, references, seams)
+    assert [(str(field.path), field.declared) for field in found.fields] == [("id", "string"), ("age", "integer")]
+
+
+async def test_a_run_that_is_killed_while_a_tap_reads_loses_nothing(tapped: Job) -> None:
+    tapped.write(from_tap(catalog="none"), TO_SQLITE)
+    tapped.systems(people=PEOPLE, size=20, pause=0.1, token=TOKEN)
+    with tapped.start() as process:
+        _wait_for_requests(tapped, 4)
+        process.kill()
+    tapped.systems(people=PEOPLE, size=60, token=TOKEN)
+    result = await tapped.run()
+    assert result.error is None
+    assert rows_of(tapped.directory / "target.db") == wanted(PEOPLE)
+
+
+def _wait_for_requests(job: Job, count: int) -> None:
+    seen, deadline = 0, time.monotonic() + 60
+    while seen < count:
+        seen += len(job.systems.asked())
+        assert time.monotonic() < deadline
+
+
+async def test_a_target_is_given_all_records_and_keeps_them(job: Job) -> None:
+    job.write(BY_CURSOR, to_target(job.directory, size=100))
+    job.systems(people=PEOPLE, size=90)
+    first, second = await job.run(), await job.run()
+    assert first.error is None
+    assert first.row.written == second.row.unchanged == len(wanted(PEOPLE))
+    kept = lines(job.directory / "people.jsonl")
+    assert sorted(kept, key=lambda row: str(row["id"])) == wanted(PEOPLE)
+
+
+async def test_a_target_that_cannot_write_ends_the_run_and_blames_no_record(job: Job) -> None:
+    (job.directory / "file").write_text("")
+    job.write(BY_CURSOR, to_target(job.directory / "file"))
+    job.systems(people=PEOPLE)
+    result = await job.run()
+    assert type(result.error) is Unreachable
+    assert "FileExistsError: [Errno 17]" in str(result.row.error)
+    assert result.row.written == 0
+    (job.directory / "file").unlink()
+    assert (await job.run()).row.written == len(wanted(PEOPLE))
+
+
+async def test_a_tap_and_a_target_work_together(tapped: Job) -> None:
+    tapped.write(from_tap(catalog="none"), to_target(tapped.directory))
+    assert (await tapped.run()).row.written == len(wanted(PEOPLE))
+    assert len(lines(tapped.directory / "people.jsonl")) == len(wanted(PEOPLE))
