@@ -28,6 +28,7 @@ class Issuer:
     lifetime: int | str | None = 3600
     rotates: bool = True
     confidential: bool = True
+    interval: float = 7  # seconds between two questions of a device
     pending: list[str] = field(default_factory=list)  # what a device is told before it is let in
     declines: bool = False  # what the person in the browser does
     delay: float = 0
@@ -140,7 +141,7 @@ class Issuer:
                 "verification_uri": f"{self.url}/activate",
                 "verification_uri_complete": f"{self.url}/activate?user_code=WDJB-MJHT",
                 "expires_in": 60,
-                "interval": 7,
+                "interval": self.interval,
             }
         )
 

@@ -22,11 +22,14 @@ from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.integration import End
+from speclab.spec.system import System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem
 
 Fields = Callable[..., Awaitable[Description]]
+
+KINDS: dict[str, type[System]] = {"http": HttpSystem, "sql": SqlSystem, "file": FileSystem}
 
 
 @pytest.fixture
@@ -34,8 +37,7 @@ def fields(references: References, seams: Seams) -> Fields:
     """The fields of one end: `await fields("source", connector="file", path="in.csv")`."""
 
     async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> Description:
-        kind = {"http": HttpSystem, "sql": SqlSystem, "file": FileSystem}[str(settings["connector"])]
-        system = kind.model_validate({"key": "id", **settings})
+        system = KINDS[str(settings["connector"])].model_validate({"key": "id", **settings})
         return await describe(End(role, system, auth or NoAuth()), references, seams, limit)
 
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +71,7 @@ async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) 
 
 def _show(prompt: Prompt, role: Role, *, browser: bool) -> None:
     """Put a prompt on stderr and, where a person sits at a browser, open its page there."""
+    from speclab.connectors.auth.browser import has_browser, open_page
     from speclab.spec.units import duration_text
 
     minutes = duration_text(prompt.seconds)
@@ -79,43 +81,16 @@ def _show(prompt: Prompt, role: Role, *, browser: bool) -> None:
             tell(f"  with the code in it: {prompt.direct}")
     else:
         tell(f"{role}: log in within {minutes} at\n  {prompt.url}")
-    if browser:
-        _open(prompt.direct or prompt.url)
-
-
-def _open(url: str) -> None:
-    """Open `url` in a browser beside the terminal, if there is one; not in one that would take the terminal."""
-    import os
-    import sys
-    import webbrowser
-    from threading import Thread
-
-    graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if graphical and sys.stderr.isatty() and not os.environ.get("SSH_CONNECTION"):
-        Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-
-
-def _kind(end: End) -> str:
-    return f"oauth2 {end.auth.flow}" if end.auth.type == "oauth2" else end.auth.type
-
-
-def _until(access: Access) -> str | None:
-    """When the token ends, as the run log writes times; None where nobody knows."""
-    from datetime import UTC, datetime
-
-    from speclab.clock import timestamp
-
-    if access.token is None or access.token.expires_at is None:
-        return None
-    return timestamp(datetime.fromtimestamp(access.token.expires_at, UTC))
+    if browser and has_browser() and sys.stderr.isatty():
+        open_page(prompt.direct or prompt.url)
 
 
 def _print(end: End, access: Access) -> None:
-    click.echo(f"{end.role}: {end.system.connector}, {_kind(end)}")
+    click.echo(f"{end.role}: {end.system.connector}, {end.login}")
     if access.references:
         click.echo(f"  names    {', '.join(access.references)}")
     if access.token is not None:
-        until = _until(access)
+        until = access.token_expires_at
         good = f"good until {until}" if until else "the server does not say until when it is good"
         click.echo(f"  token    {'new' if access.is_new else 'kept'}, {good}")
     if access.request:
@@ -130,11 +105,11 @@ def _row(end: End, access: Access) -> Record:
     return {
         "end": end.role,
         "connector": end.system.connector,
-        "auth": _kind(end),
+        "auth": end.login,
         "granted": access.granted,
         "references": list(access.references),
         "token": None if access.token is None else ("new" if access.is_new else "kept"),
-        "token_expires_at": _until(access),
+        "token_expires_at": access.token_expires_at,
         "request": access.request or (error.request if isinstance(error, SystemFailure) else ""),
         "response": error.response if isinstance(error, SystemFailure) else "",
         "error": None if error is None else error.message,

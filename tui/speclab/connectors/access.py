@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from speclab.clock import timestamp
 from speclab.connectors.base import Reader, Seams
 from speclab.connectors.opening import connector_of, open_reader, open_writer
 from speclab.connectors.references import References, named
@@ -37,30 +39,51 @@ class Access:
         """Whether the credentials are good, as far as a request that changes nothing can tell."""
         return self.error is None
 
+    @property
+    def token_expires_at(self) -> str | None:
+        """When the token ends, as the run log writes times; None where there is none, or nobody knows."""
+        if self.token is None or self.token.expires_at is None:
+            return None
+        return timestamp(datetime.fromtimestamp(self.token.expires_at, UTC))
+
+
+def _untold(access: Access) -> None:
+    """For those who only wait for the end."""
+
 
 async def try_access(
-    end: End, references: References, seams: Seams, *, show: Show | None = None, renew: bool = False
+    end: End,
+    references: References,
+    seams: Seams,
+    *,
+    show: Show | None = None,
+    renew: bool = False,
+    tell: Callable[[Access], None] = _untold,
 ) -> Access:
     """Resolve what `end` names, get a token where it has one, and make the cheapest request that needs it.
 
     A person logs in where the flow wants it and `show` can ask them to. With `renew`, a token that is kept does not
-    count. What goes wrong is told, not raised.
+    count. `tell` is told how far it has come: when all that is named was found, and when there is a token. What goes
+    wrong is told, not raised.
     """
     access = Access(tuple(dict.fromkeys(named(end.system) + named(end.auth))))
     try:
         await references.fetch(end.system, end.auth)
         references.resolve_settings(end.system)
         auth = references.resolve_settings(end.auth)
+        tell(access)
         if auth.type != "oauth2":
             return replace(access, request=await _asked(end, references, seams))
         login = _Login(auth, references, seams, show)
         access = await login.token(access, renew=renew)
+        tell(access)
         try:
             return replace(access, request=await _asked(end, references, seams))
         except Unauthorized:
             if access.is_new or not login.by_person:
                 raise
         access = await login.anew(access)  # the token that was kept is no good after all
+        tell(access)
         return replace(access, request=await _asked(end, references, seams))
     except SpeclabError as error:
         return replace(access, error=error)

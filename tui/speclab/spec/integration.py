@@ -24,6 +24,11 @@ class End:
     system: System
     auth: Auth
 
+    @property
+    def login(self) -> str:
+        """How it is logged in at, in a word or two: `bearer`, `oauth2 device_code`."""
+        return f"oauth2 {self.auth.flow}" if self.auth.type == "oauth2" else self.auth.type
+
 
 @dataclass(frozen=True, slots=True)
 class MappingRow:

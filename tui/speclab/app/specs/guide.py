@@ -58,10 +58,10 @@ class GuideView(VerticalScroll, can_focus=True):
         super().__init__(self._text)
         self._paragraphs: Sequence[Paragraph] = ()
 
-    def show(self, guide: Guide, body: str, offer: str) -> None:
-        """Show what belongs in a section whose text is `body`; `offer` is what can be done about it."""
-        offered = (BLANK, Paragraph(offer, "$accent")) if offer else ()
-        self._tell([Paragraph(guide.summary), *offered, *_choices(guide), *_variants(guide, body)])
+    def show(self, guide: Guide, body: str, offered: Sequence[Paragraph]) -> None:
+        """Show what belongs in a section whose text is `body`, and what can be done about it, or came of it."""
+        apart = (BLANK,) if offered else ()
+        self._tell([Paragraph(guide.summary), *apart, *offered, *_choices(guide), *_variants(guide, body)])
 
     def show_front_matter(self) -> None:
         """Show what belongs in the front matter."""

@@ -20,11 +20,11 @@ from speclab.app.actions import Action, Command, bindings
 from speclab.app.document_place import DOCUMENT
 from speclab.app.glyphs import CRUMB, FAILED
 from speclab.app.shell import shell
-from speclab.app.specs.guide import GuideView
+from speclab.app.specs.guide import GuideView, Paragraph
 from speclab.app.specs.listing import SpecList
 from speclab.app.specs.outline import Outline, address_at, outline_rows
 from speclab.app.specs.problems import COLOURS, LEVELS
-from speclab.app.specs.writing import Writing
+from speclab.app.specs.trying import TRY, Trying
 from speclab.app.widgets.dialogs import Prompt
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
@@ -41,6 +41,7 @@ SPECS: Final = (
     Action("preview", "preview", "Show the section as it will be read, or as text again.", ("p",)),
     *DOCUMENT,
     Action("editor", "$EDITOR", "Edit the section in the editor of your choice.", ("f4",)),
+    *TRY,
     Action("run", "run", "Run the open spec, in a process of its own.", ("f5",)),
     Action("new", "new spec", "Make a spec from the template.", ("n",)),
     Action("next-problem", "next problem", "Go to the next problem of the spec.", ("f8",), footer=False),
@@ -54,7 +55,7 @@ DWELL: Final = 0.12
 """Seconds the cursor rests on a spec before it is opened."""
 
 
-class SpecsPlace(Writing):
+class SpecsPlace(Trying):
     """The list and the outline, the desk, the guide and the problems."""
 
     NAME = "specs"
@@ -84,9 +85,9 @@ class SpecsPlace(Writing):
         self._outline_panel = Panel(self._outline, title="outline", id="outline")
         self._problems_panel = Panel(self.problem_list, title="problems", id="problems")
         self._shelf = Vertical(self._specs_panel, self._outline_panel, id="shelf", classes="column")
-        guide_panel = Panel(self._guide, title="guide", id="guide")
+        self._guide_panel = Panel(self._guide, title="guide", id="guide")
         self._problems_panel.display = False
-        self._side = Vertical(guide_panel, self._problems_panel, id="side", classes="column")
+        self._side = Vertical(self._guide_panel, self._problems_panel, id="side", classes="column")
         self._dwell: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -194,8 +195,27 @@ class SpecsPlace(Writing):
             view.show_front_matter()
             return
         found = guide(section.address)
-        offer = "i begins it with an example" if found.example and self.is_blank(section) else ""
-        view.show(found, self.opened.document.body(section), offer)
+        offered = []
+        if found.example and self.is_blank(section):
+            offered.append(Paragraph("i begins it with an example", "$accent"))
+        elif self.role is not None:
+            offered += self.trial.paragraphs() if self.trial is not None else ()
+            if self.why_not("try-access") is None:
+                offered.append(Paragraph("t tests the credentials", "$accent"))
+        view.show(found, self.opened.document.body(section), offered)
+
+    def show_trial(self) -> None:
+        """What comes of a test, in the guide."""
+        if self.is_attached:
+            self._show_guide()
+
+    def action_try_access(self) -> None:
+        """Try to get in, where what comes of it is seen."""
+        super().action_try_access()
+        self.add_class("-guide")
+        if not self.screen.has_class("-wide"):
+            self.enter(self._guide_panel)
+        self.call_after_refresh(self._show_section)
 
     # Going about
 
@@ -333,6 +353,7 @@ class SpecsPlace(Writing):
     def action_guide(self) -> None:
         """Show the guide in place of the outline, or the outline again."""
         self.toggle_class("-guide")
+        self.enter(self._guide_panel if self.has_class("-guide") else self._outline_panel)
         self.call_after_refresh(self._show_section)
 
     def on_resize(self) -> None:
