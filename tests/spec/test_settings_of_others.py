@@ -10,6 +10,8 @@ from textwrap import dedent
 import pytest
 
 from speclab.installed import Installed, Unusable
+from speclab.mapping import lint
+from speclab.outcome import Level
 from speclab.spec import systems
 from speclab.spec.document import Document
 from speclab.spec.guide import guide
@@ -145,6 +147,10 @@ def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(inst
             "speclab_folder:Folder of speclab-folder 1.0 is no subclass of speclab.spec.system.Syst",
         ),
         ("from speclab.spec.system import System\nclass Folder(System):\n    path: 'Pfad'\n", "'Pfad' is not defined"),
+        (
+            "from speclab.spec.system import System\nclass Folder(System):\n    inner: 'Folder | None' = None\n",
+            "of speclab-folder 1.0 has settings that hold themselves: Folder; ",
+        ),
     ],
 )
 def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_other(
@@ -156,6 +162,45 @@ def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_ot
     assert words.format(tmp_path / "speclab_folder.py") in told[0]
     assert told[0].endswith("; mend the package, or uninstall it")
     assert read("file")[1] == []
+
+
+def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: Install, tmp_path: Path) -> None:
+    code = """\
+        from pydantic import field_validator
+        from speclab.spec.system import System
+
+        class Folder(System):
+            path: str
+
+            @field_validator("path")
+            def known(cls, path):
+                return {}[path]
+        """
+    install("speclab-folder", code, folder="Folder")
+    place = f"{tmp_path / 'speclab_folder.py'}:9"
+    assert said(read()[1]) == [
+        f"14:12 S209 speclab-folder 1.0 fails to check these settings: KeyError: 'people' at {place}"
+    ]
+
+
+def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install) -> None:
+    code = """
+        from speclab.spec.kinds import Secret
+        from speclab.spec.settings import Settings
+        from speclab.spec.system import System
+
+        class Login(Settings):
+            code: Secret
+
+        class Folder(System):
+            path: str
+            login: Login
+        """
+    install("speclab-folder", code, folder="Folder")
+    assert said(read(more="\nlogin: {code: '1234'}")[1]) == [
+        "17:15 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CODE}"
+    ]
+    assert read(more="\nlogin: {code: '${env:CODE}'}")[1] == []
 
 
 def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Install) -> None:
@@ -185,6 +230,25 @@ def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
     assert "feed" not in [variant.name for variant in guide(TARGET).variants]
     assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it is no target"]
     assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; it says how the source is used"]
+
+
+def test_what_is_called_as_in_another_system_means_what_the_package_says(install: Install) -> None:
+    code = """
+        from speclab.spec.settings import Settings
+        from speclab.spec.system import System
+
+        class Read(Settings):
+            deleted: str
+
+        class Feed(System):
+            path: str
+            read: Read | None = None
+        """
+    install("speclab-feed", code, feed="Feed")
+    document = Document.parse(
+        SPEC.format(source="feed", target="file").replace("key: file", "key: file\nread: {deleted: no CEL}")
+    )
+    assert [problem for problem in lint(document) if problem.level is Level.ERROR] == []
 
 
 def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:

@@ -5,12 +5,13 @@ speclab finds its own in the same way (the entry points specification of PyPA); 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:  # it takes a fortieth of a second to import
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -66,6 +67,8 @@ class Installed(Mapping[str, T | Unusable]):
     @cached_property
     def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
         """The entry points of each name: one, unless several packages give it."""
+        from importlib.metadata import entry_points
+
         found: dict[str, tuple[EntryPoint, ...]] = {}
         for entry in sorted(entry_points(group=self._group), key=lambda entry: (not _is_own(entry), entry.name)):
             others = found.get(entry.name, ())
@@ -83,8 +86,20 @@ class Installed(Mapping[str, T | Unusable]):
         except Unfit as error:
             return Unusable(f"{origin} {error}; mend the package, or uninstall it")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may do anything when it is imported
-            what = f"{type(error).__name__}: {error}{_place(error)}"
-            return Unusable(f"{origin} cannot be loaded: {what}; mend the package, or uninstall it")
+            return Unusable(f"{origin} cannot be loaded: {blamed(error)}; mend the package, or uninstall it")
+
+
+def blamed(error: BaseException) -> str:
+    """What a package raised, and where in it."""
+    from traceback import extract_tb
+
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _is_own(entry: EntryPoint) -> bool:
@@ -94,13 +109,3 @@ def _is_own(entry: EntryPoint) -> bool:
 def _packages(found: Iterable[EntryPoint]) -> str:
     """The packages that give `found`, with their versions."""
     return " and ".join(sorted(f"{entry.dist.name} {entry.dist.version}" for entry in found if entry.dist))
-
-
-def _place(error: BaseException) -> str:
-    """Where in the package it went wrong, if it was in there: ` at file:line`."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename != __file__ and "importlib" not in frame.filename
-    ]
-    return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

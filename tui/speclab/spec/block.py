@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from speclab.installed import Installed, Unusable
+from speclab.installed import Installed, Unusable, blamed
 from speclab.spec.findings import Findings
 from speclab.spec.lines import Span
 from speclab.spec.names import nearest, slip
@@ -97,10 +97,17 @@ def to_variant(
     name = entry.node.text if isinstance(entry.node, Scalar) else ""
     if name in variants:
         model = variants[name]
-        if not isinstance(model, Unusable):
+        provider = variants.provider(name) if isinstance(variants, Installed) else ""
+        if isinstance(model, Unusable):
+            findings.error("S209", entry.node, f"the {tag} {name!r} cannot be used: {model.reason}")
+            return None
+        try:
             return to_model(tree, model, findings)
-        findings.error("S209", entry.node, f"the {tag} {name!r} cannot be used: {model.reason}")
-        return None
+        except Exception as error:
+            if not provider:
+                raise
+            findings.error("S209", entry.node, f"{provider} fails to check these settings: {blamed(error)}")
+            return None
     if name in not_yet:
         findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
         return None

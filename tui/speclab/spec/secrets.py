@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from speclab.spec.findings import Findings
 from speclab.spec.names import nearest, slip
+from speclab.spec.validation import model_in
 from speclab.spec.yamltree import Entry, Fields, Items, Node, Scalar, scalars
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
     Where there is no `model` to say which settings are secret, their names do. `owner` (`source`, `target`) goes into
     the name of the variable that is proposed.
     """
-    for entry in tree.entries:
-        if entry.key.text in (_secret_settings(model) if model else _SECRET_NAMES):
-            _refuse_literal(entry, owner, findings)
+    named = (entry for entry in tree.entries if entry.key.text in _SECRET_NAMES)
+    for entry in _secrets(tree, model) if model else named:
+        _refuse_literal(entry, owner, findings)
     for name in ("base_url", "url"):
         if (found := tree.get(name)) and isinstance(found.node, Scalar):
             _check_url(found.node, owner, findings)
@@ -82,10 +83,16 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
         _refuse_literal(entry, owner, findings, whole=False)
 
 
-def _secret_settings(model: type[Settings]) -> set[str]:
+def _secrets(tree: Fields, model: type[Settings]) -> Iterator[Entry]:
+    """What `model` says is a secret, in the settings within settings as well."""
     from speclab.spec.kinds import is_secret
 
-    return {info.alias or name for name, info in model.model_fields.items() if is_secret(info)}
+    for name, info in model.model_fields.items():
+        entry = tree.get(info.alias or name)
+        if entry is not None and is_secret(info):
+            yield entry
+        elif entry is not None and isinstance(entry.node, Fields) and (inner := model_in(info.annotation)):
+            yield from _secrets(entry.node, inner)
 
 
 def _carried(tree: Fields) -> Iterator[Entry]:

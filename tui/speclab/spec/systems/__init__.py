@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from speclab.installed import Installed, Unfit
+from speclab.spec.settings import Settings
 from speclab.spec.system import System
+from speclab.spec.validation import model_in
 
 
 def checked(found: object) -> type[System]:
@@ -16,7 +18,17 @@ def checked(found: object) -> type[System]:
     if not isinstance(found, type) or not issubclass(found, System):
         raise Unfit("is no subclass of speclab.spec.system.System")
     found.model_rebuild()  # what is wrong with its fields is found here, and not at the first spec that uses it
+    _check_depth(found, ())
     return found
+
+
+def _check_depth(model: type[Settings], above: tuple[type[Settings], ...]) -> None:
+    """Settings have an end: whoever lists them, such as the guide, goes through all there are."""
+    if model in above:
+        raise Unfit(f"has settings that hold themselves: {model.__name__}")
+    for info in model.model_fields.values():
+        if inner := model_in(info.annotation):
+            _check_depth(inner, (*above, model))
 
 
 SYSTEMS: Final[Installed[type[System]]] = Installed("speclab.settings", checked)
