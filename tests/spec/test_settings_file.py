@@ -48,6 +48,14 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
             "connector: file\nkey: id\npath: a.parquet\ntypes: {n: 'decimal(40, 2)'}\n",
             "4:12 S203 `types.n`: expected up to 38 digits, of which some are decimal places, not 'decimal(40, 2)'",
         ),
+        (
+            "connector: file\nkey: id\npath: s3://bucket/a.csv\nmode: append\n",
+            "4:1 S205 a file elsewhere is only put there whole, never appended to; use mode upsert or replace",
+        ),
+        (
+            TABLE + "options: {key: x}\n",
+            "4:1 S205 `options` are for the driver of a URL such as s3://bucket/people.csv",
+        ),
         (TABLE + "types: {n: integer}\n", "4:1 S205 `types` goes with parquet, not with csv"),
     ],
 )

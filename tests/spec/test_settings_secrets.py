@@ -10,6 +10,7 @@ from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
 from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.settings import Settings
+from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem
@@ -165,3 +166,21 @@ def test_a_literal_with_the_name_of_a_secret_in_a_taps_config_is_told_however_de
     problems = secrets(config, SingerSystem, "source")
     assert [(problem.line, problem.code) for problem in problems] == [(4, "A101"), (7, "A101"), (8, "A101")]
     assert "${env:SOURCE_API_TOKEN}" in problems[0].message
+
+
+def test_a_literal_secret_for_the_driver_of_a_files_url_is_told_and_one_in_the_url_too() -> None:
+    problems = secrets(
+        "path: sftp://ada:hunter2@files.example.com/a.csv\n"
+        "options:\n"
+        "  key: AKIA123\n"
+        "  secret: abc\n"
+        "  account_key: abc\n"
+        "  client_kwargs: {aws_session_token: '${env:T}', connection_string: abc}\n",
+        FileSystem,
+    )
+    assert [(problem.line, problem.column, problem.code) for problem in problems] == [
+        (1, 18, "A104"),
+        (4, 11, "A101"),
+        (5, 16, "A101"),
+        (6, 69, "A101"),
+    ]

@@ -25,7 +25,7 @@ from speclab.spec.settings import Settings
 MASK: Final = "***"
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _KINDS: Final = ("env", "file", *STORES)
-_CARRIERS: Final = frozenset({"headers", "params", "body", "config"})
+_CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
 _SHORT: Final = 4
 """A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""

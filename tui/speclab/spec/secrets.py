@@ -35,9 +35,12 @@ _SECRET_CARRIERS: Final = frozenset(
     | {"x-auth-token", "access_token", "client_secret", "password"}
 )
 _SECRET_NAME: Final = re.compile(
-    r"(?:.*[_-])?(?:authorization|cookie|token|secret|password|passphrase|credentials?|(?:api|secret|private)[_-]?key)",
+    r"(?:.*[_-])?(?:authorization|cookie|token|secret|password|passphrase|credentials?|connection[_-]?string"
+    r"|(?:api|secret|private|access|account)[_-]?key)",
     re.IGNORECASE,
 )
+_OF_OTHERS: Final = ("config", "options")
+"""Settings that are handed on to a program or a driver that is not ours."""
 
 
 def names_secret(name: str) -> bool:
@@ -76,7 +79,7 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
     named = (entry for entry in tree.entries if entry.key.text in _SECRET_NAMES)
     for entry in _secrets(tree, model) if model else named:
         _refuse_literal(entry, owner, findings)
-    for name in ("base_url", "url"):
+    for name in ("base_url", "url", "path"):
         if (found := tree.get(name)) and isinstance(found.node, Scalar):
             _check_url(found.node, owner, findings)
     for entry in _carried(tree):
@@ -99,15 +102,16 @@ def _carried(tree: Fields) -> Iterator[Entry]:
     """What has the name of a secret, of all that goes out with requests, and of what another program is given."""
     for carrier in _carriers(tree):
         yield from (entry for entry in carrier.entries if entry.key.text.casefold() in _SECRET_CARRIERS)
-    if (config := tree.get("config")) is not None:
-        yield from (entry for entry in _all_entries(config.node) if names_secret(entry.key.text))
+    for name in _OF_OTHERS:
+        if (given := tree.get(name)) is not None:
+            yield from (entry for entry in _all_entries(given.node) if names_secret(entry.key.text))
 
 
 def _carriers(tree: Fields) -> list[Fields]:
     """The mappings of a system that go out with every request, where a secret may hide: headers and parameters."""
     found = []
     for entry in tree.entries:
-        if isinstance(entry.node, Fields) and entry.key.text != "config":
+        if isinstance(entry.node, Fields) and entry.key.text not in _OF_OTHERS:
             found += [entry.node] if entry.key.text in {"headers", "params"} else _carriers(entry.node)
     return found
 

@@ -1,4 +1,4 @@
-"""Files of records in the workspace: JSON Lines, JSON, CSV and TSV, plain or gzipped, and Parquet."""
+"""Files of records, here or behind a URL: JSON Lines, JSON, CSV and TSV, plain or gzipped, and Parquet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from speclab.connectors.file.appending import AppendingWriter
 from speclab.connectors.file.fields import file_fields
 from speclab.connectors.file.finder import file_finder
 from speclab.connectors.file.journaled import ReplacingWriter, UpsertingWriter
+from speclab.connectors.file.probe import file_probe
 from speclab.connectors.file.reader import FileReader
 from speclab.connectors.file.target import Target
 from speclab.connectors.references import References
@@ -30,4 +31,6 @@ def file_writer(system: FileSystem, auth: Auth, references: References, seams: S
             return ReplacingWriter(target)
 
 
-CONNECTOR: Final[Connector[FileSystem]] = Connector(FileReader, file_writer, finder=file_finder, fields=file_fields)
+CONNECTOR: Final[Connector[FileSystem]] = Connector(
+    FileReader, file_writer, probe=file_probe, finder=file_finder, fields=file_fields
+)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.durable import add
 from speclab.connectors.file.output import fields, json_line
+from speclab.connectors.file.place import LocalPlace
 from speclab.connectors.file.tables import TableLines
 from speclab.connectors.file.target import BATCH, Target
 from speclab.errors import SpecError
@@ -27,9 +28,11 @@ class AppendingWriter:
 
     def __init__(self, target: Target) -> None:
         """Raises `SpecError` for a file that can only be written whole."""
-        if reason := why_not_append(target.layout.format, target.layout.encoding):
+        reason = why_not_append(target.name, target.layout.format, target.layout.encoding)
+        if reason or not isinstance(target.place, LocalPlace):
             raise SpecError(f"mode: {reason}")
         self._target = target
+        self._path = target.place.path
         self._table: TableLines | None = None
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
@@ -78,13 +81,13 @@ class AppendingWriter:
 
     def _add(self, text: bytes) -> None:
         """Append `text` on the disk, all or nothing."""
-        path, encoding = self._target.place.path, self._target.layout.encoding
+        path, encoding = self._path, self._target.layout.encoding
         end = "\n".encode(encoding)
         text = text.decode().encode(encoding)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
-            if path.suffix == ".gz":
+            if self._target.layout.gzipped:
                 text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
             elif size:
                 stream.seek(-len(end), os.SEEK_END)

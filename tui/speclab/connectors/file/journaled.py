@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.form import Form
 from speclab.connectors.file.journal import Entries, Journal
 from speclab.connectors.file.output import Output
 from speclab.connectors.file.target import BATCH, Target
-from speclab.errors import Unreachable
+from speclab.errors import Unauthorized, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import Effect
 
@@ -62,7 +62,9 @@ class _JournaledWriter:
         ]
 
     def _begun(self) -> Form:
-        """What the file takes beside what is in the journal already."""
+        """What the file takes beside what is in the journal already; says early of a place that is out of reach."""
+        with suppress(*() if self._merged else (Unauthorized,)):  # who may write need not be let look
+            self._target.place.exists()
         form = self._target.form(merged=self._merged)
         if self._journal.exists():
             with self._journal.entries() as entries:
@@ -85,11 +87,13 @@ class _JournaledWriter:
                     out.add(record)
                 out.end()
         except OSError as error:
-            raise Unreachable(
-                f"{self._target.name}: {error.strerror or error}",
-                hint=f"What was written is in {self._journal.path}, and goes into the file with the next run.",
-            ) from None
+            raise Unreachable(f"{self._target.name}: {error.strerror or error}", hint=self._kept()) from None
+        except (Unreachable, Unauthorized) as error:
+            raise type(error)(error.message, hint=self._kept()) from None
         self._journal.remove()
+
+    def _kept(self) -> str:
+        return f"What was written is in {self._journal.path}, and goes into the file with the next run."
 
     def _merge(self, out: Output, entries: Entries) -> None:
         """Write the rows of the old file, those of the journal in their place; what is left of that is new."""

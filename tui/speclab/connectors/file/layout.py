@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from speclab.connectors.file.parquet import check_installed
 from speclab.errors import SpecError
-from speclab.spec.systems.file import FileSystem, format_of
+from speclab.spec.systems.file import FileSystem, bare, format_of
 
 
 class Format(StrEnum):
@@ -44,6 +44,7 @@ class Layout:
     encoding: str = "utf-8"
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
+    gzipped: bool = False
 
     @classmethod
     def of(cls, path: str, system: FileSystem) -> Layout:
@@ -51,10 +52,11 @@ class Layout:
         kind = Format.of(path, system.format)
         if kind is Format.PARQUET:
             check_installed()
-            if path.endswith(".gz"):
+            if bare(path).endswith(".gz"):
                 raise SpecError(f"path: {path!r}: Parquet is packed within, and not gzipped on top")
+        gzipped = bare(path).endswith(".gz")
         delimiter = system.delimiter or ("\t" if kind is Format.TSV else ",")
-        return cls(kind, delimiter, system.quote, system.encoding, system.columns, system.types)
+        return cls(kind, delimiter, system.quote, system.encoding, system.columns, system.types, gzipped)
 
     @property
     def is_table(self) -> bool:

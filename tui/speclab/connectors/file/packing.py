@@ -1,4 +1,4 @@
-"""What is around the text of a file: gzip, if its name ends in .gz, and an encoding, if it is not UTF-8.
+"""What is around the text of a file: gzip, if its name says so, and an encoding, if it is not UTF-8.
 
 Within, everything is UTF-8. The place of what does not decode is told in the bytes of the file, after gunzip.
 """
@@ -26,7 +26,7 @@ _CHUNK: Final = 1 << 16
 
 def unpacked(stream: BinaryIO, name: str, layout: Layout) -> BinaryIO:
     """The text of the file `name` in UTF-8, which can be sought to places it was at before; owns `stream`."""
-    if name.endswith(".gz"):
+    if layout.gzipped:
         stream = cast("BinaryIO", _Gunzipped(stream))
     if layout.is_utf8:
         return stream
@@ -34,9 +34,9 @@ def unpacked(stream: BinaryIO, name: str, layout: Layout) -> BinaryIO:
 
 
 @contextmanager
-def packed(stream: BinaryIO, name: str, layout: Layout) -> Iterator[BinaryIO]:
-    """Where to write the text of the file `name` in UTF-8, so that it comes to `stream` as it must."""
-    if not name.endswith(".gz"):
+def packed(stream: BinaryIO, layout: Layout) -> Iterator[BinaryIO]:
+    """Where to write a text in UTF-8, so that it comes to `stream` as it must."""
+    if not layout.gzipped:
         yield _encoded(stream, layout)
         return
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as smaller:

@@ -1,13 +1,69 @@
-"""Where a file is written: who looks there sees the old one or the new one, whatever happens in between."""
+"""Where files are on this machine: found by a pattern to be read, and written in their place.
+
+Who looks at a place that is written sees the old file or the new one, whatever happens in between.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
+
+from speclab.errors import Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file as it stood when it was looked for: `name` for people, `where` for its source, `version` for both."""
+
+    name: str
+    where: str
+    size: int
+    version: int | str
+
+
+class Source(Protocol):
+    """Where files to be read are found."""
+
+    def find(self) -> list[Found]:
+        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+
+    def opened(self, file: Found, *, seeking: bool) -> BinaryIO:
+        """One of them, open; with `seeking` it is read from any place, else only on from where it is sought to."""
+
+
+class LocalSource:
+    """Files on this machine that match a pattern."""
+
+    def __init__(self, pattern: str, base: Path) -> None:
+        """The files that match `pattern`, relative to `base`."""
+        self._pattern = pattern
+        self._base = base
+
+    def find(self) -> list[Found]:
+        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+        matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
+        paths = [self._base / match for match in matches if (self._base / match).is_file()]
+        if not paths:
+            raise Unreachable(
+                f"there is no file {self._pattern}", hint=f"Paths are relative to the workspace, {self._base}."
+            )
+        return [self._look(path) for path in paths]
+
+    def opened(self, file: Found, *, seeking: bool) -> BinaryIO:
+        """One of them, open. Raises `OSError`."""
+        del seeking  # any place is as near as any other
+        return Path(file.where).open("rb")
+
+    def _look(self, path: Path) -> Found:
+        found = path.stat()
+        name = path.relative_to(self._base) if path.is_relative_to(self._base) else path
+        return Found(str(name), str(path), found.st_size, found.st_mtime_ns)
 
 
 class Place(Protocol):
@@ -19,8 +75,8 @@ class Place(Protocol):
     def exists(self) -> bool:
         """Whether a file is there."""
 
-    def opened(self) -> BinaryIO:
-        """The file that is there, as it is."""
+    def opened(self, *, seeking: bool) -> BinaryIO:
+        """The file that is there, as it is; see `Source`."""
 
     def replacing(self) -> AbstractContextManager[BinaryIO]:
         """A stream whose content takes the place of the file when the block ends well; else nothing changes."""
@@ -39,8 +95,9 @@ class LocalPlace:
         """Whether a file is there."""
         return self.path.exists()
 
-    def opened(self) -> BinaryIO:
+    def opened(self, *, seeking: bool) -> BinaryIO:
         """The file that is there. Raises `OSError`."""
+        del seeking
         return self.path.open("rb")
 
     @contextmanager

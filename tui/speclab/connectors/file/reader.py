@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from glob import glob
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.file.formats import rows
-from speclab.connectors.file.layout import Layout
+from speclab.connectors.file.layout import Format, Layout
 from speclab.connectors.file.packing import UNREADABLE, unpacked
+from speclab.connectors.file.place import Found
 from speclab.connectors.file.row import Row, Spot
+from speclab.connectors.file.whereabouts import source_of
 from speclab.connectors.references import References
-from speclab.errors import BadAnswer, Unreachable
+from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json
 from speclab.outcome import Level
 from speclab.spec.auth import Auth
@@ -25,22 +25,6 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.file import FileSystem
 
 _PAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file as it stood when the read came to it."""
-
-    path: Path
-    name: str
-    size: int
-    modified: int
-
-    @classmethod
-    def look(cls, path: Path, base: Path) -> _File:
-        found = path.stat()
-        name = path.relative_to(base) if path.is_relative_to(base) else path
-        return cls(path, str(name), found.st_size, found.st_mtime_ns)
 
 
 class FileReader:
@@ -52,15 +36,14 @@ class FileReader:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth, retry  # the file system knows who we are, and does not heal by waiting
         system = references.resolve_settings(system)
-        self._pattern = system.path
-        self._base = references.base
+        self._source = source_of(system, references)
         self._system = system
         self._report = seams.report
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
         del full
-        files = await asyncio.to_thread(self._find)
+        files = await asyncio.to_thread(self._source.find)
         begun = len(files)
         files, spot = self._begin(files, cursor)
         from_start = len(files) == begun and spot == Spot()
@@ -68,19 +51,19 @@ class FileReader:
             pages = self._pages_of(file, spot, last=index == len(files) - 1)
             async with aclosing(pages):
                 async for page in pages:
-                    yield replace(page, from_start=from_start)
+                    yield replace(page, from_start=from_start, whole=True)
             spot = Spot()
 
     async def close(self) -> None:
         """Nothing is held open between pages of different files."""
 
-    async def _pages_of(self, file: _File, spot: Spot, *, last: bool) -> AsyncGenerator[Page]:
+    async def _pages_of(self, file: Found, spot: Spot, *, last: bool) -> AsyncGenerator[Page]:
         """The pages of one file from `spot` on; it is the `last` one, or others follow."""
         layout = Layout.of(file.name, self._system)
         weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
         try:
-            with await asyncio.to_thread(_opened, file, layout) as stream:
+            with await asyncio.to_thread(self._opened, file, layout) as stream:
                 found = rows(stream, file.name, layout, spot)
                 while not ended:
                     page = await asyncio.to_thread(_take, found)
@@ -97,39 +80,29 @@ class FileReader:
         except UNREADABLE as error:
             raise BadAnswer(f"{file.name}: cannot be read to its end: {error}") from None
 
-    def _find(self) -> list[_File]:
-        matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
-        files = [self._base / match for match in matches if (self._base / match).is_file()]
-        if not files:
-            raise Unreachable(
-                f"there is no file {self._pattern}", hint=f"Paths are relative to the workspace, {self._base}."
-            )
-        return [_File.look(path, self._base) for path in files]
+    def _opened(self, file: Found, layout: Layout) -> BinaryIO:
+        return unpacked(self._source.opened(file, seeking=layout.format is Format.PARQUET), file.name, layout)
 
-    def _begin(self, files: list[_File], cursor: Json) -> tuple[list[_File], Spot]:
+    def _begin(self, files: list[Found], cursor: Json) -> tuple[list[Found], Spot]:
         """The files still to read, and the spot in the first of them."""
         match cursor:
             case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": modified}:
                 for index, file in enumerate(files):
-                    if file.name == name and (file.size, file.modified) == (size, modified):
+                    if file.name == name and (file.size, file.version) == (size, modified):
                         return files[index:], Spot(offset, line)
                 self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
         return files, Spot()
-
-
-def _opened(file: _File, layout: Layout) -> BinaryIO:
-    return unpacked(file.path.open("rb"), file.name, layout)
 
 
 def _take(found: Iterator[Row]) -> list[Row]:
     return list(islice(found, _PAGE))
 
 
-def _cursor(file: _File, spot: Spot) -> Json:
+def _cursor(file: Found, spot: Spot) -> Json:
     return {
         "file": file.name,
         "offset": spot.offset,
         "line": spot.line,
         "size": file.size,
-        "modified": file.modified,
+        "modified": file.version,
     }

@@ -14,9 +14,9 @@ from speclab.connectors.file.formats import rows
 from speclab.connectors.file.layout import Format, Layout
 from speclab.connectors.file.packing import UNREADABLE, packed, unpacked
 from speclab.connectors.file.parquet import schema_of
-from speclab.connectors.file.place import LocalPlace
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.file.tables import Header, Misfit, cell, header
+from speclab.connectors.file.whereabouts import place_of
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.errors import BadAnswer, SpecError, Unreachable
@@ -41,8 +41,8 @@ class Target:
 
     def __init__(self, system: FileSystem, references: References) -> None:
         """Raises `SpecError` for settings that cannot work."""
-        self.name = system.path
-        self.place = LocalPlace(system.path, references.base / system.path)
+        self.place = place_of(system, references)
+        self.name = self.place.name
         self.layout = Layout.of(system.path, system)
         self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
 
@@ -78,7 +78,8 @@ class Target:
 
     def opened(self) -> BinaryIO:
         """The text of the file that is there. Raises `OSError`."""
-        return unpacked(self.place.opened(), self.name, self.layout)
+        seeking = self.layout.format is Format.PARQUET
+        return unpacked(self.place.opened(seeking=seeking), self.name, self.layout)
 
     def rows(self) -> Iterator[Row]:
         """What the file holds. Raises `BadAnswer` for what cannot be read."""
@@ -91,7 +92,7 @@ class Target:
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
         """Where to write the text that takes the place of the file when the block ends well. Raises `OSError`."""
-        with self.place.replacing() as stream, packed(stream, self.name, self.layout) as text:
+        with self.place.replacing() as stream, packed(stream, self.layout) as text:
             yield text
 
     def key_of(self, record: Record) -> str | None:

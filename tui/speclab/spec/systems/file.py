@@ -7,15 +7,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from speclab.spec.kinds import Kind, misfit
-from speclab.spec.system import Limited
+from speclab.spec.system import Limited, Missing, without_login
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that begin a text with a byte order mark, which cannot stand in the middle of a file."""
 
 
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:(?::[a-z][a-z0-9+.-]*:)*//")
+_STORE: Final = ("endpoint_url", "host", "port", "account_name", "project", "endpoint")
+"""Options that say which store it is that a URL is about."""
 _FORMATS: Final = ("json", "jsonl", "csv", "tsv", "parquet")
 _GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("encoding", "delimiter", "quote", "columns"), ("csv", "tsv")),
@@ -23,9 +26,19 @@ _GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+def is_elsewhere(path: str) -> bool:
+    """Whether `path` is the URL of a file that is not on this machine."""
+    return _URL.match(path) is not None and not path.startswith("file://")
+
+
+def bare(path: str) -> str:
+    """`path` without what may stand after the path of a URL."""
+    return path.partition("?")[0].partition("#")[0] if path.startswith(("http://", "https://")) else path
+
+
 def format_of(path: str) -> str:
     """What `path` ends in, before .gz: the name of a format, if it is one."""
-    ending = path.removesuffix(".gz").rpartition(".")[2].lower()
+    ending = bare(path).removesuffix(".gz").rpartition(".")[2].lower()
     return "jsonl" if ending == "ndjson" else ending
 
 
@@ -65,14 +78,13 @@ def _column_type(text: str) -> str:
 Encoding = Annotated[str, AfterValidator(_encoding), Kind("name of an encoding")]
 Delimiter = Annotated[str, AfterValidator(_separator), Kind("character")]
 ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column")]
-ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column")]
 Quote = Annotated[str, AfterValidator(_quote), Kind('character, or "" for none')]
 
 
 class FileSystem(Limited):
     """Files of records."""
 
-    path: str = Field(description="the file; a glob when reading")
+    path: str = Field(description="the file, or a URL such as s3://bucket/people.csv; a glob when reading")
     format: Literal["json", "jsonl", "csv", "tsv", "parquet"] | None = Field(
         default=None, description="default: by the ending"
     )
@@ -82,11 +94,28 @@ class FileSystem(Limited):
         default=None, description="what is between the cells of a table; default: a comma, in tsv a tab"
     )
     quote: Quote = Field(default='"', description="what is around a cell with delimiters or line ends in it")
+    missing: Missing = "keep"
     columns: tuple[str, ...] = Field(default=(), description="the columns of a table, where its file has no header")
     types: dict[str, ColumnType] = Field(
         default_factory=dict,
         description="types of columns of Parquet, such as decimal(12, 2); default: by the first value",
     )
+
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="what the driver of a URL takes, such as key, secret and endpoint_url of s3"
+    )
+
+    def deletes_missing(self) -> bool:
+        """As `missing` says."""
+        return self.missing == "delete"
+
+    def why_not_delete(self) -> str:
+        """Only a file that is kept by key is deleted from."""
+        if self.mode == "append":
+            return "a file that is appended to keeps all records; use mode upsert"
+        if self.mode == "replace":
+            return "a file that is replaced holds what the source has, and nothing is left to delete"
+        return ""
 
     @model_validator(mode="after")
     def _goes_with_the_format(self) -> FileSystem:
@@ -99,15 +128,28 @@ class FileSystem(Limited):
             raise misfit(f"the column {twice[0]!r} is there twice", at="columns")
         if self.quote and self.quote == self.delimiter:
             raise misfit("`quote` and `delimiter` are the same character", at="quote")
-        if kind == "parquet" and self.path.endswith(".gz"):
+        if "options" in self.model_fields_set and not is_elsewhere(self.path) and "${" not in self.path:
+            raise misfit("`options` are for the driver of a URL such as s3://bucket/people.csv", at="options")
+        if kind == "parquet" and bare(self.path).endswith(".gz"):
             raise misfit("Parquet is packed within, and not gzipped on top", at="path")
-        if self.mode == "append" and (reason := why_not_append(kind, self.encoding)):
+        if self.mode == "append" and (reason := why_not_append(self.path, kind, self.encoding)):
             raise misfit(reason, at="mode")
         return self
 
+    def destination(self) -> str:
+        """The file, and the store it is in."""
+        if not is_elsewhere(self.path):
+            return f"file {self.path}"
+        inner = self.options.get("client_kwargs")
+        options = {**(inner if isinstance(inner, dict) else {}), **self.options}
+        store = "".join(f" {name}={options[name]}" for name in _STORE if name in options)
+        return f"file {without_login(self.path)}{store}"
 
-def why_not_append(kind: str, encoding: str) -> str:
+
+def why_not_append(path: str, kind: str, encoding: str) -> str:
     """Why a file of this format and encoding cannot be appended to; nothing if it can."""
+    if is_elsewhere(path):
+        return "a file elsewhere is only put there whole, never appended to; use mode upsert or replace"
     if kind == "json":
         return "a JSON list cannot be appended to; use jsonl, or mode upsert or replace"
     if kind == "parquet":

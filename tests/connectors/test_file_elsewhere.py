@@ -1,0 +1,519 @@
+"""Files behind URLs: an S3 of others' making (moto) both ways, web servers with parts or none, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
+
+from speclab.connectors import References, open_finder, open_reader, open_writer
+from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
+from speclab.connectors.file.probe import file_probe
+from speclab.errors import BadAnswer, SpecError, SpeclabError, Unauthorized, Unreachable
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.file import FileSystem
+
+Read = Callable[..., Awaitable[list[Page]]]
+Open = Callable[..., Writer]
+Write = Callable[..., Awaitable[list[Answer]]]
+SECRET = "a-secret-of-ours"
+PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
+ONCE = RetrySettings(attempts=1)
+
+
+@dataclass(frozen=True)
+class S3:
+    """A store, looked at past speclab."""
+
+    url: str
+    bucket: str
+    client: Any
+
+    @property
+    def options(self) -> dict[str, Json]:
+        return {"key": "ours", "secret": "${env:SECRET}", "endpoint_url": self.url}
+
+    def at(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def put(self, key: str, body: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
+
+    def keys(self) -> list[str]:
+        return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
+
+    def ask_for_logins(self, after: int) -> None:
+        """Look at the credentials of requests, once `after` of them have been let through."""
+        url, text = f"{self.url}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        request = urllib.request.Request(url, data=str(after).encode(), headers=text, method="POST")
+        urllib.request.urlopen(request, timeout=20).close()
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield url
+        process.terminate()
+
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def s3(s3_url: str) -> Iterator[S3]:
+    """An empty bucket."""
+    client = botocore.session.get_session().create_client(
+        "s3", "us-east-1", endpoint_url=s3_url, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    store = S3(s3_url, f"bucket-{next(_NUMBERS)}", client)
+    client.create_bucket(Bucket=store.bucket)
+    yield store
+    store.ask_for_logins(after=10**9)
+    client.close()
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> References:
+    return References({"SECRET": SECRET}, tmp_path)
+
+
+def system(path: str, **more: Json) -> FileSystem:
+    return FileSystem.model_validate(
+        {"connector": "file", "path": path, "key": "id", "limits": {"timeout": "5s"}, **more}
+    )
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(path: str, cursor: Json = None, **more: Json) -> list[Page]:
+        return await read_all(open_reader(system(path, **more), NoAuth(), references, seams), cursor)
+
+    return pages
+
+
+@pytest.fixture
+def opened(references: References, seams: Seams) -> Open:
+    def writer(path: str, **more: Json) -> Writer:
+        return open_writer(system(path, **more), NoAuth(), references, seams)
+
+    return writer
+
+
+@pytest.fixture
+def write(opened: Open) -> Write:
+    async def written(path: str, *items: Item, **more: Json) -> list[Answer]:
+        writer = opened(path, **more)
+        try:
+            answers = list(await writer.write(items))
+            if isinstance(writer, Snapshot):
+                await writer.finish()
+            return answers
+        finally:
+            await writer.close()
+
+    return written
+
+
+def as_jsonl(records: list[Record]) -> bytes:
+    return "".join(f'{{"id":"{record["id"]}","name":"{record["name"]}"}}\n' for record in records).encode()
+
+
+def as_csv(records: list[Record]) -> bytes:
+    return ("id,name\n" + "".join(f"{record['id']},{record['name']}\n" for record in records)).encode()
+
+
+def as_parquet(records: list[Record]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), out, row_group_size=900)
+    return out.getvalue()
+
+
+CONTENTS = {
+    "people.jsonl": as_jsonl(PEOPLE),
+    "people.csv": as_csv(PEOPLE),
+    "people.csv.gz": gzip.compress(as_csv(PEOPLE), mtime=0),
+    "people.parquet": as_parquet(PEOPLE),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, s3: S3, read: Read) -> None:
+    s3.put(f"in/{name}", CONTENTS[name])
+    pages = await read(s3.at(f"in/{name}"), options=s3.options)
+    assert records_of(pages) == PEOPLE
+    assert pages[0].request == f"read {s3.at(f'in/{name}')}"
+    assert [page.complete for page in pages] == [False, False, True]
+    assert records_of(await read(s3.at(f"in/{name}"), pages[0].cursor, options=s3.options)) == PEOPLE[1000:]
+
+
+async def test_a_pattern_reads_all_it_matches_by_name(s3: S3, read: Read, reports: Reports) -> None:
+    for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
+        s3.put(f"in/{name}", as_jsonl(records))
+    pages = await read(s3.at("in/*.jsonl"), options=s3.options)
+    assert records_of(pages) == PEOPLE[:4]
+    assert records_of(await read(s3.at("in/*.jsonl"), pages[0].cursor, options=s3.options)) == PEOPLE[2:4]
+    s3.put("in/a.jsonl", as_jsonl(PEOPLE[:3]))
+    again = {**pages[0].cursor, "file": s3.at("in/a.jsonl")} if isinstance(pages[0].cursor, dict) else None
+    assert len(records_of(await read(s3.at("in/*.jsonl"), again, options=s3.options))) == 5
+    assert reports.lines == [
+        f"warning: {s3.at('in/a.jsonl')} has changed since the last run stopped in it; reading anew"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"id":"1","n":1}\n{"id":"2"}\n'),
+        ("a.csv", b"id,n\n1,1\n2,\n"),
+        ("a.csv.gz", b"id,n\n1,1\n2,\n"),
+        ("a.parquet", None),
+    ],
+)
+@pytest.mark.parametrize("mode", ["upsert", "replace"])
+async def test_an_object_is_made_and_made_again(
+    name: str, content: bytes | None, mode: str, s3: S3, write: Write, read: Read, tmp_path: Path
+) -> None:
+    key = f"out/{name}"
+    for _ in range(2):
+        answers = await write(s3.at(key), item("1", n=1), item("2"), mode=mode, options=s3.options)
+        assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.WRITTEN]
+        assert s3.keys() == [key]
+    if content is not None:
+        assert (gzip.decompress(s3.get(key)) if name.endswith(".gz") else s3.get(key)) == content
+    else:
+        assert pq.read_table(io.BytesIO(s3.get(key))).to_pylist() == [{"id": "1", "n": 1}, {"id": "2", "n": None}]
+    assert [record["id"] for record in records_of(await read(s3.at(key), options=s3.options))] == ["1", "2"]
+    assert list((tmp_path / ".speclab" / "files").iterdir()) == []
+
+
+async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
+    s3: S3, write: Write, references: References, seams: Seams
+) -> None:
+    s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
+    await write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
+    assert s3.get("a.jsonl") == b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":7}\n{"id":"c"}\n'
+    finder = open_finder(system(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
+    assert finder is not None
+    assert await finder.find([item("a"), item("x")]) == [{"id": "a", "n": 7}, None]
+    await finder.close()
+
+
+async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: S3, opened: Open) -> None:
+    s3.put("a.jsonl", b'{"id":"old"}\n')
+    more: dict[str, Json] = {"mode": "replace", "options": s3.options}
+    broken_off = opened(s3.at("a.jsonl"), **more)
+    await broken_off.write([item("a"), item("b")])
+    await broken_off.close()
+    assert s3.get("a.jsonl") == b'{"id":"old"}\n'
+    goes_on = opened(s3.at("a.jsonl"), **more)
+    await goes_on.write([item("c")])
+    assert isinstance(goes_on, Snapshot)
+    await goes_on.finish()
+    await goes_on.close()
+    assert s3.get("a.jsonl") == b'{"id":"a"}\n{"id":"b"}\n{"id":"c"}\n'
+    assert s3.keys() == ["a.jsonl"]
+
+
+async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(
+    s3: S3, opened: Open, write: Write
+) -> None:
+    writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
+    await writer.write([item("a")])
+    s3.client.delete_bucket(Bucket=s3.bucket)
+    assert isinstance(writer, Snapshot)
+    with pytest.raises(Unreachable, match="The specified bucket does not exist") as caught:
+        await writer.finish()
+    await writer.close()
+    assert "goes into the file with the next run" in caught.value.hint
+    s3.client.create_bucket(Bucket=s3.bucket)
+    await write(s3.at("a.jsonl"), item("b"), mode="replace", options=s3.options)
+    assert s3.get("a.jsonl") == b'{"id":"a"}\n{"id":"b"}\n'
+
+
+@pytest.mark.parametrize("way", ["read", "pattern", "upsert", "replace"])
+async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: S3, read: Read, opened: Open) -> None:
+    path = "s3://no-such-bucket/a.jsonl"
+    if way in ("read", "pattern"):
+        with pytest.raises(Unreachable, match=r"s3://no-such-bucket/.*\.jsonl: (there is no such|The specified)"):
+            await read(path.replace("a.", "*." if way == "pattern" else "a."), options=s3.options)
+        return
+    writer = opened(path, mode=way, options=s3.options)
+    with pytest.raises(Unreachable, match="The specified bucket does not exist"):
+        await writer.write([item("a")])
+    await writer.close()
+
+
+@pytest.mark.parametrize("way", ["read", "pattern", "upsert", "probe"])
+async def test_refused_credentials_are_unauthorized_and_stay_secret(
+    way: str, s3: S3, read: Read, opened: Open, references: References, seams: Seams
+) -> None:
+    s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
+    s3.ask_for_logins(after=0)
+    target = system(s3.at("a.jsonl"), options=s3.options)
+    tried: dict[str, Callable[[], Awaitable[object]]] = {
+        "read": lambda: read(s3.at("a.jsonl"), options=s3.options),
+        "pattern": lambda: read(s3.at("*.jsonl"), options=s3.options),
+        "upsert": lambda: opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
+        "probe": lambda: file_probe(target, NoAuth(), references, seams, ONCE),
+    }
+    with pytest.raises(Unauthorized, match=s3.at("")) as caught:
+        await tried[way]()
+    assert "Check `options`" in caught.value.hint
+    assert SECRET not in str(caught.value)
+
+
+async def test_who_may_only_write_replaces_all_the_same(s3: S3, opened: Open) -> None:
+    """Nothing of the old object is needed, so that one may not look is no reason to stop before the end."""
+    s3.ask_for_logins(after=0)
+    writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
+    answers = await writer.write([item("a")])
+    assert [answer.effect for answer in answers] == [Effect.WRITTEN]
+    s3.ask_for_logins(after=10**9)
+    assert isinstance(writer, Snapshot)
+    await writer.finish()
+    await writer.close()
+    assert s3.get("a.jsonl") == b'{"id":"a"}\n'
+
+
+@pytest.mark.parametrize("way", ["read", "pattern", "upsert"])
+async def test_a_dead_server_is_unreachable_soon(way: str, read: Read, opened: Open) -> None:
+    options: Json = {"key": "k", "secret": "s", "endpoint_url": "http://127.0.0.1:9"}
+    tried: dict[str, Callable[[], Awaitable[object]]] = {
+        "read": lambda: read("s3://bucket/a.jsonl", options=options),
+        "pattern": lambda: read("s3://bucket/*.jsonl", options=options),
+        "upsert": lambda: opened("s3://bucket/a.jsonl", options=options).write([item("a")]),
+    }
+    with pytest.raises(Unreachable, match=r"s3://bucket/.*Could not connect to the endpoint URL"):
+        await tried[way]()
+
+
+async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
+    s3: S3, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put("a.jsonl", b'{"id":"z"}\n')
+    writer = opened(s3.at("a.jsonl"), options=s3.options)
+    await writer.write([item("a")])
+    merge = type(writer)._merge  # type: ignore[attr-defined]  # the one moment at which it can be changed
+
+    def changed(*given: object) -> None:
+        merge(*given)
+        s3.put("a.jsonl", b'{"id":"theirs"}\n')
+
+    monkeypatch.setattr(type(writer), "_merge", changed)
+    with pytest.raises(Unreachable, match="it has been changed by another while it was merged"):
+        await writer.close()
+    assert s3.get("a.jsonl") == b'{"id":"theirs"}\n'
+    monkeypatch.undo()
+    await opened(s3.at("a.jsonl"), options=s3.options).close()
+    assert s3.get("a.jsonl") == b'{"id":"theirs"}\n{"id":"a"}\n'
+
+
+async def test_a_probe_looks_and_changes_nothing(s3: S3, references: References, seams: Seams) -> None:
+    target = system(s3.at("a.jsonl"), options=s3.options)
+    assert (
+        await file_probe(target, NoAuth(), references, seams, ONCE)
+        == f"{s3.at('a.jsonl')}: not there yet; a run makes it"
+    )
+    s3.put("a.jsonl", b"")
+    assert await file_probe(target, NoAuth(), references, seams, ONCE) == f"{s3.at('a.jsonl')}: is there"
+
+
+def served(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """A server that gives a file whole, whatever part of it is asked for."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.query.get("token") != SECRET:
+            return web.Response(status=401)
+        if request.path != "/in/people":
+            return web.Response(status=404 if request.path != "/broken" else 500)
+        return web.Response(body=content, headers={"Accept-Ranges": "none"})
+
+    return answer
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENTS if not name.endswith(".gz")])
+async def test_a_web_server_that_gives_no_parts_is_read_from_start_to_end(name: str, serve: Serve, read: Read) -> None:
+    url = await serve(served(CONTENTS[name]))
+    form = name.partition(".")[2]
+    pages = await read(f"{url}/in/people?token=${{env:SECRET}}", format=form)
+    assert records_of(pages) == PEOPLE
+    assert pages[0].request == f"read {url}/in/people"
+    resumed = await read(f"{url}/in/people?token=${{env:SECRET}}", pages[0].cursor, format=form)
+    assert records_of(resumed) == PEOPLE[1000:]
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+async def test_a_web_server_that_gives_parts(name: str, serve: Serve, read: Read, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(CONTENTS[name])
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        del request
+        return web.FileResponse(tmp_path / name, headers={"Content-Type": "application/octet-stream"})
+
+    url = await serve(answer)
+    pages = await read(f"{url}/{name}")
+    assert records_of(pages) == PEOPLE
+    assert records_of(await read(f"{url}/{name}", pages[0].cursor)) == PEOPLE[1000:]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("/in/people", Unauthorized, "401"),
+        ("/nowhere?token=${env:SECRET}", Unreachable, "there is no such file"),
+        ("/broken?token=${env:SECRET}", Unreachable, "500"),
+    ],
+)
+async def test_what_a_web_server_refuses(
+    path: str, error: type[SpeclabError], message: str, serve: Serve, read: Read
+) -> None:
+    url = await serve(served(b""))
+    with pytest.raises(error, match=message) as caught:
+        await read(url + path, format="csv")
+    assert str(caught.value).startswith(url)
+    assert SECRET not in str(caught.value)
+
+
+async def test_a_web_server_that_hangs_up_in_the_middle_is_no_end_of_the_file(serve: Serve, read: Read) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(CONTENTS["people.csv"]))})
+        await response.prepare(request)
+        if request.method == "GET":
+            await response.write(CONTENTS["people.csv"][:30_000])
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    url = await serve(answer)
+    with pytest.raises(Unreachable, match=f"{url}/people.csv: "):
+        await read(f"{url}/people.csv")
+
+
+async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, read: Read) -> None:
+    with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9/a\.csv: Cannot connect"):
+        await read("http://127.0.0.1:9/a.csv")
+    never = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        del request
+        await never.wait()
+        return web.Response()
+
+    url = await serve(answer)
+    with pytest.raises(Unreachable, match=f"{url}/a.csv: "):
+        await read(f"{url}/a.csv", limits={"timeout": "200ms"})
+    never.set()
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("https://host/out.jsonl", {}, "nothing is written to https://, where a file would be seen half written"),
+        ("zip://out.jsonl::s3://bucket/a.zip", {}, "nothing is written to zip"),
+        ("foo://bucket/out.jsonl", {}, "Protocol not known: foo"),
+        ("gs://bucket/out.jsonl", {}, "the driver is not installed: Please install gcsfs"),
+    ],
+)
+def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, message: str, opened: Open) -> None:
+    with pytest.raises(SpecError, match=message):
+        opened(path, options=options)
+
+
+async def test_an_option_the_driver_does_not_know_says_so(s3: S3, read: Read) -> None:
+    with pytest.raises(SpecError, match="unexpected keyword argument 'endpint_url'") as caught:
+        await read(s3.at("a.jsonl"), options={"endpint_url": s3.url, "key": "k", "secret": "s"})
+    assert "Check `options`" in caught.value.hint
+
+
+async def test_what_is_appended_is_refused_also_of_a_reference(references: References, seams: Seams) -> None:
+    target = system("${env:SECRET}", mode="append", format="csv")
+    elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
+    with pytest.raises(SpecError, match="a file elsewhere is only put there whole"):
+        open_writer(target, NoAuth(), elsewhere, seams)
+
+
+async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(
+    tmp_path: Path, write: Write, read: Read
+) -> None:
+    """As sftp:// has it; here with the driver that does the same on this machine."""
+    (tmp_path / "out").mkdir()
+    path = f"local://{tmp_path}/out/deep/a.csv"
+    for name in ("Ada", "Bo"):
+        await write(path, item("1", name=name), mode="replace")
+        assert [file.name for file in (tmp_path / "out" / "deep").iterdir()] == ["a.csv"]
+        assert records_of(await read(path)) == [{"id": "1", "name": name}]
+
+
+async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: S3, read: Read, references: References) -> None:
+    s3.put("in/a.jsonl", as_jsonl(PEOPLE[:2]))
+    assert records_of(await read(s3.at("in/?.jsonl"), options=s3.options)) == PEOPLE[:2]
+    assert records_of(await read(s3.at("in/[ab].jsonl"), options=s3.options)) == PEOPLE[:2]
+    assert references.redactor.redact(".jsonl") == ".jsonl"
+
+
+async def test_a_file_url_is_a_file_here(tmp_path: Path, write: Write, read: Read) -> None:
+    await write(f"file://{tmp_path}/a%20b.csv", item("1", name="Ada"), mode="append")
+    assert (tmp_path / "a b.csv").read_text() == "id,name\n1,Ada\n"
+    assert records_of(await read(f"file://{tmp_path}/a%20b.csv")) == [{"id": "1", "name": "Ada"}]
+
+
+def test_a_login_in_a_url_is_not_shown(opened: Open, references: References) -> None:
+    path = f"ftp://ada:{SECRET}@files.example.com/a.csv"
+    writer = opened(path, mode="replace")
+    assert writer._target.name == "ftp://files.example.com/a.csv"  # type: ignore[attr-defined]
+    assert references.redactor.redact(SECRET) == "***"
+    assert system(path).destination() == "file ftp://files.example.com/a.csv"
+
+
+def test_the_same_key_in_another_store_is_another_destination() -> None:
+    here, there = (
+        system("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")
+    )
+    assert here.destination() == "file s3://b/a.csv endpoint_url=http://a"
+    assert there.destination() != here.destination()
+
+
+async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: S3, read: Read) -> None:
+    s3.put("a.csv", b"id,name\n1,Ada\n2,\xff\n")
+    with pytest.raises(BadAnswer, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
+        await read(s3.at("a.csv"), options=s3.options)
+    s3.put("a.parquet", b"no parquet at all")
+    with pytest.raises(BadAnswer, match=f"{s3.at('a.parquet')}: cannot be read as Parquet"):
+        await read(s3.at("a.parquet"), options=s3.options)

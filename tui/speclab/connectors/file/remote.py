@@ -1,0 +1,157 @@
+"""Files elsewhere: read as they come, and written here first, so that they come to be there at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from speclab.connectors.file.place import Found
+from speclab.connectors.file.store import Store, version_of
+from speclab.errors import Unreachable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BUFFER: Final = 1 << 18
+
+
+class RemoteSource:
+    """Files of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self) -> list[Found]:
+        """The files, in the order of their names. Raises `Unreachable` and `Unauthorized`."""
+        found = [
+            Found(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, version_of(each))
+            for each in self._store.find()
+        ]
+        if not found:
+            raise Unreachable(f"{self._store.name}: there is no such file")
+        return found
+
+    def opened(self, file: Found, *, seeking: bool) -> BinaryIO:
+        """One of them, open; what is read from any place of a server that gives no parts is fetched whole."""
+        return opened(self._store, file.where, seeking=seeking)
+
+
+class RemotePlace:
+    """A place in a store. What is not there yet is in the workspace's `.speclab`."""
+
+    def __init__(self, store: Store, workspace: Path) -> None:
+        """The place of the URL of `store`. Raises `SpecError` if nothing can be written there at once."""
+        store.check_writable()
+        self._store = store
+        self._merged: str | None = None
+        self.name = store.name
+        self.journal = (
+            workspace / ".speclab" / "files" / f"{hashlib.sha256(store.name.encode()).hexdigest()[:16]}.speclab"
+        )
+
+    def exists(self) -> bool:
+        """Whether a file is there. Raises `Unauthorized` and `Unreachable`, also for a bucket that is not."""
+        return self._store.look() is not None
+
+    def opened(self, *, seeking: bool) -> BinaryIO:
+        """The file that is there, to be merged into what takes its place."""
+        self._merged = self._version()
+        return opened(self._store, None, seeking=seeking)
+
+    @contextmanager
+    def replacing(self) -> Iterator[BinaryIO]:
+        """A stream whose content takes the place of the file when the block ends well; else nothing changes.
+
+        Raises `Unauthorized` and `Unreachable`, also if the file has changed since it was `opened`.
+        """
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.journal.parent, suffix=".draft") as draft:
+            yield cast("BinaryIO", draft)
+            draft.flush()
+            if self._merged is not None and self._version() != self._merged:
+                raise Unreachable(f"{self.name}: it has been changed by another while it was merged")
+            self._store.put(draft.name)
+
+    def _version(self) -> str | None:
+        found = self._store.look()
+        return None if found is None else f"{found.get('size')} {version_of(found)}"
+
+
+def opened(store: Store, path: str | None, *, seeking: bool) -> BinaryIO:
+    """The file at `path` of `store`, to be read on from where it is sought to, or `seeking` from any place."""
+    file = _RemoteFile(store, path, in_parts=seeking or not store.is_http)
+    if seeking:
+        try:
+            file.seek(0, io.SEEK_END)
+            file.seek(0)
+        except Unreachable:  # as from a server that gives no parts
+            file.close()
+            return _fetched(store, path)
+    return cast("BinaryIO", io.BufferedReader(file, _BUFFER))
+
+
+def _fetched(store: Store, path: str | None) -> BinaryIO:
+    """The whole file, on this machine while it is read."""
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - who reads it closes it
+    with _RemoteFile(store, path, in_parts=False) as file:
+        shutil.copyfileobj(file, whole)
+    whole.seek(0)
+    return cast("BinaryIO", whole)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of a store; what goes wrong with it is told as an error of ours.
+
+    Not every server gives a file `in_parts`; else it is read from its start, past what is not asked for.
+    """
+
+    def __init__(self, store: Store, path: str | None, *, in_parts: bool) -> None:
+        self._store = store
+        self._path = path
+        self._in_parts = in_parts
+        self._file = store.opened(path, in_parts=in_parts)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to `offset`. Raises `Unreachable` where that cannot be done."""
+        if self._in_parts:
+            with self._store.asking():
+                self._file.seek(offset, whence)
+                self._at = self._file.tell()
+            return self._at
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only from the start")
+        if offset < self._at:
+            self._file.close()
+            self._file, self._at = self._store.opened(self._path, in_parts=False), 0
+        while self._at < offset and (passed := self.read(min(_BUFFER, offset - self._at))):
+            del passed
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        with self._store.asking():
+            text = self._file.read(len(view))
+        view[: len(text)] = text
+        self._at += len(text)
+        return len(text)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
