@@ -35,6 +35,8 @@ def told(write: str) -> list[str]:
         "{upsert: PUT /a, body: {data: $record}}",
         "{upsert: PUT /a, body: {data: {type: person, attributes: $record}, meta: [1, null]}}",
         '{upsert: PUT /a, lookup: GET /a, delete: "DELETE /a/{found.id}"}',
+        '{batch: POST /a, results: "[*]", status: item.code}',
+        '{batch: POST /a, results: "data.rows[*]"}',
     ],
 )
 def test_what_goes_together_is_taken(write: str) -> None:
@@ -92,6 +94,8 @@ def test_what_goes_together_is_taken(write: str) -> None:
             25,
             "expected one of `envelope` and `body`, not both",
         ),
+        ("{batch: POST /a, status: item.code}", 25, "`status` goes with `results`"),
+        ('{batch: POST /a, results: "rows[x]"}', 39, "'rows[x]' is no path: unexpected '['"),
         (
             "{upsert: PUT /a, body: {data: record}}",
             25,

@@ -49,6 +49,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _list_path(text: str) -> str:
+    if where := text.removesuffix("[*]"):
+        _path(where)
+    return text
+
+
 def _names(value: object) -> object:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) and text for text in texts):
@@ -141,6 +147,8 @@ Weight = Annotated[int, Field(ge=1), Kind("whole number")]
 """What a request counts in a rate."""
 Path = Annotated[str, AfterValidator(_path), Kind("path")]
 """A field path, see `FieldPath`."""
+ListPath = Annotated[str, AfterValidator(_list_path), Kind("path")]
+"""A field path, of a list; `[*]` may stand after it, or for the list that is all there is."""
 Columns = Annotated[str | tuple[str, ...], BeforeValidator(_names), Kind("column, or list of columns")]
 """The column of an identity, or the columns of its parts."""
 Key = Annotated[str | tuple[str, ...], BeforeValidator(_names), AfterValidator(_paths), Kind("path, or list of paths")]

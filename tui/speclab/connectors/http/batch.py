@@ -35,9 +35,8 @@ class Batches:
         self._url = client.base + target
         self._shape = shape_of(write)
         self._item = None if write.item is None else _ItemTemplate(write.item)
-        self._results = None if write.results is None else path(write.results, "write.results")
+        self._results = None if write.results is None else _list_at(write.results)
         self._successes = Successes(write)
-        self._ok = self._successes.ok or _looks_well
         self._exists = frozenset(write.exists)
         self._headers = headers
 
@@ -66,8 +65,8 @@ class Batches:
             exchange = await self._client.send(self._method, self._url, content=content, headers=headers)
         except RequestFailed as error:
             return [Answer(refusal=no_answer(error), bytes_out=share)] * len(items)
-        if exchange.status in self._exists:
-            return [Answer(effect=Effect.WRITTEN, bytes_out=share)] * len(items)
+        if exchange.status in self._exists and len(items) == 1:  # of several, one may be there and the others not
+            return [Answer(effect=Effect.WRITTEN, bytes_out=share)]
         if exchange.status >= 300:
             return [Answer(refusal=self._refusals.of_answer(exchange), bytes_out=share)] * len(items)
         if self._results is None:
@@ -80,29 +79,32 @@ class Batches:
             denied = self._successes.denied(exchange, entries)
         except WrongBody as error:
             return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=share)
-        if denied is not None:
+        if denied is None:
+            return Answer(effect=Effect.WRITTEN, bytes_out=share)
+        if self._successes.ok is not None or len(entries) == 1:
             return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=share)
-        return Answer(effect=Effect.WRITTEN, bytes_out=share)
+        message = f"{denied}; the others may be written: say with `results` where each has its own"
+        return Answer(refusal=self._refusals.bad(exchange, message), bytes_out=share)
 
     def _judged(self, exchange: Exchange, where: FieldPath, count: int, share: int) -> list[Answer]:
         """One answer a result; a list that does not match what was sent leaves all of it in doubt."""
         results = look(parsed(exchange), where)
         if not isinstance(results, list) or len(results) != count:
             found = f"{len(results)} results" if isinstance(results, list) else kind(results)
-            message = f"expected {count} results at `{where}`, found {found}"
+            message = f"expected {count} results at `{where if where.parts else '[*]'}`, found {found}"
             return [Answer(refusal=self._refusals.bad(exchange, message), bytes_out=share)] * count
         return [self._judge(exchange, entry, share) for entry in results]
 
     def _judge(self, exchange: Exchange, entry: Json, share: int) -> Answer:
         try:
-            ok = self._ok(entry)
+            ok = self._successes.takes(entry)
         except WrongBody as error:
             return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=share)
-        status = _status(entry)
+        status = self._successes.status_of(entry)
         if ok or status in self._exists:
             return Answer(effect=Effect.CREATED if status == 201 else Effect.WRITTEN, bytes_out=share)
         said = self._successes.of_entry(entry)
-        return Answer(refusal=self._refusals.of_entry(exchange, entry, said), bytes_out=share)
+        return Answer(refusal=self._refusals.of_entry(exchange, entry, status, said), bytes_out=share)
 
 
 class _ItemTemplate:
@@ -120,14 +122,6 @@ class _ItemTemplate:
         return {**entry, "body": filled(self._body, item.payload)}
 
 
-def _status(entry: Json) -> int | None:
-    status = entry.get("status") if isinstance(entry, dict) else None
-    return status if isinstance(status, int) else None
-
-
-def _looks_well(entry: Json) -> bool:
-    """Whether a result is a success where the spec has no `ok`: by its status, else by the absence of an error."""
-    status = _status(entry)
-    if status is not None:
-        return status < 300
-    return not (isinstance(entry, dict) and (entry.get("error") or entry.get("errors")))
+def _list_at(text: str) -> FieldPath:
+    where = text.removesuffix("[*]")
+    return path(where, "write.results") if where else FieldPath(())

@@ -37,10 +37,9 @@ class Refusals:
             field=field,
         )
 
-    def of_entry(self, exchange: Exchange, entry: Json, message: str | None) -> Refusal:
-        """The refusal of one entry in a batch's answer."""
-        status = entry.get("status") if isinstance(entry, dict) else None
-        known = status if isinstance(status, int) and not isinstance(status, bool) and status >= 300 else None
+    def of_entry(self, exchange: Exchange, entry: Json, status: int | None, message: str | None) -> Refusal:
+        """The refusal of one entry in a batch's answer, which has that status and says that message."""
+        known = status if status is not None and status >= 300 else None
         field, said = self._blame.find(entry)
         return Refusal(
             error_class=classify(known) if known else ErrorClass.REJECTED,

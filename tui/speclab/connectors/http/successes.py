@@ -6,7 +6,8 @@ lose the record in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from speclab.connectors.http.answers import WrongBody, look, message_in, parsed, path
@@ -18,6 +19,11 @@ from speclab.spec.systems.http_write import HttpWrite
 
 _ERRORS: Final = ("error", "errors")
 _FLAGS: Final = ("ok", "success")
+_FAILED: Final = ("error", "fail", "failed", "failure")
+_SUSPICIOUS: Final = re.compile(rb'"(?:err|fail|status")|false', re.IGNORECASE)
+"""What a body has somewhere that tells of a failure: by far the most do not, and need not be read."""
+_WRITTEN: Final = re.compile(r"[1-5]\d\d(?!\d)", re.ASCII)
+_STATUS: Final = FieldPath(("status",))
 
 
 class Successes:
@@ -26,7 +32,8 @@ class Successes:
     def __init__(self, write: HttpWrite) -> None:
         """Raises `SpecError` for an expression or a path that is none."""
         self.ok = None if write.ok is None else judgement(write.ok)
-        self._message = None if write.message is None else from_item(write.message)
+        self._message = None if write.message is None else from_item(write.message, "write.message")
+        self._status = _STATUS if write.status is None else from_item(write.status, "write.status")
 
     def denied(self, exchange: Exchange, sent: Json) -> str | None:
         """What the answer to `sent` says is wrong; None where all is well.
@@ -36,21 +43,42 @@ class Successes:
         if self.ok is not None:
             body = parsed(exchange)
             return None if self.ok(body) else self.message(exchange, body)
-        if b'"err' not in exchange.body and b"false" not in exchange.body:  # by far the most
+        if not _SUSPICIOUS.search(exchange.body):
             return None
         body = parsed(exchange)
-        own = sent if isinstance(sent, dict) else {}  # a target that gives the record back says nothing by its fields
-        if not tells_of_failure(body, own):
+        # A target that gives the record back says nothing by its fields.
+        records = sent if isinstance(sent, list) else [sent]
+        own = {name for record in records if isinstance(record, dict) for name in record}
+        told = _entries(body) if isinstance(sent, list) else [body]
+        wrong = next((part for part in told if tells_of_failure(part, own)), None)
+        if wrong is None:
             return None
-        return f"{self.message(exchange, body)} (if that is no error, say with `ok` what is a success)"
+        return f"{self.message(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
 
     def message(self, exchange: Exchange, body: Json) -> str:
         """What `body` says is wrong."""
         said = message_in(look(body, self._message) if self._message is not None else body)
         return f"{status_line(exchange)}: {said or 'the target says that it did not do it'}"
 
+    def takes(self, entry: Json) -> bool:
+        """Whether one entry of a list of results is a success: by `ok`, else by its status, else unless it says not.
+
+        Raises `WrongBody` where `ok` cannot tell.
+        """
+        if self.ok is not None:
+            return self.ok(entry)
+        status = self.status_of(entry)
+        return status < 300 if status is not None else not tells_of_failure(entry)
+
+    def status_of(self, entry: Json) -> int | None:
+        """The HTTP status in an entry, a number or a text that begins with one."""
+        status = look(entry, self._status)
+        if isinstance(status, str) and (match := _WRITTEN.match(status)):
+            return int(match[0])
+        return status if isinstance(status, int) and not isinstance(status, bool) else None
+
     def of_entry(self, entry: Json) -> str | None:
-        """What one entry of a list of results says is wrong."""
+        """What an entry says is wrong."""
         return message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
 
 
@@ -60,7 +88,20 @@ def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
         return False
     if any(body.get(name) for name in _ERRORS if name not in own):
         return True
-    return any(body.get(name) is False for name in _FLAGS if name not in own)
+    if any(body.get(name) is False for name in _FLAGS if name not in own):
+        return True
+    status = None if "status" in own else body.get("status")
+    if isinstance(status, str):
+        return status.casefold() in _FAILED
+    return isinstance(status, int) and 400 <= status < 600
+
+
+def _entries(body: Json) -> Iterator[Json]:
+    """The answer to a batch, and what may be results in it."""
+    yield body
+    for inner in body.values() if isinstance(body, dict) else [body]:
+        if isinstance(inner, list):
+            yield from inner
 
 
 def judgement(text: str) -> Callable[[Json], bool]:
@@ -82,9 +123,9 @@ def judgement(text: str) -> Callable[[Json], bool]:
     return ok
 
 
-def from_item(text: str) -> FieldPath:
-    """The path of a message in an entry, written from `item`."""
-    where = path(text, "write.message")
+def from_item(text: str, setting: str) -> FieldPath:
+    """The path that a setting has of something in an entry, written from `item`."""
+    where = path(text, setting)
     if where.parts[0] != "item" or len(where.parts) == 1:
-        raise SpecError(f"write.message: expected a path that starts with `item.`, such as item.error, not {text!r}")
+        raise SpecError(f"{setting}: expected a path that starts with `item.`, such as item.error, not {text!r}")
     return FieldPath(where.parts[1:])

@@ -177,7 +177,7 @@ class HttpWriter:
             exchange = await self._client.send(endpoint.method, url, content=content, headers=headers)
         except RequestFailed as error:
             return Answer(refusal=no_answer(error), bytes_out=len(content))
-        if exchange.status in self._exists:
+        if exchange.status in self._exists and effect is not Effect.DELETED:
             return Answer(effect=Effect.WRITTEN, bytes_out=len(content))
         if 200 <= exchange.status < 300:
             try:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Cel, HeaderText, Location, Path, Request, misfit, places
+from speclab.spec.kinds import Cel, HeaderText, ListPath, Location, Path, Request, misfit, places
 from speclab.spec.settings import Settings
 
 RECORD: Final = "$record"
@@ -52,9 +52,14 @@ class HttpWrite(Settings):
         default=None, description="body around the record, where an envelope is not enough: $record"
     )
     item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
-    results: Path | None = Field(default=None, description="path of the list of results, one a record, in order")
+    results: ListPath | None = Field(
+        default=None, description='path of the list of results, one a record, in order; "[*]" is the answer itself'
+    )
     ok: Cel | None = Field(
         default=None, description="CEL over an entry, or a whole answer (`item`), that is true of a success"
+    )
+    status: Path | None = Field(
+        default=None, description="path of the HTTP status in an entry, from `item` (default: item.status)"
     )
     message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
     headers: dict[str, HeaderText] = Field(
@@ -83,6 +88,8 @@ class HttpWrite(Settings):
         for name in ("item", "results"):
             if getattr(self, name) is not None and self.batch is None:
                 raise misfit(f"`{name}` goes with `batch`", at=name)
+        if self.status is not None and self.results is None:
+            raise misfit("`status` goes with `results`", at="status")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
+
+Send = Callable[..., Awaitable[list[Answer]]]
+
+
+@pytest.fixture
+def send(serve: Serve, references: References, seams: Seams) -> Send:
+    """Sends records as one batch to a target that answers with `body`."""
+
+    async def sent(body: Json, *payloads: dict[str, Json], code: int = 200, **write: Json) -> list[Answer]:
+        async def answer(_: web.Request) -> web.Response:
+            return web.json_response(body, status=code)
+
+        system = HttpSystem.model_validate(
+            {
+                "connector": "http",
+                "base_url": await serve(answer),
+                "key": "id",
+                "write": {"batch": "POST /batch", **write},
+            }
+        )
+        writer = open_writer(system, NoAuth(), references, seams)
+        items = [Item(str(number), payload, {}, "") for number, payload in enumerate(payloads)]
+        answers = list(await writer.write(items))
+        await writer.close()
+        return answers
+
+    return sent
+
+
+def classes(answers: list[Answer]) -> list[Effect | ErrorClass | None]:
+    return [answer.refusal.error_class if answer.refusal else answer.effect for answer in answers]
+
+
+async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> None:
+    results: Json = [{"response": {"code": code}} for code in (201, 409, "503 Service Unavailable", 422)]
+    answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
+    assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
+    assert [answer.refusal.status for answer in answers if answer.refusal] == [503, 422]
+
+
+async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:
+    answers = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
+    assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
+    (refused, _) = await send({"status": 200}, {}, {}, results="[*]")
+    assert refused.refusal is not None
+    assert refused.refusal.message == "expected 2 results at `[*]`, found an object with `status`"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"error": "taken"},
+        {"errors": [{"message": "taken"}]},
+        {"success": False},
+        {"ok": False},
+        {"status": "error"},
+        {"status": "Failed"},
+        {"status": 422},
+        {"status": "422"},
+    ],
+)
+async def test_a_result_that_tells_of_a_failure_in_any_usual_way_is_none(result: Json, send: Send) -> None:
+    answers = await send({"results": [{"id": 1}, result]}, {}, {}, results="results")
+    assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
+
+
+@pytest.mark.parametrize(
+    "result", [{"status": "ok"}, {"status": "active"}, {"success": True, "errors": []}, {"status": None}, {}, 7]
+)
+async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
+    assert classes(await send({"results": [result]}, {}, results="results")) == [Effect.WRITTEN]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"responses": [{"status": 201}, {"status": 422, "message": "no such plan"}]},
+        [{"status": 201}, {"status": 422, "message": "no such plan"}],
+        {"created": 1, "errors": [{"row": 2, "message": "no such plan"}]},
+    ],
+)
+async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(body: Json, send: Send) -> None:
+    """Nor is it sent again in halves, which would write the other part twice: nobody knows which it is."""
+    answers = await send(body, {}, {}, code=207)
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    refusal = answers[0].refusal
+    assert refusal is not None
+    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert "no such plan" in refusal.message
+    assert "say with `results` where each has its own" in refusal.message
+
+
+async def test_records_that_are_given_back_tell_nothing_by_their_own_fields(send: Send) -> None:
+    rows: list[dict[str, Json]] = [{"status": "failed", "errors": 3}, {"status": "error", "errors": 0}]
+    answers = await send({"data": rows}, *rows)
+    assert classes(answers) == [Effect.WRITTEN] * 2
+
+
+async def test_a_batch_of_which_one_is_there_already_is_not_all_written(send: Send) -> None:
+    answers = await send({"message": "b exists"}, {}, {}, code=409, exists=[409])
+    assert classes(answers) == [ErrorClass.CONFLICT] * 2  # to be sent in halves until the one stands alone
+    assert classes(await send({"message": "exists"}, {}, code=409, exists=[409])) == [Effect.WRITTEN]
+
+
+async def test_what_is_said_to_be_a_failure_of_all_is_refused_as_a_whole(send: Send) -> None:
+    answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
+    assert classes(answers) == [ErrorClass.REJECTED] * 2
+    assert answers[0].refusal is not None
+    assert answers[0].refusal.message == "200 OK: plan"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Seams
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
+
+Send = Callable[..., Awaitable[list[Answer]]]
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    """The requests that came, with their idempotency keys."""
+    return []
+
+
+@pytest.fixture
+def send(serve: Serve, references: References, seams: Seams, requests: list[str]) -> Send:
+    """Sends items to a target that answers each method with a status and a body of its own."""
+
+    async def sent(
+        answers: Mapping[str, tuple[int, Json]], *keys: str, leaves: bool = False, **write: Json
+    ) -> list[Answer]:
+        async def answer(request: web.Request) -> web.Response:
+            key = request.headers.get("Idempotency-Key")
+            requests.append(f"{request.method} {request.path}" + (f" {key}" if key else ""))
+            status, body = answers[request.method]
+            return web.json_response(body, status=status)
+
+        settings: Json = {
+            "connector": "http",
+            "base_url": await serve(answer),
+            "key": "id",
+            "limits": {"concurrency": 1},
+            "write": write,
+        }
+        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+        found = list(await writer.write([item(key, delete=leaves) for key in keys]))
+        await writer.close()
+        return found
+
+    return sent
+
+
+def effect(answers: list[Answer]) -> Effect | ErrorClass | None:
+    (answer,) = answers
+    return answer.refusal.error_class if answer.refusal else answer.effect
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "told"),
+    [
+        ("PUT", 200, Effect.UPDATED),
+        ("PUT", 201, Effect.CREATED),
+        ("PUT", 202, Effect.WRITTEN),
+        ("PUT", 204, Effect.UPDATED),
+        ("PATCH", 200, Effect.UPDATED),
+        ("PATCH", 201, Effect.CREATED),
+        ("POST", 200, Effect.WRITTEN),
+        ("POST", 201, Effect.CREATED),
+    ],
+)
+async def test_an_upsert_by_any_method_tells_what_it_did_as_far_as_the_target_tells(
+    method: str, status: int, told: Effect, send: Send, requests: list[str]
+) -> None:
+    assert effect(await send({method: (status, {})}, "a", upsert=f"{method} /c/{{id}}")) is told
+    assert requests == [f"{method} /c/a"]
+
+
+LOOKS: dict[str, Json] = {"create": "POST /c", "lookup": "GET /c/{id}", "delete": "DELETE /c/{found.n}"}
+
+
+async def test_a_delete_goes_to_what_the_lookup_found(send: Send, requests: list[str]) -> None:
+    answers: dict[str, tuple[int, Json]] = {"GET": (200, {"n": 7}), "DELETE": (204, None)}
+    found = await send(answers, "a", leaves=True, idempotency="Idempotency-Key", **LOOKS)
+    assert effect(found) is Effect.DELETED
+    assert requests == ["GET /c/a", "DELETE /c/7 idempotency-of-a"]
+
+
+async def test_what_the_lookup_does_not_find_is_deleted_already(send: Send, requests: list[str]) -> None:
+    assert effect(await send({"GET": (404, None)}, "a", leaves=True, **LOOKS)) is Effect.DELETED
+    assert requests == ["GET /c/a"]
+
+
+async def test_a_delete_that_is_refused_is_not_as_it_should_be_for_what_exists(send: Send) -> None:
+    """`exists` is about records that are to be there."""
+    answers: dict[str, tuple[int, Json]] = {"DELETE": (409, {"message": "has invoices"})}
+    found = await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}", exists=[409])
+    assert effect(found) is ErrorClass.CONFLICT
+
+
+async def test_without_an_update_what_is_there_already_is_left_as_it_is(send: Send, requests: list[str]) -> None:
+    found = await send({"GET": (200, {"n": 7})}, "a", create="POST /c", lookup="GET /c/{id}")
+    assert effect(found) is Effect.WRITTEN
+    assert requests == ["GET /c/a"]
+
+
+async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, requests: list[str]) -> None:
+    settings: dict[str, Json] = {**LOOKS, "update": "PATCH /c/{found.n}", "idempotency": "Idempotency-Key"}
+    await send({"GET": (200, {"n": 7}), "PATCH": (200, {})}, "a", **settings)
+    await send({"GET": (404, None), "POST": (201, {})}, "b", **settings)
+    assert requests == ["GET /c/a", "PATCH /c/7 idempotency-of-a", "GET /c/b", "POST /c idempotency-of-b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"status": "error", "message": "no such plan"}, "no such plan"),
+        ({"status": 422, "detail": "no such plan"}, "no such plan"),
+        ({"success": False}, "the target says that it did not do it"),
+    ],
+)
+async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
+    (answer,) = await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")
+    assert answer.refusal is not None
+    assert answer.refusal.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
+
+
+@pytest.mark.parametrize("body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}])
+async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
+    assert effect(await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")) is Effect.UPDATED

@@ -1,0 +1,112 @@
+"""A batch that a target refuses whole: sent in halves over HTTP until the records to blame stand alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from aiohttp import web
+from tests.sync.conftest import JumpingClock
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Item, Seams
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.http import HttpSystem
+from speclab.sync.actions import ActionTable
+from speclab.sync.budget import RetryBudget
+from speclab.sync.delivery import Delivery
+from speclab.sync.patience import Patience
+
+POISON = {"3", "11"}
+
+
+class AllOrNothing:
+    """A target that takes a batch whole or not at all, and none of more than `most`."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.rows: list[str] = []
+        self.batches: list[int] = []
+        self.most = most
+        self.down = 0
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        batch = [row["id"] for row in (await request.json())["data"]]
+        self.batches.append(len(batch))
+        if self.down:
+            self.down -= 1
+            return web.Response(status=503)
+        if len(batch) > self.most:
+            return web.Response(status=413)
+        if set(batch) & POISON:
+            return web.json_response({"message": "a record of this batch is not valid"}, status=422)
+        self.rows += batch
+        return web.Response(status=200)
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[AllOrNothing]:
+    made = AllOrNothing()
+    app = web.Application()
+    app.router.add_post("/batch", made.take)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    made.url = f"http://{host}:{port}"
+    yield made
+    await runner.cleanup()
+
+
+async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> list[Answer]:
+    """Sixteen records to `target`, in one batch at first."""
+    write: Json = {"batch": "POST /batch", "size": 16, "envelope": "data"}
+    system = HttpSystem.model_validate({"connector": "http", "base_url": target.url, "key": "id", "write": write})
+    clock = JumpingClock()
+    seams, retry = Seams(clock, Random(0)), RetrySettings.model_validate({"attempts": 3})
+    writer = open_writer(system, NoAuth(), References({}, directory), seams, retry)
+    delivery = Delivery(
+        writer=writer,
+        table=ActionTable((), idempotent=writer.idempotent),
+        retry=retry,
+        seams=seams,
+        patience=Patience(clock, 60, asyncio.Event()),
+        budget=RetryBudget(),
+    )
+    answers = await delivery.send([Item(str(n), {"id": str(n)}, {"id": n}, "") for n in range(16)], attempt)
+    await writer.close()
+    return answers
+
+
+async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(
+    target: AllOrNothing, tmp_path: Path
+) -> None:
+    answers = await send(target, tmp_path)
+    assert sorted(target.rows, key=int) == [str(n) for n in range(16) if str(n) not in POISON]
+    refused = {str(n): answer.refusal for n, answer in enumerate(answers) if answer.refusal}
+    assert refused.keys() == POISON
+    assert {refusal.error_class for refusal in refused.values()} == {ErrorClass.REJECTED}
+    assert all(refusal.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, refusal in refused.items())
+    assert target.batches[0] == 16
+    assert len(target.batches) <= 1 + 2 * 2 * 4
+
+
+async def test_a_batch_that_is_too_large_is_sent_in_parts(target: AllOrNothing, tmp_path: Path) -> None:
+    target.most = 4
+    good = [answer for n, answer in enumerate(await send(target, tmp_path)) if str(n) not in POISON]
+    assert {answer.effect for answer in good} == {Effect.WRITTEN}
+    assert len(target.rows) == len(set(target.rows)) == 14
+
+
+async def test_a_target_that_is_down_is_not_sent_halves(target: AllOrNothing, tmp_path: Path) -> None:
+    target.down = 1
+    answers = await send(target, tmp_path)
+    assert target.batches == [16]
+    assert {answer.refusal.error_class for answer in answers if answer.refusal} == {ErrorClass.SERVER}
+    assert len(answers) == 16
