@@ -82,6 +82,20 @@ def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer
     assert b"t0ken-of-ours" not in singer.log.read_bytes()
 
 
+def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job) -> None:
+    command = shlex.join([sys.executable, str(PROGRAMS / "target.py")])
+    files = {name: str(singer.directory / name) for name in ("out", "schemas")}
+    target = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": files}
+    source = from_tap([*people(1, 2), *people(1, 2)[:1], state(2)], singer.directory)
+    singer.write(source, json.dumps(target, indent=1))
+    with singer.start() as process:
+        assert process.wait(60) == 0
+    (schema,) = [json.loads(line) for line in (singer.directory / "schemas").read_text().splitlines()]
+    assert schema["key_properties"] == ["id"]
+    assert schema["schema"]["properties"]["age"] == {"type": ["integer", "null"]}
+    assert (singer.directory / "out").read_text().splitlines()[0] == '{"id": "1", "name": "N1", "age": 7}'
+
+
 def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()

@@ -1,9 +1,9 @@
 """A target that keeps records in a file of JSON lines, by key, and fails as its config says; only for tests.
 
 `config.out` is the file, `config.schemas` one for the SCHEMA messages. It refuses a record whose `age` is no whole
-number as jsonschema would; at one with the name `config.refuses` it ends with exit code 1 and without a word.
-`config.how` makes it "die" at once with the words of `config.dies`, be "deaf" and end well without having read, or
-"hang"; "mute", it keeps its STATE to itself.
+number as jsonschema would; at one with the name `config.refuses` it ends with exit code 1 and without a word, and
+after one with the name `config.mutes` it keeps its STATE to itself. `config.how` makes it "die" at once with the words
+of `config.dies`, be "deaf" and end well without having read, "mute", or "hang".
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def keep(lines: Iterable[str], config: Any) -> Any:
                     sys.exit(1)
                 if record["name"] == config.get("refuses"):
                     sys.exit(1)
+                if record["name"] == config.get("mutes"):
+                    config["how"] = "mute"
                 rows[record["id"]] = record
                 out.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
             case {"type": "STATE", "value": value}:

@@ -147,6 +147,14 @@ class Remembering(Writer, Protocol):
         """All that was written is in the run log, and the next run goes on after it: it may be forgotten."""
 
 
+@runtime_checkable
+class Declaring(Writer, Protocol):
+    """A writer whose target must be told what records look like before it is given any."""
+
+    def declare(self, fields: Sequence[Field]) -> None:
+        """The fields that records may have, and of what kinds they are; said before the first is written."""
+
+
 class Finder(Protocol):
     """Looks records up at a target and changes nothing there; a plan goes by it.
 

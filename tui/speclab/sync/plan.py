@@ -27,6 +27,7 @@ from speclab.spec.system import Limited, System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.http_write import HttpWrite
+from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter
@@ -289,7 +290,7 @@ def _always_creates(target: System) -> bool:
     match target:
         case SqlSystem(write=SqlWrite(insert=str())) | HttpSystem(write=HttpWrite(create=str(), lookup=None)):
             return True
-        case FileSystem(mode=mode):
+        case FileSystem(mode=mode) | SingerSystem(mode=mode):
             return mode != "upsert"
         case _:
             return False

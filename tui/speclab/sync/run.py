@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Remembering, Seams, Writer
+from speclab.connectors.base import Declaring, Remembering, Seams, Writer
 from speclab.errors import RunLogError, SpeclabError
+from speclab.mapping.fields import Field
 from speclab.outcome import Level, RunState
 from speclab.runlog import RunLog, RunRow
 from speclab.sync.actions import ActionTable
@@ -157,6 +158,8 @@ class _Run:
             stack.push_async_callback(writer.close)
             if isinstance(writer, Remembering):
                 writer.remember_for(spec.spec_id)
+            if isinstance(writer, Declaring):
+                writer.declare([Field(row.target, row.kind) for row in self.prepared.mapper.rows])
             loop = self._loop(run, writer, seams)
             if self.options.retries:
                 await loop.drain()

@@ -16,9 +16,11 @@ from speclab.connectors.singer.process import Running, Silent
 from speclab.connectors.singer.program import Files, Program
 from speclab.connectors.singer.schema import Shape
 from speclab.connectors.singer.trouble import failure, how_it_ended, is_of_the_place, meaning
-from speclab.errors import BadAnswer, Unreachable
+from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
+from speclab.mapping.fields import Field
 from speclab.outcome import Effect, ErrorClass, Level
+from speclab.paths import FieldPath
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
@@ -41,17 +43,21 @@ class SingerWriter:
     def __init__(
         self, system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
-        """A writer for settings as the spec has them. Raises `UnresolvedReference`."""
+        """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth, retry
         self.batch = system.size
         self.idempotent = system.mode == "upsert"
         self._program = Program.of(system, references, seams)
         self._stream = system.stream
-        self._key = [system.key] if isinstance(system.key, str) else list(system.key)
+        self._key = [_name(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
         self._shape = Shape()
         self._report = seams.report
         self._number = 0
-        self._confirms = True
+        self._confirms: bool | None = None  # not known yet
+
+    def declare(self, fields: Sequence[Field]) -> None:
+        """Take what the mapping says of the fields into the SCHEMA."""
+        self._shape.declare(fields)
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order: that it is written, or the one refusal of a batch that failed whole.
@@ -75,7 +81,7 @@ class SingerWriter:
 
     async def _delivered(self, items: Sequence[Item], lines: Sequence[bytes]) -> Refusal | None:
         """None if a target was given `lines` and ended well."""
-        self._shape.add(item.payload for item in items)
+        self._shape.see(item.payload for item in items)
         request = f"{self._program.name}: {len(items)} {'record' if len(items) == 1 else 'records'} of {self._stream}"
         self._number += 1
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
@@ -84,12 +90,10 @@ class SingerWriter:
         except Silent as error:
             return Refusal(ErrorClass.TIMEOUT, error.message, request, error.response)
         response = self._program.log.tail
-        if end.code == 0 and not end.listened:
-            message = f"{self._program.name}: ended well, but before it had read all it was given"
-            return Refusal(ErrorClass.BAD_ANSWER, message, request, response)
         if end.code == 0:
-            self._look_for(state, end.last)
-            return None
+            doubt = self._doubt(state, end)
+            message = f"{self._program.name}: ended well, but {doubt}"
+            return Refusal(ErrorClass.BAD_ANSWER, message, request, response) if doubt else None
         message, cause = how_it_ended(self._program, end.code), self._program.log.cause
         kind = meaning(cause) or (ErrorClass.REJECTED if self.idempotent else ErrorClass.BAD_ANSWER)
         if meaning(cause) is None:
@@ -105,18 +109,27 @@ class SingerWriter:
             message = f"{message}; it does so without a record, too"
             raise BadAnswer(message, request=request, response=response, hint=hint)
 
-    def _look_for(self, state: Json, last: bytes) -> None:
-        """Whether the target gave back the state it was given after the records, as it should once they are written."""
+    def _doubt(self, state: Json, end: End) -> str:
+        """Why a target that ended well may not have written all; empty if it has.
+
+        As the Singer specification has it, a target gives back a STATE once all that came before it is written. One
+        that never does is believed without.
+        """
         try:
-            given_back = decode(last) == state
+            confirmed = decode(end.last) == state
         except ValueError:
-            given_back = False
-        if self._confirms and not given_back:
+            confirmed = False
+        if confirmed:
+            self._confirms = True
+        elif not end.listened:
+            return "before it had read all it was given"
+        elif self._confirms:
+            return "did not give back the STATE that came after the records, as it did before"
+        elif self._confirms is None:
             self._confirms = False
-            self._report(
-                Level.WARNING,
-                f"{self._program.name}: does not confirm a STATE; that it ends well is taken for all is written",
-            )
+            message = f"{self._program.name}: gives back no STATE; that it ends well is taken for all is written"
+            self._report(Level.WARNING, message)
+        return ""
 
     def _blamed(self, items: Sequence[Item], text: str) -> str | None:
         found = _BLAMED.search(text)
@@ -174,6 +187,14 @@ async def _last_line(running: Running) -> bytes:
         async for lot in lots:
             last = next((line for line in reversed(lot) if line.strip()), last)
     return last
+
+
+def _name(path: str) -> str:
+    """The field that a part of the key is. Raises `SpecError` for what is within one."""
+    match FieldPath.parse(path).parts:
+        case [str(name)]:
+            return name
+    raise SpecError(f"key: a target knows a record by whole fields, and {path} is within one")
 
 
 def _line(message: Record) -> bytes:

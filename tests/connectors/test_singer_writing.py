@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.connectors.conftest import Reports, item
+
+from speclab.connectors import References
+from speclab.connectors.base import Answer, Refusal, Seams
+from speclab.connectors.singer import process
+from speclab.connectors.singer.writer import SingerWriter, probe
+from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
+from speclab.jsonvalue import Json
+from speclab.mapping.fields import Field
+from speclab.mapping.kinds import Kind
+from speclab.outcome import Effect, ErrorClass
+from speclab.paths import FieldPath
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.singer import SingerSystem
+from speclab.sync.actions import in_doubt
+from speclab.sync.bisection import bisect
+
+TARGET = shlex.join([sys.executable, str(Path(__file__).parent / "singer_programs" / "target.py")])
+Open = Callable[..., SingerWriter]
+SECRET = "p4ssword"
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> References:
+    return References({"SECRET": SECRET}, tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., SingerSystem]:
+    def made(config: dict[str, Json] | None = None, **more: Json) -> SingerSystem:
+        files: dict[str, Json] = {"out": str(tmp_path / "out"), "schemas": str(tmp_path / "schemas")}
+        given: dict[str, Json] = {"connector": "singer", "command": TARGET, "stream": "people", "key": "id"}
+        return SingerSystem.model_validate(
+            given | {"config": {**files, "password": "${env:SECRET}", **(config or {})}} | more
+        )
+
+    return made
+
+
+@pytest.fixture
+def target(settings: Callable[..., SingerSystem], references: References, seams: Seams) -> Open:
+    def opened(config: dict[str, Json] | None = None, **more: Json) -> SingerWriter:
+        return SingerWriter(settings(config, **more), NoAuth(), references, seams, RetrySettings())
+
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file of a process outlives it, whatever became of the batch."""
+    private = tmp_path / "tmp"
+    private.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    monkeypatch.setattr(process, "_GRACE", 0.3)
+    yield
+    assert list(private.iterdir()) == []
+
+
+def kept(tmp_path: Path) -> list[Any]:
+    return [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+
+
+def schemas(tmp_path: Path) -> list[Any]:
+    return [json.loads(line)["schema"]["properties"] for line in (tmp_path / "schemas").read_text().splitlines()]
+
+
+def the_refusal(answers: Sequence[Answer]) -> Refusal:
+    """The one refusal that all have."""
+    assert len({id(answer.refusal) for answer in answers}) == 1
+    assert answers[0].refusal is not None
+    return answers[0].refusal
+
+
+async def test_a_batch_is_written_when_the_target_has_ended_well(
+    target: Open, tmp_path: Path, reports: Reports
+) -> None:
+    writer = target()
+    answers = await writer.write([item("a", name="Ada"), item("b", name="Ben")])
+    assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.WRITTEN]
+    assert answers[0].bytes_out > 50
+    await writer.write([item("a", name="Ann")])
+    await writer.close()
+    assert kept(tmp_path) == [{"id": "a", "name": "Ann"}, {"id": "b", "name": "Ben"}]
+    assert reports.lines == ["info: python: wrote with ***"] * 2
+
+
+async def test_the_schema_is_what_the_mapping_says_and_where_it_does_not_what_records_hold(
+    target: Open, tmp_path: Path
+) -> None:
+    writer = target()
+    said = {"id": Kind.TEXT, "age": Kind.INTEGER, "born": Kind.DATE, "seen": Kind.DATETIME, "price": Kind.DECIMAL}
+    said |= {"any": Kind.ANY, "home.city": Kind.ANY_TEXT, "lines[0].sku": Kind.TEXT}
+    writer.declare([Field(FieldPath.parse(path), kind) for path, kind in said.items()])
+    await writer.write([item("a", name="Ada", any=3, none=None, home={"zip": "1"}, lines=[{"sku": "x"}], flag=True)])
+    await writer.write([item("a", name="Ada", any=3.5, none=[1], note=None)])
+    first, second = schemas(tmp_path)
+    assert first == {
+        "id": {"type": ["string"]},
+        "name": {"type": ["string", "null"]},
+        "any": {"type": ["integer", "null"]},
+        "none": {"type": ["string", "null"]},
+        "home": {
+            "type": ["object", "null"],
+            "properties": {"zip": {"type": ["string", "null"]}, "city": {"type": ["string", "null"]}},
+        },
+        "lines": {"type": ["array", "null"]},
+        "flag": {"type": ["boolean", "null"]},
+        "age": {"type": ["integer", "null"]},
+        "born": {"type": ["string", "null"], "format": "date"},
+        "seen": {"type": ["string", "null"], "format": "date-time"},
+        "price": {"type": ["number", "null"]},
+    }
+    changed = {"any": {"type": ["number", "null"]}, "none": {"type": ["array", "null"]}}
+    assert second == first | changed | {"note": {"type": ["string", "null"]}}
+
+
+async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Open, tmp_path: Path) -> None:
+    people = [item(str(number), name=f"n{number}", age=number) for number in range(16)]
+    people[5] = item("5", name="n5", age="old")
+    writer = target()
+    refusal = the_refusal(await writer.write(people))
+    assert (refusal.error_class, refusal.field, refusal.status) == (ErrorClass.REJECTED, "age", None)
+    assert refusal.message == (
+        "python: ended with exit code 1: jsonschema.exceptions.ValidationError: 'old' is not of type 'integer'"
+    )
+    assert refusal.request == "python: 16 records of people"
+    assert "On instance['age']:" in refusal.response
+    answers = await bisect(writer.write, people, lambda _: True)
+    assert [answer.effect is None for answer in answers] == [number == 5 for number in range(16)]
+    assert len(kept(tmp_path)) == 15
+
+
+async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Open) -> None:
+    people = [item("a", name="Ada"), item("b", name="Ben")]
+    writer = target({"refuses": "Ben"}, mode="append")
+    assert not writer.idempotent
+    refusal = the_refusal(await writer.write(people))
+    assert in_doubt(refusal)
+    assert refusal.message == "python: ended with exit code 1 and said nothing"
+    upserting = target({"refuses": "Ben"})
+    assert upserting.idempotent
+    assert not in_doubt(the_refusal(await upserting.write(people)))
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("KeyError: 'host'", BadAnswer),
+        ("PermissionError: [Errno 13] Permission denied: '/out'", Unreachable),
+        ("could not extend file: No space left on device", Unreachable),
+    ],
+)
+async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, error: type, target: Open) -> None:
+    with pytest.raises(error, match="ended with exit code 1: ") as raised:
+        await target({"how": "die", "dies": words}).write([item("a", name="Ada")])
+    assert isinstance(raised.value, SystemFailure)
+    assert raised.value.response == words
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("psycopg2.OperationalError: connection to server failed: Connection refused", ErrorClass.NETWORK),
+        ("ReadTimeout: timed out", ErrorClass.TIMEOUT),
+        ("403 Client Error: Forbidden for url", ErrorClass.UNAUTHORIZED),
+    ],
+)
+async def test_a_target_out_of_reach_is_told_as_such(words: str, kind: ErrorClass, target: Open) -> None:
+    answers = await target({"how": "die", "dies": words}).write([item("a", name="Ada"), item("b", name="Ben")])
+    assert the_refusal(answers).error_class is kind
+
+
+async def test_a_target_that_ends_before_it_has_read_all_has_not_written_it(target: Open) -> None:
+    people = [item(str(number), name="x" * 1000) for number in range(1000)]
+    refusal = the_refusal(await target({"how": "deaf"}).write(people))
+    assert refusal.error_class is ErrorClass.BAD_ANSWER
+    assert in_doubt(refusal)
+    assert "before it had read all" in refusal.message
+
+
+async def test_a_target_that_keeps_its_state_is_believed_and_that_is_told_once(target: Open, reports: Reports) -> None:
+    writer = target({"how": "mute"})
+    for _ in range(2):
+        assert [answer.effect for answer in await writer.write([item("a", name="Ada")])] == [Effect.WRITTEN]
+    assert sum("gives back no STATE" in line for line in reports.lines) == 1
+
+
+async def test_a_target_that_has_given_its_state_back_and_then_does_not_is_not_believed(target: Open) -> None:
+    writer = target({"mutes": "Ben"})
+    assert (await writer.write([item("a", name="Ada")]))[0].effect is Effect.WRITTEN
+    refusal = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
+    assert in_doubt(refusal)
+    assert "did not give back the STATE" in refusal.message
+
+
+async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Open) -> None:
+    people = [item(str(number), name="x" * 1000) for number in range(1000)]
+    refusal = the_refusal(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
+    assert refusal.error_class is ErrorClass.TIMEOUT
+    assert in_doubt(refusal)
+
+
+async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: Path) -> None:
+    first, second = await target(key=["id", "name"]).write([item("a", name=None), item("b", name="Ben")])
+    assert first.refusal is not None
+    assert (first.refusal.field, first.refusal.sent) == ("name", False)
+    assert second.effect is Effect.WRITTEN
+    assert kept(tmp_path) == [{"id": "b", "name": "Ben"}]
+
+
+async def test_a_key_within_a_field_is_no_key_of_a_target(target: Open) -> None:
+    with pytest.raises(SpecError, match=r"person\.id is within one"):
+        target(key="person.id")
+
+
+async def test_a_target_is_tried_with_nothing_to_write(
+    settings: Callable[..., SingerSystem], references: References, seams: Seams, tmp_path: Path
+) -> None:
+    arguments = (NoAuth(), references, seams, RetrySettings())
+    assert "starts with this config" in await probe(settings(), *arguments)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Unauthorized):
+        await probe(settings({"how": "die", "dies": "401 Unauthorized"}), *arguments)
+    with pytest.raises(BadAnswer, match="KeyError"):
+        await probe(settings({"how": "die", "dies": "KeyError: 'host'"}), *arguments)
+
+
+def test_another_secret_is_no_other_place_and_another_host_is(settings: Callable[..., SingerSystem]) -> None:
+    first, second = settings({"password": "a"}), settings({"password": "b"})
+    assert first.destination() == second.destination()
+    assert first.destination() != settings({"host": "elsewhere"}).destination()
