@@ -131,6 +131,25 @@ async def test_as_many_panes_are_seen_as_fit(spec: Path, running: Running, until
         await until(pilot, lambda: {pane for pane in panes if _is_seen(specs, pane)} == {"desk"})
 
 
+async def test_the_guide_takes_the_place_of_the_outline_and_the_focus_with_it(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, size=(100, 30)) as pilot:
+        specs = await take_in_hand(pilot, until, FREQUENCY)
+        await pilot.press("g")
+        await until(pilot, lambda: _is_seen(specs, "guide") and not _is_seen(specs, "outline"))
+        await see(pilot, "find section")
+        await pilot.press("g")
+        await until(pilot, lambda: _is_seen(specs, "outline") and not _is_seen(specs, "guide"))
+
+        await pilot.resize_terminal(140, 30)
+        await pilot.press("g")
+        await pilot.resize_terminal(100, 30)
+        await until(pilot, lambda: not _is_seen(specs, "outline"))
+        await pilot.press("g")
+        await until(pilot, lambda: _is_seen(specs, "outline"))
+
+
 def _is_seen(specs: SpecsPlace, pane: str) -> bool:
     region = specs.query_one(f"#{pane}").region
     return region.area > 0 and specs.region.contains_region(region)

@@ -357,8 +357,13 @@ class SpecsPlace(Trying):
         self.call_after_refresh(self._show_section)
 
     def on_resize(self) -> None:
-        """The title, and what stands below the text, are as there is room for."""
-        self.call_after_refresh(self._show_section)
+        """The title, and what stands below the text, are as there is room for; what is not seen has no focus."""
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        if not self._shelf.display and self.here in self._shelf.children:
+            self.enter(self._guide_panel)
+        self._show_section()
 
     def action_next_problem(self) -> None:
         """Go to the problem after the section in hand, round and round."""
