@@ -116,6 +116,11 @@ async def test_a_batch_of_which_one_is_there_already_is_not_all_written(send: Se
     assert classes(await send({"message": "exists"}, {}, code=409, exists=[409])) == [Effect.WRITTEN]
 
 
+async def test_an_error_in_place_of_the_results_is_one_of_the_whole_batch(send: Send) -> None:
+    answers = await send({"error": {"message": "quota used up"}}, {}, {})
+    assert classes(answers) == [ErrorClass.REJECTED] * 2
+
+
 async def test_what_is_said_to_be_a_failure_of_all_is_refused_as_a_whole(send: Send) -> None:
     answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
     assert classes(answers) == [ErrorClass.REJECTED] * 2

@@ -148,7 +148,7 @@ async def test_a_template_without_its_value_is_never_sent(job: Job, systems: Sys
     assert all("/of/a%20b%2Fc" in line for line in asked)
     assert result.row.written == len(asked) == len(wanted(people)) - 3
     reasons = {failure.key: failure.message for failure in job.failures()}
-    assert "{source.team} is not in the record" in reasons["p3"]
+    assert "{source.team} is not in the source record" in reasons["p3"]
     assert "{source.team} is null" in reasons["p4"]
     assert "{source.team} is empty" in reasons["p6"]
 

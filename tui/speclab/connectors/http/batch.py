@@ -81,9 +81,9 @@ class Batches:
             return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=share)
         if denied is None:
             return Answer(effect=Effect.WRITTEN, bytes_out=share)
-        if self._successes.ok is not None or len(entries) == 1:
-            return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=share)
-        message = f"{denied}; the others may be written: say with `results` where each has its own"
+        if denied.whole:
+            return Answer(refusal=self._refusals.denied(exchange, denied.message), bytes_out=share)
+        message = f"{denied.message}; the others may be written: say with `results` where each has its own"
         return Answer(refusal=self._refusals.bad(exchange, message), bytes_out=share)
 
     def _judged(self, exchange: Exchange, where: FieldPath, count: int, share: int) -> list[Answer]:

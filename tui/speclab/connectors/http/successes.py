@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from speclab.connectors.http.answers import WrongBody, look, message_in, parsed, path
@@ -26,6 +27,14 @@ _WRITTEN: Final = re.compile(r"[1-5]\d\d(?!\d)", re.ASCII)
 _STATUS: Final = FieldPath(("status",))
 
 
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What a success says is wrong; not `whole` if it may be only so of a part of what was sent."""
+
+    message: str
+    whole: bool = True
+
+
 class Successes:
     """Judges answers as `ok` and `message` of an HTTP target say."""
 
@@ -35,14 +44,14 @@ class Successes:
         self._message = None if write.message is None else from_item(write.message, "write.message")
         self._status = _STATUS if write.status is None else from_item(write.status, "write.status")
 
-    def denied(self, exchange: Exchange, sent: Json) -> str | None:
-        """What the answer to `sent` says is wrong; None where all is well.
+    def denied(self, exchange: Exchange, sent: Json) -> Denial | None:
+        """What the answer to `sent`, a record or a batch, says is wrong; None where all is well.
 
         Raises `WrongBody` where `ok` cannot tell.
         """
         if self.ok is not None:
             body = parsed(exchange)
-            return None if self.ok(body) else self.message(exchange, body)
+            return None if self.ok(body) else Denial(self._message_of(exchange, body))
         if not _SUSPICIOUS.search(exchange.body):
             return None
         body = parsed(exchange)
@@ -53,10 +62,12 @@ class Successes:
         wrong = next((part for part in told if tells_of_failure(part, own)), None)
         if wrong is None:
             return None
-        return f"{self.message(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
+        message = f"{self._message_of(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
+        several = isinstance(sent, list) and len(sent) > 1
+        listed = wrong is not body or (isinstance(body, dict) and isinstance(body.get("errors"), list))
+        return Denial(message, whole=not (several and listed))
 
-    def message(self, exchange: Exchange, body: Json) -> str:
-        """What `body` says is wrong."""
+    def _message_of(self, exchange: Exchange, body: Json) -> str:
         said = message_in(look(body, self._message) if self._message is not None else body)
         return f"{status_line(exchange)}: {said or 'the target says that it did not do it'}"
 

@@ -185,7 +185,7 @@ class HttpWriter:
             except WrongBody as error:
                 return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=len(content))
             if denied is not None:
-                return Answer(refusal=self._refusals.denied(exchange, denied), bytes_out=len(content))
+                return Answer(refusal=self._refusals.denied(exchange, denied.message), bytes_out=len(content))
             return Answer(effect=_told(exchange.status, endpoint.method, effect), bytes_out=len(content))
         return Answer(refusal=self._refusals.of_answer(exchange), bytes_out=len(content))
 
