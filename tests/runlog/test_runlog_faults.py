@@ -147,9 +147,11 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    now = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", now + 1)
     monkeypatch.setattr(schema, "migrations", tomorrows)
-    with pytest.raises(RunLogTooOld, match=r"the run log is of an older speclab \(schema 2; this one reads 3\)"):
+    older = rf"the run log is of an older speclab \(schema {now}; this one reads {now + 1}\)"
+    with pytest.raises(RunLogTooOld, match=older):
         RunLogReader.open(path)
     for _ in range(2):
         with RunLog.open(path) as later:
@@ -167,7 +169,9 @@ def test_a_newer_log_is_refused_with_what_to_do(
         patch.setattr(schema, "VERSION", schema.VERSION + 1)
         patch.setattr(schema, "migrations", tomorrows)
         RunLog.open(path).close()
-    with pytest.raises(RunLogTooNew, match=r"written by a newer speclab \(schema 3; this one knows 2\)") as caught:
+    now = schema.VERSION
+    newer = rf"written by a newer speclab \(schema {now + 1}; this one knows {now}\)"
+    with pytest.raises(RunLogTooNew, match=newer) as caught:
         opened(path)
     assert "Upgrade speclab" in caught.value.hint
     assert log.checkpoint("crm") is None  # what is open already goes on

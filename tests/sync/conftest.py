@@ -193,18 +193,22 @@ class MemoryTarget:
 
 @dataclass
 class MemorySource:
-    """A reader of pages from a list of them; its cursor is how many were read. `fails_at` breaks before that page."""
+    """A reader of pages from a list of them; its cursor is how many were read. `fails_at` breaks before that page.
+
+    Not `whole`, the list is of what changed only.
+    """
 
     content: list[list[Record]]
     fails_at: int | None = None
     error: SystemFailure | None = None
+    whole: bool = True
     asked: list[int] = field(default_factory=list)
     closed: bool = False
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         start = 0 if full or not isinstance(cursor, int) else cursor
         if start >= len(self.content):
-            yield Page([], start, 0, "GET /x", complete=True, from_start=start == 0)
+            yield Page([], start, 0, "GET /x", complete=True, from_start=start == 0, whole=self.whole)
         for number in range(start, len(self.content)):
             self.asked.append(number)
             await asyncio.sleep(0)
@@ -214,7 +218,16 @@ class MemorySource:
             total = sum(map(len, self.content))
             last = number == len(self.content) - 1
             size = 100 * len(records)
-            yield Page(records, number + 1, size, "GET /x", total=total, complete=last, from_start=start == 0)
+            yield Page(
+                records,
+                number + 1,
+                size,
+                "GET /x",
+                total=total,
+                complete=last,
+                from_start=start == 0,
+                whole=self.whole,
+            )
 
     async def close(self) -> None:
         self.closed = True

@@ -41,6 +41,11 @@ class Page:
     """True of the last page of a read that went to the end. Its cursor is where the *next run* starts."""
     from_start: bool = False
     """True if the read began at the source's start: not at what changed since, and not where another was broken off."""
+    whole: bool = False
+    """True if the read is of all that the source holds: neither of what changed since nor only from a `start` on.
+
+    One that goes on where another was broken off is, if that was. What such reads do not give, the source has no more.
+    """
 
 
 class Item(NamedTuple):

@@ -22,6 +22,8 @@ from speclab.runlog.ids import Ids
 from speclab.runlog.rows import NewFailure, PageBooks, Settled
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
 
+FAILED: Final = (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN)
+"""Outcomes of records that did not get through: each has a failure."""
 _OPEN_STATES: Final = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 _RUN_ONLY: Final = {Effect.CREATED.value, Effect.UPDATED.value, Effect.DELETED.value}
 """Counts a run has and the rollup has not."""
@@ -63,6 +65,17 @@ def page_counts(books: PageBooks) -> Counter[str]:
 def error_counts(error_class: ErrorClass | None) -> dict[str, int]:
     """What one error adds to the rollup."""
     return {"errors": 1} if error_class is None else {"errors": 1, ERROR_COLUMNS[error_class]: 1}
+
+
+def check(page: PageBooks) -> None:
+    """Raise `ValueError` if a page counts a failed record it has no failure for, or has two failures of one key."""
+    for outcome in FAILED:
+        stored = sum(failure.state.value == outcome.value for failure in page.failures)
+        if page.outcomes.get(outcome, 0) != stored:
+            raise ValueError(f"{page.outcomes.get(outcome, 0)} records {outcome}, but {stored} such failures")
+    keys = [failure.key for failure in page.failures if failure.key]
+    if len(set(keys)) < len(keys):
+        raise ValueError("two failures of one key in a page")
 
 
 def supersede(connection: sqlite3.Connection, entry: Entry, keys: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.runlog.presence import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,10 @@ class PageBooks:
     """The page's event line, such as `page 7, 200 read, 198 written`; no event if empty."""
     total: int | None = None
     """Records the source says the whole read holds, where it says so."""
+    seen: Seen | None = None
+    """What the page tells of the records that the source has, where those it has no more are deleted."""
+    gone: Sequence[str] = ()
+    """Keys of records that the source has no more, of which it is decided now."""
 
 
 @dataclass(frozen=True, slots=True)

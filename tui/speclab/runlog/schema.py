@@ -189,7 +189,35 @@ USUAL: Final = """
 ALTER TABLE integration ADD COLUMN usual TEXT;          -- JSON: what the source's fields usually are, as runs learned
 """
 
-VERSIONS: Final = (TABLES, PAUSES, USUAL)
+PRESENCE: Final = """
+CREATE TABLE sweep (                    -- reads of a whole source, where what it has no more is deleted at the target
+    integration INTEGER PRIMARY KEY,    -- integration.id
+    target TEXT NOT NULL,               -- where the records are that are known by `presence`
+    latest INTEGER NOT NULL DEFAULT 0,  -- number of the latest such read
+    held INTEGER NOT NULL DEFAULT 0,    -- of the one that the checkpoint is in the middle of, or 0
+    complete INTEGER NOT NULL DEFAULT 0,-- of the latest that came to the end
+    keyless INTEGER NOT NULL DEFAULT 0  -- of the latest that found records without a key
+);
+CREATE TABLE presence (                 -- the records that the source had
+    integration INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    sweep INTEGER NOT NULL,             -- the latest that saw it: less than sweep.complete, and it is missing
+    identity TEXT,                      -- JSON: what the target knows it by; null if it was never mapped
+    gone INTEGER NOT NULL DEFAULT 0,    -- 1 once it was missing and its delete was sent, whatever came of that
+    PRIMARY KEY (integration, key)
+) WITHOUT ROWID;
+CREATE INDEX presence_gone ON presence (integration, key) WHERE gone = 1;
+CREATE TABLE presence_page (            -- the latest pages, not yet merged into presence
+    id INTEGER PRIMARY KEY,
+    integration INTEGER NOT NULL,
+    sweep INTEGER NOT NULL,
+    entries TEXT NOT NULL,              -- JSON: [[key, identity], ...]
+    records INTEGER NOT NULL            -- how many
+);
+CREATE INDEX presence_page_by_integration ON presence_page (integration, id);
+"""
+
+VERSIONS: Final = (TABLES, PAUSES, USUAL, PRESENCE)
 """What each version did to the schema, the first one first."""
 
 VERSION: Final = len(VERSIONS)
@@ -257,5 +285,9 @@ def migrations() -> Migrations:
     @steps()
     def usual(db: Database) -> None:
         db.executescript(USUAL)
+
+    @steps()
+    def presence(db: Database) -> None:
+        db.executescript(PRESENCE)
 
     return steps

@@ -16,11 +16,13 @@ from typing import Final, Self
 
 from speclab.clock import Clock, SystemClock, timestamp
 from speclab.errors import RunLogTooOld, UsageError
-from speclab.jsonvalue import Json
-from speclab.outcome import AlertState, ErrorClass, FailureState, Level, Outcome, RunState
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState
+from speclab.runlog import alerts as alerts_table
 from speclab.runlog import books, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
+from speclab.runlog.presence import Census, Missing, Presence, Sweep
 from speclab.runlog.process import Process, alive
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.report import Reported
@@ -34,7 +36,6 @@ THIS_PROCESS: Final = 0
 """The pid to give for this very process, whichever it is."""
 
 _BUSY_SECONDS: Final = 10.0
-_FAILED: Final = (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN)
 _WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
 
 
@@ -54,6 +55,7 @@ class RunLog:
         self._clock = clock
         self._ids = Ids(clock)
         self._states = States()
+        self._presence = Presence()
         self._lock = RLock()
 
     @classmethod
@@ -149,7 +151,7 @@ class RunLog:
         process = None if pid is None else Process.of(pid or getpid())
         run = self._ids.new()
         with self._transaction() as db:
-            self._states.merge(db, self._know(db, spec_id))  # what a killed run has left
+            self._states.begin(db, self._know(db, spec_id))
             at = self._now()
             (cursor,) = db.execute(
                 "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ?), 'null')", (spec_id,)
@@ -169,7 +171,7 @@ class RunLog:
         Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for, or has two
         failures of one key.
         """
-        _check_failures(page)
+        books.check(page)
         with self._transaction() as db:
             entry = self._entry(db, run)
             books.count(db, run, entry.spec_id, entry.at, books.page_counts(page))
@@ -180,6 +182,10 @@ class RunLog:
             self._states.add(db, entry.integration, page.states)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor)
+            if page.seen is not None:
+                self._presence.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
+            if page.gone:
+                self._presence.decided(db, entry.integration, page.gone, [key for key, _ in page.states])
             if page.total is not None:
                 db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
             if page.message:
@@ -195,7 +201,7 @@ class RunLog:
         again but not how.
         """
         for one in settled:
-            if one.outcome in _FAILED and (one.again is None or one.again.state.value != one.outcome.value):
+            if one.outcome in books.FAILED and (one.again is None or one.again.state.value != one.outcome.value):
                 raise ValueError(f"a retry came to {one.outcome}, but without such a failure")
         with self._transaction() as db:
             entry = self._entry(db, run)
@@ -292,11 +298,35 @@ class RunLog:
             ).fetchone()
         return RunState(row[0]) if row else None
 
+    def sweep(self, spec_id: str, target: str) -> Sweep:
+        """How the reads of a whole source stand, whose missing records are to be deleted at `target`."""
+        with self._transaction() as db:
+            return self._presence.sweep(db, self._know(db, spec_id), target)
+
+    def census(self, run: str, deleted: bytes) -> Census:
+        """How many records the source has no more, since a read of all of it came to the end; `run` is under way.
+
+        `deleted` is the hash of a record that was deleted at the target.
+        """
+        with self._transaction() as db:
+            integration = self._entry(db, run).integration
+            self._states.merge(db, integration)
+            return self._presence.census(db, integration, run, deleted)
+
+    def missing(self, spec_id: str, limit: int) -> list[Missing]:
+        """The first of those that `census` counts; what was booked as `gone` is not among them any more."""
+        with telling(self.path), self._lock:
+            return self._presence.missing(self._db, self._id(spec_id), limit)
+
+    def gone(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
+        """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
+        with telling(self.path), self._lock:
+            return self._presence.gone(self._db, self._id(spec_id), keys)
+
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
-            row = self._db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-            return self._states.get(self._db, row[0], keys) if row else {}
+            return self._states.get(self._db, self._id(spec_id), keys)
 
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
@@ -331,24 +361,9 @@ class RunLog:
         """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
         with self._transaction() as db:
             self._know(db, spec_id)
-            fired = {
-                name for (name,) in db.execute(
-                    "SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,)
-                )
-            }  # fmt: skip
-            firing = {alert.name for alert in alerts if alert.state is AlertState.FIRING}
-            db.execute("DELETE FROM alert WHERE spec_id = ?", (spec_id,))
-            db.executemany(
-                "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
-                [(spec_id, text(a.name), a.state, a.since, text(a.detail)) for a in alerts],
-            )
-            at = self._now()
-            for alert in alerts:
-                if alert.name in firing - fired:
-                    message = f"alert: {alert.name}: {alert.detail}"
-                    self._event(db, at, spec_id, None, Level.WARNING, "alert", message, {"state": alert.state.value})
-            for name in sorted(fired - firing):
-                self._event(db, at, spec_id, None, Level.INFO, "alert", f"alert over: {name}", {"state": "ok"})
+            for news in alerts_table.store(db, spec_id, alerts):
+                fields: dict[str, Json] = {"state": news.state.value}
+                self._event(db, self._now(), spec_id, None, news.level, "alert", news.message, fields)
 
     def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
         """Delete what is older than an integration's Logging section keeps it for, in seconds.
@@ -392,6 +407,7 @@ class RunLog:
                 if self._db.in_transaction:  # a full disk has rolled back already
                     self._db.execute("ROLLBACK")
                 self._states.forget()
+                self._presence.forget()
                 raise
 
     def _decide(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
@@ -425,6 +441,11 @@ class RunLog:
         (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
         return int(integration)
 
+    def _id(self, spec_id: str) -> int:
+        """The id of the integration, or one that none has; to be read by."""
+        row = self._db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+        return int(row[0]) if row else -1
+
     def _paused(self, db: sqlite3.Connection, spec_id: str) -> bool:
         found = db.execute("SELECT 1 FROM integration WHERE spec_id = ? AND paused_at IS NOT NULL", (spec_id,))
         return found.fetchone() is not None
@@ -454,7 +475,7 @@ class RunLog:
         )
         if state is RunState.FAILED:
             books.count(db, entry.run, entry.spec_id, entry.at, books.error_counts(error_class))
-        self._states.merge(db, entry.integration)
+        self._states.end(db, entry.integration)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
         fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
@@ -476,13 +497,3 @@ class RunLog:
             "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (at, spec_id, run, level, kind, text(message), as_json(fields)),
         )
-
-
-def _check_failures(page: PageBooks) -> None:
-    for outcome in _FAILED:
-        stored = sum(failure.state.value == outcome.value for failure in page.failures)
-        if page.outcomes.get(outcome, 0) != stored:
-            raise ValueError(f"{page.outcomes.get(outcome, 0)} records {outcome}, but {stored} such failures")
-    keys = [failure.key for failure in page.failures if failure.key]
-    if len(set(keys)) < len(keys):
-        raise ValueError("two failures of one key in a page")

@@ -194,6 +194,11 @@ _ALL: Final = (
         "package. The message says what; other specs are not touched by it.",
     ),
     Code(
+        "S210",
+        "The target cannot delete",
+        "What the source has no more is to be deleted there, and it has no way to. Give it one, or leave `missing` out.",
+    ),
+    Code(
         "A101",
         "A secret stands in the file",
         "A spec is shared, copied and versioned. Put the secret into the environment and its name here, as "

@@ -105,6 +105,7 @@ class _Reader:
         self._findings = Findings(str(document.path or "<spec>"), document.text, document.position, needs=needs)
         self._sections = Sections(document, self._findings)
         self._expressions: list[Expression] = []
+        self._missing: Scalar | None = None
 
     def read(self) -> Reading:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
@@ -113,6 +114,8 @@ class _Reader:
         source, source_line, logs_in = self._system(SOURCE_SYSTEM, "source")
         source_auth = self._auth(SOURCE_AUTH, "source", logs_in=logs_in)
         target, target_line, logs_in = self._system(TARGET_SYSTEM, "target")
+        if source and target and source.deletes_missing() and self._missing and (why := target.why_not_delete()):
+            self._findings.error("S210", self._missing, f"`missing: delete`: {why}")
         target_auth = self._auth(TARGET_AUTH, "target", logs_in=logs_in)
         schedule = self._choices()
         rows, mapping_line = self._rows()
@@ -191,9 +194,19 @@ class _Reader:
         shows_fields = role == "target" and isinstance(system, HttpSystem)  # what `speclab fields` reads there
         if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
+        self._look_at_missing(tree, role)
         if way in ways and getattr(system, way) is None:
             self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
         return system, section.line, logs_in
+
+    def _look_at_missing(self, tree: Fields, role: str) -> None:
+        """Remember where a source says what becomes of records it has no more; a target has nothing to say of them."""
+        read = tree.get("read")
+        missing = tree.get("missing") or (read.node.get("missing") if read and isinstance(read.node, Fields) else None)
+        if role == "source":
+            self._missing = missing.key if missing else None
+        elif missing is not None and missing is tree.get("missing"):
+            self._findings.warning("S208", missing.key, "`missing` has no effect at the target")
 
     def _auth(self, address: str, role: str, *, logs_in: bool) -> Auth | None:
         from speclab.spec.auth import AUTHS, NoAuth

@@ -7,11 +7,13 @@ entry point of the group `speclab.settings`, under the name that specs use.
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool
 
+from speclab.paths import FieldPath
 from speclab.spec.kinds import Duration, Key, Rates, Size, is_secret
 from speclab.spec.settings import Settings
 
@@ -37,6 +39,13 @@ class Since(Settings):
     sorted: StrictBool = Field(default=False, description="true if the source gives records in the order of `field`")
 
 
+Missing = Annotated[
+    Literal["keep", "delete"],
+    Field(description="what becomes at the target of records that the source has no more, once all of it was read"),
+]
+"""What is done about records that are gone at the source."""
+
+
 class System(Settings):
     """The settings of a Source System or a Target System section.
 
@@ -58,6 +67,21 @@ class System(Settings):
         secrets = {name for name, info in type(self).model_fields.items() if is_secret(info)}
         settings = self.model_dump_json(exclude={"limits", *secrets})
         return f"{self.connector} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+    def deletes_missing(self) -> bool:
+        """Whether what this source has no more is to be deleted at the target, once all of the source was read.
+
+        A connector whose settings can say so gives pages that tell whether the read is of the `whole` source.
+        """
+        return False
+
+    def why_not_delete(self) -> str:
+        """Why no record can be deleted at this target, and what to do; nothing if one can."""
+        return ""
+
+    def known_by(self) -> Sequence[FieldPath]:
+        """What a delete at this target takes of a mapped record, or after `source` of the record before mapping."""
+        return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
 
 
 class Limited(System):

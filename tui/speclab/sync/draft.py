@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import compress, repeat
 
 from speclab.connectors.base import Item
-from speclab.jsonvalue import Record
+from speclab.jsonvalue import Json, Record
 from speclab.mapping import Mapper, MappingFailure
 from speclab.outcome import Outcome
 from speclab.runlog.rows import NewFailure
@@ -99,6 +99,26 @@ class Drafter:
         deletes = [key in draft.leaving for key in draft.keys] if draft.leaving else repeat(False)
         return list(map(Item, draft.keys, draft.payloads, draft.sources, ids, deletes))
 
+    def departed(self, identities: Mapping[str, Record]) -> Draft:
+        """The draft of records that the source has no more, by key, with what was kept of each (see `Names`)."""
+        keys, kept = list(identities), list(identities.values())
+        outcomes = Counter[Outcome]()
+        if not self.deletes:
+            outcomes[Outcome.FILTERED] = len(keys)
+            kept = []
+        sent = keys[: len(kept)]
+        return Draft(
+            read=len(keys),
+            seen=keys,
+            outcomes=outcomes,
+            failures=[],
+            keys=sent,
+            sources=[_record(one["source"]) for one in kept],
+            payloads=[_record(one["target"]) for one in kept],
+            hashes=[self.hasher.deleted] * len(sent),
+            leaving=set(sent),
+        )
+
     def _draft(self, records: Sequence[Record], of: Sequence[str | None]) -> Draft:
         """The draft of `records`, whose keys are `of` and differ."""
         outcomes = Counter[Outcome]()
@@ -146,6 +166,10 @@ class Drafter:
             hashes=hashes,
             leaving=leaving,
         )
+
+
+def _record(value: Json) -> Record:
+    return value if isinstance(value, dict) else {}
 
 
 def _waves(names: Sequence[str | None]) -> list[list[int]]:

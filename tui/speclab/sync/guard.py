@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from speclab.connectors.base import Page
 from speclab.outcome import Level
 from speclab.spec.settings import VolumeSettings
+from speclab.spec.units import share_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,21 @@ class Guard:
         if not count or not expected or self.deletes <= expected * self.volume.guard.deletes:
             return None
         return self._once("deletes", f"{self.deletes:,} of some {expected:,} records are to be deleted in one run")
+
+    def would_lose(self, missing: int, known: int) -> Alarm | None:
+        """So many are missing at the source of the records `known` at the target; they are to be deleted, and were not.
+
+        Always stops: a source that lost its records for an hour must not cost the target its own. One alone may go, if
+        others are left; all of them only where the whole is allowed.
+        """
+        share = self.volume.guard.deletes
+        if not missing or share >= 1 or (missing <= max(1.0, known * share) and missing < known):
+            return None
+        message = (
+            f"{missing:,} of {known:,} records at the target are not in the source any more; `guard.deletes` of Volume "
+            f"lets a run delete {share_text(share)}, so none was deleted: raise it if they are to go"
+        )
+        return Alarm(Level.ERROR, message, stops=True)
 
     def ends(self) -> Alarm | None:
         """The source was read to its end."""

@@ -23,6 +23,7 @@ from speclab.sync.draft import Drafter
 from speclab.sync.drift import Drift
 from speclab.sync.failures import unanswered
 from speclab.sync.guard import Alarm, Guard
+from speclab.sync.missing import Missing
 from speclab.sync.patience import Patience
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
@@ -46,6 +47,7 @@ class PageLoop:
     patience: Patience
     clock: Clock
     tell: Report  # to those who watch; what is booked tells the run log by itself
+    missing: Missing | None  # None where the target keeps what the source has no more
 
     async def go(self, reader: Reader, *, full: bool, limit: int | None) -> None:
         """Drain what is due, take in the source, and wait for the retries that come due soon."""
@@ -86,8 +88,8 @@ class PageLoop:
             self.delivery.halt = _broken_off(error, f"{self.file}:{self.spec.source_line}")
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
-        if complete:
-            self._stopped(guard.ends())
+        if complete and not self._stopped(guard.ends()) and self.missing is not None and self.delivery.halt is None:
+            await self.missing.delete(self._send, guard, self._stopped)
         if not drift.stopped:
             self.log.learn(self.spec.spec_id, drift.learned())
         return complete
@@ -130,6 +132,7 @@ class PageLoop:
                     keep_cursor=books.keep_cursor or drafted.cut or not last,
                     message=text,
                     total=page.total,
+                    seen=self.missing.saw(page, draft, last=last and not drafted.cut) if self.missing else None,
                 ),
             )
             if last and not books.keep_cursor:

@@ -49,17 +49,21 @@ class Retries:
         """Try each of `rows` once more and settle what it came to; those a halt came before stay as they are."""
         settled: list[Settled] = []
         tries: list[_Try] = []
+        gone = self.log.gone(self.spec_id, [row.key for row in rows])
         for row in rows:
-            self._draft(row, settled, tries)
+            self._draft(row, gone.get(row.key), settled, tries)
         tries.sort(key=lambda one: one.number)
         for number, group in groupby(tries, key=lambda one: one.number):
             settled += await self._send(list(group), number)
         if settled:
             self.log.settle(self.run, settled, _message(settled))
 
-    def _draft(self, row: FailureRow, settled: list[Settled], tries: list[_Try]) -> None:
-        """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`."""
-        (mapped,) = self.drafter.drafts([_source(row)])
+    def _draft(self, row: FailureRow, gone: Record | None, settled: list[Settled], tries: list[_Try]) -> None:
+        """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`.
+
+        What the source has no more is `gone`, and is not mapped but deleted by what was kept of it.
+        """
+        (mapped,) = self.drafter.drafts([_source(row)]) if gone is None else [self.drafter.departed({row.key: gone})]
         draft = mapped if self.delivery.anew else mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
         if items := self.drafter.items(draft):
             tries.append(_Try(row, items[0], draft.hashes[0]))

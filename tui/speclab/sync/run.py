@@ -11,7 +11,7 @@ from typing import Final
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Declaring, Remembering, Seams, Writer
-from speclab.errors import RunLogError, SpeclabError
+from speclab.errors import RunLogError, SpecError, SpeclabError
 from speclab.mapping.fields import Field
 from speclab.outcome import Level, RunState
 from speclab.runlog import RunLog, RunRow
@@ -23,6 +23,7 @@ from speclab.sync.failures import Failures
 from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.lock import hold
 from speclab.sync.loop import PageLoop
+from speclab.sync.missing import Missing, Names
 from speclab.sync.patience import Patience
 from speclab.sync.prepare import Prepared
 from speclab.sync.rehearsal import NoddingWriter, rehearsal
@@ -200,4 +201,20 @@ class _Run:
             patience=patience,
             clock=seams.clock,
             tell=self.seams.report,
+            missing=self._missing(run, drafter, delivery, judge),
         )
+
+    def _missing(self, run: str, drafter: Drafter, delivery: Delivery, judge: Judge) -> Missing | None:
+        """What deletes at the target what the source has no more, if the spec wants that. Raises `SpecError`."""
+        spec = self.prepared.integration
+        if not spec.source.deletes_missing() or self.options.retries or delivery.anew:
+            return None
+        if self.options.dry_run:
+            self.seams.report(Level.INFO, "a dry run looks for nothing that is missing; `speclab plan` does")
+            return None
+        if not drafter.deletes:
+            raise SpecError(
+                "`missing: delete` needs a target that can delete", hint="leave it out, or say how to delete"
+            )
+        names = Names(spec.source, self.references.resolve_settings(spec.target))
+        return Missing(run, spec.spec_id, self.log, names, drafter, delivery, judge, self.seams.report)

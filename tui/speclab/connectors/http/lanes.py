@@ -75,6 +75,7 @@ class Gathered:
     """What was read since the last page that was given."""
 
     from_start: bool
+    whole: bool = False
     records: list[Record] = field(default_factory=list)
     bytes_in: int = 0
     requests: list[str] = field(default_factory=list)
@@ -94,6 +95,14 @@ class Gathered:
         """All of it as a page, and nothing is left."""
         first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
         request = f"{first} and {more} more" if more > 0 else first
-        page = Page(self.records, cursor, self.bytes_in, request, complete=complete, from_start=self.from_start)
+        page = Page(
+            self.records,
+            cursor,
+            self.bytes_in,
+            request,
+            complete=complete,
+            from_start=self.from_start,
+            whole=self.whole,
+        )
         self.records, self.bytes_in, self.requests = [], 0, []
         return page

@@ -159,6 +159,7 @@ class Listing:
             total=total,
             complete=whole,
             from_start=read.before is None and not read.resumed,
+            whole=read.whole,
         )
         if following is None:
             return page, []

@@ -61,6 +61,11 @@ class Round:
         """Whether nothing was read in this round yet, nor before it."""
         return not (self.marks or self.done or self.within)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that the parents have is asked for; told before anything of the round is read."""
+        return self.since is None or self.full or (self.since.start is None and not self.marks)
+
     def start(self, key: str) -> Json:
         """The cursor that a parent's list is read from."""
         return self.within.get(key) or from_mark(self.marks.get(key), self.since)
@@ -133,7 +138,7 @@ class Nested:
         round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
             self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        gathered, refused = Gathered(from_start=round_.fresh), dict[str, BadAnswer]()
+        gathered, refused = Gathered(from_start=round_.fresh, whole=round_.whole), dict[str, BadAnswer]()
         failure: SystemFailure | None = None
         try:
             async with aclosing(self._read(round_, refused)) as read:

@@ -41,7 +41,7 @@ class HttpReader:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
         self._client = Client(system, auth, references, seams, patience=retry.cap)
-        described = read.model_dump(mode="json", exclude={"since", "deleted"})
+        described = read.model_dump(mode="json", exclude={"since", "deleted", "missing"})
         self._fingerprint = hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
         self._listing = partial(
             Listing,

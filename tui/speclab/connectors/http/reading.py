@@ -54,6 +54,11 @@ class Reading:
             read.watch(datetime.fromisoformat(started), Mark.load(held.get("reached")))
         return read
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that the source holds is asked for."""
+        return self.since is None or self.full or (self.before is None and self.since.start is None)
+
     def watch(self, started: datetime, reached: Mark | None = None) -> None:
         """Follow the `since` field in a read that began at `started`, by the source's clock."""
         if self.since is not None:

@@ -66,6 +66,7 @@ class SqlReader:
         """Pages from after `cursor` to the end."""
         place = self._begin(cursor, full=full)
         from_start = place.after is None and (place.full or place.before is None)
+        whole = place.full or self._since is None or (place.before is None and self._since.start is None)
         await self._ask(self._check)
         if self._since is not None and place.ceiling is None:
             place = replace(place, ceiling=await self._ask(self._highest))
@@ -88,6 +89,7 @@ class SqlReader:
                 request=self._line(),
                 complete=complete,
                 from_start=from_start,
+                whole=whole,
             )
         if watermark is not None and watermark.missing and self._since is not None:
             self._report(

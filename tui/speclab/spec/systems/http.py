@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from speclab.paths import FieldPath
 from speclab.spec.kinds import WEIGHED, Cel, Duration, Location, ParentName, Path, Request, Weight, misfit, places
 from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Limits, Since, without_login
+from speclab.spec.system import Limited, Limits, Missing, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite
 
 _SHORTEST_WINDOW: Final = 60.0
@@ -94,6 +96,7 @@ class HttpRead(Settings):
     pagination: Pagination = Field(default_factory=Pagination, description="how pages follow")
     since: HttpSince | None = Field(default=None, description="read only what changed")
     deleted: Cel | None = Field(default=None, description="CEL that is true of a deleted record")
+    missing: Missing = "keep"
     for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")
 
     @model_validator(mode="after")
@@ -119,6 +122,18 @@ class HttpRead(Settings):
                 "a record that changes leaves its window and moves those after it to other pages; `window` needs "
                 "`total` in `pagination`, by which that is noticed, or pages by cursor",
                 at="since.window",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _of_all_there_is(self) -> HttpRead:
+        numbered = self.pagination.by in ("page", "offset")
+        if self.missing == "delete" and numbered and self.pagination.total is None:
+            raise misfit(
+                "a record that goes while pages are read moves those after it to other pages, and one that is skipped "
+                "would be deleted; `missing: delete` needs `total` in `pagination`, by which that is noticed, or pages "
+                "by cursor",
+                at="missing",
             )
         return self
 
@@ -192,3 +207,17 @@ class HttpSystem(Limited):
         """The URL of the API, and the request that writes."""
         way = (self.write.upsert or self.write.create or self.write.batch) if self.write else None
         return f"http {without_login(self.base_url)} {way}"
+
+    def deletes_missing(self) -> bool:
+        """As `read.missing` says."""
+        return self.read is not None and self.read.missing == "delete"
+
+    def why_not_delete(self) -> str:
+        """Only `write.delete` can."""
+        return "" if self.write and self.write.delete else "the target has no `write.delete` to delete with"
+
+    def known_by(self) -> Sequence[FieldPath]:
+        """The key, and whatever stands in braces in the requests that delete."""
+        templates = [self.write.delete, self.write.lookup, self.write.headers] if self.write else []
+        found = [FieldPath.parse(place) for place in places(templates)]
+        return [*super().known_by(), *(path for path in found if path.parts[0] not in ("found", "lookup"))]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, StrictBool, model_validator
 
+from speclab.paths import FieldPath
 from speclab.spec.kinds import Columns, misfit
 from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Since, without_login
+from speclab.spec.system import Limited, Missing, Since, without_login
 
 
 class SqlRead(Settings):
@@ -16,6 +19,7 @@ class SqlRead(Settings):
     query: str | None = Field(default=None, description="a SELECT, instead of a table")
     since: Since | None = Field(default=None, description="read only what changed")
     size: int = Field(default=5000, ge=1, description="rows a page")
+    missing: Missing = "keep"
 
     @model_validator(mode="after")
     def _one_source(self) -> SqlRead:
@@ -55,3 +59,16 @@ class SqlSystem(Limited):
         """The URL of the database, and the table."""
         table = (self.write.upsert or self.write.insert) if self.write else None
         return f"sql {without_login(self.url)} {table}"
+
+    def deletes_missing(self) -> bool:
+        """As `read.missing` says."""
+        return self.read is not None and self.read.missing == "delete"
+
+    def why_not_delete(self) -> str:
+        """Rows that are inserted have no key to delete by."""
+        inserts = self.write is not None and self.write.insert is not None
+        return "rows that are inserted cannot be deleted; write them with `upsert`" if inserts else ""
+
+    def known_by(self) -> Sequence[FieldPath]:
+        """The columns of the key."""
+        return [FieldPath((column,)) for column in ([self.key] if isinstance(self.key, str) else self.key)]

@@ -1,0 +1,228 @@
+"""Which records a source has: sweeps that begin, go on after a kill, and end; and what is missing then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.runlog.conftest import HeldClock, failure
+
+from speclab.jsonvalue import Record
+from speclab.outcome import FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader
+from speclab.runlog.presence import Census, Missing, Seen
+
+HASH, DELETED = b"h" * 16, b"d" * 16
+SPEC = "crm"
+
+
+class Reads:
+    """Reads of a source, page by page, by the keys that a page has; all of them are written, unless told otherwise."""
+
+    def __init__(self, log: RunLog) -> None:
+        self.log = log
+        self.run = log.start_run(SPEC, "abc", "manual")
+
+    def page(
+        self,
+        sweep: int,
+        keys: Iterable[str],
+        *,
+        ends: bool = False,
+        keyless: bool = False,
+        keep: bool = False,
+        unmapped: Sequence[str] = (),
+        failures: Sequence[NewFailure] = (),
+    ) -> None:
+        keys = list(keys)
+        failed = {one.key for one in failures}
+        written = [key for key in keys if key not in failed]
+        identities: dict[str, Record | None] = {key: None if key in unmapped else {"id": key} for key in keys}
+        outcomes = {Outcome.WRITTEN: len(written)}
+        for one in failures:
+            outcomes[Outcome(one.state.value)] = outcomes.get(Outcome(one.state.value), 0) + 1
+        self.log.commit_page(
+            self.run,
+            PageBooks(
+                read=len(keys),
+                outcomes=outcomes,
+                effects={},
+                bytes_in=0,
+                bytes_out=0,
+                cursor="next",
+                failures=failures,
+                keys=keys,
+                states=[(key, HASH) for key in written],
+                keep_cursor=keep,
+                seen=Seen(sweep, identities, keyless, ends),
+            ),
+        )
+
+    def missing(self) -> list[str]:
+        self.log.census(self.run, DELETED)
+        return [one.key for one in self.log.missing(SPEC, 1000)]
+
+
+@pytest.fixture
+def reads(log: RunLog) -> Reads:
+    log.sweep(SPEC, "there")
+    return Reads(log)
+
+
+def test_what_a_whole_read_did_not_see_is_missing(reads: Reads) -> None:
+    reads.page(1, "ab")
+    reads.page(1, "cd", ends=True)
+    assert reads.missing() == []
+    reads.page(2, "d")
+    reads.page(2, "be", ends=True)
+    assert reads.log.census(reads.run, DELETED) == Census(missing=2, nameless=0, known=5)
+    assert reads.log.missing(SPEC, 10) == [Missing("a", {"id": "a"}), Missing("c", {"id": "c"})]
+    assert reads.log.missing(SPEC, 1) == [Missing("a", {"id": "a"})]
+
+
+def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
+    reads.page(1, "ab", ends=True)
+    reads.page(2, "c")
+    assert reads.missing() == []
+    reads.page(2, "a", ends=True, keep=True)  # cut by a limit, or a halt: its page is read again
+    assert reads.missing() == []
+    reads.page(2, "a", ends=True)
+    assert reads.missing() == ["b"]
+
+
+def test_a_sweep_goes_on_from_the_cursor_it_moved_and_from_no_other(reads: Reads) -> None:
+    log = reads.log
+    reads.page(1, "ab")
+    assert (log.sweep(SPEC, "there").latest, log.sweep(SPEC, "there").held) == (1, 1)
+    reads.page(2, "c", keep=True)  # another read begins, and is ended before its first page is through
+    sweep = log.sweep(SPEC, "there")
+    assert (sweep.latest, sweep.held) == (2, 1)
+    reads.page(0, "d")
+    assert log.sweep(SPEC, "there").held == 0
+
+
+def test_what_a_read_of_changes_sees_is_not_missing_any_more(reads: Reads) -> None:
+    reads.page(1, "abc", ends=True)
+    reads.page(2, "a", ends=True)
+    reads.page(0, "b")
+    assert reads.missing() == ["c"]
+    reads.page(0, "d")
+    reads.page(3, "abc", ends=True)
+    assert reads.missing() == ["d"]
+
+
+def test_a_read_that_found_records_without_a_key_tells_of_none_that_they_are_missing(reads: Reads) -> None:
+    reads.page(1, "abc", ends=True)
+    reads.page(2, "a", keyless=True)
+    reads.page(2, "b", ends=True)
+    assert reads.missing() == []
+    reads.page(3, "ab", ends=True)
+    assert reads.missing() == ["c"]
+
+
+def test_what_was_never_at_the_target_is_not_missing_there(reads: Reads) -> None:
+    never = failure("c", FailureState.DEAD, stage=Stage.MAP)
+    tried = failure("d", FailureState.WAITING)
+    reads.page(1, "abcd", unmapped="c", failures=[never, tried], ends=True)
+    reads.page(2, "a", ends=True)
+    assert reads.log.census(reads.run, DELETED) == Census(missing=2, nameless=0, known=2)
+    assert reads.log.missing(SPEC, 9) == [Missing("b", {"id": "b"}), Missing("c", None), Missing("d", {"id": "d"})]
+
+
+def test_a_record_that_was_filtered_when_it_was_last_seen_keeps_its_name(reads: Reads) -> None:
+    reads.page(1, "ab", ends=True)
+    reads.page(2, "ab", unmapped="b", ends=True)
+    reads.page(3, "a", ends=True)
+    assert reads.log.census(reads.run, DELETED) == Census(missing=1, nameless=0, known=2)
+
+
+def test_what_was_written_and_never_named_is_counted(reads: Reads) -> None:
+    reads.page(1, "ab", unmapped="b", ends=True)
+    reads.page(2, "a", ends=True)
+    assert reads.log.census(reads.run, DELETED) == Census(missing=0, nameless=1, known=2)
+
+
+def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) -> None:
+    log = reads.log
+    reads.page(1, "abcd", ends=True)
+    reads.page(2, "a", ends=True)
+    assert reads.missing() == ["b", "c", "d"]
+    dead = failure("c", FailureState.DEAD)
+    outcomes = {Outcome.WRITTEN: 1, Outcome.DEAD: 1}
+    log.commit_page(
+        reads.run,
+        PageBooks(2, outcomes, {}, 0, 0, None, [dead], "bc", [("b", DELETED)], keep_cursor=True, gone=["b", "c"]),
+    )
+    assert reads.missing() == ["d"]
+    assert log.gone(SPEC, ["b", "c", "d"]) == {"c": {"id": "c"}}
+    assert log.checkpoint(SPEC) == "next"
+    reads.page(3, "a", ends=True)
+    assert reads.missing() == ["d"]
+    reads.page(4, "acd", ends=True)
+    assert log.gone(SPEC, ["c"]) == {}
+    reads.page(5, "a", ends=True)
+    assert reads.missing() == ["c", "d"]
+
+
+def test_another_target_begins_with_no_record(reads: Reads) -> None:
+    reads.page(1, "ab", ends=True)
+    reads.page(2, "a", ends=True)
+    assert reads.log.sweep(SPEC, "elsewhere").latest == 0
+    assert reads.missing() == []
+
+
+def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Path, clock: HeldClock) -> None:
+    reads.page(1, "abc", ends=True)
+    reads.page(2, "b")
+    with RunLog.open(path, clock) as other:
+        assert other.sweep(SPEC, "there").held == 2
+        again = Reads(other)
+        again.page(2, "c", ends=True)
+        assert again.missing() == ["a"]
+
+
+def test_a_specs_presence_is_its_own(reads: Reads) -> None:
+    reads.page(1, "ab", ends=True)
+    reads.page(2, "a", ends=True)
+    reads.log.sweep("other", "there")
+    other = reads.log.start_run("other", "abc", "manual")
+    assert reads.log.census(other, DELETED) == Census(0, 0, 0)
+    assert reads.log.gone("unheard of", ["a"]) == {}
+    assert reads.log.missing("unheard of", 9) == []
+
+
+def test_a_key_that_sqlite_would_cut_is_left_alone(reads: Reads) -> None:
+    reads.page(1, ["a", "a\x00b"], ends=True)
+    reads.page(2, [], ends=True)
+    assert reads.missing() == ["a"]
+
+
+def test_many_pages_are_merged_at_once(reads: Reads, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speclab.runlog.presence._MERGE_AT", 5)
+    counts = []
+    for number in range(4):
+        reads.page(1, [f"{number}{key}" for key in "ab"])
+        with RunLogReader.open(path) as reader:
+            counts.append(reader.query("SELECT count(*) FROM presence")[0][0])
+    assert counts == [0, 0, 6, 6]
+
+
+KEYS = st.sets(st.sampled_from(["a", "b", '"', "\\u0041", "ä", "x y", "\\", "€", "🙂"]), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(KEYS, min_size=1, max_size=6))
+def test_after_any_reads_what_is_missing_is_what_was_and_is_not(
+    tmp_path_factory: pytest.TempPathFactory, sweeps: list[set[str]]
+) -> None:
+    with RunLog.open(tmp_path_factory.mktemp("log") / "runlog.db") as log:
+        log.sweep(SPEC, "there")
+        reads = Reads(log)
+        for number, keys in enumerate(sweeps, 1):
+            ordered = sorted(keys)
+            reads.page(number, ordered[:2])
+            reads.page(number, ordered[2:], ends=True)
+        assert set(reads.missing()) == set().union(*sweeps) - sweeps[-1]

@@ -1,0 +1,308 @@
+"""Derived deletes: what a read of the whole source did not give is deleted at the target, counted like any record."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.sync.conftest import Behaviour, MemorySource, World, counts, no, person
+
+from speclab.connectors.base import Answer, Item
+from speclab.errors import SpecError, Unreachable
+from speclab.jsonvalue import Record
+from speclab.outcome import ErrorClass, RunState
+from speclab.sync.prepare import prepare
+from speclab.sync.run import RunOptions
+
+FULL = RunOptions(full=True)
+IMPATIENT = RunOptions(full=True, patience=0)
+RETRIES = RunOptions(retries=True)
+
+
+def deleting_what_is_missing(world: World) -> World:
+    """A world whose target loses what the source has no more, however much it is."""
+    world.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
+    world.edit('{upsert: "PUT /people/{id}"}', '{upsert: "PUT /people/{id}", delete: "DELETE /people/{id}"}')
+    world.edit("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nguard: {deletes: 100%}\n```\n")
+    return world
+
+
+@pytest.fixture
+def deleting(world: World) -> World:
+    return deleting_what_is_missing(world)
+
+
+def people(keys: str, size: int = 2) -> list[list[Record]]:
+    """A person a letter, so many a page."""
+    everyone = [person(key) for key in keys]
+    return [everyone[at : at + size] for at in range(0, len(everyone), size)] or [[]]
+
+
+def refusing(*keys: str, answer: Answer | None = None) -> Behaviour:
+    """A target that deletes none of `keys`."""
+    refused = answer or no(status=422)
+
+    def behaviour(item: Item, _: int) -> Answer | None:
+        return refused if item.delete and item.key in keys else None
+
+    return behaviour
+
+
+async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and_written(deleting: World) -> None:
+    await deleting.run(people("abcde"))
+    row = (await deleting.run(people("ace"), options=FULL)).row
+    assert sorted(deleting.target.content) == ["a", "c", "e"]
+    assert (row.state, row.read, counts(row), row.deleted) == (
+        RunState.SUCCEEDED,
+        5,
+        {"written": 2, "unchanged": 3},
+        2,
+    )
+    assert "info: 2 not in the source any more: 2 written" in deleting.told
+    assert deleting.events("page")[-1] == "2 not in the source any more: 2 written"
+    assert deleting.log.checkpoint("people") == 2
+
+
+async def test_it_is_deleted_once_and_written_again_when_it_comes_again(deleting: World) -> None:
+    await deleting.run(people("abc"))
+    await deleting.run(people("ab"), options=FULL)
+    row = (await deleting.run(people("ab"), options=FULL)).row
+    assert counts(row) == {"unchanged": 2}
+    row = (await deleting.run(people("abc"), options=FULL)).row
+    assert (counts(row), sorted(deleting.target.content)) == ({"written": 1, "unchanged": 2}, ["a", "b", "c"])
+    await deleting.run(people("ab"), options=FULL)
+    assert sorted(deleting.target.content) == ["a", "b"]
+
+
+async def test_without_the_setting_nothing_is_deleted(world: World) -> None:
+    await world.run(people("abc"))
+    await world.run(people("a"), options=FULL)
+    assert sorted(world.target.content) == ["a", "b", "c"]
+
+
+async def test_what_was_read_of_changes_alone_tells_of_none_that_it_is_missing(deleting: World) -> None:
+    await deleting.run(people("abc"))
+    deleting.source = MemorySource(people("ad"), whole=False)
+    await deleting.run(options=FULL)
+    assert sorted(deleting.target.content) == ["a", "b", "c", "d"]
+    await deleting.run(people("bd"), options=FULL)
+    assert sorted(deleting.target.content) == ["b", "d"]
+
+
+async def test_a_read_that_is_cut_short_deletes_nothing(deleting: World) -> None:
+    await deleting.run(people("abcd"))
+    await deleting.run(people("abd"), options=RunOptions(full=True, limit=3))
+    assert sorted(deleting.target.content) == ["a", "b", "d"]  # the limit left nothing out
+    await deleting.run(people("dba", size=3), options=RunOptions(full=True, limit=2))
+    await deleting.run(people("dba"), options=RunOptions(full=True, limit=2))
+    deleting.source = MemorySource(people("bd"), fails_at=1, error=Unreachable("no route"))
+    deleting.source.content = people("b") + people("d")
+    result = await deleting.run(options=FULL)
+    assert result.row.state is RunState.FAILED
+    assert sorted(deleting.target.content) == ["a", "b", "d"]
+
+
+async def test_a_read_that_was_broken_off_deletes_once_it_was_gone_on_with(deleting: World) -> None:
+    await deleting.run(people("abcdef"))
+    deleting.source = MemorySource(people("acef"), fails_at=1, error=Unreachable("no route"))
+    await deleting.run(options=FULL)
+    row = (await deleting.run(people("acef"))).row
+    assert deleting.source.asked == [1]
+    assert sorted(deleting.target.content) == ["a", "c", "e", "f"]
+    assert (row.read, row.deleted) == (4, 2)
+
+
+async def test_a_read_that_goes_on_from_the_cursor_of_another_tells_of_none(deleting: World) -> None:
+    await deleting.run(people("abcdef"))
+    deleting.source = MemorySource(people("abcdef"), fails_at=1, error=Unreachable("no route"))
+    await deleting.run(options=FULL)
+    stopping = no(status=402)
+    deleting.target.behaviour = lambda _item, _try: stopping
+    changed = [[person("a", "Eve"), person("b")], *people("cdef")]
+    assert (await deleting.run(changed, options=FULL)).row.state is RunState.FAILED  # its page moved no cursor
+    deleting.target.behaviour = lambda _item, _try: None
+    await deleting.run(people("xxcd"))
+    assert sorted(deleting.target.content) == ["a", "b", "c", "d", "e", "f"]
+
+
+async def test_records_that_are_filtered_dead_or_unmapped_are_there_all_the_same(deleting: World) -> None:
+    await deleting.run(people("abcd"))
+    there = [person("a", test=True), person("b", age="old"), person("c", age="-1"), person("d")]
+    row = (await deleting.run([there], options=FULL)).row
+    assert counts(row) == {"unchanged": 1, "filtered": 1, "dead": 2}
+    assert sorted(deleting.target.content) == ["a", "b", "c", "d"]
+    await deleting.run(people("d"), options=FULL)
+    assert sorted(deleting.target.content) == ["d"]
+    assert deleting.failures() == {"b": "superseded", "c": "superseded"}
+
+
+async def test_a_record_without_a_key_might_be_any_so_none_is_missing(deleting: World) -> None:
+    await deleting.run(people("abc"))
+    row = (await deleting.run([[person("a"), person(None)]], options=FULL)).row
+    assert counts(row) == {"unchanged": 1, "dead": 1}
+    assert sorted(deleting.target.content) == ["a", "b", "c"]
+
+
+async def test_a_delete_that_is_refused_is_a_dead_letter_with_all_that_is_known_of_it(deleting: World) -> None:
+    await deleting.run(people("abc"))
+    row = (await deleting.run(people("a"), refusing("b"), FULL)).row
+    assert (row.state, row.read, counts(row)) == (RunState.PARTIAL, 3, {"written": 1, "unchanged": 1, "dead": 1})
+    with deleting.reader as reader:
+        (failure,) = reader.failures(full=True)
+    assert (failure.key, failure.source, failure.payload) == ("b", {"id": "b"}, {"id": "b"})
+    row = (await deleting.run(people("a"), options=FULL)).row
+    assert counts(row) == {"unchanged": 1}  # it was decided, and stays for a person
+    deleting.log.requeue([failure.id])
+    await deleting.run(behaviour=refusing(), options=RETRIES)
+    assert (sorted(deleting.target.content), deleting.failures()) == (["a"], {"b": "resolved"})
+
+
+async def test_a_delete_that_waits_is_tried_again_as_a_delete(deleting: World) -> None:
+    await deleting.run(people("ab"))
+    busy = refusing("b", answer=no(ErrorClass.SERVER, 503))
+    row = (await deleting.run(people("a"), busy, IMPATIENT)).row
+    assert counts(row) == {"unchanged": 1, "waiting": 1}
+    deleting.clock.passed += 60
+    row = (await deleting.run(people("a"), refusing(), FULL)).row
+    assert (row.read, counts(row), row.deleted) == (2, {"written": 1, "unchanged": 1}, 1)
+    assert sorted(deleting.target.content) == ["a"]
+    assert len(set(deleting.target.keys["b"])) == 2  # of the write, and of the delete however often it is sent
+
+
+async def test_what_comes_again_is_no_delete_any_more(deleting: World) -> None:
+    await deleting.run(people("ab"))
+    busy = refusing("b", answer=no(ErrorClass.SERVER, 503))
+    await deleting.run(people("a"), busy, IMPATIENT)
+    down = no(ErrorClass.SERVER, 503)
+    again = [[person("a"), person("b", "Bea")]]
+    await deleting.run(again, lambda item, _: down if item.key == "b" else None, IMPATIENT)
+    deleting.clock.passed += 60
+    await deleting.run(behaviour=lambda _item, _try: None, options=RETRIES)
+    assert deleting.target.content["b"]["name"] == "Bea"
+    assert deleting.failures() == {"b": "resolved"}
+
+
+async def test_a_write_that_waits_for_a_record_that_is_gone_is_superseded_by_its_delete(deleting: World) -> None:
+    down = no(ErrorClass.SERVER, 503)
+    await deleting.run(people("ab"), lambda item, _: down if item.key == "b" else None, IMPATIENT)
+    assert deleting.failures() == {"b": "waiting"}
+    await deleting.run(people("a"), lambda _item, _try: None, IMPATIENT)
+    assert (deleting.failures(), sorted(deleting.target.content)) == ({"b": "superseded"}, ["a"])
+    assert deleting.target.tries["b"] == 2  # whether the write had come through, nobody knows
+
+
+async def test_a_dead_letter_that_never_was_sent_is_closed_and_nothing_sent(deleting: World) -> None:
+    await deleting.run([[person("a"), person("b", age="old")]])
+    row = (await deleting.run(people("a"), options=FULL)).row
+    assert (row.read, deleting.failures()) == (1, {"b": "superseded"})
+    assert "b" not in deleting.target.tries
+
+
+@pytest.mark.parametrize(("left", "share"), [("", "99%"), ("a", "20%"), ("abcd", "20%")])
+async def test_a_source_that_lost_much_costs_the_target_nothing(deleting: World, left: str, share: str) -> None:
+    deleting.edit("100%", share)
+    await deleting.run(people("abcdefgh"))
+    row = (await deleting.run(people(left), options=FULL)).row
+    assert row.state is RunState.FAILED
+    assert sorted(deleting.target.content) == list("abcdefgh")
+    gone = 8 - len(left)
+    assert row.error == (
+        f"stopped by the guard: {gone} of 8 records at the target are not in the source any more; `guard.deletes` of "
+        f"Volume lets a run delete {share}, so none was deleted: raise it if they are to go"
+    )
+    row = (await deleting.run(people("abcdefgh"), options=FULL)).row
+    assert (row.state, counts(row)) == (RunState.SUCCEEDED, {"unchanged": 8})
+
+
+async def test_one_may_go_of_few_and_not_the_last(deleting: World) -> None:
+    deleting.edit("100%", "20%")
+    await deleting.run(people("ab"))
+    await deleting.run(people("a"), options=FULL)
+    assert sorted(deleting.target.content) == ["a"]
+    assert (await deleting.run(people(""), options=FULL)).row.state is RunState.FAILED
+    assert sorted(deleting.target.content) == ["a"]
+
+
+async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read(
+    deleting: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.sync.missing._AT_ONCE", 2)
+    await deleting.run(people("abcdef"))
+    stop = no(status=402)
+    row = (await deleting.run(people("a"), refusing("e", answer=stop), FULL)).row
+    assert row.state is RunState.FAILED
+    assert sorted(deleting.target.content) == ["a", "e", "f"]
+    deleting.source = MemorySource(people("af", size=1), whole=False)
+    row = (await deleting.run(behaviour=refusing())).row
+    assert sorted(deleting.target.content) == ["a", "f"]  # f was seen again
+    assert row.state is RunState.SUCCEEDED
+
+
+async def test_a_delete_without_an_answer_is_not_sent_twice(deleting: World) -> None:
+    deleting.target.idempotent = False
+    await deleting.run(people("ab"))
+    lost = no(ErrorClass.TIMEOUT)
+    row = (await deleting.run(people("a"), refusing("b", answer=lost), IMPATIENT)).row
+    assert counts(row) == {"unchanged": 1, "unknown": 1}
+    await deleting.run(people("a"), refusing("b", answer=lost), IMPATIENT)
+    assert deleting.target.tries["b"] == 2
+    assert deleting.failures() == {"b": "unknown"}
+
+
+async def test_records_written_before_the_setting_and_never_read_since_are_told(world: World) -> None:
+    await world.run([[person("a"), person("b"), person("c")]])
+    deleting_what_is_missing(world)
+    await world.run([[person("a"), person("b", test=True)]], options=FULL)
+    await world.run([[person("a")]], options=FULL)
+    (message,) = world.events("missing")
+    assert message.startswith(
+        "1 records are not in the source any more, and it is not known what the target knows them by"
+    )
+    assert sorted(world.target.content) == ["a", "b", "c"]
+
+
+async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:
+    await deleting.run(people("abc"))
+    await deleting.run(people("a"), options=RunOptions(full=True, dry_run=True))
+    assert "info: a dry run looks for nothing that is missing; `speclab plan` does" in deleting.told
+    assert sorted(deleting.target.content) == ["a", "b", "c"]
+
+
+async def test_a_target_that_turns_out_not_to_delete_ends_the_run_before_it_reads(deleting: World) -> None:
+    deleting.target.deletes = False
+    result = await deleting.run(people("ab"))
+    assert isinstance(result.error, SpecError)
+    assert deleting.target.calls == []
+
+
+def test_a_target_that_cannot_delete_is_an_error_of_the_spec(world: World) -> None:
+    world.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
+    with pytest.raises(SpecError) as caught:
+        prepare(world.spec)
+    (problem,) = caught.value.problems
+    line = world.spec.read_text().splitlines()[problem.line - 1]
+    assert (problem.code, line[problem.column - 1 :]) == ("S210", "missing: delete}")
+    assert problem.message == "`missing: delete`: the target has no `write.delete` to delete with"
+
+
+SWEEPS = st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh")), st.booleans()), min_size=2, max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SWEEPS)
+async def test_after_every_whole_read_the_target_is_the_source(
+    tmp_path_factory: pytest.TempPathFactory, sweeps: list[tuple[set[str], bool]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        world = deleting_what_is_missing(World(tmp_path_factory.mktemp("world"), patch))
+        with world.log:
+            for keys, broken in sweeps:
+                pages = people("".join(sorted(keys)))
+                if broken and len(pages) > 1:
+                    world.source = MemorySource(pages, fails_at=1, error=Unreachable("no route"))
+                    assert (await world.run(options=FULL)).row.state is RunState.FAILED
+                    row = (await world.run(pages)).row
+                else:
+                    row = (await world.run(pages, options=FULL)).row
+                assert row.state is RunState.SUCCEEDED
+                assert set(world.target.content) == keys

@@ -1,0 +1,211 @@
+"""Which records a source has, for integrations that delete at the target what their source has no more.
+
+Each read of a whole source is a sweep, with a number. What a page holds is noted with the number of the sweep it
+belongs to, in the transaction that books the page and moves the cursor: so a sweep survives a killed run, and goes on
+with the read that goes on from its cursor, and with no other. Once a sweep came to the end, what carries a lower number
+is missing at the source.
+
+As with record_state, keys come in any order, so a page is first appended as one row, and many pages at once are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from speclab.jsonvalue import Json, Record
+from speclab.runlog.encoding import as_json, text
+from speclab.runlog.schema import OPEN
+
+_MERGE_AT: Final = 20_000
+"""Records; merging them holds the file for some 100 ms."""
+_BEHIND: Final = "sweep < (SELECT complete FROM sweep WHERE integration = :integration)"
+_DELIVERED: Final = (
+    "EXISTS (SELECT 1 FROM record_state s WHERE s.integration = presence.integration AND s.key = presence.key "
+    "AND s.hash <> :deleted)"
+)
+_FAILED: Final = (
+    f"EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.key = presence.key AND f.{OPEN} AND f.key <> '')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How the reads of a whole source stand: the number of the latest, and of the one the checkpoint is in, or 0."""
+
+    latest: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a page tells of the records that the source has.
+
+    `sweep` is the number of the read of the whole source that the page belongs to, or 0. `identities` has the key of
+    each record, and what the target knows it by; None for one that was not mapped. With `keyless` there were records
+    without a key too, so it cannot be told which are missing. `ends` of the last page.
+    """
+
+    sweep: int
+    identities: Mapping[str, Record | None]
+    keyless: bool
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A record that the source has no more; `identity` is what the target knows it by, None if that is not known."""
+
+    key: str
+    identity: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many records are missing and can be deleted, how many cannot, and how many are known to be at the target.
+
+    `balanced` if every record that the run has read so far has its outcome.
+    """
+
+    missing: int
+    nameless: int
+    known: int
+    balanced: bool = True
+
+
+class Presence:
+    """The tables `sweep`, `presence` and `presence_page`, within the writer's transactions."""
+
+    def __init__(self) -> None:
+        self._unmerged: dict[int, int] = {}  # by integration: records in its pages
+
+    def forget(self) -> None:
+        """Take back what was only meant to be written: the transaction failed."""
+        self._unmerged.clear()
+
+    def sweep(self, db: sqlite3.Connection, integration: int, target: str) -> Sweep:
+        """How the sweeps stand. What was noted of records at another target than `target` is forgotten."""
+        row = db.execute("SELECT target, latest, held FROM sweep WHERE integration = ?", (integration,)).fetchone()
+        if row is not None and row[0] == text(target):
+            return Sweep(row[1], row[2])
+        for table in ("presence", "presence_page", "sweep"):
+            db.execute(f"DELETE FROM {table} WHERE integration = ?", (integration,))
+        self._unmerged.pop(integration, None)
+        db.execute("INSERT INTO sweep (integration, target) VALUES (?, ?)", (integration, text(target)))
+        return Sweep(0, 0)
+
+    def add(self, db: sqlite3.Connection, integration: int, seen: Seen, *, moves: bool) -> None:
+        """Note what a page tells; `moves` if the checkpoint moves with it."""
+        db.execute(
+            "UPDATE sweep SET latest = max(latest, :sweep), "
+            "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :sweep END ELSE held END, "
+            "keyless = CASE WHEN :keyless THEN :sweep ELSE keyless END, "
+            "complete = CASE WHEN :ends AND :moves AND :sweep > 0 AND NOT :keyless AND keyless <> :sweep "
+            "THEN :sweep ELSE complete END WHERE integration = :integration",
+            {
+                "integration": integration,
+                "sweep": seen.sweep,
+                "moves": moves,
+                "ends": seen.ends,
+                "keyless": seen.keyless,
+            },
+        )
+        # SQLite's JSON ends a text at a NUL: a record with such a key is left alone, rather than taken for another.
+        entries: list[Json] = [[key, identity] for key, identity in seen.identities.items() if "\x00" not in key]
+        if not entries:
+            return
+        self._come_again(db, integration, list(seen.identities))
+        waiting = self._waiting(db, integration) + len(entries)
+        # What is seen apart from a sweep counts as seen in the latest: it is there later than that began.
+        db.execute(
+            "INSERT INTO presence_page (integration, sweep, entries, records) "
+            "SELECT integration, latest, ?, ? FROM sweep WHERE integration = ?",
+            (as_json(entries), len(entries), integration),
+        )
+        self._unmerged[integration] = waiting
+        if waiting >= _MERGE_AT:
+            self.merge(db, integration)
+
+    def merge(self, db: sqlite3.Connection, integration: int) -> None:
+        """Move what the pages hold into the table, in the order of its keys."""
+        db.execute(
+            "INSERT INTO presence (integration, key, sweep, identity) "
+            "SELECT p.integration, json_extract(e.value, '$[0]') AS key, p.sweep, json_extract(e.value, '$[1]') "
+            "FROM presence_page p, json_each(p.entries) e WHERE p.integration = ? ORDER BY 2, p.id "
+            "ON CONFLICT DO UPDATE SET sweep = excluded.sweep, identity = coalesce(excluded.identity, identity)",
+            (integration,),
+        )
+        db.execute("DELETE FROM presence_page WHERE integration = ?", (integration,))
+        self._unmerged[integration] = 0
+
+    def census(self, db: sqlite3.Connection, integration: int, run: str, deleted: bytes) -> Census:
+        """How many are missing. What is neither at the target nor failed on its way there is forgotten.
+
+        What is at the target has a state that is not `deleted`, the hash of a record that was deleted there.
+        """
+        self.merge(db, integration)
+        spec_id, balanced = db.execute(
+            "SELECT spec_id, read = written + unchanged + filtered + waiting + dead + unknown FROM run WHERE id = ?",
+            (run,),
+        ).fetchone()
+        scope = {"integration": integration, "spec": spec_id, "deleted": deleted}
+        behind = f"FROM presence WHERE integration = :integration AND {_BEHIND}"
+        db.execute(f"DELETE {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
+        (missing,) = db.execute(f"SELECT count(*) {behind} AND NOT gone AND identity IS NOT NULL", scope).fetchone()
+        (nameless,) = db.execute(
+            f"SELECT count(*) {behind} AND NOT gone AND identity IS NULL AND {_DELIVERED}", scope
+        ).fetchone()
+        (known,) = db.execute(
+            "SELECT count(*) FROM record_state WHERE integration = :integration AND hash <> :deleted", scope
+        ).fetchone()
+        return Census(missing, nameless, known, bool(balanced))
+
+    def missing(self, db: sqlite3.Connection, integration: int, limit: int) -> list[Missing]:
+        """Records of which nothing was decided since they are missing, in the order of their keys."""
+        rows = db.execute(
+            f"SELECT key, identity FROM presence WHERE integration = :integration AND {_BEHIND} AND NOT gone "
+            "ORDER BY key LIMIT :limit",
+            {"integration": integration, "limit": limit},
+        )
+        return [Missing(key, None if identity is None else json.loads(identity)) for key, identity in rows]
+
+    def decided(self, db: sqlite3.Connection, integration: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
+        """Note that it was decided of missing records by their `keys`; those `deleted` need not be known any more."""
+        for statement, which in (
+            ("UPDATE presence SET gone = 1", keys),
+            ("DELETE FROM presence", deleted),
+        ):
+            db.execute(
+                f"{statement} WHERE integration = ? AND key IN (SELECT value FROM json_each(?))",
+                (integration, json.dumps([text(key) for key in which])),
+            )
+
+    def gone(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> dict[str, Record]:
+        """Those of `keys` that are missing, of which it was decided, and what the target knows them by."""
+        stored = {text(key): key for key in keys}
+        rows = db.execute(
+            "SELECT key, identity FROM presence WHERE integration = ? AND gone = 1 AND identity IS NOT NULL "
+            "AND key IN (SELECT value FROM json_each(?))",
+            (integration, json.dumps(list(stored))),
+        )
+        return {stored[key]: json.loads(identity) for key, identity in rows}
+
+    def _come_again(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> None:
+        """Note at once, not when pages are merged, that records are not gone any more: a retry goes by it."""
+        if db.execute("SELECT 1 FROM presence WHERE integration = ? AND gone = 1 LIMIT 1", (integration,)).fetchone():
+            db.execute(
+                "UPDATE presence SET gone = 0 WHERE integration = ? AND gone = 1 "
+                "AND key IN (SELECT value FROM json_each(?))",
+                (integration, json.dumps([text(key) for key in keys])),
+            )
+
+    def _waiting(self, db: sqlite3.Connection, integration: int) -> int:
+        """How many records the pages hold; asked once, for what a killed run has left."""
+        if integration not in self._unmerged:
+            (self._unmerged[integration],) = db.execute(
+                "SELECT coalesce(sum(records), 0) FROM presence_page WHERE integration = ?", (integration,)
+            ).fetchone()
+        return self._unmerged[integration]

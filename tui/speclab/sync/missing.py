@@ -1,0 +1,131 @@
+"""Derived deletes: what a read of the whole source did not give is deleted at the target, for specs that want it.
+
+A record that is missing is taken in hand like one that was read: it counts as read, and has one outcome. Only its key
+is there to go by; so what the target knows a record by is kept from when it was last read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Final, TypeAlias
+
+from speclab.connectors.base import Answer, Item, Page, Report
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Level, Outcome
+from speclab.paths import FieldPath
+from speclab.runlog import RunLog
+from speclab.runlog.presence import Seen
+from speclab.spec.system import System
+from speclab.sync.booking import book
+from speclab.sync.delivery import Delivery
+from speclab.sync.draft import Draft, Drafter
+from speclab.sync.guard import Alarm, Guard
+from speclab.sync.verdict import Judge
+
+_AT_ONCE: Final = 500
+
+Send: TypeAlias = "Callable[[Sequence[Item]], Awaitable[list[Answer]]]"
+
+
+class Names:
+    """What is kept of a record to delete it by later: its key at the source, and what the target's delete takes."""
+
+    def __init__(self, source: System, target: System) -> None:
+        """Of records of `source` at `target`, whose references are resolved."""
+        known_by = target.known_by()
+        keys = [source.key] if isinstance(source.key, str) else source.key
+        before = [FieldPath(path.parts[1:]) for path in known_by if path.parts[0] == "source" and path.parts[1:]]
+        self._source = [*map(FieldPath.parse, keys), *before]
+        self._target = [path for path in known_by if path.parts[0] != "source"]
+
+    def of(self, source: Record, payload: Record) -> Record:
+        """What is kept of the record `source` that was mapped to `payload`."""
+        return {"source": _part(source, self._source), "target": _part(payload, self._target)}
+
+
+@dataclass(slots=True)
+class Missing:
+    """Follows one run's read, and deletes what is missing once it came to its end."""
+
+    run: str
+    spec_id: str
+    log: RunLog
+    names: Names
+    drafter: Drafter
+    delivery: Delivery
+    judge: Judge
+    tell: Report
+    _sweep: int | None = None
+
+    def saw(self, page: Page, draft: Draft, *, last: bool) -> Seen:
+        """What `draft`, all that was read and nothing taken out, tells of the source; `last` of all that is of `page`.
+
+        A read of the whole source begins a sweep, or goes on with the one that its cursor is in the middle of.
+        """
+        if self._sweep is None:
+            known = self.log.sweep(self.spec_id, self.drafter.target)
+            goes_on = known.held if known.held == known.latest else 0
+            self._sweep = known.latest + 1 if page.from_start else goes_on
+        identities: dict[str, Record | None] = dict.fromkeys(draft.seen)
+        identities.update(zip(draft.keys, map(self.names.of, draft.sources, draft.payloads), strict=True))
+        return Seen(
+            sweep=self._sweep if page.whole else 0,
+            identities=identities,
+            keyless=len(draft.seen) < draft.read,
+            ends=last and page.complete,
+        )
+
+    async def delete(self, send: Send, guard: Guard, stopped: Callable[[Alarm | None], bool]) -> None:
+        """Delete at the target what the source has no more, unless the guard finds that to be too much.
+
+        What a run did not come to is left to the next one that reads to the end, if that does not find it again.
+        """
+        census = self.log.census(self.run, self.drafter.hasher.deleted)
+        if census.nameless:
+            self._warn(
+                f"{census.nameless:,} records are not in the source any more, and it is not known what the target "
+                "knows them by: they were never read since `missing: delete` is set; they stay there"
+            )
+        if not census.balanced or stopped(guard.would_lose(census.missing, census.known)):
+            return
+        while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE)):
+            named = {row.key: row.identity for row in rows if row.identity is not None}
+            draft = self.drafter.departed(named)
+            items = self.drafter.items(draft)
+            books = book(draft, items, await send(items), self.judge)
+            keys = [*books.keys, *(row.key for row in rows if row.identity is None)]
+            text = _text(books.outcomes)
+            self.log.commit_page(self.run, replace(books, keys=keys, gone=keys, keep_cursor=True, message=text))
+            if not books.keep_cursor:
+                self.delivery.booked()
+            self.tell(Level.INFO, text)
+
+    def _warn(self, message: str) -> None:
+        self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)
+        self.tell(Level.WARNING, message)
+
+
+def _text(outcomes: Mapping[Outcome, int]) -> str:
+    """Such as `500 not in the source any more: 498 written, 2 waiting`."""
+    counted = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
+    return f"{sum(outcomes.values())} not in the source any more: {counted}"
+
+
+def _part(record: Record, paths: Sequence[FieldPath]) -> Record:
+    """What `record` has at `paths`, in a record of its own; lists are kept whole."""
+    part: dict[str, Json] = {}
+    for path in paths:
+        names = list(takewhile(lambda step: isinstance(step, str), path.parts))
+        try:
+            value = FieldPath(tuple(names)).get(record)
+        except KeyError:
+            continue
+        level = part
+        for name in map(str, names[:-1]):
+            inner = level.setdefault(name, {})
+            assert isinstance(inner, dict)  # noqa: S101 - there is something in it in `record`
+            level = inner
+        level[str(names[-1])] = value
+    return part
