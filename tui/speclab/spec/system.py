@@ -26,7 +26,7 @@ class Limits(Settings):
     )
     concurrency: int = Field(default=4, ge=1, le=1000, description="requests at once")
     timeout: Duration = Field(default=30.0, description="how long one request may take")
-    response: Size = Field(default=50_000_000, description="the largest answer that is read")
+    response: Size = Field(default=50_000_000, description="the largest answer that is read, unpacked")
 
 
 class Since(Settings):
