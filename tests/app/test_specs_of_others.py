@@ -1,0 +1,33 @@
+"""The guide knows the systems of packages that others have installed beside speclab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.app.test_specs_place import Running, See, Until, take_in_hand
+from tests.spec.test_settings_of_others import FOLDER, SPEC, TARGET, put
+
+from speclab.installed import Installed
+from speclab.spec import systems
+
+SOURCE = "Integration Overview > Source System"
+
+
+async def test_the_guide_tells_what_a_package_takes_and_which_one_it_is(
+    tmp_path: Path, running: Running, see: See, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, specs = tmp_path / "site", tmp_path / "specs"
+    site.mkdir()
+    specs.mkdir()
+    put(site, "speclab-cupboard", FOLDER, "speclab.settings", **{"cup-board": "Folder"})
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(systems, "SYSTEMS", Installed("speclab.settings", systems.checked))
+    text = SPEC.format(source="cup-board", target="file").replace("connector: file\npath: out.jsonl\nkey: id", "")
+    (specs / "people.md").write_text(text)
+    async with running(specs) as pilot:
+        await take_in_hand(pilot, until, SOURCE)
+        await see(pilot, "documents a page", "default 100")
+        await take_in_hand(pilot, until, TARGET)
+        await pilot.resize_terminal(120, 100)
+        await see(pilot, "A folder of documents.", "from speclab-cupboard")
