@@ -63,3 +63,49 @@ def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
         log.commit_page(run, page(written=["a", "b"], hash_=b"n" * 16))
     log._db.execute("DROP TRIGGER full")
     assert log.hashes("crm", ["a", "b"]) == {"a": b"h" * 16}
+
+
+def looks(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
+    """The hashes of `keys`, and how many keys the table was asked for."""
+    asked: list[str] = []
+    log._db.set_trace_callback(asked.append)
+    found = log.hashes("crm", keys)
+    log._db.set_trace_callback(None)
+    looked = [sql for sql in asked if "FROM record_state WHERE" in sql]
+    return found, sum(sql.count('"') // 2 for sql in looked)  # keys stand in a JSON list
+
+
+def test_a_first_run_looks_only_for_keys_it_may_have_written(log: RunLog) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    keys = [f"c_{number}" for number in range(MANY)]
+    for start in range(0, MANY, 3000):
+        page_of = keys[start : start + 3000]
+        found, asked = looks(log, page_of)
+        assert (found, asked < 50) == ({}, True)  # some share a slot of the filter with another
+        log.commit_page(run, page(written=page_of))
+        assert looks(log, page_of) == (dict.fromkeys(page_of, b"h" * 16), 3000)
+    log.finish_run(run)
+    log.start_run("crm", "abc", "manual")
+    assert looks(log, [*keys[:3], "new"]) == (dict.fromkeys(keys[:3], b"h" * 16), 4)
+
+
+def test_what_another_process_wrote_between_two_runs_is_known(log: RunLog, path: Path) -> None:
+    log.finish_run(log.start_run("crm", "abc", "manual"))
+    with RunLog.open(path) as other:
+        run = other.start_run("crm", "abc", "manual")
+        other.commit_page(run, page(written=["a"]))
+        other.finish_run(run)
+    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    log.start_run("crm", "abc", "manual")
+    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+
+
+def test_a_run_that_cannot_begin_takes_nothing_for_new(log: RunLog, path: Path) -> None:
+    log.start_run("erp", "abc", "manual")
+    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    with pytest.raises(sqlite3.IntegrityError, match="no room"):
+        log.start_run("crm", "abc", "manual")
+    log._db.execute("DROP TRIGGER full")
+    with RunLog.open(path) as other:
+        other.commit_page(other.start_run("crm", "abc", "manual"), page(written=["a"]))
+    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
