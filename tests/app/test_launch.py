@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from speclab.app.launch import launch
+from speclab.app.launch import launch, launch_service
 from speclab.errors import SpeclabError
 from speclab.runlog import RunLogReader
+from speclab.sync.lock import hold_workspace
 
 
 async def test_a_run_goes_on_in_a_session_of_its_own_and_says_what_it_does_in_a_file(workspace: Any) -> None:
@@ -50,6 +51,27 @@ async def test_a_crash_before_the_run_begins_is_told(workspace: Any, monkeypatch
     trouble = await launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog).end()
     assert trouble is not None
     assert trouble.message == "exit code 1: ImportError: not that click"
+
+
+async def test_a_service_goes_on_in_a_session_of_its_own_and_what_the_one_before_said_is_kept(workspace: Any) -> None:
+    directory = workspace.directory
+    (directory / ".speclab" / "up.log").write_text("of the one before", "utf-8")
+    with hold_workspace(directory):
+        launched = launch_service(directory, directory, workspace.runlog)
+        assert os.getsid(launched.process.pid) == launched.process.pid
+        trouble = await launched.end()
+    assert trouble is not None
+    assert "are run on their schedules already, by process" in trouble.message
+    assert launched.output == directory / ".speclab" / "up.log"
+    assert launched.output.with_name("up.log.old").read_text("utf-8") == "of the one before"
+
+
+async def test_a_service_that_is_killed_is_told_by_the_signal(workspace: Any) -> None:
+    launched = launch_service(workspace.directory, workspace.directory, workspace.runlog)
+    launched.process.kill()
+    trouble = await launched.end()
+    assert trouble is not None
+    assert trouble.message.startswith("killed by SIGKILL: ")
 
 
 def test_a_process_that_cannot_be_started_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

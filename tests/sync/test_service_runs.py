@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -49,8 +50,7 @@ key: id
 ### Target System
 
 ```yaml
-connector: file
-path: out/{name}.jsonl
+{target}
 key: id
 ```
 
@@ -92,6 +92,7 @@ type: none
 
 
 FILE = "connector: file\npath: in.jsonl"
+OUT = "connector: file\npath: out/{name}.jsonl"
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 
 
@@ -120,8 +121,10 @@ class Workspace:
         status: str = "in-progress",
         step: str = "Trim",
         source: str = FILE,
+        target: str = OUT,
     ) -> Path:
-        text = SPEC.format(name=name, frequency=frequency, status=status, step=step, source=source)
+        target = target.replace("{name}", name)
+        text = SPEC.format(name=name, frequency=frequency, status=status, step=step, source=source, target=target)
         return self.write(f"specs/{name}.md", text)
 
     def served_until_long_ago(self, frequency: str) -> None:
@@ -202,6 +205,24 @@ async def mute() -> AsyncIterator[str]:
         port = server.sockets[0].getsockname()[1]
         yield f"connector: http\nbase_url: http://127.0.0.1:{port}\nread: {{path: /people}}"
         gone.set()
+
+
+class Hesitant:
+    """A target that takes records by HTTP and answers only once it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.answers = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                (length,) = re.findall(r"(?i)content-length: (\d+)", head)
+                await reader.readexactly(int(length))
+                self.taken.append(head.split()[1])
+                await self.answers.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
 
 
 def overlapping(runs: Sequence[RunRow]) -> bool:
@@ -362,6 +383,24 @@ async def test_a_run_cut_short_by_the_stop_is_made_up_for_by_the_next_service(pl
     async with place.serving():
         await place.until(lambda: any("Every 300 days, next at" in line for line in place.said[-1:]))
     assert len(place.runs()) == 2
+
+
+async def test_asked_to_stop_it_lets_the_page_in_hand_arrive_and_says_that_it_is_stopping(place: Workspace) -> None:
+    target = Hesitant()
+    async with await asyncio.start_server(target.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        write = 'write: {upsert: "PUT /people/{id}"}'
+        place.spec(target=f"connector: http\nbase_url: http://127.0.0.1:{port}\n{write}")
+        async with place.serving():
+            await place.until(lambda: len(target.taken) == 2)
+            place.stop.asked.set()
+            await place.until(lambda: place.heartbeat().stopping)
+            assert place.heartbeat().alive(datetime.now(UTC))
+            assert len(place.pids()) == 1
+            target.answers.set()
+    (run,) = place.runs()
+    assert (run.read, run.written, sorted(target.taken)) == (2, 2, ["/people/1", "/people/2"])
+    assert place.heartbeat().stopped is not None
 
 
 async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from speclab.monitor.health import Overview
     from speclab.runlog import RunLogReader
     from speclab.spec.workspace import SpecFile
+    from speclab.sync.heartbeat import Pulse
 
 APP: Final = (
     Action("specs", "specs", "Go to the specs: what each integration says.", ("1",), footer=False),
@@ -51,6 +52,9 @@ APP: Final = (
 
 Answer = TypeVar("Answer")
 
+LOOK: Final = 1.0
+"""Seconds between two looks at whether a `speclab up` is alive."""
+
 FRESH: Final = 10.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
 
@@ -61,8 +65,9 @@ class SpeclabApp(ThriftyApp[None], Actor):
     What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
     `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
     `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
-    read), and `trouble`, why it cannot be read. The last four are kept up to date. Anything a person should know goes
-    through `tell` (an error) or Textual's `notify`.
+    read), and `trouble`, why it cannot be read; `pulse`, whether a `speclab up` is alive here (None until it has been
+    looked for), and `starting`, whether one was started that is not yet. From `specs` on, all are kept up to date.
+    Anything a person should know goes through `tell` (an error) or Textual's `notify`.
     """
 
     TITLE = "speclab"
@@ -85,6 +90,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
     overview: reactive[Overview | None] = reactive(None)
     window: reactive[float] = reactive(86400.0)
     trouble: reactive[RunLogError | None] = reactive(None)
+    pulse: reactive[Pulse | None] = reactive(None)
+    starting: reactive[bool] = reactive(False)
 
     def __init__(
         self,
@@ -145,6 +152,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """Begin to watch, once the first screen is painted: what this needs takes time to load."""
         self._follow_log()
         self._follow_specs()
+        self._follow_service()
 
     @work(group="log")
     async def _follow_log(self) -> None:
@@ -192,6 +200,17 @@ class SpeclabApp(ThriftyApp[None], Actor):
     def watch_window(self) -> None:
         """The figures are about another stretch of time."""
         self._fresh_until = 0.0
+
+    @work(group="service")
+    async def _follow_service(self) -> None:
+        from speclab.sync.heartbeat import Watch
+
+        watch = Watch(self.run_log.workspace)
+        while True:
+            self.pulse = await asyncio.to_thread(watch.look, self.now())
+            if self.pulse.alive:
+                self.starting = False
+            await asyncio.sleep(LOOK)
 
     @work(group="specs")
     async def _follow_specs(self) -> None:
@@ -273,6 +292,22 @@ class SpeclabApp(ThriftyApp[None], Actor):
         trouble = await launched.end()
         if trouble is not None:
             self.tell(f"{name} did not run well", trouble)
+
+    @work(group="service")
+    async def start_service(self) -> None:
+        """Start a `speclab up` for the specs here, and tell how it ends if it does not end well."""
+        from speclab.app.launch import launch_service
+
+        try:
+            launched = launch_service(self.directory, self.run_log.workspace, self.run_log.path)
+        except SpeclabError as error:
+            self.tell("speclab up was not started", error)
+            return
+        self.starting = True
+        trouble = await launched.end()
+        self.starting = False
+        if trouble is not None:
+            self.tell("speclab up ended", trouble)
 
     # Everywhere
 

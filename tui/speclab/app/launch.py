@@ -1,16 +1,20 @@
-"""Starting runs: each is `speclab run` in a session of its own, so that it outlives the app and never slows it."""
+"""Starting runs, and the service: processes of sessions of their own, which outlive the app and never slow it."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from speclab.connectors.jsontext import decode
 from speclab.errors import SpeclabError
+from speclab.jsonvalue import Record
 
 _LOOK: Final = 0.25
 """Seconds between two looks at whether the process has ended."""
@@ -23,10 +27,16 @@ _CRASH: Final = "Traceback (most recent call last):"
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A run that was started: its process, and the file with what it says."""
+    """A process that was started, and the file with what it says."""
 
     process: subprocess.Popen[bytes]
     output: Path
+
+    def rows(self) -> list[Record]:
+        """The JSON rows among what it has said."""
+        lines = self.output.read_bytes().splitlines()
+        values = (decode(line) for line in lines if line.startswith(b"{"))
+        return [value for value in values if isinstance(value, dict)]
 
     async def end(self) -> SpeclabError | None:
         """Wait until it has ended; gives what it complained about, if it did."""
@@ -42,7 +52,8 @@ class Launched:
         if code == 1 and _CRASH not in said:
             return None  # it ran, and some records did not arrive: the run log has it all
         last = said[-1] if said else "it said nothing"
-        return SpeclabError(f"exit code {code}: {last}", hint=f"All it said is in {self.output}.")
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return SpeclabError(f"{how}: {last}", hint=f"All it said is in {self.output}.")
 
 
 def launch(spec: Path, name: str, workspace: Path, runlog: Path) -> Launched:
@@ -53,12 +64,43 @@ def launch(spec: Path, name: str, workspace: Path, runlog: Path) -> Launched:
     from speclab.spec.workspace import state_directory
 
     output = state_directory(workspace) / "runs" / f"{quote(name, safe=' ')}.log"
-    command = [sys.executable, "-m", "speclab", "run", str(spec), "--runlog", str(runlog)]
+    return _start(("run", str(spec), "--runlog", str(runlog)), output)
+
+
+def launch_retry(spec_id: str, which: Sequence[str], workspace: Path, runlog: Path) -> Launched:
+    """Start `speclab retry --json` for failures of a spec; `which` are their ids, or options that choose them.
+
+    What it says goes where a run's goes. Raises as `launch`.
+    """
+    from speclab.spec.workspace import state_directory
+
+    output = state_directory(workspace) / "runs" / f"{quote(spec_id, safe=' ')}.retry.log"
+    return _start(("retry", spec_id, *which, "--json", "--runlog", str(runlog)), output, directory=workspace)
+
+
+def launch_service(directory: Path, workspace: Path, runlog: Path) -> Launched:
+    """Start `speclab up` for the specs in `directory`; what it says goes to `.speclab/up.log`.
+
+    What the one before said stays in `up.log.old`. Raises as `launch`.
+    """
+    from speclab.spec.workspace import state_directory
+
+    output = state_directory(workspace) / "up.log"
+    return _start(("up", str(directory), "--runlog", str(runlog)), output, before=output.with_name("up.log.old"))
+
+
+def _start(
+    arguments: Sequence[str], output: Path, before: Path | None = None, directory: Path | None = None
+) -> Launched:
+    """Start `speclab` with `arguments` in `directory` (default: here); what `output` holds is kept in `before`."""
     try:
         output.parent.mkdir(exist_ok=True)
+        if before is not None and output.exists():
+            output.replace(before)
         with output.open("wb") as file:
             process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "speclab", *arguments],
+                cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

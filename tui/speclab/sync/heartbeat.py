@@ -7,6 +7,7 @@ service ends: the next one takes over from it.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import Final
 import orjson
 
 from speclab.clock import timestamp
-from speclab.errors import SpeclabError
+from speclab.errors import SpeclabError, UsageError
 from speclab.runlog.process import Process, alive
 from speclab.sync.lock import user
 
@@ -42,7 +43,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A service as others see it. Times are UTC, as the run log writes them; `stopped` is when it ended of itself."""
+    """A service as others see it. Times are UTC, as the run log writes them.
+
+    `stopping` is when it was asked to end, and began to let its runs finish the page in hand; `stopped` when it ended.
+    """
 
     pid: int
     host: str
@@ -50,6 +54,7 @@ class Heartbeat:
     process_started: str
     since: str
     beat: str
+    stopping: str | None = None
     stopped: str | None = None
     specs: Mapping[str, Served] = field(default_factory=dict)
 
@@ -101,6 +106,70 @@ def service_of(workspace: Path, now: datetime) -> Heartbeat | None:
     return found if found is not None and found.alive(now) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What can be told of the service of a workspace: its last beat, if there ever was one, and whether it is alive."""
+
+    beat: Heartbeat | None
+    alive: bool
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended without a word."""
+        return self.beat is not None and not self.alive and self.beat.stopped is None
+
+    def served(self, spec_id: str) -> Served | None:
+        """What a service that is alive tells of a spec; None if it does not run it, or there is none."""
+        return self.beat.specs.get(spec_id) if self.beat is not None and self.alive else None
+
+
+class Watch:
+    """Looks at the pulse of a workspace's service again and again; the heartbeat is read only if it changed."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._stamp: tuple[int, int] | None = None
+        self._last: Heartbeat | None = None
+
+    def look(self, now: datetime) -> Pulse:
+        """The pulse as it is now."""
+        try:
+            status = heartbeat_path(self._workspace).stat()
+        except OSError:
+            stamp = None
+        else:
+            stamp = (status.st_ino, status.st_mtime_ns)
+        if stamp != self._stamp:
+            self._stamp, self._last = stamp, last(self._workspace)
+        return Pulse(self._last, self._last is not None and self._last.alive(now))
+
+
+def why_not_stop(service: Heartbeat) -> str | None:
+    """Why `service` cannot be asked to stop from here, in a sentence; None if it can."""
+    if service.host != socket.gethostname():
+        return f"speclab up runs on {service.host}: stop it there"
+    if service.user != user():
+        return f"speclab up runs as {service.user}, and you are {user()}"
+    if service.stopping is not None:
+        return "speclab up was asked to stop already; its runs finish the page in hand"
+    return None
+
+
+def ask_to_stop(workspace: Path, service: Heartbeat) -> None:
+    """Ask `service` to let its runs finish the page in hand, and end; never twice, for that would end them at once.
+
+    Raises `UsageError` where it cannot be asked, by its latest beat.
+    """
+    now = last(workspace)
+    if now is None or (now.pid, now.process_started) != (service.pid, service.process_started):
+        raise UsageError("another speclab up has taken its place")
+    if (reason := why_not_stop(now)) is not None:
+        raise UsageError(reason)
+    if not alive(Process(now.pid, now.host, now.process_started)):
+        raise UsageError("speclab up is not alive any more")
+    os.kill(now.pid, signal.SIGTERM)
+
+
 class Beats:
     """The beats of this process, from its first to its last."""
 
@@ -114,6 +183,10 @@ class Beats:
         idle = (now - datetime.fromisoformat(self._last.beat)).total_seconds()
         if not self._written or specs != self._last.specs or idle >= PERIOD:
             self._beat(replace(self._last, beat=timestamp(now), specs=specs))
+
+    def stopping(self, now: datetime, specs: Mapping[str, Served]) -> None:
+        """It was asked to stop; further beats say so, too. Raises as `write`."""
+        self._beat(replace(self._last, beat=timestamp(now), stopping=timestamp(now), specs=specs))
 
     def end(self, now: datetime, specs: Mapping[str, Served]) -> None:
         """The last beat. Raises as `write`."""

@@ -25,7 +25,7 @@ from speclab.spec.integration import Alert
 from speclab.sync import heartbeat
 from speclab.sync.agenda import Agenda, Job, Trigger
 from speclab.sync.child import Child, Ended
-from speclab.sync.heartbeat import Beats, Heartbeat, Served
+from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Served
 from speclab.sync.lock import hold_workspace
 from speclab.sync.roster import Enlisted, Roll, Roster
 from speclab.sync.schedule import local_zone
@@ -116,7 +116,7 @@ class _Service:
                 await self._rest(_TICK, self.wake)
                 self.wake.clear()
             self.rewatch.set()
-            await self._wind_down()
+            await self._wind_down(beats)
         with self._surviving():
             beats.end(self.clock.now(), self._served())
 
@@ -246,16 +246,21 @@ class _Service:
         else:
             self._event(job.spec_id, f"could not run: {ended.why}")
 
-    async def _wind_down(self) -> None:
+    async def _wind_down(self, beats: Beats) -> None:
         """Let every run finish the page in hand; end them at once where that is told."""
         if self.children:
             self.tell(Level.INFO, f"stopping once {', '.join(self.children)} finished the page in hand")
         for child in self.children.values():
             child.stop()
+        with self._surviving():
+            beats.stopping(self.clock.now(), self._served())
         ended = asyncio.gather(*self.tasks)
         told = asyncio.ensure_future(self.stop.told.wait())
         either: set[asyncio.Future[Any]] = {ended, told}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        while not any(one.done() for one in either):  # a page may take a while, and others are to see that it is alive
+            await asyncio.wait(either, timeout=PERIOD, return_when=asyncio.FIRST_COMPLETED)
+            with self._surviving():
+                beats.beat(self.clock.now(), self._served())
         told.cancel()
         for child in self.children.values():  # there are none left, unless it was told
             child.kill()

@@ -45,6 +45,36 @@ def why_not_run(app: SpeclabApp, listed: Listed | None) -> str | None:
     return None
 
 
+def why_not_pause(app: SpeclabApp, listed: Listed | None) -> str | None:
+    """Why an integration cannot be paused, or resumed, now; None if it can."""
+    if listed is None:
+        return "there is no integration to pause"
+    if app.read_only:
+        return "the app was started with --read-only"
+    if listed.path is None and not listed.paused:
+        return f"the spec of {listed.spec_id} is not in this directory: nothing runs it by itself"
+    return None
+
+
+async def pause(app: SpeclabApp, listed: Listed) -> None:
+    """Have `speclab up` leave an integration alone, or end that."""
+    from speclab.sync.lock import user
+
+    def entry(log: RunLog) -> bool:
+        return log.resume(listed.spec_id, user()) if listed.paused else log.pause(listed.spec_id, user())
+
+    try:
+        await app.run_log.record(entry)
+    except RunLogError as error:
+        app.tell("Nothing was recorded", error)
+        return
+    if listed.paused:
+        app.notify("Times that passed meanwhile come to one run.", title=f"{listed.spec_id} is resumed", timeout=3)
+    else:
+        going = " The run under way goes on to its end." if listed.running else ""
+        app.notify(f"speclab up leaves it alone.{going}", title=f"{listed.spec_id} is paused", timeout=3)
+
+
 async def retry(app: SpeclabApp, chosen: Chosen, listed: Listed | None) -> None:
     """Put them first into the retry queue, and start a run, which tries what is due before it reads on."""
     records = plural(chosen.count, "record")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +12,14 @@ from speclab.app import glyphs
 from speclab.app.glyphs import NOTHING, Mark, bar
 from speclab.app.monitor.figures import sparkline
 from speclab.app.widgets.grid import Cell, Column, Row
-from speclab.app.words import ago, count, percent, span
+from speclab.app.words import ago, count, percent, span, until
 from speclab.monitor.health import Condition
 from speclab.outcome import RunState
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Health, Overview
     from speclab.spec.workspace import SpecFile
+    from speclab.sync.heartbeat import Served
 
 _MARKS: Final = {
     Condition.RUNNING: glyphs.RUNNING,
@@ -28,6 +29,8 @@ _MARKS: Final = {
     Condition.WELL: glyphs.WELL,
     Condition.IDLE: glyphs.IDLE,
 }
+_SPARK: Final = {False: 12, True: 24}
+"""Cells of a sparkline, by whether the screen is wide: then it has one for every hour of a day."""
 _WANTING: Final = (Condition.FAILED, Condition.ATTENTION)
 _STATES: Final = {
     RunState.SUCCEEDED: ("", "good"),
@@ -57,6 +60,11 @@ class Listed:
         """Whether a run of it is going on."""
         return self.condition is Condition.RUNNING
 
+    @property
+    def paused(self) -> bool:
+        """Whether `speclab up` is to leave it alone."""
+        return self.health is not None and self.health.integration.paused_at is not None
+
 
 def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, Listed]:
     """All integrations by id: those with a spec in the workspace, and those the run log knows."""
@@ -78,31 +86,38 @@ def mark(condition: Condition) -> Mark:
     return _MARKS[condition]
 
 
-def columns(listed: Iterable[Listed], spark: int) -> tuple[Column, ...]:
-    """The grid's columns: that of the names as wide as the longest, that of the sparklines `spark` cells."""
+def columns(listed: Iterable[Listed], *, wide: bool) -> tuple[Column, ...]:
+    """The grid's columns: that of the names as wide as the longest, that of the sparklines wide where there is room."""
     longest = max((len(one.spec_id) for one in listed), default=16)
     return (
         Column("", 1, gap=1),
-        Column("spec", min(20, longest), flex=9, most=min(40, longest)),
-        Column("success", 8, align="right", drop=1),
-        Column("", spark, drop=3),
-        Column("rec/s", 6, align="right", drop=4),
-        Column("last run", 21, flex=1),
-        Column("schedule", 12, flex=1, drop=6),
-        Column("p95", 6, align="right", drop=5),
-        Column("errors", 7, align="right", drop=2),
+        Column("spec", min(19, longest), flex=9, most=min(40, longest)),
+        Column("success", 8, align="right", drop=2),
+        Column("", _SPARK[wide], drop=4),
+        Column("rec/s", 6, align="right", drop=5),
+        Column("last run", 20, flex=1, most=30),
+        Column("next", 14 if wide else 9, flex=1, most=30, drop=1),
+        Column("schedule", 12, flex=3, drop=7),
+        Column("p95", 6, align="right", drop=6),
+        Column("errors", 7, align="right", drop=3),
         Column("wait", 5, align="right"),
         Column("dead", 5, align="right"),
     )
 
 
 class Rows(Sequence[Row]):
-    """A row each, made when it is asked for: first those that want someone, then the others, by name."""
+    """A row each, made when it is asked for: first those that want someone, then the others, by name.
 
-    def __init__(self, listed: Iterable[Listed], now: datetime, spark: int) -> None:
+    `served` is what a service that is alive tells of a spec; where it is `wide`, more is told.
+    """
+
+    def __init__(
+        self, listed: Iterable[Listed], served: Callable[[str], Served | None], now: datetime, *, wide: bool
+    ) -> None:
+        self._served = served
         self._listed = sorted(listed, key=lambda one: (one.condition not in _WANTING, one.spec_id))
         self._now = now
-        self._spark = spark
+        self._wide = wide
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -113,17 +128,33 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> Sequence[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
         if isinstance(index, slice):
-            return [_row(one, self._now, self._spark) for one in self._listed[index]]
-        return _row(self._listed[index], self._now, self._spark)
+            return [self._row(one) for one in self._listed[index]]
+        return self._row(self._listed[index])
+
+    def _row(self, one: Listed) -> Row:
+        coming = _next_run(one, self._served(one.spec_id), self._now, wide=self._wide)
+        return _row(one, coming, self._now, _SPARK[self._wide])
 
 
-def _row(one: Listed, now: datetime, spark: int) -> Row:
+def _next_run(one: Listed, served: Served | None, now: datetime, *, wide: bool) -> Cell:
+    """When an integration runs next, by what the service tells of it; a dash where none does."""
+    if one.health is not None and one.paused:
+        by = f" by {one.health.integration.paused_by}" if wide else ""
+        return Cell(f"{glyphs.PAUSED.word}{by}", glyphs.PAUSED.style)
+    if served is None:
+        return Cell(NOTHING, "muted")
+    if served.problem:
+        return Cell("cannot", "failed")
+    return Cell(until(served.next, now)) if served.next else Cell("on demand", "muted")
+
+
+def _row(one: Listed, coming: Cell, now: datetime, spark: int) -> Row:
     sign = mark(one.condition)
     first = Cell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
         told = Cell(f"never run, {draft}" if draft else "never run", "muted")
-        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, "", "", "", "", ""))
+        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, coming, "", "", "", "", ""))
     health = one.health
     rate = health.figures.success_rate
     return Row(
@@ -135,6 +166,7 @@ def _row(one: Listed, now: datetime, spark: int) -> Row:
             Cell(sparkline(health.buckets, spark), "spark"),
             Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),
             _last_run(health, now),
+            coming,
             Cell(health.integration.schedule, "muted"),
             span(health.duration_p95) if health.duration_p95 is not None else Cell(NOTHING, "muted"),
             _counted(health.figures.errors, ""),

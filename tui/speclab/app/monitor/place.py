@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -12,10 +13,21 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from speclab.app.actions import Action, Command, bindings
-from speclab.app.monitor.decide import ALL, DISCARD, RETRY, Chosen, discard, retry, why_not_run
+from speclab.app.monitor.decide import (
+    ALL,
+    DISCARD,
+    RETRY,
+    Chosen,
+    discard,
+    pause,
+    retry,
+    why_not_pause,
+    why_not_run,
+)
 from speclab.app.monitor.failures import FailuresGrid, preview
 from speclab.app.monitor.figures import FiguresLine
 from speclab.app.monitor.integrations import Listed, Rows, columns, listing
+from speclab.app.monitor.service import ServiceLine, start_or_stop, why_not_service, words
 from speclab.app.place import Place
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import Told
@@ -35,14 +47,18 @@ MONITOR: Final = (
     Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
     RETRY,
     DISCARD,
+    Action(
+        "pause", "pause", "Have `speclab up` leave the integration under the cursor alone, or end that.", ("space",)
+    ),
+    Action("service", "start service", "Start `speclab up`, or ask the one that is alive to stop.", ("S",)),
     Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
     Action("filter", "filter", "Show the events of one integration only, or of all.", ("f",)),
     Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
 )
 
 WINDOWS: Final = {3600.0: "last hour", 86400.0: "last 24 h", 7 * 86400.0: "last 7 days", 30 * 86400.0: "last 30 days"}
-WIDE: Final = 110
-"""Columns from which a sparkline has a bar for every hour of a day."""
+WIDE: Final = 140
+"""Columns from which a sparkline has a bar for every hour of a day, and a pause says whose it is."""
 
 TELL_TIME: Final = 10.0
 """Seconds after which `6 min ago` is told anew."""
@@ -80,7 +96,7 @@ class MonitorPlace(Place):
         """Its panels."""
         yield Panel(FiguresLine(), title="last 24 h", id="figures")
         empty = ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
-        yield Panel(Grid(columns((), 12), empty=empty), title="integrations", id="integrations")
+        yield Panel(Grid(columns((), wide=False), empty=empty), ServiceLine(), title="integrations", id="integrations")
         with Container(id="below"):
             with Container(id="failed"):
                 yield Panel(FailuresGrid(), title="failures", id="failures")
@@ -93,7 +109,9 @@ class MonitorPlace(Place):
         self.watch(self.app, "specs", self._list)
         self.watch(self.app, "window", self._name_window)
         self.watch(self.app, "trouble", self._tell_trouble)
-        self.set_interval(TELL_TIME, self._tell_time)
+        self.watch(self.app, "pulse", self._tell_service)
+        self.watch(self.app, "starting", self._tell_service)
+        self.set_interval(TELL_TIME, self._tell_service)
 
     def on_arrive(self) -> None:
         """The integrations have the focus; events and failures are caught up with."""
@@ -121,7 +139,7 @@ class MonitorPlace(Place):
         if app.specs is None or app.overview is None:
             return  # half of it would be sorted otherwise than the whole
         self._listed = listing(app.specs, app.overview)
-        self._tell_time()
+        self._tell_integrations()
         self.query_one(FiguresLine).shown = app.overview
         self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
@@ -129,15 +147,23 @@ class MonitorPlace(Place):
     def _tell_trouble(self, trouble: RunLogError | None) -> None:
         self.query_one(FiguresLine).trouble = trouble
 
-    def _tell_time(self) -> None:
-        listed = self._listed.values()
-        spark = 24 if self.size.width >= WIDE else 12
-        self._grid.lay_out(columns(listed, spark))
-        self._grid.show(Rows(listed, shell(self).now(), spark))
+    def _tell_service(self) -> None:
+        app = shell(self)
+        if app.pulse is not None:
+            key = "" if app.read_only else "S"
+            self.query_one(ServiceLine).told = words(app.pulse, app.now(), starting=app.starting, key=key)
+        self._tell_integrations()
+        self.refresh_bindings()
+
+    def _tell_integrations(self) -> None:
+        app, listed = shell(self), self._listed.values()
+        wide, served = self.size.width >= WIDE, app.pulse.served if app.pulse is not None else _unknown
+        self._grid.lay_out(columns(listed, wide=wide))
+        self._grid.show(Rows(listed, served, app.now(), wide=wide))
 
     def on_resize(self) -> None:
         """Draw sparklines for the width there is."""
-        self._tell_time()
+        self._tell_integrations()
 
     def _name_window(self, window: float) -> None:
         self.query_one("#figures", Panel).title = WINDOWS[window]
@@ -195,6 +221,10 @@ class MonitorPlace(Place):
         chosen = self._chosen
         if action == "run-now":
             return why_not_run(shell(self), chosen)
+        if action == "pause":
+            return why_not_pause(shell(self), chosen)
+        if action == "service":
+            return why_not_service(shell(self))
         if action == "open" and chosen is None:
             return "there is nothing to open"
         if action in {"retry", "discard"}:
@@ -203,6 +233,31 @@ class MonitorPlace(Place):
             if self.query_one(FailuresGrid).group is None:
                 return "there is no failure under the cursor"
         return None
+
+    def actions(self) -> Sequence[Action]:
+        """Those of the class; whether space pauses or resumes, and S starts or stops, goes by what is so."""
+        chosen, pulse = self._chosen, shell(self).pulse
+        titles = {
+            "pause": "resume" if chosen is not None and chosen.paused else "pause",
+            "service": "stop service" if pulse is not None and pulse.alive else "start service",
+        }
+        return [replace(action, title=titles.get(action.id, action.title)) for action in self.ACTIONS]
+
+    @work
+    async def action_pause(self) -> None:
+        """Pause the integration under the cursor, or resume it."""
+        if (chosen := self._chosen) is not None:
+            await pause(shell(self), chosen)
+
+    @on(ServiceLine.Pressed)
+    async def _pressed(self) -> None:
+        await self.action_act("service")
+
+    @work
+    async def action_service(self) -> None:
+        """Start a service, or ask the one that is alive to stop."""
+        if (pulse := shell(self).pulse) is not None:
+            await start_or_stop(shell(self), pulse)
 
     @work
     async def action_retry(self) -> None:
@@ -270,6 +325,10 @@ class MonitorPlace(Place):
         chosen = self._chosen
         if chosen is not None and chosen.path is not None:
             shell(self).run_spec(chosen.path, chosen.spec_id)
+
+
+def _unknown(_spec_id: str) -> None:
+    """What a service tells of a spec before one was looked for."""
 
 
 def _all_of(group: FailureGroup) -> Chosen:

@@ -1,0 +1,231 @@
+"""The service in the Monitor: seen while it is alive, started and stopped from there; and integrations paused there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from speclab.app.application import SpeclabApp
+from speclab.app.monitor.service import ServiceLine, words
+from speclab.clock import timestamp
+from speclab.runlog import RunLog, RunLogReader
+from speclab.runlog.schema import APPLICATION_ID
+from speclab.sync import heartbeat
+from speclab.sync.heartbeat import Heartbeat, Pulse, Served
+
+Open = Callable[..., Any]
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def monitor(until: Open) -> Open:
+    """Opens the Monitor of a workspace, in the time there is: a service lives in no other."""
+
+    @asynccontextmanager
+    async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
+        app = SpeclabApp(workspace.directory, place="monitor", **options)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await until(pilot, lambda: bool(app.query(ServiceLine)) and app.pulse is not None)
+            await until(pilot, lambda: app.specs is not None and app.overview is not None and app.focused is not None)
+            await pilot.pause()
+            yield pilot
+            await until(pilot, lambda: app.pulse is not None and not app.pulse.alive)
+            await until(pilot, lambda: not {"start_service", "run_spec"} & {worker.name for worker in app.workers})
+
+    return start
+
+
+def beat(**given: Any) -> Heartbeat:
+    """The heartbeat of this process, but for what is given."""
+    return replace(Heartbeat.first(NOW), **given)
+
+
+# What the line says
+
+
+def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    alive = beat(pid=42, host="crane", user="ada", specs={"crm": Served("Hourly", ""), "erp": Served("", "")})
+    sign, what, more = words(Pulse(alive, alive=True), NOW, starting=False, key="S")
+    assert (sign.word, what) == ("running", "speclab up runs 2 specs")
+    assert more == "since 09:15, process 42 of ada on crane"
+    old = replace(alive, since=timestamp(NOW - timedelta(days=3)))
+    assert words(Pulse(old, alive=True), NOW, starting=False, key="S")[2].startswith("since 3 d ago, ")
+
+
+def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None:
+    broken = beat(specs={"crm": Served("", "", problem="M101"), "erp": Served("", "")})
+    assert words(Pulse(broken, alive=True), NOW, starting=False, key="S")[1] == (
+        "speclab up runs 2 specs, 1 cannot run"
+    )
+    stopping = replace(broken, stopping=timestamp(NOW))
+    assert "is stopping, once its runs" in words(Pulse(stopping, alive=True), NOW, starting=False, key="S")[1]
+
+
+def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed() -> None:
+    none = Pulse(None, alive=False)
+    assert words(none, NOW, starting=False, key="S")[1] == "nothing runs by itself: S starts speclab up"
+    assert words(none, NOW, starting=False, key="")[1] == "nothing runs by itself"
+    assert words(none, NOW, starting=True, key="S")[1] == "speclab up is starting"
+    stopped = Pulse(beat(stopped=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    assert words(stopped, NOW, starting=False, key="S")[2] == "the last one stopped 3 min ago"
+
+
+def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
+    crashed = Pulse(beat(beat=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    sign, what, more = words(crashed, NOW, starting=False, key="S")
+    assert (sign.word, what) == ("failed", "speclab up ended without a word: S starts another")
+    assert more.startswith(f"last seen 3 min ago, process {os.getpid()} of ")
+
+
+# Starting and stopping
+
+
+async def test_a_service_is_started_seen_and_stopped(
+    workspace: Any, monitor: Open, see: Open, until: Open, screen: Open
+) -> None:
+    async with monitor(workspace, size=(80, 24)) as pilot:
+        await see(pilot, "◌ nothing runs by itself: S starts speclab up", "never run")
+        await pilot.press("S")
+        await see(pilot, "start speclab up", str(workspace.directory)[:40])
+        await pilot.press("n", "S", "y")
+        await see(pilot, "● speclab up runs 2 specs  since ")
+        service = heartbeat.last(workspace.directory)
+        assert service is not None
+        assert f"process {service.pid} of " in screen(pilot)
+        assert os.getsid(service.pid) == service.pid
+        await see(pilot, " in ")  # two hourly specs have a next run
+        await pilot.press("S")
+        await see(pilot, "stop speclab up", f"process {service.pid}")
+        await pilot.press("y")
+        await see(pilot, "◌ nothing runs by itself: S starts speclab up  the last one stopped just now")
+        await until(pilot, lambda: (left := heartbeat.last(workspace.directory)) is not None and left.stopped)
+    assert "orders: Hourly, next at" in (workspace.directory / ".speclab/up.log").read_text("utf-8")
+
+
+async def test_a_service_that_is_killed_is_seen_to_be_gone(
+    workspace: Any, monitor: Open, see: Open, screen: Open
+) -> None:
+    async with monitor(workspace, size=(160, 45)) as pilot:
+        await pilot.press("S", "y")
+        await see(pilot, "● speclab up runs 2 specs")
+        service = heartbeat.last(workspace.directory)
+        assert service is not None
+        os.kill(service.pid, signal.SIGKILL)
+        await see(pilot, "✖ speclab up ended without a word: S starts another", "killed by SIGKILL")
+        assert f"process {service.pid} of" in screen(pilot)
+
+
+async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open) -> None:
+    async with monitor(workspace) as pilot:
+        await pilot.click(ServiceLine)
+        await see(pilot, "start speclab up")
+        await pilot.press("n")
+
+
+@pytest.mark.parametrize(
+    ("service", "reason"),
+    [
+        (beat(host="crane"), "speclab up runs on crane: stop it there"),
+        (beat(user="grace"), "speclab up runs as grace, and you are "),
+        (beat(stopping=timestamp(NOW)), "speclab up was asked to stop already"),
+    ],
+)
+async def test_one_that_cannot_be_stopped_from_here_says_why(
+    workspace: Any, monitor: Open, see: Open, until: Open, service: Heartbeat, reason: str
+) -> None:
+    alive = replace(service, beat=timestamp(datetime.now(UTC)))
+    heartbeat.write(workspace.directory, alive)
+    async with monitor(workspace) as pilot:
+        app = pilot.app
+        assert isinstance(app, SpeclabApp)
+        await until(pilot, lambda: app.pulse is not None and app.pulse.alive)
+        await pilot.press("S")
+        await see(pilot, "Cannot stop service now", reason)
+        heartbeat.write(workspace.directory, replace(alive, stopped=alive.beat))
+
+
+async def test_read_only_neither_starts_nor_pauses(workspace: Any, monitor: Open, see: Open) -> None:
+    async with monitor(workspace, read_only=True) as pilot:
+        await see(pilot, "◌ nothing runs by itself\n")
+        for key in ("S", "space"):
+            await pilot.press(key)
+            await see(pilot, "the app was started with --read-only")
+            pilot.app.clear_notifications()
+            await pilot.pause()
+    assert not (workspace.directory / ".speclab" / "up.json").exists()
+
+
+# Pausing
+
+
+def paused(workspace: Any) -> dict[str, str | None]:
+    """Who paused what."""
+    with RunLogReader.open(workspace.runlog) as reader:
+        return {row.spec_id: row.paused_by for row in reader.integrations()}
+
+
+async def test_space_pauses_the_integration_in_hand_and_resumes_it(
+    workspace: Any, monitor: Open, see: Open, screen: Open
+) -> None:
+    async with monitor(workspace, size=(160, 45)) as pilot:
+        await see(pilot, "space pause")
+        await pilot.press("space")
+        await see(pilot, "‖ orders", "paused by ", "orders is paused", "space resume")
+        assert paused(workspace)["orders"]
+        assert "‖ people" not in screen(pilot)
+        await pilot.press("space")
+        await see(pilot, "◌ orders", "orders is resumed", "space pause")
+        assert paused(workspace)["orders"] is None
+
+
+async def test_what_is_paused_from_a_shell_is_seen_and_can_be_run_all_the_same(
+    filled: Any, monitor: Open, see: Open, until: Open, screen: Open
+) -> None:
+    async with monitor(filled, size=(80, 24)) as pilot:
+        with filled.log() as log:
+            log.pause("people", "ada", "the ledger is closed")
+        await see(pilot, "paused by ada: the ledger is closed")
+        assert "▲ people" in screen(pilot)  # a pause does not mend what failed
+        assert "paused" in next(line for line in screen(pilot).splitlines() if "▲ people" in line)
+        await pilot.press("r")
+        with RunLogReader.open(filled.runlog) as reader:
+            await until(pilot, lambda: len(reader.runs("people")) == 2 and reader.runs("people")[0].ended_at)
+
+
+async def test_a_job_reported_from_elsewhere_cannot_be_paused_and_says_why(
+    workspace: Any, monitor: Open, see: Open
+) -> None:
+    for spec in workspace.directory.glob("*.md"):
+        spec.unlink()
+    with RunLog.open(workspace.runlog) as log, log.run("nightly"):
+        pass
+    async with monitor(workspace) as pilot:
+        await see(pilot, "✔ nightly")
+        await pilot.press("space")
+        await see(pilot, "Cannot pause now", "the spec of nightly is not in")
+
+
+# Run logs of before
+
+
+async def test_a_run_log_of_an_older_speclab_is_brought_up_to_date(workspace: Any, monitor: Open, see: Open) -> None:
+    old = Path(__file__).parents[1] / "runlog" / "version-1.sql"
+    with sqlite3.connect(workspace.runlog) as db:
+        db.executescript(old.read_text("utf-8"))
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    async with monitor(workspace) as pilot:
+        await see(pilot, "▲ crm")

@@ -1,0 +1,141 @@
+"""The heartbeat as others see it: alive, stopping, stopped, crashed, on another machine; and asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from speclab.clock import timestamp
+from speclab.errors import UsageError
+from speclab.runlog.process import Process
+from speclab.sync import heartbeat
+from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Pulse, Served, Watch, ask_to_stop, why_not_stop
+
+NOW = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
+OURS = Heartbeat.first(NOW)
+"""As if this process were a service."""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / ".speclab").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits to be ended."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as waiting:
+        yield waiting
+        waiting.kill()
+
+
+def of(process: subprocess.Popen[bytes]) -> Heartbeat:
+    """The heartbeat that process would have."""
+    return replace(OURS, pid=process.pid, process_started=Process.of(process.pid).started)
+
+
+def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(workspace)
+    assert watch.look(NOW) == Pulse(None, alive=False)
+    beats = Beats(workspace, NOW)
+    beats.beat(NOW, {"crm": Served("Hourly", timestamp(NOW), next=timestamp(NOW))})
+    pulse = watch.look(NOW)
+    assert pulse.alive
+    assert pulse.served("crm") == Served("Hourly", timestamp(NOW), next=timestamp(NOW))
+    assert pulse.served("erp") is None
+    with monkeypatch.context() as patch:
+        patch.setattr(heartbeat, "last", None)  # nothing is read again
+        assert watch.look(NOW) == pulse
+    beats.end(NOW, {})
+    assert not watch.look(NOW).alive
+    assert not watch.look(NOW).crashed
+
+
+def test_a_service_whose_process_is_gone_has_crashed_and_serves_nothing(
+    workspace: Path, process: subprocess.Popen[bytes]
+) -> None:
+    watch = Watch(workspace)
+    heartbeat.write(workspace, replace(of(process), specs={"crm": Served("Hourly", "")}))
+    assert watch.look(NOW).alive
+    process.kill()
+    process.wait()
+    pulse = watch.look(NOW)
+    assert (pulse.alive, pulse.crashed, pulse.served("crm")) == (False, True, None)
+
+
+def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> None:
+    watch = Watch(workspace)
+    heartbeat.write(workspace, replace(OURS, host="crane"))
+    assert watch.look(NOW + timedelta(seconds=2 * PERIOD)).alive
+    assert watch.look(NOW + timedelta(seconds=3 * PERIOD)).crashed
+
+
+def test_a_heartbeat_of_another_version_tells_nothing(workspace: Path) -> None:
+    heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}, "mood": "good"}')
+    assert Watch(workspace).look(NOW) == Pulse(None, alive=False)
+
+
+def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None:
+    beats, watch = Beats(workspace, NOW), Watch(workspace)
+    later = NOW + timedelta(seconds=PERIOD)
+    beats.stopping(NOW, {})
+    beats.beat(later, {})
+    seen = watch.look(later).beat
+    assert seen is not None
+    assert (seen.stopping, seen.beat, seen.stopped) == (timestamp(NOW), timestamp(later), None)
+
+
+def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
+    workspace: Path, process: subprocess.Popen[bytes]
+) -> None:
+    service = of(process)
+    heartbeat.write(workspace, service)
+    assert why_not_stop(service) is None
+    ask_to_stop(workspace, service)
+    assert process.wait(30) == -signal.SIGTERM
+    with pytest.raises(UsageError, match="not alive any more"):
+        ask_to_stop(workspace, service)
+
+
+def test_one_that_was_asked_to_stop_a_moment_ago_is_not_asked_twice(
+    workspace: Path, process: subprocess.Popen[bytes]
+) -> None:
+    heartbeat.write(workspace, replace(of(process), stopping=timestamp(NOW)))
+    with pytest.raises(UsageError, match="was asked to stop already"):
+        ask_to_stop(workspace, of(process))
+    assert process.poll() is None
+
+
+def test_another_process_with_the_same_pid_is_left_alone(workspace: Path, process: subprocess.Popen[bytes]) -> None:
+    service = replace(of(process), process_started="another")
+    heartbeat.write(workspace, service)
+    with pytest.raises(UsageError, match="not alive any more"):
+        ask_to_stop(workspace, service)
+    heartbeat.write(workspace, of(process))
+    with pytest.raises(UsageError, match="another speclab up has taken its place"):
+        ask_to_stop(workspace, service)
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("service", "reason"),
+    [
+        (replace(OURS, host="crane"), "runs on crane: stop it there"),
+        (replace(OURS, user="nobody else"), "runs as nobody else, and you are "),
+        (replace(OURS, stopping=timestamp(NOW)), "was asked to stop already"),
+    ],
+)
+def test_a_service_that_cannot_be_asked_says_why_and_is_not(workspace: Path, service: Heartbeat, reason: str) -> None:
+    assert service.pid == os.getpid()
+    heartbeat.write(workspace, service)
+    with pytest.raises(UsageError, match=reason):
+        ask_to_stop(workspace, service)
