@@ -13,6 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.connectors.conftest import Serve, item, read_all
+from tests.connectors.test_credentials_of_others import HTTPBIN, started
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.backchannel import ask
@@ -202,6 +203,14 @@ async def test_a_body_that_breaks_off_is_asked_for_again(serve: Serve, read: Rea
     assert len(await read(await serve(flaky))) == 1
     with pytest.raises(Unreachable, match=r"/people: the answer breaks off: its gzip does not come to an end"):
         await read(await serve(answering(gzip.compress(PEOPLE)[:-9], "gzip")))
+
+
+async def test_what_others_pack_is_understood() -> None:
+    said = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
+    with started(HTTPBIN) as url:
+        replies = {path: await ask(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
+    bodies = {path: reply.body for path, reply in replies.items()}
+    assert [isinstance(body, dict) and body[said[path]] for path, body in bodies.items()] == [True] * 3
 
 
 async def test_an_encoding_nobody_asked_for_is_named(serve: Serve, read: Read) -> None:

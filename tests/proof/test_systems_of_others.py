@@ -22,6 +22,7 @@ from tests.proof.conftest import TO_SQLITE, Job, crowd, rows_of, wanted
 
 from speclab.errors import BadAnswer
 from speclab.outcome import ErrorClass, RunState
+from speclab.sync.run import RunOptions
 
 PEOPLE = crowd(250)
 
@@ -168,6 +169,35 @@ async def test_people_arrive_at_kinto_once_and_change_there(job: Job, kinto: Kin
     job.systems(people=older)
     await job.run()
     assert kinto.people() == sorted(wanted(older) + wanted(PEOPLE[30:]), key=lambda row: str(row["id"]))
+
+
+@pytest.mark.parametrize("way", ["upsert", "create and update"])
+async def test_kinto_is_written_over_nobodys_change(job: Job, kinto: Kinto, way: str) -> None:
+    """Kinto holds If-Match against its own ETags, and refuses what was made for another state of the record."""
+    looks = f'lookup: "GET {RECORDS}/{{id}}", found: data, envelope: data, headers: {{If-Match: "{{lookup.etag}}"}}'
+    ways = {
+        "upsert": f'upsert: "PUT {RECORDS}/{{id}}"',
+        "create and update": f'create: "POST {RECORDS}", update: "PATCH {RECORDS}/{{found.id}}"',
+    }
+    people = PEOPLE[:60]
+    job.write(target=f"{OF_KINTO}write: {{{ways[way]}, {looks}}}", edit=logged_in)
+    job.systems(people=people)
+    first = await job.run()
+    assert (first.error, first.row.written) == (None, len(wanted(people)))
+    older = [one | {"age": "99"} for one in people]
+    job.systems(people=older)
+    second = await job.run()
+    assert (second.error, second.row.written) == (None, len(wanted(older)))
+    assert second.row.updated >= first.row.written
+    assert kinto.people() == wanted(older)
+    stale = f'write: {{upsert: "PUT {RECORDS}/{{id}}", envelope: data, headers: {{If-Match: \'"1"\'}}}}'
+    job.write(target=OF_KINTO + stale, edit=logged_in)
+    job.systems(people=people)
+    third = await job.run(RunOptions(full=True))
+    assert third.row.dead >= len(wanted(people))
+    conflicts = [failure for failure in job.failures() if failure.error_class is ErrorClass.CONFLICT]
+    assert {failure.status for failure in conflicts} == {412}
+    assert kinto.people() == wanted(older)
 
 
 @pytest.mark.parametrize("target", [TO_KINTO, TO_KINTO_IN_BATCHES], ids=["one by one", "in batches"])
