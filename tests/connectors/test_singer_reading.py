@@ -239,16 +239,15 @@ async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: O
     ]
     do: list[Any] = [{"log": line} for line in logged]
     await read_all(tap(do, config={"token": "${env:SECRET}", "key": "${env:KEY}"}))
-    name = Path(sys.executable).name
     assert reports.lines == [
-        f"info: {name}: starting with ***",
-        f"warning: {name}: slow red",
-        f'warning: {name}: a line that belongs to it: "***"',
-        f"error: {name}: no such page",
-        f'info: {name}: METRIC: {{"type": "counter", "value": 3}}',
-        f"info: {name}: the key is ***",
-        f"error: {name}: Traceback (most recent call last):",
-        f'error: {name}:   File "x.py", line 1',
+        "info: tap.py: starting with ***",
+        "warning: tap.py: slow red",
+        'warning: tap.py: a line that belongs to it: "***"',
+        "error: tap.py: no such page",
+        'info: tap.py: METRIC: {"type": "counter", "value": 3}',
+        "info: tap.py: the key is ***",
+        "error: tap.py: Traceback (most recent call last):",
+        'error: tap.py:   File "x.py", line 1',
     ]
 
 

@@ -93,7 +93,7 @@ async def test_a_batch_is_written_when_the_target_has_ended_well(
     await writer.write([item("a", name="Ann")])
     await writer.close()
     assert kept(tmp_path) == [{"id": "a", "name": "Ann"}, {"id": "b", "name": "Ben"}]
-    assert reports.lines == ["info: python: wrote with ***"] * 2
+    assert reports.lines == ["info: target.py: wrote with ***"] * 2
 
 
 async def test_the_schema_is_what_the_mapping_says_and_where_it_does_not_what_records_hold(
@@ -133,9 +133,9 @@ async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Ope
     refusal = the_refusal(await writer.write(people))
     assert (refusal.error_class, refusal.field, refusal.status) == (ErrorClass.REJECTED, "age", None)
     assert refusal.message == (
-        "python: ended with exit code 1: jsonschema.exceptions.ValidationError: 'old' is not of type 'integer'"
+        "target.py: ended with exit code 1: jsonschema.exceptions.ValidationError: 'old' is not of type 'integer'"
     )
-    assert refusal.request == "python: 16 records of people"
+    assert refusal.request == "target.py: 16 records of people"
     assert "On instance['age']:" in refusal.response
     answers = await bisect(writer.write, people, lambda _: True)
     assert [answer.effect is None for answer in answers] == [number == 5 for number in range(16)]
@@ -148,10 +148,23 @@ async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Ope
     assert not writer.idempotent
     refusal = the_refusal(await writer.write(people))
     assert in_doubt(refusal)
-    assert refusal.message == "python: ended with exit code 1 and said nothing"
+    assert refusal.message == "target.py: ended with exit code 1 and said nothing"
+    assert (await writer.write([item("c", name="Cy")]))[0].effect is Effect.WRITTEN
     upserting = target({"refuses": "Ben"})
     assert upserting.idempotent
     assert not in_doubt(the_refusal(await upserting.write(people)))
+
+
+async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(target: Open) -> None:
+    with pytest.raises(BadAnswer, match="KeyError: 'host'"):
+        await target({"how": "die", "dies": "KeyError: 'host'"}, mode="append").write([item("a", name="Ada")])
+
+
+async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(target: Open) -> None:
+    writer = target({"refuses": "Ada", "words": "OSError: [Errno 28] No space left on device"}, mode="append")
+    assert in_doubt(the_refusal(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
+    with pytest.raises(Unreachable, match="No space left"):
+        await writer.write([item("c", name="Cy")])
 
 
 @pytest.mark.parametrize(

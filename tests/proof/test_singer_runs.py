@@ -78,7 +78,7 @@ def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer
     assert (first.written, second.unchanged) == (30, 30)
     assert second.cursor == {"state": {"bookmarks": {"people": {"id": 30}}}}
     assert [start["state"] for start in starts(singer)] == [None, {"bookmarks": {"people": {"id": 30}}}]
-    assert "python: the token is ***" in singer.events("log")
+    assert "tap.py: the token is ***" in singer.events("log")
     assert b"t0ken-of-ours" not in singer.log.read_bytes()
 
 

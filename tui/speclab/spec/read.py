@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from speclab.spec.settings import MappingSettings, Settings
     from speclab.spec.system import System
 
-_SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql or file, and its settings"
+_SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql, file or singer, and its settings"
 _AUTH_EXAMPLE: Final = (
     "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
 )

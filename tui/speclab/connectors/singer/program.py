@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Program:
         """The program of `system`. Raises `UnresolvedReference`."""
         command = tuple(references.resolve(part) for part in shlex.split(system.command))
         resolved = references.resolve_settings(system)
-        name = references.redactor.redact(Path(command[0]).name)
+        name = references.redactor.redact(_name(command))
         return cls(
             name=name,
             command=command,
@@ -70,6 +70,12 @@ class Program:
                 "`command` if it is not on the PATH.",
             )
         return found
+
+
+def _name(command: Sequence[str]) -> str:
+    """What a command is known by: what is called a tap or target in it (`uvx tap-github`), or else its program."""
+    names = [Path(part).name for part in command]
+    return next((name for name in names if name.startswith(("tap", "target"))), names[0])
 
 
 class Files(AbstractContextManager["Files"]):

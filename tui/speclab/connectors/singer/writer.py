@@ -16,7 +16,7 @@ from speclab.connectors.singer.process import Running, Silent
 from speclab.connectors.singer.program import Files, Program
 from speclab.connectors.singer.schema import Shape
 from speclab.connectors.singer.trouble import failure, how_it_ended, is_of_the_place, meaning
-from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.fields import Field
 from speclab.outcome import Effect, ErrorClass, Level
@@ -54,6 +54,7 @@ class SingerWriter:
         self._report = seams.report
         self._number = 0
         self._confirms: bool | None = None  # not known yet
+        self._over: SystemFailure | None = None
 
     def declare(self, fields: Sequence[Field]) -> None:
         """Take what the mapping says of the fields into the SCHEMA."""
@@ -62,8 +63,12 @@ class SingerWriter:
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order: that it is written, or the one refusal of a batch that failed whole.
 
-        Raises `Unreachable`, and `BadAnswer` where the target fails without a record, too.
+        Raises `Unreachable`, `Unauthorized` and `BadAnswer` where the target fails whatever it is given.
         """
+        if self._over is not None:
+            raise self._over
+        if not self.idempotent and not self._number:
+            await self._begin()
         keyless = [any(item.payload.get(name) is None for name in self._key) for item in items]
         given = [item for item, lacks in zip(items, keyless, strict=True) if not lacks]
         lines = [self._record(item) for item in given]
@@ -79,6 +84,11 @@ class SingerWriter:
     async def close(self) -> None:
         """No process outlives its batch."""
 
+    async def _begin(self) -> None:
+        """Start the target with nothing to write, before a batch comes into doubt that never had a chance."""
+        if (code := (await run(self._program, [])).code) != 0:
+            raise failure(self._program, code, self._program.name)
+
     async def _delivered(self, items: Sequence[Item], lines: Sequence[bytes]) -> Refusal | None:
         """None if a target was given `lines` and ended well."""
         self._shape.see(item.payload for item in items)
@@ -87,27 +97,33 @@ class SingerWriter:
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
         try:
             end = await run(self._program, [self._schema(), *lines, _line({"type": "STATE", "value": state})])
-        except Silent as error:
-            return Refusal(ErrorClass.TIMEOUT, error.message, request, error.response)
+        except Silent as silent:
+            self._over = None if self.idempotent else silent
+            return Refusal(ErrorClass.TIMEOUT, silent.message, request, silent.response)
         response = self._program.log.tail
         if end.code == 0:
             doubt = self._doubt(state, end)
             message = f"{self._program.name}: ended well, but {doubt}"
             return Refusal(ErrorClass.BAD_ANSWER, message, request, response) if doubt else None
         message, cause = how_it_ended(self._program, end.code), self._program.log.cause
-        kind = meaning(cause) or (ErrorClass.REJECTED if self.idempotent else ErrorClass.BAD_ANSWER)
-        if meaning(cause) is None:
-            await self._blame_no_record(message, cause, request, response)
-        return Refusal(kind, message, request, response, field=self._blamed(items, response))
+        kind, field = meaning(cause), self._blamed(items, response)
+        error = await self._lasting(message, cause, request, response)
+        if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
+            self._over = error
+            return Refusal(ErrorClass.BAD_ANSWER, message, request, response, field=field)
+        if kind is None and error is not None:
+            raise error
+        return Refusal(kind or ErrorClass.REJECTED, message, request, response, field=field)
 
-    async def _blame_no_record(self, message: str, cause: str, request: str, response: str) -> None:
-        """Raise `Unreachable` or `BadAnswer` if a target that ended badly would do so whatever it is given."""
-        hint = "Check `config`, and the place the target writes to; the next run goes on from here."
-        if is_of_the_place(cause):
-            raise Unreachable(message, request=request, response=response, hint=hint)
+    async def _lasting(self, message: str, cause: str, request: str, response: str) -> SystemFailure | None:
+        """The error of a target that ended badly and would do so whatever it is given; None if a record is to blame."""
+        hint = "Check `config`, and the place the target writes to."
+        if meaning(cause) or is_of_the_place(cause):
+            return Unreachable(message, request=request, response=response, hint=hint)
         if (await run(self._program, [self._schema()])).code != 0:
             message = f"{message}; it does so without a record, too"
-            raise BadAnswer(message, request=request, response=response, hint=hint)
+            return BadAnswer(message, request=request, response=response, hint=hint)
+        return None
 
     def _doubt(self, state: Json, end: End) -> str:
         """Why a target that ended well may not have written all; empty if it has.
