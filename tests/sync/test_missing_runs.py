@@ -238,6 +238,21 @@ async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read
     assert row.state is RunState.SUCCEEDED
 
 
+async def test_a_run_that_is_cancelled_stops_between_deletes(deleting: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speclab.sync.missing._AT_ONCE", 2)
+    await deleting.run(people("abcdef"))
+
+    def cancelling(item: Item, _: int) -> None:
+        if item.delete:
+            deleting.cancelled.set()
+
+    row = (await deleting.run(people("a"), cancelling, FULL)).row
+    assert (row.state, sorted(deleting.target.content)) == (RunState.CANCELLED, ["a", "d", "e", "f"])
+    deleting.cancelled.clear()
+    await deleting.run(people("a"), refusing(), FULL)
+    assert sorted(deleting.target.content) == ["a"]
+
+
 async def test_a_delete_without_an_answer_is_not_sent_twice(deleting: World) -> None:
     deleting.target.idempotent = False
     await deleting.run(people("ab"))
@@ -249,16 +264,16 @@ async def test_a_delete_without_an_answer_is_not_sent_twice(deleting: World) -> 
     assert deleting.failures() == {"b": "unknown"}
 
 
-async def test_records_written_before_the_setting_and_never_read_since_are_told(world: World) -> None:
-    await world.run([[person("a"), person("b"), person("c")]])
+async def test_records_written_before_the_setting_and_never_read_since_are_told_once(world: World) -> None:
+    await world.run(people("abcd"))
     deleting_what_is_missing(world)
-    await world.run([[person("a"), person("b", test=True)]], options=FULL)
-    await world.run([[person("a")]], options=FULL)
-    (message,) = world.events("missing")
-    assert message.startswith(
-        "1 records are not in the source any more, and it is not known what the target knows them by"
-    )
-    assert sorted(world.target.content) == ["a", "b", "c"]
+    await world.run([[person("a"), person("b", test=True), person("c")]], options=FULL)
+    await world.run(people("ac"), options=FULL)
+    await world.run(people("ac"), options=FULL)
+    assert [message.partition(" records")[0] for message in world.events("missing")] == ["1", "2"]
+    assert "were written before `missing: delete` was set" in world.events("missing")[0]
+    assert sorted(world.target.content) == ["a", "b", "c", "d"]
+    assert world.log.census(world.log.start_run("people", "", "manual"), b"").missing == 0
 
 
 async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:

@@ -27,6 +27,7 @@ _DELIVERED: Final = (
     "EXISTS (SELECT 1 FROM record_state s WHERE s.integration = presence.integration AND s.key = presence.key "
     "AND s.hash <> :deleted)"
 )
+_SEEN: Final = "EXISTS (SELECT 1 FROM presence p WHERE p.integration = s.integration AND p.key = s.key)"
 _FAILED: Final = (
     f"EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.key = presence.key AND f.{OPEN} AND f.key <> '')"
 )
@@ -65,9 +66,11 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many records are missing and can be deleted, how many cannot, and how many are known to be at the target.
+    """How many records are missing and can be deleted, and how many are known to be at the target.
 
-    `balanced` if every record that the run has read so far has its outcome.
+    `nameless` are missing too, or may be: of those it is not known what the target knows them by. They are told when
+    there are more or less of them than before, and 0 otherwise. `balanced` if every record that the run has read so
+    far has its outcome.
     """
 
     missing: int
@@ -104,7 +107,8 @@ class Presence:
             "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :sweep END ELSE held END, "
             "keyless = CASE WHEN :keyless THEN :sweep ELSE keyless END, "
             "complete = CASE WHEN :ends AND :moves AND :sweep > 0 AND NOT :keyless AND keyless <> :sweep "
-            "THEN :sweep ELSE complete END WHERE integration = :integration",
+            "THEN :sweep ELSE complete END, undecided = undecided OR (:ends AND :moves AND :sweep > 0) "
+            "WHERE integration = :integration",
             {
                 "integration": integration,
                 "sweep": seen.sweep,
@@ -146,30 +150,39 @@ class Presence:
 
         What is at the target has a state that is not `deleted`, the hash of a record that was deleted there.
         """
+        sweep = db.execute("SELECT nameless FROM sweep WHERE integration = ? AND undecided", (integration,)).fetchone()
+        if sweep is None:
+            return Census(0, 0, 0)
         self.merge(db, integration)
         spec_id, balanced = db.execute(
             "SELECT spec_id, read = written + unchanged + filtered + waiting + dead + unknown FROM run WHERE id = ?",
             (run,),
         ).fetchone()
         scope = {"integration": integration, "spec": spec_id, "deleted": deleted}
-        behind = f"FROM presence WHERE integration = :integration AND {_BEHIND}"
-        db.execute(f"DELETE {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
-        (missing,) = db.execute(f"SELECT count(*) {behind} AND NOT gone AND identity IS NOT NULL", scope).fetchone()
-        (nameless,) = db.execute(
-            f"SELECT count(*) {behind} AND NOT gone AND identity IS NULL AND {_DELIVERED}", scope
-        ).fetchone()
-        (known,) = db.execute(
-            "SELECT count(*) FROM record_state WHERE integration = :integration AND hash <> :deleted", scope
-        ).fetchone()
-        return Census(missing, nameless, known, bool(balanced))
 
-    def missing(self, db: sqlite3.Connection, integration: int, limit: int) -> list[Missing]:
-        """Records of which nothing was decided since they are missing, in the order of their keys."""
-        rows = db.execute(
-            f"SELECT key, identity FROM presence WHERE integration = :integration AND {_BEHIND} AND NOT gone "
-            "ORDER BY key LIMIT :limit",
-            {"integration": integration, "limit": limit},
+        def count(what: str) -> int:
+            (found,) = db.execute(f"SELECT count(*) FROM {what}", scope).fetchone()
+            return int(found)
+
+        behind = f"presence WHERE integration = :integration AND {_BEHIND}"
+        db.execute(f"DELETE FROM {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
+        missing = count(f"{behind} AND NOT gone AND identity IS NOT NULL")
+        known = count("record_state WHERE integration = :integration AND hash <> :deleted")
+        nameless = count(f"{behind} AND identity IS NULL AND {_DELIVERED}") + count(
+            f"record_state s WHERE integration = :integration AND hash <> :deleted AND NOT {_SEEN}"
         )
+        self._settle(db, integration, nameless)
+        return Census(missing, nameless if nameless != sweep[0] else 0, known, bool(balanced))
+
+    def missing(self, db: sqlite3.Connection, integration: int, after: str, limit: int) -> list[Missing]:
+        """Records of which nothing was decided since they are missing, in the order of their keys, from `after` on."""
+        rows = db.execute(
+            f"SELECT key, identity FROM presence WHERE integration = :integration AND key > :after AND {_BEHIND} "
+            "AND NOT gone ORDER BY key LIMIT :limit",
+            {"integration": integration, "after": text(after), "limit": limit},
+        ).fetchall()
+        if not rows:
+            self._settle(db, integration)
         return [Missing(key, None if identity is None else json.loads(identity)) for key, identity in rows]
 
     def decided(self, db: sqlite3.Connection, integration: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
@@ -192,6 +205,14 @@ class Presence:
             (integration, json.dumps(list(stored))),
         )
         return {stored[key]: json.loads(identity) for key, identity in rows}
+
+    def _settle(self, db: sqlite3.Connection, integration: int, nameless: int | None = None) -> None:
+        """Note whether anything is left to decide, so that no run that reads what changed has to count."""
+        db.execute(
+            f"UPDATE sweep SET nameless = coalesce(:nameless, nameless), undecided = EXISTS (SELECT 1 FROM presence "
+            f"WHERE integration = :integration AND {_BEHIND} AND NOT gone) WHERE integration = :integration",
+            {"integration": integration, "nameless": nameless},
+        )
 
     def _come_again(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> None:
         """Note at once, not when pages are merged, that records are not gone any more: a retry goes by it."""

@@ -196,7 +196,9 @@ CREATE TABLE sweep (                    -- reads of a whole source, where what i
     latest INTEGER NOT NULL DEFAULT 0,  -- number of the latest such read
     held INTEGER NOT NULL DEFAULT 0,    -- of the one that the checkpoint is in the middle of, or 0
     complete INTEGER NOT NULL DEFAULT 0,-- of the latest that came to the end
-    keyless INTEGER NOT NULL DEFAULT 0  -- of the latest that found records without a key
+    keyless INTEGER NOT NULL DEFAULT 0, -- of the latest that found records without a key
+    undecided INTEGER NOT NULL DEFAULT 0,-- 1 if a complete one found records missing of which nothing was decided yet
+    nameless INTEGER NOT NULL DEFAULT 0 -- how many are missing of which nobody knows what the target knows them by
 );
 CREATE TABLE presence (                 -- the records that the source had
     integration INTEGER NOT NULL,

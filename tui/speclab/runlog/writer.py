@@ -313,10 +313,10 @@ class RunLog:
             self._states.merge(db, integration)
             return self._presence.census(db, integration, run, deleted)
 
-    def missing(self, spec_id: str, limit: int) -> list[Missing]:
-        """The first of those that `census` counts; what was booked as `gone` is not among them any more."""
-        with telling(self.path), self._lock:
-            return self._presence.missing(self._db, self._id(spec_id), limit)
+    def missing(self, spec_id: str, limit: int, after: str = "") -> list[Missing]:
+        """The first of those that `census` counts and that were not booked as `gone`, with a key later than `after`."""
+        with self._transaction() as db:
+            return self._presence.missing(db, self._id(spec_id), after, limit)
 
     def gone(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
         """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""

@@ -196,7 +196,7 @@ _ALL: Final = (
     Code(
         "S210",
         "The target cannot delete",
-        "What the source has no more is to be deleted there, and it has no way to. Give it one, or leave `missing` out.",
+        "What the source has no more is to be deleted there. Give the target a way to, or leave `missing` out.",
     ),
     Code(
         "A101",

@@ -64,7 +64,7 @@ class GuardSettings(Settings):
     )
     least: Share = Field(default=0.5, description="share of `records` that a read of the whole source gives at least")
     most: Share = Field(default=10.0, description="share of `records` it gives at most, or of `per_run` if it goes on")
-    deletes: Share = Field(default=0.2, description="share of `records` that one run deletes at most")
+    deletes: Share = Field(default=0.2, description="share of the records that one run deletes at most")
     drift: StrictBool = Field(
         default=True, description="whether it minds fields of the source that are gone or change their kind"
     )

@@ -19,9 +19,10 @@ from speclab.runlog import RunLog
 from speclab.runlog.presence import Seen
 from speclab.spec.system import System
 from speclab.sync.booking import book
-from speclab.sync.delivery import Delivery
+from speclab.sync.delivery import CANCELLED, Delivery
 from speclab.sync.draft import Draft, Drafter
 from speclab.sync.guard import Alarm, Guard
+from speclab.sync.patience import Patience
 from speclab.sync.verdict import Judge
 
 _AT_ONCE: Final = 500
@@ -56,6 +57,7 @@ class Missing:
     drafter: Drafter
     delivery: Delivery
     judge: Judge
+    patience: Patience
     tell: Report
     _sweep: int | None = None
 
@@ -85,12 +87,14 @@ class Missing:
         census = self.log.census(self.run, self.drafter.hasher.deleted)
         if census.nameless:
             self._warn(
-                f"{census.nameless:,} records are not in the source any more, and it is not known what the target "
-                "knows them by: they were never read since `missing: delete` is set; they stay there"
+                f"{census.nameless:,} records that were written before `missing: delete` was set were not read since, "
+                "so it is not known what the target knows them by: if they are gone at the source, they stay there"
             )
         if not census.balanced or stopped(guard.would_lose(census.missing, census.known)):
             return
-        while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE)):
+        after = ""
+        while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE, after)):
+            after = rows[-1].key
             named = {row.key: row.identity for row in rows if row.identity is not None}
             draft = self.drafter.departed(named)
             items = self.drafter.items(draft)
@@ -101,6 +105,8 @@ class Missing:
             if not books.keep_cursor:
                 self.delivery.booked()
             self.tell(Level.INFO, text)
+            if self.patience.cancelled and self.delivery.halt is None:
+                self.delivery.halt = CANCELLED
 
     def _warn(self, message: str) -> None:
         self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)

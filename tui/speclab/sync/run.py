@@ -201,10 +201,12 @@ class _Run:
             patience=patience,
             clock=seams.clock,
             tell=self.seams.report,
-            missing=self._missing(run, drafter, delivery, judge),
+            missing=self._missing(run, drafter, delivery, judge, patience),
         )
 
-    def _missing(self, run: str, drafter: Drafter, delivery: Delivery, judge: Judge) -> Missing | None:
+    def _missing(
+        self, run: str, drafter: Drafter, delivery: Delivery, judge: Judge, patience: Patience
+    ) -> Missing | None:
         """What deletes at the target what the source has no more, if the spec wants that. Raises `SpecError`."""
         spec = self.prepared.integration
         if not spec.source.deletes_missing() or self.options.retries or delivery.anew:
@@ -217,4 +219,4 @@ class _Run:
                 "`missing: delete` needs a target that can delete", hint="leave it out, or say how to delete"
             )
         names = Names(spec.source, self.references.resolve_settings(spec.target))
-        return Missing(run, spec.spec_id, self.log, names, drafter, delivery, judge, self.seams.report)
+        return Missing(run, spec.spec_id, self.log, names, drafter, delivery, judge, patience, self.seams.report)
