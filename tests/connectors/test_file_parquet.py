@@ -326,6 +326,18 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
     assert table.column("id").to_pylist() == [1, 2, 3, 8]
 
 
+async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, write: Write) -> None:
+    columns = {"id": ["0"], "b": pa.array([0], pa.uint8()), "f": pa.array([0.5], pa.float32()), "open": pa.nulls(1)}
+    save(tmp_path / "a.parquet", columns)
+    fits = [item("1", b=255), item("2", f=0.1), item("3", f=2**24), item("4", open="2026-01-02")]
+    misfits = [item("5", b=256), item("6", b=-1), item("7", f=1e39), item("8", f=2**24 + 1), item("9", f=True)]
+    answers = await write("a.parquet", *fits, *misfits, types={"open": "date"})
+    assert [answer.effect is not None for answer in answers] == [True] * 4 + [False] * 5
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.column("f").to_pylist()[2] == pytest.approx(0.1)
+    assert table.column("open").to_pylist() == [None] * 4 + [date(2026, 1, 2)]
+
+
 async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, write: Write) -> None:
     save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
     before = (tmp_path / "a.parquet").read_bytes()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.file.tables import Misfit
@@ -33,6 +34,7 @@ class _Column:
     """What a column holds: the type it has, or of what kind its values were (None: there was none)."""
 
     fixed: pa.DataType | None = None
+    fits: Callable[[Json], bool] | None = None  # what the fixed type says of a value
     kind: type | None = None
     exact: bool = True  # whether all whole numbers so far are numbers, too
     nullable: bool = True
@@ -41,8 +43,8 @@ class _Column:
         """The column after `value`; None if it does not fit."""
         if value is None:
             return self if self.nullable else None
-        if self.fixed is not None:
-            return self if _fits(value, self.fixed) else None
+        if self.fits is not None:
+            return self if self.fits(value) else None
         kind: type = str if isinstance(value, dict | list) else type(value)
         if isinstance(value, str) and not _is_text(value):
             return None
@@ -83,16 +85,16 @@ class Columns:
         self._key = key
         self._known: dict[str, _Column] = {}
         for field in old or ():
-            self._known[field.name] = _Column(
-                None if types.is_null(field.type) else field.type, nullable=field.nullable
-            )
+            is_open = types.is_null(field.type)
+            self._known[field.name] = _Column() if is_open else _fixed(field.type, nullable=field.nullable)
         for column, text in declared.items():
-            before = self._known.setdefault(column, _Column(arrow_type(text)))
-            if before.fixed not in (None, arrow_type(text)):
+            kind, before = arrow_type(text), self._known.get(column, _Column())
+            if before.fixed not in (None, kind):
                 raise BadAnswer(
                     f"{name}: the column {column!r} is {before.fixed} in the file, and {text} in `types`",
                     hint="An upsert keeps what the file has; mode replace makes it anew.",
                 )
+            self._known[column] = before if before.fixed == kind else _fixed(kind, nullable=True)
 
     def misfit(self, record: Record) -> Misfit | None:
         """Why `record` does not fit; if it does, it is taken."""
@@ -120,9 +122,8 @@ class Columns:
         known = self._known or dict.fromkeys(self._key, _Column())
         fields = [pa.field(name, column.arrow(), column.nullable) for name, column in known.items()]
         if self._old is not None:
-            fields = [old.with_type(new.type) for old, new in zip(self._old, fields, strict=False)] + fields[
-                len(self._old) :
-            ]
+            count = len(self._old)
+            fields[:count] = [old.with_type(new.type) for old, new in zip(self._old, fields, strict=False)]
         return pa.schema(fields, self._old.metadata if self._old is not None else None)
 
 
@@ -152,35 +153,39 @@ def arrow_type(text: str) -> pa.DataType:
     }[text]
 
 
-def _fits(value: Json, kind: pa.DataType) -> bool:
-    """Whether `value` is one of `kind`, whole: none is rounded, cut, or guessed."""
+def _fixed(kind: pa.DataType, *, nullable: bool) -> _Column:
+    """A column of the type `kind`, which takes what is one of it, whole: nothing is cut, or guessed."""
     import pyarrow as pa
 
     way = _way(kind)
-    if isinstance(value, str) and way.made is _text:
-        return _is_text(value)
-    if not isinstance(value, way.takes) or (isinstance(value, bool) and bool not in way.takes):
-        return False
-    try:
-        array = _array([value], kind)
-        if not way.looked_at:
-            return True
-        (found,) = array.to_pylist(maps_as_pydicts="strict")
-        return _without_nulls(as_json(found)) == _without_nulls(value)
-    except (pa.ArrowException, ValueError, OverflowError, TypeError):
-        return False
+
+    def tried(value: Json) -> bool:
+        if type(value) not in way.takes:
+            return False
+        try:
+            array = _array([value], kind)
+            if not way.looked_at:
+                return True
+            (found,) = array.to_pylist(maps_as_pydicts="strict")
+            return _without_nulls(as_json(found)) == _without_nulls(value)
+        except (pa.ArrowException, ValueError, OverflowError, TypeError):
+            return False
+
+    return _Column(kind, way.check or tried, nullable=nullable)
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How JSON comes to a type: which Python types it takes, what is made of each value, and through which type.
+    """How JSON comes to a type: what is made of each value, through which type, and what can be said of one before.
 
-    With `looked_at` it is compared afterwards, as Arrow would leave out what it has no place for.
+    A `check` knows whether a value fits. Without one, values of the types it `takes` are tried; if `looked_at`, they
+    are compared afterwards, as Arrow would leave out what it has no place for.
     """
 
-    takes: tuple[type, ...]
     made: Callable[[Json], object] | None = None
     through: pa.DataType | None = None
+    check: Callable[[Json], bool] | None = None
+    takes: tuple[type, ...] = (str,)
     looked_at: bool = False
 
 
@@ -189,24 +194,40 @@ def _way(kind: pa.DataType) -> _Way:
     import pyarrow as pa
     from pyarrow import types
 
-    ways = (
-        (types.is_boolean, _Way((bool,))),
-        (types.is_integer, _Way((int,))),
-        (types.is_floating, _Way((int, float))),  # of less than double precision it is the nearest
-        (types.is_decimal, _Way((int, float, str), made=str, through=pa.string())),
-        (types.is_date, _Way((str,), through=pa.string())),
-        (types.is_timestamp, _Way((str,), through=pa.string())),
-        (types.is_time, _Way((str,), made=_time, looked_at=True)),
-        (types.is_binary, _Way((str,), made=_bytes)),
-        (types.is_large_binary, _Way((str,), made=_bytes)),
-        (types.is_fixed_size_binary, _Way((str,), made=_bytes)),
-        (types.is_string, _Way((str, dict, list), made=_text)),
-        (types.is_large_string, _Way((str, dict, list), made=_text)),
-        (types.is_string_view, _Way((str, dict, list), made=_text)),
-        (types.is_nested, _Way((dict, list), looked_at=True)),
+    text, by_text, bytes_ = _Way(_text, check=_is_text), _Way(through=pa.string()), _Way(_bytes)
+    ways: tuple[tuple[Callable[[pa.DataType], bool], Callable[[], _Way]], ...] = (
+        (types.is_boolean, lambda: _Way(check=lambda value: isinstance(value, bool))),
+        (types.is_integer, lambda: _Way(check=_within(kind))),
+        (types.is_floating, lambda: _Way(check=_near(kind))),
+        (types.is_string, lambda: text),
+        (types.is_large_string, lambda: text),
+        (types.is_string_view, lambda: text),
+        (types.is_date, lambda: by_text),
+        (types.is_timestamp, lambda: by_text),
+        (types.is_decimal, lambda: _Way(str, pa.string(), takes=(int, float, str))),
+        (types.is_time, lambda: _Way(_time, looked_at=True)),
+        (types.is_binary, lambda: bytes_),
+        (types.is_large_binary, lambda: bytes_),
+        (types.is_fixed_size_binary, lambda: bytes_),
+        (types.is_dictionary, lambda: _way(kind.value_type)),
+        (types.is_nested, lambda: _Way(takes=(dict, list), looked_at=True)),
     )
-    held = kind.value_type if types.is_dictionary(kind) else kind
-    return next((way for matches, way in ways if matches(held)), _Way(()))
+    return next((way() for matches, way in ways if matches(kind)), _Way(takes=()))
+
+
+def _within(kind: pa.DataType) -> Callable[[Json], bool]:
+    """Whether a value is a whole number that an integer type `kind` reaches."""
+    from pyarrow import types
+
+    bits: int = kind.bit_width
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if types.is_signed_integer(kind) else (0, (1 << bits) - 1)
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _near(kind: pa.DataType) -> Callable[[Json], bool]:
+    """Whether a value is a number that a floating type `kind` reaches; a whole one must be exact, others come near."""
+    whole, reach = {16: (2**11, 65504.0), 32: (2**24, 3.4028234663852886e38)}.get(kind.bit_width, (_EXACT, inf))
+    return lambda value: (type(value) is int and abs(value) <= whole) or (type(value) is float and abs(value) <= reach)
 
 
 def _array(values: Sequence[Json], kind: pa.DataType) -> pa.Array:
@@ -234,12 +255,12 @@ def _time(value: Json) -> time:
     return time.fromisoformat(str(value))
 
 
-def _is_text(value: str) -> bool:
-    """Whether `value` can be in UTF-8; half a surrogate pair cannot."""
-    if value.isascii():
-        return True
+def _is_text(value: Json) -> bool:
+    """Whether `value` is text that can be in UTF-8, or comes to it as JSON; half a surrogate pair cannot."""
+    if not isinstance(value, str):
+        return isinstance(value, dict | list)
     try:
-        value.encode()
+        value.isascii() or value.encode()
     except UnicodeEncodeError:
         return False
     return True
