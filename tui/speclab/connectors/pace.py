@@ -89,16 +89,10 @@ class Pace:
             async with self._turns:
                 while not await self._waited(weight, patience):
                     pass
+                return self._began(weight)
         except BaseException:
             self._places.release()
             raise
-        now = self._clock.monotonic()
-        for window in (*self._windows, *self._policies.values()):
-            window.add(weight, now)
-        self._gap.add(now)
-        self._quota.left -= 1
-        self._under_way += 1
-        return now
 
     def give_back(self) -> None:
         """Give the place to the next."""
@@ -133,6 +127,15 @@ class Pace:
             return True
         await self._clock.sleep(wait)
         return False
+
+    def _began(self, weight: int) -> float:
+        now = self._clock.monotonic()
+        for window in (*self._windows, *self._policies.values()):
+            window.add(weight, now)
+        self._gap.add(now)
+        self._quota.left -= 1
+        self._under_way += 1
+        return now
 
 
 @dataclass(slots=True)
