@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _ONE_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"})
 """Stores where an object comes to be whole, with the end of its upload, or not at all."""
+_RENAMES: Final = frozenset({"sftp", "ssh", "ftp", "local"})
+"""Stores where a file takes the place of another by being renamed; elsewhere drivers copy, or fail at what is there."""
 _HTTP: Final = frozenset({"http", "https"})
 _LOGIN: Final = re.compile(r"(?<=://)[^/@]*@")
 _CREDENTIALS: Final = re.compile(r"Credential|Authenti|Authoriz|AccessDenied|Forbidden|Token(?:Retrieval|Load)")
@@ -60,7 +62,7 @@ class Store:
         with self._installed():
             import fsspec
 
-            self._class = fsspec.get_filesystem_class(self.protocol)
+            fsspec.get_filesystem_class(self.protocol)
         self._options = {**self._defaults(timeout), **options}
         self._driver: fsspec.AbstractFileSystem | None = None
         self._path = url
@@ -72,7 +74,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise `SpecError` for a store where a file cannot come to be at once."""
-        if not (self.protocol in _ONE_PUT or self._renames):
+        if not (self.protocol in _ONE_PUT or self.protocol in _RENAMES):
             raise SpecError(
                 f"path: nothing is written to {self.protocol}://, where a file would be seen half written",
                 hint="Write to a store of objects such as s3://, to sftp://, or to a file here.",
@@ -143,13 +145,6 @@ class Store:
             raise
         except Exception as error:  # noqa: BLE001 - the libraries below share no base
             raise self._told(error) from None
-
-    @property
-    def _renames(self) -> bool:
-        """Whether the driver moves a file by renaming it; where it does not say how, it copies."""
-        import fsspec
-
-        return self._class.mv is not fsspec.AbstractFileSystem.mv
 
     def _shown(self, url: str) -> str:
         """`url` as people may see it: what a login or a signature of HTTP would be is not in it."""
