@@ -1,0 +1,155 @@
+"""The checks for those who write a connector: speclab's own pass them, and each way to be wrong is told."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from speclab.connectors.base import Answer, Connector, Finder, Item, Page, Refusal, Seams
+from speclab.connectors.file import CONNECTOR as FILES
+from speclab.connectors.references import References
+from speclab.connectors.sql import CONNECTOR as DATABASES
+from speclab.connectors.testing import check_reader, check_writer
+from speclab.jsonvalue import Json, Record
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.system import System
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.sql import SqlSystem
+
+PEOPLE: list[Record] = [{"id": number, "name": f"Person {number}"} for number in range(25)]
+
+
+class Shelf(System):
+    """Records in memory; `flaw` is what is wrong with how they are read and written."""
+
+    flaw: str = ""
+
+
+class ShelfReader:
+    def __init__(self, system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> None:
+        del auth, references, seams, retry
+        self.flaw = system.flaw
+
+    async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
+        at, done = (int(cursor["at"]), cursor["done"]) if isinstance(cursor, dict) else (0, False)  # type: ignore[arg-type]  # it is
+        if done and full and self.flaw != "a full read that is none":
+            at = 0
+        if self.flaw == "it skips" and at:
+            at += 1
+        while True:
+            records = PEOPLE[at : at + 10]
+            if self.flaw == "it forgets" and not records:
+                records = [{"id": 99}]
+            at += len(records)
+            last = at >= len(PEOPLE)
+            mark: Json = {"at": at, "done": last}
+            if self.flaw == "no JSON":
+                mark = {"at": at, "done": last, "of": (1, 2)}  # type: ignore[dict-item]  # that is the flaw
+            yield Page(records, mark, 0, "look", complete=last and self.flaw != "no end")
+            if last:
+                break
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class ShelfWriter:
+    batch, idempotent, keyed, deletes = 10, True, True, False
+
+    def __init__(self, system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> None:
+        del auth, references, seams, retry
+        self.flaw = system.flaw
+
+    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+        if self.flaw == "it refuses":
+            return [Answer(refusal=Refusal(ErrorClass.REJECTED, "too wide", "put"))] * len(items)
+        assert all(item.idempotency_key for item in items)
+        return [Answer(Effect.CREATED)] * (len(items) - (self.flaw == "too few"))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class ShelfFinder:
+    dear = False
+
+    def __init__(self, system: Shelf) -> None:
+        self.flaw = system.flaw
+
+    async def find(self, items: Sequence[Item]) -> Sequence[Record | Refusal | None]:
+        return [None if self.flaw == "it loses" else item.payload for item in items]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def shelf_finder(
+    system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+) -> Finder | None:
+    del auth, references, seams, retry
+    return ShelfFinder(system)
+
+
+SHELF = Connector(ShelfReader, ShelfWriter, finder=shelf_finder)
+
+
+def shelf(flaw: str = "") -> Shelf:
+    return Shelf(connector="shelf", key="id", flaw=flaw)
+
+
+def test_what_is_read_and_written_well_passes(tmp_path: Path) -> None:
+    assert check_reader(SHELF, shelf(), tmp_path) == PEOPLE
+    assert [answer.effect for answer in check_writer(SHELF, shelf(), tmp_path, PEOPLE)] == [Effect.CREATED] * 25
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"),
+    [
+        ("no end", r"the last page alone is `complete`, not \[False, False, False\]"),
+        ("no JSON", "page 1: the cursor is no plain JSON"),
+        ("it skips", r"a read that goes on after page 1 misses 1 of \d+ records, such as \[\{'id': 10, "),
+        ("it forgets", r"the read before misses 1 of 26 records, such as \[\{'id': 99\}\]"),
+        ("a full read that is none", "a full read after one to the end misses 25 of 25 records"),
+    ],
+)
+def test_what_is_wrong_with_a_reader_is_told(flaw: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=words):
+        check_reader(SHELF, shelf(flaw), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"),
+    [
+        ("too few", "10 items have 9 answers"),
+        ("it refuses", "0 is not written: put: too wide"),
+        ("it loses", r"\{'id': 0, 'name': 'Person 0'\} was written, and what is found is None"),
+    ],
+)
+def test_what_is_wrong_with_a_writer_is_told(flaw: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=words):
+        check_writer(SHELF, shelf(flaw), tmp_path, PEOPLE)
+
+
+def test_files_pass(tmp_path: Path) -> None:
+    system = FileSystem(connector="file", path="people.jsonl", key="id")
+    many: list[Record] = [{"id": number, "name": "x" * 10} for number in range(1200)]
+    check_writer(FILES, system, tmp_path, many)
+    assert [json.loads(line) for line in (tmp_path / "people.jsonl").read_text().splitlines()] == many
+    assert check_reader(FILES, system, tmp_path) == many
+
+
+def test_databases_pass(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "crm.db") as db:
+        db.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)")
+    settings = {"connector": "sql", "url": f"sqlite:///{tmp_path / 'crm.db'}", "key": "id"}
+    system = SqlSystem.model_validate(
+        {**settings, "read": {"table": "people", "size": 10}, "write": {"upsert": "people", "size": 10}}
+    )
+    check_writer(DATABASES, system, tmp_path, PEOPLE)
+    assert check_reader(DATABASES, system, tmp_path) == PEOPLE
