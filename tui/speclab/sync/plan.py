@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
 from speclab.connectors import References, open_finder, open_reader, open_writer
-from speclab.connectors.base import Finder, Item, Refusal, Seams
+from speclab.connectors.base import Finder, Item, Page, Refusal, Seams
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
 from speclab.outcome import Level, Outcome
 from speclab.runlog import NewFailure, RunLog
+from speclab.runlog.foresight import Foresight
 from speclab.spec.system import Limited, System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
@@ -32,6 +33,7 @@ from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
+from speclab.sync.guard import Guard
 from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.prepare import Prepared
 
@@ -125,6 +127,8 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
         drafter = _drafter(prepared, references, deletes=writer.deletes)
         planner = _Planner(prepared, log, finder, drafter, options.lookups, writer.batch)
+        if spec.source.deletes_missing():
+            planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
         cursor = None if options.full else log.checkpoint(spec.spec_id)
         pages = reader.pages(cursor, full=options.full)
         if isinstance(pages, AsyncGenerator):
@@ -132,11 +136,12 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         async for page in pages:
             left = None if options.limit is None else options.limit - planner.read
             await planner.take(page.records[:left])
-            planner.pages += 1
+            planner.turn(page)
             seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
             if planner.read == options.limit:
                 planner.cut = not page.complete or len(page.records) > (left or 0)
                 break
+        planner.miss()
         waiting = len(log.due(spec.spec_id, seams.clock.now(), _QUEUE))
         return planner.plan(resumed=cursor is not None, waiting=waiting)
 
@@ -198,6 +203,9 @@ class _Planner:
     examples: list[Example] = field(default_factory=list)
     sent: dict[str, bytes] = field(default_factory=dict)  # key and hash of what this plan would have sent so far
     notes: dict[str, None] = field(default_factory=dict)
+    foresight: Foresight | None = None  # where what the source has no more is to be deleted
+    before: int | None = None  # what the reads from that number on did not see, either, is missing
+    keyless: bool = False
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take in the records of a page."""
@@ -205,6 +213,9 @@ class _Planner:
             known = self.log.hashes(self.prepared.integration.spec_id, draft.keys)
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
             changed = draft.unlike(known)
+            if self.foresight is not None:
+                self.foresight.saw(draft.seen)
+                self.keyless = self.keyless or len(draft.seen) < draft.read
             self.read += draft.read
             self.filtered += draft.outcomes[Outcome.FILTERED]
             self.unchanged += len(draft.keys) - len(changed.keys)
@@ -214,6 +225,42 @@ class _Planner:
             for item, has in zip(items, await self._look(items), strict=True):
                 self._sort(item, has, known.get(item.key))
             self.sent.update(zip(changed.keys, changed.hashes, strict=True))
+
+    def turn(self, page: Page) -> None:
+        """Note that all of `page` was taken in: by the first it is told whether the whole source is read."""
+        self.pages += 1
+        if self.foresight is None or self.before is not None:
+            return
+        sweep, self.before = self.foresight.sweep, self.foresight.undecided
+        if page.whole and page.from_start:
+            self.before = sweep.latest + 1
+        elif page.whole and sweep.held == sweep.latest:
+            self.before = sweep.held
+        else:
+            self.notes["a read of what changed does not tell what the source has no more; --full does"] = None
+
+    def miss(self) -> None:
+        """Count what would be deleted because the source has it no more, once all was taken in."""
+        if self.foresight is None:
+            return
+        if self.cut or self.keyless:
+            why = "a read that is cut short" if self.cut else "a read with records that have no key"
+            self.notes[f"{why} does not tell what the source has no more"] = None
+            return
+        if not self.foresight.sweep.latest:
+            self.notes[
+                "what the source has no more is known from the first whole read on, with `missing: delete` set"
+            ] = None
+        spec, deleted, count = self.prepared.integration, self.drafter.hasher.deleted, 0
+        for rows in self.foresight.missing(self.before or 0):
+            states = self.log.hashes(spec.spec_id, [row.key for row in rows])
+            for row in rows:
+                if states.get(row.key, deleted) != deleted:
+                    count += 1
+                    self._count(Would.DELETE, row.key)
+        alarm = Guard(spec.volume).would_lose(count, max(count, self.foresight.known(deleted)))
+        if alarm is not None:
+            self.notes[f"the guard would stop: {alarm.message}"] = None
 
     def plan(self, *, resumed: bool, waiting: int) -> Plan:
         """The plan, once all was taken in."""
@@ -280,9 +327,13 @@ class _Planner:
         else:
             changes = differences(has or {}, item.payload)
             would = Would.CREATE if has is None else Would.UPDATE if changes else Would.SAME
+        self._count(would, item.key, changes)
+
+    def _count(self, would: Would, key: str, changes: Sequence[Difference] = ()) -> None:
+        """Count what would be done with a record, and remember the first few as examples."""
         self.would[would] += 1
         if self.would[would] <= _EXAMPLES and would is not Would.SAME:
-            self.examples.append(Example(would, item.key, changes))
+            self.examples.append(Example(would, key, changes))
 
 
 def _always_creates(target: System) -> bool:

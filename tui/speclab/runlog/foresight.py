@@ -1,0 +1,72 @@
+"""What a read would find missing, foretold for a plan: the run log is read, and nothing in it is changed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from speclab.runlog.encoding import text
+from speclab.runlog.presence import Missing, Sweep
+from speclab.runlog.trouble import telling
+
+_SOME: Final = 500
+
+
+class Foresight:
+    """The records of one integration, and which of them a read has seen; those are kept in a temporary table."""
+
+    def __init__(self, path: Path, spec_id: str, target: str) -> None:
+        """Of `spec_id` in the run log at `path`, whose records are at `target`."""
+        self._path = path
+        with telling(path):
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            row = self._db.execute(
+                "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
+                "FROM integration LEFT JOIN sweep ON integration = id AND target = ? WHERE spec_id = ?",
+                (text(target), spec_id),
+            ).fetchone()
+        self._integration = row[0] if row else -1
+        known = row is not None and row[1] is not None
+        self.sweep = Sweep(row[1], row[2]) if known else Sweep(0, 0)
+        """How the reads of the whole source stand."""
+        self.undecided = int(row[3]) if known else 0
+        """Number of the read that found what is to be deleted and was not yet; 0 if there is nothing of that kind."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def saw(self, keys: Sequence[str]) -> None:
+        """Take note that the source has `keys`."""
+        self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(text(key),) for key in keys])
+
+    def missing(self, before: int) -> Iterator[list[Missing]]:
+        """Records that were seen neither now nor in the reads from number `before` on, some at a time."""
+        with telling(self._path):
+            found = self._db.execute(
+                "SELECT key, max(identity) FROM ("
+                "SELECT key, sweep, identity, gone FROM presence WHERE integration = :integration UNION ALL "
+                "SELECT json_extract(e.value, '$[0]'), p.sweep, json_extract(e.value, '$[1]'), 0 "
+                "FROM presence_page p, json_each(p.entries) e WHERE p.integration = :integration) "
+                "WHERE key NOT IN (SELECT key FROM seen) "
+                "GROUP BY key HAVING max(sweep) < :before AND min(gone) = 0 AND max(identity) IS NOT NULL",
+                {"integration": self._integration, "before": before},
+            )
+            while some := found.fetchmany(_SOME):
+                yield [Missing(key, json.loads(identity)) for key, identity in some]
+
+    def known(self, deleted: bytes) -> int:
+        """How many records are known to be at the target, but for what the latest pages of a killed run told."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM record_state WHERE integration = ? AND hash <> ?", (self._integration, deleted)
+        ).fetchone()
+        return int(count)
