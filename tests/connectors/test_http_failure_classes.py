@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
+from tests.connectors.conftest import FakeClock, Serve, ServeRaw, read_to_failure
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Seams
+from speclab.connectors.http.client import Client
+from speclab.connectors.http.question import Question
+from speclab.connectors.http.retries import answered
 from speclab.errors import SystemFailure
 from speclab.outcome import ErrorClass
 from speclab.spec.auth import NoAuth
@@ -52,3 +57,26 @@ async def test_no_answer_and_no_connection_are_told_apart(
 ) -> None:
     assert (await failure(await serve_raw(None), references, seams)).error_class is ErrorClass.TIMEOUT
     assert (await failure(await serve_raw(b""), references, seams)).error_class is ErrorClass.NETWORK
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_wait_that_one_is_asked_for_holds_for_all(
+    status: int, serve: Serve, references: References, seams: Seams, clock: FakeClock
+) -> None:
+    came: list[float] = []
+
+    async def busy_at_first(_: web.Request) -> web.Response:
+        came.append(clock.monotonic())
+        return web.Response(status=200 if len(came) > 1 else status, headers={"Retry-After": "7"})
+
+    url = await serve(busy_at_first)
+    limits = {"concurrency": 1}
+    system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "limits": limits})
+    client = Client(system, NoAuth(), references, seams, patience=60)
+    retry = RetrySettings.model_validate({})
+    questions = [Question("GET", f"{url}/{name}") for name in "ab"]
+    await asyncio.gather(*(answered(client, question, retry, seams.random) for question in questions))
+    await client.close()
+    assert came[0] == 0
+    assert len(came) == 3
+    assert min(came[1:]) >= 7

@@ -80,6 +80,11 @@ def test_what_goes_together_is_taken(write: str) -> None:
             "what `lookup` found is known in `update`, `headers`, and `delete` beside it",
         ),
         (
+            """{upsert: PUT /a, delete: 'DELETE /a/{found["odd id"]}'}""",
+            25,
+            "what `lookup` found is known in `update`, `headers`, and `delete` beside it",
+        ),
+        (
             '{upsert: PUT /a, delete: "DELETE /a/{found.id}"}',
             25,
             "what `lookup` found is known in `update`, `headers`, and `delete` beside it",

@@ -155,6 +155,25 @@ async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the
     assert found.notes == ["not all were looked up, for each takes a request; --lookups says how many are"]
 
 
+@pytest.mark.parametrize(
+    ("limits", "headers", "pace"),
+    [
+        ("{rate: [9/s, 2/min]}", "{}", Pace(3, 60.0)),
+        ("{rate: 2/min}", '{If-Match: "{lookup.etag}"}', Pace(6, 120.0)),
+        ("{}", '{If-Match: "{lookup.etag}"}', Pace(6, None)),
+    ],
+)
+async def test_an_upsert_looks_first_only_if_its_headers_want_it(
+    place: Place, api: Api, limits: str, headers: str, pace: Pace
+) -> None:
+    place.target(
+        f"connector: http\nbase_url: {api.url}\nkey: id\nlimits: {limits}\n"
+        f'write: {{upsert: "PUT /people/{{id}}", lookup: "GET /people?id={{id}}", headers: {headers}}}',
+    )
+    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    assert (await place.plan(lookups=0)).target == pace
+
+
 async def test_an_answer_that_is_none_is_said(place: Place, api: Api) -> None:
     api.status = 500
     place.target(

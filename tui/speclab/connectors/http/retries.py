@@ -63,9 +63,10 @@ async def answered(
                 hint="The next run goes on from the checkpoint.",
                 error_class=error_class,
             ) from None
+        for_all = bool(wait) or error_class is ErrorClass.RATE_LIMIT  # also a 503 that says for how long
         wait = wait or delay(tries - 1, retry.base, retry.cap, random)
         client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")
-        if error_class is ErrorClass.RATE_LIMIT:
+        if for_all:
             client.hold(wait)
         await client.clock.sleep(wait)
         tries += 1

@@ -72,7 +72,7 @@ class HttpWrite(Settings):
     @property
     def conditional(self) -> bool:
         """Whether a write depends on nobody having written since the lookup (RFC 9110 section 13.1.1)."""
-        return any(place.split(".")[0] in _OF_THE_LOOKUP for text in self.headers.values() for place in places(text))
+        return any(_root(place) in _OF_THE_LOOKUP for text in self.headers.values() for place in places(text))
 
     @model_validator(mode="after")
     def _one_way(self) -> HttpWrite:
@@ -108,7 +108,7 @@ class HttpWrite(Settings):
     def _about_a_record(self) -> HttpWrite:
         """What stands in braces is known when the request is made."""
         for name in ("upsert", "create", "lookup", *(("delete",) if self.lookup is None else ())):
-            if any(place.startswith("found.") for place in places(getattr(self, name))):
+            if any(_root(place) == "found" for place in places(getattr(self, name))):
                 raise misfit("what `lookup` found is known in `update`, `headers`, and `delete` beside it", at=name)
         if self.batch is not None and (names := places(self.batch)):
             raise misfit(f"{{{names[0]}}}: a batch is about no one record", at="batch")
@@ -118,7 +118,7 @@ class HttpWrite(Settings):
 
     def _check_header(self, name: str, text: str) -> None:
         for place in places(text):
-            at, root = f"headers.{name}", place.partition(".")[0]
+            at, root = f"headers.{name}", _root(place)
             if self.batch is not None:
                 raise misfit(f"{{{place}}}: a batch is about no one record", at=at)
             if root not in _OF_THE_LOOKUP:
@@ -135,3 +135,8 @@ class HttpWrite(Settings):
 def _holds_record(body: JsonValue) -> bool:
     inner = body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
     return body == RECORD or any(map(_holds_record, inner))
+
+
+def _root(place: str) -> str:
+    """What the path in a place begins with."""
+    return re.split(r"[.\[]", place, maxsplit=1)[0]
