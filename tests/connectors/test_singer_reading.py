@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -79,6 +81,11 @@ def at(number: int) -> Json:
     return {"bookmarks": {"people": {"id": number}}}
 
 
+def cursor(state: Json, **more: Json) -> Json:
+    """Where a read of people goes on."""
+    return {"of": "tap.py: people", "state": state, **more}
+
+
 async def begun(witness: Path) -> None:
     """Wait until a tap has started."""
     for _ in range(500):
@@ -104,13 +111,14 @@ async def test_the_records_of_a_stream_are_read_and_the_last_state_is_where_the_
     assert [page.complete for page in pages] == [False] * (len(pages) - 1) + [True]
     assert {page.from_start for page in pages} == {True}
     assert max(len(page.records) for page in pages) <= 1000
-    assert pages[-1].cursor == {"state": at(2340)}
+    assert pages[-1].cursor == cursor(at(2340))
     assert sum(page.bytes_in for page in pages) > 2345 * 70
     assert starts(witness)[0]["state"] is None
     again = await read_all(tap([{"count": [1, 2350]}], witness), pages[-1].cursor)
     assert numbers(again) == list(range(2340, 2351))
     assert starts(witness)[1]["state"] == at(2340)
     assert not again[0].from_start
+    assert not again[0].whole
 
 
 async def test_a_read_that_goes_on_from_any_page_skips_nothing(tap: Open) -> None:
@@ -131,20 +139,20 @@ async def test_without_a_state_the_next_run_reads_all(tap: Open) -> None:
 
 
 async def test_a_state_that_is_not_renewed_stays(tap: Open) -> None:
-    pages = await read_all(tap([]), {"state": at(7)})
-    assert [(page.records, page.cursor, page.complete) for page in pages] == [([], {"state": at(7)}, True)]
+    pages = await read_all(tap([]), cursor(at(7)))
+    assert [(page.records, page.cursor, page.complete) for page in pages] == [([], cursor(at(7)), True)]
 
 
 async def test_a_full_read_is_given_no_state_unless_another_was_broken_off(tap: Open, witness: Path) -> None:
     do = [{"count": [1, 25]}]
-    pages = await read_all(tap(do, witness), {"state": at(20)}, full=True)
+    pages = await read_all(tap(do, witness), cursor(at(20)), full=True)
     assert numbers(pages) == list(range(1, 26))
     assert pages[0].from_start
     broken, _ = await read_to_failure(tap([*do, {"exit": 1}]))
-    assert broken[-1].cursor == {"state": at(20), "whole": True}
+    assert broken[-1].cursor == cursor(at(20), whole=True)
     rest = await read_all(tap(do, witness), broken[-1].cursor, full=True)
     assert numbers(rest) == [20, 21, 22, 23, 24, 25]
-    assert not rest[0].from_start
+    assert (rest[0].from_start, rest[0].whole) == (False, True)
     assert [start["state"] for start in starts(witness)] == [None, at(20)]
 
 
@@ -153,17 +161,15 @@ async def test_a_full_read_is_given_no_state_unless_another_was_broken_off(tap: 
     [
         ({}, True),
         ({"bookmarks": {}}, True),
-        ({"bookmarks": {"people": {}, "orders": {"id": 3}}}, True),
+        ({"bookmarks": {"people": {}, "orders": {"id": 3}}}, False),
         ({"bookmarks": {"people": {"version": None}}}, True),
         ({"bookmarks": {"people": {"id": 3}}}, False),
         ({"people": "2026-01-01"}, False),
     ],
 )
-async def test_a_state_without_a_bookmark_of_the_stream_is_the_start(
-    state: Json, from_start: object, tap: Open
-) -> None:
-    (page,) = await read_all(tap([]), {"state": state})
-    assert page.from_start is from_start
+async def test_a_state_without_a_bookmark_is_the_start(state: Json, from_start: object, tap: Open) -> None:
+    (page,) = await read_all(tap([]), cursor(state))
+    assert page.from_start is page.whole is from_start
 
 
 async def test_the_stream_is_selected_with_all_its_fields_and_no_other(tap: Open, witness: Path) -> None:
@@ -268,7 +274,7 @@ async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Open) -> 
     do: list[Any] = [{"count": [1, 15]}, *({"log": line} for line in log), {"raw": '{"type": "REC'}, {"exit": 3}]
     pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
     assert numbers(pages) == list(range(1, 16))
-    assert pages[-1].cursor == {"state": at(10), "whole": True}
+    assert pages[-1].cursor == cursor(at(10), whole=True)
     assert not any(page.complete for page in pages)
     assert type(error) is BadAnswer
     assert str(error).endswith("ended with exit code 3: ValueError: no page 7")
@@ -319,8 +325,10 @@ async def test_what_is_left_out_is_told_once(tap: Open, reports: Reports) -> Non
     other: Any = {"say": {"type": "PING"}}
     pages = await read_all(tap([order, order, version, version, other, {"raw": "\n \n"}, {"count": [1, 3]}]))
     assert numbers(pages) == [1, 2, 3]
-    assert len(reports.lines) == 3
-    assert all(line.startswith("warning: the tap ") for line in reports.lines)
+    foreign, gone, ping = reports.lines
+    assert foreign == "warning: the tap gives records of the stream orders, too; they are left out"
+    assert gone.startswith("info: the tap says that what it gave before and does not now is gone; `missing: delete`")
+    assert ping == "warning: the tap gives messages of the type PING; they are left out"
 
 
 async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Open, reports: Reports) -> None:
@@ -421,14 +429,39 @@ async def test_the_fields_of_a_stream_are_what_the_catalog_says(references: Refe
     assert await fields("source", settings([], catalog="none"), NoAuth(), references, seams, 500) is None
 
 
-async def test_files_that_a_killed_run_left_are_removed_by_the_next(tap: Open) -> None:
-    dead = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
-    await dead.wait()
-    left = Path(tempfile.gettempdir()) / f"speclab-singer-{dead.pid}-abc"
-    left.mkdir()
-    (left / "config.json").write_text("secret")
-    mine = Path(tempfile.gettempdir()) / f"speclab-singer-{os.getpid()}-abc"
-    mine.mkdir()
+async def test_the_state_of_another_tap_or_stream_is_not_gone_on_from(
+    tap: Open, witness: Path, reports: Reports
+) -> None:
+    pages = await read_all(tap([{"count": [1, 20]}], witness), {"of": "tap.py: orders", "state": at(10)})
+    assert numbers(pages) == list(range(1, 21))
+    assert pages[0].from_start
+    assert starts(witness)[0]["state"] is None
+    assert reports.lines == ["warning: the last run stopped in tap.py: orders; this is tap.py: people, read anew"]
+
+
+async def test_what_a_killed_run_left_is_removed_and_ended_by_the_next(tap: Open) -> None:
+    """The tap of a run that is killed has nobody to tell it; that of one that is alive is left alone."""
+    sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
+    owner = await asyncio.create_subprocess_exec(*sleeper)
+    orphan = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
+    other = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
+    left = _files_of(Process.of(owner.pid), Process.of(orphan.pid))
+    mine = _files_of(Process.of(os.getpid()), Process.of(other.pid))
+    elsewhere = _files_of(Process(owner.pid, "another.example", "then"), Process.of(other.pid))
+    owner.kill()
+    await owner.wait()
     await read_all(tap([]))
-    assert not left.exists()
-    mine.rmdir()
+    assert (left.exists(), mine.exists(), elsewhere.exists()) == (False, True, True)
+    assert await orphan.wait() == -signal.SIGKILL
+    assert other.returncode is None
+    other.kill()
+    await other.wait()
+    shutil.rmtree(mine)
+    shutil.rmtree(elsewhere)
+
+
+def _files_of(owner: Process, leader: Process) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="speclab-singer-"))
+    (directory / "owner.json").write_text(json.dumps([owner.pid, owner.host, owner.started]))
+    (directory / "leader.json").write_text(json.dumps([leader.pid, leader.host, leader.started]))
+    return directory

@@ -90,7 +90,7 @@ async def test_a_tap_gives_all_there_is_and_then_what_changed(tapped: Job) -> No
     assert rows_of(tapped.directory / "target.db") == wanted(PEOPLE)
     mark = PEOPLE[-1]["updated"]
     bookmark = {"replication_key": "updated", "replication_key_value": mark}
-    assert first.row.cursor == {"state": {"bookmarks": {"people": bookmark}}}
+    assert first.row.cursor == {"of": "tap-rest-api-msdk: people", "state": {"bookmarks": {"people": bookmark}}}
     tapped.systems.asked()
     changed = [*PEOPLE[:-2], PEOPLE[-2] | {"name": "Grace", "updated": "2026-03-02T00:00:00Z"}, PEOPLE[-1]]
     tapped.systems(people=changed, size=60, token=TOKEN)

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.proof.conftest import TO_SQLITE, Job, rows_of
+from tests.proof.conftest import PLAIN, TO_SQLITE, Job, rows_of
 
+from speclab.errors import RunLogError
+from speclab.runlog import RunRow
 from speclab.runlog.process import Process, alive
+from speclab.sync.run import RunOptions
 
 PROGRAMS = Path(__file__).parents[1] / "connectors" / "singer_programs"
 
@@ -40,11 +43,15 @@ def until(happens: Callable[[], object]) -> None:
 
 
 def written(job: Job) -> int:
-    path = job.directory / "target.db"
+    return len(rows_of(job.directory / "target.db"))
+
+
+def booked(job: Job) -> bool:
+    """Whether the first run has come to a cursor."""
     try:
-        return len(rows_of(path)) if path.exists() else 0
-    except Exception:  # noqa: BLE001 - no such table yet
-        return 0
+        return any(run.cursor is not None for run in job.runs())
+    except RunLogError:  # it is not made yet
+        return False
 
 
 @pytest.fixture
@@ -53,6 +60,7 @@ def singer(job: Job) -> Job:
     return job
 
 
+CURSOR: dict[str, Any] = {"of": "tap.py: people", "state": {"bookmarks": {"people": {"id": 30}}}}
 PERSON: dict[str, Any] = {"type": "RECORD", "stream": "people"}
 
 
@@ -65,31 +73,42 @@ def state(number: int) -> Any:
     return {"say": {"type": "STATE", "value": {"bookmarks": {"people": {"id": number}}}}}
 
 
-def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer: Job) -> None:
+async def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer: Job) -> None:
     log = {"log": "WARNING the token is t0ken-of-ours"}
     singer.write(from_tap([*people(1, 30), log, state(30)], singer.directory), TO_SQLITE)
-    for _ in range(2):
-        process = singer.start()
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        assert json.loads(out)["read"] == 30
+    process = singer.start()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["read"] == 30
+    await singer.run()
     assert [row["name"] for row in rows_of(singer.directory / "target.db")][:2] == ["N1", "N10"]
     first, second = singer.runs()
     assert (first.written, second.unchanged) == (30, 30)
-    assert second.cursor == {"state": {"bookmarks": {"people": {"id": 30}}}}
+    assert second.cursor == CURSOR
     assert [start["state"] for start in starts(singer)] == [None, {"bookmarks": {"people": {"id": 30}}}]
     assert "tap.py: the token is ***" in singer.events("log")
     assert b"t0ken-of-ours" not in singer.log.read_bytes()
 
 
-def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job) -> None:
+async def test_what_a_tap_gives_no_more_in_a_full_read_is_deleted_at_the_target(singer: Job) -> None:
+    async def run(do: list[Any], options: RunOptions = PLAIN) -> RunRow:
+        source = json.loads(from_tap(do, singer.directory)) | {"missing": "delete"}
+        singer.write(json.dumps(source, indent=1), TO_SQLITE)
+        return (await singer.run(options)).row
+
+    assert (await run([*people(1, 30), state(30)])).written == 30
+    assert (await run([*people(29, 30), state(30)])).deleted == 0  # it went on from a STATE: nobody can know
+    assert (await run([*people(3, 30), state(30)], RunOptions(full=True))).deleted == 2
+    assert {row["id"] for row in rows_of(singer.directory / "target.db")} == {str(number) for number in range(3, 31)}
+
+
+async def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job) -> None:
     command = shlex.join([sys.executable, str(PROGRAMS / "target.py")])
     files = {name: str(singer.directory / name) for name in ("out", "schemas")}
     target = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": files}
     source = from_tap([*people(1, 2), *people(1, 2)[:1], state(2)], singer.directory)
     singer.write(source, json.dumps(target, indent=1))
-    with singer.start() as process:
-        assert process.wait(60) == 0
+    assert (await singer.run()).error is None
     (schema,) = [json.loads(line) for line in (singer.directory / "schemas").read_text().splitlines()]
     assert schema["key_properties"] == ["id"]
     assert schema["schema"]["properties"]["age"] == {"type": ["integer", "null"]}
@@ -99,7 +118,7 @@ def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job
 def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()
-    until(lambda: written(singer) == 30)
+    until(lambda: booked(singer))
     tap = Process.of(starts(singer)[0]["pid"])
     assert alive(tap)
     process.send_signal(signal.SIGTERM)
@@ -108,13 +127,13 @@ def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     assert not Path(starts(singer)[0]["config"]).parent.exists()
     (run,) = singer.runs()
     assert run.state == "cancelled"
-    assert run.cursor == {"state": {"bookmarks": {"people": {"id": 30}}}, "whole": True}
+    assert run.cursor == CURSOR | {"whole": True}
 
 
 def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()
-    until(lambda: written(singer) == 30)
+    until(lambda: booked(singer))
     process.kill()
     process.communicate(timeout=30)
     left = starts(singer)[0]

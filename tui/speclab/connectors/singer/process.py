@@ -59,8 +59,13 @@ class Running:
             )
         except OSError as error:
             raise Unreachable(f"{program.name}: cannot be started: {error.strerror or error}") from None
-        files.note(process.pid)
-        return cls(program, process)
+        running = cls(program, process)
+        try:
+            files.note(process.pid)
+        except OSError:
+            await running.stop()
+            raise
+        return running
 
     async def lots(self) -> AsyncGenerator[list[bytes], None]:
         """The lines of its stdout, without their ends, as many at a time as have come; never an empty lot.

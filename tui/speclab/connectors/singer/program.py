@@ -24,7 +24,8 @@ from speclab.runlog.process import Process, alive
 from speclab.spec.systems.singer import SingerSystem
 
 _PREFIX: Final = "speclab-singer-"
-_RUNS: Final = "process.json"
+_OWNER: Final = "owner.json"
+_LEADER: Final = "leader.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class Files(AbstractContextManager["Files"]):
 
     def __init__(self) -> None:
         _sweep()
-        self._path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # 0700
+        self._path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # 0700
+        self._note(_OWNER, os.getpid())
 
     def config(self, value: Mapping[str, Json]) -> str:
         """The path of a file with the config in it; always the same."""
@@ -103,8 +105,11 @@ class Files(AbstractContextManager["Files"]):
 
     def note(self, pid: int) -> None:
         """Remember that the process `pid`, which leads a group, runs with these files."""
+        self._note(_LEADER, pid)
+
+    def _note(self, name: str, pid: int) -> None:
         process = Process.of(pid)
-        (self._path / _RUNS).write_bytes(encode([process.pid, process.host, process.started]))
+        (self._path / name).write_bytes(encode([process.pid, process.host, process.started]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,12 +120,24 @@ class Files(AbstractContextManager["Files"]):
 
 def _sweep() -> None:
     """Remove the directories of processes that are gone, for what is in them may be secret, and end what they began."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if not pid.isdecimal() or path.stat().st_uid != os.getuid() or alive(Process.of(int(pid))):
-            continue
-        with suppress(FileNotFoundError, ValueError, ProcessLookupError):  # not begun, or gone since
-            match decode((path / _RUNS).read_bytes()):
-                case [int(number), str(host), str(started)] if alive(Process(number, host, started)):
-                    os.killpg(number, signal.SIGKILL)
-        shutil.rmtree(path, ignore_errors=True)  # another sweep may be faster
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # another sweep was faster
+            if path.lstat().st_uid != os.getuid():
+                continue
+            owner, leader = _noted(path / _OWNER), _noted(path / _LEADER)
+            if owner is None or alive(owner):  # on another machine it is taken to be alive
+                continue
+            if leader is not None and leader.host == owner.host and alive(leader):
+                os.killpg(leader.pid, signal.SIGKILL)
+            shutil.rmtree(path)
+
+
+def _noted(path: Path) -> Process | None:
+    try:
+        noted = decode(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    match noted:
+        case [int(pid), str(host), str(started)]:
+            return Process(pid, host, started)
+    return None

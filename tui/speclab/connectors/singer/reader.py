@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from speclab.connectors.base import Page, Seams
@@ -48,23 +48,25 @@ class Position:
                 return cls(state)
         return cls(None, whole=True)
 
-    def dump(self) -> Json:
-        """The cursor a page has."""
+    def dump(self, of: str) -> Json:
+        """The cursor a page has; the state is one `of` that tap and stream."""
         if self.state is None:
             return None
-        return {"state": self.state, "whole": True} if self.whole else {"state": self.state}
+        cursor: dict[str, Json] = {"of": of, "state": self.state}
+        return cursor | {"whole": True} if self.whole else cursor
 
-    def at_start(self, stream: str) -> bool:
-        """Whether a tap that is given this state begins at the start: it has no bookmark for `stream`.
+    @property
+    def at_start(self) -> bool:
+        """Whether a tap that is given this state begins at the start: there is no bookmark in it.
 
-        Only a state in the usual form, `{"bookmarks": {STREAM: ...}}`, can be looked into.
+        Only a state in the usual form, `{"bookmarks": {STREAM: {...}}}`, can be looked into.
         """
         match self.state:
             case None:
                 return True
             case {"bookmarks": dict(bookmarks)}:
-                mark = bookmarks.get(stream)
-                return not any(mark.values()) if isinstance(mark, dict) else not mark
+                marks = [mark.values() if isinstance(mark, dict) else [mark] for mark in bookmarks.values()]
+                return not any(value for values in marks for value in values)
         return self.state == {}
 
 
@@ -98,6 +100,7 @@ class SingerReader:
         """A reader for settings as the spec has them. Raises `UnresolvedReference`."""
         del auth, retry  # a tap has its credentials in its config, and tries again by itself
         self._tap = Tap(system, references, seams)
+        self._deletes = system.deletes_missing()
         self._report = seams.report
         self._held = AsyncExitStack()
         self._told: set[str] = set()
@@ -109,7 +112,7 @@ class SingerReader:
 
         Records that came before a failure are given before it is raised.
         """
-        start = Position.load(cursor, full=full)
+        start = self._start(cursor, full=full)
         taken = _Taken(start.state)
         try:
             running = await self._held.enter_async_context(self._tap.reading(start.state))
@@ -136,16 +139,26 @@ class SingerReader:
         """End the tap, if it still runs."""
         await self._held.aclose()
 
+    def _start(self, cursor: Json, *, full: bool) -> Position:
+        """Where to begin: not with the state of another tap or stream, which this one might make something of."""
+        match cursor:
+            case {"of": of} if of != self._tap.request:
+                self._report(Level.WARNING, f"the last run stopped in {of}; this is {self._tap.request}, read anew")
+                cursor = None
+        start = Position.load(cursor, full=full)
+        return replace(start, whole=start.whole or start.at_start)
+
     def _page(self, taken: _Taken, start: Position, *, complete: bool = False) -> Page:
         """A page of what was taken up to the last STATE, or of all; it is no longer taken then."""
         end = len(taken.records) if complete else taken.settled or len(taken.records)
         page = Page(
             records=taken.records[:end],
-            cursor=Position(taken.state, whole=start.whole and not complete).dump(),
+            cursor=Position(taken.state, whole=start.whole and not complete).dump(self._tap.request),
             bytes_in=taken.size,
             request=self._tap.request,
             complete=complete,
-            from_start=start.at_start(self._tap.stream),
+            from_start=start.at_start,
+            whole=start.whole,
         )
         taken.records, taken.settled, taken.size = taken.records[end:], 0, 0
         return page
@@ -180,8 +193,8 @@ class SingerReader:
         if message.kind != "ACTIVATE_VERSION":
             self._once(Level.WARNING, f"the tap gives messages of the type {message.kind}; they are left out")
         elif message.stream == self._tap.stream:
-            text = "the tap says that what it does not give any more is gone; nothing is deleted at the target"
-            self._once(Level.WARNING, text)
+            hint = "" if self._deletes else "; `missing: delete` deletes what a full read does not give"
+            self._once(Level.INFO, f"the tap says that what it gave before and does not now is gone{hint}")
 
     def _look_at(self, message: SchemaMessage) -> None:
         """Tell of a schema that changes in the middle of a read, and of a key that is not the tap's."""

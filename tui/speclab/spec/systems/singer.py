@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from speclab.spec.kinds import Duration, Kind, Size, misfit
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
-from speclab.spec.system import System
+from speclab.spec.system import Missing, System
 
 
 def _command(text: str) -> str:
@@ -61,6 +61,7 @@ class SingerSystem(System):
         default=None, description="a catalog file, or `none`; default: what the tap discovers, all fields selected"
     )
     replication: Replication | None = Field(default=None, description="how the tap reads, where it lets one choose")
+    missing: Missing = "keep"
     mode: Literal["append", "upsert"] = Field(
         default="upsert", description="what the target does with a record whose key it has"
     )
@@ -72,3 +73,11 @@ class SingerSystem(System):
         config = {name: value for name, value in self.config.items() if not names_secret(name)}
         text = json.dumps([self.command, config], sort_keys=True)
         return f"singer {self.stream} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def deletes_missing(self) -> bool:
+        """As `missing` says."""
+        return self.missing == "delete"
+
+    def why_not_delete(self) -> str:
+        """Singer has no word for it."""
+        return "a Singer target cannot be told to delete a record"
