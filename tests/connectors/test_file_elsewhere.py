@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-import botocore.session
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
+from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
 from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
@@ -36,77 +28,21 @@ from speclab.spec.systems.file import FileSystem
 Read = Callable[..., Awaitable[list[Page]]]
 Open = Callable[..., Writer]
 Write = Callable[..., Awaitable[list[Answer]]]
-SECRET = "a-secret-of-ours"
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 ONCE = RetrySettings(attempts=1)
 
 
-@dataclass(frozen=True)
-class S3:
-    """A store, looked at past speclab."""
-
-    url: str
-    bucket: str
-    client: Any
-
-    @property
-    def options(self) -> dict[str, Json]:
-        return {"key": "ours", "secret": "${env:SECRET}", "endpoint_url": self.url}
-
-    def at(self, key: str) -> str:
-        return f"s3://{self.bucket}/{key}"
-
-    def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
-
-    def get(self, key: str) -> bytes:
-        body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        return body
-
-    def keys(self) -> list[str]:
-        return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
-
-    def ask_for_logins(self, after: int) -> None:
-        """Look at the credentials of requests, once `after` of them have been let through."""
-        url, text = f"{self.url}/moto-api/reset-auth", {"Content-Type": "text/plain"}
-        request = urllib.request.Request(url, data=str(after).encode(), headers=text, method="POST")
-        urllib.request.urlopen(request, timeout=20).close()
-
-
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+    with s3_server() as url:
         yield url
-        process.terminate()
-
-
-_NUMBERS = count()
 
 
 @pytest.fixture
-def s3(s3_url: str) -> Iterator[S3]:
+def s3(s3_url: str) -> Iterator[Bucket]:
     """An empty bucket."""
-    client = botocore.session.get_session().create_client(
-        "s3", "us-east-1", endpoint_url=s3_url, aws_access_key_id="x", aws_secret_access_key="x"
-    )
-    store = S3(s3_url, f"bucket-{next(_NUMBERS)}", client)
-    client.create_bucket(Bucket=store.bucket)
-    yield store
-    store.ask_for_logins(after=10**9)
-    client.close()
+    with new_bucket(s3_url) as bucket:
+        yield bucket
 
 
 @pytest.fixture
@@ -174,7 +110,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, s3: S3, read: Read) -> None:
+async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, s3: Bucket, read: Read) -> None:
     s3.put(f"in/{name}", CONTENTS[name])
     pages = await read(s3.at(f"in/{name}"), options=s3.options)
     assert records_of(pages) == PEOPLE
@@ -183,7 +119,7 @@ async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, 
     assert records_of(await read(s3.at(f"in/{name}"), pages[0].cursor, options=s3.options)) == PEOPLE[1000:]
 
 
-async def test_a_pattern_reads_all_it_matches_by_name(s3: S3, read: Read, reports: Reports) -> None:
+async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, read: Read, reports: Reports) -> None:
     for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
         s3.put(f"in/{name}", as_jsonl(records))
     pages = await read(s3.at("in/*.jsonl"), options=s3.options)
@@ -208,7 +144,7 @@ async def test_a_pattern_reads_all_it_matches_by_name(s3: S3, read: Read, report
 )
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
 async def test_an_object_is_made_and_made_again(
-    name: str, content: bytes | None, mode: str, s3: S3, write: Write, read: Read, tmp_path: Path
+    name: str, content: bytes | None, mode: str, s3: Bucket, write: Write, read: Read, tmp_path: Path
 ) -> None:
     key = f"out/{name}"
     for _ in range(2):
@@ -224,7 +160,7 @@ async def test_an_object_is_made_and_made_again(
 
 
 async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
-    s3: S3, write: Write, references: References, seams: Seams
+    s3: Bucket, write: Write, references: References, seams: Seams
 ) -> None:
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
     await write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
@@ -235,7 +171,7 @@ async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
     await finder.close()
 
 
-async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: S3, opened: Open) -> None:
+async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: Bucket, opened: Open) -> None:
     s3.put("a.jsonl", b'{"id":"old"}\n')
     more: dict[str, Json] = {"mode": "replace", "options": s3.options}
     broken_off = opened(s3.at("a.jsonl"), **more)
@@ -252,23 +188,23 @@ async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_o
 
 
 async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(
-    s3: S3, opened: Open, write: Write
+    s3: Bucket, opened: Open, write: Write
 ) -> None:
     writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     await writer.write([item("a")])
-    s3.client.delete_bucket(Bucket=s3.bucket)
+    s3.client.delete_bucket(Bucket=s3.name)
     assert isinstance(writer, Snapshot)
     with pytest.raises(Unreachable, match="The specified bucket does not exist") as caught:
         await writer.finish()
     await writer.close()
     assert "goes into the file with the next run" in caught.value.hint
-    s3.client.create_bucket(Bucket=s3.bucket)
+    s3.client.create_bucket(Bucket=s3.name)
     await write(s3.at("a.jsonl"), item("b"), mode="replace", options=s3.options)
     assert s3.get("a.jsonl") == b'{"id":"a"}\n{"id":"b"}\n'
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "replace"])
-async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: S3, read: Read, opened: Open) -> None:
+async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, read: Read, opened: Open) -> None:
     path = "s3://no-such-bucket/a.jsonl"
     if way in ("read", "pattern"):
         with pytest.raises(Unreachable, match=r"s3://no-such-bucket/.*\.jsonl: (there is no such|The specified)"):
@@ -282,7 +218,7 @@ async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: S3, read:
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "probe"])
 async def test_refused_credentials_are_unauthorized_and_stay_secret(
-    way: str, s3: S3, read: Read, opened: Open, references: References, seams: Seams
+    way: str, s3: Bucket, read: Read, opened: Open, references: References, seams: Seams
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
     s3.ask_for_logins(after=0)
@@ -299,7 +235,7 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
     assert SECRET not in str(caught.value)
 
 
-async def test_who_may_only_write_replaces_all_the_same(s3: S3, opened: Open) -> None:
+async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, opened: Open) -> None:
     """Nothing of the old object is needed, so that one may not look is no reason to stop before the end."""
     s3.ask_for_logins(after=0)
     writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
@@ -325,7 +261,7 @@ async def test_a_dead_server_is_unreachable_soon(way: str, read: Read, opened: O
 
 
 async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
-    s3: S3, opened: Open, monkeypatch: pytest.MonkeyPatch
+    s3: Bucket, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put("a.jsonl", b'{"id":"z"}\n')
     writer = opened(s3.at("a.jsonl"), options=s3.options)
@@ -345,7 +281,7 @@ async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
     assert s3.get("a.jsonl") == b'{"id":"theirs"}\n{"id":"a"}\n'
 
 
-async def test_a_probe_looks_and_changes_nothing(s3: S3, references: References, seams: Seams) -> None:
+async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, seams: Seams) -> None:
     target = system(s3.at("a.jsonl"), options=s3.options)
     assert (
         await file_probe(target, NoAuth(), references, seams, ONCE)
@@ -456,7 +392,7 @@ def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, messag
         opened(path, options=options)
 
 
-async def test_an_option_the_driver_does_not_know_says_so(s3: S3, read: Read) -> None:
+async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, read: Read) -> None:
     with pytest.raises(SpecError, match="unexpected keyword argument 'endpint_url'") as caught:
         await read(s3.at("a.jsonl"), options={"endpint_url": s3.url, "key": "k", "secret": "s"})
     assert "Check `options`" in caught.value.hint
@@ -481,7 +417,7 @@ async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(
         assert records_of(await read(path)) == [{"id": "1", "name": name}]
 
 
-async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: S3, read: Read, references: References) -> None:
+async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: Bucket, read: Read, references: References) -> None:
     s3.put("in/a.jsonl", as_jsonl(PEOPLE[:2]))
     assert records_of(await read(s3.at("in/?.jsonl"), options=s3.options)) == PEOPLE[:2]
     assert records_of(await read(s3.at("in/[ab].jsonl"), options=s3.options)) == PEOPLE[:2]
@@ -510,7 +446,7 @@ def test_the_same_key_in_another_store_is_another_destination() -> None:
     assert there.destination() != here.destination()
 
 
-async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: S3, read: Read) -> None:
+async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: Bucket, read: Read) -> None:
     s3.put("a.csv", b"id,name\n1,Ada\n2,\xff\n")
     with pytest.raises(BadAnswer, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
         await read(s3.at("a.csv"), options=s3.options)

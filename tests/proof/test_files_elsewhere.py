@@ -1,0 +1,94 @@
+"""Runs to and from an S3 that others wrote, killed at random moments between systems that misbehave."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
+from tests.proof.torture import Route, fill_http, torment
+from tests.s3 import SECRET, Bucket, new_bucket, s3_server
+
+from speclab.outcome import RunState
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_url: str) -> Iterator[Bucket]:
+    with new_bucket(s3_url) as bucket:
+        yield bucket
+
+
+def on_s3(bucket: Bucket, key: str, *more: str) -> str:
+    """The settings of an object."""
+    lines = ["connector: file", f"path: {bucket.at(key)}", "key: id", *more, f"options: {json.dumps(bucket.options)}"]
+    return "\n".join(lines)
+
+
+def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: str(row["id"]))
+
+
+def test_a_parquet_object_equals_its_source_whenever_a_run_is_killed(s3: Bucket, tmp_path: Path) -> None:
+    def fill(job: Job, people: list[dict[str, Any]]) -> None:
+        job.environ["SECRET"] = SECRET
+        fill_http(job, people)
+
+    def arrived(_: Job) -> list[dict[str, Any]]:
+        return by_id(pq.read_table(io.BytesIO(s3.get("people.parquet"))).to_pylist())
+
+    seed = Random().randrange(1_000_000)
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
+    route = Route("http to s3", BY_CURSOR, on_s3(s3, "people.parquet"), fill, arrived, seconds=1.2)
+    assert torment(tmp_path, route, kills=2, seed=seed, people=120).kills == 2
+    assert s3.keys() == ["people.parquet"]
+
+
+async def test_objects_that_match_are_read_once_and_what_changed_again(s3: Bucket, job: Job) -> None:
+    people = crowd(250)
+    for number in range(5):
+        out = io.StringIO()
+        table = csv.DictWriter(out, list(people[0]))
+        table.writeheader()
+        table.writerows(people[number * 50 : number * 50 + 50])
+        s3.put(f"in/{number}.csv", out.getvalue().encode())
+    job.environ["SECRET"] = SECRET
+    job.write(
+        on_s3(s3, "in/*.csv"), TO_SQLITE, edit=lambda text: text.replace("source.test != true", 'source.test != "True"')
+    )
+    first, second = await job.run(), await job.run()
+    assert first.error is None
+    assert (first.row.read, second.row.unchanged) == (250, first.row.written)
+    assert rows_of(job.directory / "target.db") == wanted(people)
+
+
+async def test_a_store_that_refuses_us_at_the_end_fails_the_run_and_the_next_one_brings_it_all(
+    s3: Bucket, job: Job
+) -> None:
+    """A mode that only writes is not told before; what was read is in the journal, and is not read anew."""
+    people = crowd(120)
+    job.environ["SECRET"] = SECRET
+    job.write(target=on_s3(s3, "people.csv", "mode: replace"))
+    job.systems(people=people, size=50)
+    s3.ask_for_logins(after=0)
+    refused = await job.run()
+    assert refused.row.state is RunState.FAILED
+    assert "people.csv" in str(refused.row.error)
+    s3.ask_for_logins(after=10**9)
+    assert s3.keys() == []
+    again = await job.run()
+    assert again.error is None
+    rows = list(csv.DictReader(io.StringIO(s3.get("people.csv").decode())))
+    assert by_id([row | {"age": int(row["age"])} for row in rows]) == wanted(people)
