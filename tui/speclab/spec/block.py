@@ -96,18 +96,7 @@ def to_variant(
         return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings, others=others)
     name = entry.node.text if isinstance(entry.node, Scalar) else ""
     if name in variants:
-        model = variants[name]
-        provider = variants.provider(name) if isinstance(variants, Installed) else ""
-        if isinstance(model, Unusable):
-            findings.error("S209", entry.node, f"the {tag} {name!r} cannot be used: {model.reason}")
-            return None
-        try:
-            return to_model(tree, model, findings)
-        except Exception as error:
-            if not provider:
-                raise
-            findings.error("S209", entry.node, f"{provider} fails to check these settings: {blamed(error)}")
-            return None
+        return _to_named(tree, entry, name, variants, findings)
     if name in not_yet:
         findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
         return None
@@ -118,6 +107,23 @@ def to_variant(
         value = Scalar(near, plain=True, start=entry.node.start, end=entry.node.end)
         to_variant(_with(tree, entry, Entry(entry.key, value)), tag, variants, not_yet, findings)
     return None
+
+
+def _to_named(
+    tree: Fields, entry: Entry, name: str, variants: Mapping[str, type[M]] | Installed[type[M]], findings: Findings
+) -> M | None:
+    """The settings that `tree` writes, of the variant that `entry` names; S209 where a package of others fails."""
+    model, provider = variants[name], variants.provider(name) if isinstance(variants, Installed) else ""
+    if isinstance(model, Unusable):
+        findings.error("S209", entry.node, f"the {entry.key.text} {name!r} cannot be used: {model.reason}")
+        return None
+    try:
+        return to_model(tree, model, findings)
+    except Exception as error:
+        if not provider:
+            raise
+        findings.error("S209", entry.node, f"{provider} fails to check these settings: {blamed(error)}")
+        return None
 
 
 def _with(tree: Fields, entry: Entry, other: Entry) -> Fields:

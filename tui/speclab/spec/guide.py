@@ -202,7 +202,8 @@ def _systems(address: str) -> Iterator[Variant]:
         if isinstance(model, Unusable):
             yield Variant(name, f"It cannot be used: {model.reason}", (), "", provider)
         elif way in model.model_fields or other not in model.model_fields:
-            settings = (_of_system(setting, name, way) for setting in settings_of(model, without=other))
+            settings = [_of_system(setting, name, way) for setting in settings_of(model, without=other)]
+            settings.sort(key=lambda setting: setting.name.split(".")[0] == "limits")  # what is asked, then how much
             yield Variant(name, _summary(model), tuple(settings), _example(address, name), provider)
 
 
