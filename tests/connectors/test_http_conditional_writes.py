@@ -241,6 +241,38 @@ async def test_a_secret_is_no_template(serve: Serve, references: References, tar
     assert got == ["s3cret{id}", "s3cret{id} a"]
 
 
+async def test_each_header_is_sent_once_the_nearest_to_the_write(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    got: list[list[tuple[str, str]]] = []
+
+    async def keep(request: web.Request) -> web.Response:
+        got.append([(name.lower(), value) for name, value in request.headers.items()])
+        return web.json_response({"id": "a"}, headers={"ETag": '"1"'})
+
+    system: Json = {
+        "connector": "http",
+        "base_url": await serve(keep),
+        "key": "id",
+        "headers": {
+            "content-type": "application/vnd.api+json",
+            "Accept": "application/vnd.api+json",
+            "X-Tenant": "all",
+        },
+        "write": {
+            "upsert": "PUT /c/{id}",
+            "lookup": "GET /c/{id}",
+            "headers": {"If-Match": "{lookup.etag}", "x-tenant": "{source.tenant}"},
+        },
+    }
+    writer = open_writer(HttpSystem.model_validate(system), NoAuth(), references, seams)
+    await write(writer, item("a", source={"tenant": "t7"}))
+    looked_up, written = got
+    assert {("accept-encoding", "identity"), ("x-tenant", "all")} <= set(looked_up)
+    assert len(dict(written)) == len(written)
+    assert {("content-type", "application/vnd.api+json"), ("x-tenant", "t7"), ("if-match", '"1"')} <= set(written)
+
+
 async def test_a_delete_says_nothing_about_a_body_it_does_not_have(serve: Serve, target: Open) -> None:
     got: list[str | None] = []
 

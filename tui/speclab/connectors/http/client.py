@@ -124,24 +124,19 @@ class Client:
         own = {name.lower() for name in system.headers}
         headers = {name: value for name, value in defaults.items() if name.lower() not in own} | system.headers
         self._headers = self.encoded(headers)
-        self._unpacked = self.encoded(
-            {name: value if name.lower() != "accept-encoding" else "identity" for name, value in headers.items()}
-        )
+        self._of_bodies = [] if "content-type" in own else [(b"Content-Type", b"application/json")]
 
     async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes = b"",
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        unpacked: bool = False,
+        self, method: str, url: str, *, content: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> Exchange:
         """The answer, of whatever status, to a request for `url`, which must be at the origin.
 
-        It is asked for `unpacked` where how it is packed would matter. Raises `RequestFailed`.
+        Of `headers`, each stands in for the system's of that name. Raises `RequestFailed`.
         """
-        all_headers = [*(self._unpacked if unpacked else self._headers), *headers]
+        all_headers = [*self._headers, *(self._of_bodies if content else ())]
+        if headers:
+            own = {name.lower() for name, _ in headers}
+            all_headers = [*(header for header in all_headers if header[0].lower() not in own), *headers]
         request = httpx.Request(method, url, headers=all_headers, content=content)
         try:
             began = await self._pace.take(self._weights.of(method, url), self._patience)

@@ -18,7 +18,6 @@ _PLACE: Final = re.compile(r"(?<!\$)\{([^{}]*)\}")
 """What is filled in: anything in braces but references."""
 _NAMES: Final = frozenset({"source", "found", "lookup"})
 _OF_THE_LOOKUP: Final = frozenset({"found", "lookup"})
-_JSON: Final = (b"Content-Type", b"application/json")
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|^ | $")
 
 
@@ -29,9 +28,7 @@ class Headers:
         """Headers as `write.headers` has them, with the references still in them: a secret is no template."""
         texts = write.headers
         fixed = {name: references.resolve(text) for name, text in texts.items() if not _PLACE.search(text)}
-        self._bodiless = client.encoded(fixed)
-        typed = any(name.lower() == "content-type" for name in texts)
-        self.fixed: Sequence[tuple[bytes, bytes]] = [*([] if typed else [_JSON]), *self._bodiless]
+        self.fixed: Sequence[tuple[bytes, bytes]] = client.encoded(fixed)
         """The headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
         self._key = write.idempotency.encode("ascii") if write.idempotency else None
@@ -46,8 +43,7 @@ class Headers:
             for header in self._filled
             if not header.of_the_lookup or "lookup" in scope
         ]
-        fixed = self._bodiless if item.delete else self.fixed
-        return [*fixed, *headers, *self.keyed(item.idempotency_key)]
+        return [*self.fixed, *headers, *self.keyed(item.idempotency_key)]
 
     def keyed(self, key: str) -> list[tuple[bytes, bytes]]:
         """The header that carries the idempotency key, where the spec has one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from speclab.connectors.base import Item, Refusal
 from speclab.connectors.http.answers import WrongBody, kind, look, message_in, path
@@ -13,6 +14,8 @@ from speclab.connectors.http.templates import SCOPE, Endpoint, MissingValue
 from speclab.connectors.jsontext import decode
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
+
+_UNPACKED: Final = (b"Accept-Encoding", b"identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Lookup:
         self._found = None if found is None else path(found, "write.found")
         self._client = client
         self._refusals = refusals
-        self._for_etag = for_etag
+        self._headers = [_UNPACKED] if for_etag else []
 
     async def of(self, item: Item) -> Found | Refusal:
         """What the target has of `item`; a refusal where that cannot be told."""
@@ -45,7 +48,7 @@ class Lookup:
         except MissingValue as error:
             return unsendable(error, self._endpoint.text)
         try:
-            exchange = await self._client.send(self._endpoint.method, url, unpacked=self._for_etag)
+            exchange = await self._client.send(self._endpoint.method, url, headers=self._headers)
         except RequestFailed as error:
             error.sent = False  # only the question was: nothing was written
             return no_answer(error)

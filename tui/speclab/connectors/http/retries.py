@@ -17,7 +17,6 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.units import duration_text
 
 _HEAL: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
-_JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 async def answered(
@@ -32,9 +31,7 @@ async def answered(
     tries = 1
     while True:
         try:
-            exchange = await client.send(
-                question.method, question.url, content=question.content, headers=_JSON if question.content else ()
-            )
+            exchange = await client.send(question.method, question.url, content=question.content)
         except RequestFailed as error:
             error_class, wait = error.error_class, error.retry_after
             failure = _no_answer(error)
