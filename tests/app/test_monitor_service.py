@@ -39,11 +39,21 @@ def monitor(until: Open) -> Open:
             await until(pilot, lambda: bool(app.query(ServiceLine)) and app.pulse is not None)
             await until(pilot, lambda: app.specs is not None and app.overview is not None and app.focused is not None)
             await pilot.pause()
-            yield pilot
-            await until(pilot, lambda: app.pulse is not None and not app.pulse.alive)
+            try:
+                yield pilot
+            finally:
+                _end_what_was_started(workspace.directory)
+                await until(pilot, lambda: app.pulse is not None and not app.pulse.alive)
             await until(pilot, lambda: not {"start_service", "run_spec"} & {worker.name for worker in app.workers})
 
     return start
+
+
+def _end_what_was_started(directory: Path) -> None:
+    """End the service that a test which failed has left."""
+    service = heartbeat.service_of(directory, datetime.now(UTC))
+    if service is not None and service.pid != os.getpid():
+        os.kill(service.pid, signal.SIGKILL)
 
 
 def beat(**given: Any) -> Heartbeat:

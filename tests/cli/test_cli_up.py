@@ -54,8 +54,7 @@ def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(work
         told = workspace("up", exit_code=1).stderr
         assert f"are run on their schedules already, by process {process.pid} of " in told
         assert (
-            f"speclab up is alive here (1 specs): process {process.pid} of"
-            in workspace("status", exit_code=None).stderr
+            f"speclab up is alive here (1 spec): process {process.pid} of" in workspace("status", exit_code=None).stderr
         )
         wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
         process.send_signal(signal.SIGTERM)

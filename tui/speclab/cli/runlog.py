@@ -73,7 +73,9 @@ def _tell_service(service: Heartbeat | None) -> None:
         tell("Nothing runs by itself here: no 'speclab up' is alive.")
         return
     who = f"process {service.pid} of {service.user} on {service.host}, since {service.since}"
-    tell(f"speclab up is alive here ({len(service.specs)} specs): {who}")
+    stopping = ", and is stopping once its runs finished the page in hand" if service.stopping else ""
+    specs = f"{len(service.specs)} spec{'' if len(service.specs) == 1 else 's'}"
+    tell(f"speclab up is alive here ({specs}): {who}{stopping}")
     for spec_id, spec in service.specs.items():
         if spec.problem:
             tell(f"  {spec_id} cannot run: {spec.problem}")

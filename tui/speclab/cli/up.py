@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Runs at once, at most.")
 @runlog_option
 def up(directory: Path, jobs: int, runlog: Path | None) -> None:
-    """Run every spec in DIRECTORY (default: here) whose status is in-progress on its schedule.
+    """Run every spec in DIRECTORY (default: here) whose status is in-progress on its schedule, but for paused ones.
 
     Each run is a process of its own. Records in the retry queue are sent again when they are due, alerts are evaluated
     once a minute, and old rows of the run log go. Specs that change are read anew. One `speclab up` is enough for a

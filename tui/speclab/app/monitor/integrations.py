@@ -97,7 +97,7 @@ def columns(listed: Iterable[Listed], *, wide: bool) -> tuple[Column, ...]:
         Column("rec/s", 6, align="right", drop=5),
         Column("last run", 20, flex=1, most=30),
         Column("next", 14 if wide else 9, flex=1, most=30, drop=1),
-        Column("schedule", 12, flex=3, drop=7),
+        Column("schedule", 12, flex=9, drop=7),
         Column("p95", 6, align="right", drop=6),
         Column("errors", 7, align="right", drop=3),
         Column("wait", 5, align="right"),
