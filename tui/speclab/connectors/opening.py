@@ -76,8 +76,10 @@ def connector_of(system: System) -> Connector[System]:
     """The connector that `system` names. Raises `SpecError` where there is none that can be used."""
     found = CONNECTORS.get(system.connector)
     if found is None:
-        names = ", ".join(CONNECTORS)
-        raise SpecError(f"there is no connector {system.connector!r} here; there is {names}")
+        raise SpecError(
+            f"there is no connector {system.connector!r} here; there is {', '.join(CONNECTORS)}",
+            hint="A package gives one by an entry point of the group speclab.connectors.",
+        )
     if isinstance(found, Unusable):
         raise SpecError(f"the connector {system.connector!r} cannot be used: {found.reason}")
     return found

@@ -73,8 +73,7 @@ class _Check(Generic[S]):
         answers = await self._written(records)
         if self._writer().idempotent:
             await self._written(records)
-        if self.connector.finder is not None:
-            await self._find(records)
+        await self._find(records)
         return answers
 
     async def _pages(self, cursor: Json, *, full: bool) -> list[Page]:
@@ -87,30 +86,34 @@ class _Check(Generic[S]):
     async def _written(self, records: Sequence[Record]) -> list[Answer]:
         writer = self._writer()
         answers: list[Answer] = []
-        for start in range(0, len(records), writer.batch):
-            items = [self._item(record, keyed=writer.keyed) for record in records[start : start + writer.batch]]
-            told = await writer.write(items)
-            _expect(len(told) == len(items), f"{len(items)} items have {len(told)} answers")
-            for item, answer in zip(items, told, strict=True):
-                refusal = f"{answer.refusal.request}: {answer.refusal.message}" if answer.refusal else "neither"
-                _expect(answer.effect is not None and answer.refusal is None, f"{item.key} is not written: {refusal}")
-            answers += told
-        if isinstance(writer, Snapshot):
-            await writer.finish()
-        await writer.close()
+        try:
+            for start in range(0, len(records), writer.batch):
+                items = [self._item(record, keyed=writer.keyed) for record in records[start : start + writer.batch]]
+                told = await writer.write(items)
+                _expect(len(told) == len(items), f"{len(items)} items have {len(told)} answers")
+                for item, answer in zip(items, told, strict=True):
+                    why = f"{answer.refusal.request}: {answer.refusal.message}" if answer.refusal else "nobody says why"
+                    _expect(answer.effect is not None and not answer.refusal, f"{item.key} is not written: {why}")
+                answers += told
+            if isinstance(writer, Snapshot):
+                await writer.finish()
+        finally:
+            await writer.close()
         return answers
 
     async def _find(self, records: Sequence[Record]) -> None:
-        assert self.connector.finder is not None  # noqa: S101 - whoever calls has looked
-        finder = self.connector.finder(self.system, self.auth, *self._around())
+        opens = self.connector.finder
+        finder = opens(self.system, self.auth, *self._around()) if opens else None
         if finder is None:
             return
-        found = await finder.find([self._item(record, keyed=False) for record in records])
+        try:
+            found = await finder.find([self._item(record, keyed=False) for record in records])
+        finally:
+            await finder.close()
         for record, has in zip(records, found, strict=True):
             told = has.message if isinstance(has, Refusal) else has
             same = isinstance(has, dict) and all(has.get(name) == value for name, value in record.items())
             _expect(same, f"{record} was written, and what is found is {told}")
-        await finder.close()
 
     def _writer(self) -> Writer:
         return self.connector.writer(self.system, self.auth, *self._around())
