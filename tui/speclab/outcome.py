@@ -70,6 +70,11 @@ class FailureState(StrEnum):
     SUPERSEDED = "superseded"  # a newer write of the same key made it moot
     DISCARDED = "discarded"  # a person gave it up, with a reason
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the record has not arrived, and still should."""
+        return self in (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
+
 
 class AlertState(StrEnum):
     """How an alert of a spec stands."""

@@ -215,17 +215,22 @@ class DocumentPlace(Place):
     @work(group="save")
     async def action_save(self) -> None:
         """Write the spec to its file, asking where others changed the same place."""
+        await self.save()
+
+    async def save(self) -> bool:
+        """Do so, in a worker; gives whether the spec is in its file now."""
         opened = self.opened
         if opened is None:
-            return
+            return False
         self.take()
-        while True:
+        saved = False
+        while not saved:
             try:
                 merged = opened.save()
             except SaveConflict as conflict:
                 sides = await self._sides(conflict.conflicts)
                 if sides is None:
-                    return
+                    return False
                 opened.settle(conflict, sides)
             except SpeclabError as error:
                 shell(self).tell("Not saved", error)
@@ -233,8 +238,9 @@ class DocumentPlace(Place):
             else:
                 more = "; what others wrote is in it too" if merged else ""
                 self.notify(f"{opened.path.name} is saved{more}.", timeout=2)
-                break
+                saved = True
         self.changed()
+        return saved
 
     async def _sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
         sides: list[Side] = []

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ALL: Final = 1_000_000_000
-_OPEN: Final = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED.value, FailureState.SUPERSEDED.value}
 """What a record may come to that needs nobody any more."""
 
@@ -127,7 +126,7 @@ def _named(log: RunLogReader, ids: Sequence[str], *, of: Sequence[str]) -> list[
         failure = log.failure(one)
         if failure is None or (of and failure.spec_id not in of):
             raise UsageError(f"no failure {one!r} in {log.path}", hint="'speclab failures' lists them with their IDs.")
-        if failure.state in _OPEN:
+        if failure.state.is_open:
             chosen.append(failure)
         else:
             tell(f"{one} is {failure.state} already")
@@ -193,7 +192,7 @@ def _print(failure: FailureRow, became: str, *, as_json: bool) -> None:
         print_json({**failure_json(failure), "became": became})
         return
     line = f"{became:<10} {failure.key}"
-    if failure.state in _OPEN:
+    if failure.state.is_open:
         place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
         row = f" {failure.row}:" if failure.row else ""
         line += f"  {place}:{row} {failure.message}  {failure.id}"

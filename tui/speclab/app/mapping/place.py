@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -20,6 +21,7 @@ from speclab.app.glyphs import ATTENTION, CRUMB, FAILED
 from speclab.app.mapping.offers import offers
 from speclab.app.mapping.panes import failing_fields, fields_of, mapped_lines, record_lines, step_lines
 from speclab.app.mapping.records import NONE
+from speclab.app.mapping.replay import REPLAY, Replaying
 from speclab.app.mapping.rows import (
     TRANSFORMATION_AT,
     columns,
@@ -29,7 +31,6 @@ from speclab.app.mapping.rows import (
     text_of,
     unmapped_row,
 )
-from speclab.app.mapping.sampling import Sampling
 from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Wrong
 from speclab.app.shell import shell
 from speclab.app.widgets.grid import MOVES, Cell, Grid
@@ -61,7 +62,10 @@ MAPPING: Final = (
     Action("move-up", "move up", "Move the row up.", ("K", "ctrl+up"), footer=False),
     Action("move-down", "move down", "Move the row down.", ("J", "ctrl+down"), footer=False),
     Action("stop", "stop reading", "Stop reading from the source.", ("escape",), footer=False),
+    replace(REPLAY, footer=False),
 )
+DEAD_LETTERS: Final = (REPLAY, *MAPPING[:-1])
+"""The same while the sample are dead letters: to replay them is what they were opened for."""
 
 CELLS: Final = (
     *(action for action in MOVES if action.id != "choose"),
@@ -94,7 +98,7 @@ class MappingGrid(Grid):
         self.lay_out(columns(self.size.width))
 
 
-class MappingPlace(Sampling):
+class MappingPlace(Replaying):
     """The grid; below it the record in hand and what becomes of it."""
 
     NAME = "mapping"
@@ -309,6 +313,10 @@ class MappingPlace(Sampling):
                 notes.append(f"{verdict.failed:,} fail")
         if self.records.origin:
             notes.append(self.records.origin)
+        if self.failure is not None and self.failure.id in self.came_to:
+            notes.insert(0, f"replayed: {self.came_to[self.failure.id]}")
+        if self.replaying:
+            notes = [f"replaying {self.replaying}"]
         if self.reading is not None:
             notes = ["reading from the source, esc stops"]
         panel.note = ", ".join(notes)
@@ -341,8 +349,10 @@ class MappingPlace(Sampling):
     # What can be done
 
     def actions(self) -> Sequence[Action]:
-        """While a cell is edited, only what the line over it does."""
-        return () if self.line.editing else MAPPING
+        """While a cell is edited, only what the line over it does; of dead letters, first of all to replay them."""
+        if self.line.editing:
+            return ()
+        return MAPPING if self.failure is None else DEAD_LETTERS
 
     def action_explain(self) -> None:
         """Show the row's steps in place of the mapped record, or the record again."""

@@ -28,10 +28,11 @@ LIMIT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Sample records, and where they are from, in a few words."""
+    """Sample records, and where they are from, in a few words; `failures` are theirs, one for each, if they failed."""
 
     records: tuple[Record, ...]
     origin: str
+    failures: tuple[FailureRow, ...] = ()
 
 
 NONE: Final = Records((), "")
@@ -100,4 +101,5 @@ def _means(directory: Path) -> tuple[_Sample, References, Seams]:
 
 def of_failures(failures: Sequence[FailureRow]) -> Records:
     """The records of `failures` as they were read, before mapping."""
-    return Records(tuple(failure.source for failure in failures if failure.source is not None), "dead letters")
+    kept = tuple(failure for failure in failures if failure.source is not None)
+    return Records(tuple(failure.source for failure in kept if failure.source is not None), "dead letters", kept)

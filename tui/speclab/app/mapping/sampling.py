@@ -78,11 +78,12 @@ class Sampling(RowWriting):
         try:
             records = await asyncio.to_thread(read_records, path)
             kept = path == kept_at(self.opened.path, self.spec_id) if self.opened is not None else False
-            self._have(replace(records, origin="kept sample") if kept else records)
+            self.have(replace(records, origin="kept sample") if kept else records)
         except SpeclabError as error:
             shell(self).tell("No sample", error)
 
-    def _have(self, records: Records, number: int = 0) -> None:
+    def have(self, records: Records, number: int = 0) -> None:
+        """Have these as the sample from now on, and show what becomes of them."""
         self.take_records(records, number)
         self.verdict = None
         self.show_document()
@@ -92,19 +93,11 @@ class Sampling(RowWriting):
     def take_failure(self, failure: FailureRow) -> None:
         """Have the record of `failure` as the sample, and the row that is to blame under the cursor."""
         if failure.source is not None:
-            self._have(of_failures([failure]))
-            self._more_failures(failure)
+            self.have(of_failures([failure]))
         if self.sheet is not None and failure.row is not None:
             at = next((row.index for row in self.sheet.rows if row.target == failure.row), None)
             if at is not None:
                 self.grid.move(at, TRANSFORMATION_AT)
-
-    @work(exclusive=True, group="sample")
-    async def _more_failures(self, failure: FailureRow) -> None:
-        """The other records that failed there, behind the one that was opened."""
-        spec_id, row = failure.spec_id, failure.row
-        found = await shell(self).ask(lambda reader: reader.failures(spec_id, row=row, full=True, limit=LIMIT))
-        self._have(of_failures([failure, *(other for other in found or () if other.id != failure.id)]))
 
     def action_live(self) -> None:
         """Read some records from the source."""
@@ -118,7 +111,7 @@ class Sampling(RowWriting):
         if self.opened is None or integration is None:
             return
         try:
-            self._have(await live(integration, workspace_of(self.opened.path)))
+            self.have(await live(integration, workspace_of(self.opened.path)))
         except SpeclabError as error:
             shell(self).tell("No sample from the source", error)
         finally:
@@ -147,7 +140,7 @@ class Sampling(RowWriting):
             found = await shell(self).ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
             records = of_failures(found or ())
             if records.records:
-                self._have(records)
+                self.have(records)
             else:
                 self.notify("No run left any.", title="No dead letters")
         elif chosen == "file":

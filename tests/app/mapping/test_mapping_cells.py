@@ -1,0 +1,207 @@
+"""Cells are written in place, and what they make of real records is seen before they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.app.mapping.conftest import (
+    ROWS,
+    TEXT,
+    Running,
+    See,
+    Until,
+    at_row,
+    content,
+    place,
+    put,
+    replace,
+    result,
+    write,
+)
+
+
+async def test_a_cell_is_written_in_place_and_is_one_changed_line(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowercase")
+        await see(pilot, "→ ada@example.org")
+        assert mapping.opened is not None
+        assert not mapping.opened.unsaved
+        await pilot.press("enter")
+        await until(pilot, lambda: result(pilot, 2) == "ada@example.org")
+        await pilot.press("f2")
+        await see(pilot, "crm.md is saved")
+        assert content(spec) == TEXT.replace("| email | Trim |", "| email | Trim, Lowercase |")
+
+        await pilot.press("u")
+        await until(pilot, lambda: result(pilot, 2) == "Ada@Example.org")
+        await pilot.press("f2")
+        await until(pilot, lambda: content(spec) == TEXT)
+
+
+async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowercase")
+        await pilot.press("f2")
+        await see(pilot, "crm.md is saved", "→ ada@example.org")
+        assert content(spec) == TEXT.replace("| email | Trim |", "| email | Trim, Lowercase |")
+
+
+async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowercas")
+        await see(pilot, "unknown step 'Lowercas'. Did you mean 'Lowercase'?")
+        strips = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
+        line = next(at for at, text in enumerate(strips) if "Trim, Lowercas" in text)
+        assert strips[line + 1].index("~~~~~~~~") == strips[line].index("Lowercas")
+        await pilot.press("escape")
+        await until(pilot, lambda: result(pilot, 2) == "Ada@Example.org")
+        assert place(pilot).opened is not None
+        assert content(spec) == TEXT
+        assert not place(pilot).opened.unsaved  # type: ignore[union-attr]
+
+
+async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowercas")
+        await pilot.press("enter")
+        await see(pilot, "✖ email", "M101", "1 problem")
+        await pilot.press("u")
+        await see(pilot, "✔ email")
+
+
+async def test_steps_and_fields_are_completed(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", low")
+        await see(pilot, "Lowercase  ")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: mapping.sheet and mapping.sheet.rows[2].texts["Transformation"] == "Trim, Lowercase")
+
+        mapping.grid.move(2, 1)
+        await pilot.press("enter")
+        await replace(pilot, "giv")
+        await see(pilot, "source.name.given")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: mapping.sheet and mapping.sheet.rows[2].texts["Source Field"] == "source.name.given")
+
+
+async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 3)
+        await pilot.press("a")
+        await write(pilot, "source.name.given")
+        await pilot.press("tab")
+        await until(pilot, lambda: mapping.grid.cursor_column == 2)
+        await write(pilot, "target.given")
+        await pilot.press("tab")
+        await until(pilot, lambda: mapping.grid.cursor_column == 3)
+        await write(pilot, "Trim")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(mapping.grid.rows) == 5 and result(pilot, 4) == "Ada")
+        await pilot.press("f2")
+        await until(
+            pilot, lambda: content(spec) == TEXT.replace(ROWS, f"{ROWS}| source.name.given | target.given | Trim | |\n")
+        )
+        await pilot.press("u")
+        assert mapping.opened is not None
+        assert mapping.opened.document.text == TEXT
+
+
+async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lowerc")
+        recovery = spec.parent / ".speclab" / "recovery"
+        await until(
+            pilot, lambda: recovery.exists() and any("Trim, Lowerc" in content(at) for at in recovery.iterdir())
+        )
+        await pilot.press("escape")
+        await until(pilot, lambda: not list(recovery.iterdir()))
+        assert place(pilot).opened is not None
+        assert place(pilot).opened.document.text == TEXT  # type: ignore[union-attr]
+
+
+async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        await write(pilot, ", Lower")
+        put(spec, TEXT.replace("| email | email | Trim |", "| born | mail | Direct | |\n| mail | email | Trim |"))
+        await until(pilot, lambda: mapping.opened and "| mail | email |" in mapping.opened.document.text)
+        await write(pilot, "case")
+        await pilot.press("enter", "f2")
+        await see(pilot, "crm.md is saved")
+        both = "| born | mail | Direct | |\n| mail | email | Trim, Lowercase |"
+        assert content(spec) == TEXT.replace("| email | email | Trim |", both)
+
+
+async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("enter")
+        others = TEXT.replace("| email | email | Trim |", "| email | email | Uppercase |")
+        put(spec, others)
+        await until(pilot, lambda: mapping.opened and mapping.opened.document.text == others)
+        await write(pilot, ", Lowercase")
+        await pilot.press("enter")
+        await see(pilot, "changed by others")
+        await pilot.press("escape")
+        await until(pilot, lambda: not mapping.line.editing)
+        await see(pilot, "ADA@EXAMPLE.ORG")
+        assert content(spec) == others
+
+
+async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 0)
+        region = mapping.grid.region_of(2, 3)
+        await pilot.click(mapping.grid, offset=region.offset, times=2)
+        await until(pilot, lambda: mapping.line.editing)
+        await write(pilot, ", upp")
+        await see(pilot, "Uppercase  ")
+        await pilot.click("Below Grid", offset=(2, 0), times=2)
+        await until(pilot, lambda: mapping.line.value == "Trim, Uppercase")
+        await pilot.press("enter")
+        await until(pilot, lambda: result(pilot, 2) == "ADA@EXAMPLE.ORG")
+
+
+async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_changes(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 1)
+        await pilot.press("enter")
+        await pilot.resize_terminal(90, 24)
+        await until(pilot, lambda: mapping.grid.size.width == 90)
+        await until(
+            pilot,
+            lambda: (
+                mapping.line.region.offset == mapping.grid.region_of(1, 3).offset + mapping.grid.content_region.offset
+            ),
+        )

@@ -1,0 +1,53 @@
+"""The rows of a mapping beside a sample record, what becomes of it, and where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.app.mapping.conftest import Running, See, Until, at_row
+
+
+async def test_every_row_shows_the_sample_and_what_becomes_of_it(spec: Path, running: Running, see: See) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await see(pilot, "crm ▸ Field Mapping", "4 rows", "record 1 of 4", "2 pass, 2 fail, kept sample")
+        await see(pilot, "Ada , Lovelace ", "→ Ada Lovelace", "10/12/1815", "1815-12-10", "full_name: Ada Lovelace")
+
+
+async def test_the_next_failing_record_shows_where_it_fails(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 3)
+        await see(pilot, "1 fail on birth_date")
+        await pilot.press("F")
+        await see(pilot, "record 3 of 4", "◀ row birth_date", "birth_date: ✖", '"1912-06-23" is no date')
+        await pilot.press("n")
+        await see(pilot, "record 4 of 4", "◀ row email")
+        await pilot.press("n", "n", "p")
+        await see(pilot, "record 1 of 4")
+
+
+async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 1)
+        await pilot.press("x")
+        await see(pilot, "steps of full_name", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace')
+        await pilot.press("x")
+        await see(pilot, "becomes")
+
+
+async def test_the_columns_that_matter_most_stay_where_there_is_little_room(
+    spec: Path, running: Running, until: Until
+) -> None:
+    least = ["Source Field", "Target Field", "Transformation", "Result"]
+    async with running(spec.parent, place="mapping") as pilot:
+        grid = (await at_row(pilot, until, 0)).grid
+        for width, more in [(160, ["Sample", "Type", "Fails", "Notes"]), (80, ["Fails"]), (60, [])]:
+            await pilot.resize_terminal(width, 24)
+            named = [at for at, column in enumerate(grid.columns) if len(column.title) > 1]
+            await until(
+                pilot,
+                lambda named=named, more=more: (
+                    sorted([*least, *more]) == sorted(grid.columns[at].title for at in named if grid.region_of(0, at))
+                ),
+            )

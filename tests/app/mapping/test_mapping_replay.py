@@ -1,0 +1,177 @@
+"""From a dead letter to its row, the record seen to pass, and sent again with all like it: in one motion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, content, place, put, replace, result
+from textual.pilot import Pilot
+
+from speclab.app.mapping.place import MappingPlace
+from speclab.app.monitor.detail import FailuresPage
+from speclab.app.widgets.cells import Cell
+from speclab.jsonvalue import Record
+from speclab.outcome import FailureState
+from speclab.runlog import RunLogReader
+from speclab.spec.workspace import runlog_path
+
+DATES = 'Date("%d/%m/%Y")'
+
+
+@pytest.fixture
+def spec(spec: Path) -> Path:
+    """The spec after a run: three contacts arrived, three could not be mapped for their date, one is no email."""
+    more: list[Record] = [
+        {**CONTACTS[0], "id": key, "born": born} for key, born in [("c_5", "1815-12-10"), ("c_6", "soon")]
+    ]
+    lines = [json.dumps(contact) + "\n" for contact in [*CONTACTS, *more]]
+    (spec.parent / "contacts.jsonl").write_text("".join(lines))
+    command = [sys.executable, "-m", "speclab", "run", "crm"]
+    done = subprocess.run(command, cwd=spec.parent, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert sorted(customers(spec)) == ["c_1", "c_2"]
+    return spec
+
+
+def customers(spec: Path) -> dict[str, Any]:
+    """Who is at the target, by id, with the birth date."""
+    lines = (spec.parent / "customers.jsonl").read_text("utf-8").splitlines()
+    return {row["external_id"]: row.get("birth_date") for row in map(json.loads, lines)}
+
+
+def failures(spec: Path) -> dict[str, FailureState]:
+    """The states of all failures there ever were, by key; those of keys that are open come last."""
+    with RunLogReader.open(runlog_path(spec.parent)) as reader:
+        found = [*reader.failures("crm", closed=True), *reader.failures("crm")]
+    return {json.loads(failure.key) if failure.key.startswith('"') else failure.key: failure.state for failure in found}
+
+
+async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingPlace:
+    """Go from the record `key` in the Monitor to its mapping row."""
+    await pilot.app.push_screen(FailuresPage(("crm",), lambda reader: reader.failures("crm", row="birth_date")))
+    await see(pilot, key, "mapping row")
+    page = pilot.app.screen
+    grid = page.query_one("#keys")
+    at = next(number for number, row in enumerate(grid.rows) if key in row.cells)  # type: ignore[attr-defined]
+    grid.move(at)  # type: ignore[attr-defined]
+    await until(pilot, lambda: page._shown is not None and key in page._shown.key)  # type: ignore[attr-defined]
+    await pilot.press("e")
+    await until(pilot, lambda: isinstance(place(pilot), MappingPlace))
+    await see(pilot, "record 1 of 3", f"id: {key}", "dead letters")
+    return place(pilot)
+
+
+async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
+    """Write `text` as the row's transformation, and wait until all records were put through it."""
+    await pilot.press("enter")
+    await replace(pilot, text)
+    await pilot.press("enter")
+    await until(pilot, lambda: place(pilot).verdict is not None and not place(pilot).line.editing)
+
+
+async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        mapping = await from_a_dead_letter(pilot, until, see, "c_5")
+        assert mapping.row is not None
+        assert mapping.row.target == "birth_date"
+        await until(pilot, lambda: mapping.verdict is not None)
+        await pilot.press("R")
+        await see(pilot, "none of the records passes yet")
+
+        await mend(pilot, until, "Trim")
+        await until(pilot, lambda: result(pilot, 3) == "1815-12-10")
+        await see(pilot, "R replay", "3 pass")
+        await pilot.press("R")
+        await see(pilot, "3 records failed on birth_date. 3 of them pass the mapping now", "saved first")
+        await see(pilot, "replay all 3", "o only this one")
+        await pilot.press("enter")
+        await see(pilot, "Replayed", "3 written", "replayed: written")
+        assert content(spec) == TEXT.replace(DATES, "Trim")
+        assert customers(spec) == {
+            "c_1": "1815-12-10",
+            "c_2": "1906-12-09",
+            "c_3": "1912-06-23",
+            "c_5": "1815-12-10",
+            "c_6": "soon",
+        }
+        await until(pilot, lambda: mapping.grid.rows[3].cells[8] != Cell("3", "failed"))
+        await pilot.press("R")
+        await see(pilot, "it was replayed, and is written")
+
+
+async def test_one_record_is_replayed_alone(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        await from_a_dead_letter(pilot, until, see, "c_3")
+        await mend(pilot, until, "Trim")
+        await pilot.press("R")
+        await see(pilot, "only this one")
+        await pilot.press("o")
+        await see(pilot, "Replayed", "1 written")
+        assert sorted(customers(spec)) == ["c_1", "c_2", "c_3"]
+        await pilot.press("n")
+        await see(pilot, "record 2 of 3", "3 pass, dead letters")
+        await pilot.press("R")
+        await see(pilot, "2 records failed on birth_date")
+
+
+async def test_what_still_fails_stays_a_dead_letter_and_says_why(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        await from_a_dead_letter(pilot, until, see, "c_5")
+        await mend(pilot, until, "Date")
+        await see(pilot, "2 pass, 1 fail on birth_date")
+        await pilot.press("R")
+        await see(pilot, "2 of them pass the mapping now")
+        await pilot.press("enter")
+        await see(pilot, "2 written, 1 dead. Of those: birth_date: ", '"soon" is')
+        assert sorted(customers(spec)) == ["c_1", "c_2", "c_3", "c_5"]
+        assert failures(spec)["c_6"] is FailureState.DEAD
+
+
+async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        await from_a_dead_letter(pilot, until, see, "c_5")
+        await mend(pilot, until, "Trim")
+        await pilot.press("R")
+        await see(pilot, "replay all 3")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert content(spec) == TEXT
+        assert sorted(customers(spec)) == ["c_1", "c_2"]
+
+
+async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("connector: file\npath: customers.jsonl", "connector: fil\npath: customers.jsonl"))
+    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        await from_a_dead_letter(pilot, until, see, "c_5")
+        await mend(pilot, until, "Trim")
+        await pilot.press("R")
+        await see(pilot, "replay all 3")
+        await pilot.press("enter")
+        await see(pilot, "not all were replayed", "in the way of a run")
+        assert failures(spec)["c_5"] is FailureState.DEAD
+
+
+async def test_other_samples_are_no_dead_letters(
+    spec: Path, running: Running, see: See, screen: Callable[[Pilot[None]], str]
+) -> None:
+    async with running(spec.parent, place="mapping", size=(160, 45)) as pilot:
+        await see(pilot, "record 1 of 4", "kept sample")
+        assert "R replay" not in screen(pilot)
+        await pilot.press("R")
+        await see(pilot, "these are no dead letters")
+        await pilot.press("o", "down", "down", "enter")
+        await see(pilot, "record 1 of 4", "dead letters", "R replay")

@@ -1,0 +1,66 @@
+"""Rows are added, moved, doubled, deleted and suggested, and come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.app.mapping.conftest import ROWS, TEXT, Running, See, Until, at_row, content, place, put, replace
+
+
+async def test_rows_are_deleted_and_moved_and_come_back(spec: Path, running: Running, until: Until) -> None:
+    lines = ROWS.splitlines(keepends=True)
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 1)
+        for keys, rows in [
+            (["d"], [0, 2, 3]),
+            (["J"], [0, 2, 1, 3]),
+            (["K"], [1, 0, 2, 3]),
+            (["ctrl+down", "ctrl+down"], [0, 2, 3, 1]),
+        ]:
+            mapping.grid.move(1)
+            await pilot.press(*keys, "f2")
+            moved = TEXT.replace(ROWS, "".join(lines[at] for at in rows))
+            await until(pilot, lambda moved=moved: content(spec) == moved)
+            await pilot.press("u")
+            assert mapping.opened is not None
+            assert mapping.opened.document.text == TEXT
+
+
+async def test_a_row_is_doubled_and_its_target_written_anew(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("m")
+        await until(pilot, lambda: mapping.line.editing)
+        await replace(pilot, "mail")
+        await pilot.press("enter", "f2")
+        twice = TEXT.replace("invoices go here |\n", "invoices go here |\n| email | mail | Trim | invoices go here |\n")
+        await until(pilot, lambda: content(spec) == twice)
+
+
+async def test_targets_that_no_row_writes_are_suggested_and_taken(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("| id | external_id | Direct | |\n", ""))
+    async with running(spec.parent, place="mapping") as pilot:
+        await until(pilot, lambda: place(pilot).record is not None)
+        await see(pilot, "1 target unmapped", "◌", "external_id", "required", "suggest: source.id")
+        await pilot.press("s")
+        await see(pilot, "4 rows, unsaved", "external_id: c_1")
+        await pilot.press("f2")
+        await until(
+            pilot,
+            lambda: (
+                '| born | birth_date | Date("%d/%m/%Y") | |\n| source.id | target.external_id | Direct | |\n'
+                in content(spec)
+            ),
+        )
+
+
+async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping", read_only=True) as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("d")
+        await see(pilot, "Cannot delete now", "--read-only")
+        await pilot.press("enter")
+        assert not mapping.line.editing
+        assert content(spec) == TEXT
