@@ -10,9 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from tests.cli.conftest import Shell
+
+from speclab.clock import timestamp
+from speclab.sync import heartbeat
+from speclab.sync.heartbeat import Heartbeat
 
 
 @contextmanager
@@ -85,6 +91,14 @@ def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(w
         wait_for(lambda: said().rpartition("people: resumed")[2], "people: partial", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_status_says_that_one_is_stopping(workspace: Shell) -> None:
+    now = datetime.now(UTC)
+    (workspace.directory / ".speclab").mkdir()
+    heartbeat.write(workspace.directory, replace(Heartbeat.first(now), stopping=timestamp(now)))
+    assert f"process {os.getpid()} of " in workspace("status").stderr
+    assert ", and is stopping once its runs finished the page in hand\n" in workspace("status").stderr
 
 
 def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) -> None:
