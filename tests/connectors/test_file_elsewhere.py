@@ -438,6 +438,32 @@ def test_a_login_in_a_url_is_not_shown(opened: Open, references: References) -> 
     assert system(path).destination() == "file ftp://files.example.com/a.csv"
 
 
+async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(read: Read) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"220 ready\r\n", b"331 and the password?\r\n"):
+            writer.write(answer)
+            await reader.readline()
+        writer.write(b"530 Login incorrect.\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unauthorized, match="530 Login incorrect") as caught:
+            await read(f"ftp://ada:${{env:SECRET}}@127.0.0.1:{port}/a.csv")
+    assert str(caught.value).startswith(f"ftp://127.0.0.1:{port}/a.csv: ")
+
+
+async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, opened: Open, write: Write) -> None:
+    elsewhere = {**s3.options, "endpoint_url": s3.url.replace("127.0.0.1", "localhost")}
+    broken_off = opened(s3.at("a.jsonl"), mode="replace", options=elsewhere)
+    await broken_off.write([item("of the other")])
+    await broken_off.close()
+    await write(s3.at("a.jsonl"), item("a"), mode="replace", options=s3.options)
+    assert s3.get("a.jsonl") == b'{"id":"a"}\n'
+
+
 def test_the_same_key_in_another_store_is_another_destination() -> None:
     here, there = (
         system("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 import tempfile
@@ -43,17 +42,15 @@ class RemoteSource:
 
 
 class RemotePlace:
-    """A place in a store. What is not there yet is in the workspace's `.speclab`."""
+    """A place in a store. What is not there yet is here, in the journal and in a draft beside it."""
 
-    def __init__(self, store: Store, workspace: Path) -> None:
+    def __init__(self, store: Store, journal: Path) -> None:
         """The place of the URL of `store`. Raises `SpecError` if nothing can be written there at once."""
         store.check_writable()
         self._store = store
         self._merged: str | None = None
         self.name = store.name
-        self.journal = (
-            workspace / ".speclab" / "files" / f"{hashlib.sha256(store.name.encode()).hexdigest()[:16]}.speclab"
-        )
+        self.journal = journal
 
     def exists(self) -> bool:
         """Whether a file is there. Raises `Unauthorized` and `Unreachable`, also for a bucket that is not."""

@@ -214,10 +214,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _refuses_login(error: BaseException) -> bool:
     status = getattr(error, "status", None) or getattr(error, "status_code", None) or getattr(error, "code", None)
+    name = type(error).__name__
     return (
         isinstance(error, PermissionError)
         or status in (401, 403)
-        or _CREDENTIALS.search(type(error).__name__) is not None
+        or _CREDENTIALS.search(name) is not None
+        or (name == "error_perm" and str(error).startswith("530"))  # FTP (RFC 959): not logged in
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -29,7 +30,8 @@ def place_of(system: FileSystem, references: References) -> Place:
     from speclab.connectors.file.store import Store
 
     store = Store(system.path, system.options, system.limits.timeout, references.redactor)
-    return RemotePlace(store, references.base)
+    place = hashlib.sha256(system.destination().encode()).hexdigest()[:16]  # one key may be in two stores
+    return RemotePlace(store, references.base / ".speclab" / "files" / f"{place}.speclab")
 
 
 def _local(path: str) -> str:
