@@ -203,10 +203,13 @@ async def test_a_tap_of_the_old_kind_finds_its_selection_in_the_schema(tap: Open
 
 async def test_a_catalog_of_ones_own_keeps_its_selection_of_fields(tap: Open, witness: Path, tmp_path: Path) -> None:
     field = {"breadcrumb": ["properties", "name"], "metadata": {"selected": False}}
-    own = {"streams": [{"tap_stream_id": "people", "schema": {"properties": {"name": {}}}, "metadata": [field]}]}
+    parents = {"stream": "orders", "schema": {}, "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}
+    people = {"tap_stream_id": "people", "schema": {"properties": {"name": {}}}, "metadata": [field]}
+    own = {"streams": [people, parents]}
     (tmp_path / "catalog.json").write_text(json.dumps(own))
     await read_all(tap([], witness, {"discovering": [{"exit": 1}]}, catalog="catalog.json"))
-    (people,) = starts(witness)[0]["catalog"]["streams"]
+    people, others = starts(witness)[0]["catalog"]["streams"]
+    assert others == parents
     assert people["metadata"] == [field, {"breadcrumb": [], "metadata": {"selected": True}}]
     with pytest.raises(SpecError, match=r"nowhere\.json: No such file"):
         await read_all(tap([], catalog="nowhere.json"))
@@ -329,6 +332,22 @@ async def test_what_is_left_out_is_told_once(tap: Open, reports: Reports) -> Non
     assert foreign == "warning: the tap gives records of the stream orders, too; they are left out"
     assert gone.startswith("info: the tap says that what it gave before and does not now is gone; `missing: delete`")
     assert ping == "warning: the tap gives messages of the type PING; they are left out"
+
+
+async def test_a_stream_has_the_name_that_its_records_have_or_its_id(tap: Open) -> None:
+    """Taps of databases name a stream `db-people` in the catalog, and `people` in its messages."""
+    catalog: Json = {"streams": [{"tap_stream_id": "db-people", "stream": "people", "schema": {}}]}
+    for name in ("db-people", "people"):
+        pages = await read_all(tap([{"count": [1, 3]}], config={"catalog": catalog}, stream=name))
+        assert numbers(pages) == [1, 2, 3]
+
+
+async def test_a_tap_that_does_not_know_the_stream_has_not_been_read(tap: Open) -> None:
+    _, error = await read_to_failure(tap([{"count": [1, 3]}], stream="peple", catalog="none"))
+    assert str(error) == "tap.py: peple: the tap does not know it; its records are of people"
+    schema: Any = {"say": {"type": "SCHEMA", "stream": "peple", "schema": {}}}
+    (page,) = await read_all(tap([schema, {"count": [1, 3]}], stream="peple", catalog="none"))
+    assert page.complete  # there is such a stream, and nothing in it
 
 
 async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Open, reports: Reports) -> None:

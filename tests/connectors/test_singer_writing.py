@@ -142,6 +142,11 @@ async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Ope
     assert len(kept(tmp_path)) == 15
 
 
+async def test_a_refused_value_is_no_failure_of_the_place_whatever_it_says(target: Open) -> None:
+    refusal = the_refusal(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
+    assert (refusal.error_class, refusal.field) == (ErrorClass.REJECTED, "age")
+
+
 async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Open) -> None:
     people = [item("a", name="Ada"), item("b", name="Ben")]
     writer = target({"refuses": "Ben"}, mode="append")

@@ -101,6 +101,7 @@ async def test_a_tap_gives_all_there_is_and_then_what_changed(tapped: Job) -> No
 
 
 async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(tapped: Job) -> None:
+    tapped.write(from_tap(catalog="none"), TO_SQLITE)
     tapped.systems(people=PEOPLE, token="another")
     result = await tapped.run()
     assert type(result.error) is Unauthorized

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rapidfuzz import process
@@ -30,19 +30,22 @@ def stream_of(catalog: Json, name: str) -> Record:
     raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{hint}")
 
 
-def selected(
-    catalog: Json, name: str, replication: Replication | None, *, keep_fields: bool = False
-) -> dict[str, Json]:
+def names_of(entry: Record) -> set[str]:
+    """What the stream of an entry is called in messages: by its `stream`, or else by its `tap_stream_id`."""
+    return {str(entry[by]) for by in ("tap_stream_id", "stream") if entry.get(by)}
+
+
+def selected(catalog: Json, name: str, replication: Replication | None, *, own: bool = False) -> dict[str, Json]:
     """`catalog` with the stream `name` selected, all its fields with it, and no other stream. Raises `NoStream`.
 
     Selection is metadata as the Singer specification has it (discovery mode, section "Metadata"): `selected` at the
     empty breadcrumb for a stream and at `["properties", NAME]` for a field, where `inclusion: unsupported` rules a
-    field out. Taps older than that look for `selected` in the schema. With `keep_fields` a selection of fields that
-    is there already is left alone.
+    field out. Taps older than that look for `selected` in the schema. In a catalog of the user's `own`, what else is
+    selected is left alone: its fields, and such streams as a tap wants to read the parents of records from.
     """
     chosen = stream_of(catalog, name)
     streams: list[Json] = [
-        _selected(entry, replication, keep_fields=keep_fields) if entry is chosen else _deselected(entry)
+        _selected(entry, replication, own=own) if entry is chosen else entry if own else _deselected(entry)
         for entry in _streams(catalog)
     ]
     rest = catalog if isinstance(catalog, dict) else {}
@@ -63,23 +66,23 @@ def _name(entry: Record) -> str:
 
 
 def _deselected(entry: Record) -> Record:
-    return {**entry, "schema": {**_dict(entry.get("schema")), "selected": False}} | _metadata(
-        _told(entry) | {(): _told(entry).get((), {}) | {"selected": False}}
-    )
+    told = _told(entry)
+    told[()] = told.get((), {}) | {"selected": False}
+    return {**entry, "schema": {**_dict(entry.get("schema")), "selected": False}, **_metadata(told)}
 
 
-def _selected(entry: Record, replication: Replication | None, *, keep_fields: bool) -> Record:
+def _selected(entry: Record, replication: Replication | None, *, own: bool) -> Record:
     schema = _dict(entry.get("schema"))
     properties = _dict(schema.get("properties"))
     told = _told(entry)
     legacy = not told
-    own: Record = {"selected": True}
+    whole: Record = {"selected": True}
     if replication is not None:
-        own["replication-method"] = _METHODS[replication.method]
+        whole["replication-method"] = _METHODS[replication.method]
         if replication.key is not None:
-            own["replication-key"] = replication.key
-    told[()] = told.get((), {}) | own
-    if not keep_fields:
+            whole["replication-key"] = replication.key
+    told[()] = told.get((), {}) | whole
+    if not own:
         for field in properties:
             told.setdefault(("properties", field), {})
         for breadcrumb, metadata in told.items():
@@ -107,10 +110,7 @@ def _told(entry: Record) -> dict[tuple[str, ...], Record]:
 
 
 def _metadata(told: Mapping[tuple[str, ...], Record]) -> Record:
-    entries: Sequence[Json] = [
-        {"breadcrumb": [*breadcrumb], "metadata": metadata} for breadcrumb, metadata in told.items()
-    ]
-    return {"metadata": [*entries]}
+    return {"metadata": [{"breadcrumb": [*crumbs], "metadata": metadata} for crumbs, metadata in told.items()]}
 
 
 def _dict(value: Json) -> Record:

@@ -104,6 +104,9 @@ class SingerReader:
         self._report = seams.report
         self._held = AsyncExitStack()
         self._told: set[str] = set()
+        self._foreign: set[str] = set()
+        self._met = False
+        """Whether the tap has spoken of the stream."""
         self._fields: dict[str, str] | None = None
         self._key = {system.key} if isinstance(system.key, str) else set(system.key)
 
@@ -127,6 +130,8 @@ class SingerReader:
             code = await running.ended()
             if code != 0:
                 raise self._tap.failed(code)
+            if self._foreign and not self._met:
+                raise self._tap.foreign(self._foreign)
             yield self._page(taken, start, complete=True)
         except SystemFailure:
             while taken.records:
@@ -173,15 +178,18 @@ class SingerReader:
         except NoMessage as error:
             raise self._tap.misspoke(taken.line, str(error), line) from None
         match message:
-            case RecordMessage(stream, record) if stream == self._tap.stream:
+            case RecordMessage(stream, record) if stream in self._tap.names:
                 taken.records.append(record)
                 taken.size += len(line)
+                self._met = True
             case StateMessage(value):
                 taken.state = value
                 taken.settled = len(taken.records)
-            case SchemaMessage(stream) if stream == self._tap.stream:
+            case SchemaMessage(stream) if stream in self._tap.names:
+                self._met = True
                 self._look_at(message)
             case RecordMessage(stream):
+                self._foreign.add(stream)
                 self._once(Level.WARNING, f"the tap gives records of the stream {stream}, too; they are left out")
             case OtherMessage():
                 self._look_at_other(message, line, taken)
@@ -192,7 +200,7 @@ class SingerReader:
             raise self._tap.misspoke(taken.line, what, line)
         if message.kind != "ACTIVATE_VERSION":
             self._once(Level.WARNING, f"the tap gives messages of the type {message.kind}; they are left out")
-        elif message.stream == self._tap.stream:
+        elif message.stream in self._tap.names:
             hint = "" if self._deletes else "; `missing: delete` deletes what a full read does not give"
             self._once(Level.INFO, f"the tap says that what it gave before and does not now is gone{hint}")
 
@@ -202,11 +210,11 @@ class SingerReader:
         if self._fields is not None and self._fields != now:
             changed = sorted({*now.items()} ^ {*self._fields.items()})
             names = ", ".join(dict.fromkeys(name for name, _ in changed))
-            self._report(Level.WARNING, f"the tap describes {self._tap.stream} anew: {names}")
+            self._report(Level.WARNING, f"the tap describes {message.stream} anew: {names}")
         self._fields = now
         if message.key and set(message.key) != self._key:
             told, own = ", ".join(message.key), ", ".join(sorted(self._key))
-            self._once(Level.WARNING, f"the tap says that the key of {self._tap.stream} is {told}; the spec says {own}")
+            self._once(Level.WARNING, f"the tap says that the key of {message.stream} is {told}; the spec says {own}")
 
     def _once(self, level: Level, message: str) -> None:
         """Tell something that is as true of the next million lines."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from speclab.connectors.base import Seams
 from speclab.connectors.jsontext import decode
 from speclab.connectors.references import References
-from speclab.connectors.singer.catalog import NoStream, selected, stream_of
+from speclab.connectors.singer.catalog import NoStream, names_of, selected, stream_of
 from speclab.connectors.singer.process import Running
 from speclab.connectors.singer.program import Files, Program
 from speclab.connectors.singer.trouble import failure
@@ -28,8 +28,11 @@ class Tap:
     def __init__(self, system: SingerSystem, references: References, seams: Seams) -> None:
         """Raises `UnresolvedReference`."""
         self.program = Program.of(system, references, seams)
-        self.stream = system.stream
+        system = references.resolve_settings(system)
         self.request = f"{self.program.name}: {system.stream}"
+        self.names = {system.stream}
+        """What the stream is called, in the spec and by the tap."""
+        self._stream = system.stream
         self._replication = system.replication
         self._catalog = system.catalog
 
@@ -42,7 +45,7 @@ class Tap:
             return None
         with Files() as files:
             catalog = await self._selected(files)
-        found = stream_of(catalog, self.stream).get("schema")
+        found = stream_of(catalog, self._stream).get("schema")
         return found if isinstance(found, dict) else {}
 
     @asynccontextmanager
@@ -68,6 +71,15 @@ class Tap:
         """The error of a tap that ended with `code`."""
         return failure(self.program, code, self.request)
 
+    def foreign(self, streams: Iterable[str]) -> BadAnswer:
+        """The error of a tap that gives records, and does not know the stream."""
+        found = ", ".join(sorted(streams))
+        return BadAnswer(
+            f"{self.request}: the tap does not know it; its records are of {found}",
+            request=self.request,
+            hint="Correct `stream`, or the catalog.",
+        )
+
     def misspoke(self, line: int, what: str, text: bytes = b"") -> BadAnswer:
         """The error of a tap whose stdout has something in that line that no tap may write."""
         return BadAnswer(
@@ -81,7 +93,8 @@ class Tap:
         own = self._catalog is not None
         catalog = await asyncio.to_thread(self._own) if own else await self._discovered(files)
         try:
-            return selected(catalog, self.stream, self._replication, keep_fields=own)
+            self.names |= names_of(stream_of(catalog, self._stream))
+            return selected(catalog, self._stream, self._replication, own=own)
         except NoStream as error:
             who = self._catalog if own else self.program.name
             raise BadAnswer(f"{who}: {error}", request=self.request, hint="Correct `stream`.") from None
@@ -113,7 +126,8 @@ class Tap:
             await running.stop()
         if code != 0:
             error = failure(self.program, code, request)
-            error.hint = "A tap that cannot discover is read with `catalog: none`, or with a catalog of your own."
+            if isinstance(error, BadAnswer):
+                error.hint = "If it is a tap that cannot discover, give it `catalog: none`, or a catalog of your own."
             raise error
         text = b"\n".join(lines)
         try:

@@ -62,7 +62,7 @@ def failure(program: Program, code: int, request: str) -> SystemFailure:
             return Unreachable(message, request=request, response=response)
     hint = "Its last lines are in the run log." if response else "Try it by hand."
     if code == -signal.SIGKILL:
-        hint = "Nothing here kills a tap at work; is there too little memory?"
+        hint = "Nothing here kills a program at work; is there too little memory?"
     return BadAnswer(message, request=request, response=response, hint=hint)
 
 

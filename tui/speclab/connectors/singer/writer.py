@@ -48,7 +48,7 @@ class SingerWriter:
         self.batch = system.size
         self.idempotent = system.mode == "upsert"
         self._program = Program.of(system, references, seams)
-        self._stream = system.stream
+        self._stream = references.resolve(system.stream)
         self._key = [_name(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
         self._shape = Shape()
         self._report = seams.report
@@ -106,8 +106,10 @@ class SingerWriter:
             message = f"{self._program.name}: ended well, but {doubt}"
             return Refusal(ErrorClass.BAD_ANSWER, message, request, response) if doubt else None
         message, cause = how_it_ended(self._program, end.code), self._program.log.cause
-        kind, field = meaning(cause), self._blamed(items, response)
-        error = await self._lasting(message, cause, request, response)
+        field = self._blamed(items, response)
+        kind, error = None, None
+        if field is None:
+            kind, error = meaning(cause), await self._lasting(message, cause, request, response)
         if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
             self._over = error
             return Refusal(ErrorClass.BAD_ANSWER, message, request, response, field=field)
@@ -184,6 +186,7 @@ async def run(program: Program, lines: Sequence[bytes]) -> End:
             return End(await running.ended(), listened, last)
         finally:
             heard.cancel()
+            await asyncio.gather(heard, return_exceptions=True)
             await running.stop()
 
 
