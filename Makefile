@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 # of them go together, so each has an environment and a lock of its own.
 PROGRAMS := tap-rest-api-msdk target-jsonl
 SINGER := $(PROGRAMS:%=$(VENV)/singer/%/.installed)
+# What benchmarks stand beside, in an environment of its own, too.
+DLT := $(VENV)/bench/dlt/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench torture screenshots docs lock clean
@@ -29,6 +31,11 @@ $(SINGER): $(VENV)/singer/%/.installed: tests/proof/singer/%.txt | $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --require-hashes -r $<
 	@touch $@
 
+$(DLT): tests/bench/dlt.txt | $(STAMP)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(@D)
+	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --require-hashes -r $<
+	@touch $@
+
 demo: $(STAMP) ## two local systems, a working integration and its run, in the app
 	@$(BIN)/speclab demo
 
@@ -45,7 +52,7 @@ format: $(STAMP) ## write the format and the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(STAMP) ## the budgets, measured side by side
+bench: $(STAMP) $(SINGER) $(DLT) ## the budgets, measured side by side
 	$(BIN)/python -m tests.bench
 
 torture: $(STAMP) ## runs killed 200 times between systems that misbehave (KILLS=, SEED=)
@@ -60,11 +67,12 @@ docs: $(STAMP) ## the generated reference pages
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-annotate
 
-lock: $(STAMP) ## requirements.lock anew from pyproject.toml, and those of the Singer programs
+lock: $(STAMP) ## requirements.lock anew from pyproject.toml, and those of the Singer programs and dlt
 	$(LOCK) --all-extras --group dev --group proof -o requirements.lock pyproject.toml
 	for name in $(PROGRAMS); do \
 	  $(LOCK) -o tests/proof/singer/$$name.txt tests/proof/singer/$$name.in || exit 1; \
 	done
+	$(LOCK) -o tests/bench/dlt.txt tests/bench/dlt.in
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,19 +1,26 @@
-"""`make bench`: every budget that is a figure, measured on this machine."""
+"""`make bench`: every budget that is a figure, measured on this machine. `python -m tests.bench NAME...` for some."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
+from typing import Final
+
+from tests.bench.budget import TALLY, machine
+
+BENCHES: Final = ("mapper", "rest_to_sqlite", "http_writes", "dashboard")
 
 
 def main() -> None:
     """Run the benchmarks named on the command line, or all there are."""
-    here = Path(__file__).parent
-    names = sys.argv[1:] or sorted(path.stem for path in here.glob("*.py") if path.stem != "__main__")
+    names = sys.argv[1:] or BENCHES
+    if unknown := set(names) - set(BENCHES):
+        raise SystemExit(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    print(f"{machine()}\n")
     for name in names:
         importlib.import_module(f"tests.bench.{name}").main()
         print()
+    print(f"{TALLY}; {machine()}")
 
 
 if __name__ == "__main__":

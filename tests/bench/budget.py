@@ -1,0 +1,48 @@
+"""What the benchmarks measured, beside the budgets of it: told one line each, and summed up at the end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+_WIDTH: Final = 78
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many budgets were met, and what was not."""
+
+    met: int = 0
+    missed: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Such as `9 of 10 budgets met; missed: ...`."""
+        text = f"{self.met} of {self.met + len(self.missed)} budgets met"
+        return f"{text}; missed: {', '.join(self.missed)}" if self.missed else text
+
+
+TALLY: Final = Tally()
+
+
+def at_least(what: str, figure: float, budget: float, unit: str = "") -> None:
+    """Tell a figure that is to be large."""
+    _tell(what, f"{figure:,.2f}{unit}", f"≥ {budget:,g}{unit}", met=figure >= budget)
+
+
+def at_most(what: str, figure: float, budget: float, unit: str = "") -> None:
+    """Tell a figure that is to be small."""
+    _tell(what, f"{figure:,.1f}{unit}", f"≤ {budget:,g}{unit}", met=figure <= budget)
+
+
+def machine() -> str:
+    """What else there is to know of a figure: the processors, and how many processes waited for one lately."""
+    return f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
+
+
+def _tell(what: str, figure: str, budget: str, *, met: bool) -> None:
+    print(f"  {what:<{_WIDTH - 30}} {figure:>12}   {budget:<10} {'met' if met else 'MISSED'}")
+    if met:
+        TALLY.met += 1
+    else:
+        TALLY.missed.append(f"{what} ({figure}, {budget})")

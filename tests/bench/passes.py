@@ -1,0 +1,189 @@
+"""One pass of the job: by a run of speclab, by the loop somebody would write by hand, and by the tools of others.
+
+Every pass is a fresh process with a directory of its own; its time is taken from after its imports to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import resource
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+from tests.bench.contacts import COLUMNS, TO_REST, TO_SQLITE, spec
+
+if TYPE_CHECKING:
+    from speclab.sync.prepare import Prepared
+
+DLT: Final = Path(sys.prefix) / "bench" / "dlt" / "bin" / "python"
+"""The Python of an environment with dlt, which `make bench` makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do: `records` of the source at `port`, paged as `pagination` says, to SQLite or to REST at `target`."""
+
+    port: int
+    records: int
+    pagination: str = "{by: cursor, next: meta.next, param: cursor}"
+    at_once: int = 4
+    target: int | None = None
+
+
+class Pass(NamedTuple):
+    """What one pass took: seconds on the wall, seconds of the processor, and bytes of memory at its peak."""
+
+    seconds: float
+    processor: float
+    memory: int
+
+
+Side = Callable[[Job, Path], Callable[[], None]]
+"""Gets all ready for a job in a directory; what it gives does it."""
+
+
+def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
+    """A run as `speclab run` makes it."""
+    from speclab.clock import SystemClock
+    from speclab.connectors import References
+    from speclab.connectors.base import Seams
+    from speclab.runlog import RunLog
+    from speclab.sync.run import run
+
+    for late in ("speclab.connectors.http", "speclab.connectors.sql", "sqlite_utils"):  # imported at first use
+        importlib.import_module(late)
+    prepared = _prepared(job, directory)
+    environ = {
+        "BENCH_URL": f"http://127.0.0.1:{job.port}",
+        "BENCH_DB": f"sqlite:///{directory / 'target.db'}",
+        "BENCH_TARGET": f"http://127.0.0.1:{job.target}",
+    }
+
+    def go() -> None:
+        with RunLog.open(directory / "runlog.db") as log:
+            seams = Seams(SystemClock(), Random())
+            result = asyncio.run(run(prepared, log, References(environ, directory), seams))
+            assert (result.row.state, result.row.written) == ("succeeded", job.records), result.row
+
+    return go
+
+
+def by_hand(job: Job, directory: Path) -> Callable[[], None]:
+    """The loop somebody would write: a socket, orjson, the very same mapping function, executemany."""
+    map_ = _prepared(job, directory).mapper.map
+
+    def go() -> None:
+        db = sqlite3.connect(directory / "target.db", isolation_level=None)
+        upsert = (
+            f"INSERT INTO customers ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+            f"ON CONFLICT (external_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[1:])}"
+        )
+        connection = socket.create_connection(("127.0.0.1", job.port))
+        cursor: int | None = 0
+        while cursor is not None:
+            connection.sendall(f"GET /contacts?cursor={cursor} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            page = orjson.loads(_answer(connection))
+            db.execute("BEGIN")
+            db.executemany(upsert, [tuple(map_(record).values()) for record in page["data"]])
+            db.execute("COMMIT")
+            cursor = page["meta"]["next"]
+        db.close()
+
+    return go
+
+
+def by_dlt(job: Job, directory: Path) -> Callable[[], None]:
+    """The same records by dlt's REST source and its merge into SQLite, without a mapping."""
+    import dlt
+    from dlt.sources.rest_api import rest_api_source
+
+    os.environ["LOAD__WORKERS"] = "1"  # several get in each other's way at SQLite: "database is locked"
+    paginator = {"type": "cursor", "cursor_path": "meta.next", "cursor_param": "cursor"}
+    resource_ = {
+        "name": "customers",
+        "primary_key": "id",
+        "write_disposition": "merge",
+        "endpoint": {"path": "contacts", "data_selector": "data", "paginator": paginator},
+    }
+
+    def go() -> None:
+        destination = dlt.destinations.sqlalchemy(f"sqlite:///{directory / 'target.db'}")
+        pipeline = dlt.pipeline("bench", pipelines_dir=str(directory), destination=destination, dataset_name="main")
+        pipeline.run(
+            rest_api_source({"client": {"base_url": f"http://127.0.0.1:{job.port}"}, "resources": [resource_]})
+        )
+
+    return go
+
+
+SIDES: Final[dict[str, Side]] = {"speclab": by_speclab, "by hand": by_hand, "dlt": by_dlt}
+
+
+def installed() -> list[str]:
+    """The sides that can be measured here."""
+    return [side for side in SIDES if side != "dlt" or DLT.exists()]
+
+
+def measured(side: str, job: Job) -> Pass:
+    """One pass of `side`."""
+    with TemporaryDirectory(prefix="speclab-bench-") as directory:
+        python = str(DLT) if side == "dlt" else sys.executable
+        command = [python, "-m", "tests.bench.passes", side, json.dumps(asdict(job)), directory]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{side} failed:\n{done.stderr[-4000:]}")
+        return Pass(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def one_pass(side: str, job: Job, directory: Path) -> Pass:
+    """What a child does: one pass, in this process."""
+    with sqlite3.connect(directory / "target.db") as db:  # the same for all: a table that is there, in WAL mode
+        db.execute("PRAGMA journal_mode = WAL")
+        if side != "dlt":
+            db.execute(f"CREATE TABLE customers ({', '.join(COLUMNS)}, PRIMARY KEY (external_id))")
+    db.close()
+    go = SIDES[side](job, directory)
+    start, busy = time.perf_counter(), time.process_time()
+    go()
+    seconds, processor = time.perf_counter() - start, time.process_time() - busy
+    if job.target is None:
+        with sqlite3.connect(directory / "target.db") as db:
+            (count,) = db.execute("SELECT count(*) FROM customers").fetchone()
+        assert count == job.records, f"{side} wrote {count}"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Pass(seconds, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def _prepared(job: Job, directory: Path) -> Prepared:
+    from speclab.sync.prepare import prepare
+
+    file = directory / "bench.md"
+    file.write_text(spec(TO_SQLITE if job.target is None else TO_REST, job.pagination, job.at_once))
+    return prepare(file)
+
+
+def _answer(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while (end := received.find(b"\r\n\r\n")) < 0:
+        received += connection.recv(1 << 20)
+    length = int(received[received.index(b"Content-Length: ") + 16 : end])
+    while len(received) < end + 4 + length:
+        received += connection.recv(1 << 20)
+    return bytes(received[end + 4 :])
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_pass(sys.argv[1], Job(**json.loads(sys.argv[2])), Path(sys.argv[3]))))
