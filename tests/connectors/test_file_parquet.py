@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.connectors.conftest import item, read_all, records_of
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot
+from speclab.connectors.file.arrow_output import ParquetOutput
 from speclab.connectors.jsontext import encode
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
@@ -156,6 +158,13 @@ async def test_a_date_that_is_none_says_which_column(tmp_path: Path, read: Read)
     save(tmp_path / "a.parquet", {"id": [1], "at": pa.array([5 * 10**18], pa.timestamp("us"))})
     with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
         await read("a.parquet")
+
+
+async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, read: Read, write: Write) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["id", "id"]), tmp_path / "a.parquet")
+    for tried in (read("a.parquet"), write("a.parquet", item("1"))):
+        with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'id' is there twice"):
+            await tried
 
 
 async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, read: Read) -> None:
@@ -361,6 +370,11 @@ async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
 
 
+def test_a_type_that_parquet_has_not_says_so() -> None:
+    with pytest.raises(BadAnswer, match=r"a\.parquet: cannot be written as Parquet: Unhandled type"):
+        ParquetOutput("a.parquet", BytesIO(), pa.schema([("every", pa.month_day_nano_interval())]))
+
+
 async def test_a_file_of_no_records_has_a_column_all_the_same(tmp_path: Path, write: Write, read: Read) -> None:
     await write("a.parquet", mode="replace")
     assert pq.read_table(tmp_path / "a.parquet").schema.names == ["id"]
@@ -395,6 +409,7 @@ from pathlib import Path
 from random import Random
 from speclab.clock import SystemClock
 from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.file.arrow_output import ParquetOutput
 from speclab.connectors.jsontext import encode
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError

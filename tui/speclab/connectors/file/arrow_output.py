@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.file.arrow_columns import Columns, batch_of
-from speclab.connectors.file.parquet import ArrowRow
+from speclab.connectors.file.parquet import ArrowRow, unwritable
 from speclab.connectors.file.row import Row
 from speclab.connectors.file.tables import Misfit
 from speclab.errors import BadAnswer
@@ -44,18 +44,20 @@ class ParquetForm:
             misfit = self._columns.misfit(record)
             if misfit is not None:
                 raise BadAnswer(misfit.message, hint="The file has changed since the record was taken.")
-        return ParquetOutput(stream, self._columns.schema())
+        return ParquetOutput(self._name, stream, self._columns.schema())
 
 
 class ParquetOutput:
-    """One file, in row groups."""
+    """One file, in row groups. What cannot be written raises `BadAnswer`, as of types that Parquet has not."""
 
-    def __init__(self, stream: BinaryIO, schema: pa.Schema) -> None:
-        """A file with the columns of `schema`."""
+    def __init__(self, name: str, stream: BinaryIO, schema: pa.Schema) -> None:
+        """The file `name`, with the columns of `schema`."""
         import pyarrow.parquet as pq
 
+        self._name = name
         self._schema = schema
-        self._writer = pq.ParquetWriter(stream, schema)
+        with unwritable(name):
+            self._writer = pq.ParquetWriter(stream, schema)
         self._run: tuple[pa.RecordBatch, int, int] | None = None
         self._records: list[Record] = []
         self._group: list[pa.RecordBatch] = []
@@ -82,7 +84,8 @@ class ParquetOutput:
     def end(self) -> None:
         """Write what is left, and the footer."""
         self._settle()
-        self._write()
+        with unwritable(self._name):
+            self._write()
         self.close()
 
     def close(self) -> None:
@@ -91,11 +94,12 @@ class ParquetOutput:
 
     def _settle(self) -> None:
         """Make batches of what is held."""
-        if self._run is not None:
-            batch, start, stop = self._run
-            self._gather(self._widened(batch.slice(start, stop - start)))
-        if self._records:
-            self._gather(batch_of(self._records, self._schema))
+        with unwritable(self._name):
+            if self._run is not None:
+                batch, start, stop = self._run
+                self._gather(self._widened(batch.slice(start, stop - start)))
+            if self._records:
+                self._gather(batch_of(self._records, self._schema))
         self._run, self._records = None, []
 
     def _gather(self, batch: pa.RecordBatch) -> None:

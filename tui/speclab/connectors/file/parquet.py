@@ -35,7 +35,7 @@ class ArrowRow(Row):
 def parquet_rows(stream: BinaryIO, name: str, start: Spot) -> Iterator[ArrowRow]:
     """The records of `stream` from `start` on, whose spots count records. Raises `BadAnswer` and `SpecError`."""
     with unreadable(name):
-        file = opened(stream)
+        file = _opened(stream, name)
         groups, number = _groups_from(file, start.offset)
         skip = start.offset - number
         for batch in file.iter_batches(_BATCH, row_groups=groups, use_threads=False):
@@ -49,11 +49,7 @@ def parquet_rows(stream: BinaryIO, name: str, start: Spot) -> Iterator[ArrowRow]
 def schema_of(stream: BinaryIO, name: str) -> pa.Schema:
     """The columns of a Parquet file. Raises `BadAnswer` and `SpecError`."""
     with unreadable(name):
-        schema = opened(stream).schema_arrow
-    twice = [each for at, each in enumerate(schema.names) if each in schema.names[:at]]
-    if twice:
-        raise BadAnswer(f"{name}: the column {twice[0]!r} is there twice")
-    return schema
+        return _opened(stream, name).schema_arrow
 
 
 def check_installed() -> None:
@@ -65,14 +61,6 @@ def check_installed() -> None:
             "Parquet is read and written by pyarrow, which is not installed",
             hint="pip install 'speclab-tui[parquet]' brings it.",
         ) from None
-
-
-def opened(stream: BinaryIO) -> pq.ParquetFile:
-    """`stream` as a Parquet file. Raises `SpecError`, and what pyarrow does."""
-    check_installed()
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
 
 
 @contextmanager
@@ -87,6 +75,17 @@ def unreadable(name: str) -> Iterator[None]:
         raise BadAnswer(f"{name}: cannot be read as Parquet: {str(error).rstrip('.')}") from None
 
 
+@contextmanager
+def unwritable(name: str) -> Iterator[None]:
+    """Tells of what pyarrow cannot write as `BadAnswer`; what the disk cannot take is an `OSError` still."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise BadAnswer(f"{name}: cannot be written as Parquet: {str(error).rstrip('.')}") from None
+
+
 def records_of(batch: pa.RecordBatch, name: str) -> list[Record]:
     """The rows of `batch` as records. Raises `BadAnswer` for a value that is no date, as far as dates go here."""
     columns = []
@@ -96,6 +95,18 @@ def records_of(batch: pa.RecordBatch, name: str) -> list[Record]:
         except (ValueError, OverflowError) as error:
             raise BadAnswer(f"{name}: the column {field.name!r} ({field.type}) cannot be read: {error}") from None
     return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _opened(stream: BinaryIO, name: str) -> pq.ParquetFile:
+    """`stream` as a Parquet file. Raises `BadAnswer`, and what pyarrow does."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+    names = file.schema_arrow.names
+    twice = [each for at, each in enumerate(names) if each in names[:at]]
+    if twice:
+        raise BadAnswer(f"{name}: the column {twice[0]!r} is there twice")
+    return file
 
 
 def _values(column: pa.Array) -> list[Json]:

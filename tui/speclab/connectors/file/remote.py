@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from speclab.connectors.file.place import Found
-from speclab.connectors.file.store import Store, version_of
+from speclab.connectors.file.store import Access, Store, version_of
 from speclab.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -82,21 +82,24 @@ class RemotePlace:
 
 def opened(store: Store, path: str | None, *, seeking: bool) -> BinaryIO:
     """The file at `path` of `store`, to be read on from where it is sought to, or `seeking` from any place."""
-    file = _RemoteFile(store, path, in_parts=seeking or not store.is_http)
-    if seeking:
-        try:
-            file.seek(0, io.SEEK_END)
-            file.seek(0)
-        except Unreachable:  # as from a server that gives no parts
-            file.close()
-            return _fetched(store, path)
-    return cast("BinaryIO", io.BufferedReader(file, _BUFFER))
+    if not seeking:
+        access = Access.IN_ONE_GO if store.is_http else Access.FORWARD
+        return cast("BinaryIO", io.BufferedReader(_RemoteFile(store, path, access), _BUFFER))
+    file = _RemoteFile(store, path, Access.ANYWHERE)
+    try:
+        file.seek(-1, io.SEEK_END)
+        file.read(1)
+        file.seek(0)
+    except (Unreachable, OSError):  # as from a server that gives no parts, or of an empty file
+        file.close()
+        return _fetched(store, path)
+    return cast("BinaryIO", file)
 
 
 def _fetched(store: Store, path: str | None) -> BinaryIO:
     """The whole file, on this machine while it is read."""
     whole = tempfile.TemporaryFile()  # noqa: SIM115 - who reads it closes it
-    with _RemoteFile(store, path, in_parts=False) as file:
+    with _RemoteFile(store, path, Access.IN_ONE_GO) as file:
         shutil.copyfileobj(file, whole)
     whole.seek(0)
     return cast("BinaryIO", whole)
@@ -105,14 +108,14 @@ def _fetched(store: Store, path: str | None) -> BinaryIO:
 class _RemoteFile(io.RawIOBase):
     """A file of a store; what goes wrong with it is told as an error of ours.
 
-    Not every server gives a file `in_parts`; else it is read from its start, past what is not asked for.
+    Not every server gives parts of a file; in one go it is read from its start, past what is not asked for.
     """
 
-    def __init__(self, store: Store, path: str | None, *, in_parts: bool) -> None:
+    def __init__(self, store: Store, path: str | None, access: Access) -> None:
         self._store = store
         self._path = path
-        self._in_parts = in_parts
-        self._file = store.opened(path, in_parts=in_parts)
+        self._access = access
+        self._file = store.opened(path, access)
         self._at = 0
 
     def readable(self) -> bool:
@@ -126,7 +129,7 @@ class _RemoteFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to `offset`. Raises `Unreachable` where that cannot be done."""
-        if self._in_parts:
+        if self._access is not Access.IN_ONE_GO:
             with self._store.asking():
                 self._file.seek(offset, whence)
                 self._at = self._file.tell()
@@ -135,7 +138,7 @@ class _RemoteFile(io.RawIOBase):
             raise io.UnsupportedOperation("only from the start")
         if offset < self._at:
             self._file.close()
-            self._file, self._at = self._store.opened(self._path, in_parts=False), 0
+            self._file, self._at = self._store.opened(self._path, self._access), 0
         while self._at < offset and (passed := self.read(min(_BUFFER, offset - self._at))):
             del passed
         return self._at

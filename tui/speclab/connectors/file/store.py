@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from urllib.parse import unquote
 from uuid import uuid4
@@ -39,6 +40,21 @@ _VERSIONS: Final = (
     "modified",
     "updated",
 )
+
+
+class Access(Enum):
+    """How a file is read, which is how much of it is asked for at once."""
+
+    IN_ONE_GO = auto()  # from the start, and no server needs to know of parts
+    FORWARD = auto()  # on from some place
+    ANYWHERE = auto()
+
+
+_OPENED: Final[Mapping[Access, Mapping[str, Any]]] = {
+    Access.IN_ONE_GO: {"block_size": 0},
+    Access.FORWARD: {"block_size": 8_000_000},
+    Access.ANYWHERE: {"cache_type": "none"},  # what reads so asks for all it needs at a place
+}
 
 
 class Store:
@@ -112,11 +128,10 @@ class Store:
         before = self._url[: -len(self._path)] if self._url.endswith(self._path) else f"{self.protocol}://"
         return self._shown(before + path)
 
-    def opened(self, path: str | None = None, *, in_parts: bool) -> BinaryIO:
-        """The file at `path`, by default that of the URL, as the driver reads it: `in_parts`, or in one go."""
-        more = {} if in_parts else {"block_size": 0}
+    def opened(self, path: str | None, access: Access) -> BinaryIO:
+        """The file at `path`, by default that of the URL, as the driver reads it."""
         with self.asking():
-            return cast("BinaryIO", self._connected().open(path or self._path, "rb", **more))
+            return cast("BinaryIO", self._connected().open(path or self._path, "rb", **_OPENED[access]))
 
     def put(self, draft: str) -> None:
         """Let the local file `draft` take the place of the file of the URL, at once."""
