@@ -285,6 +285,14 @@ async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Open) -> 
     assert "gave up with ***" in error.response
 
 
+async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Open) -> None:
+    pages, error = await read_to_failure(tap([{"count": [1, 25]}, "die"]))
+    assert str(error) == "tap.py: ended by SIGKILL and said nothing"
+    assert "memory" in error.hint
+    rest = await read_all(tap([{"count": [1, 40]}]), pages[-1].cursor)
+    assert set(numbers(pages)) | set(numbers(rest)) == set(range(1, 41))
+
+
 @pytest.mark.parametrize(
     ("last", "kind"),
     [
@@ -398,7 +406,8 @@ async def test_a_read_that_is_cancelled_leaves_no_process(tap: Open, witness: Pa
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    assert await gone(starts(witness)[0]["pid"])
+    with pytest.raises(ProcessLookupError):  # nor a zombie
+        os.kill(starts(witness)[0]["pid"], 0)
 
 
 async def test_a_tap_that_leaves_a_child_behind_ends_with_it(tap: Open, tmp_path: Path) -> None:

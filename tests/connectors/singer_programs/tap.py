@@ -3,7 +3,7 @@
 `config.do` is a list of steps: `{"say": ...}` (a message), `{"raw": TEXT}` (any text), `{"log": TEXT}`
 (a line on stderr), `{"count": [FIRST, LAST]}` (that many records with a STATE after every tenth, from the state on),
 `{"spawn": PATH}` (a child that holds the pipes; its pid goes to PATH), `"wait"`, `"deaf"` (no ear for SIGTERM) and
-`{"exit": CODE}`. What it was started with goes to `config.witness`, a line a start.
+`{"exit": CODE}`, and `"die"` (of SIGKILL). What it was started with goes to `config.witness`, a line a start.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def do(step: Any, before: Any) -> None:
             Path(path).write_text(str(child.pid))
         case {"exit": int(code)}:
             sys.exit(code)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case "wait":
