@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, cont
 from textual.pilot import Pilot
 
 from speclab.app.mapping.place import MappingPlace
+from speclab.app.mapping.replay import Alike
 from speclab.app.monitor.detail import FailuresPage
 from speclab.app.widgets.cells import Cell
 from speclab.jsonvalue import Record
-from speclab.outcome import FailureState
+from speclab.outcome import ErrorClass, FailureState
 from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
 
@@ -72,7 +74,7 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
     await pilot.press("enter")
     await replace(pilot, text)
     await pilot.press("enter")
-    await until(pilot, lambda: place(pilot).verdict is not None and not place(pilot).line.editing)
+    await until(pilot, lambda: place(pilot).judged is not None and not place(pilot).line.editing)
 
 
 async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
@@ -82,7 +84,7 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
         mapping = await from_a_dead_letter(pilot, until, see, "c_5")
         assert mapping.row is not None
         assert mapping.row.target == "birth_date"
-        await until(pilot, lambda: mapping.verdict is not None)
+        await until(pilot, lambda: mapping.judged is not None)
         await pilot.press("R")
         await see(pilot, "none of the records passes yet")
 
@@ -120,6 +122,19 @@ async def test_one_record_is_replayed_alone(spec: Path, running: Running, see: S
         await see(pilot, "record 2 of 3", "3 pass, dead letters")
         await pilot.press("R")
         await see(pilot, "2 records failed on birth_date")
+
+
+def test_what_failed_on_a_row_is_alike_whatever_went_wrong_and_else_what_went_wrong_in_the_same_way(spec: Path) -> None:
+    with RunLogReader.open(runlog_path(spec.parent)) as reader:
+        on_the_date, on_the_email = (reader.failures("crm", row=row)[0] for row in ("birth_date", "email"))
+        also = dataclasses.replace(on_the_date, error_class=ErrorClass.REJECTED)
+        assert Alike.of(on_the_date) == Alike.of(also) != Alike.of(on_the_email)
+        assert Alike.of(also).options == ("--row", "birth_date")
+        assert len(Alike.of(also).ask(reader, 10, full=False)) == 3
+
+        nowhere = dataclasses.replace(also, row=None)
+        assert Alike.of(nowhere) != Alike.of(dataclasses.replace(nowhere, error_class=ErrorClass.CONFLICT))
+        assert (Alike.of(nowhere).options, str(Alike.of(nowhere))) == (("--class", "rejected"), "as rejected")
 
 
 async def test_what_still_fails_stays_a_dead_letter_and_says_why(

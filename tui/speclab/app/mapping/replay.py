@@ -38,25 +38,25 @@ class Alike:
 
     spec_id: str
     row: str | None
-    error_class: ErrorClass
+    error_class: ErrorClass | None
+    """None where they are those of a row, whatever went wrong there."""
 
     @classmethod
     def of(cls, failure: FailureRow) -> Alike:
         """All that failed as `failure` did."""
-        return cls(failure.spec_id, failure.row, failure.error_class)
+        return cls(failure.spec_id, failure.row, failure.error_class if failure.row is None else None)
 
     def ask(self, reader: RunLogReader, limit: int, *, full: bool) -> list[FailureRow]:
         """Those that are open, the newest first."""
-        of_class = self.error_class if self.row is None else None
-        return reader.failures(self.spec_id, row=self.row, error_class=of_class, limit=limit, full=full)
+        return reader.failures(self.spec_id, row=self.row, error_class=self.error_class, limit=limit, full=full)
 
     @property
     def options(self) -> tuple[str, ...]:
         """How `speclab retry` is told of them."""
-        return ("--class", self.error_class.value) if self.row is None else ("--row", self.row)
+        return ("--class", self.error_class.value) if self.error_class is not None else ("--row", self.row or "")
 
     def __str__(self) -> str:
-        return f"as {self.error_class.replace('_', ' ')}" if self.row is None else f"on {self.row}"
+        return f"as {self.error_class.replace('_', ' ')}" if self.error_class is not None else f"on {self.row}"
 
 
 Which = Literal["all", "one"]
@@ -127,10 +127,10 @@ class Replaying(Sampling):
 
     def passing(self) -> list[int]:
         """The numbers of the sample records that failed as the one in hand did and pass the mapping as it is now."""
-        if self.failure is None or self.verdict is None:
+        if self.failure is None or self.judged is None:
             return []
         alike = Alike.of(self.failure)
-        failing = {number for numbers in self.verdict.failing.values() for number in numbers}
+        failing = {number for numbers in self.judged.failing.values() for number in numbers}
         return [
             number
             for number, other in enumerate(self.records.failures)
@@ -150,7 +150,7 @@ class Replaying(Sampling):
             return f"{self.replaying} are being replayed"
         if failure.id in self.came_to:
             return f"it was replayed, and is {self.came_to[failure.id]}"
-        if self.verdict is None:
+        if self.judged is None:
             return "the records are being put through the mapping"
         return None if self.passing() else "none of the records passes yet"
 

@@ -12,7 +12,7 @@ from textual.worker import Worker
 
 from speclab.app.mapping.records import LIMIT, Records, keep, kept_at, live, named, of_failures, read_records
 from speclab.app.mapping.rows import TRANSFORMATION_AT
-from speclab.app.mapping.sheet import Verdict
+from speclab.app.mapping.sheet import Sheet, Verdict
 from speclab.app.mapping.writing import RowWriting
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import Choice, Prompt
@@ -38,7 +38,13 @@ class Sampling(RowWriting):
     def __init__(self) -> None:
         super().__init__()
         self.verdict: Verdict | None = None
+        self._judged: Sheet | None = None  # the sheet that the verdict is of
         self.reading: Worker[None] | None = None
+
+    @property
+    def judged(self) -> Verdict | None:
+        """The verdict if it is of the mapping as it is now, and not of what it was a moment ago."""
+        return self.verdict if self._judged is self.sheet else None
 
     def show_record(self) -> None:
         """Show the record in hand, and what becomes of it."""
@@ -60,6 +66,7 @@ class Sampling(RowWriting):
             return
         await asyncio.sleep(PAUSE)
         self.verdict = await asyncio.to_thread(sheet.judge, records)
+        self._judged = sheet
         self.show_record()
         self.refresh_bindings()
 
