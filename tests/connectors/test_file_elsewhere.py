@@ -329,6 +329,16 @@ async def test_a_web_server_that_gives_parts(name: str, serve: Serve, read: Read
     assert records_of(await read(f"{url}/{name}", pages[0].cursor)) == PEOPLE[1000:]
 
 
+async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(serve: Serve, read: Read) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Authorization"] == f"Bearer {SECRET}"
+        return web.Response(body=CONTENTS["people.csv.gz"], headers={"Content-Encoding": "gzip"})
+
+    url = await serve(answer)
+    options: Json = {"headers": {"Authorization": "Bearer ${env:SECRET}"}}
+    assert records_of(await read(f"{url}/people.csv.gz", options=options)) == PEOPLE
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [

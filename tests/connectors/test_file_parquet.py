@@ -347,6 +347,18 @@ async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, write: W
     assert table.column("open").to_pylist() == [None] * 4 + [date(2026, 1, 2)]
 
 
+async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, write: Write) -> None:
+    fields = [pa.field("id", pa.string()), pa.field("n", pa.int64(), nullable=False)]
+    pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
+    fits, null, none = await write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
+    assert fits.effect is Effect.WRITTEN
+    assert [answer.refusal.message for answer in (null, none) if answer.refusal] == [
+        "a.parquet: the column 'n' holds int64; found null",
+        "a.parquet: the column 'n' takes no null, and the record has no n",
+    ]
+    assert pq.read_schema(tmp_path / "a.parquet").field("n").nullable is False
+
+
 async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, write: Write) -> None:
     save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
     before = (tmp_path / "a.parquet").read_bytes()

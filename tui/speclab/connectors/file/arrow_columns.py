@@ -95,6 +95,7 @@ class Columns:
                     hint="An upsert keeps what the file has; mode replace makes it anew.",
                 )
             self._known[column] = before if before.fixed == kind else _fixed(kind, nullable=True)
+        self._needed = [column for column, known in self._known.items() if not known.nullable]
 
     def misfit(self, record: Record) -> Misfit | None:
         """Why `record` does not fit; if it does, it is taken."""
@@ -107,11 +108,9 @@ class Columns:
                 return Misfit(message, name)
             if after is not column or name not in self._known:
                 changed[name] = after
-        for name, column in self._known.items():
-            if not column.nullable and name not in record:
-                return Misfit(
-                    f"{self._name}: the column {name!r} takes no null, and the record has no such field", name
-                )
+        for name in self._needed:
+            if name not in record:
+                return Misfit(f"{self._name}: the column {name!r} takes no null, and the record has no {name}", name)
         self._known |= changed
         return None
 

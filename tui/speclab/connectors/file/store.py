@@ -79,7 +79,7 @@ class Store:
             import fsspec
 
             fsspec.get_filesystem_class(self.protocol)
-        self._options = {**self._defaults(timeout), **options}
+        self._options = self._completed(options, timeout)
         self._driver: fsspec.AbstractFileSystem | None = None
         self._path = url
 
@@ -188,16 +188,24 @@ class Store:
         except (TypeError, ValueError) as error:
             raise SpecError(f"path: {self.name}: {self._redactor.redact(str(error))}") from None
 
-    def _defaults(self, timeout: float) -> dict[str, Any]:
-        """The timeout, as those drivers take it that would wait for minutes."""
+    def _completed(self, options: Mapping[str, Json], timeout: float) -> dict[str, Any]:
+        """`options`, and what drivers need to be told that would wait for minutes, or change what a file holds."""
+        defaults: dict[str, Any] = {}
         if self.protocol in ("s3", "s3a"):
             retries = {"max_attempts": 2, "mode": "standard"}
-            return {"config_kwargs": {"connect_timeout": timeout, "read_timeout": timeout, "retries": retries}}
+            defaults["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout, "retries": retries}
         if self.is_http:
             from aiohttp import ClientTimeout
 
-            return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)}}
-        return {}
+            defaults["client_kwargs"] = {
+                "timeout": ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+                "headers": {"Accept-Encoding": "identity"},
+                "auto_decompress": False,  # a file that is gzipped itself comes as it is
+            }
+        given: dict[str, Any] = dict(options)
+        for name, default in defaults.items():
+            given[name] = {**default, **given.get(name, {})}
+        return given
 
     def _told(self, error: Exception) -> SpeclabError:
         """`error`, and what caused it, as an error of ours."""

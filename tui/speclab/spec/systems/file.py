@@ -14,8 +14,6 @@ from speclab.spec.system import Limited, Missing, without_login
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that begin a text with a byte order mark, which cannot stand in the middle of a file."""
-
-
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:(?::[a-z][a-z0-9+.-]*:)*//")
 _STORE: Final = ("endpoint_url", "host", "port", "account_name", "project", "endpoint")
 """Options that say which store it is that a URL is about."""
@@ -100,7 +98,6 @@ class FileSystem(Limited):
         default_factory=dict,
         description="types of columns of Parquet, such as decimal(12, 2); default: by the first value",
     )
-
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="what the driver of a URL takes, such as key, secret and endpoint_url of s3"
     )
