@@ -8,7 +8,9 @@ from typing import Final
 
 from tests.bench.budget import TALLY, machine
 
-BENCHES: Final = ("mapper", "rest_to_sqlite", "http_writes", "dashboard")
+BENCHES: Final = (
+    "mapper", "documents", "rest_to_sqlite", "latency", "http_writes", "memory", "dashboard", "grid", "terminal",
+)  # fmt: skip
 
 
 def main() -> None:
