@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,12 +26,19 @@ class Foresight:
         with telling(path):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._db.execute("CREATE TEMP TABLE unmerged (sweep INTEGER, key TEXT, identity TEXT)")
             row = self._db.execute(
                 "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
                 "FROM integration LEFT JOIN sweep ON integration = id AND target = ? WHERE spec_id = ?",
                 (text(target), spec_id),
             ).fetchone()
-        self._integration = row[0] if row else -1
+            self._integration = row[0] if row else -1
+            pages = self._db.execute(
+                "SELECT sweep, keys, identities FROM presence_page WHERE integration = ?", (self._integration,)
+            )
+            for sweep, keys, identities in pages:
+                of_page = zip(repeat(sweep), json.loads(keys), json.loads(identities), strict=False)
+                self._db.executemany("INSERT INTO unmerged VALUES (?, ?, ?)", of_page)
         known = row is not None and row[1] is not None
         self.sweep = Sweep(row[1], row[2]) if known else Sweep(0, 0)
         """How the reads of the whole source stand."""
@@ -55,8 +63,7 @@ class Foresight:
             found = self._db.execute(
                 "SELECT key, max(identity) FROM ("
                 "SELECT key, sweep, identity, gone FROM presence WHERE integration = :integration UNION ALL "
-                "SELECT json_extract(e.value, '$[0]'), p.sweep, json_extract(e.value, '$[1]'), 0 "
-                "FROM presence_page p, json_each(p.entries) e WHERE p.integration = :integration) "
+                "SELECT key, sweep, identity, 0 FROM unmerged) "
                 "WHERE key NOT IN (SELECT key FROM seen) "
                 "GROUP BY key HAVING max(sweep) < :before AND min(gone) = 0 AND max(identity) IS NOT NULL",
                 {"integration": self._integration, "before": before},

@@ -14,14 +14,18 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from speclab.jsonvalue import Json, Record
+import orjson
+
+from speclab.jsonvalue import Record
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.schema import OPEN
 
 _MERGE_AT: Final = 20_000
 """Records; merging them holds the file for some 100 ms."""
+_ROWS: Final = 20  # a statement, as in `states`
 _BEHIND: Final = "sweep < (SELECT complete FROM sweep WHERE integration = :integration)"
 _DELIVERED: Final = (
     "EXISTS (SELECT 1 FROM record_state s WHERE s.integration = presence.integration AND s.key = presence.key "
@@ -118,16 +122,18 @@ class Presence:
             },
         )
         # SQLite's JSON ends a text at a NUL: a record with such a key is left alone, rather than taken for another.
-        entries: list[Json] = [[key, identity] for key, identity in seen.identities.items() if "\x00" not in key]
-        if not entries:
+        seen_keys = [key for key in seen.identities if "\x00" not in key]
+        if not seen_keys:
             return
-        self._come_again(db, integration, list(seen.identities))
-        waiting = self._waiting(db, integration) + len(entries)
+        identities = [_json(seen.identities[key]) for key in seen_keys]
+        keys = [key if key.isascii() else text(key) for key in seen_keys]
+        self._come_again(db, integration, keys)
+        waiting = self._waiting(db, integration) + len(keys)
         # What is seen apart from a sweep counts as seen in the latest: it is there later than that began.
         db.execute(
-            "INSERT INTO presence_page (integration, sweep, entries, records) "
-            "SELECT integration, latest, ?, ? FROM sweep WHERE integration = ?",
-            (as_json(entries), len(entries), integration),
+            "INSERT INTO presence_page (integration, sweep, keys, identities, records) "
+            "SELECT integration, latest, ?, ?, ? FROM sweep WHERE integration = ?",
+            (json.dumps(keys), json.dumps(identities), len(keys), integration),
         )
         self._unmerged[integration] = waiting
         if waiting >= _MERGE_AT:
@@ -135,13 +141,18 @@ class Presence:
 
     def merge(self, db: sqlite3.Connection, integration: int) -> None:
         """Move what the pages hold into the table, in the order of its keys."""
-        db.execute(
-            "INSERT INTO presence (integration, key, sweep, identity) "
-            "SELECT p.integration, json_extract(e.value, '$[0]') AS key, p.sweep, json_extract(e.value, '$[1]') "
-            "FROM presence_page p, json_each(p.entries) e WHERE p.integration = ? ORDER BY 2, p.id "
-            "ON CONFLICT DO UPDATE SET sweep = excluded.sweep, identity = coalesce(excluded.identity, identity)",
-            (integration,),
-        )
+        latest: dict[str, tuple[int, str | None]] = {}
+        for sweep, keys, identities in db.execute(
+            "SELECT sweep, keys, identities FROM presence_page WHERE integration = ? ORDER BY id", (integration,)
+        ):
+            for key, identity in zip(json.loads(keys), json.loads(identities), strict=True):
+                known = latest.get(key, (0, None))
+                latest[key] = sweep, known[1] if identity is None else identity
+        rows = [(key, *latest[key]) for key in sorted(latest)]
+        whole = len(rows) - len(rows) % _ROWS
+        many = (tuple(chain.from_iterable(rows[at : at + _ROWS])) for at in range(0, whole, _ROWS))
+        db.executemany(_upsert(integration, _ROWS), many)
+        db.executemany(_upsert(integration, 1), rows[whole:])
         db.execute("DELETE FROM presence_page WHERE integration = ?", (integration,))
         self._unmerged[integration] = 0
 
@@ -220,7 +231,7 @@ class Presence:
             db.execute(
                 "UPDATE presence SET gone = 0 WHERE integration = ? AND gone = 1 "
                 "AND key IN (SELECT value FROM json_each(?))",
-                (integration, json.dumps([text(key) for key in keys])),
+                (integration, json.dumps(keys)),
             )
 
     def _waiting(self, db: sqlite3.Connection, integration: int) -> int:
@@ -230,3 +241,21 @@ class Presence:
                 "SELECT coalesce(sum(records), 0) FROM presence_page WHERE integration = ?", (integration,)
             ).fetchone()
         return self._unmerged[integration]
+
+
+def _json(identity: Record | None) -> str | None:
+    """An identity as JSON text: there is one a record, and `as_json` takes ten times as long."""
+    if identity is None:
+        return None
+    try:
+        return orjson.dumps(identity).decode()
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return as_json(identity)
+
+
+def _upsert(integration: int, rows: int) -> str:
+    return (
+        "INSERT INTO presence (integration, key, sweep, identity) "
+        f"VALUES {', '.join([f'({integration:d}, ?, ?, ?)'] * rows)} "
+        "ON CONFLICT DO UPDATE SET sweep = excluded.sweep, identity = coalesce(excluded.identity, identity)"
+    )

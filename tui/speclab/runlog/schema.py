@@ -213,7 +213,8 @@ CREATE TABLE presence_page (            -- the latest pages, not yet merged into
     id INTEGER PRIMARY KEY,
     integration INTEGER NOT NULL,
     sweep INTEGER NOT NULL,
-    entries TEXT NOT NULL,              -- JSON: [[key, identity], ...]
+    keys TEXT NOT NULL,                 -- a JSON array
+    identities TEXT NOT NULL,           -- theirs: an array of JSON texts and nulls
     records INTEGER NOT NULL            -- how many
 );
 CREATE INDEX presence_page_by_integration ON presence_page (integration, id);

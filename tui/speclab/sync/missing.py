@@ -38,8 +38,8 @@ class Names:
         known_by = target.known_by()
         keys = [source.key] if isinstance(source.key, str) else source.key
         before = [FieldPath(path.parts[1:]) for path in known_by if path.parts[0] == "source" and path.parts[1:]]
-        self._source = [*map(FieldPath.parse, keys), *before]
-        self._target = [path for path in known_by if path.parts[0] != "source"]
+        self._source = _steps([*map(FieldPath.parse, keys), *before])
+        self._target = _steps([path for path in known_by if path.parts[0] != "source"])
 
     def of(self, source: Record, payload: Record) -> Record:
         """What is kept of the record `source` that was mapped to `payload`."""
@@ -119,19 +119,25 @@ def _text(outcomes: Mapping[Outcome, int]) -> str:
     return f"{sum(outcomes.values())} not in the source any more: {counted}"
 
 
-def _part(record: Record, paths: Sequence[FieldPath]) -> Record:
-    """What `record` has at `paths`, in a record of its own; lists are kept whole."""
+def _steps(paths: Sequence[FieldPath]) -> list[list[str]]:
+    """The names that lead to what is kept of a record; lists on the way are kept whole."""
+    return [list(map(str, takewhile(lambda step: isinstance(step, str), path.parts))) for path in paths]
+
+
+def _part(record: Record, steps: Sequence[Sequence[str]]) -> Record:
+    """What `record` has at `steps`, in a record of its own."""
     part: dict[str, Json] = {}
-    for path in paths:
-        names = list(takewhile(lambda step: isinstance(step, str), path.parts))
-        try:
-            value = FieldPath(tuple(names)).get(record)
-        except KeyError:
-            continue
-        level = part
-        for name in map(str, names[:-1]):
-            inner = level.setdefault(name, {})
-            assert isinstance(inner, dict)  # noqa: S101 - there is something in it in `record`
-            level = inner
-        level[str(names[-1])] = value
+    for names in steps:
+        value: Json = record
+        for name in names:
+            if not isinstance(value, dict) or name not in value:
+                break
+            value = value[name]
+        else:
+            level = part
+            for name in names[:-1]:
+                inner = level.setdefault(name, {})
+                assert isinstance(inner, dict)  # noqa: S101 - there is something in it in `record`
+                level = inner
+            level[names[-1]] = value
     return part
