@@ -74,3 +74,19 @@ async def test_a_source_that_asks_to_wait_too_long_parks_the_run(world: World) -
     assert str(result.row.error).endswith(": parked: 429; it asks to wait 1h")
     assert result.row.read == 1
     assert errors(world) == (0, {})
+
+
+def parked(world: World) -> list[object]:
+    with world.reader as reader:
+        return [event.fields for event in reader.events() if event.kind == "parked"]
+
+
+async def test_when_the_system_that_parked_a_run_may_be_asked_again_is_in_the_log(world: World) -> None:
+    await world.run([[person("a")]], lambda *_: no(ErrorClass.RATE_LIMIT, 429, retry_after=7200))
+    assert parked(world) == [{"until": "2026-11-24T12:00:00.000Z", "end": "target"}]
+    error = Unreachable("503; it asks to wait 1h", error_class=ErrorClass.SERVER, retry_after=3600)
+    world.source = MemorySource([[person("a")]], fails_at=0, error=error)
+    await world.run()
+    assert parked(world)[-1] == {"until": "2026-11-24T11:00:00.000Z", "end": "source"}
+    await world.run([[person("a")]], lambda *_: None)
+    assert len(parked(world)) == 2

@@ -189,3 +189,21 @@ def test_a_retry_that_came_due_in_a_pause_is_sent_after_it(agenda: Agenda) -> No
     assert agenda.due(at("10:20")) == []
     agenda.pause("crm", paused=False)
     assert triggers(agenda, at("10:20")) == [("crm", Trigger.RETRY)]
+
+
+def test_nothing_is_done_before_a_system_may_be_asked_again(agenda: Agenda) -> None:
+    agenda.put("crm", HOURLY, at("10:20"))
+    start = agenda.next("crm")
+    assert start is not None
+    agenda.queue("crm", at("10:30"))
+    agenda.park("crm", source=None, target=at("12:30"))
+    assert agenda.next("crm") == at("12:30")
+    assert agenda.due(at("12:29")) == []
+    assert triggers(agenda, at("12:30")) == [("crm", Trigger.SCHEDULE)]
+    agenda.park("crm", source=at("12:30"), target=None)
+    assert agenda.next("crm") == at("12:30")
+    assert triggers(agenda, at("12:29")) == [("crm", Trigger.RETRY)]  # that is no matter of the source
+    agenda.park("crm", source=at("10:40"), target=None)
+    assert agenda.next("crm") == start
+    agenda.park("crm", source=None, target=None)
+    assert agenda.next("crm") == start

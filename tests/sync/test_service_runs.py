@@ -357,6 +357,25 @@ async def test_what_is_paused_is_left_alone_and_made_up_for_by_one_run_when_that
     ]
 
 
+async def test_a_system_that_asked_to_be_left_alone_is(place: Workspace) -> None:
+    place.spec()
+    place.spec("ticking")
+    with RunLog.open(place.runlog) as log:
+        for name in ("people", "ticking"):
+            log.register(name, title=name, path=f"specs/{name}.md", status="in-progress", schedule="")
+        run = log.start_run("people", "", "manual")
+        until = timestamp(datetime.now(UTC) + timedelta(hours=1))
+        log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.finish_run(run, "parked", RunState.PARTIAL)
+        log.finish_run(log.start_run("people", "", "retry"))  # which asks the source nothing
+        async with place.serving():
+            await place.until(lambda: len(place.ended("ticking")) == 2)
+            assert len(place.runs("people")) == 2
+            assert place.heartbeat().specs["people"].next == until
+            log.finish_run(log.start_run("people", "", "manual"))  # somebody asked all the same, and was answered
+            await place.until(lambda: len(place.ended("people")) == 4)
+
+
 async def test_a_run_under_way_goes_on_when_its_spec_is_paused(place: Workspace, mute: str) -> None:
     place.spec(source=mute)
     async with place.serving():

@@ -87,6 +87,7 @@ class SystemFailure(SpeclabError):
     """A system at either end; `request` and `response` are what was sent and what came, secrets taken out.
 
     `error_class` is what a run that ends by it is counted under: given where it is known, else the usual one.
+    `retry_after` are the seconds that the system asks to be left alone for, where it does.
     """
 
     usual_class: ClassVar[ErrorClass] = ErrorClass.BAD_ANSWER
@@ -99,11 +100,13 @@ class SystemFailure(SpeclabError):
         response: str = "",
         hint: str = "",
         error_class: ErrorClass | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.request = request
         self.response = response
         self.error_class = error_class or self.usual_class
+        self.retry_after = retry_after
 
 
 class Unreachable(SystemFailure):

@@ -45,6 +45,8 @@ class _Entry:
     held_until: datetime | None = None
     began: datetime | None = None  # while a job of this agenda is under way
     paused: bool = False
+    source_from: datetime | None = None  # when a system that asked to be left alone may be asked again, ...
+    target_from: datetime | None = None  # ... which for a target holds for the retry queue, too
 
 
 @dataclass(slots=True)
@@ -91,6 +93,10 @@ class Agenda:
         """Leave a spec alone for as long as it is `paused`; what is due by then is done once, when that ends."""
         self._entries[spec_id] = replace(self._entries[spec_id], paused=paused)
 
+    def park(self, spec_id: str, *, source: datetime | None, target: datetime | None) -> None:
+        """Leave a spec's systems alone until then, for they asked for it (None: they do not any more)."""
+        self._entries[spec_id] = replace(self._entries[spec_id], source_from=source, target_from=target)
+
     def paused(self, spec_id: str) -> bool:
         """Whether a spec is left alone."""
         return self._entries[spec_id].paused
@@ -133,13 +139,15 @@ class Agenda:
     def next(self, spec_id: str) -> datetime | None:
         """When a spec is to run next; None for one that runs on demand or is paused."""
         entry = self._entries[spec_id]
-        return None if entry.paused else entry.start
+        if entry.paused or entry.start is None:
+            return None
+        return max(entry.start, entry.source_from or entry.start, entry.target_from or entry.start)
 
     def _due(self, now: datetime) -> Iterator[Job]:
         for spec_id, entry in self._entries.items():
-            if entry.began is not None or entry.paused:
+            if entry.began is not None or entry.paused or _before(now, entry.target_from):
                 continue
-            if entry.start is not None and entry.start <= now:
+            if entry.start is not None and entry.start <= now and not _before(now, entry.source_from):
                 yield Job(spec_id, Trigger.SCHEDULE, entry.start)
             elif entry.retry_at is not None:
                 at = max(entry.retry_at, entry.held_until or entry.retry_at)
@@ -150,3 +158,7 @@ class Agenda:
         if entry.schedule.kind == "real_time":
             return replace(entry, start=entry.since + timedelta(seconds=entry.pause))
         return replace(entry, start=next_start(entry.schedule, spec_id, entry.since, self.local))
+
+
+def _before(now: datetime, then: datetime | None) -> bool:
+    return then is not None and now < then

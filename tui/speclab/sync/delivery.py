@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from speclab.connectors.backoff import delay
 from speclab.connectors.base import Answer, Item, Refusal, Remembering, Seams, Snapshot, Writer
@@ -23,12 +24,17 @@ UNDECIDED: Final = Answer()
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a run ends before it is done, and in which state: by an `error`, or by an answer of the class `told`."""
+    """Why a run ends before it is done, and in which state: by an `error`, or by an answer of the class `told`.
+
+    A run that is parked is gone on with no earlier than `until`, for that is what the system at that `end` asks for.
+    """
 
     state: RunState
     reason: str
     error: SpeclabError | None = None
     told: ErrorClass | None = None
+    until: datetime | None = None
+    end: Literal["source", "target"] = "target"
 
     @property
     def error_class(self) -> ErrorClass | None:
@@ -193,5 +199,6 @@ class Delivery:
         self.halt = Halt(
             RunState.PARTIAL,
             f"parked: the target asks to wait {text}; the next run goes on from the checkpoint",
+            until=self._seams.clock.now() + timedelta(seconds=seconds) if asked else None,
         )
         return False

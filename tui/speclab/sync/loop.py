@@ -85,7 +85,7 @@ class PageLoop:
                         break
                     await self._retry_due()
         except SystemFailure as error:
-            self.delivery.halt = _broken_off(error, f"{self.file}:{self.spec.source_line}")
+            self.delivery.halt = _broken_off(error, f"{self.file}:{self.spec.source_line}", self.clock.now())
         if self.patience.cancelled and not complete:
             self.delivery.halt = CANCELLED
         if complete and not self._stopped(guard.ends()) and self.missing is not None and self.delivery.halt is None:
@@ -177,11 +177,12 @@ class PageLoop:
             self.delivery.halt = CANCELLED
 
 
-def _broken_off(error: SystemFailure, source: str) -> Halt:
+def _broken_off(error: SystemFailure, source: str, now: datetime) -> Halt:
     """The end of a run whose source failed; parked, if it asks to wait longer than a run does."""
+    until = now + timedelta(seconds=error.retry_after) if error.retry_after is not None else None
     if error.error_class is ErrorClass.RATE_LIMIT:
-        return Halt(RunState.PARTIAL, f"{source}: parked: {error.message}", error)
-    return Halt(RunState.FAILED, f"{source}: {error.message}", error)
+        return Halt(RunState.PARTIAL, f"{source}: parked: {error.message}", error, until=until, end="source")
+    return Halt(RunState.FAILED, f"{source}: {error.message}", error, until=until, end="source")
 
 
 def _page_text(number: int, page: Page, counts: Counter[Outcome]) -> str:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from speclab.clock import timestamp
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Declaring, Remembering, Seams, Writer
 from speclab.errors import RunLogError, SpecError, SpeclabError
@@ -134,6 +135,10 @@ class _Run:
             raise
         if halt is None:
             return RunResult(log.finish_run(run))
+        if halt.until is not None:
+            at = timestamp(halt.until)
+            message, fields = f"the {halt.end} is not asked again before {at}", {"until": at, "end": halt.end}
+            log.event(spec.spec_id, run, Level.INFO, "parked", message, fields)
         return RunResult(log.finish_run(run, halt.reason, halt.state, halt.error_class), halt.error)
 
     def _bug(self, crash: BaseException) -> str:

@@ -59,6 +59,7 @@ async def answered(
                 response=failure.response,
                 hint="The next run goes on from the checkpoint.",
                 error_class=error_class,
+                retry_after=wait,
             ) from None
         for_all = bool(wait) or error_class is ErrorClass.RATE_LIMIT  # also a 503 that says for how long
         wait = wait or delay(tries - 1, retry.base, retry.cap, random)
