@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from speclab.connectors import References
 from speclab.connectors.base import Item, Page, Reader, Seams
+from speclab.connectors.singer import process
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
@@ -69,6 +71,17 @@ def seams(clock: FakeClock, reports: Reports) -> Seams:
 @pytest.fixture
 def references(tmp_path: Path) -> References:
     return References({}, tmp_path)
+
+
+@pytest.fixture
+def singer_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where files are handed over to taps and targets: none outlives its process, whatever becomes of that."""
+    private = tmp_path / "tmp"
+    private.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    monkeypatch.setattr(process, "_GRACE", 0.3)
+    yield private
+    assert list(private.iterdir()) == []
 
 
 @pytest.fixture

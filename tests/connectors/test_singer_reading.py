@@ -18,7 +18,6 @@ from tests.connectors.conftest import Reports, read_all, read_to_failure, record
 
 from speclab.connectors import References
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.singer import process
 from speclab.connectors.singer.fields import fields
 from speclab.connectors.singer.reader import SingerReader
 from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
@@ -27,6 +26,8 @@ from speclab.runlog.process import Process, alive
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
+
+pytestmark = pytest.mark.usefixtures("singer_files")
 
 TAP = shlex.join([sys.executable, str(Path(__file__).parent / "singer_programs" / "tap.py")])
 Open = Callable[..., SingerReader]
@@ -56,17 +57,6 @@ def tap(references: References, seams: Seams) -> Open:
 @pytest.fixture
 def witness(tmp_path: Path) -> Path:
     return tmp_path / "witness.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """No file of a process outlives it, whatever became of the read."""
-    private = tmp_path / "tmp"
-    private.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(private))
-    monkeypatch.setattr(process, "_GRACE", 0.3)
-    yield
-    assert list(private.iterdir()) == []
 
 
 def starts(witness: Path) -> list[Any]:

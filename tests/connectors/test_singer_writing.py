@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References
 from speclab.connectors.base import Answer, Refusal, Seams
-from speclab.connectors.singer import process
 from speclab.connectors.singer.writer import SingerWriter, probe
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
@@ -26,6 +24,8 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
 from speclab.sync.actions import in_doubt
 from speclab.sync.bisection import bisect
+
+pytestmark = pytest.mark.usefixtures("singer_files")
 
 TARGET = shlex.join([sys.executable, str(Path(__file__).parent / "singer_programs" / "target.py")])
 Open = Callable[..., SingerWriter]
@@ -55,17 +55,6 @@ def target(settings: Callable[..., SingerSystem], references: References, seams:
         return SingerWriter(settings(config, **more), NoAuth(), references, seams, RetrySettings())
 
     return opened
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No file of a process outlives it, whatever became of the batch."""
-    private = tmp_path / "tmp"
-    private.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(private))
-    monkeypatch.setattr(process, "_GRACE", 0.3)
-    yield
-    assert list(private.iterdir()) == []
 
 
 def kept(tmp_path: Path) -> list[Any]:
