@@ -49,7 +49,8 @@ _LAST_START: Final = (
 )
 """When the last run began that read the source and was not cut short, whoever started it."""
 _PARKED: Final = (
-    "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event WHERE kind = 'parked' AND run IN ("
+    "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event "
+    "WHERE kind = 'parked' AND run IN ("
     "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1), "
     "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL AND trigger <> 'retry' ORDER BY id DESC LIMIT 1))"
 )
