@@ -76,6 +76,18 @@ async def test_where_it_is_not_sure_nothing_is_created_twice(
     assert answer.refusal.response.startswith("200 OK")
 
 
+async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    answer, requests = await ask(serve, references, seams, '{"data": [{"id": 7}]}', "data[0]")
+    assert requests == ["GET"]
+    refusal = answer.refusal
+    assert refusal is not None
+    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert refusal.message == "not sent: PUT /c/{found.n}: {found.n} is not in what the lookup found"
+    assert refusal.response.endswith('{"data": [{"id": 7}]}')
+
+
 @pytest.mark.parametrize("status", [404, 410])
 async def test_what_is_not_found_is_created(status: int, serve: Serve, references: References, seams: Seams) -> None:
     answer, requests = await ask(serve, references, seams, "gone", "data[0]", status=status)

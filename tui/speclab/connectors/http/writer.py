@@ -169,7 +169,7 @@ class HttpWriter:
             url = self._client.base + endpoint.target.render(item.payload, scope)
             headers = self._headers.given(item, scope)
         except MissingValue as error:
-            if found is not None and error.name == "lookup":
+            if found is not None and error.name in ("found", "lookup"):
                 return Answer(refusal=held_back(self._refusals.bad(found.answer, f"{endpoint.text}: {error.message}")))
             return Answer(refusal=unsendable(error, endpoint.text))
         content = b"" if effect is Effect.DELETED else encode(filled(self._shape, item.payload))

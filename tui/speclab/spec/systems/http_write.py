@@ -29,7 +29,7 @@ class BatchItem(Settings):
 
     method: str | None = Field(default=None, description="method of one record's request")
     path: Location | None = Field(default=None, description="path of one record's request")
-    body: JsonValue = Field(default="$record", description="its body; $record is the record")
+    body: JsonValue = Field(default=RECORD, description="its body; $record is the record")
 
 
 class HttpWrite(Settings):
