@@ -94,6 +94,9 @@ class Missing:
             return
         after = ""
         while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE, after)):
+            if self.patience.cancelled:
+                self.delivery.halt = CANCELLED
+                return
             after = rows[-1].key
             named = {row.key: row.identity for row in rows if row.identity is not None}
             draft = self.drafter.departed(named)
@@ -105,8 +108,6 @@ class Missing:
             if not books.keep_cursor:
                 self.delivery.booked()
             self.tell(Level.INFO, text)
-            if self.patience.cancelled and self.delivery.halt is None:
-                self.delivery.halt = CANCELLED
 
     def _warn(self, message: str) -> None:
         self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)

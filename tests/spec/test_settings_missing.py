@@ -1,0 +1,122 @@
+"""What becomes of records that the source has no more: where it is said, and where it cannot be done."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_models import FIRST, problems_of, said
+
+from speclab.spec.document import Document
+from speclab.spec.read import read_integration
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.sql import SqlSystem
+
+SPEC = """\
+---
+spec_id: people
+type: integration
+status: draft
+---
+
+# Spec: People
+
+## Integration Overview
+
+### Source System
+
+```yaml
+{source}
+```
+
+### Target System
+
+```yaml
+{target}
+```
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+| source.id | target.id | Direct | |
+"""
+SQL = "connector: sql\nurl: sqlite:///a.db\nkey: id\nread: {table: people, missing: delete}"
+FILE = "connector: file\npath: in.jsonl\nkey: id\nmissing: delete"
+
+
+@pytest.mark.parametrize("source", [SQL, FILE])
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (
+            "connector: http\nbase_url: https://x\nkey: id\nwrite: {create: POST /people}",
+            "the target has no `write.delete` to delete with",
+        ),
+        (
+            "connector: sql\nurl: sqlite:///b.db\nkey: id\nwrite: {insert: people}",
+            "rows that are inserted cannot be deleted; write them with `upsert`",
+        ),
+        (
+            "connector: file\npath: out.jsonl\nkey: id\nmode: append",
+            "a file that is appended to keeps all records; use mode upsert",
+        ),
+        (
+            "connector: file\npath: out.jsonl\nkey: id\nmode: replace",
+            "a file that is replaced holds what the source has, and nothing is left to delete",
+        ),
+    ],
+)
+def test_a_target_that_cannot_delete_is_told_at_the_setting(source: str, target: str, why: str) -> None:
+    text = SPEC.format(source=source, target=target)
+    _, problems = read_integration(Document.parse(text))
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "missing: delete" in line)
+    (problem,) = [problem for problem in problems if problem.code == "S210"]
+    assert (problem.line, problem.message) == (line, f"`missing: delete`: {why}")
+
+
+@pytest.mark.parametrize("source", [SQL, FILE, SQL.replace("missing: delete", "missing: keep")])
+def test_one_that_can_is_well(source: str) -> None:
+    target = "connector: sql\nurl: sqlite:///b.db\nkey: id\nwrite: {upsert: people}"
+    _, problems = read_integration(Document.parse(SPEC.format(source=source, target=target)))
+    assert [problem for problem in problems if "missing" in problem.message and problem.code.startswith("S")] == []
+
+
+def test_a_target_has_nothing_to_say_of_what_is_missing() -> None:
+    target = FILE.replace("in.jsonl", "out.jsonl")
+    _, problems = read_integration(Document.parse(SPEC.format(source=SQL, target=target)))
+    assert [problem.message for problem in problems if problem.code == "S208"] == [
+        "`missing` has no effect at the target"
+    ]
+
+
+@pytest.mark.parametrize("by", ["page", "offset"])
+def test_numbered_pages_need_a_total_by_which_a_skipped_record_is_noticed(by: str) -> None:
+    yaml = (
+        "connector: http\nbase_url: https://x\nkey: id\nread:\n  path: /a\n  missing: delete\n"
+        f"  pagination: {{by: {by}, param: p%s}}\n"
+    )
+    (problem,) = said(problems_of(HttpSystem, yaml % ""))
+    assert problem.startswith(f"{FIRST + 5}:3 S205 a record that goes while pages are read moves those after it")
+    assert said(problems_of(HttpSystem, yaml % ", total: meta.total")) == []
+
+
+def test_what_a_delete_takes_of_a_record_is_its_key_and_what_stands_in_the_requests() -> None:
+    http = HttpSystem.model_validate(
+        {
+            "connector": "http",
+            "base_url": "https://x",
+            "key": ["region", "id"],
+            "write": {
+                "upsert": "PUT /{region}/{name}",
+                "lookup": "GET /people?email={address.email}",
+                "delete": "DELETE /{source.account.id}/{found.id}",
+                "headers": {"If-Match": "{lookup.etag}", "X-Tenant": "{tenant}"},
+            },
+        }
+    )
+    named = ["region", "id", "source.account.id", "address.email", "tenant"]
+    assert sorted(map(str, http.known_by())) == sorted(named)
+    sql = SqlSystem.model_validate({"connector": "sql", "url": "sqlite://", "key": ["odd.name", "id"]})
+    assert [path.parts for path in sql.known_by()] == [("odd.name",), ("id",)]
+    file = FileSystem.model_validate({"connector": "file", "path": "a.jsonl", "key": "person.id"})
+    assert [path.parts for path in file.known_by()] == [("person", "id")]
