@@ -9,7 +9,8 @@ from typing import Final
 from tests.bench.budget import TALLY, machine
 
 BENCHES: Final = (
-    "mapper", "documents", "rest_to_sqlite", "latency", "http_writes", "memory", "dashboard", "grid", "terminal",
+    "mapper", "documents", "rest_to_sqlite", "singer", "latency", "http_writes", "memory", "dashboard", "grid",
+    "terminal",
 )  # fmt: skip
 
 

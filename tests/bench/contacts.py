@@ -112,6 +112,10 @@ base_url: ${env:BENCH_TARGET}
 key: external_id
 limits: {concurrency: 20}
 write: {upsert: "PUT /customers/{external_id}", idempotency: Idempotency-Key}"""
+TO_FILE: Final = """connector: file
+path: out/customers.jsonl
+key: external_id"""
+TARGETS: Final = {"sqlite": TO_SQLITE, "rest": TO_REST, "file": TO_FILE}
 
 _TEMPLATES: Final = 20
 _NUMBER: Final = b"@@@@@@"

@@ -122,7 +122,7 @@ def main() -> None:
     """Measure, and tell."""
     with taking() as target:
         with serving(Source(RECORDS)) as port:
-            run = measured("speclab", Job(port, RECORDS, target=target))
+            run = measured("speclab", Job(port, RECORDS, to="rest", target=target))
         wall, cpu = asyncio.run(write(target))
     each = f"{run.processor / RECORDS * 1e6:,.0f} µs of CPU a record, {cpu / RECORDS * 1e6:,.0f} of them the writer's"
     print(f"REST to REST: {RECORDS:,} records over {CONNECTIONS} connections; {each}")

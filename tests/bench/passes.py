@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
-from tests.bench.contacts import COLUMNS, TO_REST, TO_SQLITE, spec
+from tests.bench.contacts import COLUMNS, TARGETS, spec
 
 if TYPE_CHECKING:
     from speclab.sync.prepare import Prepared
@@ -34,12 +34,16 @@ DLT: Final = Path(sys.prefix) / "bench" / "dlt" / "bin" / "python"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do: `records` of the source at `port`, paged as `pagination` says, to SQLite or to REST at `target`."""
+    """What to do: `records` of the source at `port`, paged as `pagination` says, to one of `TARGETS`.
+
+    `target` is the port of one over REST.
+    """
 
     port: int
     records: int
     pagination: str = "{by: cursor, next: meta.next, param: cursor}"
     at_once: int = 4
+    to: str = "sqlite"
     target: int | None = None
 
 
@@ -159,7 +163,7 @@ def one_pass(side: str, job: Job, directory: Path) -> Pass:
     start, busy = time.perf_counter(), time.process_time()
     go()
     seconds, processor = time.perf_counter() - start, time.process_time() - busy
-    if job.target is None:
+    if job.to == "sqlite":
         with sqlite3.connect(directory / "target.db") as db:
             (count,) = db.execute("SELECT count(*) FROM customers").fetchone()
         assert count == job.records, f"{side} wrote {count}"
@@ -171,7 +175,7 @@ def _prepared(job: Job, directory: Path) -> Prepared:
     from speclab.sync.prepare import prepare
 
     file = directory / "bench.md"
-    file.write_text(spec(TO_SQLITE if job.target is None else TO_REST, job.pagination, job.at_once))
+    file.write_text(spec(TARGETS[job.to], job.pagination, job.at_once))
     return prepare(file)
 
 

@@ -1,0 +1,85 @@
+"""REST to JSON Lines: a run beside a Singer tap and a target that others wrote, piped into each other.
+
+Programs of which one writes what the other reads take seconds to start; what is told is the time of the records alone,
+the difference between a long run and a short one. The pair maps nothing and keeps no books.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.bench.contacts import Source, serving
+from tests.bench.passes import Job, measured
+
+FEW: Final = 1_000
+MANY: Final = {"speclab": 101_000, "tap | target": 11_000}
+_PROGRAMS: Final = Path(sys.prefix) / "singer"
+_TAP: Final = _PROGRAMS / "tap-rest-api-msdk" / "bin" / "tap-rest-api-msdk"
+_TARGET: Final = _PROGRAMS / "target-jsonl" / "bin" / "target-jsonl"
+
+
+def main() -> None:
+    """Measure, and tell."""
+    print("Singer: REST to JSON Lines")
+    if not (_TAP.exists() and _TARGET.exists()):
+        print("  tap-rest-api-msdk and target-jsonl are not here: `make bench` installs them")
+        return
+    sides = {"speclab": _by_speclab, "tap | target": _piped}
+    speed: dict[str, float] = {}
+    for side, seconds in sides.items():
+        speed[side] = (MANY[side] - FEW) / (_served(seconds, MANY[side]) - _served(seconds, FEW))
+        print(f"  {side:12} {speed[side]:>9,.0f} records/s")
+    print(f"  speclab is {speed['speclab'] / speed['tap | target']:.0f} times as fast")
+
+
+def _served(seconds: Callable[[int, int], float], records: int) -> float:
+    with serving(Source(records)) as port:
+        return seconds(port, records)
+
+
+def _by_speclab(port: int, records: int) -> float:
+    return measured("speclab", Job(port, records, to="file")).seconds
+
+
+def _piped(port: int, records: int) -> float:
+    """Seconds that the tap and the target take from their start to their end."""
+    stream = {"name": "contacts", "path": "/contacts", "records_path": "$.data[*]", "primary_keys": ["id"]}
+    source = {
+        "api_url": f"http://127.0.0.1:{port}",
+        "next_page_token_path": "$.meta.next",
+        "pagination_next_page_param": "cursor",
+        "streams": [stream],
+    }
+    with TemporaryDirectory(prefix="speclab-bench-") as path:
+        directory = Path(path)
+        (directory / "tap.json").write_text(json.dumps(source))
+        (directory / "target.json").write_text(json.dumps({"destination_path": path, "do_timestamp_file": False}))
+        began = time.perf_counter()
+        with (directory / "log").open("w") as log:
+            tap = subprocess.Popen(
+                [_TAP, "--config", directory / "tap.json"], stdout=subprocess.PIPE, stderr=log, cwd=directory
+            )
+            subprocess.run(
+                [_TARGET, "--config", directory / "target.json"],
+                check=True,
+                stdin=tap.stdout,
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+            )
+            assert tap.wait() == 0, (directory / "log").read_text()
+        seconds = time.perf_counter() - began
+        written = (directory / "contacts.jsonl").read_bytes().count(b"\n")
+        assert written == records, f"the target wrote {written}"
+        return seconds
+
+
+if __name__ == "__main__":
+    main()
