@@ -56,6 +56,33 @@ async def test_targets_that_no_row_writes_are_suggested_and_taken(
         )
 
 
+async def test_fields_that_the_target_has_are_completed_and_offered(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    (spec.parent / "customers.jsonl").write_text('{"external_id": "c_1", "given_name": "Ada", "visits": 3}\n')
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2, column=2)
+        await see(pilot, "crm ▸ Field Mapping", "4 rows")
+        await pilot.press("enter")
+        await until(pilot, lambda: mapping.at_target)
+        await replace(pilot, "giv")
+        await see(pilot, "target.given_name")
+        await pilot.press("escape")
+        await see(
+            pilot, "2 targets unmapped", "given_name", "suggest: source.name.giv", "visits", "optional", "integer"
+        )
+
+
+async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Running, see: See, until: Until) -> None:
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await pilot.press("l")
+        await see(pilot, "record 1 of 5", "live")
+        await until(pilot, lambda: mapping._asked is not None)
+        assert mapping.at_target == ()
+        await see(pilot, "4 rows")
+
+
 async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, place="mapping", read_only=True) as pilot:
         mapping = await at_row(pilot, until, 2)

@@ -9,20 +9,28 @@ from typing import Final
 from speclab.app.mapping.rows import Unmapped
 from speclab.app.mapping.sheet import Sheet
 from speclab.mapping.fields import Field
+from speclab.mapping.kinds import label
 from speclab.mapping.suggest import suggest, unmapped
 from speclab.spec.systems.http import HttpSystem
 
 _PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]+)\}")
 
 
-def offers(sheet: Sheet, fields: Sequence[Field]) -> list[Unmapped]:
-    """What the target wants and no row gives: its key and the placeholders of its paths, then the fields of `check`."""
-    required = list(dict.fromkeys(_required(sheet)))
+def offers(sheet: Sheet, fields: Sequence[Field], at_target: Sequence[Field] = ()) -> list[Unmapped]:
+    """What the target wants and no row gives.
+
+    First its key and the placeholders of its paths, then the fields of `check`, then those that are known to be
+    `at_target`; `fields` are the source's, for suggestions.
+    """
+    known = {str(field.path): field for field in at_target}
+    required = list(dict.fromkeys([*_required(sheet), *(name for name, field in known.items() if field.required)]))
     written = [row.target for row in sheet.rows if row.target]
     found = []
-    for target in unmapped(written, [*required, *sheet.settings.check]):
+    for target in unmapped(written, [*required, *sheet.settings.check, *known]):
         schema = sheet.settings.check.get(target)
         kind = schema.get("type") if schema else None
+        if kind is None and target in known:
+            kind = label(known[target].kind)
         best = next(iter(suggest(target, fields, schema)), None)
         found.append(Unmapped(target, kind if isinstance(kind, str) else "", target in required, best))
     return found

@@ -18,7 +18,6 @@ from textual.widgets import Static
 from speclab.app.actions import Action, Command, bindings
 from speclab.app.document_place import DOCUMENT
 from speclab.app.glyphs import ATTENTION, CRUMB, FAILED
-from speclab.app.mapping.offers import offers
 from speclab.app.mapping.panes import failing_fields, fields_of, mapped_lines, record_lines, step_lines
 from speclab.app.mapping.records import NONE
 from speclab.app.mapping.replay import REPLAY, Replaying
@@ -176,6 +175,8 @@ class MappingPlace(Replaying):
         super().open(spec)
         if self.opened is None:
             return
+        if self.opened is not before:
+            self.forget_target()
         if failure is not None:
             self.take_failure(failure)
         elif self.opened is not before:
@@ -205,7 +206,7 @@ class MappingPlace(Replaying):
         if self.sheet is None or self.sheet.document is not self.opened.document:
             self.sheet = Sheet.of(self.opened.document, self.sheet)
             self.judge()
-        self.offered = {each.key: each for each in offers(self.sheet, self.fields)}
+        self.offer_targets()
         self._show_rows()
 
     def show_problems(self) -> None:

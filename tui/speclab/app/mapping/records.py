@@ -12,15 +12,18 @@ from speclab.app.loading import loaded
 from speclab.connectors.jsontext import decode, encode
 from speclab.errors import SpecError, UsageError
 from speclab.jsonvalue import Record
+from speclab.spec.integration import End
 from speclab.spec.workspace import STATE, state_directory, workspace_of
 
 if TYPE_CHECKING:
     from speclab.connectors import References
-    from speclab.connectors.base import Seams
+    from speclab.connectors.base import Description, Seams
+    from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
     from speclab.spec.integration import Integration
 
 _Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
+_Describe: TypeAlias = "Callable[[End, References, Seams], Awaitable[Description]]"
 
 LIMIT: Final = 500
 """Records that are asked of a live source."""
@@ -97,6 +100,19 @@ def _means(directory: Path) -> tuple[_Sample, References, Seams]:
     from speclab.connectors import sample, this_machine
 
     return sample, *this_machine(directory)
+
+
+async def fields_at_target(integration: Integration, directory: Path) -> tuple[Field, ...]:
+    """The fields the integration's target has. Raises as a reader does, and `SpeclabError` where it cannot say."""
+    describe, references, seams = await loaded(partial(_describing, directory))
+    end = End("target", integration.target, integration.target_auth)
+    return (await describe(end, references, seams)).fields
+
+
+def _describing(directory: Path) -> tuple[_Describe, References, Seams]:
+    from speclab.connectors import describe, this_machine
+
+    return describe, *this_machine(directory)
 
 
 def of_failures(failures: Sequence[FailureRow]) -> Records:

@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Final
 from textual import work
 from textual.worker import Worker
 
-from speclab.app.mapping.records import LIMIT, Records, keep, kept_at, live, named, of_failures, read_records
-from speclab.app.mapping.rows import TRANSFORMATION_AT
+from speclab.app.mapping.offers import offers
+from speclab.app.mapping.records import (
+    LIMIT,
+    Records,
+    fields_at_target,
+    keep,
+    kept_at,
+    live,
+    named,
+    of_failures,
+    read_records,
+)
+from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT
 from speclab.app.mapping.sheet import Sheet, Verdict
 from speclab.app.mapping.writing import RowWriting
 from speclab.app.shell import shell
@@ -19,10 +30,16 @@ from speclab.app.widgets.dialogs import Choice, Prompt
 from speclab.app.widgets.grid import Row
 from speclab.app.words import plural
 from speclab.errors import SpeclabError
+from speclab.spec.table import TARGET
 from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
+    from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
+    from speclab.spec.system import System
+
+_NEAR: Final = ("file", "sql")
+"""Systems that are asked for their fields without being told to: they answer at once, and it costs nothing."""
 
 PAUSE: Final = 0.1
 """Seconds without a further change before all records are put through the mapping."""
@@ -32,13 +49,15 @@ class Sampling(RowWriting):
     """A place with sample records.
 
     `verdict` says how they fare, once all have been put through the mapping; `reading` is the work that reads from the
-    source, while it does.
+    source, while it does. `at_target` are the fields that the target has, where it told them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.verdict: Verdict | None = None
         self._judged: Sheet | None = None  # the sheet that the verdict is of
+        self.at_target: tuple[Field, ...] = ()
+        self._asked: System | None = None  # the target whose fields these are, or will be
         self.reading: Worker[None] | None = None
 
     @property
@@ -107,8 +126,9 @@ class Sampling(RowWriting):
                 self.grid.move(at, TRANSFORMATION_AT)
 
     def action_live(self) -> None:
-        """Read some records from the source."""
+        """Read some records from the source, and learn which fields the target has."""
         self.reading = self._read_live()
+        self._ask_target()
         self.show_record()
         self.refresh_bindings()
 
@@ -125,6 +145,37 @@ class Sampling(RowWriting):
             self.reading = None
             self.show_record()
             self.refresh_bindings()
+
+    def begin(self, index: int, column: int, group: str = "") -> None:
+        """Edit a cell; where a target field is written, those there are are good to know, if they are near at hand."""
+        super().begin(index, column, group)
+        integration = self.sheet.reading.integration if self.sheet is not None else None
+        if EDITED[column] != TARGET or integration is None or self._asked == integration.target:
+            return
+        if integration.target.connector in _NEAR:
+            self._ask_target()
+
+    @work(exclusive=True, group="target")
+    async def _ask_target(self) -> None:
+        integration = self.sheet.reading.integration if self.sheet is not None else None
+        if self.opened is None or integration is None:
+            return
+        self._asked = integration.target
+        try:
+            self.at_target = await fields_at_target(integration, workspace_of(self.opened.path))
+        except SpeclabError:
+            self.at_target = ()  # they would be offered, no more; `speclab fields` says why they are not known
+        self.offer_targets()
+        self.show_document()
+
+    def offer_targets(self) -> None:
+        """Offer what the target wants and no row gives."""
+        if self.sheet is not None:
+            self.offered = {each.key: each for each in offers(self.sheet, self.fields, self.at_target)}
+
+    def forget_target(self) -> None:
+        """It is another spec now."""
+        self.at_target, self._asked = (), None
 
     def action_stop(self) -> None:
         """Stop reading."""
