@@ -52,8 +52,8 @@ APP: Final = (
 
 Answer = TypeVar("Answer")
 
-LOOK: Final = 1.0
-"""Seconds between two looks at whether a `speclab up` is alive."""
+LOOK: Final = 2.0
+"""Seconds between two looks at whether a `speclab up` is alive; each costs an idle app about a millisecond."""
 
 FRESH: Final = 10.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
