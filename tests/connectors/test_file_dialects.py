@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.connectors.conftest import item, read_all, records_of
+from tests.connectors.conftest import item, records_of
+from tests.connectors.files import Files
 
-from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot
+from speclab.connectors import References
+from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
-from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
 
-Read = Callable[..., Awaitable[list[Page]]]
-Write = Callable[..., Awaitable[list[Answer]]]
 PEOPLE: list[Record] = [{"id": str(number), "name": f"Zoë {number}; €"} for number in range(1500)]
 
 
-def system(path: str, **more: Json) -> FileSystem:
-    return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **more})
-
-
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
-    async def pages(path: str, cursor: Json = None, **more: Json) -> list[Page]:
-        return await read_all(open_reader(system(path, **more), NoAuth(), references, seams), cursor)
-
-    return pages
-
-
-@pytest.fixture
-def write(references: References, seams: Seams) -> Write:
-    async def written(path: str, *items: Item, **more: Json) -> list[Answer]:
-        writer = open_writer(system(path, **more), NoAuth(), references, seams)
-        try:
-            answers = list(await writer.write(items))
-            if isinstance(writer, Snapshot):
-                await writer.finish()
-            return answers
-        finally:
-            await writer.close()
-
-    return written
+def files(references: References, seams: Seams) -> Files:
+    return Files(references, seams)
 
 
 def lines(records: list[Record]) -> str:
@@ -58,13 +32,13 @@ def lines(records: list[Record]) -> str:
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8-sig", "gb18030", "utf-32"])
 @pytest.mark.parametrize("ending", ["", ".gz"])
 async def test_a_table_is_read_in_its_encoding_and_resumes_after_a_page(
-    encoding: str, ending: str, tmp_path: Path, read: Read
+    encoding: str, ending: str, tmp_path: Path, files: Files
 ) -> None:
     content = lines(PEOPLE).encode(encoding)
     (tmp_path / f"a.csv{ending}").write_bytes(gzip.compress(content, mtime=0) if ending else content)
-    pages = await read(f"a.csv{ending}", encoding=encoding)
+    pages = await files.read(f"a.csv{ending}", encoding=encoding)
     assert records_of(pages) == PEOPLE
-    assert records_of(await read(f"a.csv{ending}", pages[0].cursor, encoding=encoding)) == PEOPLE[1000:]
+    assert records_of(await files.read(f"a.csv{ending}", pages[0].cursor, encoding=encoding)) == PEOPLE[1000:]
 
 
 @pytest.mark.parametrize(
@@ -82,32 +56,32 @@ async def test_a_table_is_read_in_its_encoding_and_resumes_after_a_page(
     ],
 )
 async def test_a_byte_that_does_not_decode_has_a_place(
-    content: bytes, encoding: str, message: str, tmp_path: Path, read: Read
+    content: bytes, encoding: str, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(BadAnswer, match=message):
-        await read("a.csv", encoding=encoding)
+        await files.read("a.csv", encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_a_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_path: Path, write: Write) -> None:
-    await write("a.csv", item("1", name="Zoë"), item("2"), mode=mode, encoding=encoding)
+async def test_a_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_path: Path, files: Files) -> None:
+    await files.write("a.csv", item("1", name="Zoë"), item("2"), mode=mode, encoding=encoding)
     assert (tmp_path / "a.csv").read_bytes() == "id,name\n1,Zoë\n2,\n".encode(encoding)
-    await write("a.csv", item("1", name="Zoé"), item("2"), mode=mode, encoding=encoding)
+    await files.write("a.csv", item("1", name="Zoé"), item("2"), mode=mode, encoding=encoding)
     assert (tmp_path / "a.csv").read_bytes() == "id,name\n1,Zoé\n2,\n".encode(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le"])
-async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: Path, write: Write) -> None:
+async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_bytes("id,name\r\n1,Zoë".encode(encoding))
-    await write("a.csv", item("2", name="Jürgen"), mode="append", encoding=encoding)
+    await files.write("a.csv", item("2", name="Jürgen"), mode="append", encoding=encoding)
     assert (tmp_path / "a.csv").read_bytes().decode(encoding) == "id,name\r\n1,Zoë\n2,Jürgen\r\n"
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
-async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str, tmp_path: Path, write: Write) -> None:
-    bad, good = await write("a.csv", item("1", name="Ł"), item("2", name="L"), mode=mode, encoding="cp1252")
+async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str, tmp_path: Path, files: Files) -> None:
+    bad, good = await files.write("a.csv", item("1", name="Ł"), item("2", name="L"), mode=mode, encoding="cp1252")
     assert bad.refusal is not None
     assert (bad.refusal.error_class, bad.refusal.field, bad.refusal.sent) == (ErrorClass.REJECTED, "name", False)
     assert bad.refusal.message == "a.csv: the character '\\u0141' in name is not in cp1252"
@@ -115,67 +89,63 @@ async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str,
     assert (tmp_path / "a.csv").read_text() == "id,name\n2,L\n"
 
 
-async def test_the_delimiter_and_the_quote_are_as_the_spec_says(tmp_path: Path, read: Read, write: Write) -> None:
+async def test_the_delimiter_and_the_quote_are_as_the_spec_says(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id;name\n1;'Ada; \"L\"'\n2;Bo, Jr.\n")
     dialect: dict[str, Json] = {"delimiter": ";", "quote": "'"}
-    assert records_of(await read("a.csv", **dialect)) == [
+    assert records_of(await files.read("a.csv", **dialect)) == [
         {"id": "1", "name": 'Ada; "L"'},
         {"id": "2", "name": "Bo, Jr."},
     ]
-    await write("a.csv", item("2", name="O'Bo;"), **dialect)
+    await files.write("a.csv", item("2", name="O'Bo;"), **dialect)
     assert path.read_text() == "id;name\n1;'Ada; \"L\"'\n2;'O''Bo;'\n"
 
 
-async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
-    tmp_path: Path, read: Read, write: Write
-) -> None:
+async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id|name\n1|"Ada" L\n')
-    assert records_of(await read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
-    good, bad = await write("a.csv", item("2", name='12" disc'), item("3", name="a|b"), delimiter="|", quote="")
+    assert records_of(await files.read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
+    good, bad = await files.write("a.csv", item("2", name='12" disc'), item("3", name="a|b"), delimiter="|", quote="")
     assert good.effect is not None
     assert bad.refusal is not None
     assert bad.refusal.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
 
 
-async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(
-    tmp_path: Path, read: Read, write: Write
-) -> None:
+async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     columns: Json = ["id", "name"]
     for mode in ("upsert", "append"):
         path.write_text("1,Ada\n2,Bo\n")
-        assert records_of(await read("a.csv", columns=columns)) == [
+        assert records_of(await files.read("a.csv", columns=columns)) == [
             {"id": "1", "name": "Ada"},
             {"id": "2", "name": "Bo"},
         ]
-        bad, good = await write("a.csv", item("3", nmae="Cy"), item("4"), mode=mode, columns=columns)
+        bad, good = await files.write("a.csv", item("3", nmae="Cy"), item("4"), mode=mode, columns=columns)
         assert bad.refusal is not None
         assert bad.refusal.message == "a.csv has no column 'nmae'. Did you mean 'name'?"
         assert good.effect is not None
         assert path.read_text() == "1,Ada\n2,Bo\n4,\n"
-    await write("new.csv", item("1", name="Ada"), mode="replace", columns=columns)
+    await files.write("new.csv", item("1", name="Ada"), mode="replace", columns=columns)
     assert (tmp_path / "new.csv").read_text() == "1,Ada\n"
     path.write_text("1,Ada,x\n")
     with pytest.raises(BadAnswer, match=r"a\.csv:1: expected 2 cells, as in `columns`, found 3"):
-        await read("a.csv", columns=columns)
+        await files.read("a.csv", columns=columns)
 
 
-async def test_an_upsert_keeps_the_header_the_line_ends_and_the_mark_of_the_file(tmp_path: Path, write: Write) -> None:
+async def test_an_upsert_keeps_the_header_the_line_ends_and_the_mark_of_the_file(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b'\xef\xbb\xbf"id", "odd"\r\n1,x\r\n2,y')
-    await write("a.csv", item("1"), item("3"))
+    await files.write("a.csv", item("1"), item("3"))
     assert path.read_bytes() == b'\xef\xbb\xbf"id", "odd"\r\n1,\r\n2,y\r\n3,\r\n'
     path.write_bytes(b"id,name\r\n")
-    await write("a.csv", item("1", name="Ada"), mode="append")
+    await files.write("a.csv", item("1", name="Ada"), mode="append")
     assert path.read_bytes() == b"id,name\r\n1,Ada\r\n"
 
 
-async def test_a_cell_of_a_megabyte_comes_back(write: Write, read: Read) -> None:
-    await write("a.csv", item("1", text="x" * 1_000_000))
-    assert records_of(await read("a.csv")) == [{"id": "1", "text": "x" * 1_000_000}]
+async def test_a_cell_of_a_megabyte_comes_back(files: Files) -> None:
+    await files.write("a.csv", item("1", text="x" * 1_000_000))
+    assert records_of(await files.read("a.csv")) == [{"id": "1", "text": "x" * 1_000_000}]
 
 
 @given(
@@ -186,11 +156,11 @@ async def test_a_cell_of_a_megabyte_comes_back(write: Write, read: Read) -> None
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_is_written_is_read_back(
-    cells: list[str], delimiter: str, quote: str, encoding: str, tmp_path: Path, read: Read, write: Write
+    cells: list[str], delimiter: str, quote: str, encoding: str, tmp_path: Path, files: Files
 ) -> None:
     dialect: dict[str, Json] = {"delimiter": delimiter, "quote": quote, "encoding": encoding}
     (tmp_path / "a.csv").unlink(missing_ok=True)
     items = [item(f"k{number}", text=text) for number, text in enumerate(cells)]
-    answers = await write("a.csv", *items, **dialect)
+    answers = await files.write("a.csv", *items, **dialect)
     assert all(answer.effect for answer in answers)
-    assert records_of(await read("a.csv", **dialect)) == [each.payload for each in items]
+    assert records_of(await files.read("a.csv", **dialect)) == [each.payload for each in items]

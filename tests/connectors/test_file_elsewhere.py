@@ -12,22 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
+from tests.connectors.conftest import Reports, Serve, item, records_of
+from tests.connectors.files import Files, file_at
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
-from speclab.connectors import References, open_finder, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
+from speclab.connectors import References, open_finder, open_writer
+from speclab.connectors.base import Seams, Snapshot
 from speclab.connectors.file.probe import file_probe
 from speclab.errors import BadAnswer, SpecError, SpeclabError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.file import FileSystem
 
-Read = Callable[..., Awaitable[list[Page]]]
-Open = Callable[..., Writer]
-Write = Callable[..., Awaitable[list[Answer]]]
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 ONCE = RetrySettings(attempts=1)
 
@@ -50,41 +47,9 @@ def references(tmp_path: Path) -> References:
     return References({"SECRET": SECRET}, tmp_path)
 
 
-def system(path: str, **more: Json) -> FileSystem:
-    return FileSystem.model_validate(
-        {"connector": "file", "path": path, "key": "id", "limits": {"timeout": "5s"}, **more}
-    )
-
-
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
-    async def pages(path: str, cursor: Json = None, **more: Json) -> list[Page]:
-        return await read_all(open_reader(system(path, **more), NoAuth(), references, seams), cursor)
-
-    return pages
-
-
-@pytest.fixture
-def opened(references: References, seams: Seams) -> Open:
-    def writer(path: str, **more: Json) -> Writer:
-        return open_writer(system(path, **more), NoAuth(), references, seams)
-
-    return writer
-
-
-@pytest.fixture
-def write(opened: Open) -> Write:
-    async def written(path: str, *items: Item, **more: Json) -> list[Answer]:
-        writer = opened(path, **more)
-        try:
-            answers = list(await writer.write(items))
-            if isinstance(writer, Snapshot):
-                await writer.finish()
-            return answers
-        finally:
-            await writer.close()
-
-    return written
+def files(references: References, seams: Seams) -> Files:
+    return Files(references, seams)
 
 
 def as_jsonl(records: list[Record]) -> bytes:
@@ -110,24 +75,24 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, s3: Bucket, read: Read) -> None:
+async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, s3: Bucket, files: Files) -> None:
     s3.put(f"in/{name}", CONTENTS[name])
-    pages = await read(s3.at(f"in/{name}"), options=s3.options)
+    pages = await files.read(s3.at(f"in/{name}"), options=s3.options)
     assert records_of(pages) == PEOPLE
     assert pages[0].request == f"read {s3.at(f'in/{name}')}"
     assert [page.complete for page in pages] == [False, False, True]
-    assert records_of(await read(s3.at(f"in/{name}"), pages[0].cursor, options=s3.options)) == PEOPLE[1000:]
+    assert records_of(await files.read(s3.at(f"in/{name}"), pages[0].cursor, options=s3.options)) == PEOPLE[1000:]
 
 
-async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, read: Read, reports: Reports) -> None:
+async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, files: Files, reports: Reports) -> None:
     for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
         s3.put(f"in/{name}", as_jsonl(records))
-    pages = await read(s3.at("in/*.jsonl"), options=s3.options)
+    pages = await files.read(s3.at("in/*.jsonl"), options=s3.options)
     assert records_of(pages) == PEOPLE[:4]
-    assert records_of(await read(s3.at("in/*.jsonl"), pages[0].cursor, options=s3.options)) == PEOPLE[2:4]
+    assert records_of(await files.read(s3.at("in/*.jsonl"), pages[0].cursor, options=s3.options)) == PEOPLE[2:4]
     s3.put("in/a.jsonl", as_jsonl(PEOPLE[:3]))
     again = {**pages[0].cursor, "file": s3.at("in/a.jsonl")} if isinstance(pages[0].cursor, dict) else None
-    assert len(records_of(await read(s3.at("in/*.jsonl"), again, options=s3.options))) == 5
+    assert len(records_of(await files.read(s3.at("in/*.jsonl"), again, options=s3.options))) == 5
     assert reports.lines == [
         f"warning: {s3.at('in/a.jsonl')} has changed since the last run stopped in it; reading anew"
     ]
@@ -144,41 +109,41 @@ async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, read: Read, re
 )
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
 async def test_an_object_is_made_and_made_again(
-    name: str, content: bytes | None, mode: str, s3: Bucket, write: Write, read: Read, tmp_path: Path
+    name: str, content: bytes | None, mode: str, s3: Bucket, files: Files, tmp_path: Path
 ) -> None:
     key = f"out/{name}"
     for _ in range(2):
-        answers = await write(s3.at(key), item("1", n=1), item("2"), mode=mode, options=s3.options)
+        answers = await files.write(s3.at(key), item("1", n=1), item("2"), mode=mode, options=s3.options)
         assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.WRITTEN]
         assert s3.keys() == [key]
     if content is not None:
         assert (gzip.decompress(s3.get(key)) if name.endswith(".gz") else s3.get(key)) == content
     else:
         assert pq.read_table(io.BytesIO(s3.get(key))).to_pylist() == [{"id": "1", "n": 1}, {"id": "2", "n": None}]
-    assert [record["id"] for record in records_of(await read(s3.at(key), options=s3.options))] == ["1", "2"]
+    assert [record["id"] for record in records_of(await files.read(s3.at(key), options=s3.options))] == ["1", "2"]
     assert list((tmp_path / ".speclab" / "files").iterdir()) == []
 
 
 async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
-    s3: Bucket, write: Write, references: References, seams: Seams
+    s3: Bucket, files: Files, references: References, seams: Seams
 ) -> None:
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
-    await write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
+    await files.write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
     assert s3.get("a.jsonl") == b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":7}\n{"id":"c"}\n'
-    finder = open_finder(system(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
+    finder = open_finder(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
     assert finder is not None
     assert await finder.find([item("a"), item("x")]) == [{"id": "a", "n": 7}, None]
     await finder.close()
 
 
-async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: Bucket, opened: Open) -> None:
+async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: Bucket, files: Files) -> None:
     s3.put("a.jsonl", b'{"id":"old"}\n')
     more: dict[str, Json] = {"mode": "replace", "options": s3.options}
-    broken_off = opened(s3.at("a.jsonl"), **more)
+    broken_off = files.opened(s3.at("a.jsonl"), **more)
     await broken_off.write([item("a"), item("b")])
     await broken_off.close()
     assert s3.get("a.jsonl") == b'{"id":"old"}\n'
-    goes_on = opened(s3.at("a.jsonl"), **more)
+    goes_on = files.opened(s3.at("a.jsonl"), **more)
     await goes_on.write([item("c")])
     assert isinstance(goes_on, Snapshot)
     await goes_on.finish()
@@ -187,10 +152,8 @@ async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_o
     assert s3.keys() == ["a.jsonl"]
 
 
-async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(
-    s3: Bucket, opened: Open, write: Write
-) -> None:
-    writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
+async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(s3: Bucket, files: Files) -> None:
+    writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     await writer.write([item("a")])
     s3.client.delete_bucket(Bucket=s3.name)
     assert isinstance(writer, Snapshot)
@@ -199,18 +162,18 @@ async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(
     await writer.close()
     assert "goes into the file with the next run" in caught.value.hint
     s3.client.create_bucket(Bucket=s3.name)
-    await write(s3.at("a.jsonl"), item("b"), mode="replace", options=s3.options)
+    await files.write(s3.at("a.jsonl"), item("b"), mode="replace", options=s3.options)
     assert s3.get("a.jsonl") == b'{"id":"a"}\n{"id":"b"}\n'
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "replace"])
-async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, read: Read, opened: Open) -> None:
+async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, files: Files) -> None:
     path = "s3://no-such-bucket/a.jsonl"
     if way in ("read", "pattern"):
         with pytest.raises(Unreachable, match=r"s3://no-such-bucket/.*\.jsonl: (there is no such|The specified)"):
-            await read(path.replace("a.", "*." if way == "pattern" else "a."), options=s3.options)
+            await files.read(path.replace("a.", "*." if way == "pattern" else "a."), options=s3.options)
         return
-    writer = opened(path, mode=way, options=s3.options)
+    writer = files.opened(path, mode=way, options=s3.options)
     with pytest.raises(Unreachable, match="The specified bucket does not exist"):
         await writer.write([item("a")])
     await writer.close()
@@ -218,15 +181,15 @@ async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, r
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "probe"])
 async def test_refused_credentials_are_unauthorized_and_stay_secret(
-    way: str, s3: Bucket, read: Read, opened: Open, references: References, seams: Seams
+    way: str, s3: Bucket, files: Files, references: References, seams: Seams
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
     s3.ask_for_logins(after=0)
-    target = system(s3.at("a.jsonl"), options=s3.options)
+    target = file_at(s3.at("a.jsonl"), options=s3.options)
     tried: dict[str, Callable[[], Awaitable[object]]] = {
-        "read": lambda: read(s3.at("a.jsonl"), options=s3.options),
-        "pattern": lambda: read(s3.at("*.jsonl"), options=s3.options),
-        "upsert": lambda: opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
+        "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
+        "pattern": lambda: files.read(s3.at("*.jsonl"), options=s3.options),
+        "upsert": lambda: files.opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
         "probe": lambda: file_probe(target, NoAuth(), references, seams, ONCE),
     }
     with pytest.raises(Unauthorized, match=s3.at("")) as caught:
@@ -235,10 +198,10 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
     assert SECRET not in str(caught.value)
 
 
-async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, opened: Open) -> None:
+async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, files: Files) -> None:
     """Nothing of the old object is needed, so that one may not look is no reason to stop before the end."""
     s3.ask_for_logins(after=0)
-    writer = opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
+    writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     answers = await writer.write([item("a")])
     assert [answer.effect for answer in answers] == [Effect.WRITTEN]
     s3.ask_for_logins(after=10**9)
@@ -249,22 +212,22 @@ async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, opened: Open
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert"])
-async def test_a_dead_server_is_unreachable_soon(way: str, read: Read, opened: Open) -> None:
+async def test_a_dead_server_is_unreachable_soon(way: str, files: Files) -> None:
     options: Json = {"key": "k", "secret": "s", "endpoint_url": "http://127.0.0.1:9"}
     tried: dict[str, Callable[[], Awaitable[object]]] = {
-        "read": lambda: read("s3://bucket/a.jsonl", options=options),
-        "pattern": lambda: read("s3://bucket/*.jsonl", options=options),
-        "upsert": lambda: opened("s3://bucket/a.jsonl", options=options).write([item("a")]),
+        "read": lambda: files.read("s3://bucket/a.jsonl", options=options),
+        "pattern": lambda: files.read("s3://bucket/*.jsonl", options=options),
+        "upsert": lambda: files.opened("s3://bucket/a.jsonl", options=options).write([item("a")]),
     }
     with pytest.raises(Unreachable, match=r"s3://bucket/.*Could not connect to the endpoint URL"):
         await tried[way]()
 
 
 async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
-    s3: Bucket, opened: Open, monkeypatch: pytest.MonkeyPatch
+    s3: Bucket, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put("a.jsonl", b'{"id":"z"}\n')
-    writer = opened(s3.at("a.jsonl"), options=s3.options)
+    writer = files.opened(s3.at("a.jsonl"), options=s3.options)
     await writer.write([item("a")])
     merge = type(writer)._merge  # type: ignore[attr-defined]  # the one moment at which it can be changed
 
@@ -277,12 +240,12 @@ async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
         await writer.close()
     assert s3.get("a.jsonl") == b'{"id":"theirs"}\n'
     monkeypatch.undo()
-    await opened(s3.at("a.jsonl"), options=s3.options).close()
+    await files.opened(s3.at("a.jsonl"), options=s3.options).close()
     assert s3.get("a.jsonl") == b'{"id":"theirs"}\n{"id":"a"}\n'
 
 
 async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, seams: Seams) -> None:
-    target = system(s3.at("a.jsonl"), options=s3.options)
+    target = file_at(s3.at("a.jsonl"), options=s3.options)
     assert (
         await file_probe(target, NoAuth(), references, seams, ONCE)
         == f"{s3.at('a.jsonl')}: not there yet; a run makes it"
@@ -305,18 +268,20 @@ def served(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENTS if not name.endswith(".gz")])
-async def test_a_web_server_that_gives_no_parts_is_read_from_start_to_end(name: str, serve: Serve, read: Read) -> None:
+async def test_a_web_server_that_gives_no_parts_is_read_from_start_to_end(
+    name: str, serve: Serve, files: Files
+) -> None:
     url = await serve(served(CONTENTS[name]))
     form = name.partition(".")[2]
-    pages = await read(f"{url}/in/people?token=${{env:SECRET}}", format=form)
+    pages = await files.read(f"{url}/in/people?token=${{env:SECRET}}", format=form)
     assert records_of(pages) == PEOPLE
     assert pages[0].request == f"read {url}/in/people"
-    resumed = await read(f"{url}/in/people?token=${{env:SECRET}}", pages[0].cursor, format=form)
+    resumed = await files.read(f"{url}/in/people?token=${{env:SECRET}}", pages[0].cursor, format=form)
     assert records_of(resumed) == PEOPLE[1000:]
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-async def test_a_web_server_that_gives_parts(name: str, serve: Serve, read: Read, tmp_path: Path) -> None:
+async def test_a_web_server_that_gives_parts(name: str, serve: Serve, files: Files, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(CONTENTS[name])
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -324,19 +289,19 @@ async def test_a_web_server_that_gives_parts(name: str, serve: Serve, read: Read
         return web.FileResponse(tmp_path / name, headers={"Content-Type": "application/octet-stream"})
 
     url = await serve(answer)
-    pages = await read(f"{url}/{name}")
+    pages = await files.read(f"{url}/{name}")
     assert records_of(pages) == PEOPLE
-    assert records_of(await read(f"{url}/{name}", pages[0].cursor)) == PEOPLE[1000:]
+    assert records_of(await files.read(f"{url}/{name}", pages[0].cursor)) == PEOPLE[1000:]
 
 
-async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(serve: Serve, read: Read) -> None:
+async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(serve: Serve, files: Files) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.headers["Authorization"] == f"Bearer {SECRET}"
         return web.Response(body=CONTENTS["people.csv.gz"], headers={"Content-Encoding": "gzip"})
 
     url = await serve(answer)
     options: Json = {"headers": {"Authorization": "Bearer ${env:SECRET}"}}
-    assert records_of(await read(f"{url}/people.csv.gz", options=options)) == PEOPLE
+    assert records_of(await files.read(f"{url}/people.csv.gz", options=options)) == PEOPLE
 
 
 @pytest.mark.parametrize(
@@ -348,16 +313,16 @@ async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(se
     ],
 )
 async def test_what_a_web_server_refuses(
-    path: str, error: type[SpeclabError], message: str, serve: Serve, read: Read
+    path: str, error: type[SpeclabError], message: str, serve: Serve, files: Files
 ) -> None:
     url = await serve(served(b""))
     with pytest.raises(error, match=message) as caught:
-        await read(url + path, format="csv")
+        await files.read(url + path, format="csv")
     assert str(caught.value).startswith(url)
     assert SECRET not in str(caught.value)
 
 
-async def test_a_web_server_that_hangs_up_in_the_middle_is_no_end_of_the_file(serve: Serve, read: Read) -> None:
+async def test_a_web_server_that_hangs_up_in_the_middle_is_no_end_of_the_file(serve: Serve, files: Files) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(CONTENTS["people.csv"]))})
         await response.prepare(request)
@@ -369,12 +334,12 @@ async def test_a_web_server_that_hangs_up_in_the_middle_is_no_end_of_the_file(se
 
     url = await serve(answer)
     with pytest.raises(Unreachable, match=f"{url}/people.csv: "):
-        await read(f"{url}/people.csv")
+        await files.read(f"{url}/people.csv")
 
 
-async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, read: Read) -> None:
+async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, files: Files) -> None:
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9/a\.csv: Cannot connect"):
-        await read("http://127.0.0.1:9/a.csv")
+        await files.read("http://127.0.0.1:9/a.csv")
     never = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -384,7 +349,7 @@ async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, 
 
     url = await serve(answer)
     with pytest.raises(Unreachable, match=f"{url}/a.csv: "):
-        await read(f"{url}/a.csv", limits={"timeout": "200ms"})
+        await files.read(f"{url}/a.csv", limits={"timeout": "200ms"})
     never.set()
 
 
@@ -397,58 +362,56 @@ async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, 
         ("gs://bucket/out.jsonl", {}, "the driver is not installed: Please install gcsfs"),
     ],
 )
-def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, message: str, opened: Open) -> None:
+def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, message: str, files: Files) -> None:
     with pytest.raises(SpecError, match=message):
-        opened(path, options=options)
+        files.opened(path, options=options)
 
 
-async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, read: Read) -> None:
+async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, files: Files) -> None:
     with pytest.raises(SpecError, match="unexpected keyword argument 'endpint_url'") as caught:
-        await read(s3.at("a.jsonl"), options={"endpint_url": s3.url, "key": "k", "secret": "s"})
+        await files.read(s3.at("a.jsonl"), options={"endpint_url": s3.url, "key": "k", "secret": "s"})
     assert "Check `options`" in caught.value.hint
 
 
 async def test_what_is_appended_is_refused_also_of_a_reference(references: References, seams: Seams) -> None:
-    target = system("${env:SECRET}", mode="append", format="csv")
+    target = file_at("${env:SECRET}", mode="append", format="csv")
     elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
     with pytest.raises(SpecError, match="a file elsewhere is only put there whole"):
         open_writer(target, NoAuth(), elsewhere, seams)
 
 
-async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(
-    tmp_path: Path, write: Write, read: Read
-) -> None:
+async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(tmp_path: Path, files: Files) -> None:
     """As sftp:// has it; here with the driver that does the same on this machine."""
     (tmp_path / "out").mkdir()
     path = f"local://{tmp_path}/out/deep/a.csv"
     for name in ("Ada", "Bo"):
-        await write(path, item("1", name=name), mode="replace")
+        await files.write(path, item("1", name=name), mode="replace")
         assert [file.name for file in (tmp_path / "out" / "deep").iterdir()] == ["a.csv"]
-        assert records_of(await read(path)) == [{"id": "1", "name": name}]
+        assert records_of(await files.read(path)) == [{"id": "1", "name": name}]
 
 
-async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: Bucket, read: Read, references: References) -> None:
+async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: Bucket, files: Files, references: References) -> None:
     s3.put("in/a.jsonl", as_jsonl(PEOPLE[:2]))
-    assert records_of(await read(s3.at("in/?.jsonl"), options=s3.options)) == PEOPLE[:2]
-    assert records_of(await read(s3.at("in/[ab].jsonl"), options=s3.options)) == PEOPLE[:2]
+    assert records_of(await files.read(s3.at("in/?.jsonl"), options=s3.options)) == PEOPLE[:2]
+    assert records_of(await files.read(s3.at("in/[ab].jsonl"), options=s3.options)) == PEOPLE[:2]
     assert references.redactor.redact(".jsonl") == ".jsonl"
 
 
-async def test_a_file_url_is_a_file_here(tmp_path: Path, write: Write, read: Read) -> None:
-    await write(f"file://{tmp_path}/a%20b.csv", item("1", name="Ada"), mode="append")
+async def test_a_file_url_is_a_file_here(tmp_path: Path, files: Files) -> None:
+    await files.write(f"file://{tmp_path}/a%20b.csv", item("1", name="Ada"), mode="append")
     assert (tmp_path / "a b.csv").read_text() == "id,name\n1,Ada\n"
-    assert records_of(await read(f"file://{tmp_path}/a%20b.csv")) == [{"id": "1", "name": "Ada"}]
+    assert records_of(await files.read(f"file://{tmp_path}/a%20b.csv")) == [{"id": "1", "name": "Ada"}]
 
 
-def test_a_login_in_a_url_is_not_shown(opened: Open, references: References) -> None:
+def test_a_login_in_a_url_is_not_shown(files: Files, references: References) -> None:
     path = f"ftp://ada:{SECRET}@files.example.com/a.csv"
-    writer = opened(path, mode="replace")
+    writer = files.opened(path, mode="replace")
     assert writer._target.name == "ftp://files.example.com/a.csv"  # type: ignore[attr-defined]
     assert references.redactor.redact(SECRET) == "***"
-    assert system(path).destination() == "file ftp://files.example.com/a.csv"
+    assert file_at(path).destination() == "file ftp://files.example.com/a.csv"
 
 
-async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(read: Read) -> None:
+async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(files: Files) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in (b"220 ready\r\n", b"331 and the password?\r\n"):
             writer.write(answer)
@@ -461,31 +424,31 @@ async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(read: Read) 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(Unauthorized, match="530 Login incorrect") as caught:
-            await read(f"ftp://ada:${{env:SECRET}}@127.0.0.1:{port}/a.csv")
+            await files.read(f"ftp://ada:${{env:SECRET}}@127.0.0.1:{port}/a.csv")
     assert str(caught.value).startswith(f"ftp://127.0.0.1:{port}/a.csv: ")
 
 
-async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, opened: Open, write: Write) -> None:
+async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, files: Files) -> None:
     elsewhere = {**s3.options, "endpoint_url": s3.url.replace("127.0.0.1", "localhost")}
-    broken_off = opened(s3.at("a.jsonl"), mode="replace", options=elsewhere)
+    broken_off = files.opened(s3.at("a.jsonl"), mode="replace", options=elsewhere)
     await broken_off.write([item("of the other")])
     await broken_off.close()
-    await write(s3.at("a.jsonl"), item("a"), mode="replace", options=s3.options)
+    await files.write(s3.at("a.jsonl"), item("a"), mode="replace", options=s3.options)
     assert s3.get("a.jsonl") == b'{"id":"a"}\n'
 
 
 def test_the_same_key_in_another_store_is_another_destination() -> None:
     here, there = (
-        system("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")
+        file_at("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")
     )
     assert here.destination() == "file s3://b/a.csv endpoint_url=http://a"
     assert there.destination() != here.destination()
 
 
-async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: Bucket, read: Read) -> None:
+async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: Bucket, files: Files) -> None:
     s3.put("a.csv", b"id,name\n1,Ada\n2,\xff\n")
     with pytest.raises(BadAnswer, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
-        await read(s3.at("a.csv"), options=s3.options)
+        await files.read(s3.at("a.csv"), options=s3.options)
     s3.put("a.parquet", b"no parquet at all")
     with pytest.raises(BadAnswer, match=f"{s3.at('a.parquet')}: cannot be read as Parquet"):
-        await read(s3.at("a.parquet"), options=s3.options)
+        await files.read(s3.at("a.parquet"), options=s3.options)

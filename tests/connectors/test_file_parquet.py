@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from io import BytesIO
@@ -16,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.connectors.conftest import item, read_all, records_of
+from tests.connectors.conftest import item, records_of
+from tests.connectors.files import Files, file_at
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot
+from speclab.connectors.base import Item, Seams
 from speclab.connectors.file.arrow_output import ParquetOutput
 from speclab.connectors.jsontext import encode
 from speclab.errors import BadAnswer, SpecError
@@ -28,36 +28,12 @@ from speclab.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
-Read = Callable[..., Awaitable[list[Page]]]
-Write = Callable[..., Awaitable[list[Answer]]]
 PEOPLE: list[Record] = [{"id": number, "name": f"Zoë {number}"} for number in range(2500)]
 
 
-def system(path: str, **more: Json) -> FileSystem:
-    return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **more})
-
-
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
-    async def pages(path: str, cursor: Json = None, **more: Json) -> list[Page]:
-        return await read_all(open_reader(system(path, **more), NoAuth(), references, seams), cursor)
-
-    return pages
-
-
-@pytest.fixture
-def write(references: References, seams: Seams) -> Write:
-    async def written(path: str, *items: Item, **more: Json) -> list[Answer]:
-        writer = open_writer(system(path, **more), NoAuth(), references, seams)
-        try:
-            answers = list(await writer.write(items))
-            if isinstance(writer, Snapshot):
-                await writer.finish()
-            return answers
-        finally:
-            await writer.close()
-
-    return written
+def files(references: References, seams: Seams) -> Files:
+    return Files(references, seams)
 
 
 def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
@@ -67,27 +43,27 @@ def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize("rows_a_group", [100_000, 700, 1])
-async def test_it_is_read_in_pages_and_resumes_after_any(rows_a_group: int, tmp_path: Path, read: Read) -> None:
+async def test_it_is_read_in_pages_and_resumes_after_any(rows_a_group: int, tmp_path: Path, files: Files) -> None:
     people = PEOPLE if rows_a_group > 1 else PEOPLE[:1200]
     pq.write_table(pa.Table.from_pylist(people), tmp_path / "a.parquet", row_group_size=rows_a_group)
-    pages = await read("a.parquet")
+    pages = await files.read("a.parquet")
     assert records_of(pages) == people
     assert {len(page.records) for page in pages[:-1]} == {1000}
     assert pages[-1].complete
     assert sum(page.bytes_in for page in pages) == (tmp_path / "a.parquet").stat().st_size
     for index, page in enumerate(pages[:-1]):
-        assert records_of(await read("a.parquet", page.cursor)) == people[(index + 1) * 1000 :]
+        assert records_of(await files.read("a.parquet", page.cursor)) == people[(index + 1) * 1000 :]
 
 
-async def test_a_pattern_reads_all_it_matches(tmp_path: Path, read: Read) -> None:
+async def test_a_pattern_reads_all_it_matches(tmp_path: Path, files: Files) -> None:
     for day in range(3):
         save(tmp_path / f"day-{day}.parquet", {"id": [day]})
-    pages = await read("day-*.parquet")
+    pages = await files.read("day-*.parquet")
     assert records_of(pages) == [{"id": 0}, {"id": 1}, {"id": 2}]
-    assert records_of(await read("day-*.parquet", pages[0].cursor)) == [{"id": 1}, {"id": 2}]
+    assert records_of(await files.read("day-*.parquet", pages[0].cursor)) == [{"id": 1}, {"id": 2}]
 
 
-async def test_values_come_as_they_do_from_a_database(tmp_path: Path, read: Read) -> None:
+async def test_values_come_as_they_do_from_a_database(tmp_path: Path, files: Files) -> None:
     moment = datetime(2026, 3, 29, 1, 59, 59, 123456, tzinfo=UTC)
     save(
         tmp_path / "a.parquet",
@@ -107,7 +83,7 @@ async def test_values_come_as_they_do_from_a_database(tmp_path: Path, read: Read
             "none": pa.nulls(1),
         },
     )
-    assert records_of(await read("a.parquet")) == [
+    assert records_of(await files.read("a.parquet")) == [
         {
             "born": "1815-12-10",
             "at": "2026-03-29 01:59:59.123456+00:00",
@@ -126,13 +102,13 @@ async def test_values_come_as_they_do_from_a_database(tmp_path: Path, read: Read
     ]
 
 
-async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, read: Read) -> None:
+async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, files: Files) -> None:
     values = [-1, 0, 1_000, 1_700_000_000_123_456_789, None]
     save(
         tmp_path / "a.parquet",
         {"t": pa.array(values, pa.timestamp("ns")), "z": pa.array(values, pa.timestamp("ns", "+01:00"))},
     )
-    assert records_of(await read("a.parquet")) == [
+    assert records_of(await files.read("a.parquet")) == [
         {"t": "1969-12-31 23:59:59.999999999", "z": "1970-01-01 00:59:59.999999999+01:00"},
         {"t": "1970-01-01 00:00:00", "z": "1970-01-01 01:00:00+01:00"},
         {"t": "1970-01-01 00:00:00.000001", "z": "1970-01-01 01:00:00.000001+01:00"},
@@ -148,32 +124,32 @@ async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, read: Re
         (b"", r"a\.parquet: cannot be read as Parquet: Parquet file size is 0 bytes"),
     ],
 )
-async def test_what_is_no_parquet_says_so(content: bytes, message: str, tmp_path: Path, read: Read) -> None:
+async def test_what_is_no_parquet_says_so(content: bytes, message: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(BadAnswer, match=message):
-        await read("a.parquet")
+        await files.read("a.parquet")
 
 
-async def test_a_date_that_is_none_says_which_column(tmp_path: Path, read: Read) -> None:
+async def test_a_date_that_is_none_says_which_column(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": [1], "at": pa.array([5 * 10**18], pa.timestamp("us"))})
     with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
-        await read("a.parquet")
+        await files.read("a.parquet")
 
 
-async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, read: Read, write: Write) -> None:
+async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["id", "id"]), tmp_path / "a.parquet")
-    for tried in (read("a.parquet"), write("a.parquet", item("1"))):
+    for tried in (files.read("a.parquet"), files.write("a.parquet", item("1"))):
         with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'id' is there twice"):
             await tried
 
 
-async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, read: Read) -> None:
+async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_pylist(PEOPLE), tmp_path / "a.parquet", compression="none", use_dictionary=False)
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[40:4000] = b"\xff" * 3960
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(BadAnswer, match=r"a\.parquet: cannot be read as Parquet"):
-        await read("a.parquet")
+        await files.read("a.parquet")
 
 
 async def test_one_row_group_is_read_without_holding_it(tmp_path: Path, references: References, seams: Seams) -> None:
@@ -183,7 +159,7 @@ async def test_one_row_group_is_read_without_holding_it(tmp_path: Path, referenc
     del table
     before = pa.total_allocated_bytes()
     count = peak = 0
-    reader = open_reader(system("a.parquet"), NoAuth(), references, seams)
+    reader = open_reader(file_at("a.parquet"), NoAuth(), references, seams)
     async for page in reader.pages(None, full=True):
         count += len(page.records)
         peak = max(peak, pa.total_allocated_bytes() - before)
@@ -192,12 +168,12 @@ async def test_one_row_group_is_read_without_holding_it(tmp_path: Path, referenc
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_path: Path, write: Write) -> None:
+async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_path: Path, files: Files) -> None:
     items = [
         item("1", n=None, price=1, ok=True, tags=["x"], home={"city": "Rome"}),
         item("2", n=7, price=1.5, more="late"),
     ]
-    await write("a.parquet", *items, mode=mode)
+    await files.write("a.parquet", *items, mode=mode)
     table = pq.read_table(tmp_path / "a.parquet")
     assert {field.name: str(field.type) for field in table.schema} == {
         "id": "string",
@@ -228,9 +204,9 @@ async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_pat
     ],
 )
 async def test_a_value_that_does_not_fit_its_column_is_refused_alone(
-    first: Json, second: Json, message: str, tmp_path: Path, write: Write
+    first: Json, second: Json, message: str, tmp_path: Path, files: Files
 ) -> None:
-    good, bad = await write("a.parquet", item("1", v=first), item("2", v=second))
+    good, bad = await files.write("a.parquet", item("1", v=first), item("2", v=second))
     assert good.effect is Effect.WRITTEN
     assert bad.refusal is not None
     assert bad.refusal.message == f"a.parquet: the column 'v' holds {message}"
@@ -247,9 +223,9 @@ TYPES: dict[str, Json] = {
 }
 
 
-async def test_the_spec_gives_columns_their_types(tmp_path: Path, write: Write, read: Read) -> None:
+async def test_the_spec_gives_columns_their_types(tmp_path: Path, files: Files) -> None:
     fine = item("1", born="1815-12-10", at="2026-01-02T03:04:05+01:00", price=1.1, photo="AP8=", n=1)
-    answers = await write(
+    answers = await files.write(
         "a.parquet",
         fine,
         item("2", born="10.12.1815"),
@@ -278,11 +254,11 @@ async def test_the_spec_gives_columns_their_types(tmp_path: Path, write: Write, 
             "id": "1",
         }
     ]
-    (record,) = records_of(await read("a.parquet"))
+    (record,) = records_of(await files.read("a.parquet"))
     assert (record["price"], record["at"]) == ("1.10", "2026-01-02 02:04:05+00:00")
 
 
-async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, write: Write) -> None:
+async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, files: Files) -> None:
     old = save(
         tmp_path / "a.parquet",
         {
@@ -306,7 +282,7 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
         "empty": 5,
         "new": "n",
     }
-    answers = await write(
+    answers = await files.write(
         "a.parquet",
         Item("2", changed, {}, ""),
         Item("4", {"id": 4}, {}, "", delete=True),
@@ -335,22 +311,22 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
     assert table.column("id").to_pylist() == [1, 2, 3, 8]
 
 
-async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, write: Write) -> None:
+async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, files: Files) -> None:
     columns = {"id": ["0"], "b": pa.array([0], pa.uint8()), "f": pa.array([0.5], pa.float32()), "open": pa.nulls(1)}
     save(tmp_path / "a.parquet", columns)
     fits = [item("1", b=255), item("2", f=0.1), item("3", f=2**24), item("4", open="2026-01-02")]
     misfits = [item("5", b=256), item("6", b=-1), item("7", f=1e39), item("8", f=2**24 + 1), item("9", f=True)]
-    answers = await write("a.parquet", *fits, *misfits, types={"open": "date"})
+    answers = await files.write("a.parquet", *fits, *misfits, types={"open": "date"})
     assert [answer.effect is not None for answer in answers] == [True] * 4 + [False] * 5
     table = pq.read_table(tmp_path / "a.parquet")
     assert table.column("f").to_pylist()[2] == pytest.approx(0.1)
     assert table.column("open").to_pylist() == [None] * 4 + [date(2026, 1, 2)]
 
 
-async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, write: Write) -> None:
+async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: Files) -> None:
     fields = [pa.field("id", pa.string()), pa.field("n", pa.int64(), nullable=False)]
     pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
-    fits, null, none = await write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
+    fits, null, none = await files.write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
     assert fits.effect is Effect.WRITTEN
     assert [answer.refusal.message for answer in (null, none) if answer.refusal] == [
         "a.parquet: the column 'n' holds int64; found null",
@@ -359,24 +335,24 @@ async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, write: Writ
     assert pq.read_schema(tmp_path / "a.parquet").field("n").nullable is False
 
 
-async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, write: Write) -> None:
+async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
     before = (tmp_path / "a.parquet").read_bytes()
     with pytest.raises(BadAnswer, match="the column 'n' is int64 in the file, and text in `types`"):
-        await write("a.parquet", item("1", n="x"), types={"n": "text"})
+        await files.write("a.parquet", item("1", n="x"), types={"n": "text"})
     assert (tmp_path / "a.parquet").read_bytes() == before
-    await write("a.parquet", item("1", n="x"), types={"n": "text"}, mode="replace")
+    await files.write("a.parquet", item("1", n="x"), types={"n": "text"}, mode="replace")
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"n": "x", "id": "1"}]
 
 
 async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
-    tmp_path: Path, references: References, seams: Seams, write: Write
+    tmp_path: Path, references: References, seams: Seams, files: Files
 ) -> None:
-    broken_off = open_writer(system("a.parquet", mode="replace"), NoAuth(), references, seams)
+    broken_off = open_writer(file_at("a.parquet", mode="replace"), NoAuth(), references, seams)
     await broken_off.write([item("1", n=1), item("2", n=2)])
     await broken_off.close()
     assert not (tmp_path / "a.parquet").exists()
-    bad, good = await write("a.parquet", item("3", n="x"), item("2", n=2.5), mode="replace")
+    bad, good = await files.write("a.parquet", item("3", n="x"), item("2", n=2.5), mode="replace")
     assert bad.refusal is not None
     assert good.effect is Effect.WRITTEN
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
@@ -387,16 +363,16 @@ def test_a_type_that_parquet_has_not_says_so() -> None:
         ParquetOutput("a.parquet", BytesIO(), pa.schema([("every", pa.month_day_nano_interval())]))
 
 
-async def test_a_file_of_no_records_has_a_column_all_the_same(tmp_path: Path, write: Write, read: Read) -> None:
-    await write("a.parquet", mode="replace")
+async def test_a_file_of_no_records_has_a_column_all_the_same(tmp_path: Path, files: Files) -> None:
+    await files.write("a.parquet", mode="replace")
     assert pq.read_table(tmp_path / "a.parquet").schema.names == ["id"]
-    assert records_of(await read("a.parquet")) == []
+    assert records_of(await files.read("a.parquet")) == []
 
 
-async def test_many_rows_become_row_groups_and_come_back(write: Write, read: Read) -> None:
-    await write("a.parquet", *[item(str(n), text="x" * 100) for n in range(6_000)])
-    await write("a.parquet", *[item(str(n), text="y") for n in range(0, 6_000, 3)])
-    records = records_of(await read("a.parquet"))
+async def test_many_rows_become_row_groups_and_come_back(files: Files) -> None:
+    await files.write("a.parquet", *[item(str(n), text="x" * 100) for n in range(6_000)])
+    await files.write("a.parquet", *[item(str(n), text="y") for n in range(0, 6_000, 3)])
+    records = records_of(await files.read("a.parquet"))
     assert [record["id"] for record in records] == [str(n) for n in range(6_000)]
     assert [record["text"] == "y" for record in records] == [n % 3 == 0 for n in range(6_000)]
 
@@ -421,8 +397,6 @@ from pathlib import Path
 from random import Random
 from speclab.clock import SystemClock
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.file.arrow_output import ParquetOutput
-from speclab.connectors.jsontext import encode
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError
 from speclab.spec.auth import NoAuth
@@ -467,13 +441,13 @@ SCALARS = (
 @given(values=st.lists(SCALARS | st.lists(SCALARS, max_size=2), min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_is_taken_comes_back_and_what_is_not_is_refused(
-    values: list[Json], tmp_path: Path, write: Write, read: Read
+    values: list[Json], tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / "a.parquet").unlink(missing_ok=True)
     items = [item(str(number), v=value) for number, value in enumerate(values)]
-    answers = await write("a.parquet", *items, mode="replace")
+    answers = await files.write("a.parquet", *items, mode="replace")
     taken = [each.payload["v"] for each, answer in zip(items, answers, strict=True) if answer.effect]
-    found = [record.get("v") for record in records_of(await read("a.parquet"))]
+    found = [record.get("v") for record in records_of(await files.read("a.parquet"))]
     assert found == [encode(value).decode() if isinstance(value, list) else value for value in taken]
 
 

@@ -3,30 +3,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.connectors.conftest import Reports, read_all, records_of
+from tests.connectors.conftest import Reports, records_of
+from tests.connectors.files import Files
 
-from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Seams
+from speclab.connectors import References
+from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer, SpecError, Unreachable
-from speclab.jsonvalue import Json, Record
-from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
+from speclab.jsonvalue import Record
 
-Read = Callable[..., Awaitable[list[Page]]]
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f'Pérson "{number}"\nJr.'} for number in range(2500)]
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
-    async def pages(path: str, cursor: Json = None, **settings: Json) -> list[Page]:
-        system = FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **settings})
-        return await read_all(open_reader(system, NoAuth(), references, seams), cursor)
-
-    return pages
+def files(references: References, seams: Seams) -> Files:
+    return Files(references, seams)
 
 
 def as_jsonl(records: list[Record]) -> str:
@@ -53,35 +46,35 @@ CONTENTS = {
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("name", CONTENTS)
 async def test_every_format_is_read_in_pages_and_resumes_after_any(
-    name: str, ending: str, tmp_path: Path, read: Read
+    name: str, ending: str, tmp_path: Path, files: Files
 ) -> None:
     content = CONTENTS[name].encode()
     name += ending
     (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if ending else content)
-    pages = await read(name)
+    pages = await files.read(name)
     assert records_of(pages) == PEOPLE
     assert [len(page.records) for page in pages] == [1000, 1000, 500]
     assert [page.complete for page in pages] == [False, False, True]
     assert pages[-1].cursor is None
     for index in (0, 1):
-        assert records_of(await read(name, pages[index].cursor)) == PEOPLE[(index + 1) * 1000 :]
+        assert records_of(await files.read(name, pages[index].cursor)) == PEOPLE[(index + 1) * 1000 :]
 
 
-async def test_a_pattern_reads_all_it_matches_by_name(tmp_path: Path, read: Read) -> None:
+async def test_a_pattern_reads_all_it_matches_by_name(tmp_path: Path, files: Files) -> None:
     for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
         (tmp_path / name).write_text(as_jsonl(records))
-    pages = await read("*.jsonl")
+    pages = await files.read("*.jsonl")
     assert records_of(pages) == PEOPLE[:4]
     assert [page.request for page in pages] == ["read a.jsonl", "read b.jsonl"]
-    assert records_of(await read("*.jsonl", pages[0].cursor)) == PEOPLE[2:4]
+    assert records_of(await files.read("*.jsonl", pages[0].cursor)) == PEOPLE[2:4]
 
 
-async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, read: Read, reports: Reports) -> None:
+async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, files: Files, reports: Reports) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text(as_jsonl(PEOPLE))
-    first = (await read("people.jsonl"))[0]
+    first = (await files.read("people.jsonl"))[0]
     os.utime(path, ns=(0, 0))
-    assert records_of(await read("people.jsonl", first.cursor)) == PEOPLE
+    assert records_of(await files.read("people.jsonl", first.cursor)) == PEOPLE
     assert reports.lines == ["warning: people.jsonl has changed since the last run stopped in it; reading anew"]
 
 
@@ -106,37 +99,37 @@ async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, read: Read
     ],
 )
 async def test_what_cannot_be_read_is_named_with_file_and_line(
-    name: str, content: str | bytes, message: str, tmp_path: Path, read: Read
+    name: str, content: str | bytes, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(BadAnswer, match=message):
-        await read(name)
+        await files.read(name)
 
 
-async def test_a_cell_is_text_and_nothing_is_guessed(tmp_path: Path, read: Read) -> None:
+async def test_a_cell_is_text_and_nothing_is_guessed(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_text("id,n,empty\n007,1.50,\n")
-    assert records_of(await read("a.csv")) == [{"id": "007", "n": "1.50", "empty": ""}]
+    assert records_of(await files.read("a.csv")) == [{"id": "007", "n": "1.50", "empty": ""}]
 
 
-async def test_an_identifier_of_twenty_digits_keeps_them_all(tmp_path: Path, read: Read) -> None:
+async def test_an_identifier_of_twenty_digits_keeps_them_all(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 12345678901234567890123}\n')
-    assert records_of(await read("a.jsonl")) == [{"id": 12345678901234567890123}]
+    assert records_of(await files.read("a.jsonl")) == [{"id": 12345678901234567890123}]
 
 
-async def test_an_empty_file_is_a_complete_read(tmp_path: Path, read: Read) -> None:
+async def test_an_empty_file_is_a_complete_read(tmp_path: Path, files: Files) -> None:
     for name in ("a.csv", "a.jsonl"):
         (tmp_path / name).touch()
-        (page,) = await read(name)
+        (page,) = await files.read(name)
         assert (page.records, page.complete) == ([], True)
 
 
-async def test_a_file_that_is_not_there_is_unreachable(read: Read) -> None:
+async def test_a_file_that_is_not_there_is_unreachable(files: Files) -> None:
     with pytest.raises(Unreachable, match=r"there is no file in/\*\.csv"):
-        await read("in/*.csv")
+        await files.read("in/*.csv")
 
 
-async def test_a_file_of_no_known_ending_needs_a_format(tmp_path: Path, read: Read) -> None:
+async def test_a_file_of_no_known_ending_needs_a_format(tmp_path: Path, files: Files) -> None:
     (tmp_path / "people.txt").write_text(as_jsonl(PEOPLE[:1]))
     with pytest.raises(SpecError, match="set `format`"):
-        await read("people.txt")
-    assert records_of(await read("people.txt", format="jsonl")) == PEOPLE[:1]
+        await files.read("people.txt")
+    assert records_of(await files.read("people.txt", format="jsonl")) == PEOPLE[:1]
