@@ -17,6 +17,7 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure, records_of
 
 from speclab.connectors import References
+from speclab.connectors.access import try_access
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.singer.fields import fields
 from speclab.connectors.singer.reader import SingerReader
@@ -24,6 +25,7 @@ from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 from speclab.runlog.process import Process, alive
 from speclab.spec.auth import NoAuth
+from speclab.spec.integration import End
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
 
@@ -445,6 +447,16 @@ async def test_the_fields_of_a_stream_are_what_the_catalog_says(references: Refe
         ("odd", "string", False),
     ]
     assert await fields("source", settings([], catalog="none"), NoAuth(), references, seams, 500) is None
+
+
+async def test_a_tap_is_tried_by_its_first_page(references: References, seams: Seams, witness: Path) -> None:
+    count: list[Any] = [{"count": [1, 10]}, "wait"]
+    access = await try_access(End("source", settings(count, witness), NoAuth()), references, seams)
+    assert (access.error, access.granted, access.request) == (None, True, "tap.py: people: 10 records")
+    assert await gone(starts(witness)[0]["pid"])
+    refused: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
+    access = await try_access(End("source", settings(refused), NoAuth()), references, seams)
+    assert type(access.error) is Unauthorized
 
 
 async def test_the_state_of_another_tap_or_stream_is_not_gone_on_from(

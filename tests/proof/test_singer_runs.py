@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.proof.conftest import PLAIN, TO_SQLITE, Job, rows_of
 
-from speclab.errors import RunLogError
+from speclab.errors import RunLogError, Unreachable
 from speclab.runlog import RunRow
 from speclab.runlog.process import Process, alive
 from speclab.sync.run import RunOptions
@@ -103,16 +103,54 @@ async def test_what_a_tap_gives_no_more_in_a_full_read_is_deleted_at_the_target(
 
 
 async def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job) -> None:
-    command = shlex.join([sys.executable, str(PROGRAMS / "target.py")])
-    files = {name: str(singer.directory / name) for name in ("out", "schemas")}
-    target = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": files}
     source = from_tap([*people(1, 2), *people(1, 2)[:1], state(2)], singer.directory)
-    singer.write(source, json.dumps(target, indent=1))
+    singer.write(source, to_target(singer.directory, {}))
     assert (await singer.run()).error is None
     (schema,) = [json.loads(line) for line in (singer.directory / "schemas").read_text().splitlines()]
     assert schema["key_properties"] == ["id"]
     assert schema["schema"]["properties"]["age"] == {"type": ["integer", "null"]}
     assert (singer.directory / "out").read_text().splitlines()[0] == '{"id": "1", "name": "N1", "age": 7}'
+
+
+def to_target(directory: Path, config: dict[str, Any], **more: Any) -> str:
+    command = shlex.join([sys.executable, str(PROGRAMS / "target.py")])
+    files = {name: str(directory / name) for name in ("out", "schemas")}
+    target = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": files | config}
+    return json.dumps(target | more, indent=1)
+
+
+async def test_what_a_target_that_appends_has_in_doubt_is_not_given_again(singer: Job) -> None:
+    source = from_tap([*people(1, 5), state(5)], singer.directory)
+    full = singer.directory / "full"
+    full.touch()
+    config = {"refuses": "N4", "while": str(full), "words": "OSError: [Errno 28] No space left on device"}
+    singer.write(source, to_target(singer.directory, config, mode="append", size=2))
+    first = await singer.run()
+    assert type(first.error) is Unreachable
+    assert (first.row.written, first.row.unknown, first.row.read) == (2, 2, 4)  # the fifth was given to nobody
+    full.unlink()
+    second = await singer.run()
+    assert (second.row.unchanged, second.row.unknown, second.row.written) == (2, 2, 1)
+    kept = [json.loads(line)["id"] for line in (singer.directory / "out").read_text().splitlines()]
+    assert kept == ["1", "2", "3", "5"]  # the third was written before the target failed, and it is there once
+    assert {failure.key for failure in singer.failures()} == {"3", "4"}
+
+
+async def test_a_record_that_a_target_refuses_stands_alone_with_its_row(singer: Job) -> None:
+    ages = {str(number): number for number in range(1, 10)} | {"5": "old"}
+    records = [{"id": key, "name": "Ada", "age": age, "test": False} for key, age in ages.items()]
+    do = [{"say": PERSON | {"record": record}} for record in records]
+    direct = "| source.age | target.age | Direct | |"
+    singer.write(
+        from_tap(do, singer.directory),
+        to_target(singer.directory, {}),
+        edit=lambda text: text.replace("| source.age | target.age | Integer | |", direct),
+    )
+    result = await singer.run()
+    assert (result.error, result.row.written, result.row.dead) == (None, 8, 1)
+    (failure,) = singer.failures()
+    assert (failure.key, failure.row, failure.line) == ("5", "age", singer.line_of(direct))
+    assert "'old' is not of type 'integer'" in str(failure.message)
 
 
 def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:

@@ -1,9 +1,10 @@
 """A target that keeps records in a file of JSON lines, by key, and fails as its config says; only for tests.
 
 `config.out` is the file, `config.schemas` one for the SCHEMA messages. It refuses a record whose `age` is no whole
-number as jsonschema would; at one with the name `config.refuses` it ends with exit code 1, and with `config.words` if
-there are any; after one with the name `config.mutes` it keeps its STATE to itself. `config.how` makes it "die" at once
-with the words of `config.dies`, be "deaf" and end well without having read, "mute", or "hang".
+number as jsonschema would; at one with the name `config.refuses` (while the file `config.while` is there) it ends with
+exit code 1, and with `config.words` if there are any; after one with the name `config.mutes` it keeps its STATE to
+itself. `config.how` makes it "die" at once with the words of `config.dies`, be "deaf" and end well without having
+read, "mute", or "hang".
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def keep(lines: Iterable[str], config: Any) -> Any:
                 if not isinstance(record.get("age", 0), int):
                     sys.stderr.write(REFUSAL.format(value=record["age"]))
                     sys.exit(1)
-                if record["name"] == config.get("refuses"):
+                if record["name"] == config.get("refuses") and Path(config.get("while", ".")).exists():
                     sys.exit(config.get("words", 1))
                 if record["name"] == config.get("mutes"):
                     config["how"] = "mute"
