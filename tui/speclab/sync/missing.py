@@ -107,7 +107,8 @@ class Missing:
             self.log.commit_page(self.run, replace(books, keys=keys, gone=keys, keep_cursor=True, message=text))
             if not books.keep_cursor:
                 self.delivery.booked()
-            self.tell(Level.INFO, text)
+            if text:
+                self.tell(Level.INFO, text)
 
     def _warn(self, message: str) -> None:
         self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)
@@ -115,9 +116,9 @@ class Missing:
 
 
 def _text(outcomes: Mapping[Outcome, int]) -> str:
-    """Such as `500 not in the source any more: 498 written, 2 waiting`."""
+    """Such as `500 not in the source any more: 498 written, 2 waiting`; nothing where none was in hand."""
     counted = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
-    return f"{sum(outcomes.values())} not in the source any more: {counted}"
+    return f"{sum(outcomes.values())} not in the source any more: {counted}" if counted else ""
 
 
 def _steps(paths: Sequence[FieldPath]) -> list[list[str]]:
