@@ -12,7 +12,7 @@ from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files
 
 from speclab.connectors import References
-from speclab.connectors.base import Seams
+from speclab.connectors.base import Item, Seams
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
@@ -110,6 +110,17 @@ async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
     assert bad.refusal is not None
     assert bad.refusal.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
+
+
+async def test_an_empty_line_is_no_record_and_is_refused(tmp_path: Path, files: Files) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    good, bad = await files.write("a.csv", item("2"), Item("3", {"id": ""}, {}, ""), mode="append", quote="")
+    assert good.effect is not None
+    assert bad.refusal is not None
+    assert bad.refusal.message == "a.csv: id is empty, which is no line where `quote` is none"
+    assert (tmp_path / "a.csv").read_text() == "id\n1\n2\n"
+    await files.write("a.csv", Item("3", {"id": ""}, {}, ""), mode="append")
+    assert records_of(await files.read("a.csv")) == [{"id": "1"}, {"id": "2"}, {"id": ""}]
 
 
 async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_path: Path, files: Files) -> None:

@@ -82,6 +82,7 @@ class TableLines:
         self._name = name
         self._encoding = layout.encoding
         self._line_end = line_end
+        self._is_bare = not layout.quote
         self._text = io.StringIO(newline="")
         self._writer = csv.writer(
             self._text,
@@ -101,6 +102,9 @@ class TableLines:
 
     def misfit(self, record: Record) -> Misfit | None:
         """Why the cells of `record` cannot be written in this dialect and encoding, if they cannot."""
+        if self._is_bare and len(self.columns) == 1 and not cell(record.get(self.columns[0])):
+            name = self.columns[0]
+            return Misfit(f"{self._name}: {name} is empty, which is no line where `quote` is none", name)
         for field, value in record.items() if not self._writes([*record, *map(cell, record.values())]) else ():
             try:
                 self._line([field, cell(value)]).decode().encode(self._encoding)
