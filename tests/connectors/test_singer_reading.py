@@ -225,6 +225,12 @@ async def test_config_is_for_this_user_alone_and_holds_the_secrets(tap: Open, wi
     assert (start["mode"], start["directory"], start["cwd"]) == ("-rw-------", "drwx------", str(tmp_path))
 
 
+async def test_a_tap_that_changes_its_config_is_told(tap: Open, reports: Reports) -> None:
+    await read_all(tap([{"rewrite": {"refresh_token": "another"}}]))
+    (line,) = reports.lines
+    assert line.startswith("warning: tap.py: changed its config, which is lost")
+
+
 async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: Open, reports: Reports) -> None:
     logged = [
         f"INFO starting with {SECRET}",
@@ -278,7 +284,7 @@ async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Open) -> 
 
 
 async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Open) -> None:
-    pages, error = await read_to_failure(tap([{"count": [1, 25]}, "die"]))
+    pages, error = await read_to_failure(tap([{"count": [1, 25]}, {"exit": -9}]))
     assert str(error) == "tap.py: ended by SIGKILL and said nothing"
     assert "memory" in error.hint
     rest = await read_all(tap([{"count": [1, 40]}]), pages[-1].cursor)

@@ -1,9 +1,10 @@
 """A tap that does what its config says, line by line; only for tests.
 
-`config.do` is a list of steps: `{"say": ...}` (a message), `{"raw": TEXT}` (any text), `{"log": TEXT}`
-(a line on stderr), `{"count": [FIRST, LAST]}` (that many records with a STATE after every tenth, from the state on),
-`{"spawn": PATH}` (a child that holds the pipes; its pid goes to PATH), `"wait"`, `"deaf"` (no ear for SIGTERM) and
-`{"exit": CODE}`, and `"die"` (of SIGKILL). What it was started with goes to `config.witness`, a line a start.
+`config.do` is a list of steps: `{"say": ...}` (a message), `{"raw": TEXT}` (any text), `{"log": TEXT}` (a line on
+stderr), `{"count": [FIRST, LAST]}` (that many records with a STATE after every tenth, from the state on),
+`{"rewrite": ...}` (the config), `{"spawn": PATH}` (a child that holds the pipes; its pid goes to PATH), `"wait"`,
+`"deaf"` (no ear for SIGTERM) and `{"exit": CODE}` (or, negative, a signal). What it was started with goes to
+`config.witness`, a line a start.
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ def count(first: int, last: int, before: Any) -> None:
             say(state(number))
 
 
+def end(code: int) -> None:
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
 def do(step: Any, before: Any) -> None:
     match step:
         case {"say": message}:
@@ -84,9 +91,9 @@ def do(step: Any, before: Any) -> None:
             child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
             Path(path).write_text(str(child.pid))
         case {"exit": int(code)}:
-            sys.exit(code)
-        case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+            end(code)
+        case {"rewrite": config}:
+            Path(sys.argv[sys.argv.index("--config") + 1]).write_text(json.dumps(config))
         case "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case "wait":

@@ -96,6 +96,13 @@ class Files(AbstractContextManager["Files"]):
         path = self._path / "config.json"
         return str(path) if path.exists() else self.write("config", value)
 
+    def rewritten(self, value: Mapping[str, Json]) -> bool:
+        """Whether the file with the config says another thing than `value` by now."""
+        try:
+            return decode((self._path / "config.json").read_bytes()) != value
+        except (OSError, ValueError):
+            return True
+
     def write(self, name: Literal["config", "catalog", "state"], value: Json | Mapping[str, Json]) -> str:
         """Put `value` there as JSON, in a file that only this user can read; gives its path."""
         path = self._path / f"{name}.json"

@@ -16,6 +16,7 @@ from speclab.connectors.singer.program import Files, Program
 from speclab.connectors.singer.trouble import failure
 from speclab.errors import BadAnswer, SpecError, SystemFailure
 from speclab.jsonvalue import Json, Record
+from speclab.outcome import Level
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.units import size_text
 
@@ -35,6 +36,7 @@ class Tap:
         self._stream = system.stream
         self._replication = system.replication
         self._catalog = system.catalog
+        self._report = seams.report
 
     async def schema(self) -> Record | None:
         """The JSON Schema of the stream, by the catalog; None if the tap takes none.
@@ -66,6 +68,12 @@ class Tap:
                 yield running
             finally:
                 await running.stop()
+                if files.rewritten(self.program.config):
+                    self._report(
+                        Level.WARNING,
+                        f"{self.program.name}: changed its config, which is lost, for the next one is made from the "
+                        "spec; if that was a new refresh token, the one in the spec may be good no more",
+                    )
 
     def failed(self, code: int) -> SystemFailure:
         """The error of a tap that ended with `code`."""
