@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tests.connectors.conftest import read_all
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
-from speclab.jsonvalue import Json
+from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
+
+PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 
 
 def file_at(path: str, **more: Json) -> FileSystem:
@@ -44,3 +50,29 @@ class Files:
             return answers
         finally:
             await writer.close()
+
+
+def as_jsonl(records: list[Record]) -> bytes:
+    """Records in JSON Lines."""
+    return "".join(f'{{"id":"{record["id"]}","name":"{record["name"]}"}}\n' for record in records).encode()
+
+
+def as_csv(records: list[Record]) -> bytes:
+    """Records in a table."""
+    return ("id,name\n" + "".join(f"{record['id']},{record['name']}\n" for record in records)).encode()
+
+
+def as_parquet(records: list[Record]) -> bytes:
+    """Records in three row groups."""
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), out, row_group_size=900)
+    return out.getvalue()
+
+
+CONTENTS = {
+    "people.jsonl": as_jsonl(PEOPLE),
+    "people.csv": as_csv(PEOPLE),
+    "people.csv.gz": gzip.compress(as_csv(PEOPLE), mtime=0),
+    "people.parquet": as_parquet(PEOPLE),
+}
+"""The people in every format, by a name that ends in it."""
