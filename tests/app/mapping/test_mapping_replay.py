@@ -151,6 +151,15 @@ async def test_what_still_fails_stays_a_dead_letter_and_says_why(
         assert sorted(customers(spec)) == ["c_1", "c_2", "c_3", "c_5"]
         assert failures(spec)["c_6"] is FailureState.DEAD
 
+        await pilot.press("F")  # and is mended and replayed once more
+        await see(pilot, "id: c_6", "replayed: dead")
+        await mend(pilot, until, "Trim")
+        await pilot.press("R")
+        await see(pilot, "1 record failed on birth_date", "enter replay it")
+        await pilot.press("enter")
+        await see(pilot, "replayed: written")
+        assert customers(spec)["c_6"] == "soon"
+
 
 async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
     spec: Path, running: Running, see: See, until: Until

@@ -41,7 +41,7 @@ def fields(spec: Path, end: Role, limit: int, as_json: bool) -> None:  # noqa: F
             print_json({"end": end, **_row(field)})
         return
     print_rows(map(_shown, found.fields), ("field", "type", "required", "share", "example"))
-    tell(f"{end}: {len(found.fields)} fields, by {found.origin}")
+    tell(f"{end}: {len(found.fields)} field{'' if len(found.fields) == 1 else 's'}, by {found.origin}")
 
 
 async def _described(spec: Path, end: Role, limit: int) -> Description:

@@ -63,7 +63,7 @@ MAPPING: Final = (
     Action("stop", "stop reading", "Stop reading from the source.", ("escape",), footer=False),
     replace(REPLAY, footer=False),
 )
-DEAD_LETTERS: Final = (REPLAY, *MAPPING[:-1])
+DEAD_LETTERS: Final = (REPLAY, *(action for action in MAPPING if action.id != REPLAY.id))
 """The same while the sample are dead letters: to replay them is what they were opened for."""
 
 CELLS: Final = (

@@ -107,6 +107,7 @@ class Replaying(Sampling):
     def __init__(self) -> None:
         super().__init__()
         self.came_to: dict[str, str] = {}
+        self._settled: set[str] = set()  # the ids of those that need nobody any more
         self.replaying = ""
 
     @property
@@ -148,7 +149,7 @@ class Replaying(Sampling):
             return self.opened.read_only
         if self.replaying:
             return f"{self.replaying} are being replayed"
-        if failure.id in self.came_to:
+        if failure.id in self._settled:
             return f"it was replayed, and is {self.came_to[failure.id]}"
         if self.judged is None:
             return "the records are being put through the mapping"
@@ -197,6 +198,7 @@ class Replaying(Sampling):
         finally:
             self.replaying = ""
         self.came_to |= {str(row["id"]): str(row["became"]) for row in rows}
+        self._settled |= {str(row["id"]) for row in rows if not _is_open(row)}
         if trouble is not None:
             app.tell(f"{records} of {spec_id}: not all were replayed", trouble)
         if rows:
@@ -210,10 +212,15 @@ class Replaying(Sampling):
     def _tell_outcome(self, rows: Sequence[Record]) -> None:
         counts = Counter(str(row["became"]) for row in rows)
         told = ", ".join(f"{count:,} {became}" for became, count in counts.most_common())
-        still = next((row for row in rows if FailureState(str(row["state"])).is_open), None)
+        still = next(filter(_is_open, rows), None)
         if still is not None:
             place = f"{still['row']}: " if still["row"] else ""
             told = f"{told}. Of those: {place}{still['message']}"
         self.notify(
             told, title="Replayed", severity="information" if still is None else "warning", timeout=8, markup=False
         )
+
+
+def _is_open(row: Record) -> bool:
+    """Whether the failure in a row of `speclab retry --json` is one still."""
+    return FailureState(str(row["state"])).is_open

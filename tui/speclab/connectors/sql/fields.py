@@ -84,7 +84,7 @@ def _of_table(connection: Connection, name: str, limit: int, where: str, *, made
     fields = []
     for column in inspect(connection).get_columns(bare, schemas[0] if schemas else None):
         seen, kind = _column(column["name"], rows), column["type"]
-        filled = column.get("default") is not None or bool(column.get("identity"))
+        filled = column.get("default") is not None or column.get("identity") or column.get("autoincrement") is True
         required = not column["nullable"] and not filled
         fields.append(
             replace(seen, kind=seen.kind or _kind(kind), declared=_spelt(kind, connection), required=required)
