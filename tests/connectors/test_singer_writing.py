@@ -242,9 +242,3 @@ async def test_a_target_is_tried_with_nothing_to_write(
         await probe(settings({"how": "die", "dies": "401 Unauthorized"}), *arguments)
     with pytest.raises(BadAnswer, match="KeyError"):
         await probe(settings({"how": "die", "dies": "KeyError: 'host'"}), *arguments)
-
-
-def test_another_secret_is_no_other_place_and_another_host_is(settings: Callable[..., SingerSystem]) -> None:
-    first, second = settings({"password": "a"}), settings({"password": "b"})
-    assert first.destination() == second.destination()
-    assert first.destination() != settings({"host": "elsewhere"}).destination()

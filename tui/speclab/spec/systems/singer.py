@@ -21,7 +21,7 @@ def _command(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"{text!r} cannot be split into arguments: {error}") from None
     if not parts:
-        raise ValueError("expected a program such as tap-rest-api-msdk, with arguments of its own if it takes any")
+        raise ValueError("expected a program such as tap-rest-api-msdk, and its own arguments if it takes any")
     return text
 
 

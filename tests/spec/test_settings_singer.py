@@ -1,0 +1,60 @@
+"""What the settings of taps and targets say of what cannot be, and whether another place is meant."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_models import said, system
+
+from speclab.spec.systems.singer import SingerSystem
+
+TAP = "connector: singer\nstream: people\nkey: id\n"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "expected"),
+    [
+        (
+            TAP + "command: tap-x 'one\n",
+            '6:10 S203 `command`: "tap-x \'one" cannot be split into arguments: No closing quotation',
+        ),
+        (
+            TAP + "command: ' '\n",
+            "6:10 S203 `command`: expected a program such as tap-rest-api-msdk, and its own arguments if it takes any",
+        ),
+        (
+            TAP + "command: tap-x\nreplication: {method: incremental}\n",
+            "7:15 S205 `key`, the field to go by, goes with the method incremental",
+        ),
+        (
+            TAP + "command: tap-x\nreplication: {method: full_table, key: updated}\n",
+            "7:15 S205 `key`, the field to go by, goes with the method incremental",
+        ),
+        (
+            TAP + "command: tap-x\nlimits: {rate: 100/min}\n",
+            "7:10 S202 unknown setting 'rate' in `limits`; expected one of 'timeout', 'response'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_at_its_place(yaml: str, expected: str) -> None:
+    _, problems = system(yaml)
+    assert said(problems) == [expected]
+
+
+def place(**settings: object) -> str:
+    given = {"connector": "singer", "command": "target-x", "stream": "people", "key": "id"}
+    return SingerSystem.model_validate(given | settings).destination()
+
+
+def test_another_secret_is_no_other_place() -> None:
+    first = place(config={"host": "a", "password": "1", "api-key": "1"}, size=10)
+    assert first == place(config={"host": "a", "password": "2", "api-key": "2"}, size=99)
+
+
+def test_another_config_stream_or_program_is_another_place() -> None:
+    places = [
+        place(config={"host": "a"}),
+        place(config={"host": "b"}),
+        place(config={"host": "a"}, stream="orders"),
+        place(config={"host": "a"}, command="target-y"),
+    ]
+    assert len(set(places)) == len(places)
