@@ -114,7 +114,8 @@ limits: {concurrency: 20}
 write: {upsert: "PUT /customers/{external_id}", idempotency: Idempotency-Key}"""
 TO_FILE: Final = """connector: file
 path: out/customers.jsonl
-key: external_id"""
+key: external_id
+mode: append"""
 TARGETS: Final = {"sqlite": TO_SQLITE, "rest": TO_REST, "file": TO_FILE}
 
 _TEMPLATES: Final = 20
