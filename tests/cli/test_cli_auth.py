@@ -28,7 +28,7 @@ def test_both_ends_let_us_in(shell: Shell, api: Api) -> None:
         f"  request  GET {api.url}/people: 1 records",
         "  let in",
         "target: file, none",
-        "  request  it has nothing that could be asked without writing",
+        "  request  out.jsonl: not there yet; a run makes it",
         "  let in",
     ]
     assert not (shell.directory / "out.jsonl").exists()

@@ -16,12 +16,12 @@ from tests.connectors.conftest import Serve
 from tests.proof.conftest import Store, database
 
 from speclab.connectors import References, describe
-from speclab.connectors.base import Description, Role, Seams
+from speclab.connectors.base import Description, Seams
 from speclab.errors import BadAnswer, SpecError, SpeclabError, Unreachable
 from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind
 from speclab.spec.auth import BearerAuth, NoAuth
-from speclab.spec.integration import End
+from speclab.spec.integration import End, Role
 from speclab.spec.system import System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from speclab.connectors.auth.login import Prompt
     from speclab.jsonvalue import Record
     from speclab.spec.document import Document
-    from speclab.spec.integration import End
+    from speclab.spec.integration import End, Role
 
-Role = Literal["source", "target"]
 ROLES: tuple[Role, ...] = ("source", "target")
 
 

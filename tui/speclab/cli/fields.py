@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speclab.cli.auth import ROLES, Role
+from speclab.cli.auth import ROLES
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.cli.place import spec_argument
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from speclab.connectors.base import Description
     from speclab.jsonvalue import JsonView
     from speclab.mapping.fields import Field
+    from speclab.spec.integration import Role
 
 
 @click.command(short_help="Say what fields a system has, with types.")

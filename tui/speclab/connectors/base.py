@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from speclab.clock import Clock
 from speclab.jsonvalue import Json, Record
@@ -18,9 +18,8 @@ if TYPE_CHECKING:  # httpx takes a tenth of a second to import
     from speclab.connectors.references import References
     from speclab.mapping.fields import Field
     from speclab.spec.auth import Auth
+    from speclab.spec.integration import Role
     from speclab.spec.settings import RetrySettings
-
-Role: TypeAlias = Literal["source", "target"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,12 @@ async def _sampled(end: End, references: References, seams: Seams, limit: int) -
             f"what fields the {end.role} has cannot be known: it has no records",
             hint="Is its `read` about the right list?",
         )
-    return Description(fields_of(records), f"the first {len(records):,} records")
+    return Description(fields_of(records), first(len(records)))
+
+
+def first(count: int) -> str:
+    """So many records that were looked at, in words."""
+    return "the first record" if count == 1 else f"the first {count:,} records"
 
 
 def _redacted(field: Field, references: References) -> Field:

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from speclab.outcome import ErrorClass
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mappi
     from speclab.spec.system import System
 
 
+Role: TypeAlias = Literal["source", "target"]
+"""Which end of an integration."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """One end of an integration, as far as it is about reaching it."""
 
-    role: Literal["source", "target"]
+    role: Role
     system: System
     auth: Auth
 

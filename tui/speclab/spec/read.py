@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from speclab.errors import SpecError
 from speclab.installed import Installed, Unusable
@@ -16,7 +16,7 @@ from speclab.spec.choices import read_direction, read_frequency, read_type
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.header import read_header
-from speclab.spec.integration import Alert, End, ErrorRule, Integration, MappingRow, Schedule
+from speclab.spec.integration import Alert, End, ErrorRule, Integration, MappingRow, Role, Schedule
 from speclab.spec.mapping_rows import read_rows
 from speclab.spec.problem import Problem
 from speclab.spec.rules import Expression, read_alerts, read_criteria, read_error_rules
@@ -84,7 +84,7 @@ def read_integration(document: Document) -> tuple[Integration | None, list[Probl
     return None if hopeless else reading.integration, list(reading.problems)
 
 
-def read_end(document: Document, role: Literal["source", "target"]) -> End:
+def read_end(document: Document, role: Role) -> End:
     """The source or the target that `document` writes, whatever the rest of it is like.
 
     Raises `SpecError` with what stands in the way.
@@ -154,7 +154,7 @@ class _Reader:
             )
         return Reading(integration, rows, mapping, tuple(self._expressions), tuple(self._findings.in_order()))
 
-    def end(self, role: Literal["source", "target"]) -> End:
+    def end(self, role: Role) -> End:
         """The system and the auth of one end; raises `SpecError` for what they lack."""
         at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
         system, _, logs_in = self._system(at[0], role)

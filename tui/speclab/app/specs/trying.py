@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from textual import work
 from textual.worker import Worker
@@ -26,9 +26,7 @@ from speclab.spec.workspace import workspace_of
 if TYPE_CHECKING:
     from speclab.connectors import Access
     from speclab.connectors.auth.login import Prompt
-    from speclab.spec.integration import End
-
-Role = Literal["source", "target"]
+    from speclab.spec.integration import End, Role
 
 TRY: Final = (
     Action("try-access", "test credentials", "Try to get in at the system whose section this is.", ("t",)),

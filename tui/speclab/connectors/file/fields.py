@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from speclab.connectors.base import Description, Role, Seams
+from speclab.connectors.base import Description, Seams
+from speclab.connectors.describing import first
 from speclab.connectors.file.target import Target
 from speclab.connectors.opening import sample
 from speclab.connectors.references import References
@@ -15,6 +16,7 @@ from speclab.paths import FieldPath
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
+    from speclab.spec.integration import Role
     from speclab.spec.systems.file import FileSystem
 
 
@@ -30,7 +32,7 @@ async def file_fields(
         raise SpeclabError(f"{target.name} is not there yet", hint="A run makes it, with the fields of the mapping.")
     records = await sample(system, auth, references, seams, limit)
     if records:
-        return Description(fields_of(records), f"the first {len(records):,} records of {target.name}")
+        return Description(fields_of(records), f"{first(len(records))} of {target.name}")
     names = await asyncio.to_thread(target.columns)
     if not names:
         raise SpeclabError(f"{target.name} has no records, which could show what fields it has")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from speclab.connectors.base import Description, Role, Seams
+from speclab.connectors.base import Description, Seams
 from speclab.connectors.references import References
 from speclab.connectors.singer.source import Tap
 from speclab.errors import SpeclabError
 from speclab.mapping.fields import fields_of_schema
 from speclab.spec.auth import Auth
+from speclab.spec.integration import Role
 from speclab.spec.systems.singer import SingerSystem
 
 

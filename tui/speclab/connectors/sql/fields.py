@@ -11,7 +11,7 @@ from sqlalchemy import Connection, CursorResult, inspect
 from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
-from speclab.connectors.base import Description, Role, Seams
+from speclab.connectors.base import Description, Seams
 from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
@@ -25,6 +25,7 @@ from speclab.paths import FieldPath
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
+    from speclab.spec.integration import Role
     from speclab.spec.systems.sql import SqlSystem
 
 _KINDS: Final = (
