@@ -183,7 +183,7 @@ async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_a
     job.write(BY_PAGE)
     systems(people=PEOPLE, size=PAGE, total=400, total_moves=-50)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert isinstance(result.error, BadAnswer)
     assert result.row.state is RunState.FAILED
     assert "the total fell while it was read" in str(result.row.error)
     assert rows_of(job.directory / "target.db") == wanted(PEOPLE)
