@@ -167,6 +167,7 @@ async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(ta
         ("KeyError: 'host'", BadAnswer),
         ("PermissionError: [Errno 13] Permission denied: '/out'", Unreachable),
         ("could not extend file: No space left on device", Unreachable),
+        ("403 Client Error: Forbidden for url", Unauthorized),
     ],
 )
 async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, error: type, target: Open) -> None:
@@ -181,7 +182,6 @@ async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, err
     [
         ("psycopg2.OperationalError: connection to server failed: Connection refused", ErrorClass.NETWORK),
         ("ReadTimeout: timed out", ErrorClass.TIMEOUT),
-        ("403 Client Error: Forbidden for url", ErrorClass.UNAUTHORIZED),
     ],
 )
 async def test_a_target_out_of_reach_is_told_as_such(words: str, kind: ErrorClass, target: Open) -> None:

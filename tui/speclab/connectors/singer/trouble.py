@@ -53,7 +53,7 @@ def how_it_ended(program: Program, code: int) -> str:
 
 
 def failure(program: Program, code: int, request: str) -> SystemFailure:
-    """The error of a tap that ended with `code`; its last lines are the answer it gave."""
+    """The error of a tap or target that ended with `code`; its last lines are the answer it gave."""
     message, response = how_it_ended(program, code), program.log.tail
     match meaning(program.log.cause):
         case ErrorClass.UNAUTHORIZED:

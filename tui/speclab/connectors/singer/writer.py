@@ -25,6 +25,7 @@ from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
 
+_PASSING: Final = (ErrorClass.NETWORK, ErrorClass.TIMEOUT)
 _BLAMED: Final = re.compile(r"On instance\['(?P<field>[^']+)'\]")
 """How jsonschema, with which most targets check records, names the field that it refuses."""
 
@@ -100,31 +101,39 @@ class SingerWriter:
         except Silent as silent:
             self._over = None if self.idempotent else silent
             return Refusal(ErrorClass.TIMEOUT, silent.message, request, silent.response)
+        if end.code != 0:
+            return await self._refusal(items, end.code, request)
+        doubt = self._doubt(state, end)
+        message = f"{self._program.name}: ended well, but {doubt}"
+        return Refusal(ErrorClass.BAD_ANSWER, message, request, self._program.log.tail) if doubt else None
+
+    async def _refusal(self, items: Sequence[Item], code: int, request: str) -> Refusal:
+        """The refusal of `items`, given to a target that ended badly.
+
+        Raises what `_lasting` gives, unless that may pass by waiting, or the target is one that appends.
+        """
         response = self._program.log.tail
-        if end.code == 0:
-            doubt = self._doubt(state, end)
-            message = f"{self._program.name}: ended well, but {doubt}"
-            return Refusal(ErrorClass.BAD_ANSWER, message, request, response) if doubt else None
-        message, cause = how_it_ended(self._program, end.code), self._program.log.cause
-        field = self._blamed(items, response)
-        kind, error = None, None
-        if field is None:
-            kind, error = meaning(cause), await self._lasting(message, cause, request, response)
+        message, field = how_it_ended(self._program, code), self._blamed(items, response)
+        kind = None if field else meaning(self._program.log.cause)
+        error = None if field else await self._lasting(code, request)
         if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
             self._over = error
             return Refusal(ErrorClass.BAD_ANSWER, message, request, response, field=field)
-        if kind is None and error is not None:
+        if error is not None and kind not in _PASSING:
             raise error
         return Refusal(kind or ErrorClass.REJECTED, message, request, response, field=field)
 
-    async def _lasting(self, message: str, cause: str, request: str, response: str) -> SystemFailure | None:
+    async def _lasting(self, code: int, request: str) -> SystemFailure | None:
         """The error of a target that ended badly and would do so whatever it is given; None if a record is to blame."""
+        error = failure(self._program, code, request)
+        if meaning(self._program.log.cause):
+            return error
         hint = "Check `config`, and the place the target writes to."
-        if meaning(cause) or is_of_the_place(cause):
-            return Unreachable(message, request=request, response=response, hint=hint)
+        if is_of_the_place(self._program.log.cause):
+            return Unreachable(error.message, request=request, response=error.response, hint=hint)
         if (await run(self._program, [self._schema()])).code != 0:
-            message = f"{message}; it does so without a record, too"
-            return BadAnswer(message, request=request, response=response, hint=hint)
+            message = f"{error.message}; it does so without a record, too"
+            return BadAnswer(message, request=request, response=error.response, hint=hint)
         return None
 
     def _doubt(self, state: Json, end: End) -> str:
