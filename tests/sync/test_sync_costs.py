@@ -1,0 +1,51 @@
+"""What a page costs in statements, transactions and calls: the same, however many records it holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.sync.conftest import MemoryTarget, World, no, person
+
+MERGING = "INSERT INTO record_state (integration,"
+"""Twenty states each, at the end of a run and whenever many have gathered."""
+
+
+@pytest.fixture
+async def world(world: World) -> World:
+    """One that has run before, so that what is made once is there, and whose target takes a page at a time."""
+    world.target = MemoryTarget(batch=1000)
+    await world.run([[person("first")]])
+    world.target.calls.clear()
+    return world
+
+
+async def said(world: World, pages: int, size: int) -> Counter[str]:
+    """How often the run log is told what, in a run over so many pages of new records, values left out."""
+    statements: list[str] = []
+    world.log.clear_checkpoint("people")
+    world.log._db.set_trace_callback(statements.append)
+    result = await world.run([[person(f"{pages}-{size}-{page}-{n}") for n in range(size)] for page in range(pages)])
+    world.log._db.set_trace_callback(None)
+    assert result.row.read == size * pages
+    return Counter(start for text in statements if (start := " ".join(text.split()[:4])) != MERGING)
+
+
+async def test_a_page_of_a_thousand_records_takes_the_statements_of_one_of_ten(world: World) -> None:
+    assert await said(world, 5, 10) == await said(world, 5, 1000)
+
+
+async def test_a_page_more_is_one_transaction_and_one_call_more(world: World) -> None:
+    five = await said(world, 5, 10)
+    assert len(world.target.calls) == 5
+    ten = await said(world, 10, 10)
+    assert len(world.target.calls) == 5 + 10
+    assert ten["COMMIT"] - five["COMMIT"] == 5
+
+
+async def test_records_that_fail_are_booked_in_the_transaction_of_their_page(world: World) -> None:
+    well = await said(world, 5, 10)
+    world.target.behaviour = lambda *_: no(status=422)
+    failing = await said(world, 5, 20)
+    assert failing["COMMIT"] == well["COMMIT"]
+    assert failing["INSERT INTO failure (id,"] == 5 * 20
