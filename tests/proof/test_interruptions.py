@@ -149,7 +149,7 @@ async def test_a_clock_that_is_set_back_loses_no_change(job: Job, systems: Syste
 async def test_what_waits_is_sent_also_after_the_clock_was_set_back(job: Job, systems: Systems) -> None:
     clock = ShiftingClock()
     people = crowd(10)[:5]
-    job.write(BY_CURSOR, TO_HTTP)
+    job.write(BY_CURSOR, TO_HTTP, retry="base: 10m\ncap: 10m")  # so that none is due at once, by chance
     systems(people=people, target=["503"] * 5)
     first = await job.run(RunOptions(patience=0), clock)
     assert first.row.waiting == 5
