@@ -15,10 +15,11 @@ from speclab.app import glyphs
 from speclab.app.glyphs import AsciiOnly, bar
 from speclab.app.monitor.figures import sparkline
 from speclab.app.widgets.record import lines
-from speclab.app.words import ago, count, percent, plural, span, until
+from speclab.app.words import ago, count, percent, span, until
 from speclab.clock import timestamp
 from speclab.jsonvalue import Json
 from speclab.monitor.health import Bucket
+from speclab.plural import plural
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

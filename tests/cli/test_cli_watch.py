@@ -52,10 +52,10 @@ def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
     with watching(people) as said:
         said("specs/people.md:46:33: 1 of 3 fail on name: the value is null or missing\n")
         said("specs/people.md: sample of 3: 2 pass, 0 filtered, 1 fail\n")
-        said("watching 1 specs")
+        said("watching 1 spec;")
         spec.write_text(good.replace("Required, Trim", "Trimm"))
         said("specs/people.md:46:33: M101 unknown step 'Trimm'. Did you mean 'Trim'?\n")
-        said("specs/people.md: 1 errors, 0 warnings\n")
+        said("specs/people.md: 1 error, 0 warnings\n")
         spec.write_text(good.replace("Required, Trim", "Trim"))
         said("sample of 3: 3 pass")
         sample.write_text('{"id": 1, "name": "Ada"}\n')

@@ -57,8 +57,3 @@ def percent(share: float | None, decimals: int = 1) -> str:
 def count(number: int) -> str:
     """A count with its thousands apart."""
     return f"{number:,}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """`1 row`, `2 rows`; `many` where an s is not enough."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

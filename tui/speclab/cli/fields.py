@@ -10,6 +10,7 @@ import click
 from speclab.cli.auth import ROLES
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.cli.place import spec_argument
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.connectors.base import Description
@@ -42,7 +43,7 @@ def fields(spec: Path, end: Role, limit: int, as_json: bool) -> None:  # noqa: F
             print_json({"end": end, **_row(field)})
         return
     print_rows(map(_shown, found.fields), ("field", "type", "required", "share", "example"))
-    tell(f"{end}: {len(found.fields)} field{'' if len(found.fields) == 1 else 's'}, by {found.origin}")
+    tell(f"{end}: {plural(len(found.fields), 'field')}, by {found.origin}")
 
 
 async def _described(spec: Path, end: Role, limit: int) -> Description:

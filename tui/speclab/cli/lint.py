@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import print_json, tell
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.spec.problem import Problem
@@ -40,7 +41,8 @@ def lint(paths: Sequence[Path], form: str) -> None:
     for problem in problems:
         _print(problem, form)
     counts = {level: sum(problem.level is level for problem in problems) for level in Level}
-    tell(f"{len(files)} specs, {counts[Level.ERROR]} errors, {counts[Level.WARNING]} warnings")
+    found = f"{plural(counts[Level.ERROR], 'error')}, {plural(counts[Level.WARNING], 'warning')}"
+    tell(f"{plural(len(files), 'spec')}, {found}")
     click.get_current_context().exit(1 if counts[Level.ERROR] else 0)
 
 

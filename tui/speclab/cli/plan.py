@@ -10,6 +10,7 @@ import click
 
 from speclab.cli.output import json_option, print_json
 from speclab.cli.place import runlog_option, spec_argument
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.jsonvalue import Json
@@ -112,7 +113,7 @@ def _short(text: str) -> str:
 def _calls(pace: Pace, name: str) -> str:
     from speclab.spec.units import duration_text
 
-    count = f"{pace.calls:,} {name}{'' if pace.calls == 1 else 's'}"
+    count = plural(pace.calls, name)
     if pace.at_least is None:
         return f"{count}; how long they take cannot be known: the spec has no rate limit for it"
     return f"{count}; {duration_text(pace.at_least)} at least, by the rate limit"

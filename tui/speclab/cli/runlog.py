@@ -11,6 +11,7 @@ import click
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.cli.place import open_reader, runlog_option, seconds_of
 from speclab.outcome import FailureState
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.jsonvalue import Record
@@ -74,7 +75,7 @@ def _tell_service(service: Heartbeat | None) -> None:
         return
     who = f"process {service.pid} of {service.user} on {service.host}, since {service.since}"
     stopping = ", and is stopping once its runs finished the page in hand" if service.stopping else ""
-    specs = f"{len(service.specs)} spec{'' if len(service.specs) == 1 else 's'}"
+    specs = plural(len(service.specs), "spec")
     tell(f"speclab up is alive here ({specs}): {who}{stopping}")
     for spec_id, spec in service.specs.items():
         if spec.problem:

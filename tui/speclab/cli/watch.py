@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import tell
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -33,7 +34,7 @@ def watch(directory: Path) -> None:
     specs = find_specs(directory)
     for spec in specs:
         _look_at(spec)
-    tell(f"watching {len(specs)} specs; ctrl+c ends it")
+    tell(f"watching {plural(len(specs), 'spec')}; ctrl+c ends it")
     while True:
         watched = _directories(directory, specs)
         for changes in watchfiles.watch(*watched, watch_filter=_counts, recursive=False, debounce=200):
@@ -84,7 +85,8 @@ def _look_at(spec: SpecFile) -> None:
         click.echo(str(problem))
     for line in mapped:
         click.echo(line)
-    click.echo(f"{spec.path}: {counts[Level.ERROR]} errors, {counts[Level.WARNING]} warnings")
+    errors, warnings = plural(counts[Level.ERROR], "error"), plural(counts[Level.WARNING], "warning")
+    click.echo(f"{spec.path}: {errors}, {warnings}")
 
 
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:

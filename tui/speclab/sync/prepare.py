@@ -12,6 +12,7 @@ from speclab.mapping import Mapper, MappingFailure, RowFailure, compile_mapping,
 from speclab.mapping.cel import EvaluationError, RecordExpression
 from speclab.mapping.lint import settings_places
 from speclab.outcome import Level, Stage
+from speclab.plural import plural
 from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.problem import Problem
@@ -48,7 +49,7 @@ def prepare(path: Path) -> Prepared:
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
         raise SpecError(
-            f"{path}: {errors} problem{'' if errors == 1 else 's'} in the way of a run",
+            f"{path}: {plural(errors, 'problem')} in the way of a run",
             problems=problems,
             hint=f"`speclab lint {path}` shows them",
         )

@@ -35,9 +35,9 @@ from speclab.app.shell import shell
 from speclab.app.widgets.grid import MOVES, Cell, Grid
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import plural
 from speclab.jsonvalue import Record
 from speclab.outcome import Level
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow

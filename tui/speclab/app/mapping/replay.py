@@ -18,10 +18,10 @@ from speclab.app.mapping.records import LIMIT, of_failures
 from speclab.app.mapping.sampling import Sampling
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import CANCEL, Dialog
-from speclab.app.words import plural
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass, FailureState
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunLogReader

@@ -28,8 +28,8 @@ from speclab.app.mapping.writing import RowWriting
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import Choice, Prompt
 from speclab.app.widgets.grid import Row
-from speclab.app.words import plural
 from speclab.errors import SpeclabError
+from speclab.plural import plural
 from speclab.spec.table import TARGET
 from speclab.spec.workspace import workspace_of
 

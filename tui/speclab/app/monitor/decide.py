@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from speclab.app.actions import Action
 from speclab.app.monitor.integrations import Listed
 from speclab.app.widgets.dialogs import Confirm, Prompt
-from speclab.app.words import plural
 from speclab.errors import RunLogError
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp

@@ -22,8 +22,9 @@ from speclab.app.shell import BACK, Page, shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import ago, plural
+from speclab.app.words import ago
 from speclab.outcome import Stage
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunLogReader

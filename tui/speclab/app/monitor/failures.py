@@ -11,8 +11,9 @@ from speclab.app import glyphs
 from speclab.app.shell import shell
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.record import lines
-from speclab.app.words import ago, count, exactly, plural, until
+from speclab.app.words import ago, count, exactly, until
 from speclab.outcome import FailureState, RunState
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunRow

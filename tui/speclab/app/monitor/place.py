@@ -35,7 +35,8 @@ from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
-from speclab.app.words import exactly, plural
+from speclab.app.words import exactly
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.errors import RunLogError

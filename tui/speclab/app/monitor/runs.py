@@ -17,8 +17,9 @@ from speclab.app.widgets.dialogs import Told
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
-from speclab.app.words import ago, count, exactly, moment, plural, span
+from speclab.app.words import ago, count, exactly, moment, span
 from speclab.outcome import Outcome, RunState
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.runlog import RunRow

@@ -16,8 +16,9 @@ from speclab.app import glyphs
 from speclab.app.glyphs import Mark
 from speclab.app.widgets.cells import fit
 from speclab.app.widgets.dialogs import Confirm
-from speclab.app.words import ago, clock_time, plural
+from speclab.app.words import ago, clock_time
 from speclab.errors import UsageError
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp

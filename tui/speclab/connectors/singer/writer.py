@@ -21,6 +21,7 @@ from speclab.jsonvalue import Json, Record
 from speclab.mapping.fields import Field
 from speclab.outcome import Effect, ErrorClass, Level
 from speclab.paths import FieldPath
+from speclab.plural import plural
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
@@ -93,7 +94,7 @@ class SingerWriter:
     async def _delivered(self, items: Sequence[Item], lines: Sequence[bytes]) -> Refusal | None:
         """None if a target was given `lines` and ended well."""
         self._shape.see(item.payload for item in items)
-        request = f"{self._program.name}: {len(items)} {'record' if len(items) == 1 else 'records'} of {self._stream}"
+        request = f"{self._program.name}: {plural(len(items), 'record')} of {self._stream}"
         self._number += 1
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
         try:
