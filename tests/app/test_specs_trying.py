@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +22,7 @@ from speclab.app.specs.place import SpecsPlace
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
 Until = Callable[..., Awaitable[None]]
+Trying = Running
 
 SOURCE = "Authentication > Source System Auth"
 TARGET = "Integration Overview > Target System"
@@ -129,6 +130,21 @@ async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsP
     return place(pilot)
 
 
+@pytest.fixture
+def trying(tmp_path: Path, running: Running, until: Until) -> Trying:
+    """Tries what `auth` says from the section at `address`: `async with trying(oauth("device_code")) as pilot`."""
+
+    @asynccontextmanager
+    async def start(auth: str = BEARER, address: str = SOURCE) -> AsyncIterator[Pilot[None]]:
+        write(tmp_path, auth)
+        async with running(tmp_path, size=(160, 45)) as pilot:
+            await take_in_hand(pilot, until, address)
+            await pilot.press("t")
+            yield pilot
+
+    return start
+
+
 async def test_what_was_found_asked_and_answered_is_told(
     tmp_path: Path, issuer: Issuer, running: Running, until: Until, screen: Callable[[Pilot[None]], str]
 ) -> None:
@@ -144,25 +160,19 @@ async def test_what_was_found_asked_and_answered_is_told(
 
 
 async def test_a_refusal_is_told_with_request_answer_and_what_to_do_but_no_secret(
-    tmp_path: Path, issuer: Issuer, running: Running, until: Until, screen: Callable[[Pilot[None]], str]
+    issuer: Issuer, trying: Trying, until: Until, screen: Callable[[Pilot[None]], str]
 ) -> None:
-    write(tmp_path)
     issuer.revoke()
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying() as pilot:
         await tells(pilot, until, "✖ ", "401 Unauthorized", "no good: Bearer ***", "Check the Auth section")
         assert "t0p-s3cret" not in screen(pilot)
         assert "let in" not in screen(pilot)
 
 
 async def test_a_reference_that_names_nothing_is_told_with_the_one_that_is_probably_meant(
-    tmp_path: Path, issuer: Issuer, running: Running, until: Until
+    issuer: Issuer, trying: Trying, until: Until
 ) -> None:
-    write(tmp_path, BEARER.replace("CRM_TOKEN", "CRM_TOKN"))
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying(BEARER.replace("CRM_TOKEN", "CRM_TOKN")) as pilot:
         await tells(
             pilot, until, "◌ names env:CRM_URL, env:CRM_TOKN", "CRM_TOKN is not set", "'CRM_TOKEN'?", "Set CRM_TOKN"
         )
@@ -171,12 +181,10 @@ async def test_a_reference_that_names_nothing_is_told_with_the_one_that_is_proba
 
 @pytest.mark.usefixtures("issuer")
 async def test_what_is_not_saved_yet_is_tried_and_told_of_no_longer_once_it_is_changed(
-    tmp_path: Path, running: Running, until: Until
+    trying: Trying, until: Until
 ) -> None:
-    write(tmp_path, "type: bearer")
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        specs = await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying("type: bearer") as pilot:
+        specs = place(pilot)
         await tells(pilot, until, "the source is not described well")
         assert specs.opened is not None
         section = specs.opened.document.section(SOURCE)
@@ -188,13 +196,8 @@ async def test_what_is_not_saved_yet_is_tried_and_told_of_no_longer_once_it_is_c
         await until(pilot, lambda: "let in" not in told(pilot))
 
 
-async def test_a_target_is_looked_at_and_nothing_is_written_there(
-    tmp_path: Path, running: Running, until: Until
-) -> None:
-    write(tmp_path)
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, TARGET)
-        await pilot.press("t")
+async def test_a_target_is_looked_at_and_nothing_is_written_there(tmp_path: Path, trying: Trying, until: Until) -> None:
+    async with trying(address=TARGET) as pilot:
         await tells(pilot, until, "target: sql, none ✔ sqlite:///out.db: not there yet; a run makes it ✔ let in")
     assert not (tmp_path / "out.db").exists()
 
@@ -209,13 +212,8 @@ async def test_only_what_says_how_an_end_is_reached_can_be_tried(
         await see(pilot, "Cannot test credentials now", "System and their Auth")
 
 
-async def test_a_token_is_got_where_one_is_needed(
-    tmp_path: Path, issuer: Issuer, running: Running, until: Until
-) -> None:
-    write(tmp_path, oauth("client_credentials"))
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+async def test_a_token_is_got_where_one_is_needed(issuer: Issuer, trying: Trying, until: Until) -> None:
+    async with trying(oauth("client_credentials")) as pilot:
         await tells(pilot, until, "oauth2 client_credentials", "✔ a new token, good until", "✔ let in")
         await pilot.press("t")
         await tells(pilot, until, "✔ the kept token")
@@ -223,13 +221,10 @@ async def test_a_token_is_got_where_one_is_needed(
 
 
 async def test_a_login_by_code_shows_the_page_and_the_code_until_it_is_done(
-    tmp_path: Path, issuer: Issuer, running: Running, see: See, until: Until
+    issuer: Issuer, trying: Trying, see: See, until: Until
 ) -> None:
-    write(tmp_path, oauth("device_code"))
     issuer.pending = ["authorization_pending"] * 1000
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying(oauth("device_code")) as pilot:
         await see(pilot, "log in at the source", f"{issuer.url}/activate", "WDJB-MJHT", "within 1m")
         await pilot.press("o")
         await see(pilot, "there is no browser beside this terminal")
@@ -240,12 +235,9 @@ async def test_a_login_by_code_shows_the_page_and_the_code_until_it_is_done(
 
 @pytest.mark.usefixtures("issuer")
 async def test_a_login_in_the_browser_goes_on_when_the_browser_comes_back(
-    tmp_path: Path, running: Running, see: See, until: Until
+    trying: Trying, see: See, until: Until
 ) -> None:
-    write(tmp_path, oauth("authorization_code"))
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying(oauth("authorization_code")) as pilot:
         await see(pilot, "log in at the source", "it has to be one here.")
         await pilot.press("y")
         await see(pilot, "The address is in the clipboard.")
@@ -255,14 +247,9 @@ async def test_a_login_in_the_browser_goes_on_when_the_browser_comes_back(
         assert len(pilot.app.screen_stack) == 1
 
 
-async def test_a_login_that_is_given_up_ends_the_test(
-    tmp_path: Path, issuer: Issuer, running: Running, see: See, until: Until
-) -> None:
-    write(tmp_path, oauth("device_code"))
+async def test_a_login_that_is_given_up_ends_the_test(issuer: Issuer, trying: Trying, see: See, until: Until) -> None:
     issuer.pending = ["authorization_pending"] * 1000
-    async with running(tmp_path, size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, SOURCE)
-        await pilot.press("t")
+    async with trying(oauth("device_code")) as pilot:
         await see(pilot, "WDJB-MJHT")
         await pilot.press("escape")
         await tells(pilot, until, "◌ stopped t tests the credentials")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from speclab.app.widgets.cells import Cell
 from speclab.jsonvalue import Record
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
+Editing = Running
 See = Callable[..., Awaitable[None]]
 Until = Callable[..., Awaitable[None]]
 
@@ -132,6 +133,20 @@ async def replace(pilot: Pilot[None], text: str) -> None:
     """Write `text` in place of what the cell that is edited says."""
     await pilot.press("home", "ctrl+k")
     await write(pilot, text)
+
+
+@pytest.fixture
+def editing(spec: Path, running: Running, until: Until) -> Editing:
+    """Opens the Mapping with the cell of a row that is being edited: `async with editing(2) as pilot`."""
+
+    @asynccontextmanager
+    async def start(row: int) -> AsyncIterator[Pilot[None]]:
+        async with running(spec.parent, place="mapping") as pilot:
+            await at_row(pilot, until, row)
+            await pilot.press("enter")
+            yield pilot
+
+    return start
 
 
 async def at_row(pilot: Pilot[None], until: Until, row: int, column: int = 3) -> MappingPlace:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.app.mapping.conftest import (
     ROWS,
     TEXT,
+    Editing,
     Running,
     See,
     Until,
@@ -21,11 +22,10 @@ from tests.app.mapping.conftest import (
 
 
 async def test_a_cell_is_written_in_place_and_is_one_changed_line(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        mapping = await at_row(pilot, until, 2)
-        await pilot.press("enter")
+    async with editing(2) as pilot:
+        mapping = place(pilot)
         await write(pilot, ", Lowercase")
         await see(pilot, "→ ada@example.org")
         assert mapping.opened is not None
@@ -42,10 +42,8 @@ async def test_a_cell_is_written_in_place_and_is_one_changed_line(
         await until(pilot, lambda: content(spec) == TEXT)
 
 
-async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        await at_row(pilot, until, 2)
-        await pilot.press("enter")
+async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, editing: Editing, see: See) -> None:
+    async with editing(2) as pilot:
         await write(pilot, ", Lowercase")
         await pilot.press("f2")
         await see(pilot, "crm.md is saved", "→ ada@example.org")
@@ -53,11 +51,9 @@ async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, running: Ru
 
 
 async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        await at_row(pilot, until, 2)
-        await pilot.press("enter")
+    async with editing(2) as pilot:
         await write(pilot, ", Lowercas")
         await see(pilot, "unknown step 'Lowercas'. Did you mean 'Lowercase'?")
         strips = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
@@ -70,12 +66,8 @@ async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
         assert not place(pilot).opened.unsaved  # type: ignore[union-attr]
 
 
-async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        await at_row(pilot, until, 2)
-        await pilot.press("enter")
+async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editing: Editing, see: See) -> None:
+    async with editing(2) as pilot:
         await write(pilot, ", Lowercas")
         await pilot.press("enter")
         await see(pilot, "✖ email", "M101", "1 problem")
@@ -83,10 +75,9 @@ async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(
         await see(pilot, "✔ email")
 
 
-async def test_steps_and_fields_are_completed(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        mapping = await at_row(pilot, until, 2)
-        await pilot.press("enter")
+async def test_steps_and_fields_are_completed(editing: Editing, see: See, until: Until) -> None:
+    async with editing(2) as pilot:
+        mapping = place(pilot)
         await write(pilot, ", low")
         await see(pilot, "Lowercase  ")
         await pilot.press("tab", "enter")
@@ -125,11 +116,9 @@ async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
 
 
 async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
-    spec: Path, running: Running, until: Until
+    spec: Path, editing: Editing, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        await at_row(pilot, until, 2)
-        await pilot.press("enter")
+    async with editing(2) as pilot:
         await write(pilot, ", Lowerc")
         recovery = spec.parent / ".speclab" / "recovery"
         await until(
@@ -142,11 +131,10 @@ async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
 
 
 async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        mapping = await at_row(pilot, until, 2)
-        await pilot.press("enter")
+    async with editing(2) as pilot:
+        mapping = place(pilot)
         await write(pilot, ", Lower")
         put(spec, TEXT.replace("| email | email | Trim |", "| born | mail | Direct | |\n| mail | email | Trim |"))
         await until(pilot, lambda: mapping.opened and "| mail | email |" in mapping.opened.document.text)
@@ -158,11 +146,10 @@ async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
 
 
 async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        mapping = await at_row(pilot, until, 2)
-        await pilot.press("enter")
+    async with editing(2) as pilot:
+        mapping = place(pilot)
         others = TEXT.replace("| email | email | Trim |", "| email | email | Uppercase |")
         put(spec, others)
         await until(pilot, lambda: mapping.opened and mapping.opened.document.text == others)
@@ -192,11 +179,10 @@ async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
 
 
 async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_changes(
-    spec: Path, running: Running, until: Until
+    editing: Editing, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
-        mapping = await at_row(pilot, until, 1)
-        await pilot.press("enter")
+    async with editing(1) as pilot:
+        mapping = place(pilot)
         await pilot.resize_terminal(90, 24)
         await until(pilot, lambda: mapping.grid.size.width == 90)
         await until(

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass, FailureState
 from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
+
+Mended = Callable[[str, str], AbstractAsyncContextManager[Pilot[None]]]
 
 DATES = 'Date("%d/%m/%Y")'
 
@@ -77,6 +80,20 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
     await until(pilot, lambda: place(pilot).judged is not None and not place(pilot).line.editing)
 
 
+@pytest.fixture
+def mended(spec: Path, running: Running, see: See, until: Until) -> Mended:
+    """Goes from a record in the Monitor to its row, and mends it: `async with mended("c_5", "Trim") as pilot`."""
+
+    @asynccontextmanager
+    async def start(key: str, text: str) -> AsyncIterator[Pilot[None]]:
+        async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+            await from_a_dead_letter(pilot, until, see, key)
+            await mend(pilot, until, text)
+            yield pilot
+
+    return start
+
+
 async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
@@ -109,10 +126,8 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
         await see(pilot, "it was replayed, and is written")
 
 
-async def test_one_record_is_replayed_alone(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
-        await from_a_dead_letter(pilot, until, see, "c_3")
-        await mend(pilot, until, "Trim")
+async def test_one_record_is_replayed_alone(spec: Path, mended: Mended, see: See) -> None:
+    async with mended("c_3", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "only this one")
         await pilot.press("o")
@@ -138,11 +153,9 @@ def test_what_failed_on_a_row_is_alike_whatever_went_wrong_and_else_what_went_wr
 
 
 async def test_what_still_fails_stays_a_dead_letter_and_says_why(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, mended: Mended, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
-        await from_a_dead_letter(pilot, until, see, "c_5")
-        await mend(pilot, until, "Date")
+    async with mended("c_5", "Date") as pilot:
         await see(pilot, "2 pass, 1 fail on birth_date")
         await pilot.press("R")
         await see(pilot, "2 of them pass the mapping now")
@@ -162,11 +175,9 @@ async def test_what_still_fails_stays_a_dead_letter_and_says_why(
 
 
 async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
-    spec: Path, running: Running, see: See, until: Until
+    spec: Path, mended: Mended, see: See
 ) -> None:
-    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
-        await from_a_dead_letter(pilot, until, see, "c_5")
-        await mend(pilot, until, "Trim")
+    async with mended("c_5", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "replay all 3")
         await pilot.press("escape")
@@ -175,13 +186,9 @@ async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
         assert sorted(customers(spec)) == ["c_1", "c_2"]
 
 
-async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(spec: Path, mended: Mended, see: See) -> None:
     put(spec, TEXT.replace("connector: file\npath: customers.jsonl", "connector: fil\npath: customers.jsonl"))
-    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
-        await from_a_dead_letter(pilot, until, see, "c_5")
-        await mend(pilot, until, "Trim")
+    async with mended("c_5", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "replay all 3")
         await pilot.press("enter")
