@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from speclab.app.glyphs import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.outcome import Level
+from speclab.runlog.schema import VERSION
 
 Open = Callable[..., Any]
 
@@ -129,6 +131,26 @@ async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open)
         await see(pilot, "The run log cannot be read", "runlog.db: ")
         await pilot.pause(0.6)
         assert len(app._notifications) == 1
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (160, 45)])
+async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
+    filled: Any, see: Open, screen: Open, size: tuple[int, int]
+) -> None:
+    with closing(sqlite3.connect(filled.runlog)) as db:
+        db.execute("PRAGMA user_version = 99")
+    app = SpeclabApp(filled.directory, place="monitor")
+    async with app.run_test(size=size) as pilot:
+        await see(pilot, "The run log cannot be read.", "nothing runs by itself")
+        told = "".join(screen(pilot).split())
+        for words in (f"{filled.runlog}: the run log was written by a newer speclab", "or name another run log with"):
+            assert "".join(words.split()) in told
+        for untrue in ("No integrations here yet", "No failures", "No events yet", "nothing was read"):
+            assert untrue not in screen(pilot)
+        with closing(sqlite3.connect(filled.runlog)) as db:
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        await see(pilot, "people", "failures of people" if size[0] > 60 else "integrations")
+        assert "cannot be read" not in screen(pilot)
 
 
 # The events

@@ -20,7 +20,6 @@ from speclab.app.words import count, moment, percent, span
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from speclab.errors import RunLogError
     from speclab.monitor.health import Bucket, Overview
 
 _LOWEST: Final = 0.8
@@ -72,13 +71,9 @@ class FiguresLine(Widget):
     """
 
     shown: reactive[Overview | None] = reactive(None, always_update=True)
-    trouble: reactive[RunLogError | None] = reactive(None)
 
     def render_line(self, y: int) -> Strip:
         """The figures, as many as fit; then the errors by class."""
-        if self.trouble is not None:
-            words = (self.trouble.message, "failed") if y == 0 else (self.trouble.hint, "muted")
-            return self._strip([Part((words,))])
         if self.shown is None:
             return self._strip([Part((("reading the run log", "muted"),))] if y == 0 else [])
         if not self.shown.figures.read and not self.shown.figures.errors:

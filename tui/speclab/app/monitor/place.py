@@ -39,6 +39,7 @@ from speclab.app.words import exactly
 from speclab.plural import plural
 
 if TYPE_CHECKING:
+    from speclab.app.application import SpeclabApp
     from speclab.errors import RunLogError
     from speclab.runlog.rows import FailureGroup
     from speclab.runlog.tail import News
@@ -82,6 +83,8 @@ class MonitorPlace(Place):
         #failed, #failures, #events { height: 1fr; }
         #newest { display: none; }
     }
+    MonitorPlace.-trouble #figures, MonitorPlace.-trouble #below { display: none; }
+    MonitorPlace.-trouble #integrations { height: 1fr; max-height: 100%; }
     .-wide MonitorPlace #figures { height: 3; }
     .-wide MonitorPlace #figures > FiguresLine { height: 2; }
     .-wide MonitorPlace #below { layout: horizontal; }
@@ -96,8 +99,7 @@ class MonitorPlace(Place):
     def compose(self) -> ComposeResult:
         """Its panels."""
         yield Panel(FiguresLine(), title="last 24 h", id="figures")
-        empty = ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
-        yield Panel(Grid(columns((), wide=False), empty=empty), ServiceLine(), title="integrations", id="integrations")
+        yield Panel(Grid(columns((), wide=False)), ServiceLine(), title="integrations", id="integrations")
         with Container(id="below"):
             with Container(id="failed"):
                 yield Panel(FailuresGrid(), title="failures", id="failures")
@@ -137,16 +139,25 @@ class MonitorPlace(Place):
 
     def _list(self) -> None:
         app = shell(self)
-        if app.specs is None or app.overview is None:
+        if app.trouble is not None:
+            self._listed = {}
+        elif app.specs is None or app.overview is None:
             return  # half of it would be sorted otherwise than the whole
-        self._listed = listing(app.specs, app.overview)
+        else:
+            self._listed = listing(app.specs, app.overview)
         self._tell_integrations()
         self.query_one(FiguresLine).shown = app.overview
         self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
     def _tell_trouble(self, trouble: RunLogError | None) -> None:
-        self.query_one(FiguresLine).trouble = trouble
+        """While the run log cannot be read, that is all there is to tell, and there is room to tell it whole."""
+        panel = self.query_one("#integrations", Panel)
+        panel.title = "integrations" if trouble is None else "run log"
+        self.set_class(trouble is not None, "-trouble")
+        if trouble is not None and self.display:
+            self.enter(panel)
+        self._list()
 
     def _tell_service(self) -> None:
         app = shell(self)
@@ -159,8 +170,8 @@ class MonitorPlace(Place):
     def _tell_integrations(self) -> None:
         app, listed = shell(self), self._listed.values()
         wide, served = self.size.width >= WIDE, app.pulse.served if app.pulse is not None else _unknown
-        self._grid.lay_out(columns(listed, wide=wide))
-        self._grid.show(Rows(listed, served, app.now(), wide=wide))
+        self._grid.lay_out(columns(listed, wide=wide) if app.trouble is None else ())
+        self._grid.show(Rows(listed, served, app.now(), wide=wide), empty=_instead(app))
 
     def on_resize(self) -> None:
         """Draw sparklines for the width there is."""
@@ -326,6 +337,15 @@ class MonitorPlace(Place):
         chosen = self._chosen
         if chosen is not None and chosen.path is not None:
             shell(self).run_spec(chosen.path, chosen.spec_id)
+
+
+def _instead(app: SpeclabApp) -> tuple[str, ...]:
+    """What to say where no integration is listed."""
+    if app.trouble is not None:
+        return ("The run log cannot be read.", app.trouble.message, app.trouble.hint)
+    if app.specs is None or app.overview is None:
+        return ()  # the figures say that it is being read
+    return ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
 
 
 def _unknown(_spec_id: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import ClassVar, Final, Literal
 
 from rich.cells import cell_len
@@ -27,6 +28,9 @@ __all__ = ["Cell", "Column", "Grid", "Row", "Span"]
 
 STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "spark", "wavy")
 """What a cell's or a span's style may be called; `""` is plain."""
+
+_NARROWEST: Final = 12
+"""Cells to which words are broken at the narrowest."""
 
 MOVES: Final = tuple(
     Action(name, name.replace("-", " "), description, keys, footer=False, palette=False)
@@ -49,7 +53,8 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     `rows` is any sequence of `Row`, asked only for what is seen: a list, or one that makes its rows on demand. Call
     `show` with what the rows are now; the cursor stays on the row with its key, and lines that look the same are not
-    drawn again. `empty` is what to say when there are none: a line, then what to do about it.
+    drawn again. `empty` is what to say when there are none: a line, then what to do about it; what is longer than the
+    grid is wide is broken.
     """
 
     ACTIONS = MOVES
@@ -132,6 +137,9 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._cursor = cursor
         self._heading = 1 if heading else 0
         self._slots: tuple[Slot, ...] = ()
+        self._instead: list[
+            tuple[str, str]
+        ] = []  # the lines of `empty`, as wide as there is room for, and their styles
         self._current: Row | None = rows[0] if rows else None  # what the cursor was last on
         self._drawn: dict[int, Row] = {}  # the rows on the screen, by index
         self._styles: dict[str, Style] = {}
@@ -257,12 +265,11 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def _empty_line(self, y: int, width: int) -> Strip:
         base = self.rich_style
-        if not 0 < y <= len(self.empty):
+        if not 0 < y <= len(self._instead):
             return Strip.blank(width, base)
-        style = base if y == 1 else base + self._style("muted")
-        return Strip([Segment("  ", base), Segment(fit(self.empty[y - 1], width - 2), style)]).adjust_cell_length(
-            width, base
-        )
+        text, style = self._instead[y - 1]
+        segments = [Segment("  ", base), Segment(fit(text, width - 2), base + self._style(style) if style else base)]
+        return Strip(segments).adjust_cell_length(width, base)
 
     def _style(self, name: str) -> Style:
         style = self._styles.get(name)
@@ -309,8 +316,14 @@ class Grid(Actor, ScrollView, can_focus=True):
             self._moved()
 
     def _measure(self) -> None:
-        told = len(self._rows) or len(self.empty) + 1
-        self.virtual_size = Size(0, told + self._heading)
+        room = max(_NARROWEST, self.scrollable_content_region.width - 3)
+        self._instead = [
+            (line, "muted" if number else "")
+            for number, text in enumerate(self.empty)
+            for line in wrap(text, room, break_on_hyphens=False)
+        ]
+        lines = len(self._rows) or len(self._instead) + 1
+        self.virtual_size = Size(0, lines + self._heading)
         self._drawn.clear()
 
     @property
