@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
 
 _OBJECTS_A_PAGE: Final = 20_000
+_TURN: Final = 0.0001
+"""Seconds for which a thread keeps Python's lock when another wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ async def run(
     """
     spec_id = prepared.integration.spec_id
     with ExitStack() as stack:
-        stack.enter_context(_settled_heap())
+        stack.enter_context(_tuned_interpreter())
         if options.dry_run:
             log = stack.enter_context(rehearsal(log, seams.report))
         else:
@@ -88,18 +91,21 @@ async def run(
 
 
 @contextmanager
-def _settled_heap() -> Iterator[None]:
-    """Keep the garbage collector from walking what is no garbage.
+def _tuned_interpreter() -> Iterator[None]:
+    """Have Python work as suits pages, which are many objects at once, and go out while the next ones come in.
 
-    Pages come and go by thousands of objects, and the full collections they cause now and then would go through all
-    that was ever imported: 3 µs a record. The small ones, every 700 objects by default, cost another.
+    Full collections of garbage, caused by thousands of objects now and then, would go through all that was ever
+    imported: 3 µs a record. The small ones, every 700 objects by default, cost another. And a thread that writes a
+    page would wait for the lock until the next one is mapped: that takes less than the 5 ms for which it may be kept.
     """
-    thresholds = gc.get_threshold()
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(_OBJECTS_A_PAGE, *thresholds[1:])
     gc.freeze()
+    sys.setswitchinterval(_TURN)
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         gc.unfreeze()
         gc.set_threshold(*thresholds)
 

@@ -38,10 +38,9 @@ _NESTED: Final = frozenset({dict, list})
 _CREATED: Final = Answer(effect=Effect.CREATED)
 _UPDATED: Final = Answer(effect=Effect.UPDATED)
 _DELETED: Final = Answer(effect=Effect.DELETED)
-_ROWS: Final = 50
-"""Rows a statement: a fifth less work than one each, and as few stops at which to ask for Python's lock."""
-_VALUES: Final = 999
-"""Values that every SQLite lets a statement bind."""
+_ROWS: Final = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+"""Rows of the statements that a batch is made of: a fifth less work than one each, and after each of them, if there
+is work elsewhere, Python's lock must be waited for."""
 _LOOK: Final = 500
 """Keys asked for at once."""
 
@@ -189,13 +188,15 @@ class SqlWriter:
     ) -> None:
         """Write the `columns` of `items` by the `statement` for so many rows."""
         width = len(columns)
-        several = max(1, min(_ROWS, _VALUES // width)) if width and statements.several(connection.dialect) else 1
+        most = max(1, statements.bindable(connection) // width) if width else 1
         cells = _cells(chain.from_iterable([item.payload.values() for item in items]))
-        whole = len(items) // several * several
-        for count, first, last in ((several, 0, whole), (1, whole, len(items))):
-            rows = [cells[at * width : (at + count) * width] for at in range(first, last, count)]
+        done = 0
+        for count in _ROWS:
+            last = done + (len(items) - done) // count * count if count <= most else done
+            rows = [cells[at * width : (at + count) * width] for at in range(done, last, count)]
             if rows:
                 connection.exec_driver_sql(statement(count), rows)
+            done = last
 
     def _write_once(self, connection: Connection, items: Sequence[Item], ledger: Ledger) -> list[Answer]:
         """Append `items`, without those that a run before this one was killed after."""
