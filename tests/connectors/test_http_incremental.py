@@ -207,6 +207,27 @@ async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clo
     assert source.asked == [None, None]
 
 
+@pytest.mark.parametrize("changed", [{"start": "2024-01-01"}, {"lookback": "1h"}, {"param": "updated_since"}])
+async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_another_time(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports, changed: dict[str, Json]
+) -> None:
+    source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
+    url = await serve(source)
+    began = await read(url, start="2024-01-05")
+    given = await read(url, began[0].cursor, **({"start": "2024-01-05"} | changed))
+    assert keys(given)[0] == ("1" if "lookback" not in changed else "5")
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+
+
+async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be_sorted(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
+    url = await serve(source)
+    began = await read(url)
+    assert keys(await read(url, began[0].cursor, sorted=True)) == ["3", "4", "5", "6", "7", "8"]
+
+
 async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
     serve: Serve, references: References, seams: Seams, clock: FakeClock
 ) -> None:

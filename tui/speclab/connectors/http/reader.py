@@ -41,8 +41,7 @@ class HttpReader:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
         self._client = Client(system, auth, references, seams, patience=retry.cap)
-        described = read.model_dump(mode="json", exclude={"since", "deleted", "missing"})
-        self._fingerprint = hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
+        self._fingerprint = _fingerprint(read, {"since": {"sorted", "window"}})
         self._listing = partial(
             Listing,
             client=self._client,
@@ -98,10 +97,16 @@ class HttpReader:
             name=each.name,
             since=read.since,
             at_once=at_once,
-            fingerprint=self._fingerprint,
+            fingerprint=_fingerprint(read, {"since": True}),  # a parent that was read to its end has its mark
             report=client.report,
         )
         return nested.pages
+
+
+def _fingerprint(read: HttpRead, beside: Mapping[str, set[str] | bool]) -> str:
+    """What tells the requests of `read` from those of other settings, `beside` some that are not to count."""
+    described = read.model_dump(mode="json", exclude={"deleted": True, "missing": True, **beside})
+    return hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
 
 
 def _secret(written: Mapping[str, Json], resolved: Mapping[str, Json]) -> set[str]:
