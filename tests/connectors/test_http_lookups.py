@@ -45,6 +45,8 @@ async def ask(
         ("null", None),
         ("", "data[0]"),
         ("{}", "data[0]"),
+        ('{"data": {}}', "data.customer"),
+        ('{"data": false}', "data[0]"),
     ],
 )
 async def test_what_is_surely_not_there_is_created(
@@ -60,6 +62,9 @@ async def test_what_is_surely_not_there_is_created(
     [
         ('{"data": []}', "dat[0]", "has no `dat`, but an object with `data`; expected the record at `dat[0]`"),
         ('{"data": [{"n": 1}]}', "data[0].row", "has no `row`, but an object with `n`; expected the record at"),
+        ('{"data": {"n": 1}}', "data[0]", "has no `[0]`, but an object with `n`; expected the record at `data[0]`"),
+        ('{"data": [{"customer": {"n": 1}}]}', "data.customer", "has no `customer`, but a list; expected the record"),
+        ('{"data": "please wait"}', "data.customer", "has no `customer`, but a text; expected the record at"),
         ("<html>please log in</html>", "data[0]", "is no JSON"),
         ('{"data": null, "errors": [{"message": "timed out"}]}', "data.customer", "is an error: timed out"),
         ('{"success": false, "data": []}', "data[0]", "is an error: it does not say which"),

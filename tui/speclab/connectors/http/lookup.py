@@ -75,8 +75,8 @@ class Lookup:
     def _at(self, exchange: Exchange) -> Json:
         """What is at `found`; None where there is nothing, and that is sure, for the record would be created twice.
 
-        An end of a list, null, and nothing at all are sure. A name that is not there may be misspelt, and what is no
-        JSON, or says that it is an error, tells nothing. Raises `WrongBody`.
+        An end of a list, null, and nothing at all are sure. A name that is not there may be misspelt, and what is of
+        another shape, no JSON, or says that it is an error, tells nothing. Raises `WrongBody`.
         """
         if not exchange.body.strip():
             return None
@@ -85,9 +85,13 @@ class Lookup:
         except ValueError:
             raise WrongBody("is no JSON") from None
         for part in self._found.parts if self._found is not None else ():
-            if isinstance(value, dict) and part not in value and value and isinstance(part, str):
-                raise WrongBody(f"has no `{part}`, but {kind(value)}; expected the record at `{self._found}`")
-            value = look(value, FieldPath((part,)))
+            if not value:
+                value = None
+                break
+            step = FieldPath((part,))
+            if not (isinstance(value, list) if isinstance(part, int) else isinstance(value, dict) and part in value):
+                raise WrongBody(f"has no `{step}`, but {kind(value)}; expected the record at `{self._found}`")
+            value = look(value, step)
         if not value and tells_of_failure(body):
             raise WrongBody(f"is an error: {message_in(body) or 'it does not say which'}")
         return value
