@@ -19,7 +19,7 @@ from speclab.errors import RunLogTooOld, UsageError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import alerts as alerts_table
-from speclab.runlog import books, schema
+from speclab.runlog import books, integrations, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.ids import Ids
 from speclab.runlog.presence import Census, Missing, Presence, Sweep
@@ -109,22 +109,16 @@ class RunLog:
         """Say what an integration is called, where its spec is, and when it runs."""
         with self._transaction() as db:
             self._know(db, spec_id)
-            db.execute(
-                "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
-                (title, str(path), status, schedule, spec_id),
-            )
+            integrations.describe(db, spec_id, title=title, path=path, status=status, schedule=schedule)
 
     def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
         """Have `speclab up` leave an integration alone until `resume`; False if it did already, and nothing changed."""
         with self._transaction() as db:
-            if self._paused(db, spec_id):
+            if integrations.paused(db, spec_id):
                 return False
             self._know(db, spec_id)
             at = self._now()
-            db.execute(
-                "UPDATE integration SET paused_at = ?, paused_by = ?, paused_reason = ? WHERE spec_id = ?",
-                (at, text(by), text(reason) or None, spec_id),
-            )
+            integrations.pause(db, spec_id, at, by, reason)
             message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
             self._event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
         return True
@@ -132,13 +126,10 @@ class RunLog:
     def resume(self, spec_id: str, by: str) -> bool:
         """End a pause; False if there was none."""
         with self._transaction() as db:
-            if not self._paused(db, spec_id):
+            if not integrations.paused(db, spec_id):
                 return False
             self._know(db, spec_id)
-            db.execute(
-                "UPDATE integration SET paused_at = NULL, paused_by = NULL, paused_reason = NULL WHERE spec_id = ?",
-                (spec_id,),
-            )
+            integrations.resume(db, spec_id)
             self._event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
         return True
 
@@ -281,14 +272,12 @@ class RunLog:
     def usual(self, spec_id: str) -> Json:
         """What `learn` was given last; None if it never was."""
         with telling(self.path), self._lock:
-            row = self._db.execute("SELECT usual FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-        usual: Json = json.loads(row[0]) if row and row[0] else None
-        return usual
+            return integrations.usual(self._db, spec_id)
 
     def learn(self, spec_id: str, usual: Json) -> None:
         """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
         with self._transaction() as db:
-            db.execute("UPDATE integration SET usual = ? WHERE spec_id = ?", (as_json(usual), spec_id))
+            integrations.learn(db, spec_id, usual)
 
     def ended_as(self, spec_id: str) -> RunState | None:
         """How the latest run that is over ended; None if there is none."""
@@ -316,17 +305,17 @@ class RunLog:
     def missing(self, spec_id: str, limit: int, after: str = "") -> list[Missing]:
         """The first of those that `census` counts and that were not booked as `gone`, with a key later than `after`."""
         with self._transaction() as db:
-            return self._presence.missing(db, self._id(spec_id), after, limit)
+            return self._presence.missing(db, integrations.find(db, spec_id), after, limit)
 
     def gone(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
         """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
         with telling(self.path), self._lock:
-            return self._presence.gone(self._db, self._id(spec_id), keys)
+            return self._presence.gone(self._db, integrations.find(self._db, spec_id), keys)
 
     def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
-            return self._states.get(self._db, self._id(spec_id), keys)
+            return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
 
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
@@ -432,23 +421,7 @@ class RunLog:
         return books.Entry(run, spec_id, spec_hash, self._know(db, spec_id), self._now())
 
     def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
-        """The id of the integration, which this transaction changes; one nobody registered is called by its spec_id."""
-        db.execute(
-            "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
-            "VALUES (?1, ?1, '', '', '', ?2) ON CONFLICT (spec_id) DO UPDATE SET revision = revision + 1",
-            (spec_id, self._now()),
-        )
-        (integration,) = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-        return int(integration)
-
-    def _id(self, spec_id: str) -> int:
-        """The id of the integration, or one that none has; to be read by."""
-        row = self._db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-        return int(row[0]) if row else -1
-
-    def _paused(self, db: sqlite3.Connection, spec_id: str) -> bool:
-        found = db.execute("SELECT 1 FROM integration WHERE spec_id = ? AND paused_at IS NOT NULL", (spec_id,))
-        return found.fetchone() is not None
+        return integrations.know(db, spec_id, self._now())
 
     def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json) -> None:
         as_text = as_json(cursor)
