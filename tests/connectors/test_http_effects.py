@@ -127,3 +127,26 @@ async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, s
 @pytest.mark.parametrize("body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}])
 async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
     assert effect(await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")) is Effect.UPDATED
+
+
+async def test_a_200_that_tells_of_a_failure_deletes_nothing(send: Send) -> None:
+    answers: dict[str, tuple[int, Json]] = {"DELETE": (200, {"success": False, "message": "has invoices"})}
+    assert effect(await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}")) is (
+        ErrorClass.REJECTED
+    )
+
+
+@pytest.mark.parametrize("write", [{"upsert": "PUT /c/{id}"}, {"create": "POST /c"}, {"batch": "POST /c"}])
+async def test_a_web_page_is_no_success(
+    write: dict[str, Json], serve: Serve, references: References, seams: Seams
+) -> None:
+    async def log_in_first(_: web.Request) -> web.Response:
+        return web.Response(text="\n<!DOCTYPE html><title>Please log in</title>", content_type="text/html")
+
+    settings = {"connector": "http", "base_url": await serve(log_in_first), "key": "id", "write": write}
+    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+    (answer,) = await writer.write([item("a")])
+    await writer.close()
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.refusal.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")

@@ -1,7 +1,7 @@
 """Whether an answer of 2xx is a success: by the spec's `ok`, else unless its body says that it is none.
 
-There are APIs that answer everything with 200 and put what went wrong into the body. To count that as written would
-lose the record in silence.
+There are APIs that answer everything with 200 and put what went wrong into the body, and what answers may be no API at
+all but a page to log in at. To count that as written would lose the record in silence.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _FLAGS: Final = ("ok", "success")
 _FAILED: Final = ("error", "fail", "failed", "failure")
 _SUSPICIOUS: Final = re.compile(rb'"(?:err|fail|status")|false', re.IGNORECASE)
 """What a body has somewhere that tells of a failure: by far the most do not, and need not be read."""
+_WEB_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _WRITTEN: Final = re.compile(r"[1-5]\d\d(?!\d)", re.ASCII)
 _STATUS: Final = FieldPath(("status",))
 
@@ -47,11 +48,16 @@ class Successes:
     def denied(self, exchange: Exchange, sent: Json) -> Denial | None:
         """What the answer to `sent`, a record or a batch, says is wrong; None where all is well.
 
-        Raises `WrongBody` where `ok` cannot tell.
+        Raises `WrongBody` where `ok` cannot tell, and for a web page.
         """
         if self.ok is not None:
             body = parsed(exchange)
             return None if self.ok(body) else Denial(self._message_of(exchange, body))
+        if _WEB_PAGE.match(exchange.body):
+            said = (
+                "the answer is a web page; is `base_url` that of the API? (if it is, say with `ok` what is a success)"
+            )
+            raise WrongBody(f"{status_line(exchange)}: {said}")
         if not _SUSPICIOUS.search(exchange.body):
             return None
         body = parsed(exchange)

@@ -180,8 +180,9 @@ class HttpWriter:
         if exchange.status in self._exists and effect is not Effect.DELETED:
             return Answer(effect=Effect.WRITTEN, bytes_out=len(content))
         if 200 <= exchange.status < 300:
+            silent = effect is Effect.DELETED and not exchange.body  # as most deletes are answered, whatever `ok` is
             try:
-                denied = None if effect is Effect.DELETED else self._successes.denied(exchange, item.payload)
+                denied = None if silent else self._successes.denied(exchange, item.payload)
             except WrongBody as error:
                 return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=len(content))
             if denied is not None:
