@@ -191,3 +191,12 @@ def test_the_frame_is_painted_before_anything_heavy_is_loaded() -> None:
     program = f"import sys, speclab.app.application; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_brackets_in_names_are_brackets(filled: Any, see: See) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await see(pilot, "integrations")
+        app.notify("of [/crm] and [b]erp", title="what is [new]")
+        app.push_screen(Confirm("retry 3 records of [/crm]", "of [/crm], again", yes="retry"))
+        await see(pilot, "of [/crm] and [b]erp", "what is [new]", "retry 3 records of [/crm]", "of [/crm], again")

@@ -32,6 +32,8 @@ from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from speclab.app.session import Session
     from speclab.monitor.health import Overview
     from speclab.runlog import RunLogReader
@@ -311,10 +313,22 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     # Everywhere
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,  # noqa: ARG002 (Textual's signature)
+    ) -> None:
+        """Show words for a while, as they are: brackets in what a spec or a system is called are no markup."""
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
+
     def tell(self, title: str, error: SpeclabError) -> None:
         """Show an error as what it is and what to do about it."""
         message = f"{error.message}\n{error.hint}" if error.hint else error.message
-        self.notify(message, title=title, severity="error", timeout=10, markup=False)
+        self.notify(message, title=title, severity="error", timeout=10)
 
     def why_not(self, action: str) -> str | None:
         """Sixteen colours have no light and dark of their own."""

@@ -368,7 +368,7 @@ class MappingPlace(Replaying):
             cell = row.cells[self._grid.cursor_column]
             text = cell.text if isinstance(cell, Cell) else cell
             self.app.copy_to_clipboard(text)
-            self.notify(text, title="Copied", timeout=2, markup=False)
+            self.notify(text, title="Copied", timeout=2)
 
     @on(Grid.Chosen, "MappingGrid")
     async def _edit_cell(self) -> None:

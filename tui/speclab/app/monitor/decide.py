@@ -108,7 +108,7 @@ async def discard(app: SpeclabApp, chosen: Chosen) -> None:
         return
     given_up = await _record(app, chosen, lambda log, ids: log.discard(ids, reason.strip()))
     if given_up is not None:
-        app.notify(reason, title=f"{plural(given_up, 'record')} discarded", markup=False)
+        app.notify(reason, title=f"{plural(given_up, 'record')} discarded")
 
 
 async def _record(app: SpeclabApp, chosen: Chosen, entry: Callable[[RunLog, Sequence[str]], int]) -> int | None:

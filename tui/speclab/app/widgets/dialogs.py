@@ -9,6 +9,7 @@ from typing import ClassVar, Final, TypeVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -67,7 +68,7 @@ class Dialog(ModalScreen[Result], Actor):
     def compose(self) -> ComposeResult:
         """The box, with what a subclass puts in it."""
         box = Vertical(*self.inside(), KeyBar(), id="box")
-        box.border_title = self._title
+        box.border_title = Content(self._title)  # a plain string would be markup
         yield box
 
     def inside(self) -> Sequence[Widget]:
