@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -43,6 +44,20 @@ async def test_a_process_that_dies_without_a_word_is_told_by_its_last_line(works
     assert trouble is not None
     assert trouble.message == "exit code 137: Killed by the kernel"
     assert str(launched.output) in trouble.hint
+
+
+async def test_a_process_whose_words_are_taken_away_is_told_by_how_it_ended(workspace: Any) -> None:
+    launched = launch_service(workspace.directory, workspace.directory, workspace.runlog)
+    shutil.rmtree(launched.output.parent)
+    launched.process.kill()
+    trouble = await launched.end()
+    assert trouble is not None
+    assert (
+        trouble.message
+        == f"killed by SIGKILL; what it said cannot be read: {launched.output}: No such file or directory"
+    )
+    with pytest.raises(SpeclabError, match="cannot be read"):
+        launched.rows()
 
 
 async def test_a_crash_before_the_run_begins_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

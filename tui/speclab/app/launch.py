@@ -32,10 +32,16 @@ class Launched:
     process: subprocess.Popen[bytes]
     output: Path
 
+    def said(self) -> list[str]:
+        """The lines it has said. Raises `SpeclabError` if they are not there any more."""
+        try:
+            return self.output.read_text("utf-8", "replace").splitlines()
+        except OSError as error:
+            raise SpeclabError(f"what it said cannot be read: {self.output}: {error.strerror or error}") from error
+
     def rows(self) -> list[Record]:
-        """The JSON rows among what it has said."""
-        lines = self.output.read_bytes().splitlines()
-        values = (decode(line) for line in lines if line.startswith(b"{"))
+        """The JSON rows among what it has said. Raises as `said`."""
+        values = (decode(line.encode()) for line in self.said() if line.startswith("{"))
         return [value for value in values if isinstance(value, dict)]
 
     async def end(self) -> SpeclabError | None:
@@ -44,7 +50,11 @@ class Launched:
             await asyncio.sleep(_LOOK)
         if code in (0, 130):
             return None
-        said = self.output.read_text("utf-8", "replace").splitlines()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        try:
+            said = self.said()
+        except SpeclabError as error:
+            return SpeclabError(f"{how}; {error.message}")
         starts = [number for number, line in enumerate(said) if line.startswith(_PREFIX)]
         if starts:
             first, *rest = said[starts[-1] :]
@@ -52,7 +62,6 @@ class Launched:
         if code == 1 and _CRASH not in said:
             return None  # it ran, and some records did not arrive: the run log has it all
         last = said[-1] if said else "it said nothing"
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return SpeclabError(f"{how}: {last}", hint=f"All it said is in {self.output}.")
 
 

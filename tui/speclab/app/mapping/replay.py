@@ -192,9 +192,9 @@ class Replaying(Sampling):
         try:
             launched = launch_retry(spec_id, which, app.run_log.workspace, app.run_log.path)
             trouble = await launched.end()
-            rows = launched.rows()
+            said, rows = launched.said(), launched.rows()
         except SpeclabError as error:
-            trouble, rows = error, []
+            trouble, said, rows = error, [], []
         finally:
             self.replaying = ""
         self.came_to |= {str(row["id"]): str(row["became"]) for row in rows}
@@ -204,8 +204,7 @@ class Replaying(Sampling):
         if rows:
             self._tell_outcome(rows)
         elif trouble is None:
-            said = launched.output.read_text("utf-8", "replace").strip().splitlines()
-            self.notify(said[-1] if said else "There was nothing to replay.", title=spec_id, markup=False)
+            self.notify(said[-1] if said else "There was nothing to replay.", title=spec_id)
         self.show_record()
         self.refresh_bindings()
 
@@ -216,9 +215,7 @@ class Replaying(Sampling):
         if still is not None:
             place = f"{still['row']}: " if still["row"] else ""
             told = f"{told}. Of those: {place}{still['message']}"
-        self.notify(
-            told, title="Replayed", severity="information" if still is None else "warning", timeout=8, markup=False
-        )
+        self.notify(told, title="Replayed", severity="information" if still is None else "warning", timeout=8)
 
 
 def _is_open(row: Record) -> bool:
