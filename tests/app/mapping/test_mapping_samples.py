@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.app.mapping.conftest import Running, See, Until, at_row, replace
 
+from speclab.app.mapping.records import keep, read_records
+
 
 async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
     spec: Path, running: Running, see: See
@@ -37,3 +39,12 @@ async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: 
         await replace(pilot, "contacts.jsonl")
         await pilot.press("enter")
         await see(pilot, "record 1 of 5", "contacts.jsonl")
+
+
+def test_a_sample_is_kept_within_the_workspace_whatever_the_spec_is_called(spec: Path) -> None:
+    beside = spec.parent / "customers.jsonl"
+    beside.write_text("", "utf-8")
+    kept = keep([{"id": 1}], spec, "../../customers")
+    assert kept.parent == spec.parent / ".speclab" / "samples"
+    assert read_records(kept).records == ({"id": 1},)
+    assert beside.read_text("utf-8") == ""

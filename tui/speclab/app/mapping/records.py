@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
 
 from speclab.app.loading import loaded
 from speclab.connectors.jsontext import decode, encode
@@ -44,7 +45,7 @@ _EXPECTED: Final = "expected a JSON object on each line"
 
 def kept_at(spec: Path, spec_id: str) -> Path:
     """Where the sample of a spec is kept."""
-    return workspace_of(spec) / STATE / "samples" / f"{spec_id}.jsonl"
+    return workspace_of(spec) / STATE / "samples" / f"{quote(spec_id, safe=' ')}.jsonl"
 
 
 def named(text: str, spec: Path) -> Path:
