@@ -18,6 +18,7 @@ from textual.widgets import Static
 
 from speclab.app.specs.guide import GuideView
 from speclab.app.specs.place import SpecsPlace
+from speclab.app.widgets.dialogs import Confirm
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -253,6 +254,19 @@ async def test_a_login_that_is_given_up_ends_the_test(issuer: Issuer, trying: Tr
         await see(pilot, "WDJB-MJHT")
         await pilot.press("escape")
         await tells(pilot, until, "◌ stopped t tests the credentials")
+
+
+async def test_a_login_that_is_done_below_a_question_is_closed_with_it(
+    issuer: Issuer, trying: Trying, see: See, until: Until
+) -> None:
+    issuer.pending = ["authorization_pending"] * 1000
+    async with trying(oauth("device_code")) as pilot:
+        await see(pilot, "WDJB-MJHT")
+        pilot.app.push_screen(Confirm("quit", "Is something lost?", yes="quit"))
+        issuer.pending.clear()
+        await tells(pilot, until, "✔ let in")
+        await pilot.press("n")
+        await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
 
 
 async def test_one_that_does_not_answer_is_waited_for_until_it_is_stopped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -104,6 +105,20 @@ def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
     assert process.wait(30) == -signal.SIGTERM
     with pytest.raises(UsageError, match="not alive any more"):
         ask_to_stop(workspace, service)
+
+
+def test_one_that_the_system_does_not_let_be_asked_says_so(
+    workspace: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    service = of(process)
+    heartbeat.write(workspace, service)
+    monkeypatch.setattr(os, "kill", refuse)
+    with pytest.raises(UsageError, match="cannot be asked to stop: Operation not permitted"):
+        ask_to_stop(workspace, service)
+    monkeypatch.undo()
 
 
 def test_one_that_was_asked_to_stop_a_moment_ago_is_not_asked_twice(

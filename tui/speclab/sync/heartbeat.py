@@ -167,7 +167,10 @@ def ask_to_stop(workspace: Path, service: Heartbeat) -> None:
         raise UsageError(reason)
     if not alive(Process(now.pid, now.host, now.process_started)):
         raise UsageError("speclab up is not alive any more")
-    os.kill(now.pid, signal.SIGTERM)
+    try:
+        os.kill(now.pid, signal.SIGTERM)
+    except OSError as error:  # it ended just now, or its user only has the same name
+        raise UsageError(f"speclab up, process {now.pid}, cannot be asked to stop: {error.strerror}") from error
 
 
 class Beats:

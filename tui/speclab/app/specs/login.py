@@ -38,6 +38,7 @@ class LoginDialog(Dialog[bool]):
         super().__init__(title)
         self._prompt = prompt
         self._page = prompt.direct or prompt.url
+        self._to_close = False
 
     def inside(self) -> Sequence[Widget]:
         """What to do, where, and with which code."""
@@ -67,6 +68,17 @@ class LoginDialog(Dialog[bool]):
         """Copy the page's address."""
         self.app.copy_to_clipboard(self._page)
         self.notify("The address is in the clipboard.", timeout=3)
+
+    def close(self) -> None:
+        """Nobody waits for it any more: close it, or have it closed once what is above it is."""
+        self._to_close = True
+        self.on_screen_resume()
+
+    def on_screen_resume(self) -> None:
+        """Close it if that is wanted: only the topmost screen can be closed, and only once."""
+        if self._to_close and self.is_active:
+            self._to_close = False
+            self.dismiss(False)
 
     def action_give_up(self) -> None:
         """Do not log in."""

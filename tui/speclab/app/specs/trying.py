@@ -137,8 +137,8 @@ class Trying(Writing):
 
     def _close_login(self) -> None:
         login, self._login = self._login, None
-        if login is not None and login.is_current:
-            login.dismiss(False)
+        if login is not None:
+            login.close()
 
 
 _Attempt = Callable[..., Awaitable["Access"]]
