@@ -31,6 +31,7 @@ def test_what_an_error_says_is_found_in_the_usual_places(body: Json, message: st
         ({"errors": [{"field": "email", "detail": "taken"}]}, "email"),
         ({"errors": [{"pointer": "#/address/lines/0", "detail": "empty"}]}, "address.lines[0]"),
         ({"errors": [{"pointer": "/odd~1key", "detail": "empty"}]}, "odd/key"),
+        ({"errors": [{"pointer": "/lines/\u00b2", "detail": "empty"}]}, "lines.\u00b2"),
         ({"errors": [{"source": {"pointer": "/data/email"}, "detail": "taken"}]}, "email"),
         ({"errors": {"email": ["is taken"]}}, "email"),
         ({"detail": [{"loc": ["body", "address", "zip"], "msg": "too long"}]}, "address.zip"),

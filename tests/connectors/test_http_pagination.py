@@ -268,6 +268,35 @@ async def test_a_next_page_at_another_origin_is_not_asked_for(serve: Serve, read
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    "following",
+    ["http://[::1/people", "http://localhost:http/people", "http://localhost:99999/", "/\x00", "/" * 70_000],
+)
+async def test_a_next_page_that_is_no_url_is_a_bad_answer(serve: Serve, read: Read, following: str) -> None:
+    async def garbled(_: web.Request) -> web.Response:
+        return web.json_response({"data": PEOPLE, "next": following})
+
+    with pytest.raises(BadAnswer, match="what is said to be the next page is no URL") as caught:
+        await read(await serve(garbled), records="data", pagination={"by": "next_url", "next": "next"})
+    assert caught.value.response.startswith("200 OK")
+
+
+async def test_a_cursor_too_long_for_a_url_is_a_bad_answer(serve: Serve, read: Read) -> None:
+    async def endless(_: web.Request) -> web.Response:
+        return web.json_response({"data": PEOPLE, "next": "x" * 70_000})
+
+    with pytest.raises(BadAnswer, match="URL too long"):
+        await read(await serve(endless), records="data", pagination={"by": "cursor", "next": "next", "param": "cursor"})
+
+
+async def test_a_total_that_only_looks_like_a_number_is_a_bad_answer(serve: Serve, read: Read) -> None:
+    async def squared(_: web.Request) -> web.Response:
+        return web.json_response({"data": PEOPLE, "total": "\u00b2"})
+
+    with pytest.raises(BadAnswer, match="expected a number at `total`, found a text"):
+        await read(await serve(squared), records="data", pagination={"by": "page", "param": "page", "total": "total"})
+
+
 async def test_a_search_takes_the_cursor_in_its_body(serve: Serve, references: References, seams: Seams) -> None:
     bodies: list[Json] = []
 

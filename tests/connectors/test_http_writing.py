@@ -125,6 +125,15 @@ async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
     assert customers.requests == ["PUT /customers/b%40example.org"]
 
 
+async def test_a_record_whose_url_is_too_long_keeps_no_other_from_being_written(serve: Serve, target: Open) -> None:
+    writer = target(await serve(Customers()), upsert="PUT /customers/{id}")
+    answers = await write(writer, item("a"), item("x" * 70_000), item("b"))
+    assert effects(answers) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
+    refusal = answers[1].refusal
+    assert refusal is not None
+    assert (refusal.sent, refusal.message.endswith("...: URL too long"), len(refusal.request)) == (False, True, 403)
+
+
 async def test_create_alone_is_idempotent_only_with_a_key_the_target_knows(serve: Serve, target: Open) -> None:
     customers = Customers()
     url = await serve(customers)

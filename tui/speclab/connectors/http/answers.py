@@ -106,7 +106,7 @@ class Blame:
             value = value.get("pointer") or value.get("parameter")
         if isinstance(value, str) and value.startswith(("/", "#/")):
             steps: list[str | int] = [
-                int(step) if step.isdigit() else step.replace("~1", "/").replace("~0", "~")
+                int(step) if step.isdecimal() else step.replace("~1", "/").replace("~0", "~")
                 for step in value.removeprefix("#")[1:].split("/")
             ]
         elif isinstance(value, str):

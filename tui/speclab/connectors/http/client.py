@@ -137,7 +137,11 @@ class Client:
         if headers:
             own = {name.lower() for name, _ in headers}
             all_headers = [*(header for header in all_headers if header[0].lower() not in own), *headers]
-        request = httpx.Request(method, url, headers=all_headers, content=content)
+        try:
+            request = httpx.Request(method, url, headers=all_headers, content=content)
+        except httpx.InvalidURL as error:  # too long, most of all
+            line = self.message(f"{method} {url}")
+            raise RequestFailed(ErrorClass.REJECTED, f"{line}: {error}", line, sent=False) from None
         try:
             began = await self._pace.take(self._weights.of(method, url), self._patience)
         except TooLong as error:

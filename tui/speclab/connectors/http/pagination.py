@@ -12,6 +12,8 @@ from math import ceil
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+import httpx
+
 from speclab.connectors.http.answers import kind, look, path
 from speclab.connectors.http.client import Exchange
 from speclab.jsonvalue import Json, Record
@@ -249,12 +251,13 @@ def _follow(reference: str, turn: Turn) -> Position:
     an http:// link at an https:// system, as servers behind a TLS proxy write it; it is asked for over https.
     """
     here = urlsplit(turn.exchange.url)
-    there = urlsplit(urljoin(turn.exchange.url, reference))
-    if (
-        there.hostname == here.hostname
-        and (there.scheme, here.scheme) == ("http", "https")
-        and there.port in (None, 80)
-    ):
+    try:
+        there = urlsplit(urljoin(turn.exchange.url, reference))
+        port = there.port
+        httpx.URL(there.geturl())
+    except (ValueError, httpx.InvalidURL) as error:
+        raise PageTurnError(f"what is said to be the next page is no URL: {error}") from None
+    if there.hostname == here.hostname and (there.scheme, here.scheme) == ("http", "https") and port in (None, 80):
         there = there._replace(scheme=here.scheme, netloc=here.netloc)
     if (there.scheme, there.hostname, _port(there)) != (here.scheme, here.hostname, _port(here)):
         raise PageTurnError(
@@ -283,7 +286,7 @@ def _ends(turn: Turn, total: FieldPath | None) -> bool:
 def number_at(body: Json, where: FieldPath) -> int:
     """The count at `where`, also if it is a text of digits. Raises `PageTurnError`."""
     value = look(body, where)
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal():
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value)

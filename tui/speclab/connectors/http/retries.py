@@ -71,7 +71,7 @@ async def answered(
 
 
 def _no_answer(error: RequestFailed) -> SystemFailure:
-    if error.error_class is ErrorClass.BAD_ANSWER:
+    if error.error_class in (ErrorClass.BAD_ANSWER, ErrorClass.REJECTED):  # a URL that was made of an answer
         return BadAnswer(error.message, request=error.request, response=error.response)
     if error.error_class is ErrorClass.UNAUTHORIZED:
         return Unauthorized(error.message, request=error.request, response=error.response, hint=error.hint)

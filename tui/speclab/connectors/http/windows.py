@@ -323,7 +323,7 @@ class Windows:
 
 def _moment(start: str) -> Scalar:
     """`start` as a time to reckon with, in the notation of the field. Raises `SpecError`."""
-    value: Scalar = int(start) if start.isdigit() and len(start) in (10, 13) else start
+    value: Scalar = int(start) if start.isdecimal() and len(start) in (10, 13) else start
     try:
         instant(value, needed_by=_NEEDED_BY)
     except Uncomparable:

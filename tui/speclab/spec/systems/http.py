@@ -160,7 +160,7 @@ class HttpRead(Settings):
 
 def _is_time(text: str) -> bool:
     """Whether `text` is a time that can be reckoned with; so are references, until a run resolves them."""
-    if "${" in text or (text.isdigit() and len(text) in _UNIX_DIGITS):
+    if "${" in text or (text.isdecimal() and len(text) in _UNIX_DIGITS):
         return True
     try:
         datetime.fromisoformat(text)
