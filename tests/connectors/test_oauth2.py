@@ -107,6 +107,8 @@ async def test_what_is_asked_for_otherwise_is_another_token(issuer: Issuer, open
         (20, 9, 1),  # of a token that does not live as long as the margin, half its life
         (20, 11, 2),
         (None, 10**9, 1),  # nobody knows, so the 401 tells
+        (10**30, 10**9, 1),
+        ("inf", 10**9, 1),
     ],
 )
 async def test_a_token_is_renewed_so_long_before_its_end(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.http.ratelimit import Quota, policies, quota, retry_after
+from speclab.connectors.http.ratelimit import Quota, policies, quota, retry_after, server_time
 from speclab.spec.units import Rate
 
 YEARS = 10 * 365 * 86400.0
@@ -99,6 +99,19 @@ def test_no_header_is_too_odd(text: str) -> None:
         assert found is None or 0 <= found.reset <= YEARS
         assert all(rate.count and rate.seconds for rate in policies(headers))
         assert 0 <= (retry_after(headers, NOW) or 0) <= YEARS
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Thu, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Thu, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "Fri, 31 Dec 9999 23:59:59 -2300",
+    ],
+)
+def test_a_date_that_is_none_is_not_said(date: str) -> None:
+    assert retry_after(httpx.Headers({"Retry-After": date}), NOW) is None
+    assert server_time(httpx.Headers({"Date": date}), NOW) == NOW
 
 
 def test_a_wait_without_end_is_one_of_years() -> None:

@@ -22,6 +22,7 @@ from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import OAuth2Auth
 
 _SECRET: Final = ("access_token", "refresh_token", "id_token", "device_code")
+_LONGEST: Final = 100 * 365 * 86400.0
 _SHOWN: Final = 2048
 """Bytes of an answer that an error shows."""
 
@@ -69,7 +70,7 @@ class TokenEndpoint:
             raise self._useless(url, reply, "gave no token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise self._useless(url, reply, f"gave a token of the type {kind!r}, which is not known here")
-        refresh, lifetime = answer.get("refresh_token"), _seconds(answer.get("expires_in"))
+        refresh, lifetime = answer.get("refresh_token"), seconds_in(answer.get("expires_in"))
         return Token(
             access=access,
             refresh=refresh if isinstance(refresh, str) and refresh else None,
@@ -123,10 +124,10 @@ class TokenEndpoint:
         return line, f"{reply.status}\n\n{self._redactor.excerpt(reply.text, _SHOWN)}"
 
 
-def _seconds(value: Json) -> float | None:
-    """A lifetime, which some servers write as a text."""
+def seconds_in(value: Json) -> float | None:
+    """A lifetime or an interval, which some servers write as a text; None for what is none, or without end."""
     try:
-        seconds = float(value) if isinstance(value, int | float | str) else None
+        seconds = float(value) if isinstance(value, int | float | str) else 0.0
     except ValueError:
         return None
-    return seconds if seconds is not None and seconds > 0 else None
+    return seconds if 0 < seconds <= _LONGEST else None

@@ -16,13 +16,12 @@ from typing import Final
 
 import httpx
 
-from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint
+from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint, seconds_in
 from speclab.connectors.auth.redirect import listening
 from speclab.connectors.auth.tokens import Token
 from speclab.connectors.base import Seams
 from speclab.connectors.references import Redactor
 from speclab.errors import SpecError, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
 from speclab.spec.auth import OAuth2Auth
 from speclab.spec.units import duration_text
 
@@ -96,8 +95,8 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
 
 async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, seams: Seams, show: Show) -> Token:
     device = await endpoint.device(auth.device_url or "")
-    seconds = _number(device.get("expires_in"), _PATIENCE)
-    interval = _number(device.get("interval"), _INTERVAL)
+    seconds = seconds_in(device.get("expires_in")) or _PATIENCE
+    interval = seconds_in(device.get("interval")) or _INTERVAL
     show(
         Prompt(
             url=str(device["verification_uri"]),
@@ -119,10 +118,6 @@ async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, seams: Seams, 
         except Unreachable:
             interval *= 2  # RFC 8628 section 3.5
     raise _too_late(seconds)
-
-
-def _number(value: Json, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
 def _too_late(seconds: float) -> Unauthorized:
