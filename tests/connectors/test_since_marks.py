@@ -72,6 +72,9 @@ def test_values_without_an_order_between_them_are_refused() -> None:
         ("2026-11-24T14:00:00.123+01:00", "2026-11-24T13:00:00.000+01:00"),
         ("2026-11-24 13:00:00", "2026-11-24 12:00:00"),
         ("2099-01-01", "2026-11-24"),
+        ("20990101", "20261124"),
+        ("20261124T130000Z", "20261124T120000Z"),
+        ("20261124T080000.123-0500", "20261124T070000.000-0500"),
         (int(NOON.timestamp()) + 60, int(NOON.timestamp())),
         (NOON.timestamp() * 1000 + 60, NOON.timestamp() * 1000),
         ("2026-11-24T11:00:00Z", "2026-11-24T11:00:00Z"),
@@ -98,6 +101,11 @@ def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, second
     assert found.endswith("Z")
     assert len(found) == len(text)
     assert datetime.fromisoformat(text) - datetime.fromisoformat(found) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", ["0001-01-01", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+02:00"])
+def test_before_the_first_of_all_times_there_is_none(value: str) -> None:
+    assert earlier(value, 300) == value
 
 
 def test_a_digest_goes_by_content_not_by_order_of_keys() -> None:

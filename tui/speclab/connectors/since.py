@@ -156,7 +156,10 @@ def no_more_than(most: Scalar) -> Callable[[Scalar], Scalar]:
 
 def earlier(value: Scalar, seconds: float) -> Scalar:
     """`value` less `seconds`, in its own notation. Raises `Uncomparable` if it is no time."""
-    return later(value, -seconds, needed_by="lookback") if seconds else value
+    try:
+        return later(value, -seconds, needed_by="lookback") if seconds else value
+    except OverflowError:  # 0001-01-01, which stands for no time in places, has none before it
+        return value
 
 
 def later(value: Scalar, seconds: float, *, needed_by: str) -> Scalar:
@@ -224,11 +227,18 @@ def _written_like(value: Scalar, moment: datetime) -> Scalar:
     if not isinstance(value, str):
         stamp = moment.timestamp() * (1000 if int(value) in _MILLISECONDS else 1)
         return stamp if isinstance(value, float) else int(stamp)
+    compact = value[4] != "-"  # ISO 8601's basic format
     if len(value) <= len("2024-01-01"):
-        return moment.astimezone(UTC).strftime("%Y-%m-%d")
+        day = moment.astimezone(UTC).date().isoformat()
+        return day.replace("-", "") if compact else day
     written = datetime.fromisoformat(value)
     moment = moment.astimezone(written.tzinfo or UTC).replace(tzinfo=written.tzinfo)
     digits = len(value.partition(".")[2].rstrip("Z").partition("+")[0].partition("-")[0])
     precision = "seconds" if not digits else "milliseconds" if digits == 3 else "microseconds"
-    text = moment.isoformat(sep=value[10], timespec=precision)
-    return text.removesuffix("+00:00") + "Z" if value.endswith("Z") else text
+    text = moment.isoformat(sep=value[len("20240101") if compact else len("2024-01-01")], timespec=precision)
+    if value.endswith("Z"):
+        text = text.removesuffix("+00:00") + "Z"
+    if compact:
+        clock = len("2024-01-01T00:00:00")
+        text = text[:clock].replace("-", "").replace(":", "") + text[clock:].replace(":", "")
+    return text
