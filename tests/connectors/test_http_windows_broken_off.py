@@ -1,0 +1,164 @@
+"""A read in windows that does not come to its end at once: broken off, failed, shifted, or under other settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.connectors.changing import (
+    BY_CURSOR,
+    BY_PAGE,
+    NOON,
+    NOTATIONS,
+    Source,
+    days,
+    kept,
+    keys,
+    opened,
+    served,
+    stopped_after,
+)
+from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_to_failure, records_of
+
+from speclab.connectors.base import Seams
+from speclab.errors import BadAnswer, Unreachable
+from speclab.jsonvalue import Json
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request is a page."""
+    monkeypatch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_read_that_is_broken_off_goes_on_in_its_window(serve: Serve) -> None:
+    source = Source(days(*(20 - age / 4 for age in range(70))))
+    url = await serve(source)
+    start = "2026-11-04T12:00:00Z"
+    given, cursor = await stopped_after(opened(url, window="4d", start=start), None, 8)
+    source.asked.clear()
+    rest = await read_all(opened(url, window="4d", start=start), cursor)
+    assert keys(given) + keys(rest) == list(range(70))
+    first = source.asked[0]
+    assert (first["since"], first["until"]) == ("2026-11-08T12:00:00Z", "2026-11-12T12:00:01Z")
+    assert "cursor" in first
+    assert not rest[0].from_start
+    assert given[0].from_start
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_other_settings_begin_anew_from_the_mark(serve: Serve, seams: Seams, reports: Reports) -> None:
+    source = Source(days(9, 8, 7, 6, 5))
+    url = await serve(source)
+    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    other = opened(url, seams, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
+    assert keys(await read_all(other, cursor)) == [0, 1, 2, 3, 4]
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_an_earlier_start_begins_anew_and_a_window_of_another_length_does_not(serve: Serve) -> None:
+    source = Source(days(12, 9, 8, 7, 6, 5))
+    url = await serve(source)
+    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    assert keys(await read_all(opened(url, window="2d", start="2026-11-14T12:00:00Z"), cursor)) == [4, 5]
+    assert keys(await read_all(opened(url, window="1d", start="2026-11-04T12:00:00Z"), cursor)) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_without_windows_a_read_that_was_cut_begins_at_its_mark(serve: Serve) -> None:
+    source = Source(days(9, 8, 7, 6, 5))
+    url = await serve(source)
+    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    source.asked.clear()
+    plain = opened(url, start="2026-11-14T12:00:00Z", until=None)
+    assert keys(await read_all(plain, cursor)) == [0, 1, 2, 3, 4]
+    assert source.asked[0] == {"since": "2026-11-14T12:00:00Z"}
+
+
+async def test_a_window_that_fails_ends_the_read_after_those_before_it(serve: Serve) -> None:
+    source = Source(days(*(20 - age / 4 for age in range(70))))
+    source.refuses = lambda query: query["since"] == "2026-11-12T12:00:00Z"
+    url = await serve(source)
+    given, error = await read_to_failure(opened(url, window="4d", start="2026-11-04T12:00:00Z"))
+    assert isinstance(error, Unreachable)
+    assert keys(given) == list(range(33))
+    source.refuses = lambda _: False
+    rest = await read_all(opened(url, window="4d", start="2026-11-04T12:00:00Z"), kept(given[-1].cursor))
+    assert keys(rest) == list(range(33, 70))
+
+
+async def test_numbered_pages_that_shift_are_read_again(serve: Serve) -> None:
+    source = Source(days(*(20 - age / 4 for age in range(70))), by_page=True)
+    source.changes = {2: [0], 6: [1], 11: [30]}
+    url = await serve(source)
+    pages = await read_all(opened(url, window="4d", start="2026-11-04T12:00:00Z", read={"pagination": BY_PAGE}))
+    assert {record["id"]: record["version"] for record in records_of(pages)} == source.versions()
+
+
+async def test_numbered_pages_that_never_stand_still_are_given_up(serve: Serve) -> None:
+    source = Source(days(*(20 - age / 40 for age in range(160))), by_page=True)
+    source.changes = {request: [request] for request in range(160)}
+    url = await serve(source)
+    reader = opened(url, concurrency=1, window="8d", start="2026-11-04T12:00:00Z", read={"pagination": BY_PAGE})
+    _, error = await read_to_failure(reader)
+    assert isinstance(error, BadAnswer)
+    assert "the total fell while it was read" in error.message
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> tuple[Source, dict[str, Json], int]:
+    """A source with ties and records at boundaries that changes while it is read, settings for it, and a limit."""
+    by_page = draw(st.booleans())
+    write = draw(st.sampled_from(NOTATIONS))
+    hours = draw(st.sampled_from([6, 24, 50]))
+    age = draw(st.integers(1, 12)) * hours
+    steps = st.one_of(st.integers(0, age * 60 - 1), st.integers(0, age // hours - 1).map(lambda n: n * hours * 60))
+    made = draw(st.lists(steps, max_size=40))
+    start = NOON - timedelta(hours=age)
+    rows = {key: (start + timedelta(minutes=minutes), 0) for key, minutes in enumerate(sorted(made))}
+    most = 4 if by_page else 40  # numbered pages of what changes all the time cannot be read
+    changes = st.dictionaries(st.integers(1, 60), st.lists(st.integers(0, 45), max_size=3), max_size=most)
+    source = Source(
+        rows,
+        write,
+        size=draw(st.integers(1, 7)),
+        takes_until=draw(st.booleans()),
+        by_page=by_page,
+        changes=draw(changes),
+    )
+    lookback = draw(st.sampled_from(["0s", "90m"]))
+    since: dict[str, Json] = {"window": f"{hours}h", "start": str(write(start)), "lookback": lookback}
+    return source, since, draw(st.integers(1, 6))
+
+
+@settings(max_examples=150, deadline=None)
+@given(sources(), st.lists(st.integers(1, 6), max_size=4))
+async def test_what_windows_give_is_the_source_whatever_changes_and_wherever_it_is_broken_off(
+    case: tuple[Source, dict[str, Json], int], breaks: list[int]
+) -> None:
+    source, since, concurrency = case
+    read: dict[str, Json] = {"pagination": BY_PAGE if source.by_page else BY_CURSOR}
+    existing = set(source.rows)
+    target: dict[Json, Json] = {}
+    cursor: Json = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
+        async with served(source) as url:
+            clock = FakeClock()
+            seams = Seams(clock=clock, random=Random(7))
+            for pages in [*breaks, 0, 0]:
+                reader = opened(url, seams, concurrency=concurrency, read=read, **since)
+                given, cursor = await stopped_after(reader, cursor, pages)
+                target.update({record["id"]: record["version"] for record in records_of(given)})
+                if given[-1].complete and not pages:
+                    assert existing <= set(target)
+                if not pages:
+                    source.changes = {}
+            assert given[-1].complete
+    assert target == source.versions()
+    assert source.most_at_once <= concurrency
