@@ -127,8 +127,10 @@ async def test_as_many_panes_are_seen_as_fit(spec: Path, running: Running, until
         for width, seen in [(120, panes), (80, panes - {"guide"}), (60, {"outline"})]:
             await pilot.resize_terminal(width, 24)
             await until(pilot, lambda seen=seen: {pane for pane in panes if _is_seen(specs, pane)} == seen)
-        await pilot.press("tab")
-        await until(pilot, lambda: {pane for pane in panes if _is_seen(specs, pane)} == {"desk"})
+        for pane in ("outline", "desk", "guide"):
+            await until(pilot, lambda pane=pane: {each for each in panes if _is_seen(specs, each)} == {pane})
+            assert specs.query_one(f"#{pane}").region.width == 60
+            await pilot.press("tab")
 
 
 async def test_the_guide_takes_the_place_of_the_outline_and_the_focus_with_it(

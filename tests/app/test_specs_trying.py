@@ -165,7 +165,8 @@ async def test_a_refusal_is_told_with_request_answer_and_what_to_do_but_no_secre
 ) -> None:
     issuer.revoke()
     async with trying() as pilot:
-        await tells(pilot, until, "✖ ", "401 Unauthorized", "no good: Bearer ***", "Check the Auth section")
+        await tells(pilot, until, "✖ ", "401 Unauthorized", "no good: Bearer ***", "request GET")
+        assert 0 < told(pilot).find("Check the Auth section") < told(pilot).find("request GET")
         assert "t0p-s3cret" not in screen(pilot)
         assert "let in" not in screen(pilot)
 

@@ -74,8 +74,9 @@ class SpecsPlace(Trying):
     .-medium SpecsPlace #side { display: none; }
     .-medium SpecsPlace.-guide #side { display: block; min-width: 36; }
     .-medium SpecsPlace.-guide #shelf { display: none; }
-    .-narrow SpecsPlace .column { display: none; width: 1fr; max-width: 100%; }
+    .-narrow SpecsPlace .column { display: none; }
     .-narrow SpecsPlace .column.-here { display: block; }
+    .-narrow SpecsPlace #shelf, .-narrow SpecsPlace #side { width: 1fr; min-width: 0; max-width: 100%; }
     """
 
     def __init__(self) -> None:

@@ -67,7 +67,10 @@ def _steps(access: Access, *, unresolved: bool) -> Iterator[Paragraph]:
 
 
 def _failure(error: SpeclabError) -> Iterator[Paragraph]:
+    """What is wrong and what to do; below, for whoever wants to know, what was asked and answered."""
     yield _line(FAILED, error.message)
+    if error.hint:
+        yield Paragraph(error.hint, "$accent", indent=2)
     if isinstance(error, SystemFailure):
         for name, text in (("request", error.request), ("response", error.response)):
             lines = text.splitlines()
@@ -76,8 +79,6 @@ def _failure(error: SpeclabError) -> Iterator[Paragraph]:
             yield from (Paragraph(line, "$muted", indent=2, hang=2) for line in lines[:_MOST])
             if len(lines) > _MOST:
                 yield Paragraph(f"{ELLIPSIS} {len(lines) - _MOST} more lines", "$muted", indent=2)
-    if error.hint:
-        yield Paragraph(error.hint, "$accent", indent=2)
 
 
 def _line(mark: Mark, words: str, style: str = "") -> Paragraph:
