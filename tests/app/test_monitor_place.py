@@ -16,6 +16,7 @@ from speclab.app.glyphs import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.outcome import Level
+from speclab.runlog import RunLogReader
 from speclab.runlog.schema import VERSION
 
 Open = Callable[..., Any]
@@ -170,6 +171,15 @@ async def test_following_stops_where_someone_looks_further_up(
         assert log.cursor_row < len(log.rows) - 1
         await pilot.press("l")
         assert log.cursor_row == len(log.rows) - 1
+
+
+async def test_an_event_that_is_read_and_told_is_shown_once(filled: Any, opened: Open, until: Open) -> None:
+    async with opened(filled) as pilot:
+        log = pilot.app.query_one(EventLog)
+        await until(pilot, lambda: len(log.rows) == 6)
+        with RunLogReader.open(filled.runlog) as reader:
+            log.append(reader.latest_events(3))
+        assert len(log.rows) == 6
 
 
 async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: Open, see: Open, until: Open) -> None:

@@ -55,7 +55,9 @@ class EventLog(Grid):
         return self._events[self.cursor_row] if self.cursor_row < len(self._events) else None
 
     def append(self, events: Sequence[EventRow]) -> None:
-        """Add events, oldest first."""
+        """Add events, oldest first; those that are shown already came while these were read."""
+        shown = self._events[-1].id if self._events else 0
+        events = [event for event in events if event.id > shown]
         if not events:
             return
         self._events = [*self._events, *events][-KEPT:]
