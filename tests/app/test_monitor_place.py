@@ -182,6 +182,17 @@ async def test_an_event_that_is_read_and_told_is_shown_once(filled: Any, opened:
         assert len(log.rows) == 6
 
 
+async def test_following_goes_on_where_old_events_are_left_out(filled: Any, opened: Open, until: Open) -> None:
+    async with opened(filled) as pilot:
+        log = pilot.app.query_one(EventLog)
+        await until(pilot, lambda: len(log.rows) == 6)
+        with RunLogReader.open(filled.runlog) as reader:
+            events = reader.latest_events(6)
+        log.replace(events[:4])
+        log.replace(events[2:])
+        assert (log.cursor_row, log.following) == (3, True)
+
+
 async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)

@@ -65,8 +65,9 @@ class EventLog(Grid):
         self._specs.update(event.spec_id for event in events)
         several = self._with_spec and len(self._specs) > 1
         self.lay_out(_columns(max(map(len, self._specs)) if several else 0))
-        self.show(self._lines)
-        if self.following:
+        following = self.following
+        self.show(self._lines)  # where older lines are left out, the cursor goes up with its line
+        if following:
             self.move(len(self._lines) - 1)
 
     def replace(self, events: Sequence[EventRow]) -> None:
