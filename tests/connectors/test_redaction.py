@@ -35,7 +35,8 @@ AUTHS: Final[dict[str, Callable[[], Auth]]] = {
 
 @pytest.fixture
 def references(tmp_path: Path) -> References:
-    return References({"SECRET": MARKER, "SECRET_ASCII": "m4rker/+"}, tmp_path)
+    forms = {"SECRET": MARKER, "SECRET_ASCII": "m4rker/+", "SECRET_IN_A_URL": quote(MARKER, safe="")}
+    return References(forms, tmp_path)
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -121,8 +122,16 @@ async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
 
 
 @pytest.mark.parametrize("following", ["page=2", "{query}&page=2"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        {"path": "/list", "params": {"word": "${env:SECRET}", "plain": "x"}},
+        {"path": "/list?plain=x&word=${env:SECRET_IN_A_URL}"},
+        {"request": "POST /list?word=${env:SECRET_IN_A_URL}", "body": {}},
+    ],
+)
 async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_it(
-    following: str, serve: Serve, references: References, seams: Seams
+    read: dict[str, Json], following: str, serve: Serve, references: References, seams: Seams
 ) -> None:
     asked: list[list[str]] = []
 
@@ -132,11 +141,10 @@ async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_i
         return web.json_response({"data": [{"id": len(asked)}], "next": url})
 
     settings: dict[str, Json] = {"connector": "http", "base_url": await serve(pages), "key": "id"}
-    params: Json = {"word": "${env:SECRET}", "plain": "x"}
-    system = HttpSystem.model_validate({**settings, "read": {"path": "/list", "params": params, "records": "data"}})
+    system = HttpSystem.model_validate({**settings, "read": {**read, "records": "data"}})
     found = await read_all(open_reader(system, NoAuth(), references, seams))
     assert asked == [[MARKER], [MARKER]]
-    clean(*[orjson.dumps(page.cursor).decode() for page in found])
+    clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
 
 
 async def test_a_password_in_a_url_is_used_and_not_shown(serve: Serve, references: References, seams: Seams) -> None:

@@ -120,8 +120,10 @@ class References:
         if isinstance(value, str):
             if "${" not in value:
                 return value
-            if secret:
-                for match in _REFERENCE.finditer(value):
+            for match in _REFERENCE.finditer(value):
+                if (
+                    secret or "?" in value[: match.start()]
+                ):  # the query of a URL has keys in it, wherever the URL stands
                     self.redactor.add(self._value(match["kind"], match["name"].strip()))
             return self.resolve(value)
         if isinstance(value, Settings):

@@ -40,6 +40,8 @@ class Questions:
         self._since = read.since.param if read.since else None
         self._body = read.body
         self._hidden = frozenset(hidden)
+        asked = {**dict(parse_qsl(self._path.partition("?")[2])), **read.params}
+        self._secret = {name: value for name, value in asked.items() if name in self._hidden}
         self._fixed: Mapping[str, Json] = {}
 
     def between(self, bounds: Mapping[str, Json]) -> Questions:
@@ -77,7 +79,7 @@ class Questions:
         names = (
             {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)} if self._hidden else set()
         )
-        own = {name: value for name, value in self._params.items() if name in self._hidden and name not in names}
+        own = {name: value for name, value in self._secret.items() if name not in names}
         if not own:
             return url
         return f"{url}{'&' if '?' in url else '?'}{urlencode(list(_pairs(own)), quote_via=quote)}"

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Protocol
+from urllib.parse import parse_qsl
 
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.http.client import Client
@@ -65,7 +66,7 @@ class HttpReader:
 
     def _single(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages:
         """One list, in windows where the settings have them."""
-        hidden = self._hidden | _secret(written.params, read.params)
+        hidden = self._hidden | _secret(written.request or written.path, written.params)
         questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
         listing = self._listing(read)
         if read.since is None or read.since.window is None:
@@ -89,8 +90,8 @@ class HttpReader:
             return None
         client = self._client
         above = HttpRead(path=each.path, params=each.params, records=each.records, pagination=each.pagination)
-        hidden = self._hidden | _secret(written.params, read.params)
-        hidden_above = self._hidden | _secret(written.for_each.params, each.params)
+        hidden = self._hidden | _secret(written.request or written.path, written.params)
+        hidden_above = self._hidden | _secret(written.for_each.path, written.for_each.params)
         nested = Nested(
             (self._listing(above), Questions(above, client.base, client.origin, hidden=hidden_above)),
             (self._listing(read), ParentQuestions(read, each.name, client.base, client.origin, hidden=hidden)),
@@ -109,6 +110,7 @@ def _fingerprint(read: HttpRead, beside: Mapping[str, set[str] | bool]) -> str:
     return hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
 
 
-def _secret(written: Mapping[str, Json], resolved: Mapping[str, Json]) -> set[str]:
-    """The parameters that hold references, which is to say secrets."""
-    return {name for name, value in written.items() if resolved[name] != value}
+def _secret(location: str | None, params: Mapping[str, Json]) -> set[str]:
+    """The parameters, in the query of a path or by themselves, that hold references, which is to say secrets."""
+    asked = [*parse_qsl((location or "").partition("?")[2]), *params.items()]
+    return {name for name, value in asked if "${" in str(value)}
