@@ -157,6 +157,32 @@ def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
     ]
 
 
+def test_secrets_do_not_hide_in_a_body_however_deep() -> None:
+    problems = secrets(
+        "read:\n"
+        "  request: POST /search\n"
+        "  body: {auth: {api_key: abc}, filter: [{password: '${env:P}'}], token: next}\n"
+        "write: {create: POST /c, body: {data: $record, client_secret: abc}}\n",
+        HttpSystem,
+    )
+    assert [(problem.line, problem.column, problem.code, problem.fix) for problem in problems] == [
+        (3, 26, "A101", "${env:SOURCE_API_KEY}"),
+        (4, 63, "A101", "${env:SOURCE_CLIENT_SECRET}"),
+    ]
+
+
+def test_secrets_do_not_hide_in_the_query_of_a_path() -> None:
+    problems = secrets(
+        "read: {path: '/list?state=open&api_key=abc'}\n"
+        "write: {upsert: 'PUT /c/{id}?access_token=${env:T}', create: 'POST /c?password={password}'}\n",
+        HttpSystem,
+    )
+    assert said(problems) == [
+        "1:40 A104 a secret in the file; put it in the environment, and here ${env:SOURCE_API_KEY}"
+    ]
+    assert (problems[0].fix, problems[0].length) == ("${env:SOURCE_API_KEY}", len("abc"))
+
+
 def test_a_literal_with_the_name_of_a_secret_in_a_taps_config_is_told_however_deep() -> None:
     config = (
         "command: tap-x\nconfig:\n  user: ada\n  api_token: abc\n  use_token: true\n  token_path: data.next\n"

@@ -39,6 +39,7 @@ _SECRET_NAME: Final = re.compile(
     r"|(?:api|secret|private|access|account)[_-]?key)",
     re.IGNORECASE,
 )
+_QUERIED: Final = re.compile(r"[?&](?P<name>[^\s=&?#]+)=(?P<value>[^\s&#]+)")
 _OF_OTHERS: Final = ("config", "options")
 """Settings that are handed on to a program or a driver that is not ours."""
 
@@ -82,6 +83,8 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
     for name in ("base_url", "url", "path"):
         if (found := tree.get(name)) and isinstance(found.node, Scalar):
             _check_url(found.node, owner, findings)
+    for scalar in scalars(tree):
+        _check_query(scalar, owner, findings)
     for entry in _carried(tree):
         _refuse_literal(entry, owner, findings, whole=False)
 
@@ -101,18 +104,18 @@ def _secrets(tree: Fields, model: type[Settings]) -> Iterator[Entry]:
 def _carried(tree: Fields) -> Iterator[Entry]:
     """What has the name of a secret, of all that goes out with requests, and of what another program is given."""
     for carrier in _carriers(tree):
-        yield from (entry for entry in carrier.entries if entry.key.text.casefold() in _SECRET_CARRIERS)
+        yield from (entry for entry in _all_entries(carrier) if entry.key.text.casefold() in _SECRET_CARRIERS)
     for name in _OF_OTHERS:
         if (given := tree.get(name)) is not None:
             yield from (entry for entry in _all_entries(given.node) if names_secret(entry.key.text))
 
 
 def _carriers(tree: Fields) -> list[Fields]:
-    """The mappings of a system that go out with every request, where a secret may hide: headers and parameters."""
+    """The mappings of a system that go out with requests, where a secret may hide."""
     found = []
     for entry in tree.entries:
         if isinstance(entry.node, Fields) and entry.key.text not in _OF_OTHERS:
-            found += [entry.node] if entry.key.text in {"headers", "params"} else _carriers(entry.node)
+            found += [entry.node] if entry.key.text in {"headers", "params", "body"} else _carriers(entry.node)
     return found
 
 
@@ -132,12 +135,17 @@ def _refuse_literal(entry: Entry, owner: str, findings: Findings, *, whole: bool
         return
     if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
         return
-    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{owner}_{entry.key.text}").upper()
-    reference = f"${{env:{name}}}"
+    reference = _reference(owner, entry.key.text)
     if whole and _REFERENCE.search(node.text):
         findings.error("A101", node, f"`{entry.key.text}` is a secret: it is one reference such as {reference}, alone")
         return
     findings.error("A101", node, f"a secret in the file; put it in the environment, and here {reference}", reference)
+
+
+def _reference(owner: str, name: str) -> str:
+    """The reference that is proposed for a secret of that name."""
+    variable = re.sub(r"[^A-Za-z0-9]+", "_", f"{owner}_{name}").upper()
+    return f"${{env:{variable}}}"
 
 
 def _check_url(node: Scalar, owner: str, findings: Findings) -> None:
@@ -151,3 +159,16 @@ def _check_url(node: Scalar, owner: str, findings: Findings) -> None:
         f"a password in the file; put it in the environment, and here {reference}",
         reference,
     )
+
+
+def _check_query(node: Scalar, owner: str, findings: Findings) -> None:
+    """Tell of a secret in the query of a URL or a path, such as `/list?api_key=abc`."""
+    for match in _QUERIED.finditer(node.text):
+        if match["name"].casefold() in _SECRET_CARRIERS and "{" not in match["value"]:
+            reference = _reference(owner, match["name"])
+            findings.error(
+                "A104",
+                node.part(*match.span("value")),
+                f"a secret in the file; put it in the environment, and here {reference}",
+                reference,
+            )
