@@ -120,6 +120,15 @@ async def test_no_window_ends_in_the_future_of_a_source_whose_clock_is_behind(se
     assert keys(pages) == [0, 1, 2]
 
 
+async def test_no_window_ends_in_the_future_by_the_date_of_a_gateway_that_is_ahead(serve: Serve) -> None:
+    """The clock that answers need not be the one that gives records their times."""
+    source = Source(days(5, 4, 3), now=NOON + timedelta(days=30))
+    pages = await read_all(opened(await serve(source), window="1d", start="2026-11-18T12:00:00Z"))
+    ends = [one["until"] for one in source.asked if "until" in one]
+    assert max(ends) == "2026-11-23T12:00:01Z"
+    assert keys(pages) == [0, 1, 2]
+
+
 async def test_no_window_ends_in_the_future_of_a_source_that_does_not_say_in_which_time_zone_it_is(
     serve: Serve,
 ) -> None:

@@ -1,9 +1,9 @@
 """A list in windows of time, several of which are asked for at once: years of changes on a first run, or after a pause.
 
-A window is asked for only when all of it is in the past, by the source's clock and a margin. So a record that changes
-while windows are read gets a time later than that of any that was asked for by then, and goes to one that is still to
-come; the last has no end, and is asked for when all others are through. A record may be seen twice that way, and then
-in the order of its changes, but never not at all.
+A window is asked for only when all of it is in the past by some margin, whether by the source's clock or by ours. So a
+record that changes while windows are read gets a time later than that of any that was asked for by then, and goes to
+one that is still to come; the last has no end, and is asked for when all others are through. A record may be seen twice
+that way, and then in the order of its changes, but never not at all.
 """
 
 from __future__ import annotations
@@ -262,15 +262,17 @@ class Windows:
             start = end
 
     def _end(self, start: Scalar) -> Scalar | None:
-        """The end of the window that begins at `start`; None if it is not over at the source, margin and all.
+        """The end of the window that begins at `start`; None if it is not over yet, margin and all.
 
-        The margin is a window, for clocks that disagree, and the lookback, for what comes late; and a day where no time
-        zone is written, which a source may then read in its own.
+        The date of an answer may be that of a gateway, so both clocks must say that it is. The margin is a window, for
+        clocks that disagree a little, and the lookback, for what comes late; and a day where no time zone is written,
+        which a source may then read in its own.
         """
         margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
         try:
             end = later(start, max(self._length, precision(start)), needed_by=_NEEDED_BY)
-            return end if instant(end, needed_by=_NEEDED_BY) <= self._client.source_time() - margin else None
+            over = min(self._client.source_time(), self._client.clock.now()) - margin
+            return end if instant(end, needed_by=_NEEDED_BY) <= over else None
         except OverflowError:  # as far in the future as time goes
             return None
         except Uncomparable as error:
