@@ -15,7 +15,7 @@ from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Reader, Seams
-from speclab.errors import BadAnswer, Unreachable
+from speclab.errors import BadAnswer, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
@@ -300,7 +300,7 @@ async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
     assert reports.lines == ["info: 1 of `account` went away while they were read"]
 
 
-@pytest.mark.parametrize("status", [404, 422])
+@pytest.mark.parametrize("status", [403, 404, 422])
 async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from_being_called_whole(
     serve: Serve, reader: Open, clock: FakeClock, status: int
 ) -> None:
@@ -311,7 +311,7 @@ async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from
     for contacts in source.accounts.values():
         contacts.append(("new", "2024-02-01"))
     given, failure = await read_to_failure(reader(url, since=SINCE), whole[-1].cursor)
-    assert isinstance(failure, BadAnswer)
+    assert isinstance(failure, Unauthorized if status == 403 else BadAnswer)
     assert re.search(rf"accounts/a/contacts\S*: {status} .* \(and 1 more like it\)", failure.message)
     assert keys(given) == ["bnew", "dnew", "enew"]
     assert not given[-1].complete
@@ -320,6 +320,25 @@ async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from
         contacts.append(("newer", "2024-03-01"))
     after = await read_all(reader(url, since=SINCE), given[-1].cursor)
     assert keys(after) == ["anew", "anewer", "bnewer", "cnew", "cnewer", "dnewer", "enewer"]
+
+
+async def test_a_source_that_refuses_the_credentials_is_not_asked_for_other_parents(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = crm(clock)
+    source.refused = {"b": 401}
+    given, failure = await read_to_failure(reader(await serve(source), concurrency=1))
+    assert isinstance(failure, Unauthorized)
+    assert keys(given) == ["a0", "a1", "a2"]
+    assert not any("accounts/c" in asked for asked in source.asked)
+
+
+async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, reader: Open, clock: FakeClock) -> None:
+    source = crm(clock)
+    source.refused = dict.fromkeys(source.accounts, 403)
+    given, failure = await read_to_failure(reader(await serve(source)))
+    assert (given, type(failure).__base__) == ([], Unauthorized)
+    assert failure.message.endswith("(and 4 more like it)")
 
 
 async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_them(

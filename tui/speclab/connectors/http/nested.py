@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from speclab.connectors.base import Page, Report
 from speclab.connectors.http.lanes import MOST_WAITING, Gathered, Lane
@@ -19,6 +19,7 @@ from speclab.connectors.http.listing import Listing
 from speclab.connectors.http.parents import ParentQuestions
 from speclab.connectors.http.question import Questions
 from speclab.connectors.http.reading import from_mark, mark_in
+from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.templates import MissingValue
 from speclab.connectors.since import digest
 from speclab.errors import BadAnswer, SystemFailure
@@ -26,6 +27,8 @@ from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.spec.system import Since
 
+Refused: TypeAlias = "BadAnswer | Forbidden"
+"""What a parent's list may be refused with, and those of others not."""
 _HOPELESS: Final = 10
 """Parents refused, and more than were read, after which it is the settings that are wrong."""
 
@@ -132,13 +135,13 @@ class Nested:
     async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
         """Pages from after `cursor` to the last parent's end; short lists share one.
 
-        A parent whose list is refused does not keep the others from being read; the read ends with `BadAnswer` then,
-        unless the parent turns out to be gone.
+        A parent whose list is refused does not keep the others from being read; the read ends with what was answered
+        (`BadAnswer` or `Forbidden`) then, unless the parent turns out to be gone.
         """
         round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
             self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        gathered, refused = Gathered(from_start=round_.fresh, whole=round_.whole), dict[str, BadAnswer]()
+        gathered, refused = Gathered(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
         failure: SystemFailure | None = None
         try:
             async with aclosing(self._read(round_, refused)) as read:
@@ -148,6 +151,8 @@ class Nested:
                     if gathered.full:
                         yield gathered.take(round_.cursor())
             refused = await self._still_there(refused)
+            if refused and not round_.done:
+                raise _refusal(refused)
         except SystemFailure as error:
             failure = error
         if failure is not None:
@@ -158,7 +163,7 @@ class Nested:
         if refused:
             raise _refusal(refused)
 
-    async def _read(self, round_: Round, refused: dict[str, BadAnswer]) -> AsyncGenerator[tuple[Child, Page]]:
+    async def _read(self, round_: Round, refused: dict[str, Refused]) -> AsyncGenerator[tuple[Child, Page]]:
         """The pages of all lists, one list after the other; the next lists are begun while one is read."""
         window: deque[Child] = deque()
         try:
@@ -176,7 +181,7 @@ class Nested:
                     try:
                         while (page := await child.lane.next()) is not None:
                             yield child, page
-                    except BadAnswer as error:
+                    except (BadAnswer, Forbidden) as error:
                         refused[child.key] = error
                     await child.lane.aclose()
                     window.popleft()
@@ -232,7 +237,7 @@ class Nested:
             )
         return [{**record, self._name: child.parent} for record in page.records]
 
-    async def _still_there(self, refused: Mapping[str, BadAnswer]) -> dict[str, BadAnswer]:
+    async def _still_there(self, refused: Mapping[str, Refused]) -> dict[str, Refused]:
         """Those of `refused` whose parent is in the list still; one that was deleted meanwhile has nothing to read."""
         if not refused:
             return {}
@@ -247,12 +252,12 @@ def _mapping(value: Json) -> dict[str, Json]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _refusal(refused: Mapping[str, BadAnswer]) -> BadAnswer:
+def _refusal(refused: Mapping[str, Refused]) -> Refused:
     """The first refusal, which says how many there are."""
     first, *more = refused.values()
     if not more:
         return first
-    return BadAnswer(
+    return type(first)(
         f"{first.message} (and {len(more)} more like it)",
         request=first.request,
         response=first.response,

@@ -19,14 +19,18 @@ from speclab.spec.units import duration_text
 _HEAL: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
 
 
+class Forbidden(Unauthorized):
+    """403: the credentials are good, but not for what was asked."""
+
+
 async def answered(
     client: Client, question: Question, retry: RetrySettings, random: Random, *, tolerated: Collection[int] = ()
 ) -> Exchange:
     """The successful answer to `question`, or one whose status is `tolerated`.
 
     Waits as long as the system asks (never less) or, where it does not say, with full jitter. Raises `Unauthorized` for
-    401 and 403, `Unreachable` when the tries are used up or the system asks for a longer wait than `retry.cap`, and
-    `BadAnswer` for what will not heal.
+    401, `Forbidden` for 403, `Unreachable` when the tries are used up or the system asks for a longer wait than
+    `retry.cap`, and `BadAnswer` for what will not heal.
     """
     tries = 1
     while True:
@@ -83,7 +87,7 @@ def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFa
     message = f"{client.line(question.method, question.url)}: {said}"
     request, response = client.request_text(exchange), client.response_text(exchange)
     if exchange.status in (401, 403):
-        return Unauthorized(
-            message, request=request, response=response, hint="Check the Auth section and the secrets it names."
-        )
+        kind = Forbidden if exchange.status == 403 else Unauthorized
+        hint = "Check the Auth section and the secrets it names."
+        return kind(message, request=request, response=response, hint=hint)
     return BadAnswer(message, request=request, response=response)
