@@ -151,6 +151,17 @@ async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: 
             await pilot.press("escape")
 
 
+async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, see: Any, screen: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await see(pilot, "▲ people")
+        await pilot.press("question_mark")
+        await see(pilot, "in monitor", "Open the runs of", "in full.")
+        box = [line[2:-2] for line in screen(pilot).splitlines() if line[2:3] in {"│", "╭"}]
+        assert len(box) > 10
+        assert not any("…" in line for line in box)
+
+
 async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled: Any, see: Any) -> None:
     app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -169,7 +180,7 @@ async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: A
         await pilot.press("ctrl+p", *"run n")
         await see(pilot, "run now", "the app was started with --read-only")
         await pilot.press("enter")
-        await see(pilot, "Cannot run now now")
+        await see(pilot, "Cannot run now")
 
 
 async def test_the_footer_shows_keys_as_many_as_fit_and_does_them_on_a_click(filled: Any, see: Any) -> None:

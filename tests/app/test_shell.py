@@ -59,6 +59,7 @@ async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled:
         await see(pilot, "3 Monitor ▸ failures of people", "no entry for")
         await pilot.press("tab")
         await see(pilot, "3 Monitor ▸ events", "succeeded")
+        assert app.main.query_one("#events").region.size == (64, 18)
         await pilot.press("shift+tab")
         await see(pilot, "3 Monitor ▸ failures of people")
         await pilot.resize_terminal(120, 40)

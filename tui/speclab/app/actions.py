@@ -75,7 +75,7 @@ class Actor:
     def refuse(self, action: Action, reason: str) -> None:
         """Tell the reason why `action` was not done."""
         node = cast("DOMNode", self)
-        node.app.notify(reason, title=f"Cannot {action.title} now", severity="warning")
+        node.app.notify(reason, title=f"Cannot {action.title.removesuffix(' now')} now", severity="warning")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,12 @@ RUN: Final = Action("run", "do it", "Do what is under the cursor.", ("enter",))
 CLOSE: Final = Action("close", "close", "Close this.", ("escape",))
 
 
+_ELSEWHERE: Final = "everywhere"
+_MOVING: Final = "moving about"
+_LEAST: Final = 10
+"""Cells that the sentences of the help have at least."""
+
+
 class Palette(ModalScreen[Command | None], Actor):
     """Commands narrowed down by a few letters, the best match first; the result is the one that was chosen."""
 
@@ -55,14 +61,22 @@ class Palette(ModalScreen[Command | None], Actor):
     Palette KeyBar { background: $surface; }
     """
 
-    def __init__(self, commands: Iterable[Command]) -> None:
+    def __init__(
+        self,
+        commands: Iterable[Command],
+        *,
+        title: str = "everything",
+        placeholder: str = "an action, a spec, a place",
+    ) -> None:
         super().__init__()
+        self._title = title
+        self._placeholder = placeholder
         self._commands = list(commands)
         self._search = FuzzySearch()
 
     def compose(self) -> ComposeResult:
         """A line to write in and what matches it."""
-        line = Input(placeholder="an action, a spec, a place")
+        line = Input(placeholder=self._placeholder)
         line.cursor_blink = False
         grid = Grid(
             [
@@ -76,7 +90,7 @@ class Palette(ModalScreen[Command | None], Actor):
         )
         grid.can_focus = False
         box = Vertical(line, grid, KeyBar(), id="box")
-        box.border_title = "everything"
+        box.border_title = self._title
         yield box
 
     def on_mount(self) -> None:
@@ -150,18 +164,23 @@ class Help(Dialog[None]):
         super().__init__("help")
         self._here = here
         self._offers = offers
+        self._beside = 0  # cells that the sentences leave to what stands beside them
 
     def inside(self) -> Sequence[Widget]:
         """A table of keys."""
-        return (Grid([Column("", 14), Column("", 16), Column("", 20, flex=1)], heading=False, cursor="none"),)
+        keys = max(len(text) for text in (self._here, _ELSEWHERE, _MOVING, *(_keys(o.action) for o in self._offers)))
+        titles = max(len(offer.action.title) for offer in self._offers)
+        self._beside = keys + titles + 10  # with the gaps, the frame and the scroll bar
+        columns = [Column("", keys), Column("", titles), Column("", _LEAST, flex=1)]
+        return (Grid(columns, heading=False, cursor="none"),)
 
     def on_resize(self) -> None:
         """Break the sentences for the width there is."""
-        width = max(20, min(100, self.size.width * 94 // 100) - 42)
+        width = max(_LEAST, min(100, self.size.width * 94 // 100) - self._beside)
         groups = (
             (self._here, [o for o in self._offers if o.action.palette and not isinstance(o.actor, App)]),
-            ("everywhere", [o for o in self._offers if o.action.palette and isinstance(o.actor, App)]),
-            ("moving about", [o for o in self._offers if not o.action.palette]),
+            (_ELSEWHERE, [o for o in self._offers if o.action.palette and isinstance(o.actor, App)]),
+            (_MOVING, [o for o in self._offers if not o.action.palette]),
         )
         rows: list[Row] = []
         for name, offers in groups:
@@ -173,7 +192,6 @@ class Help(Dialog[None]):
     @staticmethod
     def _lines(offer: Offer, width: int) -> Iterable[Row]:
         action = offer.action
-        keys = " ".join(key_name(key) for key in action.keys)
         told = [(line, "") for line in textwrap.wrap(action.description, width)]
         if offer.reason is not None:
             told += [(line, "attention") for line in textwrap.wrap(f"Not now: {offer.reason}", width)]
@@ -181,9 +199,17 @@ class Help(Dialog[None]):
             first = number == 0
             yield Row(
                 f"{action.id} {number}",
-                (Cell(keys if first else "", "live"), action.title if first else "", Cell(line, style or "muted")),
+                (
+                    Cell(_keys(action) if first else "", "live"),
+                    action.title if first else "",
+                    Cell(line, style or "muted"),
+                ),
             )
 
     def action_close(self) -> None:
         """Close the help."""
         self.dismiss(None)
+
+
+def _keys(action: Action) -> str:
+    return " ".join(key_name(key) for key in action.keys)

@@ -83,6 +83,7 @@ class MonitorPlace(Place):
         #failed, #failures, #events { height: 1fr; }
         #newest { display: none; }
     }
+    .-narrow MonitorPlace #failed { height: auto; max-height: 100%; }
     MonitorPlace.-trouble #figures, MonitorPlace.-trouble #below { display: none; }
     MonitorPlace.-trouble #integrations { height: 1fr; max-height: 100%; }
     .-wide MonitorPlace #figures { height: 3; }

@@ -340,7 +340,9 @@ class SpecsPlace(Trying):
         """Go to a section by a few letters."""
         from speclab.app.help import Palette
 
-        command = await self.app.push_screen_wait(Palette(self._sections()))
+        command = await self.app.push_screen_wait(
+            Palette(self._sections(), title="find section", placeholder="a section")
+        )
         if command is not None:
             await command.run()
 
