@@ -9,7 +9,7 @@ from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, recor
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
-from speclab.errors import SpecError, Unreachable
+from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
@@ -129,6 +129,17 @@ async def test_a_lookback_of_something_that_is_no_time_is_an_error_of_the_spec(
     first = await read(url)
     with pytest.raises(SpecError, match="`lookback` needs times"):
         await read(url, first[-1].cursor, lookback="5m")
+
+
+async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_answer(
+    serve: Serve, read: Read, clock: FakeClock
+) -> None:
+    source = Contacts(clock, ("a", "2024-01-01"))
+    url = await serve(source)
+    first = await read(url)
+    source.rows = [("a", "version 7")]
+    with pytest.raises(BadAnswer, match=r"the `since` field holds version 7 \(a text\) and 2024-01-01 .* \(a time\)"):
+        await read(url, first[-1].cursor)
 
 
 async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read, clock: FakeClock) -> None:

@@ -206,11 +206,12 @@ async def test_a_start_in_another_notation_than_the_field_is_told(serve: Serve) 
     assert error.hint == "Write `read.since.start` in the notation of the field."
 
 
-async def test_a_mark_that_is_no_time_cannot_be_cut(serve: Serve) -> None:
+@pytest.mark.parametrize("value", [42, "v42"])
+async def test_a_mark_that_is_no_time_cannot_be_cut(serve: Serve, value: Json) -> None:
     source = Source(days(9))
-    mark: Json = {"page": None, "field": "at", "since": {"value": 42, "ties": []}}
+    mark: Json = {"page": None, "field": "at", "since": {"value": value, "ties": []}}
     reader = opened(await serve(source), window="1d", start="2026-11-14")
-    with pytest.raises(SpecError, match="`window` needs times in the `since` field, not 42"):
+    with pytest.raises(SpecError, match=f"`window` needs times in the `since` field, not {value!r}"):
         await read_all(reader, mark)
 
 

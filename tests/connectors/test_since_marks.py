@@ -63,6 +63,8 @@ def test_times_are_compared_as_times_whatever_their_notation() -> None:
 def test_values_without_an_order_between_them_are_refused() -> None:
     with pytest.raises(Uncomparable, match=r"7 \(a number\) and "):
         read(["2024-01-01", 7])
+    with pytest.raises(Uncomparable, match=r"7 \(a number\) and "):
+        read([7], Mark("2024-01-01"))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ class Watermark:
         self._field = field
         self._ceiling = ceiling
         self._before = before
+        self._floor = order(before.value) if before else None
         self._digests = frozenset(before.ties) if before else frozenset()
         self._value = reached.value if reached else None
         self._order = order(reached.value) if reached else None
@@ -105,19 +106,20 @@ class Watermark:
             else:
                 self.ordered = False
         self._ties += map(digest, at_mark)
+        if self._floor is not None and self._order is not None:
+            _check_kinds(self._order, self._floor)
         return fresh
 
     def reached(self) -> Mark | None:
         """How far the read has got: never back behind where it began."""
-        before = self._before
+        before, floor = self._before, self._floor
         if self._value is None or self._order is None:
             return before
         ties = self._ties
-        if before is not None:
-            start = order(before.value)
-            if is_after(start, self._order):
+        if before is not None and floor is not None:
+            if is_after(floor, self._order):
                 return before
-            if start == self._order:
+            if floor == self._order:
                 ties = [*before.ties, *ties]
         unique = tuple(dict.fromkeys(ties))
         return Mark(self._value, unique if len(unique) <= _MOST_TIES else ())
@@ -201,14 +203,18 @@ def order(value: Scalar) -> Order:
 
 def is_after(one: Order, other: Order) -> bool:
     """Whether `one` comes after `other`. Raises `Uncomparable` for different kinds."""
-    if one[0] != other[0]:
-        raise Uncomparable(f"the `since` field holds {one[1]!s} (a {one[0]}) and {other[1]!s} (a {other[0]})")
+    _check_kinds(one, other)
     return one[1] > other[1]  # type: ignore[operator]  # one kind, one type
 
 
 def digest(record: Record) -> str:
     """What tells a record from another version of itself, in 16 hex digits."""
     return hashlib.blake2b(encode_sorted(record), digest_size=8).hexdigest()
+
+
+def _check_kinds(one: Order, other: Order) -> None:
+    if one[0] != other[0]:
+        raise Uncomparable(f"the `since` field holds {one[1]!s} (a {one[0]}) and {other[1]!s} (a {other[0]})")
 
 
 def _moment(value: Scalar) -> datetime | None:

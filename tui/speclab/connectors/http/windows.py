@@ -268,9 +268,9 @@ class Windows:
         clocks that disagree a little, and the lookback, for what comes late; and a day where no time zone is written,
         which a source may then read in its own.
         """
-        margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
         try:
             end = later(start, max(self._length, precision(start)), needed_by=_NEEDED_BY)
+            margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
             over = min(self._client.source_time(), self._client.clock.now()) - margin
             return end if instant(end, needed_by=_NEEDED_BY) <= over else None
         except OverflowError:  # as far in the future as time goes
