@@ -367,6 +367,15 @@ async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(
     assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
 
 
+async def test_a_parent_whose_id_would_leave_its_place_in_the_path_keeps_no_other_from_being_read(
+    serve: Serve, reader: Open, clock: FakeClock
+) -> None:
+    source = Crm(clock, **{"..": [("0", "2024-01-01")], "b": [("0", "2024-01-01")]})
+    given, failure = await read_to_failure(reader(await serve(source)))
+    assert failure.message == "read.for_each: {account.id} is '..', which would change the path it stands in"
+    assert keys(given) == ["b0"]
+
+
 async def test_a_dying_source_ends_the_read_after_what_was_read(serve: Serve, reader: Open, clock: FakeClock) -> None:
     source = crm(clock)
     source.refused = {"d": 503}

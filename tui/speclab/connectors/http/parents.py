@@ -41,6 +41,7 @@ class ParentQuestions:
     def key(self, parent: Record) -> str:
         """What tells `parent` from the others: all of it that is asked for. Raises `MissingValue`."""
         scope: dict[str, Json] = {self._name: parent}
+        self._endpoint.target.render({}, scope)  # a value may be there and still have no place in a path, such as `..`
         return "/".join(quote(one.written({}, scope), safe="") for one in self._identity)
 
     def of(self, parent: Record) -> Questions:
