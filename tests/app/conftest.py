@@ -307,7 +307,7 @@ def screen() -> Callable[[Pilot[None]], str]:
 def until() -> Callable[..., Awaitable[None]]:
     """Waits until something is so: `await until(pilot, lambda: app.overview is not None)`."""
 
-    async def wait(pilot: Pilot[None], true: Callable[[], object], seconds: float = 15) -> None:
+    async def wait(pilot: Pilot[None], true: Callable[[], object], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not true():
                 await pilot.pause(0.02)

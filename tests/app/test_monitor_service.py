@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -29,8 +30,9 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 
 @pytest.fixture
-def monitor(until: Open) -> Open:
-    """Opens the Monitor of a workspace, in the time there is: a service lives in no other."""
+def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Opens the Monitor of a workspace, in the time there is: a service lives in no other. It looks for it often."""
+    monkeypatch.setattr("speclab.app.application.LOOK", 0.1)
 
     @asynccontextmanager
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
@@ -115,7 +117,7 @@ async def test_a_service_is_started_seen_and_stopped(
         assert service is not None
         assert f"process {service.pid} of " in screen(pilot)
         assert os.getsid(service.pid) == service.pid
-        await see(pilot, " in ")  # two hourly specs have a next run
+        await until(pilot, lambda: len(re.findall(r"◌ \w+ .*never run +in \d+ (?:min|s)", screen(pilot))) == 2)
         await pilot.press("S")
         await see(pilot, "stop speclab up", f"process {service.pid}")
         await pilot.press("y")
@@ -129,7 +131,7 @@ async def test_a_service_that_is_killed_is_seen_to_be_gone(
 ) -> None:
     async with monitor(workspace, size=(160, 45)) as pilot:
         await pilot.press("S", "y")
-        await see(pilot, "● speclab up runs 2 specs")
+        await see(pilot, "● speclab up runs 2 specs", "Hourly")
         service = heartbeat.last(workspace.directory)
         assert service is not None
         os.kill(service.pid, signal.SIGKILL)

@@ -132,8 +132,9 @@ class Rows(Sequence[Row]):
         return self._row(self._listed[index])
 
     def _row(self, one: Listed) -> Row:
-        coming = _next_run(one, self._served(one.spec_id), self._now, wide=self._wide)
-        return _row(one, coming, self._now, _SPARK[self._wide])
+        served = self._served(one.spec_id)
+        coming = _next_run(one, served, self._now, wide=self._wide)
+        return _row(one, coming, served.schedule if served is not None else "", self._now, _SPARK[self._wide])
 
 
 def _next_run(one: Listed, served: Served | None, now: datetime, *, wide: bool) -> Cell:
@@ -148,13 +149,13 @@ def _next_run(one: Listed, served: Served | None, now: datetime, *, wide: bool) 
     return Cell(until(served.next, now)) if served.next else Cell("on demand", "muted")
 
 
-def _row(one: Listed, coming: Cell, now: datetime, spark: int) -> Row:
+def _row(one: Listed, coming: Cell, schedule: str, now: datetime, spark: int) -> Row:
     sign = mark(one.condition)
     first = Cell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
         told = Cell(f"never run, {draft}" if draft else "never run", "muted")
-        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, coming, "", "", "", "", ""))
+        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, coming, Cell(schedule, "muted"), "", "", "", ""))
     health = one.health
     rate = health.figures.success_rate
     return Row(
@@ -167,7 +168,7 @@ def _row(one: Listed, coming: Cell, now: datetime, spark: int) -> Row:
             Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),
             _last_run(health, now),
             coming,
-            Cell(health.integration.schedule, "muted"),
+            Cell(schedule or health.integration.schedule, "muted"),
             span(health.duration_p95) if health.duration_p95 is not None else Cell(NOTHING, "muted"),
             _counted(health.figures.errors, ""),
             _counted(health.integration.waiting, "attention"),
