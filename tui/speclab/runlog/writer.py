@@ -73,7 +73,7 @@ class RunLog:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-                connection.execute("PRAGMA cache_size = -16000")
+                connection.execute("PRAGMA cache_size = -8000")
                 connection.execute("PRAGMA secure_delete = FAST")
                 schema.ensure(connection, path)
             except BaseException:
