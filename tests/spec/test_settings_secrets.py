@@ -128,6 +128,13 @@ def test_a_password_in_a_url_is_told_at_the_password() -> None:
     ]
 
 
+def test_a_password_in_any_url_is_told_however_deep() -> None:
+    problems = secrets("command: tap-x\nconfig: {connections: [{dsn: 'mysql://me:hunter2@db/crm'}]}\n", SingerSystem)
+    assert [(problem.code, problem.column, problem.length) for problem in problems] == [("A104", 42, len("hunter2"))]
+    problems = secrets("type: oauth2\ntoken_url: https://me:hunter2@login.example.com/token\n", AUTHS["oauth2"])
+    assert [(problem.line, problem.code) for problem in problems] == [(2, "A104")]
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -80,10 +80,8 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
     named = (entry for entry in tree.entries if entry.key.text in _SECRET_NAMES)
     for entry in _secrets(tree, model) if model else named:
         _refuse_literal(entry, owner, findings)
-    for name in ("base_url", "url", "path"):
-        if (found := tree.get(name)) and isinstance(found.node, Scalar):
-            _check_url(found.node, owner, findings)
     for scalar in scalars(tree):
+        _check_url(scalar, owner, findings)
         _check_query(scalar, owner, findings)
     for entry in _carried(tree):
         _refuse_literal(entry, owner, findings, whole=False)
