@@ -48,6 +48,16 @@ def refusing(*keys: str, answer: Answer | None = None) -> Behaviour:
     return behaviour
 
 
+def noting(deletes: list[str]) -> Behaviour:
+    """A target that takes everything, and the keys of what it is told to delete."""
+
+    def behaviour(item: Item, _: int) -> None:
+        if item.delete:
+            deletes.append(item.key)
+
+    return behaviour
+
+
 async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and_written(deleting: World) -> None:
     await deleting.run(people("abcde"))
     row = (await deleting.run(people("ace"), options=FULL)).row
@@ -274,6 +284,55 @@ async def test_records_written_before_the_setting_and_never_read_since_are_told_
     assert "were written before `missing: delete` was set" in world.events("missing")[0]
     assert sorted(world.target.content) == ["a", "b", "c", "d"]
     assert world.log.census(world.log.start_run("people", "", "manual"), b"").missing == 0
+
+
+async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_target(deleting: World) -> None:
+    deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
+    ada, bea, again = person("a", login="ada"), person("b", "Bea", login="bea"), person("c", "Bea", login="bea")
+    await deleting.run([[ada, bea]])
+    deletes: list[str] = []
+    row = (await deleting.run([[ada, again]], noting(deletes), FULL)).row
+    assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
+    told = "1 not in the source any more, whose place at the target another record has: left alone"
+    assert deleting.events("page")[-1] == told
+    row = (await deleting.run([[ada, bea]], options=FULL)).row
+    assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
+
+
+async def test_another_key_in_the_spec_deletes_nothing_of_what_is_there(deleting: World) -> None:
+    everyone = [person(key, uuid=f"u{key}") for key in "abc"]
+    await deleting.run([everyone])
+    deleting.edit("key: id\nread:", "key: uuid\nread:")
+    deletes: list[str] = []
+    row = (await deleting.run([everyone], noting(deletes), FULL)).row
+    assert (deletes, row.state, counts(row)) == ([], RunState.SUCCEEDED, {"written": 3})
+    await deleting.run([everyone[:2]], options=FULL)
+    assert deletes == ["uc"]
+
+
+async def test_a_write_that_waits_for_a_record_whose_place_another_has_is_not_sent(deleting: World) -> None:
+    deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
+    down = no(ErrorClass.SERVER, 503)
+    ada, again = person("a", login="ada"), person("b", "Eve", login="ada")
+    await deleting.run([[ada]], lambda item, _: down if item.key == "a" else None, IMPATIENT)
+    await deleting.run([[again]], options=IMPATIENT)
+    assert deleting.failures() == {"a": "superseded"}
+    deleting.clock.passed += 60
+    row = (await deleting.run(behaviour=noting([]), options=RETRIES)).row
+    assert row.read == 0
+
+
+async def test_a_delete_that_waits_for_a_place_that_another_record_has_by_then_is_not_sent(deleting: World) -> None:
+    deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
+    await deleting.run([[person("a", login="ada"), person("z", login="zoe")]])
+    busy = refusing("a", answer=no(ErrorClass.SERVER, 503))
+    await deleting.run([[person("z", login="zoe")]], busy, IMPATIENT)
+    assert deleting.failures() == {"a": "waiting"}
+    deletes: list[str] = []
+    await deleting.run([[person("b", login="ada"), person("z", login="zoe")]], noting(deletes), IMPATIENT)
+    deleting.clock.passed += 60
+    await deleting.run(options=RETRIES)
+    assert (deletes, deleting.failures()) == ([], {"a": "superseded"})
 
 
 async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:

@@ -39,6 +39,18 @@ async def test_what_is_missing_would_be_deleted_and_then_is(place: Place) -> Non
     assert deletes(await place.plan()) == (0, [])
 
 
+async def test_what_comes_again_under_a_new_key_is_not_deleted(place: Place) -> None:
+    text = place.spec.read_text()
+    place.spec.write_text(text.replace("| source.id    |", "| source.name  |"))
+    await place.run()
+    place.people(*EVERYONE[:8], (18, "Ada 8"))
+    plan = await place.plan()
+    assert deletes(plan) == (1, ["9"])
+    row = await place.run()
+    assert (row.deleted, row.written, row.read) == (1, 2, 10)
+    assert deletes(await place.plan()) == (0, [])
+
+
 async def test_the_guard_would_stop_what_it_will_stop(place: Place) -> None:
     await place.run()
     place.people(*EVERYONE[:4])

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from speclab.runlog.encoding import text
-from speclab.runlog.presence import Missing, Sweep
+from speclab.jsonvalue import Record
+from speclab.runlog.encoding import as_json, text
+from speclab.runlog.presence import PLACE, Missing, Sweep
 from speclab.runlog.trouble import telling
 
 _SOME: Final = 500
+_MISSING: Final = f"""
+WITH known AS (
+    SELECT key, max(sweep) AS sweep, max(identity) AS identity, min(gone) AS gone FROM (
+        SELECT key, sweep, identity, gone FROM presence WHERE integration = :integration
+        UNION ALL SELECT key, sweep, identity, 0 FROM unmerged)
+    GROUP BY key),
+taken AS (
+    SELECT place FROM seen
+    UNION SELECT {PLACE} FROM known WHERE sweep >= :before OR key IN (SELECT key FROM seen))
+SELECT key, identity FROM known
+WHERE sweep < :before AND NOT gone AND identity IS NOT NULL AND key NOT IN (SELECT key FROM seen)
+    AND NOT EXISTS (SELECT 1 FROM taken WHERE place = {PLACE})"""
 
 
 class Foresight:
@@ -25,7 +38,7 @@ class Foresight:
         self._path = path
         with telling(path):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
             self._db.execute("CREATE TEMP TABLE unmerged (sweep INTEGER, key TEXT, identity TEXT)")
             row = self._db.execute(
                 "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
@@ -53,21 +66,16 @@ class Foresight:
     ) -> None:
         self._db.close()
 
-    def saw(self, keys: Sequence[str]) -> None:
-        """Take note that the source has `keys`."""
-        self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(text(key),) for key in keys])
+    def saw(self, identities: Mapping[str, Record | None]) -> None:
+        """Take note that the source has these keys, and what the target would know each by; see `presence.Seen`."""
+        rows = [(text(key), None if one is None else as_json(one)) for key, one in identities.items()]
+        place = PLACE.replace("identity", "?2")
+        self._db.executemany(f"INSERT OR REPLACE INTO seen VALUES (?1, {place})", rows)
 
     def missing(self, before: int) -> Iterator[list[Missing]]:
         """Records that were seen neither now nor in the reads from number `before` on, some at a time."""
         with telling(self._path):
-            found = self._db.execute(
-                "SELECT key, max(identity) FROM ("
-                "SELECT key, sweep, identity, gone FROM presence WHERE integration = :integration UNION ALL "
-                "SELECT key, sweep, identity, 0 FROM unmerged) "
-                "WHERE key NOT IN (SELECT key FROM seen) "
-                "GROUP BY key HAVING max(sweep) < :before AND min(gone) = 0 AND max(identity) IS NOT NULL",
-                {"integration": self._integration, "before": before},
-            )
+            found = self._db.execute(_MISSING, {"integration": self._integration, "before": before})
             while some := found.fetchmany(_SOME):
                 yield [Missing(key, json.loads(identity)) for key, identity in some]
 

@@ -32,6 +32,8 @@ _DELIVERED: Final = (
     "AND s.hash <> :deleted)"
 )
 _SEEN: Final = "EXISTS (SELECT 1 FROM presence p WHERE p.integration = s.integration AND p.key = s.key)"
+PLACE: Final = "coalesce(json_extract(identity, '$.place'), json_extract(identity, '$.target'))"
+"""What a delete at the target goes by: records of which it is the same are one record there."""
 _FAILED: Final = (
     f"EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.key = presence.key AND f.{OPEN} AND f.key <> '')"
 )
@@ -73,13 +75,15 @@ class Census:
     """How many records are missing and can be deleted, and how many are known to be at the target.
 
     `nameless` are missing too, or may be: of those it is not known what the target knows them by. They are told when
-    there are more or less of them than before, and 0 otherwise. `balanced` if every record that the run has read so
-    far has its outcome.
+    there are more or less of them than before, and 0 otherwise. `replaced` are the keys of those that are missing, but
+    whose place at the target is that of a record the source has: none of the counts has them. `balanced` if every
+    record that the run has read so far has its outcome.
     """
 
     missing: int
     nameless: int
     known: int
+    replaced: Sequence[str] = ()
     balanced: bool = True
 
 
@@ -177,13 +181,20 @@ class Presence:
 
         behind = f"presence WHERE integration = :integration AND {_BEHIND}"
         db.execute(f"DELETE FROM {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
-        missing = count(f"{behind} AND NOT gone AND identity IS NOT NULL")
+        replaced = db.execute(
+            f"SELECT key, gone, {_DELIVERED} FROM {behind} AND {PLACE} IN "
+            f"(SELECT {PLACE} FROM presence WHERE integration = :integration AND NOT {_BEHIND})",
+            scope,
+        ).fetchall()
+        missing = count(f"{behind} AND NOT gone AND identity IS NOT NULL") - sum(not gone for _, gone, _ in replaced)
         known = count("record_state WHERE integration = :integration AND hash <> :deleted")
+        known -= sum(delivered for _, _, delivered in replaced)
         nameless = count(f"{behind} AND identity IS NULL AND {_DELIVERED}") + count(
             f"record_state s WHERE integration = :integration AND hash <> :deleted AND NOT {_SEEN}"
         )
         self._settle(db, integration, nameless)
-        return Census(missing, nameless if nameless != sweep[0] else 0, known, bool(balanced))
+        news = nameless if nameless != sweep[0] else 0
+        return Census(missing, news, known, tuple(key for key, _, _ in replaced), bool(balanced))
 
     def missing(self, db: sqlite3.Connection, integration: int, after: str, limit: int) -> list[Missing]:
         """Records of which nothing was decided since they are missing, in the order of their keys, from `after` on."""

@@ -15,7 +15,7 @@ from speclab.connectors.base import Answer, Item, Page, Report
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level, Outcome
 from speclab.paths import FieldPath
-from speclab.runlog import RunLog
+from speclab.runlog import PageBooks, RunLog
 from speclab.runlog.presence import Seen
 from speclab.spec.system import System
 from speclab.sync.booking import book
@@ -39,11 +39,23 @@ class Names:
         keys = [source.key] if isinstance(source.key, str) else source.key
         before = [FieldPath(path.parts[1:]) for path in known_by if path.parts[0] == "source" and path.parts[1:]]
         self._source = _steps([*map(FieldPath.parse, keys), *before])
+        self._before = _steps(before)
         self._target = _steps([path for path in known_by if path.parts[0] != "source"])
 
     def of(self, source: Record, payload: Record) -> Record:
-        """What is kept of the record `source` that was mapped to `payload`."""
-        return {"source": _part(source, self._source), "target": _part(payload, self._target)}
+        """What is kept of the record `source` that was mapped to `payload`.
+
+        A `place` is what it is known by at the target, where that is more than is in its `target` part.
+        """
+        target = _part(payload, self._target)
+        kept: Record = {"source": _part(source, self._source), "target": target}
+        return kept | {"place": [target, _part(source, self._before)]} if self._before else kept
+
+    def identities(self, draft: Draft) -> dict[str, Record | None]:
+        """What is kept of each record of `draft`, of which nothing was taken out; None of one that was not mapped."""
+        identities: dict[str, Record | None] = dict.fromkeys(draft.seen)
+        identities.update(zip(draft.keys, map(self.of, draft.sources, draft.payloads), strict=True))
+        return identities
 
 
 @dataclass(slots=True)
@@ -70,11 +82,9 @@ class Missing:
             known = self.log.sweep(self.spec_id, self.drafter.target)
             goes_on = known.held if known.held == known.latest else 0
             self._sweep = known.latest + 1 if page.from_start else goes_on
-        identities: dict[str, Record | None] = dict.fromkeys(draft.seen)
-        identities.update(zip(draft.keys, map(self.names.of, draft.sources, draft.payloads), strict=True))
         return Seen(
             sweep=self._sweep if page.whole else 0,
-            identities=identities,
+            identities=self.names.identities(draft),
             keyless=len(draft.seen) < draft.read,
             ends=last and page.complete,
         )
@@ -90,7 +100,11 @@ class Missing:
                 f"{census.nameless:,} records that were written before `missing: delete` was set were not read since, "
                 "so it is not known what the target knows them by: if they are gone at the source, they stay there"
             )
-        if not census.balanced or stopped(guard.would_lose(census.missing, census.known)):
+        if not census.balanced:
+            return
+        if census.replaced:
+            self._forget(census.replaced)
+        if stopped(guard.would_lose(census.missing, census.known)):
             return
         after = ""
         while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE, after)):
@@ -109,6 +123,26 @@ class Missing:
                 self.delivery.booked()
             if text:
                 self.tell(Level.INFO, text)
+
+    def _forget(self, replaced: Sequence[str]) -> None:
+        """Leave alone at the target what another record has become there, as where one came again under a new key."""
+        text = f"{len(replaced):,} not in the source any more, whose place at the target another record has: left alone"
+        hash_ = self.drafter.hasher.deleted
+        books = PageBooks(
+            read=0,
+            outcomes={},
+            effects={},
+            bytes_in=0,
+            bytes_out=0,
+            cursor=None,
+            keys=replaced,
+            states=[(key, hash_) for key in replaced],
+            gone=replaced,
+            keep_cursor=True,
+            message=text,
+        )
+        self.log.commit_page(self.run, books)
+        self.tell(Level.INFO, text)
 
     def _warn(self, message: str) -> None:
         self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)

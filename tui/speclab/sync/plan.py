@@ -35,6 +35,7 @@ from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
 from speclab.sync.guard import Guard
 from speclab.sync.identity import Hasher, RecordKey
+from speclab.sync.missing import Names
 from speclab.sync.prepare import Prepared
 
 _EXAMPLES: Final = 3
@@ -126,7 +127,8 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         # nothing is written, and what is not connected needs no closing: it is asked what it is like, and no more
         writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
         drafter = _drafter(prepared, references, deletes=writer.deletes)
-        planner = _Planner(prepared, log, finder, drafter, options.lookups, writer.batch)
+        names = Names(spec.source, references.resolve_settings(spec.target))
+        planner = _Planner(prepared, log, finder, drafter, names, options.lookups, writer.batch)
         if spec.source.deletes_missing():
             planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
         cursor = None if options.full else log.checkpoint(spec.spec_id)
@@ -191,6 +193,7 @@ class _Planner:
     log: RunLog
     finder: Finder | None
     drafter: Drafter
+    names: Names
     lookups: int
     batch: int
     read: int = 0
@@ -214,7 +217,7 @@ class _Planner:
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
             changed = draft.unlike(known)
             if self.foresight is not None:
-                self.foresight.saw(draft.seen)
+                self.foresight.saw(self.names.identities(draft))
                 self.keyless = self.keyless or len(draft.seen) < draft.read
             self.read += draft.read
             self.filtered += draft.outcomes[Outcome.FILTERED]
