@@ -238,7 +238,7 @@ async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
     filled: Any, opened: Open, see: Open, screen: Open
 ) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "end", "enter")
         await see(
             pilot, "1 of 2", "people.md:20", "waiting at write, server 503", "next in 3 min", "PUT /customers/w_2"
@@ -252,7 +252,7 @@ async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
 
 async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
         await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "It was not mapped.", "Nothing was sent.")
 
@@ -264,7 +264,7 @@ async def test_a_group_is_discarded_with_a_reason_only(
     filled: Any, opened: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with opened(filled) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("D")
         await see(pilot, "discard 14 records of people")
         await pilot.press("enter")
@@ -279,7 +279,7 @@ async def test_a_group_is_discarded_with_a_reason_only(
 
 async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open, screen: Open) -> None:
     async with opened(filled) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("D", "escape")
         await pilot.pause()
         assert "14 dead" in screen(pilot)
@@ -287,7 +287,7 @@ async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see
 
 async def test_a_retry_asks_first_and_then_runs_the_spec(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("R")
         await see(pilot, "retry 14 records of people")
         await pilot.press("y")
@@ -332,7 +332,7 @@ async def test_a_spec_that_runs_is_not_started_again(filled: Any, opened: Open, 
 
 async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, read_only=True) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         for key in "rRD":
             await pilot.press(key)
             await see(pilot, "the app was started with --read-only")
@@ -362,7 +362,7 @@ def _runs(workspace: Any) -> list[Any]:
 
 async def test_from_a_failed_record_one_goes_to_its_mapping_row(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
-        await see(pilot, "failures of people")
+        await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
         await see(pilot, "people.md:40:17, row priority")
         await pilot.press("e")

@@ -136,7 +136,7 @@ class FailuresPage(Page[None]):
         ids = Cell(f"failure {failure.id} of run {failure.run}", "muted")
         self.query_one("#facts", Lines).tell(lambda width: (*facts(failure, at, width), ids))
         self.query_one("#source", Lines).tell_record(failure.source)
-        unmapped = ("It was not mapped.", "") if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
+        unmapped = ("It was not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
         self.query_one("#payload", Lines).tell_record(failure.payload, instead=unmapped)
         unsent = ("Nothing was sent.", f"It failed before, at {failure.stage}.")
         self.query_one("#request", Lines).tell_text(failure.request, instead=unsent)

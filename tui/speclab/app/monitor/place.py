@@ -343,7 +343,7 @@ class MonitorPlace(Place):
 def _instead(app: SpeclabApp) -> tuple[str, ...]:
     """What to say where no integration is listed."""
     if app.trouble is not None:
-        return ("The run log cannot be read.", app.trouble.message, app.trouble.hint)
+        return ("The run log cannot be read.", app.trouble.message, "", app.trouble.hint)
     if app.specs is None or app.overview is None:
         return ()  # the figures say that it is being read
     return ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")

@@ -320,7 +320,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._instead = [
             (line, "muted" if number else "")
             for number, text in enumerate(self.empty)
-            for line in wrap(text, room, break_on_hyphens=False)
+            for line in wrap(text, room, break_on_hyphens=False) or [""]
         ]
         lines = len(self._rows) or len(self._instead) + 1
         self.virtual_size = Size(0, lines + self._heading)
