@@ -15,10 +15,10 @@ from speclab.jsonvalue import Record
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_RECORDS: Final = 5000
+_RECORDS: Final = 1000
 """Records that are held before they become a batch, which takes far less memory."""
 _GROUP_ROWS: Final = 200_000
-_GROUP_BYTES: Final = 32_000_000
+_GROUP_BYTES: Final = 16_000_000
 
 
 class ParquetForm:
@@ -115,6 +115,7 @@ class ParquetOutput:
         if self._group:
             self._writer.write_table(pa.Table.from_batches(self._group, self._schema), row_group_size=_GROUP_ROWS)
         self._group, self._rows, self._bytes = [], 0, 0
+        pa.default_memory_pool().release_unused()  # which keeps far more than a group ever takes
 
     def _widened(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of the old file with the columns that are new."""

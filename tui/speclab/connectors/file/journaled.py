@@ -97,16 +97,14 @@ class _JournaledWriter:
 
     def _merge(self, out: Output, entries: Entries) -> None:
         """Write the rows of the old file, those of the journal in their place; what is left of that is new."""
-        done: set[str] = set()
         for row in self._target.rows():
             key = self._target.key_of(row.record)
-            if key is not None and key in entries:
-                done.add(key)
-                record = entries.take(key)
-                if record is not None:
-                    out.add(record)
-            elif key not in done:  # a second row of a key that was written goes: one row a key
+            if key is None or key not in entries:
                 out.copy(row)
+            elif (
+                record := entries.take(key)
+            ) is not None:  # a second row of a key that was written goes: one row a key
+                out.add(record)
 
 
 class UpsertingWriter(_JournaledWriter):

@@ -1,0 +1,61 @@
+"""The journal of a file: what it keeps of a run, and how little of it is in memory."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from speclab.connectors.file import journal as journal_module
+from speclab.connectors.file.journal import Journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    found = Journal(tmp_path / ".out.jsonl.speclab")
+    yield found
+    found.close()
+
+
+def test_the_last_entry_of_a_key_counts_in_the_place_of_the_first(journal: Journal) -> None:
+    journal.add([("b", {"n": 1}), ("a", {"n": 2}), ("c", {"n": 3})])
+    journal.add([("b", {"n": 4}), ("c", None), ("d", {"n": 5})])
+    with journal.entries() as entries:
+        assert list(entries.left()) == [{"n": 4}, {"n": 2}, {"n": 5}]
+        assert [key in entries for key in "abcdx"] == [True, True, True, True, False]
+        assert [entries.take(key) for key in "bcbx"] == [{"n": 4}, None, None, None]
+        assert "b" in entries
+        assert list(entries.left()) == [{"n": 2}, {"n": 5}]
+
+
+def test_many_entries_need_no_more_memory_than_a_few(journal: Journal) -> None:
+    journal.add((f"key-{number}", {"id": number}) for number in range(20_000))
+    tracemalloc.start()
+    try:
+        with journal.entries() as entries:
+            assert sum(1 for _ in entries.left()) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 300_000  # a dict of them would be two million
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_room_for_the_index_is_told_like_no_room_for_the_file(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_CACHE", 50)
+    journal.add((f"key-{number}", {"id": number}) for number in range(20_000))
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"the index of \.out\.jsonl\.speclab: ") as caught, journal.entries():
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert caught.value.errno in (errno.ENOSPC, errno.EIO)
