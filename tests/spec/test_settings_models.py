@@ -324,6 +324,31 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
             "pagination by next_url needs `next` (path in the body) or `header`",
         ),
         (
+            "read: {path: /a, pagination: {next: links.next}}",
+            "{0}:31",
+            "`next` goes with pagination by cursor or next_url, not by auto",
+        ),
+        (
+            "read: {path: /a, pagination: {by: link, param: page}}",
+            "{0}:41",
+            "`param` goes with pagination by cursor or page or offset, not by link",
+        ),
+        (
+            "read: {path: /a, pagination: {by: next_url, next: a, header: b}}",
+            "{0}:54",
+            "expected one of `next` and `header`, not both",
+        ),
+        (
+            "read: {path: /a, pagination: {by: link, size_param: n}}",
+            "{0}:41",
+            "`size_param` needs `size`, what is asked for with it",
+        ),
+        (
+            "read: {path: /a, pagination: {by: link, size: 100}}",
+            "{0}:41",
+            "`size` needs `size_param`, the parameter that asks for it",
+        ),
+        (
             'read: {path: "/a/{account.id}"}',
             "{0}:8",
             "{account.id}: a read is about no record, unless `for_each` gives it one",
@@ -356,6 +381,8 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
             "`update` needs `lookup`, which finds what is already there",
         ),
         ("write: {create: POST /a, results: rows}", "{0}:26", "`results` goes with `batch`"),
+        ("write: {create: POST /a, size: 100}", "{0}:26", "`size` goes with `batch`"),
+        ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` goes with `lookup`"),
     ],
 )
 def test_settings_that_do_not_go_together_are_told_at_the_one_to_blame(yaml: str, place: str, message: str) -> None:

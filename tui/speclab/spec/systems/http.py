@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -14,6 +14,14 @@ from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Limits, Missing, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite
 
+_PAGED: Final[Mapping[str, tuple[str, ...]]] = {
+    "param": ("cursor", "page", "offset"),
+    "next": ("cursor", "next_url"),
+    "header": ("cursor", "next_url"),
+    "start": ("page", "offset"),
+    "pages": ("page",),
+}
+"""Settings of a pagination that mean something to some ways of paging, and to others nothing."""
 _SHORTEST_WINDOW: Final = 60.0
 _DATE: Final = len("2024-01-31")
 _UNIX_DIGITS: Final = (10, 13)  # of seconds and of milliseconds
@@ -42,6 +50,19 @@ class Pagination(Settings):
             raise misfit(f"pagination by {self.by} needs `param`", at="by")
         if self.by == "next_url" and not (self.next or self.header):
             raise misfit("pagination by next_url needs `next` (path in the body) or `header`", at="by")
+        return self
+
+    @model_validator(mode="after")
+    def _of_effect(self) -> Pagination:
+        for name, ways in _PAGED.items():
+            if getattr(self, name) is not None and self.by not in ways:
+                raise misfit(f"`{name}` goes with pagination by {' or '.join(ways)}, not by {self.by}", at=name)
+        if self.next is not None and self.header is not None:
+            raise misfit("expected one of `next` and `header`, not both", at="header")
+        if self.size_param is not None and self.size is None:
+            raise misfit("`size_param` needs `size`, what is asked for with it", at="size_param")
+        if self.size is not None and self.size_param is None and self.by not in ("page", "offset"):
+            raise misfit("`size` needs `size_param`, the parameter that asks for it", at="size")
         return self
 
 

@@ -85,9 +85,11 @@ class HttpWrite(Settings):
             raise misfit("`update` goes with `create`", at="update")
         if self.update is not None and self.lookup is None:
             raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
-        for name in ("item", "results"):
-            if getattr(self, name) is not None and self.batch is None:
+        for name in ("item", "results", "size"):
+            if name in self.model_fields_set and self.batch is None:
                 raise misfit(f"`{name}` goes with `batch`", at=name)
+        if self.found is not None and self.lookup is None:
+            raise misfit("`found` goes with `lookup`", at="found")
         if self.status is not None and self.results is None:
             raise misfit("`status` goes with `results`", at="status")
         return self
