@@ -1,0 +1,178 @@
+"""Runs killed with `kill -9` after so many requests, in processes of their own, and judged by their books.
+
+What a proof adds is its source, its target, and what is to be at the target in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from random import Random
+from typing import ClassVar, Final
+
+from aiohttp import web
+from tests.proof.conftest import assert_balanced
+
+from speclab.cli import main
+from speclab.outcome import RunState
+from speclab.runlog import RunLogReader, RunRow
+
+SPEC: Final = """\
+---
+spec_id: killed
+type: integration
+status: in-progress
+---
+
+# Spec: Killed
+
+## Integration Overview
+
+### Source System
+
+```yaml
+{source}
+```
+
+### Target System
+
+```yaml
+{target}
+```
+
+## Field Mapping
+
+| Source Field | Target Field | Transformation | Notes |
+|--------------|--------------|----------------|-------|
+{rows}
+
+## Authentication
+
+### Source System Auth
+
+```yaml
+type: none
+```
+
+### Target System Auth
+
+```yaml
+type: none
+```
+
+## Error Handling & Retry Strategy
+
+### Retry Logic
+
+```yaml
+base: 10ms
+```
+"""
+
+_CONNECTORS: Final = (
+    "speclab.connectors.http.reader",
+    "speclab.connectors.http.writer",
+    "speclab.connectors.sql.writer",
+)
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["pytest", "speclab.cli.run", "speclab.sync.run", *_CONNECTORS])
+
+
+class Systems:
+    """The systems of a proof, which count the requests they are asked."""
+
+    seconds: ClassVar = 0.002
+    """How long each takes to be answered."""
+
+    def __init__(self) -> None:
+        self.random = Random(20261124)
+        self.asked = self.enough = 0
+        self.were_enough = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """The answer to a request."""
+        raise NotImplementedError
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.asked == self.enough:
+            self.were_enough.set()
+        await asyncio.sleep(self.seconds)
+        return await self.answer(request)
+
+
+@dataclass
+class Killing:
+    """A spec in a directory of its own, whose runs are killed."""
+
+    directory: Path
+    systems: Systems
+    kills: int = 0
+
+    def write(self, source: str, target: str, rows: str) -> None:
+        """Write the spec."""
+        self._spec.write_text(SPEC.format(source=source, target=target, rows=rows))
+
+    @property
+    def _spec(self) -> Path:
+        return self.directory / "killed.md"
+
+    async def killed(self, after: int) -> None:
+        """A run, killed when the systems were asked that often; it may be through before."""
+        self.systems.enough = self.systems.asked + after
+        self.systems.were_enough.clear()
+        run = self._started()
+        over, enough = asyncio.create_task(_over(run)), asyncio.create_task(self.systems.were_enough.wait())
+        await asyncio.wait((over, enough), return_when=asyncio.FIRST_COMPLETED)
+        enough.cancel()
+        if not over.done():
+            run.kill()
+        await over
+        run.join()
+        self.kills += run.exitcode == -signal.SIGKILL
+
+    async def whole(self) -> None:
+        """A run that is let go on to its end, which is a good one."""
+        run = self._started()
+        await _over(run)
+        run.join()
+        assert run.exitcode == 0
+
+    def judge(self) -> None:
+        """Every run that was not killed succeeded, and the books of all balance."""
+        with RunLogReader.open(self.directory / ".speclab" / "runlog.db") as log:
+            states = judge(log.runs(limit=100), self.kills)
+        assert states.keys() <= {RunState.SUCCEEDED, RunState.INTERRUPTED}
+
+    def _started(self) -> ForkServerProcess:
+        """A run in a process forked from one that has loaded speclab: to load it takes longer than these runs do."""
+        run = _FORKS.Process(target=main, args=(["run", str(self._spec)],))
+        run.start()
+        return run
+
+
+async def _over(run: ForkServerProcess) -> None:
+    """Wait for the end of a process."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(run.sentinel, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(run.sentinel)
+
+
+def judge(runs: Sequence[RunRow], kills: int) -> Counter[RunState]:
+    """Whether the run log tells the truth about `runs`, so many of which were killed; how many are in each state."""
+    for row in runs:
+        assert_balanced(row)
+        assert row.ended_at is not None
+    states = Counter(row.state for row in runs)
+    assert states.get(RunState.INTERRUPTED, 0) <= kills
+    assert states.keys().isdisjoint({RunState.RUNNING, RunState.CANCELLED})
+    return states
