@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from speclab.connectors.base import Page
-from speclab.connectors.http.answers import WrongBody, path, records_at
+from speclab.connectors.http.answers import WrongBody, message_in, path, records_at
 from speclab.connectors.http.client import Client, Exchange, status_line
 from speclab.connectors.http.pagination import PageTurnError, Position, Turn, number_at, style
 from speclab.connectors.http.prefetch import Prefetch
@@ -22,6 +22,7 @@ from speclab.connectors.http.question import Questions
 from speclab.connectors.http.ratelimit import server_time
 from speclab.connectors.http.reading import Reading
 from speclab.connectors.http.retries import answered
+from speclab.connectors.http.successes import tells_of_failure
 from speclab.connectors.http.templates import scalar_text
 from speclab.connectors.jsontext import decode
 from speclab.connectors.since import Uncomparable, earlier
@@ -64,6 +65,7 @@ class Listing:
         self._total = _optional(read.pagination.total, "read.pagination.total")
         self._numbered = read.pagination.by in ("page", "offset")
         self._size = read.pagination.size
+        self._sweeps = read.missing == "delete"
         self._since = read.since
         _optional(read.since.field if read.since else None, "read.since.field")
 
@@ -133,6 +135,7 @@ class Listing:
         """The page in an answer, the position of the next, and those expected after it. Raises `BadAnswer`."""
         body = self._parsed(exchange)
         records = self._listed(exchange, body)
+        self._mind_failure(read, exchange, body, records)
         if records and records == read.previous:
             if not (self._numbered and self._size is not None and len(records) < self._size):
                 raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
@@ -206,6 +209,20 @@ class Listing:
                 self._client.report(
                     Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
                 )
+
+    def _mind_failure(self, read: Reading, exchange: Exchange, body: Json, records: list[Record]) -> None:
+        """Take no empty list beside an error for a list, and none at all where what it lacks would be deleted."""
+        own = {str(self._records.parts[0])} if self._records is not None else set[str]()
+        if not tells_of_failure(body, own):
+            return
+        said = message_in(body) or "it does not say which"
+        if not records or self._sweeps:
+            what = "records" if records else "an empty list"
+            raise self._bad(exchange, f"{what}, and an error: {said}", "Nobody knows what else the list would hold.")
+        if not read.doubted:
+            read.doubted = True
+            line = self._client.line(exchange.method, exchange.url)
+            self._client.report(Level.WARNING, f"{line}: records, and an error; some may be missing: {said}")
 
     def _total_in(self, exchange: Exchange, body: Json) -> int | None:
         """What the source says the read holds; None where the spec does not say that it does."""

@@ -19,7 +19,8 @@ class Reading:
     """One read on its way through the pages.
 
     `fingerprint` is of the settings: a position is of no use to others. `before` is the mark the read asks from, and
-    None for a read of everything. `shrunk` is True once the source's total was less than before.
+    None for a read of everything. `shrunk` is True once the source's total was less than before, and `doubted` once an
+    answer told of an error beside its records.
     """
 
     fingerprint: str
@@ -35,6 +36,7 @@ class Reading:
     watermark: Watermark | None = None
     previous: list[Record] | None = None
     empty: int = 0
+    doubted: bool = False
     visited: set[bytes] = field(default_factory=set)
 
     @classmethod
