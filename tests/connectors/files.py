@@ -14,15 +14,15 @@ from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.file import FileSystem, is_elsewhere
 
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 
 
 def file_at(path: str, **more: Json) -> FileSystem:
-    """The settings of a file whose key is `id`."""
-    limits: Json = {"timeout": "5s"}
-    return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", "limits": limits, **more})
+    """The settings of a file whose key is `id`; a store elsewhere is not waited for long."""
+    limits: dict[str, Json] = {"limits": {"timeout": "5s"}} if is_elsewhere(path) else {}
+    return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **limits, **more})
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,24 @@ async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(files: Files
     assert str(caught.value).startswith(f"ftp://127.0.0.1:{port}/a.csv: ")
 
 
+async def test_an_ftp_server_that_is_silent_is_unreachable(files: Files) -> None:
+    over, closed = asyncio.Event(), asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        await over.wait()
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unreachable, match=f"ftp://127.0.0.1:{port}/a.csv: timed out"):
+            await files.read(f"ftp://127.0.0.1:{port}/a.csv", limits={"timeout": "100ms"})
+        over.set()
+        await closed.wait()
+
+
 def test_the_same_key_in_another_store_is_another_destination() -> None:
     here, there = (
         file_at("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")

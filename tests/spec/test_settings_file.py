@@ -54,7 +54,15 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
         ),
         (
             TABLE + "options: {key: x}\n",
-            "4:1 S205 `options` are for the driver of a URL such as s3://bucket/people.csv",
+            "4:1 S205 `options` are for the store of a URL such as s3://bucket/people.csv",
+        ),
+        (
+            TABLE + "limits: {timeout: 5s}\n",
+            "4:1 S205 `limits` are for the store of a URL such as s3://bucket/people.csv",
+        ),
+        (
+            "connector: file\nkey: id\npath: s3://bucket/a.csv\nlimits: {rate: 10/s}\n",
+            "4:10 S202 unknown setting 'rate' in `limits`; expected one of 'timeout'",
         ),
         (TABLE + "types: {n: integer}\n", "4:1 S205 `types` goes with parquet, not with csv"),
     ],

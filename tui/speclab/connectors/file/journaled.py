@@ -101,9 +101,7 @@ class _JournaledWriter:
             key = self._target.key_of(row.record)
             if key is None or key not in entries:
                 out.copy(row)
-            elif (
-                record := entries.take(key)
-            ) is not None:  # a second row of a key that was written goes: one row a key
+            elif (record := entries.take(key)) is not None:  # else it is deleted, or a second row of its key
                 out.add(record)
 
 

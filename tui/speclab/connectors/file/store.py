@@ -25,6 +25,8 @@ _ONE_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "o
 _RENAMES: Final = frozenset({"sftp", "ssh", "ftp", "local"})
 """Stores where a file takes the place of another by being renamed; elsewhere drivers copy, or fail at what is there."""
 _HTTP: Final = frozenset({"http", "https"})
+_TIMED: Final = frozenset({"ftp", "sftp", "ssh"})
+"""Stores whose driver takes a `timeout` by itself."""
 _LOGIN: Final = re.compile(r"(?<=://)[^/@]*@")
 _CREDENTIALS: Final = re.compile(r"Credential|Authenti|Authoriz|AccessDenied|Forbidden|Token(?:Retrieval|Load)")
 """What the errors of libraries are called that refuse a login or find none to send."""
@@ -63,7 +65,8 @@ class Store:
     def __init__(self, url: str, options: Mapping[str, Json], timeout: float, redactor: Redactor) -> None:
         """The store of `url`, references resolved. Raises `SpecError` if there is no driver for it.
 
-        `options` are for the driver; `timeout` in seconds is for one request, where the driver lets that be set.
+        `options` are for the driver; `timeout`, in seconds, is how long it may be silent, where one that
+        is known here lets that be set.
         """
         self.protocol = url.partition(":")[0]
         self.is_http = self.protocol in _HTTP
@@ -202,9 +205,12 @@ class Store:
                 "headers": {"Accept-Encoding": "identity"},
                 "auto_decompress": False,  # a file that is gzipped itself comes as it is
             }
-        given: dict[str, Any] = dict(options)
+        if self.protocol in _TIMED:
+            defaults["timeout"] = timeout
+        given: dict[str, Any] = {**defaults, **options}
         for name, default in defaults.items():
-            given[name] = {**default, **given.get(name, {})}
+            if isinstance(default, dict):
+                given[name] = {**default, **given[name]}
         return given
 
     def _told(self, error: Exception) -> SpeclabError:

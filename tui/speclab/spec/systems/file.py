@@ -9,8 +9,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Kind, misfit
-from speclab.spec.system import Limited, Missing, without_login
+from speclab.spec.kinds import Duration, Kind, misfit
+from speclab.spec.settings import Settings
+from speclab.spec.system import Missing, System, without_login
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that begin a text with a byte order mark, which cannot stand in the middle of a file."""
@@ -79,7 +80,13 @@ ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column
 Quote = Annotated[str, AfterValidator(_quote), Kind('character, or "" for none')]
 
 
-class FileSystem(Limited):
+class StoreLimits(Settings):
+    """What a store elsewhere may take."""
+
+    timeout: Duration = Field(default=30.0, description="how long the store may be silent; of s3, http, ftp and sftp")
+
+
+class FileSystem(System):
     """Files of records."""
 
     path: str = Field(description="the file, or a URL such as s3://bucket/people.csv; a glob when reading")
@@ -101,6 +108,7 @@ class FileSystem(Limited):
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="what the driver of a URL takes, such as key, secret and endpoint_url of s3"
     )
+    limits: StoreLimits = Field(default_factory=StoreLimits, description="what the store of a URL may take")
 
     def deletes_missing(self) -> bool:
         """As `missing` says."""
@@ -125,8 +133,9 @@ class FileSystem(Limited):
             raise misfit(f"the column {twice[0]!r} is there twice", at="columns")
         if self.quote and self.quote == self.delimiter:
             raise misfit("`quote` and `delimiter` are the same character", at="quote")
-        if "options" in self.model_fields_set and not is_elsewhere(self.path) and "${" not in self.path:
-            raise misfit("`options` are for the driver of a URL such as s3://bucket/people.csv", at="options")
+        for name in () if is_elsewhere(self.path) or "${" in self.path else ("options", "limits"):
+            if name in self.model_fields_set:
+                raise misfit(f"`{name}` are for the store of a URL such as s3://bucket/people.csv", at=name)
         if kind == "parquet" and bare(self.path).endswith(".gz"):
             raise misfit("Parquet is packed within, and not gzipped on top", at="path")
         if self.mode == "append" and (reason := why_not_append(self.path, kind, self.encoding)):
