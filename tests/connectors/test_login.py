@@ -19,6 +19,7 @@ from tests.connectors.issuer import Issuer
 from speclab.connectors import References, open_reader
 from speclab.connectors.auth.login import Prompt, challenge, log_in
 from speclab.connectors.auth.oauth2 import Tokens
+from speclab.connectors.auth.redirect import listening
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError, Unauthorized
 
@@ -115,6 +116,16 @@ async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothin
     await browser.close()
     assert [page[:3] for page in browser.pages] == ["404", "400", "400", "400", "200"]
     assert [form["code"] for form in issuer.asked] == ["c0de"]
+
+
+async def test_what_looks_for_open_ports_in_odd_ways_is_answered_too() -> None:
+    async with listening(FREE, "state") as redirect:
+        for line in (b"GET //[x HTTP/1.1", b"POST /callback?state=state&code=c HTTP/1.1", b"\xff"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(redirect.uri.split(":")[2].split("/")[0]))
+            writer.write(line + b"\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+            writer.close()
+        assert not redirect.code.done()
 
 
 async def test_a_person_who_declines_is_not_asked_again(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from speclab.errors import SpecError, Unauthorized
 
@@ -59,10 +59,11 @@ async def listening(port: int, state: str) -> AsyncIterator[Redirect]:
 
 def _answer(line: str, state: str, code: asyncio.Future[str]) -> tuple[str, str]:
     """What a request with this first line is answered; `code` is decided by the first that counts."""
-    target = urlsplit(line.split(" ")[1] if line.startswith("GET ") and line.count(" ") >= 2 else "")
-    if target.path != _PATH:
+    method, _, rest = line.partition(" ")
+    path, _, query = rest.partition(" ")[0].partition("?")
+    if method != "GET" or path != _PATH:
         return "404 Not Found", "There is nothing here."
-    told = {name: values[0] for name, values in parse_qs(target.query).items()}
+    told = {name: values[0] for name, values in parse_qs(query).items()}
     if not hmac.compare_digest(told.get("state", "").encode(), state.encode()):
         return "400 Bad Request", "This is not the login that is waited for."
     if code.done():
