@@ -1,0 +1,94 @@
+"""Taps at the source, as tests of every side of them read them; `singer_programs/tap.py` does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.connectors.conftest import records_of
+
+from speclab.connectors import References
+from speclab.connectors.base import Page, Seams
+from speclab.connectors.singer.reader import SingerReader
+from speclab.jsonvalue import Json
+from speclab.runlog.process import Process, alive
+from speclab.spec.auth import NoAuth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.singer import SingerSystem
+
+TAP = shlex.join([sys.executable, str(Path(__file__).parent / "singer_programs" / "tap.py")])
+SECRET = 'p4ss "word"/æ'
+KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\nq83vEjRWeJq83vEj\n-----END KEY-----"
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Readers of taps in one workspace, whose environment has SECRET and KEY."""
+
+    directory: Path
+    seams: Seams
+
+    @property
+    def references(self) -> References:
+        """What a spec may refer to."""
+        return References({"SECRET": SECRET, "KEY": KEY}, self.directory)
+
+    def __call__(
+        self, do: list[Any], witness: Path | None = None, config: dict[str, Json] | None = None, **more: Json
+    ) -> SingerReader:
+        """A reader of a tap that does this."""
+        return SingerReader(
+            settings(do, witness, config, **more), NoAuth(), self.references, self.seams, RetrySettings()
+        )
+
+
+def settings(
+    do: list[Any], witness: Path | None = None, config: dict[str, Json] | None = None, **more: Json
+) -> SingerSystem:
+    """The settings of a tap that does this, and says to `witness` what it was started with."""
+    told: dict[str, Json] = {"witness": str(witness)} if witness else {}
+    given: dict[str, Json] = {"connector": "singer", "command": TAP, "stream": "people", "key": "id"}
+    return SingerSystem.model_validate(given | {"config": {"do": do, **told, **(config or {})}} | more)
+
+
+def starts(witness: Path) -> list[Any]:
+    """What each start of a tap was given."""
+    return [json.loads(line) for line in witness.read_text().splitlines()]
+
+
+def numbers(pages: list[Page]) -> list[Any]:
+    """The ids of all records."""
+    return [record["id"] for record in records_of(pages)]
+
+
+def at(number: int) -> Json:
+    """The STATE after a record."""
+    return {"bookmarks": {"people": {"id": number}}}
+
+
+def cursor(state: Json, **more: Json) -> Json:
+    """Where a read of people goes on."""
+    return {"of": "tap.py: people", "state": state, **more}
+
+
+async def begun(witness: Path) -> None:
+    """Wait until a tap has started."""
+    for _ in range(500):
+        if witness.exists() and witness.read_text().endswith("\n"):  # noqa: ASYNC240
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("no tap has started")
+
+
+async def gone(pid: int) -> bool:
+    """Whether a process ends within seconds."""
+    for _ in range(200):
+        if not alive(Process.of(pid)):
+            return True
+        await asyncio.sleep(0.02)
+    return False

@@ -1,0 +1,139 @@
+"""A tap as a process: how it is started and with what, and that nothing of it is left, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.connectors.conftest import Reports, read_all, read_to_failure
+from tests.connectors.taps import SECRET, TAP, Taps, begun, gone, numbers, starts
+
+from speclab.connectors.base import Seams
+from speclab.errors import Unreachable
+from speclab.runlog.process import Process
+
+pytestmark = pytest.mark.usefixtures("singer_files")
+
+
+@pytest.fixture
+def tap(tmp_path: Path, seams: Seams) -> Taps:
+    return Taps(tmp_path, seams)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    return tmp_path / "witness.jsonl"
+
+
+async def test_a_program_that_is_not_there_is_told(tap: Taps) -> None:
+    _, error = await read_to_failure(tap([], command="tap-of-nobody"))
+    assert str(error) == "tap-of-nobody: there is no such program"
+    assert "pipx" in error.hint
+
+
+async def test_a_command_is_no_shell_and_its_path_is_from_the_workspace(tap: Taps, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "my tap"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" "$2" > "{tmp_path}/args"\nshift 2\nexec {TAP} "$@"\n')
+    program.chmod(0o700)
+    pages = await read_all(tap([{"count": [1, 2]}], command="'bin/my tap' '$HOME; ls' ${env:SECRET}"))
+    assert numbers(pages) == [1, 2]
+    assert (tmp_path / "args").read_text() == f"$HOME; ls\n{SECRET}\n"
+
+
+async def test_config_is_for_this_user_alone_and_holds_the_secrets(tap: Taps, witness: Path, tmp_path: Path) -> None:
+    await read_all(tap([], witness, {"token": "${env:SECRET}", "nested": {"list": ["${env:SECRET}", 3]}}))
+    (start,) = starts(witness)
+    assert (start["mode"], start["directory"], start["cwd"]) == ("-rw-------", "drwx------", str(tmp_path))
+
+
+async def test_a_tap_that_changes_its_config_is_told(tap: Taps, reports: Reports) -> None:
+    await read_all(tap([{"rewrite": {"refresh_token": "another"}}]))
+    (line,) = reports.lines
+    assert line.startswith("warning: tap.py: changed its config, which is lost")
+
+
+async def test_a_tap_that_hangs_is_ended(tap: Taps, witness: Path) -> None:
+    do: list[Any] = ["deaf", {"count": [1, 3]}, {"log": "INFO still there"}, "wait"]
+    pages, error = await read_to_failure(tap(do, witness, limits={"timeout": "300ms"}))
+    assert numbers(pages) == [1, 2, 3]
+    assert type(error).__mro__[1] is Unreachable
+    assert "neither spoke nor listened for 300ms" in str(error)
+    assert await gone(starts(witness)[0]["pid"])
+
+
+async def test_a_read_that_is_not_wanted_any_more_leaves_no_process(tap: Taps, witness: Path, tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    reader = tap([{"spawn": str(child)}, {"count": [1, 1_000_000]}], witness)
+    async with aclosing(reader.pages(None, full=False)) as pages:  # type: ignore[type-var]  # an async generator
+        page = await anext(pages)
+    assert page.records
+    assert await gone(starts(witness)[0]["pid"])
+    assert await gone(int(child.read_text()))
+    await reader.close()
+
+
+async def test_a_read_that_is_cancelled_leaves_no_process(tap: Taps, witness: Path) -> None:
+    reading = asyncio.create_task(read_all(tap([{"count": [1, 5]}, "wait"], witness)))
+    await begun(witness)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    with pytest.raises(ProcessLookupError):  # nor a zombie
+        os.kill(starts(witness)[0]["pid"], 0)
+
+
+async def test_a_tap_that_leaves_a_child_behind_ends_with_it(tap: Taps, tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    do: list[Any] = [{"spawn": str(child)}, {"count": [1, 5]}, {"exit": 0}]
+    pages, error = await read_to_failure(tap(do, limits={"timeout": "500ms"}))
+    assert numbers(pages) == [1, 2, 3, 4, 5]
+    assert "neither spoke" in str(error)  # whoever holds the pipe may still write to it
+    assert await gone(int(child.read_text()))
+
+
+async def test_a_tap_waits_for_whoever_takes_its_pages(tap: Taps, witness: Path, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    reader = tap([{"count": [1, 100_000]}, {"spawn": str(done)}, {"exit": 1}], witness)
+    async with aclosing(reader.pages(None, full=False)) as pages:  # type: ignore[type-var]  # an async generator
+        await anext(pages)
+        await asyncio.sleep(0.5)  # as long as it would take to give them all
+        assert not done.exists()
+    await reader.close()
+
+
+async def test_what_a_killed_run_left_is_removed_and_ended_by_the_next(tap: Taps) -> None:
+    """The tap of a run that is killed has nobody to tell it; that of one that is alive is left alone."""
+    sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
+    owner = await asyncio.create_subprocess_exec(*sleeper)
+    orphan = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
+    other = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
+    left = _files_of(Process.of(owner.pid), Process.of(orphan.pid))
+    mine = _files_of(Process.of(os.getpid()), Process.of(other.pid))
+    elsewhere = _files_of(Process(owner.pid, "another.example", "then"), Process.of(other.pid))
+    owner.kill()
+    await owner.wait()
+    await read_all(tap([]))
+    assert (left.exists(), mine.exists(), elsewhere.exists()) == (False, True, True)
+    assert await orphan.wait() == -signal.SIGKILL
+    assert other.returncode is None
+    other.kill()
+    await other.wait()
+    shutil.rmtree(mine)
+    shutil.rmtree(elsewhere)
+
+
+def _files_of(owner: Process, leader: Process) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="speclab-singer-"))
+    (directory / "owner.json").write_text(json.dumps([owner.pid, owner.host, owner.started]))
+    (directory / "leader.json").write_text(json.dumps([leader.pid, leader.host, leader.started]))
+    return directory

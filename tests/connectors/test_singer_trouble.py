@@ -1,0 +1,145 @@
+"""What a tap logs, and how one is told of that fails or does not keep to the specification."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.connectors.conftest import Reports, read_all, read_to_failure
+from tests.connectors.taps import SECRET, Taps, at, cursor, gone, numbers, settings, starts
+
+from speclab.connectors.access import try_access
+from speclab.connectors.base import Seams
+from speclab.errors import BadAnswer, Unauthorized, Unreachable
+from speclab.spec.auth import NoAuth
+from speclab.spec.integration import End
+
+pytestmark = pytest.mark.usefixtures("singer_files")
+
+
+@pytest.fixture
+def tap(tmp_path: Path, seams: Seams) -> Taps:
+    return Taps(tmp_path, seams)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    return tmp_path / "witness.jsonl"
+
+
+async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: Taps, reports: Reports) -> None:
+    logged = [
+        f"INFO starting with {SECRET}",
+        "2026-11-24 07:55:10,123 | WARNING  | tap-x.people | slow \x1b[31mred\x1b[0m",
+        f"a line that belongs to it: {json.dumps(SECRET)}",
+        "DEBUG not told",
+        "2026-11-24T07:55:10.123456Z [error    ] no such page",
+        'INFO METRIC: {"type": "counter", "value": 3}',
+        "the key is MIIEpAIBAAKCAQEA",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1',
+        "",
+    ]
+    do: list[Any] = [{"log": line} for line in logged]
+    await read_all(tap(do, config={"token": "${env:SECRET}", "key": "${env:KEY}"}))
+    assert reports.lines == [
+        "info: tap.py: starting with ***",
+        "warning: tap.py: slow red",
+        'warning: tap.py: a line that belongs to it: "***"',
+        "error: tap.py: no such page",
+        'info: tap.py: METRIC: {"type": "counter", "value": 3}',
+        "info: tap.py: the key is ***",
+        "error: tap.py: Traceback (most recent call last):",
+        'error: tap.py:   File "x.py", line 1',
+    ]
+
+
+async def test_a_flood_of_log_lines_has_an_end_and_so_has_a_line(tap: Taps, reports: Reports) -> None:
+    await read_all(tap([{"log": "INFO " + "long " * 100_000}, *({"log": f"INFO {n}"} for n in range(600))]))
+    assert len(reports.lines[0]) < 2100
+    assert len(reports.lines) == 501
+    assert reports.lines[-1].startswith("warning: ")
+
+
+async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Taps) -> None:
+    log = [f"INFO line {number}" for number in range(30)] + [
+        f"CRITICAL gave up with {SECRET}",
+        "Traceback (most recent call last):",
+        "  File",
+        "ValueError: no page 7",
+    ]
+    do: list[Any] = [{"count": [1, 15]}, *({"log": line} for line in log), {"raw": '{"type": "REC'}, {"exit": 3}]
+    pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
+    assert numbers(pages) == list(range(1, 16))
+    assert pages[-1].cursor == cursor(at(10), whole=True)
+    assert not any(page.complete for page in pages)
+    assert type(error) is BadAnswer
+    assert str(error).endswith("ended with exit code 3: ValueError: no page 7")
+    assert len(error.response.splitlines()) == 20
+    assert "gave up with ***" in error.response
+
+
+async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Taps) -> None:
+    pages, error = await read_to_failure(tap([{"count": [1, 25]}, {"exit": -9}]))
+    assert str(error) == "tap.py: ended by SIGKILL and said nothing"
+    assert "memory" in error.hint
+    rest = await read_all(tap([{"count": [1, 40]}]), pages[-1].cursor)
+    assert set(numbers(pages)) | set(numbers(rest)) == set(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ("CRITICAL 401 Client Error: Unauthorized for url: https://crm.example.com", Unauthorized),
+        ("requests.exceptions.ConnectionError: [Errno 111] Connection refused", Unreachable),
+        ("ReadTimeout: Read timed out. (read timeout=30)", Unreachable),
+        ("KeyError: 'id'", BadAnswer),
+    ],
+)
+async def test_what_a_tap_says_last_tells_what_kind_of_failure_it_is(last: str, kind: type, tap: Taps) -> None:
+    _, error = await read_to_failure(tap([{"log": last}, {"exit": 1}]))
+    assert type(error) is kind
+
+
+async def test_a_line_that_is_no_message_is_told_with_its_number(tap: Taps) -> None:
+    do = [{"count": [1, 12]}, {"raw": f"Hello, {SECRET}!\n"}, {"count": [13, 20]}, "wait"]
+    pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
+    assert numbers(pages) == list(range(1, 13))
+    assert type(error) is BadAnswer
+    assert "line 14 of its output is not JSON" in str(error)
+    assert error.response == "Hello, ***!"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1]", "is no message"),
+        ('{"type": "RECORD", "stream": "people"}', "is a RECORD message without its `stream` and `record`"),
+        ('{"type": "STATE"}', "is a STATE message without its `value`"),
+        ('{"type": "BATCH", "stream": "people", "manifest": []}', "take `batch_config` out of `config`"),
+    ],
+)
+async def test_what_cannot_be_understood_is_refused_with_words(line: str, reason: str, tap: Taps) -> None:
+    _, error = await read_to_failure(tap([{"raw": line + "\n"}]))
+    assert reason in str(error)
+
+
+async def test_a_line_that_is_longer_than_may_be_ends_the_read(tap: Taps) -> None:
+    long: Any = {"say": {"type": "RECORD", "stream": "people", "record": {"id": 3, "name": "x" * 2_000_000}}}
+    pages, error = await read_to_failure(tap([{"count": [1, 2]}, long, "wait"], limits={"response": "1MB"}))
+    assert numbers(pages) == [1, 2]
+    assert "of more than 1MB" in str(error)
+    (page,) = await read_all(tap([long]))
+    assert len(str(page.records[0]["name"])) == 2_000_000
+
+
+async def test_a_tap_is_tried_by_its_first_page(tap: Taps, witness: Path) -> None:
+    count: list[Any] = [{"count": [1, 10]}, "wait"]
+    access = await try_access(End("source", settings(count, witness), NoAuth()), tap.references, tap.seams)
+    assert (access.error, access.granted, access.request) == (None, True, "tap.py: people: 10 records")
+    assert await gone(starts(witness)[0]["pid"])
+    refused: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
+    access = await try_access(End("source", settings(refused), NoAuth()), tap.references, tap.seams)
+    assert type(access.error) is Unauthorized
