@@ -121,9 +121,8 @@ class References:
             if "${" not in value:
                 return value
             for match in _REFERENCE.finditer(value):
-                if (
-                    secret or "?" in value[: match.start()]
-                ):  # the query of a URL has keys in it, wherever the URL stands
+                in_query = "?" in value[: match.start()]  # where a URL has its keys, whatever setting it is
+                if secret or in_query:
                     self.redactor.add(self._value(match["kind"], match["name"].strip()))
             return self.resolve(value)
         if isinstance(value, Settings):

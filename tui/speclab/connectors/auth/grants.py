@@ -23,6 +23,7 @@ from speclab.spec.auth import OAuth2Auth
 
 _SECRET: Final = ("access_token", "refresh_token", "id_token", "device_code")
 _LONGEST: Final = 100 * 365 * 86400.0
+"""Seconds beyond which a lifetime is taken for none, as no date could be told for its end."""
 _SHOWN: Final = 2048
 """Bytes of an answer that an error shows."""
 
