@@ -341,6 +341,19 @@ async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, read
     assert failure.message.endswith("(and 4 more like it)")
 
 
+async def test_parents_beside_an_error_are_not_all_there_are_where_the_lists_of_the_rest_would_be_deleted(
+    serve: Serve, reader: Open
+) -> None:
+    async def source(request: web.Request) -> web.Response:
+        error = {"error": "shard 3 is down"} if request.path == "/accounts" else {}
+        return web.json_response({"data": [{"id": 1}], **error})
+
+    url = await serve(source)
+    assert keys(await read_all(reader(url))) == ["11"]
+    _, failure = await read_to_failure(reader(url, missing="delete"))
+    assert failure.message.endswith("records, and an error: shard 3 is down")
+
+
 async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_them(
     serve: Serve, reader: Open, clock: FakeClock
 ) -> None:

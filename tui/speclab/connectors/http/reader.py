@@ -90,6 +90,7 @@ class HttpReader:
             return None
         client = self._client
         above = HttpRead(path=each.path, params=each.params, records=each.records, pagination=each.pagination)
+        above = above.model_copy(update={"missing": read.missing})  # a parent that is missed takes its list with it
         hidden = self._hidden | _secret(written.request or written.path, written.params)
         hidden_above = self._hidden | _secret(written.for_each.path, written.for_each.params)
         nested = Nested(
