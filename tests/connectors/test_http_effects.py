@@ -75,6 +75,7 @@ async def test_an_upsert_by_any_method_tells_what_it_did_as_far_as_the_target_te
     assert requests == [f"{method} /c/a"]
 
 
+NO_ERROR: Json = {"error": {"code": 0, "message": "", "details": []}}
 LOOKS: dict[str, Json] = {"create": "POST /c", "lookup": "GET /c/{id}", "delete": "DELETE /c/{found.n}"}
 
 
@@ -124,7 +125,7 @@ async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, s
     assert answer.refusal.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
 
 
-@pytest.mark.parametrize("body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}])
+@pytest.mark.parametrize("body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}, NO_ERROR])
 async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
     assert effect(await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")) is Effect.UPDATED
 

@@ -103,7 +103,7 @@ def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
     """Whether the body of a success says that it is none; names in `own` say nothing."""
     if not isinstance(body, dict):
         return False
-    if any(body.get(name) for name in _ERRORS if name not in own):
+    if any(_says_anything(body.get(name)) for name in _ERRORS if name not in own):
         return True
     if any(body.get(name) is False for name in _FLAGS if name not in own):
         return True
@@ -111,6 +111,12 @@ def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
     if isinstance(status, str):
         return status.casefold() in _FAILED
     return isinstance(status, int) and 400 <= status < 600
+
+
+def _says_anything(value: Json) -> bool:
+    """Whether there is anything in `value`: `{"code": 0, "message": ""}` is how some say that there is no error."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_says_anything, inner)) if isinstance(value, dict | list) else bool(value)
 
 
 def _entries(body: Json) -> Iterator[Json]:
