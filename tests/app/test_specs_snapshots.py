@@ -67,14 +67,14 @@ def test_a_section_with_a_problem(snap_compare: Compare, directory: Path, until:
 
 @SIZES
 def test_a_row_that_fails_and_a_cell_that_is_edited(
-    snap_compare: Compare, directory: Path, until: Until, size: tuple[int, int]
+    snap_compare: Compare, directory: Path, until: Until, see: Until, size: tuple[int, int]
 ) -> None:
     async def go(pilot: Pilot[None]) -> None:
         await ready(pilot, until)
         place = cast("MappingPlace", cast("SpeclabApp", pilot.app).place)
-        await until(pilot, lambda: place.record is not None)
+        await until(pilot, lambda: place.record is not None and place.judged is not None)
         place.grid.move(4)
         await pilot.press("enter", "comma", "space", "u")
-        await pilot.pause(0.5)
+        await see(pilot, "Uppercase  ")
 
     assert snap_compare(SpeclabApp(directory, place="mapping"), terminal_size=size, run_before=go)
