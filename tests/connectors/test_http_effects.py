@@ -117,6 +117,7 @@ async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, 
         ({"status": "error", "message": "no such plan"}, "no such plan"),
         ({"status": 422, "detail": "no such plan"}, "no such plan"),
         ({"success": False}, "the target says that it did not do it"),
+        ({"success": 0, "message": "no such plan"}, "no such plan"),
     ],
 )
 async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
@@ -125,7 +126,9 @@ async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, s
     assert answer.refusal.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
 
 
-@pytest.mark.parametrize("body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}, NO_ERROR])
+@pytest.mark.parametrize(
+    "body", [{"status": "active"}, {"status": 200}, {"id": "error"}, {"errors": []}, {"success": 1}, NO_ERROR]
+)
 async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
     assert effect(await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")) is Effect.UPDATED
 

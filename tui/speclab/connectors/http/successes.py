@@ -21,7 +21,7 @@ from speclab.spec.systems.http_write import HttpWrite
 _ERRORS: Final = ("error", "errors")
 _FLAGS: Final = ("ok", "success")
 _FAILED: Final = ("error", "fail", "failed", "failure")
-_SUSPICIOUS: Final = re.compile(rb'"(?:err|fail|status")|false', re.IGNORECASE)
+_SUSPICIOUS: Final = re.compile(rb'"(?:err|fail|status"|(?:ok|success)"\s*:\s*0)|false', re.IGNORECASE)
 """What a body has somewhere that tells of a failure: by far the most do not, and need not be read."""
 _WEB_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _WRITTEN: Final = re.compile(r"[1-5]\d\d(?!\d)", re.ASCII)
@@ -105,7 +105,7 @@ def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
         return False
     if any(_says_anything(body.get(name)) for name in _ERRORS if name not in own):
         return True
-    if any(body.get(name) is False for name in _FLAGS if name not in own):
+    if any(body.get(name) in (False, 0) for name in _FLAGS if name not in own):
         return True
     status = None if "status" in own else body.get("status")
     if isinstance(status, str):
@@ -115,8 +115,9 @@ def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
 
 def _says_anything(value: Json) -> bool:
     """Whether there is anything in `value`: `{"code": 0, "message": ""}` is how some say that there is no error."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(map(_says_anything, inner)) if isinstance(value, dict | list) else bool(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(map(_says_anything, value)) if isinstance(value, list) else bool(value)
 
 
 def _entries(body: Json) -> Iterator[Json]:
