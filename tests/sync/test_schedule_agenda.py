@@ -75,6 +75,15 @@ def test_a_run_that_somebody_else_made_counts(agenda: Agenda) -> None:
     assert agenda.due(at("03:00")) == []
 
 
+def test_a_clock_that_was_set_back_costs_no_time_of_the_schedule(agenda: Agenda) -> None:
+    agenda.put("crm", HOURLY, at("10:20") + timedelta(days=400))
+    assert agenda.due(at("10:40")) == []
+    assert agenda.next("crm") == at("11:00") + seconds(jitter("crm", 3600))
+    agenda.served("crm", at("11:00:30"))  # by a machine whose clock is a little ahead
+    assert agenda.due(at("11:00:00")) == []
+    assert agenda.due(at("11:59")) == []
+
+
 def test_what_is_due_the_longest_comes_first(agenda: Agenda) -> None:
     agenda.put("orders", HOURLY, at("09:20"))
     agenda.put("crm", HOURLY, at("08:20"))

@@ -15,6 +15,9 @@ _HOLD: Final = 10.0
 _LONGEST_HOLD: Final = 600.0
 """Seconds for which the retry queue is left alone when what was due in it could not be sent, at first and at most."""
 
+_SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of machines that share a run log may be apart."""
+
 
 class Trigger(StrEnum):
     """Why a spec runs; what the run log says started it."""
@@ -102,7 +105,13 @@ class Agenda:
         return self._entries[spec_id].paused
 
     def due(self, now: datetime) -> list[Job]:
-        """What is to be done, the longest due first: one job a spec at most, and none while one is under way."""
+        """What is to be done, the longest due first: one job a spec at most, and none while one is under way.
+
+        Times that are served and have yet to come are so by a clock that was set back since; they are to be served.
+        """
+        for spec_id, entry in self._entries.items():
+            if entry.since > now + _SKEW:
+                self._entries[spec_id] = self._timed(spec_id, replace(entry, since=now))
         return sorted(self._due(now), key=lambda job: job.at)
 
     def begin(self, job: Job, now: datetime) -> None:
