@@ -55,7 +55,7 @@ class Child:
         """
         only: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
         try:
-            output.parent.mkdir(parents=True, exist_ok=True)
+            output.parent.mkdir(exist_ok=True)  # no more than that: a workspace that is gone is not made anew
             with output.open("wb") as file:
                 process = await asyncio.create_subprocess_exec(
                     *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only,

@@ -34,8 +34,8 @@ class Enlisted:
 class Roll:
     """The roster at one time.
 
-    `idle` are specs that are not to be run, `doubles` files whose spec_id is taken by another, and `directories` where
-    any of them are.
+    `idle` are specs that are not to be run, those among them that are not there any more; `doubles` files whose spec_id
+    is taken by another, and `directories` where any of them are.
     """
 
     enlisted: dict[str, Enlisted]
@@ -50,12 +50,12 @@ class Roster:
     def __init__(self, directory: Path, workspace: Path) -> None:
         self._directory = directory
         self._workspace = workspace
+        self._known: set[str] = set()
         self._read: dict[Path, tuple[tuple[int, int, int], Enlisted]] = {}
 
     def call(self) -> Roll:
         """Who is on it now. A file that has not changed since is not read again, and gives the very same object."""
         enlisted: dict[str, Enlisted] = {}
-        idle: set[str] = set()
         doubles: dict[Path, Path] = {}
         directories = {self._directory}
         read = {}
@@ -63,15 +63,16 @@ class Roster:
             if spec.type != "integration" or workspace_of(spec.path) != self._workspace:
                 continue
             directories.add(spec.path.parent)
+            self._known.add(spec.spec_id)
             if spec.status != IN_PROGRESS:
-                idle.add(spec.spec_id)
-            elif spec.spec_id in enlisted:
+                continue
+            if spec.spec_id in enlisted:
                 doubles[spec.path] = enlisted[spec.spec_id].path
             elif found := self._enlist(spec):
                 read[spec.path] = found
                 enlisted[spec.spec_id] = found[1]
         self._read = read
-        return Roll(enlisted, frozenset(idle) - enlisted.keys(), doubles, frozenset(directories))
+        return Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
 
     def _enlist(self, spec: SpecFile) -> tuple[tuple[int, int, int], Enlisted] | None:
         """What the file says; None if it has gone meanwhile."""

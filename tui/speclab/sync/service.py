@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from speclab.clock import Clock, timestamp
 from speclab.connectors.base import Report
-from speclab.errors import SpeclabError, UsageError
+from speclab.errors import RunLogError, SpeclabError, UsageError
 from speclab.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
 from speclab.spec.integration import Alert
@@ -45,9 +45,9 @@ _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
 
 _LAST_START: Final = (
     "SELECT started_at FROM run WHERE spec_id = ? AND trigger <> 'retry' "
-    "AND state NOT IN ('cancelled', 'interrupted') ORDER BY id DESC LIMIT 1"
+    "AND state NOT IN ('cancelled', 'interrupted') AND started_at <= ? ORDER BY id DESC LIMIT 1"
 )
-"""When the last run began that read the source and was not cut short, whoever started it."""
+"""When the last run began that read the source and was not cut short, whoever started it; none that is to come yet."""
 _PARKED: Final = (
     "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event "
     "WHERE kind = 'parked' AND run IN ("
@@ -71,8 +71,8 @@ class Serving:
 async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: Stop) -> None:
     """Run specs on their schedules until `stop`.
 
-    Raises `WorkspaceHeld` if another process does, and `RunLogError` if the run log cannot be opened. Later trouble
-    with it is told, and the service goes on.
+    Raises `WorkspaceHeld` if another process does, and `RunLogError` if the run log cannot be opened, or if another
+    takes its place. Other trouble with it is told, and the service goes on.
     """
     with (
         hold_workspace(serving.workspace, clock),
@@ -104,12 +104,14 @@ class _Service:
     version: tuple[int, int] = (-1, -1)  # of the run log, as last seen
     revisions: dict[str, int] = field(default_factory=dict)  # of each integration in it
     pruned_at: datetime | None = None
-    trouble: str = ""  # that was told and is not over
+    trouble: set[str] = field(default_factory=set)  # that was told and is not over
+    replaced: bool = False  # whether the run log is another than the one that is served
 
     async def go(self) -> None:
         """Serve, from taking over to the last beat."""
         beats = Beats(self.serving.workspace, self.clock.now())
         roster = Roster(self.serving.directory, self.serving.workspace)
+        file = _file(self.serving.runlog)
         self._take_over()
         self._call_roll(roster.call())
         async with asyncio.TaskGroup() as group:
@@ -117,13 +119,22 @@ class _Service:
             group.create_task(self._keep())
             while not self.stop.asked.is_set():
                 with self._surviving():
+                    self.replaced = _file(self.serving.runlog) not in (file, None)
+                    if self.replaced:
+                        self.stop.asked.set()
+                        break
                     await self._tick(group, roster)
                     beats.beat(self.clock.now(), self._served())
-                    self.trouble = ""
+                    self.trouble.clear()
                 await self._rest(_TICK, self.wake)
                 self.wake.clear()
             self.rewatch.set()
             await self._wind_down(beats)
+        if self.replaced:  # it is for another service to beat
+            raise RunLogError(
+                f"{self.serving.runlog}: the run log that was served is gone, and another in its place",
+                hint="start `speclab up` anew, which serves that one",
+            )
         with self._surviving():
             beats.end(self.clock.now(), self._served())
 
@@ -206,7 +217,7 @@ class _Service:
             parked = {end: datetime.fromisoformat(at) for end, at in self.reader.query(_PARKED, (spec_id,))}
             self.agenda.park(spec_id, source=parked.get("source"), target=parked.get("target"))
             if spec_id not in self.children:  # what is under way may yet be cut short
-                for (started,) in self.reader.query(_LAST_START, (spec_id,)):
+                for (started,) in self.reader.query(_LAST_START, (spec_id, timestamp(self.clock.now()))):
                     self.agenda.served(spec_id, datetime.fromisoformat(started))
         self.version = version
 
@@ -357,8 +368,8 @@ class _Service:
         try:
             yield
         except SpeclabError as error:
-            if error.message != self.trouble:
-                self.trouble = error.message
+            if error.message not in self.trouble:
+                self.trouble.add(error.message)
                 self.tell(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
 
     async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
@@ -368,6 +379,15 @@ class _Service:
         await asyncio.wait([pause, *waits], return_when=asyncio.FIRST_COMPLETED)
         for one in (pause, *waits):
             one.cancel()
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file is at `path`; None while there is none, or it is out of reach."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_spec(change: Change, path: str) -> bool:

@@ -1,0 +1,50 @@
+"""The service when what it stands on goes away: a spec, the workspace, the run log."""
+
+from __future__ import annotations
+
+import pytest
+from tests.sync.test_service_runs import Workspace, place
+
+from speclab.errors import RunLogError
+from speclab.runlog import RunLog
+
+__all__ = ["place"]
+
+
+async def test_alerts_of_a_spec_that_is_not_there_any_more_are_over(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
+    spec = place.spec("people", "On-demand")
+    async with place.serving():
+        await place.until(lambda: place.alerts() == {"people"})
+        spec.unlink()
+        await place.until(lambda: place.alerts() == set())
+    assert place.events("alert")[-1] == "alert over: Nothing yet"
+
+
+async def test_a_workspace_that_is_gone_is_not_made_anew_and_is_served_again_when_it_is_back(place: Workspace) -> None:
+    place.spec()
+    away = place.directory.with_name("away")
+    async with place.serving():
+        await place.until(place.ended)
+        place.directory.rename(away)
+        await place.until(lambda: any("/.speclab/runs: No such file" in line for line in place.said))
+        away.rename(place.directory)
+        ended = len(place.ended())
+        await place.until(lambda: len(place.ended()) > ended)
+    assert len([line for line in place.said if "No such file" in line]) <= 3  # each trouble is told once
+
+
+async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_service(place: Workspace) -> None:
+    async def until_replaced() -> None:
+        async with place.serving():
+            await place.until(lambda: place.alerts() == {"people"})
+            for file in place.runlog.parent.glob("runlog.db*"):
+                file.unlink()
+            RunLog.open(place.runlog).close()
+            await place.until(place.stop.asked.is_set)
+
+    place.spec(frequency="On-demand")
+    with pytest.raises(RunLogError, match="the run log that was served is gone, and another in its place"):
+        await until_replaced()
