@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
-from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth
+from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, NoAuth
 from speclab.spec.systems.http import HttpSystem
 
 SECRET = "shared s3cret"
@@ -133,6 +134,14 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
         (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization has a line break"),
         (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization is no text in UTF-8"),
         (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key is no text in UTF-8"),
+        (ApiKeyAuth(type="api_key", header="X Key", key="t0p-s3cret"), "'X Key' is no name of a header"),
+        (HmacAuth(type="hmac", header="X-Sig:", secret="t0p-s3cret", over="{body}"), "'X-Sig:' is no name of a header"),
+        (
+            AwsAuth(
+                type="aws_sigv4", region="r", service="s", access_key="k", secret_key="x", session_token="t0p-s3cret\n"
+            ),
+            "header X-Amz-Security-Token has a line break",
+        ),
     ],
 )
 def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
@@ -141,3 +150,26 @@ def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
     with pytest.raises(SpecError, match=message) as caught:
         open_reader(system("http://127.0.0.1:9"), auth, references, seams)
     assert "t0p" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"X-Key": "${env:KEY}"}, "header X-Key has a line break"),
+        ({"X-Text": "${env:BYTES}"}, "header X-Text is no text in UTF-8"),
+        ({"X Key": "1"}, "'X Key' is no name of a header; expected one such as X-Api-Key"),
+        ({"Zähler": "1"}, "'Zähler' is no name of a header"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_an_error_of_the_spec(
+    headers: Json, message: str, seams: Seams, tmp_path: Path
+) -> None:
+    references = References({"KEY": "t0p-s3cret\n", "BYTES": "t0p\udc80"}, tmp_path)
+    settings = {"connector": "http", "base_url": "http://127.0.0.1:9", "key": "id"}
+    source = HttpSystem.model_validate({**settings, "headers": headers, "read": {"path": "/"}})
+    target = HttpSystem.model_validate({**settings, "write": {"upsert": "PUT /{id}", "headers": headers}})
+    with pytest.raises(SpecError, match=message) as caught:
+        open_reader(source, NoAuth(), references, seams)
+    assert "t0p" not in str(caught.value)
+    with pytest.raises(SpecError, match=message):
+        open_writer(target, NoAuth(), references, seams)

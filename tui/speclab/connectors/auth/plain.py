@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Generator
+from typing import Final
 
 import httpx
 
 from speclab.connectors.references import Redactor
 from speclab.errors import SpecError
+
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Credentials(httpx.Auth):
@@ -23,8 +27,8 @@ class HeaderAuth(Credentials):
 
     def __init__(self, name: str, value: str) -> None:
         """The header `name`. Raises `SpecError` for a value that no header can carry."""
-        self._name = name
-        self._value = _line(_text(value, f"the header {name}"), f"the header {name}")
+        self._name = header_name(name)
+        self._value = header_value(name, value)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the header on `request`."""
@@ -53,18 +57,27 @@ def basic(username: str, password: str, redactor: Redactor) -> Credentials:
     return HeaderAuth("Authorization", f"Basic {token}")
 
 
+def header_name(name: str) -> str:
+    """`name`, if a header can be called so (RFC 9110 section 5.1). Raises `SpecError`."""
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{name!r} is no name of a header; expected one such as X-Api-Key")
+    return name
+
+
+def header_value(name: str, value: str) -> str:
+    """`value`, if the header `name` can carry it. Raises `SpecError`, which does not show it."""
+    where = f"the header {name}"
+    if any(ord(character) < 32 or character == "\x7f" for character in _text(value, where)):
+        raise SpecError(
+            f"what is to go into {where} has a line break or another control character in it",
+            hint="Often it is the end of a line that was copied along.",
+        )
+    return value
+
+
 def _text(value: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise SpecError(f"the secret for {where} is no text in UTF-8") from None
-    return value
-
-
-def _line(value: str, where: str) -> str:
-    if any(ord(character) < 32 or character == "\x7f" for character in value):
-        raise SpecError(
-            f"the secret for {where} has a line break or another control character in it",
-            hint="Often it is the end of a line that was copied along.",
-        )
+        raise SpecError(f"what is to go into {where} is no text in UTF-8") from None
     return value

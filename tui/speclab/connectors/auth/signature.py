@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 
 from speclab.clock import Clock
-from speclab.connectors.auth.plain import Credentials
+from speclab.connectors.auth.plain import Credentials, header_name, header_value
 from speclab.spec.auth import HmacAuth
 
 _PART: Final = re.compile(r"\{([a-z_]+)\}")
@@ -23,6 +23,10 @@ class HmacSignature(Credentials):
     """Signs requests as `auth` says; a request that is sent again is signed again."""
 
     def __init__(self, auth: HmacAuth, clock: Clock) -> None:
+        """Signatures as `auth` (references resolved) says. Raises `SpecError` for what no header can carry."""
+        for name in filter(None, (auth.header, auth.timestamp, auth.nonce)):
+            header_name(name)
+        header_value(auth.header, auth.prefix)
         self._auth = auth
         self._clock = clock
         self._secret = auth.secret.encode("utf-8", "surrogateescape")

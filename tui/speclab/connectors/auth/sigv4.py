@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import httpx
 
 from speclab.clock import Clock
-from speclab.connectors.auth.plain import Credentials
+from speclab.connectors.auth.plain import Credentials, header_value
 from speclab.spec.auth import AwsAuth
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -33,6 +33,9 @@ class AwsSignature(Credentials):
     """Signs requests with AWS keys."""
 
     def __init__(self, auth: AwsAuth, clock: Clock) -> None:
+        """Signatures with the keys of `auth`, references resolved. Raises `SpecError` for what no header can carry."""
+        header_value("Authorization", auth.access_key)
+        header_value("X-Amz-Security-Token", auth.session_token or "")
         self._auth = auth
         self._clock = clock
 

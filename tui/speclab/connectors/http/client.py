@@ -18,6 +18,7 @@ import httpx
 
 from speclab import __version__
 from speclab.connectors.auth import basic, http_auth
+from speclab.connectors.auth.plain import header_name, header_value
 from speclab.connectors.base import Seams
 from speclab.connectors.http.decoding import ACCEPTED, Decoder, Unreadable
 from speclab.connectors.http.ratelimit import policies, quota, server_time
@@ -173,12 +174,18 @@ class Client:
         self._pace.hold(seconds)
 
     def encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        """`headers` as they go over the wire, made once; those that carry credentials by their name are secrets."""
+        """`headers` as they go over the wire, made once; those that carry credentials by their name are secrets.
+
+        Raises `SpecError` for what no header can be called, or carry.
+        """
         for name, value in headers.items():
             if _SENSITIVE.search(name):
                 self.redactor.add(value)
                 self.redactor.add(value.rpartition(" ")[2])  # without its scheme
-        return [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+        return [
+            (header_name(name).encode("ascii"), header_value(name, value).encode("utf-8"))
+            for name, value in headers.items()
+        ]
 
     async def close(self) -> None:
         """Close the connections."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from speclab.connectors.auth.plain import header_name, header_value
 from speclab.connectors.base import Item
 from speclab.connectors.http.client import Client, Exchange
 from speclab.connectors.http.templates import MissingValue, Place
@@ -25,13 +26,16 @@ class Headers:
     """The headers of one target's writes."""
 
     def __init__(self, write: HttpWrite, client: Client, references: References) -> None:
-        """Headers as `write.headers` has them, with the references still in them: a secret is no template."""
+        """Headers as `write.headers` has them, with the references still in them: a secret is no template.
+
+        Raises `SpecError`.
+        """
         texts = write.headers
         fixed = {name: references.resolve(text) for name, text in texts.items() if not _PLACE.search(text)}
         self.fixed: Sequence[tuple[bytes, bytes]] = client.encoded(fixed)
         """The headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
-        self._key = write.idempotency.encode("ascii") if write.idempotency else None
+        self._key = header_name(write.idempotency).encode("ascii") if write.idempotency else None
 
     def given(self, item: Item, scope: Mapping[str, Json]) -> list[tuple[bytes, bytes]]:
         """The headers of the write of `item`; without those that tell of what the lookup found, if it found nothing.
@@ -70,10 +74,10 @@ class _Header:
             inner = match[1].strip()
             if inner.lower().startswith("lookup."):  # names of headers are in no case
                 inner = inner.lower()
-            parts.append(references.resolve(text[at : match.start()]))
+            parts.append(header_value(name, references.resolve(text[at : match.start()])))
             parts.append(Place.parse(inner, where=f"write.headers.{name}", names=_NAMES))
             at = match.end()
-        return cls(name, [*parts, references.resolve(text[at:])])
+        return cls(header_name(name), [*parts, header_value(name, references.resolve(text[at:]))])
 
     @property
     def of_the_lookup(self) -> bool:
