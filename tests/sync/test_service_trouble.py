@@ -23,6 +23,19 @@ async def test_alerts_of_a_spec_that_is_not_there_any_more_are_over(
     assert place.events("alert")[-1] == "alert over: Nothing yet"
 
 
+async def test_a_front_matter_that_is_broken_stops_no_spec_in_silence(place: Workspace) -> None:
+    spec = place.spec("people", "On-demand")
+    text = spec.read_text()
+    async with place.serving():
+        await place.until(lambda: "people" in place.heartbeat().specs)
+        spec.write_text(text.replace("spec_id: people", "spec_id: [people"))
+        await place.until(lambda: place.heartbeat().specs["people"].problem)
+        assert "specs/people.md:3:5: F101" in place.heartbeat().specs["people"].problem
+        spec.write_text(text)
+        await place.until(lambda: not place.heartbeat().specs["people"].problem)
+    assert [line for line in place.said if line.startswith("error: people: cannot run: specs/people.md:3:5: F101")]
+
+
 async def test_a_workspace_that_is_gone_is_not_made_anew_and_is_served_again_when_it_is_back(place: Workspace) -> None:
     place.spec()
     away = place.directory.with_name("away")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,7 @@ class Roster:
         doubles: dict[Path, Path] = {}
         directories = {self._directory}
         read = {}
-        for spec in find_specs(self._directory):
+        for spec in map(self._as_known, find_specs(self._directory)):
             if spec.type != "integration" or workspace_of(spec.path) != self._workspace:
                 continue
             directories.add(spec.path.parent)
@@ -73,6 +73,13 @@ class Roster:
                 enlisted[spec.spec_id] = found[1]
         self._read = read
         return Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
+
+    def _as_known(self, spec: SpecFile) -> SpecFile:
+        """`spec`; if it was enlisted and its front matter is broken now, as it was: nobody said that it is to stop."""
+        known = self._read.get(spec.path)
+        if known is None or spec.type:
+            return spec
+        return replace(spec, spec_id=known[1].spec_id, type="integration", status=IN_PROGRESS)
 
     def _enlist(self, spec: SpecFile) -> tuple[tuple[int, int, int], Enlisted] | None:
         """What the file says; None if it has gone meanwhile."""
