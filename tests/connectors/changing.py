@@ -102,8 +102,13 @@ class Source:
         self.rows[key] = (self.now, self.rows.get(key, (self.now, -1))[1] + 1)
 
     def answer(self, query: dict[str, str]) -> dict[str, Any]:
-        """The page that is asked for: by a key that stays where it is when others leave, or by number."""
+        """The page that is asked for: by a key that stays where it is when others leave, or by number.
+
+        Pages by number are in the order of ids: in that of changes, what moves to the end makes others slip by.
+        """
         listed = sorted((moment, key, version) for key, (moment, version) in self.rows.items())
+        if self.by_page:
+            listed.sort(key=lambda row: row[1])
         found = [
             {"id": key, "at": self.write(moment), "version": version, "place": f"{unix(moment):012d} {key:06d}"}
             for moment, key, version in listed

@@ -16,6 +16,7 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
+BY_CURSOR: Json = {"by": "cursor", "next": "next", "param": "cursor"}
 
 
 class Contacts:
@@ -37,7 +38,9 @@ class Contacts:
 
 @pytest.fixture
 def read(references: References, seams: Seams) -> Read:
-    async def pages(base_url: str, cursor: Json = None, *, full: bool = False, **since: Json) -> list[Page]:
+    async def pages(
+        base_url: str, cursor: Json = None, *, full: bool = False, pagination: Json = BY_CURSOR, **since: Json
+    ) -> list[Page]:
         system = HttpSystem.model_validate(
             {
                 "connector": "http",
@@ -46,7 +49,7 @@ def read(references: References, seams: Seams) -> Read:
                 "read": {
                     "path": "/contacts",
                     "records": "data",
-                    "pagination": {"by": "cursor", "next": "next", "param": "cursor"},
+                    "pagination": pagination,
                     "since": {"param": "since", "field": "at", **since},
                 },
             }
@@ -199,6 +202,23 @@ async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
     source = Contacts(clock, ("a", "2024-01-02"), ("b", "2024-01-01"))
     await read(await serve(source), sorted=True)
     assert reports.lines == ["warning: the records do not come in the order of `at`; set `sorted: false`"]
+
+
+@pytest.mark.parametrize(("order", "told"), [("at", 1), ("id", 0)])
+async def test_numbered_pages_in_the_order_of_changes_tell_of_what_may_have_slipped_by(
+    serve: Serve, read: Read, clock: FakeClock, reports: Reports, order: str, told: int
+) -> None:
+    rows = {key: f"2024-01-0{day}T00:00:00Z" for day, key in enumerate("fedcba", 1)}
+
+    async def source(request: web.Request) -> web.Response:
+        if (page := int(request.query["page"])) == 2:
+            rows["f"] = "2026-11-24T12:00:30Z"
+        listed = sorted(({"id": key, "at": at} for key, at in rows.items()), key=lambda row: row[order])
+        headers = {"Date": format_datetime(clock.now(), usegmt=True)}
+        return web.json_response({"data": listed[page * 2 - 2 : page * 2]}, headers=headers)
+
+    await read(await serve(source), pagination={"by": "page", "param": "page"})
+    assert sum("records changed while pages by number were read" in line for line in reports.lines) == told
 
 
 async def test_records_without_the_field_are_delivered_and_reported(serve: Serve, read: Read, reports: Reports) -> None:

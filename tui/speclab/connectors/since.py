@@ -75,6 +75,8 @@ class Watermark:
         """Whether the values have come in ascending order so far."""
         self.missing = 0
         """Records without a value: they are delivered, but only a full read finds them."""
+        self.passed = False
+        """Whether a value was beyond the ceiling: something changed while it was read."""
         self._field = field
         self._ceiling = ceiling
         self._before = before
@@ -95,7 +97,8 @@ class Watermark:
             if value is None:
                 self.missing += 1
                 continue
-            value = self._ceiling(value)
+            value, told = self._ceiling(value), value
+            self.passed = self.passed or value != told
             place = order(value)
             if self._order is None or is_after(place, self._order):
                 self._value, self._order = value, place

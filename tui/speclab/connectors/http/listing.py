@@ -205,6 +205,12 @@ class Listing:
                     Level.WARNING,
                     f"no record has `{self._since.field}`, so the next run cannot ask for what changed only",
                 )
+            if self._numbered and len(read.visited) > 1 and read.watermark.passed and read.watermark.ordered:
+                self._client.report(
+                    Level.WARNING,
+                    f"records changed while pages by number were read in the order of `{self._since.field}`: what "
+                    "slipped onto a page read before is missed; ask for another order, such as by id, or for a cursor",
+                )
             if self._since.sorted and not read.watermark.ordered:
                 self._client.report(
                     Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
