@@ -43,7 +43,7 @@ def written(job: Job) -> int:
 
 def test_a_run_that_is_told_to_stop_leaves_nothing_in_doubt(job: Job, systems: Systems) -> None:
     """It finishes the page in hand: what it says is written is just what the target has."""
-    people = crowd(600)
+    people = crowd(200)
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=people, size=20, pause=0.02)
     with job.start() as process:
@@ -73,7 +73,7 @@ def limited(size: int) -> Any:
 
 
 def test_a_disk_that_is_full_for_the_run_log_is_told_and_nothing_is_lost(job: Job, systems: Systems) -> None:
-    people = crowd(2000)
+    people = crowd(600)
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=people, size=20)
     with job.start(preexec_fn=limited(420_000)) as process:
