@@ -64,13 +64,7 @@ status: in-progress
 
 | Source Field | Target Field | Transformation | Notes |
 |--------------|--------------|----------------|-------|
-| source.id | target.id | Direct | |
-| source.name | target.name | Trim, Uppercase | |
-| source.age | target.age | Integer | |
-
-```yaml
-filter: source.test != true
-```
+{mapping}
 
 ## Authentication
 
@@ -94,6 +88,15 @@ type: none
 {retry}
 ```
 """
+
+PEOPLE = """\
+| source.id | target.id | Direct | |
+| source.name | target.name | Trim, Uppercase | |
+| source.age | target.age | Integer | |
+
+```yaml
+filter: source.test != true
+```"""
 
 BY_CURSOR = """\
 connector: http
@@ -217,7 +220,7 @@ class Job:
         edit: Callable[[str], str] = lambda text: text,
     ) -> None:
         """Write the spec."""
-        text = SPEC.format(source=source, target=target, retry=retry, auth=auth, volume=volume)
+        text = SPEC.format(source=source, target=target, mapping=PEOPLE, retry=retry, auth=auth, volume=volume)
         self.spec.write_text(edit(text))
 
     @property

@@ -17,63 +17,11 @@ from random import Random
 from typing import ClassVar, Final
 
 from aiohttp import web
-from tests.proof.conftest import assert_balanced
+from tests.proof.conftest import SPEC, assert_balanced
 
 from speclab.cli import main
 from speclab.outcome import RunState
 from speclab.runlog import RunLogReader, RunRow
-
-SPEC: Final = """\
----
-spec_id: killed
-type: integration
-status: in-progress
----
-
-# Spec: Killed
-
-## Integration Overview
-
-### Source System
-
-```yaml
-{source}
-```
-
-### Target System
-
-```yaml
-{target}
-```
-
-## Field Mapping
-
-| Source Field | Target Field | Transformation | Notes |
-|--------------|--------------|----------------|-------|
-{rows}
-
-## Authentication
-
-### Source System Auth
-
-```yaml
-type: none
-```
-
-### Target System Auth
-
-```yaml
-type: none
-```
-
-## Error Handling & Retry Strategy
-
-### Retry Logic
-
-```yaml
-base: 10ms
-```
-"""
 
 _CONNECTORS: Final = (
     "speclab.connectors.http.reader",
@@ -117,11 +65,13 @@ class Killing:
 
     def write(self, source: str, target: str, rows: str) -> None:
         """Write the spec."""
-        self._spec.write_text(SPEC.format(source=source, target=target, rows=rows))
+        auth, retry = "type: none", "base: 10ms"
+        text = SPEC.format(source=source, target=target, mapping=rows, auth=auth, retry=retry, volume="")
+        self._spec.write_text(text)
 
     @property
     def _spec(self) -> Path:
-        return self.directory / "killed.md"
+        return self.directory / "people.md"
 
     async def killed(self, after: int) -> None:
         """A run, killed when the systems were asked that often; it may be through before."""
