@@ -53,6 +53,7 @@ async def test_a_table_is_read_in_its_encoding_and_resumes_after_a_page(
         ),
         ("id\n1\n".encode("utf-16-le") + b"2", "utf-16-le", r"a\.csv:3: the byte 0x32 at offset 10 is not utf-16-le"),
         (b"id\n1\n\x82", "shift_jis", r"a\.csv:3: the byte 0x82 at offset 5 is not shift_jis"),
+        (b"id\n1\n", "utf-16", r"a\.csv:1: is not utf-16: UTF-16 stream does not start with BOM"),
     ],
 )
 async def test_a_byte_that_does_not_decode_has_a_place(
@@ -76,7 +77,7 @@ async def test_a_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_
 async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_bytes("id,name\r\n1,Zoë".encode(encoding))
     await files.write("a.csv", item("2", name="Jürgen"), mode="append", encoding=encoding)
-    assert (tmp_path / "a.csv").read_bytes().decode(encoding) == "id,name\r\n1,Zoë\n2,Jürgen\r\n"
+    assert (tmp_path / "a.csv").read_bytes().decode(encoding) == "id,name\r\n1,Zoë\r\n2,Jürgen\r\n"
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])

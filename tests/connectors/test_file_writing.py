@@ -12,7 +12,7 @@ from tests.connectors.conftest import item
 
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Item, Seams, Snapshot, Writer
-from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.errors import BadAnswer, Unreachable
 from speclab.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
@@ -134,6 +134,21 @@ async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Ope
     assert path.read_text() == "this is not even JSON"
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet"])
+async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_path: Path, target: Open) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(BadAnswer, match=f"{name}: cannot be read to its end: Is a directory"):
+        await write(target(name), item("a"))
+    assert (tmp_path / name).is_dir()
+
+
+async def test_a_gzipped_table_that_is_cut_short_is_told_and_left(tmp_path: Path, target: Open) -> None:
+    (tmp_path / "out.csv.gz").write_bytes(gzip.compress(b"id\nz\n")[:-10])
+    with pytest.raises(BadAnswer, match=r"out\.csv\.gz: cannot be read to its end: Compressed file ended before"):
+        await write(target("out.csv.gz"), item("a"))
+    assert (tmp_path / "out.csv.gz").read_bytes() == gzip.compress(b"id\nz\n")[:-10]
+
+
 async def test_a_file_that_cannot_be_merged_is_left_and_nothing_is_lost(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text('{"id":"z"}\n{broken\n')
@@ -172,40 +187,6 @@ async def test_a_record_without_a_key_is_refused_alone(mode: str, tmp_path: Path
     assert (bad.refusal.error_class, bad.refusal.sent, bad.refusal.field) == (ErrorClass.REJECTED, False, "id")
     assert good.effect is Effect.WRITTEN
     assert (tmp_path / "out.jsonl").read_text() == '{"id":"a"}\n'
-
-
-async def test_appending_adds_whole_lines_to_the_end(tmp_path: Path, target: Open) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"id":"z"}')
-    writer = target("log.jsonl", "append")
-    assert (writer.idempotent, writer.deletes) == (False, False)
-    assert effects(await write(writer, item("a"), item("a"))) == [Effect.CREATED, Effect.CREATED]
-    assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"a"}\n'
-
-
-async def test_appending_to_a_gzipped_file_adds_a_member(tmp_path: Path, target: Open) -> None:
-    for key in "ab":
-        await write(target("log.jsonl.gz", "append"), item(key))
-    assert gzip.decompress((tmp_path / "log.jsonl.gz").read_bytes()) == b'{"id":"a"}\n{"id":"b"}\n'
-
-
-async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, target: Open) -> None:
-    path = tmp_path / "log.csv"
-    await write(target("log.csv", "append"), item("a", name="Ada"))
-    fine, foreign, short = await write(
-        target("log.csv", "append"), item("b", name="Bo"), item("c", nmae="Cy"), item("d")
-    )
-    assert (fine.effect, short.effect) == (Effect.CREATED, Effect.CREATED)
-    assert foreign.refusal is not None
-    assert foreign.refusal.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
-    assert foreign.refusal.field == "nmae"
-    assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
-
-
-async def test_a_list_cannot_be_appended_to(seams: Seams, tmp_path: Path) -> None:
-    system = FileSystem(connector="file", path="${env:OUT}", mode="append", key="id")
-    with pytest.raises(SpecError, match="a JSON list cannot be appended to"):
-        open_writer(system, NoAuth(), References({"OUT": "out.json"}, tmp_path), seams)
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import os
 from collections.abc import Sequence
+from io import FileIO
 
 from speclab.connectors.base import Answer, Item
-from speclab.connectors.file.durable import add
+from speclab.connectors.file.durable import add_marked, mend
 from speclab.connectors.file.output import fields, json_line
 from speclab.connectors.file.place import LocalPlace
 from speclab.connectors.file.tables import TableLines
@@ -33,6 +35,7 @@ class AppendingWriter:
             raise SpecError(f"mode: {reason}")
         self._target = target
         self._path = target.place.path
+        self._mark = self._path.with_name(f".{self._path.name}.adding")
         self._table: TableLines | None = None
 
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
@@ -48,19 +51,28 @@ class AppendingWriter:
 
     def _write(self, items: Sequence[Item]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(items)
-        if self._target.layout.is_table:
-            lines = self._table_lines(items, answers)
-        else:
-            lines = [json_line(item.payload) for item in items]
-        refusal = self._target.tried(lambda: self._add(b"".join(lines))) if lines else None
+        refusal = self._target.tried(lambda: self._append(items, answers))
         rest = Answer(refusal=refusal) if refusal else Answer(Effect.CREATED)
         return [answer or rest for answer in answers]
+
+    def _append(self, items: Sequence[Item], answers: list[Answer | None]) -> None:
+        """Put the lines of `items` on the disk, all or nothing; those that cannot be in the file get their answer."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+b", buffering=0) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # another spec may append to it, too
+            mend(stream, self._mark)
+            if self._target.layout.is_table:
+                lines = self._table_lines(items, answers)
+            else:
+                lines = [json_line(item.payload) for item in items]
+            if lines:
+                self._add(stream, b"".join(lines))
 
     def _table_lines(self, items: Sequence[Item], answers: list[Answer | None]) -> list[bytes]:
         """The lines of a table for `items`; those with a field that is no column get their answer instead."""
         lines: list[bytes] = []
-        table = self._table or self._found()
-        if table is None:
+        table = self._table = self._table or self._found()
+        if table is None:  # nor is it there before this batch is
             table = TableLines(self._target.name, self._target.layout, fields(item.payload for item in items))
             lines.append(table.header())
         for index, item in enumerate(items):
@@ -69,7 +81,6 @@ class AppendingWriter:
                 lines.append(table.line(item.payload))
             else:
                 answers[index] = Answer(refusal=self._target.misfitting(misfit))
-        self._table = table
         return lines
 
     def _found(self) -> TableLines | None:
@@ -79,17 +90,15 @@ class AppendingWriter:
             return None
         return TableLines(self._target.name, self._target.layout, head.columns, head.line_end)
 
-    def _add(self, text: bytes) -> None:
-        """Append `text` on the disk, all or nothing."""
-        path, encoding = self._path, self._target.layout.encoding
-        end = "\n".encode(encoding)
+    def _add(self, stream: FileIO, text: bytes) -> None:
+        """Append `text`, in the encoding and the packing of the file."""
+        encoding = self._target.layout.encoding
         text = text.decode().encode(encoding)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            if self._target.layout.gzipped:
-                text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
-            elif size:
-                stream.seek(-len(end), os.SEEK_END)
-                text = text if stream.read() == end else end + text
-            add(stream, text)
+        if self._target.layout.gzipped:
+            text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
+        elif stream.seek(0, os.SEEK_END):
+            last = "\n".encode(encoding)
+            stream.seek(-len(last), os.SEEK_END)
+            if stream.read() != last:
+                text = (self._table.line_end if self._table else "\n").encode(encoding) + text
+        add_marked(stream, text, self._mark)

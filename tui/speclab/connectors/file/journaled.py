@@ -66,9 +66,12 @@ class _JournaledWriter:
         with suppress(*() if self._merged else (Unauthorized,)):  # who may write need not be let look
             self._target.place.exists()
         form = self._target.form(merged=self._merged)
-        if self._journal.exists():
-            with self._journal.entries() as entries:
-                form.recall(entries.left())
+        try:
+            if self._journal.exists():
+                with self._journal.entries() as entries:
+                    form.recall(entries.left())
+        except OSError as error:
+            raise self._kept(error) from None
         return form
 
     def _publish(self) -> None:
@@ -87,12 +90,15 @@ class _JournaledWriter:
                     out.add(record)
                 out.end()
         except OSError as error:
-            raise Unreachable(f"{self._target.name}: {error.strerror or error}", hint=self._kept()) from None
+            raise self._kept(error) from None
         except (Unreachable, Unauthorized) as error:
-            raise type(error)(error.message, hint=self._kept()) from None
+            raise type(error)(error.message, hint=self._kept_hint()) from None
         self._journal.remove()
 
-    def _kept(self) -> str:
+    def _kept(self, error: OSError) -> Unreachable:
+        return Unreachable(f"{self._target.name}: {error.strerror or error}", hint=self._kept_hint())
+
+    def _kept_hint(self) -> str:
         return f"What was written is in {self._journal.path}, and goes into the file with the next run."
 
     def _merge(self, out: Output, entries: Entries) -> None:

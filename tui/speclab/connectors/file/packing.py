@@ -19,8 +19,6 @@ from speclab.errors import BadAnswer
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-UNREADABLE: Final = (OSError, EOFError, zlib.error)
-"""What is raised of a file that cannot be read to its end."""
 _CHUNK: Final = 1 << 16
 
 
@@ -41,6 +39,16 @@ def packed(stream: BinaryIO, layout: Layout) -> Iterator[BinaryIO]:
         return
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as smaller:
         yield _encoded(cast("BinaryIO", smaller), layout)
+
+
+@contextmanager
+def read_to_its_end(name: str) -> Iterator[None]:
+    """Tells of a file that cannot be opened, read or unpacked as `BadAnswer`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BadAnswer(f"{name}: cannot be read to its end: {reason}") from None
 
 
 def undecodable(name: str, line: int, offset: int, byte: int, encoding: str) -> BadAnswer:
@@ -133,6 +141,8 @@ class _Decoded(io.RawIOBase):
             byte = error.object[error.start]
             self._failure = undecodable(self._name, line, offset, byte, self._encoding)
             self._ended = False
+        except UnicodeError as error:  # as of a UTF-16 that does not begin with its mark
+            raise BadAnswer(f"{self._name}:{self._line}: is not {self._encoding}: {error}") from None
         self._line += text.count("\n")
         self._text = text.encode("utf-8", "surrogatepass")
 

@@ -12,12 +12,11 @@ from typing import BinaryIO, Final
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.file.formats import rows
 from speclab.connectors.file.layout import Format, Layout
-from speclab.connectors.file.packing import UNREADABLE, unpacked
+from speclab.connectors.file.packing import read_to_its_end, unpacked
 from speclab.connectors.file.place import Found
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.file.whereabouts import source_of
 from speclab.connectors.references import References
-from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json
 from speclab.outcome import Level
 from speclab.spec.auth import Auth
@@ -62,23 +61,20 @@ class FileReader:
         layout = Layout.of(file.name, self._system)
         weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
-        try:
-            with await asyncio.to_thread(self._opened, file, layout) as stream:
-                found = rows(stream, file.name, layout, spot)
-                while not ended:
-                    page = await asyncio.to_thread(_take, found)
-                    ended = len(page) < _PAGE
-                    spot = page[-1].end if page else spot
-                    yield Page(
-                        records=[row.record for row in page],
-                        cursor=None if ended and last else _cursor(file, spot),
-                        bytes_in=sum(len(row.raw) for row in page) + weight,
-                        request=f"read {file.name}",
-                        complete=ended and last,
-                    )
-                    weight = 0
-        except UNREADABLE as error:
-            raise BadAnswer(f"{file.name}: cannot be read to its end: {error}") from None
+        with read_to_its_end(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
+            found = rows(stream, file.name, layout, spot)
+            while not ended:
+                page = await asyncio.to_thread(_take, found)
+                ended = len(page) < _PAGE
+                spot = page[-1].end if page else spot
+                yield Page(
+                    records=[row.record for row in page],
+                    cursor=None if ended and last else _cursor(file, spot),
+                    bytes_in=sum(len(row.raw) for row in page) + weight,
+                    request=f"read {file.name}",
+                    complete=ended and last,
+                )
+                weight = 0
 
     def _opened(self, file: Found, layout: Layout) -> BinaryIO:
         return unpacked(self._source.opened(file, seeking=layout.format is Format.PARQUET), file.name, layout)

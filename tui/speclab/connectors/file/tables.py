@@ -53,10 +53,12 @@ def header(stream: BinaryIO, name: str, layout: Layout) -> Header | None:
     found = next(_cells(stream, name, layout, Spot()), None)
     if found is None:
         return None
-    names, raw, end = found
+    names, raw, line, end = found
     twice = [each for at, each in enumerate(names) if each in names[:at]]
     if twice:
-        raise BadAnswer(f"{name}:1: the column {twice[0]!r} is there twice")
+        raise BadAnswer(
+            f"{name}:{line}: the column {twice[0]!r} is there twice", hint="Give each a name of its own in the header."
+        )
     return Header(tuple(names), raw, end)
 
 
@@ -66,11 +68,9 @@ def table_rows(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iter
     if head is None:
         return
     columns, of = head.columns, "in `columns`" if layout.columns else "in the header"
-    at = start if start.offset else head.end
-    for cells, raw, end in _cells(stream, name, layout, at):
+    for cells, raw, line, end in _cells(stream, name, layout, start if start.offset else head.end):
         if len(cells) != len(columns):
-            raise BadAnswer(f"{name}:{at.line}: expected {len(columns)} cells, as {of}, found {len(cells)}")
-        at = end
+            raise BadAnswer(f"{name}:{line}: expected {len(columns)} cells, as {of}, found {len(cells)}")
         yield Row(dict(zip(columns, cells, strict=True)), raw, end)
 
 
@@ -79,9 +79,9 @@ class TableLines:
 
     def __init__(self, name: str, layout: Layout, columns: Sequence[str], line_end: str = "\n") -> None:
         self.columns = columns
+        self.line_end = line_end
         self._name = name
         self._encoding = layout.encoding
-        self._line_end = line_end
         self._is_bare = not layout.quote
         self._text = io.StringIO(newline="")
         self._writer = csv.writer(
@@ -135,7 +135,7 @@ class TableLines:
         self._text.seek(0)
         self._text.truncate()
         self._writer.writerow(cells)
-        return (self._text.getvalue().removesuffix("\r\n") + self._line_end).encode()
+        return (self._text.getvalue().removesuffix("\r\n") + self.line_end).encode()
 
 
 def cell(value: Json) -> str:
@@ -145,8 +145,8 @@ def cell(value: Json) -> str:
     return value if isinstance(value, str) else encode(value).decode()
 
 
-def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator[tuple[list[str], bytes, Spot]]:
-    """The rows of a table as cells, blank lines left out."""
+def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator[tuple[list[str], bytes, int, Spot]]:
+    """The rows of a table, blank lines left out: its cells, its bytes, the line it begins in, the place after it."""
     stream.seek(start.offset)
     taken: list[bytes] = []
 
@@ -175,8 +175,8 @@ def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator
             raise undecodable(name, line, offset, raw[at], "UTF-8") from None
         except csv.Error as error:
             raise BadAnswer(f"{name}:{spot.line}: {error}") from None
-        raw = b"".join(taken)
-        spot = Spot(spot.offset + len(raw), spot.line + len(taken))
+        raw, line = b"".join(taken), spot.line
+        spot = Spot(spot.offset + len(raw), line + len(taken))
         taken.clear()
         if cells:
-            yield cells, raw, spot
+            yield cells, raw, line, spot

@@ -12,14 +12,14 @@ from speclab.connectors.file.arrow_output import ParquetForm
 from speclab.connectors.file.form import Form, JsonForm, TableForm
 from speclab.connectors.file.formats import rows
 from speclab.connectors.file.layout import Format, Layout
-from speclab.connectors.file.packing import UNREADABLE, packed, unpacked
+from speclab.connectors.file.packing import packed, read_to_its_end, unpacked
 from speclab.connectors.file.parquet import schema_of
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.file.tables import Header, Misfit, cell, header
 from speclab.connectors.file.whereabouts import place_of
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
-from speclab.errors import BadAnswer, SpecError, Unreachable
+from speclab.errors import SpecError, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
@@ -58,7 +58,7 @@ class Target:
         """The header of the table that is there; None if there is none. Raises `BadAnswer`."""
         if not self.place.exists():
             return Header(self.layout.columns, b"", Spot()) if self.layout.columns else None
-        with self.opened() as stream:
+        with self._opened() as stream:
             return header(stream, self.name, self.layout)
 
     def form(self, *, merged: bool) -> Form:
@@ -73,21 +73,20 @@ class Target:
     def _schema(self) -> pa.Schema | None:
         if not self.place.exists():
             return None
-        with self.opened() as stream:
+        with self._opened() as stream:
             return schema_of(stream, self.name)
 
-    def opened(self) -> BinaryIO:
-        """The text of the file that is there. Raises `OSError`."""
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """The text of the file that is there. Raises `BadAnswer` for what cannot be read."""
         seeking = self.layout.format is Format.PARQUET
-        return unpacked(self.place.opened(seeking=seeking), self.name, self.layout)
+        with read_to_its_end(self.name), unpacked(self.place.opened(seeking=seeking), self.name, self.layout) as stream:
+            yield stream
 
     def rows(self) -> Iterator[Row]:
         """What the file holds. Raises `BadAnswer` for what cannot be read."""
-        try:
-            with self.opened() as stream:
-                yield from rows(stream, self.name, self.layout)
-        except UNREADABLE as error:
-            raise BadAnswer(f"{self.name}: cannot be read to its end: {error}") from None
+        with self._opened() as stream:
+            yield from rows(stream, self.name, self.layout)
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
