@@ -13,8 +13,9 @@ from tests.connectors.conftest import Reports, item, records_of
 from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_at
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
-from speclab.connectors import References, open_finder
+from speclab.connectors import References, open_finder, open_reader
 from speclab.connectors.base import Seams, Snapshot
+from speclab.connectors.file import remote, store
 from speclab.connectors.file.probe import file_probe
 from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
@@ -216,6 +217,22 @@ async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
     monkeypatch.undo()
     await files.opened(s3.at("a.jsonl"), options=s3.options).close()
     assert s3.get("a.jsonl") == b'{"id":"theirs"}\n{"id":"a"}\n'
+
+
+async def test_an_object_that_changes_while_it_is_read_is_no_mixture_of_two(
+    s3: Bucket, files: Files, references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(store._OPENED, store.Access.FORWARD, {"block_size": 10_000})
+    monkeypatch.setattr(remote, "_BUFFER", 10_000)
+    s3.put("a.jsonl", as_jsonl(PEOPLE))
+    reader = open_reader(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
+    pages = reader.pages(None, full=False)
+    first = await anext(aiter(pages))
+    s3.put("a.jsonl", as_jsonl(PEOPLE[::-1]))
+    with pytest.raises(Unreachable, match=f"{s3.at('a.jsonl')}: .* no longer exists"):
+        await anext(aiter(pages))
+    await reader.close()
+    assert records_of(await files.read(s3.at("a.jsonl"), first.cursor, options=s3.options)) == PEOPLE[::-1]
 
 
 async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, seams: Seams) -> None:
