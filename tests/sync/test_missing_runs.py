@@ -135,6 +135,23 @@ async def test_a_read_that_goes_on_from_the_cursor_of_another_tells_of_none(dele
     assert sorted(deleting.target.content) == ["a", "b", "c", "d", "e", "f"]
 
 
+async def test_a_read_that_another_went_on_with_that_noted_nothing_tells_of_none(deleting: World) -> None:
+    """Between the two, a run without the setting moved the checkpoint over pages that nobody noted."""
+
+    def broken_off(page: int) -> None:
+        deleting.source = MemorySource(people("abcdefgh"), fails_at=page, error=Unreachable("no route"))
+
+    await deleting.run(people("abcdefgh"))
+    broken_off(1)
+    await deleting.run(options=FULL)
+    deleting.edit(", missing: delete", "")
+    broken_off(3)
+    await deleting.run()
+    deleting.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
+    await deleting.run(people("abcdefgh"))
+    assert sorted(deleting.target.content) == list("abcdefgh")
+
+
 async def test_records_that_are_filtered_dead_or_unmapped_are_there_all_the_same(deleting: World) -> None:
     await deleting.run(people("abcd"))
     there = [person("a", test=True), person("b", age="old"), person("c", age="-1"), person("d")]
@@ -297,6 +314,17 @@ async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_t
     assert deleting.events("page")[-1] == told
     row = (await deleting.run([[ada, bea]], options=FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
+
+
+async def test_a_record_keeps_its_place_whose_new_key_is_not_what_the_delete_goes_by(deleting: World) -> None:
+    deleting.edit(
+        '"PUT /people/{id}", delete: "DELETE /people/{id}"', '"PUT /people/{n}", delete: "DELETE /people/{n}"'
+    )
+    deleting.edit("| source.name | target.name |", "| source.name | target.n |")
+    await deleting.run([[person("a", "Ada"), person("b", "Bea")]])
+    deletes: list[str] = []
+    row = (await deleting.run([[person("a", "Ada"), person("c", "Bea")]], noting(deletes), FULL)).row
+    assert (deletes, counts(row)) == ([], {"written": 1, "unchanged": 1})
 
 
 async def test_another_key_in_the_spec_deletes_nothing_of_what_is_there(deleting: World) -> None:

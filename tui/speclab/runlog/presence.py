@@ -143,6 +143,10 @@ class Presence:
         if waiting >= _MERGE_AT:
             self.merge(db, integration)
 
+    def break_off(self, db: sqlite3.Connection, integration: int) -> None:
+        """The checkpoint moves on, and nobody notes what a page holds: the sweep that it was in has a gap."""
+        db.execute("UPDATE sweep SET held = 0 WHERE integration = ? AND held <> 0", (integration,))
+
     def merge(self, db: sqlite3.Connection, integration: int) -> None:
         """Move what the pages hold into the table, in the order of its keys."""
         latest: dict[str, tuple[int, str | None]] = {}

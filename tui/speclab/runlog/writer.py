@@ -175,6 +175,8 @@ class RunLog:
                 self._move_cursor(db, entry, page.cursor)
             if page.seen is not None:
                 self._presence.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
+            elif not page.keep_cursor:
+                self._presence.break_off(db, entry.integration)
             if page.gone:
                 self._presence.decided(db, entry.integration, page.gone, [key for key, _ in page.states])
             if page.total is not None:

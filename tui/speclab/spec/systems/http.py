@@ -238,7 +238,7 @@ class HttpSystem(Limited):
         return "" if self.write and self.write.delete else "the target has no `write.delete` to delete with"
 
     def known_by(self) -> Sequence[FieldPath]:
-        """The key, and whatever stands in braces in the requests that delete."""
+        """What stands in braces in the requests that delete; the key is only what records are known by elsewhere."""
         templates = [self.write.delete, self.write.lookup, self.write.headers] if self.write else []
         found = [FieldPath.parse(place) for place in places(templates)]
-        return [*super().known_by(), *(path for path in found if path.parts[0] not in ("found", "lookup"))]
+        return [path for path in found if path.parts[0] not in ("found", "lookup")] or super().known_by()
