@@ -78,6 +78,21 @@ async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, files: Fil
     assert reports.lines == ["warning: people.jsonl has changed since the last run stopped in it; reading anew"]
 
 
+async def test_a_read_that_goes_on_is_whole_only_if_the_files_before_are_as_they_were(
+    tmp_path: Path, files: Files
+) -> None:
+    """What was deleted is what a whole read does not give; one that passes over a new file is none."""
+    for name in "bcd":
+        (tmp_path / f"{name}.jsonl").write_text(as_jsonl(PEOPLE[:2]))
+    _, stopped, _ = await files.read("*.jsonl")
+    assert [page.whole for page in await files.read("*.jsonl", stopped.cursor)] == [True, True]
+    (tmp_path / "a.jsonl").write_text(as_jsonl(PEOPLE[2:3]))
+    passed_over = await files.read("*.jsonl", stopped.cursor)
+    assert [page.request for page in passed_over] == ["read c.jsonl", "read d.jsonl"]
+    assert [page.whole for page in passed_over] == [False, False]
+    assert [page.whole for page in await files.read("*.jsonl", passed_over[0].cursor)] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import BinaryIO, Final
 
 from speclab.connectors.base import Page, Seams
@@ -43,21 +44,24 @@ class FileReader:
         """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
         del full
         files = await asyncio.to_thread(self._source.find)
-        begun = len(files)
-        files, spot = self._begin(files, cursor)
-        from_start = len(files) == begun and spot == Spot()
-        for index, file in enumerate(files):
-            pages = self._pages_of(file, spot, last=index == len(files) - 1)
+        before = _fingerprints(files)
+        first, spot, whole = self._begin(files, before, cursor)
+        from_start = first == 0 and spot == Spot()
+        for index, file in enumerate(files[first:], first):
+            pages = self._pages_of(file, spot, before[index] if whole else None, last=index == len(files) - 1)
             async with aclosing(pages):
                 async for page in pages:
-                    yield replace(page, from_start=from_start, whole=True)
+                    yield replace(page, from_start=from_start, whole=whole)
             spot = Spot()
 
     async def close(self) -> None:
         """Nothing is held open between pages of different files."""
 
-    async def _pages_of(self, file: Found, spot: Spot, *, last: bool) -> AsyncGenerator[Page]:
-        """The pages of one file from `spot` on; it is the `last` one, or others follow."""
+    async def _pages_of(self, file: Found, spot: Spot, before: str | None, *, last: bool) -> AsyncGenerator[Page]:
+        """The pages of one file from `spot` on; it is the `last` one, or others follow.
+
+        `before` is the fingerprint of those that were read before it, if none of them changed since.
+        """
         layout = Layout.of(file.name, self._system)
         weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
@@ -69,7 +73,7 @@ class FileReader:
                 spot = page[-1].end if page else spot
                 yield Page(
                     records=[row.record for row in page],
-                    cursor=None if ended and last else _cursor(file, spot),
+                    cursor=None if ended and last else _cursor(file, spot, before),
                     bytes_in=sum(len(row.raw) for row in page) + weight,
                     request=f"read {file.name}",
                     complete=ended and last,
@@ -79,26 +83,36 @@ class FileReader:
     def _opened(self, file: Found, layout: Layout) -> BinaryIO:
         return unpacked(self._source.opened(file, seeking=layout.format is Format.PARQUET), file.name, layout)
 
-    def _begin(self, files: list[Found], cursor: Json) -> tuple[list[Found], Spot]:
-        """The files still to read, and the spot in the first of them."""
+    def _begin(self, files: list[Found], before: list[str], cursor: Json) -> tuple[int, Spot, bool]:
+        """Which of `files` to begin with, where in it, and whether those before it are as they were when read."""
         match cursor:
-            case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": modified}:
+            case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": at, **more}:
                 for index, file in enumerate(files):
-                    if file.name == name and (file.size, file.version) == (size, modified):
-                        return files[index:], Spot(offset, line)
+                    if file.name == name and (file.size, file.version) == (size, at):
+                        return index, Spot(offset, line), more.get("before") == before[index]
                 self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
-        return files, Spot()
+        return 0, Spot(), True
 
 
 def _take(found: Iterator[Row]) -> list[Row]:
     return list(islice(found, _PAGE))
 
 
-def _cursor(file: Found, spot: Spot) -> Json:
+def _fingerprints(files: list[Found]) -> list[str]:
+    """For each file, one of all that come before it, which is another if any of them is."""
+
+    def added(before: str, file: Found) -> str:
+        return hashlib.sha256(repr((before, file.name, file.size, file.version)).encode()).hexdigest()[:16]
+
+    return list(accumulate(files, added, initial=""))
+
+
+def _cursor(file: Found, spot: Spot, before: str | None) -> Json:
     return {
         "file": file.name,
         "offset": spot.offset,
         "line": spot.line,
         "size": file.size,
         "modified": file.version,
+        "before": before,
     }
