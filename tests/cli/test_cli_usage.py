@@ -102,3 +102,17 @@ def test_a_shell_completes_commands_and_specs(people: Shell) -> None:
     assert people().stdout == "plain,people\n"
     people.env.update(COMP_WORDS="speclab fai", COMP_CWORD="1")
     assert people().stdout == "plain,failures\n"
+
+
+@pytest.mark.parametrize("command", ["runs", "failures", "lint"])
+def test_a_misspelt_spec_is_not_told_to_be_well(people: Shell, command: str) -> None:
+    result = people(command, "poeple", exit_code=2)
+    assert result.stdout == ""
+    assert "no spec 'poeple'" in result.stderr
+    assert "did you mean 'people'?" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["runs", "failures", "lint"])
+def test_a_spec_is_named_by_its_id_or_its_path_everywhere(people: Shell, command: str) -> None:
+    (path,) = people.directory.rglob("people.md")
+    assert people(command, "people").stderr == people(command, str(path)).stderr

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Print the problems of specs, each at its place.")
-@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("which", nargs=-1, metavar="[DIR | SPEC]...")
 @click.option(
     "--format",
     "form",
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="For a person, for a program, or for GitHub's annotations.",
 )
-def lint(paths: Sequence[Path], form: str) -> None:
-    """Print the problems of the specs at PATHS (default: here) as `file:line:column: CODE message`."""
+def lint(which: Sequence[str], form: str) -> None:
+    """Print the problems of each SPEC, and of all in each DIR (default: here), as `file:line:column: CODE message`."""
     from speclab.mapping import lint as problems_of
     from speclab.outcome import Level
     from speclab.spec.document import Document
-    from speclab.spec.workspace import find_specs
+    from speclab.spec.workspace import find_spec, find_specs
 
     files: list[Path] = []
-    for path in paths or [Path()]:
-        files.extend([spec.path for spec in find_specs(path)] if path.is_dir() else [path])
+    for name in which or ["."]:
+        path = Path(name)
+        files.extend([spec.path for spec in find_specs(path)] if path.is_dir() else [find_spec(Path(), name)])
     if not files:
         tell("There is no spec here. 'speclab new NAME' makes one.")
     problems = [problem for file in files for problem in problems_of(Document.load(file))]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """The specs below this directory whose spec_id begins so; else files."""
     from speclab.spec.workspace import find_specs
 
     ids = [spec.spec_id for spec in find_specs(Path()) if spec.spec_id.startswith(incomplete)]
@@ -24,12 +25,12 @@ def _complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def spec_argument(function: Function) -> Function:
     """The argument SPEC: a path, or the spec_id of a spec below this directory; arrives as a path."""
-    return click.argument("spec", callback=_to_path, shell_complete=_complete_spec)(function)
+    return click.argument("spec", callback=_to_path, shell_complete=complete_spec)(function)
 
 
 def specs_argument(function: Function) -> Function:
     """The argument SPEC..., one or more; arrives as paths."""
-    return click.argument("specs", nargs=-1, required=True, callback=_to_paths, shell_complete=_complete_spec)(function)
+    return click.argument("specs", nargs=-1, required=True, callback=_to_paths, shell_complete=complete_spec)(function)
 
 
 def runlog_option(function: Function) -> Function:
@@ -47,6 +48,23 @@ def open_reader(runlog: Path | None) -> RunLogReader:
     from speclab.spec.workspace import runlog_path, workspace_of
 
     return RunLog.reader(runlog or runlog_path(workspace_of(Path.cwd())))
+
+
+def spec_id_of(log: RunLogReader, name: str) -> str:
+    """The spec_id of the spec that `name` names by path or id, or of an integration that only `log` knows.
+
+    Raises `UsageError` if nobody knows it.
+    """
+    from speclab.errors import UsageError
+    from speclab.spec.workspace import find_spec, read_spec_file
+
+    if log.integrations(name):
+        return name
+    try:
+        spec = read_spec_file(find_spec(Path(), name))
+    except UsageError as error:
+        raise UsageError(f"{error.message}, and the run log knows no {name!r}", hint=error.hint) from None
+    return spec.spec_id if spec else name
 
 
 def seconds_of(text: str, option: str) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from speclab.cli.output import json_option, print_json, tell, tell_error
-from speclab.cli.place import open_reader, runlog_option, seconds_of
+from speclab.cli.place import open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.errors import UsageError
 from speclab.outcome import ErrorClass, FailureState, Outcome
 
@@ -63,7 +63,7 @@ def retry(
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     seconds = seconds_of(patience, "--patience")
     with open_reader(runlog) as log:
-        ids, specs = _ids_and_specs(which)
+        ids, specs = _ids_and_specs(log, which)
         if ids:
             chosen = _named(log, ids, of=specs)
         elif everything or error_class or row:
@@ -100,23 +100,12 @@ def discard(ids: Sequence[str], reason: str, runlog: Path | None) -> None:
     tell(f"{given_up} discarded")
 
 
-def _ids_and_specs(which: Sequence[str]) -> tuple[list[str], list[str]]:
+def _ids_and_specs(log: RunLogReader, which: Sequence[str]) -> tuple[list[str], list[str]]:
     ids = [one for one in which if _ID.fullmatch(one)]
     specs = [one for one in which if one not in ids]
     if len(specs) > 1:
         raise UsageError(f"expected one spec, and IDs as `speclab failures` prints them, not {specs[1]!r}")
-    return ids, [_spec_id(name) for name in specs]
-
-
-def _spec_id(name: str) -> str:
-    """The spec_id of the spec that `name` names by path or id; itself where there is no such file."""
-    from speclab.spec.workspace import find_spec, read_spec_file
-
-    try:
-        spec = read_spec_file(find_spec(Path(), name))
-    except UsageError:
-        return name
-    return spec.spec_id if spec else name
+    return ids, [spec_id_of(log, name) for name in specs]
 
 
 def _named(log: RunLogReader, ids: Sequence[str], *, of: Sequence[str]) -> list[FailureRow]:
@@ -137,8 +126,6 @@ def _chosen(
     log: RunLogReader, spec_id: str | None, error_class: ErrorClass | None, row: str | None
 ) -> list[FailureRow]:
     """The open failures that are alike, but for those in doubt."""
-    if spec_id is not None and not log.integrations(spec_id):
-        raise UsageError(f"the run log knows no {spec_id!r}", hint="'speclab status' lists what it knows.")
     found = log.failures(spec_id, error_class=error_class, row=row, limit=_ALL)
     chosen = [failure for failure in found if failure.state is not FailureState.UNKNOWN]
     if doubtful := len(found) - len(chosen):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import json_option, print_json, print_rows, tell
-from speclab.cli.place import open_reader, runlog_option, seconds_of
+from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.outcome import FailureState
 from speclab.plural import plural
 
@@ -105,16 +105,17 @@ def _status_row(health: Health, service: Heartbeat | None) -> Record:
 
 
 @click.command(short_help="Print the latest runs.")
-@click.argument("spec_id", required=False)
+@click.argument("spec", required=False, shell_complete=complete_spec)
 @click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many, at most.")
 @runlog_option
 @json_option
-def runs(spec_id: str | None, limit: int, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001
-    """Print the latest runs of all integrations, or of SPEC_ID, newest first."""
+def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Print the latest runs of all integrations, or of SPEC, newest first."""
     from speclab.runlog import run_json
 
     with open_reader(runlog) as log:
-        rows = [run_json(row) for row in log.runs(spec_id, limit=limit)]
+        of = spec_id_of(log, spec) if spec else None
+        rows = [run_json(row) for row in log.runs(of, limit=limit)]
     if as_json:
         for row in rows:
             print_json(row)
@@ -126,7 +127,7 @@ def runs(spec_id: str | None, limit: int, runlog: Path | None, as_json: bool) ->
 
 
 @click.command(short_help="Print the records that failed, and why.")
-@click.argument("spec_id", required=False)
+@click.argument("spec", required=False, shell_complete=complete_spec)
 @click.option("--run", "run", help="Only of this run, whatever became of them since.")
 @click.option(
     "--state",
@@ -139,7 +140,7 @@ def runs(spec_id: str | None, limit: int, runlog: Path | None, as_json: bool) ->
 @runlog_option
 @json_option
 def failures(
-    spec_id: str | None,
+    spec: str | None,
     run: str | None,
     state: str | None,
     row: str | None,
@@ -148,13 +149,12 @@ def failures(
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Print the records that failed, of all integrations or of SPEC_ID, newest first, each with its place."""
+    """Print the records that failed, of all integrations or of SPEC, newest first, each with its place."""
     from speclab.runlog import failure_json
 
     with open_reader(runlog) as log:
-        found = log.failures(
-            spec_id, run=run, state=FailureState(state) if state else None, row=row, limit=limit, full=full
-        )
+        of = spec_id_of(log, spec) if spec else None
+        found = log.failures(of, run=run, state=FailureState(state) if state else None, row=row, limit=limit, full=full)
     for failure in found:
         if as_json:
             print_json(failure_json(failure, full=full))
