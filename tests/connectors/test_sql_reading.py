@@ -67,6 +67,24 @@ async def test_a_read_resumes_after_any_page_although_rows_come_and_go(people: s
     assert keys(await read(first.cursor)) == ["p3", "p5", "p6"]
 
 
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [
+        ({"field": "at", "start": "2024-01-01"}, 0),
+        ({"field": "at", "start": "2024-01-05", "lookback": "5d"}, 4),
+        ({"field": "name"}, 0),
+        (None, 0),
+    ],
+)
+async def test_a_read_begins_anew_when_it_is_to_ask_since_another_time(
+    people: sqlite3.Connection, read: Read, since: Json, first: int
+) -> None:
+    people.close()
+    (page, *_) = await read(since={"field": "at", "start": "2024-01-05"}, size=1)
+    assert keys([page]) == ["p4"]
+    assert keys(await read(page.cursor, since=since)) == [f"p{number}" for number in range(first, 7)]
+
+
 async def test_a_query_is_read_like_a_table(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         query = "SELECT region, id, upper(name) AS name FROM (SELECT 'eu' AS region, * FROM people) WHERE id > 'p2';"

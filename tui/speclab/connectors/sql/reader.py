@@ -59,7 +59,13 @@ class SqlReader:
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
         self._database = Database(system.url, references, system.limits, writes=False)
         self._report = seams.report
-        described: dict[str, Json] = {"table": self._read.table, "query": self._read.query, "key": [*self._key]}
+        asked = self._since.model_dump(mode="json", include={"field", "start", "lookback"}) if self._since else None
+        described: dict[str, Json] = {
+            "table": self._read.table,
+            "query": self._read.query,
+            "key": [*self._key],
+            "since": asked,
+        }
         self._fingerprint = hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
