@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,27 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(rf"\s*{pattern}\s*", printed, re.DOTALL) is not None
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_snippet_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def follow(page: Path, directory: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Give each console command of `page` in `directory`: (command, expected output, what it printed)."""
     for block in blocks(page, "console"):
         for command, expected in sessions(block):
             done = subprocess.run(
                 ["bash", "-c", f"{command}\n"],
-                cwd=tmp_path,
+                cwd=directory,
                 env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 check=False,
             )
-            assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
+            yield command, expected, done.stdout
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_snippet_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command, expected, printed in follow(page, tmp_path, env):
+        assert matches(expected, printed), f"$ {command}\n{printed}"
     for number, block in enumerate(blocks(page, "python")):
         script = tmp_path / f"snippet_{number}.py"
         script.write_text(block)

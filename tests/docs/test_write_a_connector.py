@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.docs.test_docs import ROOT, blocks, matches, sessions
+from tests.docs.test_docs import ROOT, blocks, follow, matches
 
 from speclab.outcome import Outcome, RunState
 from speclab.runlog import RunLogReader
@@ -78,20 +78,7 @@ def followed(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     env = os.environ | {
         name: f"{place}:{os.environ[name]}" if os.environ.get(name) else place for name, place in places.items()
     }
-    told = []
-    for block in blocks(PAGE, "console"):
-        for command, expected in sessions(block):
-            done = subprocess.run(
-                ["bash", "-c", f"{command}\n"],
-                cwd=path,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            told.append((command, expected, done.stdout))
-    return Workspace(path, env, tuple(told))
+    return Workspace(path, env, tuple(follow(PAGE, path, env)))
 
 
 @pytest.fixture
