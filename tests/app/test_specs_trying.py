@@ -155,7 +155,7 @@ async def test_what_was_found_asked_and_answered_is_told(
         await tells(pilot, until, "t tests the credentials")
         await pilot.press("t")
         await tells(pilot, until, "source: http, bearer ✔ found env:CRM_URL, env:CRM_TOKEN")
-        await tells(pilot, until, f"✔ GET {issuer.url}/people: 1 records ✔ let in t tests the credentials")
+        await tells(pilot, until, f"✔ GET {issuer.url}/people: 1 record ✔ let in t tests the credentials")
         assert "t0p-s3cret" not in screen(pilot)
         assert (issuer.read, issuer.written) == (1, [])
 

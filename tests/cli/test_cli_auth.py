@@ -25,7 +25,7 @@ def test_both_ends_let_us_in(shell: Shell, api: Api) -> None:
     assert done.stdout.splitlines() == [
         "source: http, bearer",
         "  names    env:CRM_TOKEN",
-        f"  request  GET {api.url}/people: 1 records",
+        f"  request  GET {api.url}/people: 1 record",
         "  let in",
         "target: file, none",
         "  request  out.jsonl: not there yet; a run makes it",

@@ -48,7 +48,7 @@ async def test_a_source_that_lets_us_in_tells_names_token_and_request(
     access = await try_access(end, references, seams)
     assert access.granted
     assert access.references == ("env:CLIENT_SECRET",)
-    assert access.request == f"GET {issuer.url}/people: 1 records"
+    assert access.request == f"GET {issuer.url}/people: 1 record"
     assert access.token is not None
     assert access.token.expires_at == clock.now().timestamp() + 3600
     assert access.is_new
@@ -169,7 +169,7 @@ async def test_a_file_needs_no_credentials(references: References, seams: Seams,
         End("source", FileSystem(connector="file", path="in.jsonl", key="id"), NoAuth()), references, seams
     )
     assert source.granted
-    assert "1 records" in source.request
+    assert "1 record" in source.request
     system = FileSystem(connector="file", path="out.jsonl", key="id")
     assert (await try_access(End("target", system, NoAuth()), references, seams)).granted
     assert not (tmp_path / "out.jsonl").exists()

@@ -148,9 +148,9 @@ async def test_no_content_is_no_records(serve: Serve, read: Read) -> None:
         (
             "dta",
             {"data": []},
-            r"an object with `data` and no `dta` in it, expected a list at `dta`. Did you mean `data`\?",
+            r"an object with `data` and no `dta` in it, expected a list at `dta`. Did you mean 'data'\?",
         ),
-        ("data.rows", {"data": {"row": []}}, r"in `data` and no `rows` in it.*Did you mean `row`\?"),
+        ("data.rows", {"data": {"row": []}}, r"in `data` and no `rows` in it.*Did you mean 'row'\?"),
         ("data", {"data": {"items": []}}, "an object with `items` at `data`, expected a list"),
         ("data", {"data": None}, "null at `data`, expected a list"),
         ("data", {"data": [{"id": 1}, 7]}, "a number as entry 1 of the list, expected an object"),

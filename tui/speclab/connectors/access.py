@@ -12,6 +12,7 @@ from speclab.connectors.base import Reader, Seams
 from speclab.connectors.opening import connector_of, open_reader, open_writer
 from speclab.connectors.references import References, named
 from speclab.errors import SpeclabError, Unauthorized
+from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.connectors.auth.login import Show
@@ -147,4 +148,4 @@ async def _first_page(reader: Reader) -> str:
             await pages.aclose()  # it may have asked for the next page already
     finally:
         await reader.close()
-    return "no page" if page is None else f"{page.request}: {len(page.records)} records"
+    return "no page" if page is None else f"{page.request}: {plural(len(page.records), 'record')}"

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
-
-from rapidfuzz import process
 
 from speclab.connectors.backchannel import Transports
 from speclab.connectors.environment import Environment
 from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
 from speclab.spec.kinds import is_secret
+from speclab.spec.names import meant
 from speclab.spec.settings import Settings
 
 MASK: Final = "***"
@@ -141,7 +140,7 @@ class References:
         if kind in STORES:
             return self._from_store(kind, name)
         raise UnresolvedReference(
-            f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}{_nearest(kind, _KINDS)}"
+            f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}{meant(kind, _KINDS)}"
         )
 
     def _from_environment(self, name: str) -> str:
@@ -150,7 +149,7 @@ class References:
             return value
         state = "is not set" if value is None else "is empty"
         raise UnresolvedReference(
-            f"${{env:{name}}}: the environment variable {name} {state}{_nearest(name, self._environment)}",
+            f"${{env:{name}}}: the environment variable {name} {state}{meant(name, self._environment)}",
             hint=f"Set {name} where speclab is started, for example `export {name}=...`, or in the workspace's .env.",
         )
 
@@ -209,8 +208,3 @@ def _encodings(character: str) -> str:
     escape = "".join(rf"\\+u{units[at : at + 4]}" for at in range(0, len(units), 4))
     ways = [rf"\\*{re.escape(character)}", f"(?i:{percent})", f"(?i:{escape})"]
     return f"(?:{'|'.join([*ways, *([chr(92) + '+'] if character == ' ' else [])])})"
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    found = process.extractOne(name, list(names), score_cutoff=65)
-    return f". Did you mean '{found[0]}'?" if found else ""

@@ -216,7 +216,7 @@ _ALL: Final = (
     ),
     Code(
         "A104",
-        "A password stands in a URL",
+        "A password or a key stands in a URL",
         "A URL may hold references: postgresql://sync:${env:DB_PASSWORD}@db/crm.",
     ),
     Code(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rapidfuzz import fuzz
@@ -30,10 +30,16 @@ def slip(name: str, names: Sequence[str]) -> str | None:
     return other if score >= _SURE or one_slip else None
 
 
+def meant(name: str, names: Iterable[str]) -> str:
+    """The end of a message that `name` is not there: `. Did you mean 'a'?`, or nothing where none is near."""
+    found = near(name, list(names))
+    return f". Did you mean '{found[0]}'?" if found else ""
+
+
 def nearest(name: str, names: Sequence[str], there_are: str) -> str:
     """A hint: `did you mean 'a' or 'b'?`; else `there_are` and the names."""
-    if meant := near(name, names):
-        return f"did you mean {' or '.join(repr(other) for other in meant)}?"
+    if close := near(name, names):
+        return f"did you mean {' or '.join(repr(other) for other in close)}?"
     shown = ", ".join(repr(other) for other in names[:_SHOWN])
     return f"{there_are} {shown}{', ...' if len(names) > _SHOWN else ''}" if names else ""
 

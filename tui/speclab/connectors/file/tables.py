@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from rapidfuzz import process
-
 from speclab.connectors.file.layout import Layout
 from speclab.connectors.file.packing import undecodable
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.jsontext import encode
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
+from speclab.spec.names import meant
 
 _BOM: Final = b"\xef\xbb\xbf"
 csv.field_size_limit(16_000_000)  # as long as a cell may be; a quote that is never closed ends there
@@ -120,9 +119,7 @@ class TableLines:
         found = next((field for field in record if field not in self.columns), None)
         if found is None:
             return None
-        near = process.extractOne(found, self.columns, score_cutoff=70)
-        meant = f". Did you mean {near[0]!r}?" if near else ""
-        return Misfit(f"{self._name} has no column {found!r}{meant}", found)
+        return Misfit(f"{self._name} has no column {found!r}{meant(found, self.columns)}", found)
 
     def _writes(self, cells: Sequence[str]) -> bool:
         try:

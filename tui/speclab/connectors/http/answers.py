@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from rapidfuzz import process
-
 from speclab.connectors.http.client import Exchange, status_line
 from speclab.connectors.jsontext import decode
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
+from speclab.spec.names import meant
 from speclab.spec.systems.http_write import ErrorFields
 
 _MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
@@ -176,7 +175,7 @@ def _follow(body: Json, where: FieldPath, start: str) -> Json:
             value = FieldPath((part,)).get(value)
         except KeyError:
             inside = f" in `{FieldPath(where.parts[:depth])}`" if depth else ""
-            near = _nearest(str(part), value) if isinstance(value, dict) else ""
+            near = meant(str(part), value) if isinstance(value, dict) else ""
             raise WrongBody(
                 f"{start} {kind(value)}{inside} and no `{part}` in it, expected a list at `{where}`{near}"
             ) from None
@@ -204,11 +203,6 @@ def _names(names: Mapping[str, Json] | list[str]) -> str:
     shown = [f"`{name}`" for name in list(names)[:8]]
     more = len(names) - len(shown)
     return (", ".join(shown) if shown else "nothing in it") + (f" and {more} more" if more > 0 else "")
-
-
-def _nearest(name: str, names: Mapping[str, Json]) -> str:
-    found = process.extractOne(name, list(names), score_cutoff=70)
-    return f". Did you mean `{found[0]}`?" if found else ""
 
 
 def _line(text: str) -> str | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from rapidfuzz import process
-
 from speclab.jsonvalue import Json, Record
+from speclab.spec.names import meant
 from speclab.spec.systems.singer import Replication
 
 _METHODS: Final = {"full_table": "FULL_TABLE", "incremental": "INCREMENTAL", "log_based": "LOG_BASED"}
@@ -25,9 +24,7 @@ def stream_of(catalog: Json, name: str) -> Record:
             if entry.get(by) == name:
                 return entry
     names = [_name(entry) for entry in streams]
-    near = process.extractOne(name, names, score_cutoff=60)
-    hint = f". Did you mean '{near[0]}'?" if near else ""
-    raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{hint}")
+    raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{meant(name, names)}")
 
 
 def names_of(entry: Record) -> set[str]:

@@ -20,12 +20,13 @@ from speclab.connectors.references import References
 from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.tables import Table, nearest, nearest_table
+from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.paths import FieldPath
 from speclab.spec.auth import Auth
+from speclab.spec.names import meant
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
 
@@ -175,7 +176,7 @@ class SqlReader:
             columns = frozenset(nothing.keys())
         for name in [*self._key, *([self._since.field] if self._since else [])]:
             if name not in columns:
-                raise BadAnswer(f"{self._line()}: there is no column '{name}'{nearest(name, columns)}")
+                raise BadAnswer(f"{self._line()}: there is no column '{name}'{meant(name, columns)}")
 
     def _highest(self, connection: Connection) -> Scalar | None:
         field = self._since.field if self._since else ""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rapidfuzz import process
 from sqlalchemy import Connection, inspect
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
 from speclab.connectors.sql.statements import named, parts
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
+from speclab.spec.names import meant
 
 _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
 """What an index has that is unique among some rows only."""
@@ -51,13 +51,7 @@ class Table:
 
 def nearest_table(connection: Connection, name: str) -> str:
     """A hint at the table that was probably meant, or nothing."""
-    return nearest(name, inspect(connection).get_table_names())
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """A hint at the name that was probably meant, or nothing."""
-    found = process.extractOne(name, list(names), score_cutoff=70)
-    return f". Did you mean '{found[0]}'?" if found else ""
+    return meant(name, inspect(connection).get_table_names())
 
 
 def create(connection: Connection, name: str, key: Sequence[str], records: Sequence[Record]) -> str:
@@ -112,6 +106,6 @@ def _kind(value: Json) -> str:
 def no_such_column(table: Table, names: Sequence[str]) -> BadAnswer:
     """The error of a mapping that writes to columns a table has not."""
     return BadAnswer(
-        f"the table {table.name} has no column '{names[0]}'{nearest(names[0], table.columns)}",
+        f"the table {table.name} has no column '{names[0]}'{meant(names[0], table.columns)}",
         hint="Correct the target field in the mapping, add the column, or set `create_table: true` to have it added.",
     )
