@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
 @click.option("--retries", is_flag=True, help="Read nothing; only try again what is due in the retry queue.")
 @click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing anywhere.")
-@click.option("--patience", default="60s", show_default=True, help="How long to wait for retries, in all.")
+@click.option("--patience", default="60s", show_default=True, help="How long to wait to send records again, in all.")
 @click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
 @runlog_option
 @json_option
