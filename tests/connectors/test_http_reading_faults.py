@@ -71,6 +71,7 @@ async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) ->
             await read(url)
     assert url in caught.value.message
     assert "(tried 3 times)" in caught.value.message
+    assert caught.value.hint == "Does the system run, and is its URL right, seen from here?"
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ class Client:
             reason = f"{found.reason} ({duration_text(self._timeout if found.sent else self._connect)})"
         else:
             reason = self.redactor.redact(f"{found.reason}: {error}")
-        return RequestFailed(found.error_class, f"{where}: {reason}", request, sent=found.sent)
+        return RequestFailed(found.error_class, f"{where}: {reason}", request, sent=found.sent, hint=found.hint)
 
 
 def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:

@@ -79,7 +79,7 @@ def _no_answer(error: RequestFailed) -> SystemFailure:
         return BadAnswer(error.message, request=error.request, response=error.response)
     if error.error_class is ErrorClass.UNAUTHORIZED:
         return Unauthorized(error.message, request=error.request, response=error.response, hint=error.hint)
-    return Unreachable(error.message, request=error.request, response=error.response)
+    return Unreachable(error.message, request=error.request, response=error.response, hint=error.hint)
 
 
 def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFailure:

@@ -12,16 +12,19 @@ from speclab.outcome import ErrorClass
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why there is no answer; `sent` is False only if surely nothing of the request was seen."""
+    """Why there is no answer, and what to do; `sent` is False only if surely nothing of the request was seen."""
 
     error_class: ErrorClass
     reason: str
     sent: bool
+    hint: str = ""
 
 
 _NO_CONNECTION_IN_TIME: Final = Trouble(ErrorClass.TIMEOUT, "no connection in time", sent=False)
 _NO_ANSWER_IN_TIME: Final = Trouble(ErrorClass.TIMEOUT, "no answer in time", sent=True)
-_CANNOT_CONNECT: Final = Trouble(ErrorClass.NETWORK, "cannot connect", sent=False)
+_CANNOT_CONNECT: Final = Trouble(
+    ErrorClass.NETWORK, "cannot connect", sent=False, hint="Does the system run, and is its URL right, seen from here?"
+)
 _NO_URL: Final = Trouble(ErrorClass.NETWORK, "not a URL that can be asked", sent=False)
 _NO_HTTP: Final = Trouble(ErrorClass.BAD_ANSWER, "the answer is not HTTP", sent=True)
 _BROKEN: Final = Trouble(ErrorClass.NETWORK, "the connection was closed before the whole answer came", sent=True)
