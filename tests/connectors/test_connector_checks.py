@@ -46,6 +46,8 @@ class ShelfReader:
             records = PEOPLE[at : at + 10]
             if self.flaw == "it forgets" and not records:
                 records = [{"id": 99}]
+            if self.flaw == "it gives lists":
+                records = [list(record.values()) for record in records]  # type: ignore[misc]  # that is the flaw
             at += len(records)
             last = at >= len(PEOPLE)
             mark: Json = {"at": at, "done": last}
@@ -113,6 +115,7 @@ def test_what_is_read_and_written_well_passes(tmp_path: Path) -> None:
     [
         ("no end", r"the last page alone is `complete`, not \[False, False, False\]"),
         ("no JSON", "page 1: the cursor is no plain JSON"),
+        ("it gives lists", r"page 1: a record is a dict with names of text, not \[\[0, 'Person 0'\]\]"),
         ("it skips", r"a read that goes on after page 1 misses 1 of \d+ records, such as \[\{'id': 10, "),
         ("it forgets", r"the read before misses 1 of 26 records, such as \[\{'id': 99\}\]"),
         ("a full read that is none", "a full read after one to the end misses 25 of 25 records"),

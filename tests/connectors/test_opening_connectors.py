@@ -8,10 +8,11 @@ import pytest
 from tests.spec.test_settings_of_others import put
 
 from speclab.connectors import References, open_reader, open_writer, opening
-from speclab.connectors.base import Seams
+from speclab.connectors.base import Connector, Seams
 from speclab.errors import SpecError
 from speclab.installed import Installed
 from speclab.spec.auth import NoAuth
+from speclab.spec.system import System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem
@@ -27,6 +28,18 @@ def test_opening_needs_no_connection_and_no_loop(references: References, seams: 
         with pytest.raises(SpecError, match=words):
             open_writer(system, NoAuth(), references, seams)
     open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, seams)
+
+
+def test_what_is_for_one_end_alone_says_so_at_the_other(
+    references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Connector[System] = Connector(None, None)
+    monkeypatch.setattr(opening, "connector_of", lambda _: nothing)
+    system = FileSystem(connector="file", path="*.csv", key="id")
+    with pytest.raises(SpecError, match="the connector 'file' cannot read: it is for targets alone"):
+        open_reader(system, NoAuth(), references, seams)
+    with pytest.raises(SpecError, match="the connector 'file' cannot write: it is for sources alone"):
+        open_writer(system, NoAuth(), references, seams)
 
 
 def test_a_connector_that_is_not_installed_is_named(references: References, seams: Seams) -> None:

@@ -250,12 +250,13 @@ class Describes(Protocol[S_contra]):
 class Connector(Generic[S_contra]):
     """One kind of system; what an entry point of the group `speclab.connectors` leads to.
 
-    `probe` is None for what cannot be asked without being written to; `finder` gives None for settings by which
-    nothing can be looked up; `fields` is None for what says nothing of its fields but in its records.
+    `reader` is None for what is no source, `writer` for what is no target. `probe` is None for what cannot be asked
+    without being written to; `finder` gives None for settings by which nothing can be looked up; `fields` is None for
+    what says nothing of its fields but in its records.
     """
 
-    reader: Opens[S_contra, Reader]
-    writer: Opens[S_contra, Writer]
+    reader: Opens[S_contra, Reader] | None
+    writer: Opens[S_contra, Writer] | None
     probe: Probes[S_contra] | None = None
     finder: Opens[S_contra, Finder | None] | None = None
     fields: Describes[S_contra] | None = None

@@ -34,14 +34,20 @@ def open_reader(
 
     Raises `SpecError` for settings that cannot work, and `UnresolvedReference`.
     """
-    return connector_of(system).reader(system, auth, references, seams, retry or _default_retry())
+    opens = connector_of(system).reader
+    if opens is None:
+        raise SpecError(f"the connector {system.connector!r} cannot read: it is for targets alone")
+    return opens(system, auth, references, seams, retry or _default_retry())
 
 
 def open_writer(
     system: System, auth: Auth, references: References, seams: Seams, retry: RetrySettings | None = None
 ) -> Writer:
     """A writer to `system`. Raises as `open_reader` does."""
-    return connector_of(system).writer(system, auth, references, seams, retry or _default_retry())
+    opens = connector_of(system).writer
+    if opens is None:
+        raise SpecError(f"the connector {system.connector!r} cannot write: it is for sources alone")
+    return opens(system, auth, references, seams, retry or _default_retry())
 
 
 def open_finder(

@@ -56,6 +56,9 @@ class _Check(Generic[S]):
 
     async def reading(self) -> list[Record]:
         pages = await self._pages(None, full=True)
+        for number, page in enumerate(pages, 1):
+            odd = [record for record in page.records if type(record) is not dict]
+            _expect(not odd, f"page {number}: a record is a dict with names of text, not {odd[:1]}")
         complete = [page.complete for page in pages]
         _expect(complete == [False] * (len(pages) - 1) + [True], f"the last page alone is `complete`, not {complete}")
         for number, page in enumerate(pages, 1):
@@ -77,7 +80,10 @@ class _Check(Generic[S]):
         return answers
 
     async def _pages(self, cursor: Json, *, full: bool) -> list[Page]:
-        reader = self.connector.reader(self.system, self.auth, *self._around())
+        opens = self.connector.reader
+        if opens is None:
+            raise AssertionError("the connector has no reader")
+        reader = opens(self.system, self.auth, *self._around())
         try:
             return [page async for page in reader.pages(cursor, full=full)]
         finally:
@@ -116,7 +122,10 @@ class _Check(Generic[S]):
             _expect(same, f"{record} was written, and what is found is {told}")
 
     def _writer(self) -> Writer:
-        return self.connector.writer(self.system, self.auth, *self._around())
+        opens = self.connector.writer
+        if opens is None:
+            raise AssertionError("the connector has no writer")
+        return opens(self.system, self.auth, *self._around())
 
     def _around(self) -> tuple[References, Seams, RetrySettings]:
         return *this_machine(self.workspace), RetrySettings()
