@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+from datetime import UTC, datetime, timedelta
 
 from tests.cli.conftest import Shell
+
+from speclab.clock import timestamp
+from speclab.outcome import Level, RunState
+from speclab.runlog import RunLog
+from speclab.spec.workspace import runlog_path
 
 
 def test_status_says_who_paused_what_and_why_and_it_is_no_problem(people: Shell) -> None:
@@ -51,6 +57,20 @@ def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -
     assert json.loads(done.stdout)["state"] == "succeeded"
     assert "people is paused by " in done.stderr
     assert "the ledger is closed; this run was asked for, and goes on all the same" in done.stderr
+
+
+def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(people: Shell) -> None:
+    people.spec()
+    until = timestamp(datetime.now(UTC) + timedelta(hours=1))
+    with RunLog.open(runlog_path(people.directory)) as log:
+        run = log.start_run("people", "", "manual")
+        log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.finish_run(run, "parked", RunState.PARTIAL)
+    asked = f"the source of people asked to be left alone until {until}; this run was asked for, and goes on"
+    done = people("run", "people", "--json")
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert asked in done.stderr
+    assert asked not in people("run", "people").stderr  # it did not ask again
 
 
 def test_what_is_no_spec_is_told(people: Shell) -> None:

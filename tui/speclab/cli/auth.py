@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.output import json_option, print_json, report, tell, tell_error
 from speclab.cli.place import spec_argument
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) 
 
     found = read_end(document, role)
     workspace = workspace_of(document.path or Path.cwd())
-    references, seams = this_machine(workspace, report=lambda _, message: tell(message))
+    references, seams = this_machine(workspace, report=report)
     return found, await try_access(found, references, seams, show=show, renew=renew)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.auth import ROLES
-from speclab.cli.output import json_option, print_json, print_rows, tell
+from speclab.cli.output import json_option, print_json, print_rows, report, tell
 from speclab.cli.place import spec_argument
 from speclab.plural import plural
 
@@ -53,7 +53,7 @@ async def _described(spec: Path, end: Role, limit: int) -> Description:
     from speclab.spec.workspace import workspace_of
 
     document = Document.load(spec)
-    references, seams = this_machine(workspace_of(spec), report=lambda _, message: tell(message))
+    references, seams = this_machine(workspace_of(spec), report=report)
     return await describe(read_end(document, end), references, seams, limit)
 
 

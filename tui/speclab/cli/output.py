@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from speclab.errors import SpecError, SpeclabError, SystemFailure
 from speclab.jsonvalue import JsonView
+
+if TYPE_CHECKING:
+    from speclab.outcome import Level
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -22,6 +25,11 @@ def json_option(function: Function) -> Function:
 def tell(message: str) -> None:
     """A line of talk, to stderr."""
     click.echo(message, err=True)
+
+
+def report(level: Level, message: str) -> None:
+    """What a connector or a run tells of, to stderr."""
+    tell(message if level == "info" else f"{level}: {message}")
 
 
 def tell_error(error: SpeclabError) -> None:

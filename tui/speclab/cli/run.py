@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.books import print_books
-from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.output import json_option, print_json, report, tell, tell_error
 from speclab.cli.place import runlog_option, seconds_of, specs_argument
 from speclab.errors import SpeclabError
 from speclab.outcome import RunState
@@ -17,7 +17,6 @@ from speclab.outcome import RunState
 if TYPE_CHECKING:
     from speclab.connectors.base import Seams
     from speclab.connectors.references import References
-    from speclab.outcome import Level
     from speclab.sync.prepare import Prepared
     from speclab.sync.run import RunOptions, RunResult
 
@@ -100,19 +99,23 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
 
     with RunLog.open(log_path) as log:
         if options.trigger == "manual":
-            _say_if_paused(prepared.integration.spec_id, log_path)
+            _say_if_a_service_would_not(prepared.integration.spec_id, log_path)
         return asyncio.run(go(log)), log_path
 
 
-def _say_if_paused(spec_id: str, log_path: Path) -> None:
+def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
     """What a person asks for is done; but maybe they do not know."""
     from speclab.cli.pause import paused
+    from speclab.clock import SystemClock, timestamp
     from speclab.runlog import RunLogReader
 
+    now = timestamp(SystemClock().now())
     with RunLogReader.open(log_path) as reader:
-        for row in reader.integrations(spec_id):
-            if row.paused_at:
-                tell(f"{spec_id} is paused {paused(row)}; this run was asked for, and goes on all the same")
+        why = [f"{spec_id} is paused {paused(row)}" for row in reader.integrations(spec_id) if row.paused_at]
+        parked = reader.parked(spec_id).items()
+        why += [f"the {end} of {spec_id} asked to be left alone until {until}" for end, until in parked if until > now]
+    for reason in why:
+        tell(f"{reason}; this run was asked for, and goes on all the same")
 
 
 def equip(path: Path) -> tuple[Prepared, References, Seams]:
@@ -120,18 +123,8 @@ def equip(path: Path) -> tuple[Prepared, References, Seams]:
 
     Raises `SpecError` if it cannot run.
     """
-    import os
-    from random import SystemRandom
-
-    from speclab.clock import SystemClock
-    from speclab.connectors.base import Seams
-    from speclab.connectors.references import References
+    from speclab.connectors import this_machine
     from speclab.sync.prepare import prepare
 
     prepared = prepare(path)
-    references = References(os.environ, prepared.workspace)
-    return prepared, references, Seams(clock=SystemClock(), random=SystemRandom(), report=_report)
-
-
-def _report(level: Level, message: str) -> None:
-    tell(message if level == "info" else f"{level}: {message}")
+    return prepared, *this_machine(prepared.workspace, report=report)

@@ -31,6 +31,12 @@ from speclab.runlog.select import (
 )
 from speclab.runlog.trouble import telling
 
+_PARKED: Final = (
+    "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event "
+    "WHERE kind = 'parked' AND run IN ("
+    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1), "
+    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL AND trigger <> 'retry' ORDER BY id DESC LIMIT 1))"
+)
 _CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
 
 
@@ -147,6 +153,10 @@ class RunLogReader:
         """All integrations, by name, or the one with that spec_id."""
         rows = self.query(f"{INTEGRATION} WHERE ?1 IS NULL OR spec_id = ?1 ORDER BY spec_id", (spec_id,))
         return [IntegrationRow(*row) for row in rows]
+
+    def parked(self, spec_id: str) -> dict[str, str]:
+        """Which end asked to be left alone, and until when: in the last run that is over, or the last that read."""
+        return dict(self.query(_PARKED, (spec_id,)))
 
     def run(self, run: str) -> RunRow | None:
         """The run with that id."""

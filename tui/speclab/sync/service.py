@@ -48,13 +48,6 @@ _LAST_START: Final = (
     "AND state NOT IN ('cancelled', 'interrupted') AND started_at <= ? ORDER BY id DESC LIMIT 1"
 )
 """When the last run began that read the source and was not cut short, whoever started it; none that is to come yet."""
-_PARKED: Final = (
-    "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event "
-    "WHERE kind = 'parked' AND run IN ("
-    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1), "
-    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL AND trigger <> 'retry' ORDER BY id DESC LIMIT 1))"
-)
-"""Which end asked to be left alone, and until when: in the last run that is over, or the last that read the source."""
 _UNDER_WAY: Final = "SELECT 1 FROM run WHERE spec_id = ? AND state = 'running' LIMIT 1"
 
 
@@ -214,7 +207,7 @@ class _Service:
             self.revisions[spec_id] = row.revision
             self._pause(row)
             self.agenda.queue(spec_id, datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None)
-            parked = {end: datetime.fromisoformat(at) for end, at in self.reader.query(_PARKED, (spec_id,))}
+            parked = {end: datetime.fromisoformat(at) for end, at in self.reader.parked(spec_id).items()}
             self.agenda.park(spec_id, source=parked.get("source"), target=parked.get("target"))
             if spec_id not in self.children:  # what is under way may yet be cut short
                 for (started,) in self.reader.query(_LAST_START, (spec_id, timestamp(self.clock.now()))):
