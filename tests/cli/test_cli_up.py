@@ -22,8 +22,8 @@ from speclab.sync.heartbeat import Heartbeat
 
 
 @contextmanager
-def up(shell: Shell, *args: str) -> Iterator[subprocess.Popen[str]]:
-    """The service in the workspace of `shell`, once it serves."""
+def up(shell: Shell, *args: str, until: str = ", next at ") -> Iterator[subprocess.Popen[str]]:
+    """The service in the workspace of `shell`, once it serves: when it has said what it is given as `until`."""
     output = shell.directory / "up.txt"
     with (
         output.open("w") as file,
@@ -32,7 +32,7 @@ def up(shell: Shell, *args: str) -> Iterator[subprocess.Popen[str]]:
         ) as process,
     ):
         try:
-            wait_for(output.read_text, ", next at ", process)
+            wait_for(output.read_text, until, process)
             yield process
         finally:
             process.kill()
@@ -53,6 +53,14 @@ def workspace(people: Shell) -> Shell:
     spec = people.directory / "specs/people.md"
     spec.write_text(spec.read_text().replace("Hourly", "Every 1 second"))
     return people
+
+
+def test_where_nothing_is_in_progress_it_says_what_would_be_run_and_waits(people: Shell) -> None:
+    text = (people.directory / "specs/people.md").read_text()
+    people.write("specs/people.md", text.replace("status: in-progress", "status: draft"))
+    with up(people, until="no spec is in progress; one is run from when its front matter says") as process:
+        people.write("specs/people.md", text)
+        wait_for((people.directory / "up.txt").read_text, "people: Hourly, next at ", process)
 
 
 def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(workspace: Shell) -> None:

@@ -107,6 +107,8 @@ class _Service:
         file = _file(self.serving.runlog)
         self._take_over()
         self._call_roll(roster.call())
+        if not self.roll.enlisted:
+            self.tell(Level.INFO, "no spec is in progress; one is run from when its front matter says `in-progress`")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._keep())
