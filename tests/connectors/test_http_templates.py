@@ -44,6 +44,12 @@ def test_a_segment_of_dots_is_refused(text: str, value: str) -> None:
         render(text, {"id": value})
 
 
+def test_a_segment_that_values_make_dots_together_is_refused() -> None:
+    for template in ("/a/{id}{id}", "/a/.{id}/b"):
+        with pytest.raises(MissingValue, match=r"\{id\} is '\.', which would change the path"):
+            render(template, {"id": "."})
+
+
 def test_dots_beside_other_text_are_text() -> None:
     assert render("/a/{id}.json?x={id}", {"id": ".."}) == "/a/...json?x=.."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -80,8 +81,18 @@ def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> N
     assert watch.look(NOW + timedelta(seconds=3 * PERIOD)).crashed
 
 
-def test_a_heartbeat_of_another_version_tells_nothing(workspace: Path) -> None:
-    heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}, "mood": "good"}')
+def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:
+    served = Served("Hourly", timestamp(NOW))
+    heartbeat.write(workspace, replace(OURS, specs={"crm": served}))
+    path = heartbeat.heartbeat_path(workspace)
+    told = json.loads(path.read_bytes())
+    told |= {"mood": "good", "specs": {"crm": told["specs"]["crm"] | {"weight": 3}}}
+    path.write_text(json.dumps(told))
+    assert heartbeat.last(workspace) == replace(OURS, specs={"crm": served})
+
+
+def test_a_heartbeat_that_lacks_what_is_known_tells_nothing(workspace: Path) -> None:
+    heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}}')
     assert Watch(workspace).look(NOW) == Pulse(None, alive=False)
 
 

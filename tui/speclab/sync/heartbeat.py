@@ -10,10 +10,10 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -94,10 +94,16 @@ def last(workspace: Path) -> Heartbeat | None:
     """The last beat of the service of `workspace`, be it alive or not; None if there never was one."""
     try:
         told = orjson.loads(heartbeat_path(workspace).read_bytes())
-        specs = {spec_id: Served(**one) for spec_id, one in told.pop("specs").items()}
-        return Heartbeat(**told, specs=specs)
+        specs = {spec_id: Served(**_known(Served, one)) for spec_id, one in told.pop("specs").items()}
+        return Heartbeat(**_known(Heartbeat, told), specs=specs)
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
-        return None  # not there, or of another version: nobody can tell what it says
+        return None  # not there, or of a version that tells it otherwise: nobody can tell what it says
+
+
+def _known(kind: type[Served | Heartbeat], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `told` this version knows; a newer one may say more."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in told.items() if name in names}
 
 
 def service_of(workspace: Path, now: datetime) -> Heartbeat | None:

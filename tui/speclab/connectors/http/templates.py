@@ -101,9 +101,9 @@ class Template:
                 out += part
                 continue
             text = part.written(record, scope)
-            if text in _DOTS and out.endswith("/") and self._segment_ends(index):
-                raise MissingValue(part.text, f"is {text!r}, which would change the path it stands in")
             out += quote(text, safe="")
+            if self._segment_ends(index) and out.rpartition("/")[2] in _DOTS:
+                raise MissingValue(part.text, f"is {text!r}, which would change the path it stands in")
         return out
 
     def _segment_ends(self, index: int) -> bool:
