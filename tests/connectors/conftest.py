@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 from aiohttp import web
+from tests.connectors.taps import Taps
 
 from speclab.connectors import References
 from speclab.connectors.base import Item, Page, Reader, Seams
@@ -82,6 +83,18 @@ def singer_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setattr(process, "_GRACE", 0.3)
     yield private
     assert list(private.iterdir()) == []
+
+
+@pytest.fixture
+def tap(tmp_path: Path, seams: Seams) -> Taps:
+    """Readers of taps that do what they are told."""
+    return Taps(tmp_path, seams)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    """Where a tap notes what it was started with."""
+    return tmp_path / "witness.jsonl"
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.connectors.conftest import records_of
-
 from speclab.connectors import References
 from speclab.connectors.base import Page, Seams
 from speclab.connectors.singer.reader import SingerReader
@@ -63,7 +61,7 @@ def starts(witness: Path) -> list[Any]:
 
 def numbers(pages: list[Page]) -> list[Any]:
     """The ids of all records."""
-    return [record["id"] for record in records_of(pages)]
+    return [record["id"] for page in pages for record in page.records]
 
 
 def at(number: int) -> Json:

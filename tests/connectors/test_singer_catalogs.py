@@ -10,23 +10,12 @@ import pytest
 from tests.connectors.conftest import read_all, read_to_failure
 from tests.connectors.taps import Taps, numbers, settings, starts
 
-from speclab.connectors.base import Seams
 from speclab.connectors.singer.fields import fields
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.spec.auth import NoAuth
 
 pytestmark = pytest.mark.usefixtures("singer_files")
-
-
-@pytest.fixture
-def tap(tmp_path: Path, seams: Seams) -> Taps:
-    return Taps(tmp_path, seams)
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness.jsonl"
 
 
 async def test_the_stream_is_selected_with_all_its_fields_and_no_other(tap: Taps, witness: Path) -> None:

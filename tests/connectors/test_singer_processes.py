@@ -17,21 +17,10 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import SECRET, TAP, Taps, begun, gone, numbers, starts
 
-from speclab.connectors.base import Seams
 from speclab.errors import Unreachable
 from speclab.runlog.process import Process
 
 pytestmark = pytest.mark.usefixtures("singer_files")
-
-
-@pytest.fixture
-def tap(tmp_path: Path, seams: Seams) -> Taps:
-    return Taps(tmp_path, seams)
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness.jsonl"
 
 
 async def test_a_program_that_is_not_there_is_told(tap: Taps) -> None:

@@ -9,20 +9,9 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import Taps, at, cursor, numbers, starts
 
-from speclab.connectors.base import Seams
 from speclab.jsonvalue import Json
 
 pytestmark = pytest.mark.usefixtures("singer_files")
-
-
-@pytest.fixture
-def tap(tmp_path: Path, seams: Seams) -> Taps:
-    return Taps(tmp_path, seams)
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness.jsonl"
 
 
 async def test_the_records_of_a_stream_are_read_and_the_last_state_is_where_the_next_run_begins(

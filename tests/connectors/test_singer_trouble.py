@@ -11,22 +11,11 @@ from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import SECRET, Taps, at, cursor, gone, numbers, settings, starts
 
 from speclab.connectors.access import try_access
-from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer, Unauthorized, Unreachable
 from speclab.spec.auth import NoAuth
 from speclab.spec.integration import End
 
 pytestmark = pytest.mark.usefixtures("singer_files")
-
-
-@pytest.fixture
-def tap(tmp_path: Path, seams: Seams) -> Taps:
-    return Taps(tmp_path, seams)
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness.jsonl"
 
 
 async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: Taps, reports: Reports) -> None:
