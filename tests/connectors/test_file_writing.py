@@ -96,6 +96,19 @@ async def test_a_replaced_file_holds_what_the_run_wrote_once_it_finished(tmp_pat
     assert path.read_text() == ""
 
 
+async def test_a_replaced_file_holds_nothing_of_a_run_that_was_broken_off_before_a_read_that_begins_anew(
+    tmp_path: Path, target: Open
+) -> None:
+    broken_off = target("out.csv", "replace")
+    await broken_off.write([item("a", n=1)])
+    await broken_off.close()
+    anew = target("out.csv", "replace")
+    assert isinstance(anew, Snapshot)
+    await anew.begin()
+    await write(anew, item("b", m=2))
+    assert (tmp_path / "out.csv").read_text() == "id,m\nb,2\n"
+
+
 CRASH = """
 import asyncio, os, sys
 from pathlib import Path

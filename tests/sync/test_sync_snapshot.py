@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.sync.conftest import MemoryTarget, World, counts, no, person
+from tests.sync.conftest import MemorySource, MemoryTarget, World, counts, no, person
 
 from speclab.errors import Unreachable
 from speclab.jsonvalue import Record
@@ -15,6 +15,9 @@ class Report(MemoryTarget):
     """A target that is, after a run, what the run wrote and nothing else."""
 
     published: dict[str, Record] | None = None
+
+    async def begin(self) -> None:
+        self.content = {}
 
     async def finish(self) -> None:
         self.published, self.content = self.content, {}
@@ -43,3 +46,12 @@ async def test_a_run_that_does_not_reach_the_end_of_its_source_finishes_no_snaps
     await world.run()
     published.append(report.published)
     assert [sorted(found or {}) for found in published] == [[], [], ["a", "b"]]
+
+
+async def test_a_read_that_begins_anew_leaves_nothing_of_the_one_that_was_broken_off(world: World) -> None:
+    report = world.target = Report()
+    world.source = MemorySource([[person("a")], [person("b")]], fails_at=1, error=Unreachable("gone"))
+    await world.run()
+    assert sorted(report.content) == ["a"]
+    await world.run([[person("b")], [person("c")]], options=RunOptions(full=True))
+    assert sorted(report.published or {}) == ["b", "c"]

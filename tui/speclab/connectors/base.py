@@ -129,8 +129,12 @@ class Snapshot(Writer, Protocol):
     """A writer whose target is, after a run, what that run wrote and nothing else.
 
     It is given every record, also one that has not changed, and `finish` after a read that went to the source's end. A
-    run that is broken off does not finish; the one that goes on from its checkpoint adds to what it wrote.
+    run that is broken off does not finish; the one that goes on from its checkpoint adds to what it wrote, and one that
+    reads from the start, for whatever reason, says so with `begin`.
     """
+
+    async def begin(self) -> None:
+        """Forget what was written so far, which is of another read. Raises as `write`."""
 
     async def finish(self) -> None:
         """Let what was written take the place of what was there."""

@@ -107,6 +107,14 @@ class Delivery:
         if isinstance(self._writer, Remembering):
             self._writer.booked()
 
+    async def begin(self) -> None:
+        """Let the target know, if that matters to it, that a read of the whole source begins at its start."""
+        if isinstance(self._writer, Snapshot):
+            try:
+                await self._writer.begin()
+            except SystemFailure as error:
+                self.halt = Halt(RunState.FAILED, error.message, error)
+
     async def finish(self) -> None:
         """Let the target know, if it waits for that, that it was given all the source holds."""
         if isinstance(self._writer, Snapshot):

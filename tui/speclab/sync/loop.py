@@ -79,6 +79,8 @@ class PageLoop:
                     number += 1
                     if self._stopped(guard.reads(page.read, page.page), *drift.look(page.page.records)):
                         break
+                    if number == 1 and page.page.from_start:
+                        await self.delivery.begin()
                     await self._page(number, page, guard)
                     complete = page.page.complete and not page.cut
                     if self.delivery.halt or self.patience.cancelled or complete:

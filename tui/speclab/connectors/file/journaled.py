@@ -134,6 +134,14 @@ class ReplacingWriter(_JournaledWriter):
 
     _merged = False
 
+    async def begin(self) -> None:
+        """Forget what a run that was broken off has left. Raises `Unreachable`."""
+        try:
+            await asyncio.to_thread(self._journal.remove)
+        except OSError as error:
+            raise Unreachable(f"{self._journal.path}: {error.strerror or error}") from None
+        self._form = None
+
     async def finish(self) -> None:
         """Put the new file in the place of the old one."""
         await asyncio.to_thread(self._publish)
