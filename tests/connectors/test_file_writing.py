@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import stat
 import subprocess
 import sys
@@ -156,10 +157,11 @@ async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_pat
 
 
 async def test_a_gzipped_table_that_is_cut_short_is_told_and_left(tmp_path: Path, target: Open) -> None:
-    (tmp_path / "out.csv.gz").write_bytes(gzip.compress(b"id\nz\n")[:-10])
+    cut = gzip.compress(b"id\nz\n")[:-10]
+    (tmp_path / "out.csv.gz").write_bytes(cut)
     with pytest.raises(BadAnswer, match=r"out\.csv\.gz: cannot be read to its end: Compressed file ended before"):
         await write(target("out.csv.gz"), item("a"))
-    assert (tmp_path / "out.csv.gz").read_bytes() == gzip.compress(b"id\nz\n")[:-10]
+    assert (tmp_path / "out.csv.gz").read_bytes() == cut
 
 
 async def test_a_file_that_cannot_be_merged_is_left_and_nothing_is_lost(tmp_path: Path, target: Open) -> None:
@@ -191,6 +193,19 @@ async def test_a_second_row_of_a_key_that_is_written_goes(tmp_path: Path, target
     path.write_text("id,n\n1,a\n2,b\n1,c\n2,d\n")
     await write(target("out.csv"), item("1", n="x"))
     assert path.read_text() == "id,n\n1,x\n2,b\n2,d\n"
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_other(
+    name: str, mode: str, tmp_path: Path, target: Open
+) -> None:
+    refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
+    assert refused.refusal is not None
+    assert (refused.refusal.field, refused.refusal.sent) == ("note", False)
+    assert refused.refusal.message == f"{name}: note has half a surrogate pair, which is no text"
+    assert written.effect is Effect.WRITTEN
+    assert json.loads((tmp_path / name).read_bytes().strip(b"[]\n")) == {"id": "b", "n": 2**70}
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import BinaryIO, Protocol
+
+import orjson
 
 from speclab.connectors.file.layout import Format, Layout
 from speclab.connectors.file.output import Lines, List, Output, Table, fields
@@ -25,17 +28,27 @@ class Form(Protocol):
 
 
 class JsonForm:
-    """JSON and JSON Lines, which take every record."""
+    """JSON and JSON Lines, which take every record of text that is some."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, name: str, layout: Layout) -> None:
+        self._name = name
         self._lines = layout.format is Format.JSONL
 
     def recall(self, records: Iterable[Record]) -> None:
         """Records have nothing to do with each other."""
 
     def misfit(self, record: Record) -> Misfit | None:
-        """None ever."""
-        del record
+        """Half a surrogate pair, which a reader of JSON may make of what it likes (RFC 8259, section 8.2)."""
+        try:
+            orjson.dumps(record)
+        except TypeError:  # there is such a half in it, or an integer beyond 64 bits, which is well
+            for field, value in record.items():
+                try:
+                    json.dumps({field: value}, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    return Misfit(
+                        f"{self._name}: {ascii(field)[1:-1]} has half a surrogate pair, which is no text", field
+                    )
         return None
 
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> Output:

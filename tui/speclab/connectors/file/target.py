@@ -67,7 +67,7 @@ class Target:
             key = [str(path) for path in self._key]
             return ParquetForm(self.name, self._schema() if merged else None, self.layout.types, key)
         if not self.layout.is_table:
-            return JsonForm(self.layout)
+            return JsonForm(self.name, self.layout)
         return TableForm(self.name, self.layout, self.header() if merged or self.layout.columns else None)
 
     def _schema(self) -> pa.Schema | None:
