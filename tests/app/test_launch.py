@@ -99,3 +99,10 @@ def test_a_name_with_a_slash_stays_one_file(workspace: Any) -> None:
     launched = launch(workspace.directory / "people.md", "a/b", workspace.directory, workspace.runlog)
     launched.process.wait()
     assert launched.output.name == "a%2Fb.log"
+
+
+async def test_a_row_is_one_line_whatever_signs_are_in_it(workspace: Any) -> None:
+    launched = launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
+    await launched.end()
+    launched.output.write_text('on its way\n{"key": "a\u2028b\u0085c"}\n', "utf-8")
+    assert launched.rows() == [{"key": "a\u2028b\u0085c"}]

@@ -35,9 +35,10 @@ class Launched:
     def said(self) -> list[str]:
         """The lines it has said. Raises `SpeclabError` if they are not there any more."""
         try:
-            return self.output.read_text("utf-8", "replace").splitlines()
+            text = self.output.read_text("utf-8", "replace")
         except OSError as error:
             raise SpeclabError(f"what it said cannot be read: {self.output}: {error.strerror or error}") from error
+        return text.removesuffix("\n").split("\n") if text else []  # JSON may have other ends of lines in it
 
     def rows(self) -> list[Record]:
         """The JSON rows among what it has said. Raises as `said`."""
