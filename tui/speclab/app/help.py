@@ -23,7 +23,6 @@ from speclab.app.widgets.keybar import KeyBar
 RUN: Final = Action("run", "do it", "Do what is under the cursor.", ("enter",))
 CLOSE: Final = Action("close", "close", "Close this.", ("escape",))
 
-
 _ELSEWHERE: Final = "everywhere"
 _MOVING: Final = "moving about"
 _LEAST: Final = 10

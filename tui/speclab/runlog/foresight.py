@@ -69,8 +69,8 @@ class Foresight:
     def saw(self, identities: Mapping[str, Record | None]) -> None:
         """Take note that the source has these keys, and what the target would know each by; see `presence.Seen`."""
         rows = [(text(key), None if one is None else as_json(one)) for key, one in identities.items()]
-        place = PLACE.replace("identity", "?2")
-        self._db.executemany(f"INSERT OR REPLACE INTO seen VALUES (?1, {place})", rows)
+        one = "SELECT ? AS key, ? AS identity"
+        self._db.executemany(f"INSERT OR REPLACE INTO seen SELECT key, {PLACE} FROM ({one})", rows)
 
     def missing(self, before: int) -> Iterator[list[Missing]]:
         """Records that were seen neither now nor in the reads from number `before` on, some at a time."""

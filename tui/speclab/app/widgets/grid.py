@@ -137,9 +137,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._cursor = cursor
         self._heading = 1 if heading else 0
         self._slots: tuple[Slot, ...] = ()
-        self._instead: list[
-            tuple[str, str]
-        ] = []  # the lines of `empty`, as wide as there is room for, and their styles
+        self._instead: list[tuple[str, str]] = []  # the lines of `empty` as there is room, with their styles
         self._current: Row | None = rows[0] if rows else None  # what the cursor was last on
         self._drawn: dict[int, Row] = {}  # the rows on the screen, by index
         self._styles: dict[str, Style] = {}

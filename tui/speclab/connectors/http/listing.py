@@ -224,7 +224,11 @@ class Listing:
         said = message_in(body) or "it does not say which"
         if not records or self._sweeps:
             what = "records" if records else "an empty list"
-            raise self._bad(exchange, f"{what}, and an error: {said}", "Nobody knows what else the list would hold.")
+            raise self._bad(
+                exchange,
+                f"{what}, and an error: {said}",
+                "Nobody knows what else the list would hold; the next run asks for it again.",
+            )
         if not read.doubted:
             read.doubted = True
             line = self._client.line(exchange.method, exchange.url)
