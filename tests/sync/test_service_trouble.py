@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests.sync.test_service_runs import Workspace, place
 
 from speclab.errors import RunLogError
 from speclab.runlog import RunLog
+from speclab.spec.changes import file_changes
 
 __all__ = ["place"]
 
@@ -34,6 +40,23 @@ async def test_a_front_matter_that_is_broken_stops_no_spec_in_silence(place: Wor
         spec.write_text(text)
         await place.until(lambda: not place.heartbeat().specs["people"].problem)
     assert [line for line in place.said if line.startswith("error: people: cannot run: specs/people.md:3:5: F101")]
+
+
+async def test_a_spec_that_is_edited_before_the_specs_are_watched_is_read_at_once(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = asyncio.Event()
+
+    def late(*args: Any) -> AsyncGenerator[set[Path], None]:
+        if not edited.is_set():
+            edited.set()
+            place.spec()
+        return file_changes(*args)
+
+    monkeypatch.setattr("speclab.sync.service.file_changes", late)
+    place.spec(status="draft")
+    async with place.serving():
+        await place.until(place.ended)
 
 
 async def test_a_workspace_that_is_gone_is_not_made_anew_and_is_served_again_when_it_is_back(place: Workspace) -> None:

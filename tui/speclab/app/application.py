@@ -26,7 +26,7 @@ from speclab.app.place import Place
 from speclab.app.shell import Main, Page
 from speclab.app.terminal import ThriftyApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
-from speclab.app.watch import POLL, Log, spec_changes
+from speclab.app.watch import POLL, Log
 from speclab.app.widgets.header import Header
 from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
@@ -216,19 +216,29 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     @work(group="specs")
     async def _follow_specs(self) -> None:
+        from speclab.spec.changes import file_changes, is_spec_or_new_directory
+
         await self._find_specs()
         directories = {self.directory, *(spec.path.parent for spec in self.specs or ())}
         while not self._left.is_set():
             watched = {directory for directory in directories if directory.is_dir()}
-            async with aclosing(spec_changes(watched, self._left)) as stream:
-                async for changed in stream:
-                    await self._find_specs()
-                    for place in self.main.places():
-                        place.specs_changed(changed)
-                    directories |= {path for path in changed if path.is_dir()}
-                    directories |= {spec.path.parent for spec in self.specs or ()}
-                    if any(directory not in watched and directory.is_dir() for directory in directories):
-                        break  # there is one that is not watched yet
+            try:
+                async with aclosing(file_changes(watched, is_spec_or_new_directory, self._left)) as stream:
+                    async for changed in stream:
+                        await self._find_specs()
+                        for place in self.main.places():
+                            place.specs_changed(changed)
+                        directories |= {path for path in changed if path.is_dir()}
+                        directories |= {spec.path.parent for spec in self.specs or ()}
+                        if any(directory not in watched and directory.is_dir() for directory in directories):
+                            break  # there is one that is not watched yet
+            except FileNotFoundError:  # one went while it was to be watched
+                continue
+            except OSError as error:
+                self.notify(
+                    f"What others change is noticed when it is opened or saved only: {error}", severity="warning"
+                )
+                return
 
     async def _find_specs(self) -> None:
         from speclab.spec.workspace import find_specs

@@ -1,11 +1,10 @@
-"""What is outside the app: the run log, asked and written in a thread of its own, and the spec files, watched."""
+"""The run log as the app sees it: asked and written in a thread of its own, and looked at for news."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from speclab.runlog.tail import News, Tail
 
 Answer = TypeVar("Answer")
-
-LOOK: Final = 200
-"""Milliseconds between two looks at what the kernel says about files; each wakes the processor."""
 
 POLL: Final = 0.25
 """Seconds between two looks at the run log: half of what a person should wait for a commit to show."""
@@ -113,20 +109,3 @@ class Log:
     def _close(self) -> None:
         if self._reader is not None:
             self._reader.close()
-
-
-async def spec_changes(directories: Iterable[Path], stop: asyncio.Event) -> AsyncGenerator[set[Path], None]:
-    """The Markdown files in `directories` that were changed, added or deleted, and new directories, as it happens.
-
-    Not those further below: a workspace may lie in the middle of a large tree.
-    """
-    from watchfiles import Change, awatch
-
-    def matters(change: Change, path: str) -> bool:
-        return path.endswith(".md") or (change is Change.added and Path(path).is_dir())
-
-    async with aclosing(
-        awatch(*directories, watch_filter=matters, stop_event=stop, recursive=False, debounce=400, step=LOOK)
-    ) as stream:
-        async for changes in stream:
-            yield {Path(path) for _change, path in changes}

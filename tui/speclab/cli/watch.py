@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from speclab.mapping import Mapper, RowFailure
+    from speclab.spec.changes import State
     from speclab.spec.document import Document
     from speclab.spec.workspace import SpecFile
 
@@ -27,29 +30,41 @@ def watch(directory: Path) -> None:
     Where a spec has a sample, .speclab/samples/SPEC_ID.jsonl (the Mapping place of the app keeps it there), what the
     mapping makes of it is told, too: how many records pass, and which rows the others fail on.
     """
-    import watchfiles
+    asyncio.run(_watch(directory))
 
+
+async def _watch(directory: Path) -> None:
+    from speclab.spec.changes import file_changes
     from speclab.spec.workspace import find_specs
 
+    seen: dict[Path, tuple[State | None, State | None]] = {}
     specs = find_specs(directory)
-    for spec in specs:
-        _look_at(spec)
+    _look_at_news(specs, seen)
     tell(f"watching {plural(len(specs), 'spec')}; ctrl+c ends it")
     while True:
         watched = _directories(directory, specs)
-        for changes in watchfiles.watch(*watched, watch_filter=_counts, recursive=False, debounce=200):
-            changed = {Path(path).resolve() for _, path in changes}
-            specs = find_specs(directory)
-            for spec in specs:
-                if not changed.isdisjoint({spec.path.resolve(), _sample_of(spec)}):
-                    _look_at(spec)
-            if _directories(directory, specs) != watched:
-                break
+        async with aclosing(file_changes(watched, _counts)) as changes:
+            async for _ in changes:
+                specs = find_specs(directory)
+                _look_at_news(specs, seen)
+                if _directories(directory, specs) != watched:
+                    break
 
 
 def _counts(change: Change, path: str) -> bool:
     del change
     return path.endswith((".md", ".jsonl"))
+
+
+def _look_at_news(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None, State | None]]) -> None:
+    """Print all there is to say of each spec that is another than it was `seen`, or whose sample is."""
+    from speclab.spec.changes import file_state
+
+    for spec in specs:
+        state = (file_state(spec.path), file_state(_sample_of(spec)))
+        if seen.get(spec.path) != state:
+            seen[spec.path] = state
+            _look_at(spec)
 
 
 def _sample_of(spec: SpecFile) -> Path:

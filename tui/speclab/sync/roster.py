@@ -8,6 +8,7 @@ from typing import Final
 
 from speclab.errors import SpecError, SpeclabError
 from speclab.outcome import Level
+from speclab.spec.changes import State, file_state
 from speclab.spec.integration import Integration
 from speclab.spec.workspace import SpecFile, find_specs, workspace_of
 from speclab.sync.prepare import prepare
@@ -51,7 +52,7 @@ class Roster:
         self._directory = directory
         self._workspace = workspace
         self._known: set[str] = set()
-        self._read: dict[Path, tuple[tuple[int, int, int], Enlisted]] = {}
+        self._read: dict[Path, tuple[State | None, Enlisted]] = {}
 
     def call(self) -> Roll:
         """Who is on it now. A file that has not changed since is not read again, and gives the very same object."""
@@ -81,20 +82,19 @@ class Roster:
             return spec
         return replace(spec, spec_id=known[1].spec_id, type="integration", status=IN_PROGRESS)
 
-    def _enlist(self, spec: SpecFile) -> tuple[tuple[int, int, int], Enlisted] | None:
+    def _enlist(self, spec: SpecFile) -> tuple[State | None, Enlisted] | None:
         """What the file says; None if it has gone meanwhile."""
         file = str(spec.path.resolve().relative_to(self._workspace))
+        state = file_state(spec.path)
         try:
-            status = spec.path.stat()
-            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
             known = self._read.get(spec.path)
-            if known is not None and known[0] == signature:
+            if known is not None and known[0] == state:
                 return known
-            return signature, Enlisted(spec.spec_id, spec.path, file, prepare(spec.path).integration)
+            return state, Enlisted(spec.spec_id, spec.path, file, prepare(spec.path).integration)
         except FileNotFoundError:
             return None
         except (SpeclabError, OSError) as error:
-            return signature, Enlisted(spec.spec_id, spec.path, file, None, _words(file, error))
+            return state, Enlisted(spec.spec_id, spec.path, file, None, _words(file, error))
 
 
 def _words(file: str, error: SpeclabError | OSError) -> str:

@@ -13,7 +13,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from speclab.clock import Clock, timestamp
@@ -21,6 +21,7 @@ from speclab.connectors.base import Report
 from speclab.errors import RunLogError, SpeclabError, UsageError
 from speclab.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
+from speclab.spec.changes import file_changes, is_spec
 from speclab.spec.integration import Alert
 from speclab.sync import heartbeat
 from speclab.sync.agenda import Agenda, Job, Trigger
@@ -30,9 +31,6 @@ from speclab.sync.lock import hold_workspace
 from speclab.sync.roster import Enlisted, Roll, Roster
 from speclab.sync.schedule import local_zone
 from speclab.sync.signals import Stop
-
-if TYPE_CHECKING:
-    from watchfiles import Change
 
 Evaluate = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
 """Evaluates and records the alerts of an integration; gives those that began or ended firing."""
@@ -285,18 +283,16 @@ class _Service:
 
     async def _watch(self) -> None:
         """Notice at once when specs change; where that cannot be, it is noticed within a minute."""
-        from watchfiles import awatch
-
         while not self.stop.asked.is_set():
             self.rewatch.clear()
-            changes = awatch(
-                *self.roll.directories, watch_filter=_is_spec, stop_event=self.rewatch, recursive=False, debounce=200
-            )
             try:
-                async with aclosing(changes):
+                async with aclosing(file_changes(self.roll.directories, is_spec, self.rewatch)) as changes:
                     async for _ in changes:
                         self.roll_is_stale.set()
                         self.wake.set()
+            except FileNotFoundError:  # a directory went; the roll says which there are
+                self.roll_is_stale.set()
+                await self._rest(_TICK)
             except OSError as error:
                 self.tell(Level.WARNING, f"changed specs are noticed once a minute only: {error}")
                 return
@@ -383,8 +379,3 @@ def _file(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _is_spec(change: Change, path: str) -> bool:
-    del change
-    return path.endswith(".md")

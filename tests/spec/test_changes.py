@@ -1,0 +1,71 @@
+"""Files, watched: nothing slips through between the first look and the watching."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watchfiles._rust_notify import RustNotify
+
+from speclab.spec.changes import file_changes, is_spec, is_spec_or_new_directory
+
+
+async def test_what_is_written_right_after_the_empty_set_is_told(tmp_path: Path) -> None:
+    async with aclosing(file_changes([tmp_path], is_spec)) as changes:
+        assert await anext(changes) == set()
+        (tmp_path / "orders.txt").write_text("no spec")
+        (tmp_path / "orders.md").write_text("a spec")
+        assert await anext(changes) == {tmp_path / "orders.md"}
+        (tmp_path / "orders.md").unlink()
+        assert await anext(changes) == {tmp_path / "orders.md"}
+
+
+async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    async with aclosing(file_changes([tmp_path], is_spec, stop)) as changes:
+        assert await anext(changes) == set()
+    assert not stop.is_set()
+    waiting = asyncio.create_task(_all(file_changes([tmp_path], is_spec, stop)))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not stop.is_set()
+
+
+async def test_it_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    waiting = asyncio.create_task(_all(file_changes([tmp_path], is_spec_or_new_directory, stop)))
+    await asyncio.sleep(0.1)
+    (tmp_path / "below").mkdir()
+    await asyncio.sleep(1)
+    stop.set()
+    assert await waiting == [set(), {tmp_path / "below"}]
+
+
+async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def crowded(paths: list[str], debug: bool, polling: bool, *others: Any) -> Any:  # noqa: FBT001
+        if not polling:
+            raise RuntimeError("Error creating recommended watcher: Too many open files (os error 24)")
+        return RustNotify(paths, debug, polling, *others)
+
+    monkeypatch.setattr("watchfiles.main.RustNotify", crowded)
+    async with aclosing(file_changes([tmp_path], is_spec)) as changes:
+        assert await anext(changes) == set()
+        (tmp_path / "orders.md").write_text("a spec")
+        assert await anext(changes) == {tmp_path / "orders.md"}
+
+
+async def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await _all(file_changes([tmp_path / "gone"], is_spec))
+
+
+async def _all(changes: Any) -> list[set[Path]]:
+    return [paths async for paths in changes]
