@@ -37,7 +37,7 @@ class Pty:
         self._stream = pyte.Stream(self.screen)
         self.sent = ""
         self.child = pexpect.spawn(
-            command[0], command[1:], dimensions=(height, width), env=env, encoding="utf-8", timeout=20
+            command[0], command[1:], dimensions=(height, width), env=env, encoding="utf-8", timeout=60
         )
 
     def read(self, seconds: float = 0.05) -> str:
@@ -66,7 +66,7 @@ class Pty:
         """The whole screen."""
         return "\n".join(self.lines)
 
-    def until(self, seen: str | Callable[[str], bool], seconds: float = 20) -> str:
+    def until(self, seen: str | Callable[[str], bool], seconds: float = 60) -> str:
         """Wait until the screen shows `seen`; gives all that was sent meanwhile."""
         is_there = seen if callable(seen) else lambda text: seen in text
         got = ""

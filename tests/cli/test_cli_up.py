@@ -40,7 +40,7 @@ def up(shell: Shell, *args: str, until: str = ", next at ") -> Iterator[subproce
 
 def wait_for(text: Callable[[], str], part: str, process: subprocess.Popen[str]) -> None:
     """Wait until `part` is in what `text` gives."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while part not in text():
         assert time.monotonic() < end, text()
         assert process.poll() is None, text()
@@ -72,7 +72,7 @@ def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(work
         )
         wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert "no 'speclab up' is alive" in workspace("status", exit_code=None).stderr
     assert {row["trigger"] for row in workspace.rows("runs")} == {"schedule"}
     beat = json.loads((workspace.directory / ".speclab/up.json").read_bytes())
@@ -98,7 +98,7 @@ def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(w
         workspace("resume", "specs/people.md")
         wait_for(lambda: said().rpartition("people: resumed")[2], "people: partial", process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_status_says_that_one_is_stopping(workspace: Shell) -> None:
@@ -112,12 +112,12 @@ def test_status_says_that_one_is_stopping(workspace: Shell) -> None:
 def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) -> None:
     with up(workspace) as first:
         first.send_signal(signal.SIGKILL)
-        first.wait(30)
+        first.wait(60)
     with up(workspace) as second:
         said = (workspace.directory / "up.txt").read_text()
         assert f"the service before, process {first.pid}, ended without a word" in said
         second.send_signal(signal.SIGINT)
-        assert second.wait(30) == 0
+        assert second.wait(60) == 0
 
 
 def test_the_specs_of_another_directory_are_run_in_theirs(workspace: Shell) -> None:

@@ -29,7 +29,7 @@ def watching(shell: Shell) -> Iterator[Said]:
 
         def said(text: str) -> None:
             nonlocal seen
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while (found := output.read_text().find(text, seen)) < 0:
                 assert time.monotonic() < end, output.read_text()
                 time.sleep(0.05)
@@ -38,7 +38,7 @@ def watching(shell: Shell) -> Iterator[Said]:
         try:
             yield said
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(60) == 130
         finally:
             process.kill()
 

@@ -180,7 +180,7 @@ class Systems:
         return sorted(content.values(), key=lambda row: str(row["id"]))
 
     def _ask(self, path: str, body: bytes) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}", data=body, timeout=20) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", data=body, timeout=60) as answer:
             return json.load(answer)
 
 
@@ -196,7 +196,7 @@ def started(directory: Path, seed: int) -> Iterator[Systems]:
             yield Systems(f"http://127.0.0.1:{int(process.stdout.readline())}", ledger)
         finally:
             process.stdin.close()
-            process.wait(10)
+            process.wait(60)
 
 
 @dataclass

@@ -36,7 +36,7 @@ def starts(job: Job) -> list[Any]:
 
 def until(happens: Callable[[], object]) -> None:
     """Wait until something is so, for seconds at most."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not happens():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)
@@ -160,7 +160,7 @@ def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     tap = Process.of(starts(singer)[0]["pid"])
     assert alive(tap)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     until(lambda: not alive(tap))
     assert not Path(starts(singer)[0]["config"]).parent.exists()
     (run,) = singer.runs()
@@ -173,7 +173,7 @@ def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(sin
     process = singer.start()
     until(lambda: booked(singer))
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     left = starts(singer)[0]
     assert Path(left["config"]).exists()
     singer.write(from_tap([*people(30, 40), state(40)], singer.directory), TO_SQLITE)

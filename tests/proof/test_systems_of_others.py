@@ -120,7 +120,7 @@ class Kinto:
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         body = None if data is None else json.dumps({"data": data}).encode()
         request = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)["data"]
             following = answer.headers.get("Next-Page")
         return found + self.ask("GET", following.removeprefix(self.url)) if following else found

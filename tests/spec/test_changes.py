@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) 
     async with aclosing(file_changes([tmp_path], is_spec, stop)) as changes:
         assert await anext(changes) == set()
     assert not stop.is_set()
-    waiting = asyncio.create_task(_all(file_changes([tmp_path], is_spec, stop)))
-    await asyncio.sleep(0.1)
+    told: list[set[Path]] = []
+    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec, stop), told))
+    await _until(lambda: told)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -38,12 +40,14 @@ async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) 
 
 async def test_it_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     stop = asyncio.Event()
-    waiting = asyncio.create_task(_all(file_changes([tmp_path], is_spec_or_new_directory, stop)))
-    await asyncio.sleep(0.1)
+    told: list[set[Path]] = []
+    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_new_directory, stop), told))
+    await _until(lambda: told)
     (tmp_path / "below").mkdir()
-    await asyncio.sleep(1)
+    await _until(lambda: len(told) > 1)
     stop.set()
-    assert await waiting == [set(), {tmp_path / "below"}]
+    await waiting
+    assert told == [set(), {tmp_path / "below"}]
 
 
 async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
@@ -64,8 +68,14 @@ async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
 
 async def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await _all(file_changes([tmp_path / "gone"], is_spec))
+        await anext(file_changes([tmp_path / "gone"], is_spec))
 
 
-async def _all(changes: Any) -> list[set[Path]]:
-    return [paths async for paths in changes]
+async def _follow(changes: AsyncIterable[set[Path]], told: list[set[Path]]) -> None:
+    async for paths in changes:
+        told.append(paths)  # noqa: PERF401 - they are looked at as they come
+
+
+async def _until(holds: Callable[[], object]) -> None:
+    while not holds():  # noqa: ASYNC110 - it is another task that makes it so
+        await asyncio.sleep(0.01)

@@ -144,7 +144,7 @@ class Workspace:
             yield
         finally:
             self.stop.asked.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
 
     async def serve(self, jobs: int) -> None:
         serving = Serving(self.directory, self.directory, self.runlog, jobs)
@@ -155,7 +155,7 @@ class Workspace:
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until `holds`."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - it is other processes that make it so
                 await asyncio.sleep(0.05)
 

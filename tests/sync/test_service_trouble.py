@@ -54,6 +54,7 @@ async def test_a_spec_that_is_edited_before_the_specs_are_watched_is_read_at_onc
         return file_changes(*args)
 
     monkeypatch.setattr("speclab.sync.service.file_changes", late)
+    monkeypatch.setattr("speclab.sync.service._MINUTE", 3600)
     place.spec(status="draft")
     async with place.serving():
         await place.until(place.ended)

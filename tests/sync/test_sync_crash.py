@@ -171,7 +171,7 @@ class Workspace:
 
     def wait_for_pages(self, count: int) -> None:
         """Until so many pages are booked, by all runs together."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         with RunLogReader.open(self.log) as reader:
             while sum(event.kind == "page" for event in reader.events()) < count:
                 assert time.monotonic() < deadline, "the run does not get on"
