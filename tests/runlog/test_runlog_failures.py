@@ -121,6 +121,7 @@ def test_what_is_due_comes_the_longest_due_first_and_whole(log: RunLog, clock: H
     assert rows[0].source == {"id": "soon"}
     assert [row.key for row in log.due("crm", "2026-11-24T10:42:08.500Z")] == ["soon"]
     assert len(log.due("crm", clock.now(), limit=1)) == 1
+    assert (log.count_due("crm", clock.now()), log.count_due("erp", clock.now())) == (2, 0)
     assert log.due("erp", clock.now()) == []
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from speclab.sync.again import Again
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-_ALL: Final = 1_000_000_000
 _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED.value, FailureState.SUPERSEDED.value}
 """What a record may come to that needs nobody any more."""
 
@@ -126,7 +125,7 @@ def _chosen(
     log: RunLogReader, spec_id: str | None, error_class: ErrorClass | None, row: str | None
 ) -> list[FailureRow]:
     """The open failures that are alike, but for those in doubt."""
-    found = log.failures(spec_id, error_class=error_class, row=row, limit=_ALL)
+    found = log.failures(spec_id, error_class=error_class, row=row, limit=None)
     chosen = [failure for failure in found if failure.state is not FailureState.UNKNOWN]
     if doubtful := len(found) - len(chosen):
         tell(f"{doubtful} in doubt are left alone: look at the target, then name them by ID, or discard them")

@@ -37,6 +37,7 @@ _PARKED: Final = (
     "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1), "
     "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL AND trigger <> 'retry' ORDER BY id DESC LIMIT 1))"
 )
+_ALL: Final = -1  # as a LIMIT, to SQLite
 _CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
 
 
@@ -184,12 +185,13 @@ class RunLogReader:
         error_class: ErrorClass | None = None,
         row: str | None = None,
         closed: bool = False,
-        limit: int = 100,
+        limit: int | None = 100,
         full: bool = False,
     ) -> list[FailureRow]:
         """Failures, newest first: the open ones, those in one `state`, or all that a `run` ever had.
 
-        With `closed`, those closed last are among them. With `full`, each holds its records, request and answer.
+        With `closed`, those closed last are among them. With `full`, each holds its records, request and answer. The
+        `limit` None stands for all.
         """
         which = "" if spec_id is None else "_by_spec"
         opened = (f"failure_open{which}", schema.OPEN, "id")
@@ -213,7 +215,7 @@ class RunLogReader:
         for index, kind, order in kinds:
             where, values = _where(given, kind)
             sql = f"SELECT {columns} FROM failure INDEXED BY {index} {where} ORDER BY {order} DESC LIMIT ?"
-            found += [failure_row(one) for one in self.query(sql, (*values, limit))]
+            found += [failure_row(one) for one in self.query(sql, (*values, _ALL if limit is None else limit))]
         return sorted(found, key=attrgetter("id"), reverse=True)[:limit]
 
     def groups(self, spec_id: str | None = None) -> list[FailureGroup]:
@@ -225,13 +227,13 @@ class RunLogReader:
         )
         return [group_row(row) for row in rows]
 
-    def members(self, group: FailureGroup, limit: int = 100, *, full: bool = False) -> list[FailureRow]:
-        """The failures of a group, newest first; with `full`, each with its records, request and answer."""
+    def members(self, group: FailureGroup, limit: int | None = 100, *, full: bool = False) -> list[FailureRow]:
+        """The failures of a group, newest first; see `failures` for `limit` and `full`."""
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
         rows = self.query(
             f'SELECT {columns} FROM failure WHERE spec_id = ? AND stage = ? AND "row" IS ? AND class = ? '
             f"AND status IS ? AND state = ? AND shape = ? AND {schema.OPEN} ORDER BY last_at DESC LIMIT ?",
-            (*astuple(group)[:7], limit),
+            (*astuple(group)[:7], _ALL if limit is None else limit),
         )
         return [failure_row(row) for row in rows]
 

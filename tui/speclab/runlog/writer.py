@@ -37,6 +37,7 @@ THIS_PROCESS: Final = 0
 
 _BUSY_SECONDS: Final = 10.0
 _WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
+_DUE: Final = "failure WHERE spec_id = ? AND state = 'waiting' AND next_attempt_at <= ?"
 
 
 class RunLog:
@@ -324,11 +325,15 @@ class RunLog:
         now = now if isinstance(now, str) else timestamp(now)
         with telling(self.path), self._lock:
             rows = self._db.execute(
-                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND state = 'waiting' "
-                "AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?",
-                (spec_id, now, limit),
+                f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, now, limit)
             ).fetchall()
         return [failure_row(row) for row in rows]
+
+    def count_due(self, spec_id: str, now: datetime) -> int:
+        """How many records wait in the retry queue whose time has come."""
+        with telling(self.path), self._lock:
+            row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, timestamp(now))).fetchone()
+        return int(row[0])
 
     def doubtful(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
         """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""

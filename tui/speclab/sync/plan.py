@@ -39,7 +39,6 @@ from speclab.sync.missing import Names
 from speclab.sync.prepare import Prepared
 
 _EXAMPLES: Final = 3
-_QUEUE: Final = 1_000_000
 
 
 class Would(StrEnum):
@@ -144,7 +143,7 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
                 planner.cut = not page.complete or len(page.records) > (left or 0)
                 break
         planner.miss()
-        waiting = len(log.due(spec.spec_id, seams.clock.now(), _QUEUE))
+        waiting = log.count_due(spec.spec_id, seams.clock.now())
         return planner.plan(resumed=cursor is not None, waiting=waiting)
 
 

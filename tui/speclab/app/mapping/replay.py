@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 REPLAY: Final = Action("replay", "replay", "Save the spec, and try this dead letter and all like it again.", ("R",))
 
-_ALL: Final = 1_000_000
-"""More records than failed alike."""
-
 
 @dataclass(frozen=True, slots=True)
 class Alike:
@@ -46,7 +43,7 @@ class Alike:
         """All that failed as `failure` did."""
         return cls(failure.spec_id, failure.row, failure.error_class if failure.row is None else None)
 
-    def ask(self, reader: RunLogReader, limit: int, *, full: bool) -> list[FailureRow]:
+    def ask(self, reader: RunLogReader, limit: int | None, *, full: bool) -> list[FailureRow]:
         """Those that are open, the newest first."""
         return reader.failures(self.spec_id, row=self.row, error_class=self.error_class, limit=limit, full=full)
 
@@ -162,7 +159,7 @@ class Replaying(Sampling):
         if failure is None or (self.line.editing and not self.write_cell(self.line.value)):
             return
         alike = Alike.of(failure)
-        found = await shell(self).ask(lambda reader: alike.ask(reader, _ALL, full=False)) or []
+        found = await shell(self).ask(lambda reader: alike.ask(reader, None, full=False)) or []
         # those in doubt are sent again only where they are named
         total = len({other.id for other in found if other.state is not FailureState.UNKNOWN} | {failure.id})
         question = ReplayQuestion(f"replay dead letters of {alike.spec_id}", self._words(alike, total), total)

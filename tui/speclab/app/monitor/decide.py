@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 RETRY: Final = Action("retry", "retry", "Try the failed records again now, mapped as the spec is now.", ("R",))
 DISCARD: Final = Action("discard", "discard", "Give the failed records up, with a reason.", ("D",))
 
-ALL: Final = 1_000_000
-"""More records than one decision will ever be about."""
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -14,7 +14,6 @@ from textual.containers import Container
 
 from speclab.app.actions import Action, Command, bindings
 from speclab.app.monitor.decide import (
-    ALL,
     DISCARD,
     RETRY,
     Chosen,
@@ -355,4 +354,4 @@ def _unknown(_spec_id: str) -> None:
 
 def _all_of(group: FailureGroup) -> Chosen:
     """The whole group, for a decision."""
-    return Chosen(group.spec_id, group.count, lambda reader: reader.members(group, ALL))
+    return Chosen(group.spec_id, group.count, lambda reader: reader.members(group, limit=None))
