@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sync.test_service_runs import Workspace, place
+from tests.sync.test_service_runs import LONG_AGO, Workspace, place
 
 from speclab.errors import RunLogError
-from speclab.runlog import RunLog
+from speclab.outcome import AlertState
+from speclab.runlog import AlertRow, RunLog, RunLogReader
 from speclab.spec.changes import file_changes
 
 __all__ = ["place"]
@@ -27,6 +28,17 @@ async def test_alerts_of_a_spec_that_is_not_there_any_more_are_over(
         spec.unlink()
         await place.until(lambda: place.alerts() == set())
     assert place.events("alert")[-1] == "alert over: Nothing yet"
+
+
+async def test_a_pause_is_no_time_in_which_an_alert_holds(place: Workspace) -> None:
+    place.spec("people", "On-demand")
+    with RunLog.open(place.runlog) as log:
+        log.pause("people", "ada")
+        firing = AlertRow("people", "Silence", AlertState.FIRING, LONG_AGO, "no run in 3 h")
+        log.record_alerts("people", [firing, AlertRow("people", "Slow", AlertState.PENDING, LONG_AGO, "9 s")])
+    with RunLogReader.open(place.runlog) as reader:
+        async with place.serving():
+            await place.until(lambda: [row.name for row in reader.alerts()] == ["Silence"])
 
 
 async def test_a_front_matter_that_is_broken_stops_no_spec_in_silence(place: Workspace) -> None:

@@ -317,6 +317,9 @@ class _Service:
                         self._tell_alert(alert)
             for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:
                 self.log.record_alerts(spec_id, [])  # of a spec that is not in progress nobody needs to hear
+            for spec_id in {alert.spec_id for alert in reader.alerts() if alert.state is AlertState.PENDING} & paused:
+                rows = [alert for alert in reader.alerts(spec_id) if alert.state is not AlertState.PENDING]
+                self.log.record_alerts(spec_id, rows)  # nobody looks in a pause whether it still holds
         if self.pruned_at is None or now - self.pruned_at >= _PRUNE_EVERY:
             self.pruned_at = now
             for spec in enlisted.values():
