@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -30,6 +29,8 @@ def watch(directory: Path) -> None:
     Where a spec has a sample, .speclab/samples/SPEC_ID.jsonl (the Mapping place of the app keeps it there), what the
     mapping makes of it is told, too: how many records pass, and which rows the others fail on.
     """
+    import asyncio
+
     asyncio.run(_watch(directory))
 
 

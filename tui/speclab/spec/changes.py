@@ -54,22 +54,23 @@ async def file_changes(
             force_polling=polling,
             poll_delay_ms=_POLL,
         )
-        first = asyncio.ensure_future(anext(stream, None))
-        await asyncio.sleep(0)  # the stream begins: before it first waits, it has told the kernel what to watch
-        if polling or not first.done() or not isinstance(first.exception(), RuntimeError):  # "too many open files"
-            break
-    async with aclosing(stream):
-        try:
-            if not first.done():
-                yield set()
-            changes = await first
-        except BaseException:  # it was left: a stream cannot be closed while it is waited for
-            end.set()
-            await asyncio.wait([first])
-            raise
-        while changes is not None:
-            yield {Path(path) for _change, path in changes}
-            changes = await anext(stream, None)
+        async with aclosing(stream):
+            first = asyncio.ensure_future(anext(stream, None))
+            try:
+                await asyncio.sleep(0)  # the stream begins: before it first waits, it has told the kernel what to watch
+                if first.done() and not polling and isinstance(first.exception(), RuntimeError):
+                    continue  # "Too many open files"
+                if not first.done():
+                    yield set()
+                changes = await first
+            except BaseException:  # it was left: a stream cannot be closed while it is waited for
+                end.set()
+                await asyncio.wait([first])
+                raise
+            while changes is not None:
+                yield {Path(path) for _change, path in changes}
+                changes = await anext(stream, None)
+        return
 
 
 def is_spec(change: Change, path: str) -> bool:
