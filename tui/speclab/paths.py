@@ -11,7 +11,7 @@ from speclab.jsonvalue import Json
 
 _STEP: Final = re.compile(
     r"""(?P<name>[^\s.\[\]"',|]+)            # a plain name
-      | \[(?P<index>\d+)\]                   # a list index
+      | \[(?P<index>\d{1,9})\]               # a list index
       | \[(?P<quoted>"(?:[^"\\]|\\.)*")\]    # an odd key, as JSON writes a string
     """,
     re.VERBOSE,
@@ -54,7 +54,7 @@ class FieldPath:
             elif step["index"] is not None:
                 parts.append(int(step["index"]))
             else:
-                parts.append(str(json.loads(step["quoted"])))
+                parts.append(_unquoted(step["quoted"], step.start("quoted")))
             at = step.end()
         if not parts:
             raise PathSyntaxError("a path is empty", 0)
@@ -78,8 +78,18 @@ class FieldPath:
         Raises `KeyError` (with this path as its argument) where a key, an index or a level is not there.
         """
         for part in self.parts:
+            if isinstance(value, str):  # whose characters are no items
+                raise KeyError(str(self))
             try:
                 value = value[part]  # type: ignore[index]
             except (KeyError, IndexError, TypeError):
                 raise KeyError(str(self)) from None
         return value
+
+
+def _unquoted(text: str, at: int) -> str:
+    try:
+        return str(json.loads(text))
+    except json.JSONDecodeError as error:
+        reason = r"in quotes a backslash is written \\ and a tab \t, as in JSON"
+        raise PathSyntaxError(reason, at + error.pos) from None
