@@ -181,3 +181,19 @@ def test_the_templates_criteria_say_nothing_to_the_machine() -> None:
         ("Criterion 1", False, None),
         ("Criterion 2", False, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("-\n", []), ("+\n\n1.\n", []), ("- [ ] one\n-\n", ["one"]), ("-\r- [ ] one", ["one"])]
+)
+def test_an_item_without_text_yet_is_no_criterion(text: str, found: list[str]) -> None:
+    assert [criterion.text for criterion in criteria(f"## Acceptance Criteria\n\n{text}")] == found
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_criteria_are_items_whatever_ends_their_lines(newline: str) -> None:
+    text = "## Acceptance Criteria\n\n- [ ] one `lag() < 5.0`\n- [x] two\n".replace("\n", newline)
+    found = criteria(text)
+    assert [(one.text, one.ticked, one.line) for one in found] == [("one", False, 3), ("two", True, 4)]
+    assert found[0].expression is not None
+    assert found[0].expression.text == "lag() < 5.0"

@@ -45,7 +45,7 @@ _STATUS: Final = re.compile(
 )
 _HUNDRED: Final = re.compile(r"(?:http\s*)?(?P<hundred>[1-5])xx", re.IGNORECASE)
 _CALL: Final = re.compile(r"\b[a-z_][a-z0-9_]*\(")
-_ITEM: Final = re.compile(r"^[ \t]*(?:[-*+]|\d+[.)])[ \t]+(?:\[(?P<tick>[ xX])\][ \t]+)?", re.MULTILINE)
+_ITEM: Final = re.compile(r"(?<![^\r\n])[ \t]*(?:[-*+]|\d+[.)])(?:[ \t]+(?:\[(?P<tick>[ xX])\][ \t]+)?|(?=[\r\n]|\Z))")
 _CODE_AT_END: Final = re.compile(r"(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\s*\Z")
 
 _DECIDED_BEFORE: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
@@ -136,7 +136,8 @@ def read_criteria(document: Document, section: Section) -> tuple[Criterion, ...]
 
 def _criteria(document: Document, span: Span) -> Iterator[Criterion]:
     items = list(_ITEM.finditer(document.text, span.start, span.end))
-    for item, end in zip(items, [*(item.start() for item in items[1:]), span.end], strict=True):
+    ends = [*(item.start() for item in items), span.end][1:]
+    for item, end in zip(items, ends, strict=True):
         if item["tick"] is None:
             continue
         text = document.text[item.end() : end].rstrip()
