@@ -112,6 +112,8 @@ def test_an_unquoted_brace_in_a_flow_mapping_is_said_to_want_quotes() -> None:
         ("handle: @crm", 9, '"@crm"'),
         ("name: {a: it's {x}, b: 1}", 11, '"it\'s {x}"'),
         ("paths: [/a/{id}/b, /c]", 9, '"/a/{id}/b"'),
+        ("token_url: ${env:URL}/tokenclient_id: ${env:ID}", 12, '"${env:URL}/tokenclient_id: ${env:ID}"'),
+        ("query: SELECT a, b FROM c: d", 8, '"SELECT a, b FROM c: d"'),
     ],
 )
 def test_every_value_that_only_lacks_quotes_is_found_whole(yaml: str, column: int, fix: str) -> None:
@@ -119,6 +121,11 @@ def test_every_value_that_only_lacks_quotes_is_found_whole(yaml: str, column: in
     assert [(problem.code, problem.column, problem.fix) for problem in problems] == [("S102", column, fix)]
     mended = yaml[: column - 1] + fix + yaml[column - 1 + problems[0].length :]
     assert read(mended)[1] == []
+
+
+def test_a_long_line_without_its_quotes_is_told_at_once() -> None:
+    _, problems = read(f"query: SELECT {'a, b ' * 20_000}: c\n")
+    assert [(problem.code, problem.column) for problem in problems] == [("S102", 8)]
 
 
 def test_reading_goes_on_behind_a_value_without_quotes() -> None:
@@ -163,6 +170,7 @@ def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> Non
         ("a:\n  b: 1\n c: 2\n", "3:2", "this line fits none above; keys of one mapping are indented alike"),
         ("a: 1\x07\n", "1:5", "the character U+0007 cannot stand here"),
         ("a: \udc80\n", "1:4", "a byte that is not UTF-8 cannot stand here"),
+        ("\ufeffa: 1\n", "1:1", "the character U+FEFF cannot stand here"),
     ],
 )
 def test_broken_yaml_is_told_at_its_exact_place(yaml: str, place: str, message: str) -> None:

@@ -18,7 +18,8 @@ _NO_BEGINNING: Final = "@`%*&"
 _QUOTED_OR_BRACKET: Final = re.compile(
     r"""(?<![^\s{\[,:])(?:"(?:\\.|[^"\\])*"|'(?:''|[^'])*')|(?<!\S)\#[^\r\n]*|[{}\[\]]""", re.VERBOSE | re.DOTALL
 )
-_BEFORE_VALUE: Final = re.compile(r"(?:^|:[ \t]|[,{\[]|(?:^|[ \t])-[ \t])[ \t]*$")
+_BEFORE_VALUE: Final = re.compile(r"(?:^|:[ \t]|(?<!\S)-[ \t])[ \t]*")
+_BEFORE_VALUE_IN_FLOW: Final = re.compile(rf"{_BEFORE_VALUE.pattern}|[,{{\[][ \t]*")
 _PAIRS: Final = {"}": "{", "]": "["}
 _INSIDE_QUOTES: Final = {"'": "a ' as ''", '"': 'a " as \\"'}
 _LINE_END: Final = re.compile(r"[\r\n]")
@@ -49,19 +50,19 @@ def value_to_quote(text: str, error: MarkedYAMLError) -> Unquoted | None:
         return None
     char, before = text[at], text[at - 1]
     if before in _PAIRS and _begins_value(text, opener := _opener(text, at - 1)):
-        start, reason = opener, f"unquoted, its `{text[opener]}` begins a {_what(text[opener])}"
+        odd, start, reason = at - 1, opener, f"unquoted, its `{text[opener]}` begins a {_what(text[opener])}"
     elif char in "{[" and not _begins_value(text, at):
-        start, reason = _value_start(text, at), f"unquoted, the `{char}` in it begins a {_what(char)}"
+        odd, start, reason = at, _value_start(text, at), f"unquoted, the `{char}` in it begins a {_what(char)}"
     elif char == ":" and text[_line_start(text, at) : _value_start(text, at)].strip():
-        start, reason = _value_start(text, at), "unquoted, the `: ` in it begins a mapping"
+        odd, start, reason = at, _value_start(text, at), "unquoted, the `: ` in it begins a mapping"
     elif char in _NO_BEGINNING and _begins_value(text, at):
-        start, reason = at, f"unquoted, no value may begin with {char!r}"
+        odd, start, reason = at, at, f"unquoted, no value may begin with {char!r}"
     elif before in _NO_BEGINNING and _begins_value(text, at - 1):
-        start, reason = at - 1, f"unquoted, `{before}` begins an {'alias' if before == '*' else 'anchor'}"
+        odd, start, reason = at - 1, at - 1, f"unquoted, `{before}` begins an {'alias' if before == '*' else 'anchor'}"
     else:
         return None
     end = _value_end(text, start, flow=_open_bracket(text[:start]) is not None)
-    return Unquoted(start, end, reason) if end > start and text[start] not in "\"'" else None
+    return Unquoted(start, end, reason) if start <= odd < end and text[start] not in "\"'" else None
 
 
 def diagnosis(text: str, error: MarkedYAMLError) -> tuple[int, int, str, str | None]:
@@ -107,17 +108,15 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _begins_value(text: str, at: int) -> bool:
-    """Whether a value may begin at `at`: after `: `, `- `, or a comma or bracket of the flow style."""
-    return _BEFORE_VALUE.search(text[_line_start(text, at) : at]) is not None
+    """Whether a value may begin at `at`."""
+    return _value_start(text, at) == at
 
 
 def _value_start(text: str, at: int) -> int:
-    """Where the plain value around `at` begins: after the last `: `, `- `, comma or bracket of its line."""
-    start = at
+    """Where the plain value around `at` begins: after the last `: ` or `- ` of its line; in brackets, a comma too."""
     line = _line_start(text, at)
-    while start > line and not _begins_value(text, start):
-        start -= 1
-    return start
+    before = _BEFORE_VALUE if _open_bracket(text[:at]) is None else _BEFORE_VALUE_IN_FLOW
+    return line + max(match.end() for match in before.finditer(text[line:at]))
 
 
 def _value_end(text: str, start: int, *, flow: bool) -> int:

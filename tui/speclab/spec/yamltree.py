@@ -39,7 +39,7 @@ _AMBIGUOUS: Final = re.compile(
 # Line ends to YAML 1.1, but to no editor: private characters stand in for them, one for one, while it reads.
 _STAND_INS: Final = {0x85: "\U0010fff0", 0x2028: "\U0010fff1", 0x2029: "\U0010fff2"}
 _STOOD_FOR: Final = {ord(stand_in): chr(odd) for odd, stand_in in _STAND_INS.items()}
-_UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
