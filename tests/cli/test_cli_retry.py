@@ -86,6 +86,17 @@ def test_a_spec_that_cannot_run_leaves_them_as_they_are(failed: Shell) -> None:
     assert {failure.state for failure in failures(failed)} == {FailureState.DEAD}
 
 
+def test_a_spec_that_cannot_run_keeps_those_of_others_from_nothing(failed: Shell) -> None:
+    others = (failed.directory / "specs/people.md").read_text().replace("spec_id: people", "spec_id: others")
+    failed.write("specs/others.md", others.replace("out.jsonl", "others.jsonl"))
+    failed("run", "others", exit_code=1)
+    mend(failed)
+    failed("set", "others", "Field Mapping[target.name].Transformation", "Trimm")
+    done = failed("retry", "--all", exit_code=3)
+    assert "M101 unknown step 'Trimm'" in done.stderr
+    assert "people: 2 written" in done.stderr
+
+
 def test_what_to_retry_must_be_said_and_be_there(failed: Shell) -> None:
     assert "which records?" in failed("retry", "people", exit_code=2).stderr
     assert "knows no 'nobody'" in failed("retry", "nobody", "--all", exit_code=2).stderr

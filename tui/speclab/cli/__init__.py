@@ -6,7 +6,6 @@ usage, 3 a spec that cannot run, 4 a system cannot be reached or refuses the cre
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,7 +13,7 @@ from typing import NoReturn
 import click
 
 from speclab.cli.group import SeenEnough, speclab
-from speclab.cli.output import tell_error
+from speclab.cli.output import STDOUT, end_output, open_streams, tell, tell_error, tell_os_error
 from speclab.errors import SpeclabError
 
 INTERRUPTED = 130
@@ -22,9 +21,9 @@ INTERRUPTED = 130
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `args` (default: the process's own) and exit with its code."""
+    open_streams()
     try:
         code = speclab.main(args, prog_name="speclab", standalone_mode=False)
-        sys.stdout.flush()
     except SpeclabError as error:
         tell_error(error)
         code = error.exit_code
@@ -32,10 +31,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        tell("interrupted")
         code = INTERRUPTED
-    except (SeenEnough, BrokenPipeError):
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SeenEnough:
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = 1
+        if error.filename != STDOUT:  # of that we tell when we end
+            tell_os_error(error)
+    sys.exit(max(code if isinstance(code, int) else 0, end_output()))

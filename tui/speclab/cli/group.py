@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -63,12 +65,17 @@ class SpeclabGroup(click.Group):
             raise UsageError(f"there is no command and no directory {name!r}", hint=_nearest(name))
         return "speclab", _load(_APP), args
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
+    ) -> click.Context:
+        """Read `args`; where they ask for help, it is printed here."""
+        with _to_a_reader():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Do it; a reader of our output that has seen enough (`| head`) is no error, as click would have it."""
-        try:
+        """Do it."""
+        with _to_a_reader():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise SeenEnough from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`speclab` alone, and `speclab --read-only`, open the app here."""
@@ -91,6 +98,15 @@ def speclab() -> None:
     Without a command, the app opens on the specs in DIR (default: here); it takes --read-only, --ascii and
     --runlog PATH.
     """
+
+
+@contextmanager
+def _to_a_reader() -> Iterator[None]:
+    """A reader of our output that has seen enough (`| head`) is no error, as click would have it."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise SeenEnough from error
 
 
 def _load(where: str) -> click.Command:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -12,9 +15,14 @@ from speclab.errors import SpecError, SpeclabError, SystemFailure
 from speclab.jsonvalue import JsonView
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from speclab.outcome import Level
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+STDOUT: Final = "standard output"
+"""The file name of an error about it."""
 
 
 def json_option(function: Function) -> Function:
@@ -22,9 +30,60 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value or one row a line.")(function)
 
 
+class _Stdout(io.FileIO):
+    """Standard output, which says by name that it is what cannot be written."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
+
+
+def open_streams() -> None:
+    """Make the standard streams fit to be used: those that are closed (`>&-`) lead nowhere.
+
+    Else the next file to be opened would get their place, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    encoding, lines = (sys.stdout.encoding, sys.stdout.isatty()) if sys.stdout else ("utf-8", False)
+    raw = io.BufferedWriter(_Stdout(1, "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=lines)
+
+
+def end_output() -> int:
+    """Write out what is left of our output and give the exit code: 1, with a line about it, if that cannot be.
+
+    What cannot be written is thrown away, as is what comes after it; for a reader that has seen enough that is well.
+    """
+    code = 0
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                tell_os_error(error)
+                code = 1
+    return code
+
+
+def tell_os_error(error: OSError) -> None:
+    """What cannot be read or written, and why, to stderr."""
+    tell(f"speclab: {error.filename}: {error.strerror}")
+
+
 def tell(message: str) -> None:
-    """A line of talk, to stderr."""
-    click.echo(message, err=True)
+    """A line of talk, to stderr; the work goes on where nobody hears it (a closed pipe, a full disk)."""
+    with suppress(OSError):
+        click.echo(message, err=True)
 
 
 def report(level: Level, message: str) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from speclab.cli.output import json_option, print_json, tell, tell_error
+from speclab.cli.output import end_output, json_option, print_json, tell, tell_error
 from speclab.cli.place import open_reader, runlog_option, seconds_of, spec_id_of
-from speclab.errors import UsageError
+from speclab.errors import SpeclabError, UsageError
 from speclab.outcome import ErrorClass, FailureState, Outcome
 
 if TYPE_CHECKING:
@@ -134,22 +134,32 @@ def _chosen(
 
 def _retry(spec_id: str, chosen: Sequence[FailureRow], log: RunLogReader, patience: float, *, as_json: bool) -> int:
     """Try failures of one spec again and print what became of them; gives the exit code."""
-    again = _try_again(spec_id, [failure.id for failure in chosen], log.path, patience)
+    try:
+        again = _try_again(spec_id, [failure.id for failure in chosen], log.path, patience)
+    except SpeclabError as error:
+        tell_error(error)
+        return error.exit_code
     if again.held is not None:
         tell(f"{again.held.message}; that run tries these {len(chosen)} again")
         return 1
-    came_to = Counter[str]()
+    became = []
     for failure in chosen:
         now = log.failure(failure.id)
         assert now is not None  # noqa: S101 - failures that were open a moment ago are not pruned
-        became = str(again.became.get(failure.id, now.state))
-        came_to[became] += 1
-        _print(now, became, as_json=as_json)
-    tell(f"{spec_id}: {', '.join(f'{count:,} {became}' for became, count in came_to.most_common())}")
+        became.append((now, str(again.became.get(now.id, now.state))))
+    try:
+        for now, came_to in became:
+            _print(now, came_to, as_json=as_json)
+    except OSError:  # they were tried, and those of other specs are to be tried
+        unprinted = end_output()
+    else:
+        unprinted = 0
+    counts = Counter(came_to for _, came_to in became)
+    tell(f"{spec_id}: {', '.join(f'{count:,} {came_to}' for came_to, count in counts.most_common())}")
     if again.result is not None and again.result.error is not None:
         tell_error(again.result.error)
         return again.result.error.exit_code
-    return 0 if came_to.keys() <= _WELL else 1
+    return unprinted if counts.keys() <= _WELL else 1
 
 
 def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float) -> Again:

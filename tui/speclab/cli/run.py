@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.books import print_books
-from speclab.cli.output import json_option, print_json, report, tell, tell_error
+from speclab.cli.output import end_output, json_option, print_json, report, tell, tell_error
 from speclab.cli.place import runlog_option, seconds_of, specs_argument
 from speclab.errors import SpeclabError
 from speclab.outcome import RunState
@@ -17,6 +17,7 @@ from speclab.outcome import RunState
 if TYPE_CHECKING:
     from speclab.connectors.base import Seams
     from speclab.connectors.references import References
+    from speclab.runlog import RunRow
     from speclab.sync.prepare import Prepared
     from speclab.sync.run import RunOptions, RunResult
 
@@ -64,18 +65,27 @@ def _run(path: Path, options: RunOptions, runlog: Path | None, *, as_json: bool)
     except SpeclabError as error:
         tell_error(error)
         return error.exit_code
-    if as_json:
-        from speclab.runlog import run_json
-
-        print_json(run_json(result.row))
+    try:
+        _print(result.row, log_path, as_json=as_json)
+    except OSError:  # the run is done, and those after it are to be done
+        unprinted = end_output()
     else:
-        print_books(result.row, log_path)
+        unprinted = 0
     if result.error is not None:
         tell_error(result.error)
         return result.error.exit_code
     if result.row.state is RunState.CANCELLED:
         return INTERRUPTED
-    return 0 if result.row.state is RunState.SUCCEEDED else 1
+    return unprinted if result.row.state is RunState.SUCCEEDED else 1
+
+
+def _print(row: RunRow, log_path: Path, *, as_json: bool) -> None:
+    if as_json:
+        from speclab.runlog import run_json
+
+        print_json(run_json(row))
+    else:
+        print_books(row, log_path)
 
 
 def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tuple[RunResult, Path]:
