@@ -81,6 +81,6 @@ def test_a_directory_that_cannot_be_made_is_told(shell: Shell) -> None:
 
 
 def test_what_an_output_cannot_encode_is_escaped(shell: Shell) -> None:
-    shell.spec(step='Lookup("Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}")')
-    shell.env["PYTHONIOENCODING"] = "ascii"
-    assert "Zo\\xeb" in shell("lint", exit_code=1).stdout
+    shell.spec(step='Lookup("a \N{RIGHTWARDS ARROW} b")')
+    shell.env["PYTHONIOENCODING"] = "latin-1"
+    assert "a \\u2192 b" in shell("lint", exit_code=1).stdout
