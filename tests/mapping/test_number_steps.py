@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from speclab.jsonvalue import Json
 from speclab.mapping import MappingFailure
+from speclab.mapping.catalogue import STEPS
 from speclab.mapping.step import StepError
 from speclab.mapping.steps.scalar import WHOLE, json_number
 
@@ -37,6 +38,10 @@ Apply = Callable[..., Json]
         ("Decimal(2)", 0.1, 0.1),
         ("Decimal(0)", "12.0", 12),
         ("Decimal(2), Text", "7", "7.00"),
+        ("Decimal(2), Text", "12", "12.00"),
+        ("Decimal(2)", "12", 12.0),
+        ("Decimal, NullIf(0.1)", "0.10", None),
+        ("Round(1), NullIf(0.1)", 0.12, None),
         ("Decimal, Round(2)", "2.675", 2.68),
         ("Round(2)", 2.675, 2.68),
         ("Round", -2.5, -3),
@@ -112,3 +117,16 @@ def test_a_json_number_says_exactly_the_same_or_is_refused(value: Decimal) -> No
     else:
         with pytest.raises(StepError, match=r"digits|64 bits"):
             json_number(value)
+
+
+@given(st.from_regex(r"[+-]?([0-9]{1,6}(\.[0-9]{1,4})?|\.[0-9]{1,4})", fullmatch=True), st.integers(0, 4))
+def test_a_decimal_has_the_places_that_are_asked_for_and_is_the_same_number(text: str, places: int) -> None:
+    read = STEPS["Decimal"].make(places)
+    exact = Decimal(text)
+    try:
+        value = read(text)  # type: ignore[arg-type]
+    except StepError:
+        assert round(exact, places) != exact
+    else:
+        assert isinstance(value, Decimal)
+        assert (value, value.as_tuple().exponent) == (exact, -places)

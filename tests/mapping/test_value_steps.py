@@ -67,6 +67,7 @@ def test_values_become(apply: Apply, cell: str, given_: Json, expected: Json) ->
         ("ParseJson", "[NaN]", "NaN is no JSON"),
         ("ParseJson", "[1e999]", "1e999 is too large"),
         ("ParseJson", "[" * 100_000, "nested too deep"),
+        ("ParseJson", "[" + "1" * 5000 + "]", "a whole number of 5000 digits is too long"),
         ("Json", 2**70, "cannot be written as JSON"),
     ],
 )

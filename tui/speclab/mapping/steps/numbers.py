@@ -37,7 +37,7 @@ def _decimal(places: int | None = None) -> Callable[[str | float | Decimal], Dec
             if len(value) > _MAX_DIGITS or not _DECIMAL.fullmatch(value):
                 raise StepError(f"{show(value)} is no number; 1234.5 is one")
             exact = Decimal(value)
-            if len(value) - value.find(".") - 1 == places:
+            if "." in value and len(value) - value.index(".") - 1 == places:
                 return exact
         else:
             exact = decimal_of(value)

@@ -14,7 +14,7 @@ from rapidfuzz import fuzz, process
 from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind, Value, kind_of, show
 from speclab.mapping.step import DROPPED, Dropped, Example, Lookup, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import text_of
+from speclab.mapping.steps.scalar import decimal_of, text_of
 
 _NEAR: Final = 75
 
@@ -36,8 +36,11 @@ def _default(value: Json) -> Callable[[Value], Value]:
 
 
 def _null_if(value: Json) -> Callable[[Value], Value]:
+    exact = decimal_of(value) if isinstance(value, float) else value
+
     def apply(given: Value) -> Value:
-        return None if given == value and (type(given) is bool) is (type(value) is bool) else given
+        same = given == (exact if isinstance(given, Decimal) else value)
+        return None if same and (type(given) is bool) is (type(value) is bool) else given
 
     return apply
 
@@ -86,7 +89,7 @@ def _json(value: Json) -> str:
 
 def _parse_json(value: str) -> Json:
     try:
-        parsed: Json = json.loads(value, parse_constant=_no_number, parse_float=_finite)
+        parsed: Json = json.loads(value, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise StepError(f"{show(value)} is no JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
@@ -103,6 +106,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise StepError(f"{text} is too large for a JSON number")
     return number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python's own limit
+        raise StepError(f"a whole number of {len(text)} digits is too long") from None
 
 
 def _not_null(value: Json) -> str | None:
