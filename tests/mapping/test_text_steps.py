@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +23,7 @@ Apply = Callable[..., Json]
         ("Lowercase", "ÉÀ", "éà"),
         ("Title", "it's o'neil's MARY-jane", "It's O'Neil's Mary-Jane"),
         ("Title", "élodie d’or", "Élodie D’Or"),  # noqa: RUF001
+        ("Title", "e\u0301LODIE D'OR", "E\u0301lodie D'Or"),
         ('Replace("a", "")', "banana", "bnn"),
         ('Replace(".", ",")', "1.5", "1,5"),
         ("Truncate(0)", "abc", ""),
@@ -37,6 +39,9 @@ Apply = Callable[..., Json]
         (r'RegexReplace("\s+", " ")', "a \t b", "a b"),
         (r'RegexReplace("(\d+)-(\d+)", "\2.\1")', "x 12-34", "x 34.12"),
         ('RegexReplace("(a)|b", "<\\1>")', "ab", "<a><>"),
+        ('RegexReplace("$", "!")', "aé", "aé!"),
+        ('RegexReplace("(?m)^", "> ")', "a\nb", "> a\n> b"),
+        (r'RegexReplace("x*", "-")', "abxc", "-a-b--c-"),
         (r'RegexExtract("\d+")', "no 42 or 43", "42"),
         (r'RegexExtract("\d+")', "none", None),
         ('RegexExtract("(a)|b", 1)', "b", None),
@@ -75,6 +80,16 @@ def test_half_a_surrogate_pair_cannot_be_searched_but_hashed(apply: Apply) -> No
     with pytest.raises(MappingFailure, match="half a surrogate pair"):
         apply('RegexExtract("a")', "\ud800")
     assert apply("Hash", "\ud800") == hashlib.sha256(b"\xed\xa0\x80").hexdigest()
+
+
+@given(
+    st.sampled_from(["x*", "a|", "(a)(é)?", "[^a]", "^", r"\A", r"\z", "(a|é)*", "(?m)^", "(?s).", "", "a*$"]),
+    st.text(alphabet="aéx😀\n", max_size=8),
+)
+def test_a_pattern_is_replaced_wherever_python_finds_it(pattern: str, value: str) -> None:
+    replace = STEPS["RegexReplace"].make(pattern, r"<\0>")
+    pythons = pattern.replace(r"\z", r"\Z").replace("$", r"\Z")
+    assert replace(value) == re.sub(pythons, lambda found: f"<{found[0]}>", value)  # type: ignore[arg-type]
 
 
 @given(st.text(), st.text(min_size=1), st.text())

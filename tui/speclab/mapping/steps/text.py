@@ -17,7 +17,8 @@ from speclab.mapping.steps.scalar import text_of
 
 MAX_LENGTH: Final = 10_000
 _ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
-_WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_](?![^\W\d_]))?")  # "it's" is one word, "o'neil" are two  # noqa: RUF001
+_LETTERS: Final = r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f])*"  # and the accents that follow them in decomposed text
+_WORD: Final = re.compile(rf"{_LETTERS}(?:['’][^\W\d_](?![^\W\d_]))?")  # "it's" is one word, "o'neil" are two  # noqa: RUF001
 
 _REGEX: Final = re2.Options()
 _REGEX.log_errors = False  # they are told as problems of the spec; RE2 would write them to stderr as well
@@ -36,12 +37,19 @@ def _regex_replace(pattern: str, new: str) -> Callable[[str], str]:
     pieces = re.split(r"\\([0-9])", new)  # literal, group, literal, ...
     literals, groups = pieces[::2], [_group(compiled.groups, int(piece)) for piece in pieces[1::2]]
 
-    def filled(found: re.Match[str]) -> str:
-        return literals[0] + "".join(
-            (found[group] or "") + literal for group, literal in zip(groups, literals[1:], strict=True)
-        )
+    def apply(value: str) -> str:
+        made: list[str] = []
+        span = (0, 0)
+        for found in compiled.finditer(_utf8(value)):
+            if made and found.span() == span:
+                continue  # RE2's iterator finds what is empty and not where it looked from, such as an end, once more
+            made += [value[span[1] : found.start()], literals[0]]
+            for group, literal in zip(groups, literals[1:], strict=True):
+                made += [found[group] or "", literal]
+            span = found.span()
+        return "".join([*made, value[span[1] :]])
 
-    return lambda value: str(compiled.sub(filled, _utf8(value)))
+    return apply
 
 
 def _regex_extract(pattern: str, group: int = 0) -> Callable[[str], str | None]:
