@@ -9,7 +9,7 @@ from speclab.mapping.language import Argument, Call, CellSyntaxError, Expression
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 LITERALS: st.SearchStrategy[Literal] = st.one_of(
     st.text(),
-    st.integers(),
+    st.integers(-(2**63), 2**64 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
     NAMES.map(Name),
 )
@@ -95,6 +95,13 @@ def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> N
         ('= "a', "a quote that is never closed", (2, 4), None),
         ("= 1 // one", "a comment", (4, 10), None),
         ("42", "expected the name of a step, not 42", (0, 2), None),
+        ('Trim, RegexReplace("\udce9", "")', "a byte that is not UTF-8", (20, 21), None),
+        ('= "caf\udce9"', "a byte that is not UTF-8", (6, 7), None),
+        ("Default(1e400)", "a JSON number cannot keep this one; text in quotes can", (8, 13), None),
+        ("Default(-18446744073709551616)", "a JSON number cannot keep", (8, 29), None),
+        ("Constant(0.12345678901234567890)", "a JSON number cannot keep", (9, 31), None),
+        ("Constant(1e99999999999999999999)", "a JSON number cannot keep", (9, 31), None),
+        (f"Truncate({'9' * 5000})", "a JSON number cannot keep", (9, 5009), None),
     ],
 )
 def test_a_cell_that_cannot_be_read_says_where_and_what_to_do(

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
 
 from speclab.mapping.cel_tokens import TokenKind, expression_end, tokens
+from speclab.mapping.step import StepError
+from speclab.mapping.steps.scalar import json_number
 
 
 class CellSyntaxError(ValueError):
@@ -74,11 +78,13 @@ class Expression:
 
 _BLANKS: Final = re.compile(r"\s*")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_NUMBER: Final = re.compile(r"[+-]?\d+(?P<fraction>(?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_LONGEST_NUMBER: Final = 40
 _TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"' + r"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _ESCAPE: Final = re.compile(r"""\\(["'\\nt])""")
 _ESCAPED: Final = {"n": "\n", "t": "\t"}
 _CURLY: Final = "“”„«»‘’"  # noqa: RUF001  # what word processors make of quotes
+_NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # as which a byte that does not decode is read
 _WORD_END: Final = re.compile(r"[\s,|()]|$")
 
 
@@ -87,6 +93,8 @@ def parse(text: str) -> tuple[Call | Expression, ...]:
 
     Raises `CellSyntaxError` at the first place that cannot be read.
     """
+    if found := _NO_CHARACTER.search(text):
+        raise CellSyntaxError("a byte that is not UTF-8; save the file as UTF-8", found.start(), found.end())
     return tuple(_Reader(text).steps())
 
 
@@ -193,7 +201,7 @@ class _Reader:
             body = found[1] if found[1] is not None else found[2]
             value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), body)
         elif found := _NUMBER.match(self._text, start):
-            value = float(found[0]) if found["fraction"] else int(found[0])
+            value = self._number(found[0])
         elif found := _NAME.match(self._text, start):
             value = Name(found[0])
         elif self._next() in ('"', "'"):
@@ -202,6 +210,12 @@ class _Reader:
             raise self._unexpected("text in quotes, a number or a name")
         self._at = found.end()
         return Argument(value, start, self._at)
+
+    def _number(self, written: str) -> int | float:
+        if len(written) <= _LONGEST_NUMBER:
+            with suppress(StepError, InvalidOperation):
+                return json_number(Decimal(written))
+        raise self._error("a JSON number cannot keep this one; text in quotes can", self._at + len(written))
 
     def _separator(self) -> bool:
         """Steps over the comma before a further step; False at the end of the cell."""
