@@ -40,6 +40,14 @@ CELL = 60
             'Concat takes text in quotes as its separator, not x; text stands in quotes: "x"',
             '"x"',
         ),
+        (
+            "Default(True)",
+            "M103",
+            8,
+            4,
+            "Default takes text in quotes, a number, true or false as its value, not True; the word is true",
+            "true",
+        ),
         ("Date(5)", "M103", 5, 1, "Date takes text in quotes as its format, not 5", '"5"'),
         ("Default(null)", "M103", 8, 4, "Default: its value must not be null, which is what it is there for", None),
         ('Hash("sha-256")', "M103", 5, 9, "unknown algorithm 'sha-256' of Hash. Did you mean 'sha256'?", '"sha256"'),
@@ -166,7 +174,7 @@ def test_paths_that_cannot_be_read_are_a_problem(problems_of: FindProblems, sour
 
 def test_a_filter_that_cannot_be_used_is_a_problem(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), filter="email != ''")
-    assert (problem.code, problem.fix) == ("M114", "source.email")
+    assert (problem.code, problem.fix) == ("M114", None)
     assert problem.message == "filter: unknown name 'email'. The record's fields are written source.email."
 
 
@@ -267,6 +275,33 @@ def test_a_fix_put_where_it_says_mends_the_problem() -> None:
         lines[fixable[0].line - 1] = line[:start] + str(fixable[0].fix) + line[start + fixable[0].length :]
         text = "\n".join(lines)
     assert [one.code for one in lint(Document.parse(text)) if one.level is Level.ERROR] == ["M101", "M113"]
+
+
+FILTER = '''filter: "source.email != '' && mail"'''
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r'''filter: "source.email != \"\" && mail"''',
+        """filter: 'source.email != '''' && mail'""",
+        'filter: >\n  source.email != "" &&\n  mail',
+        "filter: source.email != null &&\n  mail",
+    ],
+)
+def test_no_fix_is_offered_for_all_of_an_expression_of_which_a_part_is_wrong(written: str) -> None:
+    (found,) = [one for one in lint(Document.parse(SPEC.replace(FILTER, written))) if one.code == "M114"]
+    assert "unknown name 'mail'" in found.message
+    assert found.fix is None
+
+
+def test_nor_of_an_expression_elsewhere() -> None:
+    block = '```yaml\nconnector: http\nread: {path: /a, deleted: "sorce.x == \\"\\""}\n```'
+    text = SPEC.replace("## Field", f"## Integration Overview\n\n### Source System\n\n{block}\n\n## Field")
+    (found,) = [
+        one for one in lint(Document.parse(text)) if "unknown name 'sorce'" in one.message and one.code == "C401"
+    ]
+    assert found.fix is None
 
 
 def test_a_broken_settings_block_makes_no_lookup_unknown() -> None:

@@ -70,6 +70,8 @@ def _value(step: Step, parameter: Parameter, argument: Argument) -> Json:
     value: Json
     if isinstance(argument.value, Name):
         word = argument.value.text
+        if parameter.takes is Takes.LITERAL and word not in _WORDS and (lower := word.lower()) in _WORDS:
+            raise _Unfit(f"{_wrong(step, parameter, word)}; the word is {lower}", lower)
         if parameter.takes is not Takes.LITERAL or word not in _WORDS:
             fix = quoted(word) if parameter.takes in (Takes.TEXT, Takes.LITERAL) else None
             hint = f"; text stands in quotes: {fix}" if fix else ""

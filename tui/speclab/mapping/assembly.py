@@ -77,5 +77,6 @@ def _filter(text: str | None, places: Places, findings: Findings) -> Filter | No
         return Filter(RecordExpression(text), places.value(("filter",), 0, len(text)))
     except ExpressionSyntaxError as error:
         at = places.value(("filter",), error.start, error.end)
-        findings.error("M114", at, f"filter: {error.message}", error.fix)
+        exact = at.length == max(1, error.end - error.start)
+        findings.error("M114", at, f"filter: {error.message}", error.fix if exact else None)
     return None

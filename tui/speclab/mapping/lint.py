@@ -100,19 +100,21 @@ def _check_expression(document: Document, expression: Expression, findings: Find
     try:
         verify(expression.text, expression.names, expression.functions)
     except ExpressionSyntaxError as error:
-        at = _within(document, expression, error)
+        part = _within(document, expression, error)
+        at = part or Span(expression.start, expression.end)
         line, column = document.position(at.start)
-        findings.error("C401", Place(line, column, max(1, at.end - at.start)), error.message, error.fix)
+        place = Place(line, column, max(1, at.end - at.start))
+        findings.error("C401", place, error.message, error.fix if part else None)
 
 
-def _within(document: Document, expression: Expression, error: ExpressionSyntaxError) -> Span:
-    r"""Where the error stands in the file; in a table every pipe has a backslash before it."""
+def _within(document: Document, expression: Expression, error: ExpressionSyntaxError) -> Span | None:
+    r"""Where the error stands in the file, if that can be told; in a table every pipe has a backslash before it."""
     written = document.text[expression.start : expression.end]
     if written == expression.text:
         return Span(expression.start + error.start, expression.start + error.end)
     escaped = len(written) - len(expression.text) == expression.text.count("|")
     if not escaped:
-        return Span(expression.start, expression.end)
+        return None
     before, inside = (expression.text.count("|", *span) for span in ((0, error.start), (error.start, error.end)))
     start = expression.start + error.start + before
     return Span(start, start + error.end - error.start + inside)

@@ -69,10 +69,10 @@ class Scalar:
 
     def part(self, start: int, end: int) -> Span:
         """Where characters `start` to `end` of the text stand; all of it, where escapes or line ends are between."""
-        quotes, odd = divmod(self.end - self.start - len(self.text), 2)
-        if quotes not in {0, 1} or odd:
+        quote = not self.plain
+        if self.end - self.start != len(self.text) + 2 * quote:
             return Span(self.start, self.end)
-        return Span(self.start + quotes + start, self.start + quotes + end)
+        return Span(self.start + quote + start, self.start + quote + end)
 
 
 @dataclass(frozen=True, slots=True)
