@@ -16,10 +16,11 @@ from rich.cells import split_graphemes
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
-from textual.app import App
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.strip import Strip
+
+from speclab.app.keyboard import OrderlyApp
 
 Return = TypeVar("Return")
 
@@ -83,8 +84,8 @@ class Terminal:
         return style
 
 
-class ThriftyApp(App[Return]):
-    """A Textual app that sends its terminal only what differs."""
+class ThriftyApp(OrderlyApp[Return]):
+    """An app that sends its terminal only what differs."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)

@@ -1,0 +1,112 @@
+"""Keys that come all at once, as over a slow line, from a macro or while the machine is busy: each in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from textual.events import Key
+from textual.pilot import Pilot
+
+from speclab.app.specs.outline import FRONT_MATTER
+from speclab.app.specs.place import SpecsPlace
+
+Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
+Until = Callable[..., Awaitable[None]]
+
+TEXT = """---
+spec_id: crm
+type: integration
+status: draft
+---
+
+# Spec: CRM
+
+## Problem Statement
+
+Two lists.
+"""
+
+NAMES = {
+    "⌫": "backspace",
+    "⏎": "enter",
+    "⇥": "tab",
+    "↓": "down",
+    "←": "left",
+    "⎋": "escape",
+    " ": "space",
+    "^": "ctrl+p",
+}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "crm.md"
+    path.write_text(TEXT, "utf-8")
+    return path
+
+
+def burst(pilot: Pilot[None], keys: str) -> None:
+    """All of `keys` at once, before the app has done anything about the first."""
+    for key in keys:
+        name = NAMES.get(key, key)
+        pilot.app.post_message(Key(name, key if key.isalnum() or key == " " else None))
+
+
+def place(pilot: Pilot[None]) -> SpecsPlace:
+    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+
+
+async def at_the_problem(pilot: Pilot[None], until: Until) -> SpecsPlace:
+    await until(pilot, lambda: place(pilot).opened is not None)
+    place(pilot).go_to("Problem Statement")
+    await pilot.pause()
+    return place(pilot)
+
+
+async def test_what_is_typed_and_what_is_taken_back_come_in_the_order_of_the_keys(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await at_the_problem(pilot, until)
+        await pilot.press("enter")
+        burst(pilot, "abx⌫c⏎de←f⏎↓g")
+        await until(pilot, lambda: specs.desk.editor.text == "abc\ndf\neTwo lists.g")
+
+
+async def test_what_is_typed_ahead_goes_into_the_text_that_the_first_key_opens(
+    spec: Path, running: Running, until: Until, see: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await at_the_problem(pilot, until)
+        burst(pilot, "⏎nuq quick")  # each of them a key of the place, but for what comes before
+        await until(pilot, lambda: specs.desk.editor.text == "nuq quickTwo lists.")
+        burst(pilot, "⎋q")
+        await see(pilot, "y quit", "n stay")
+
+
+async def test_what_is_typed_ahead_goes_into_the_question_that_the_first_key_asks(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await at_the_problem(pilot, until)
+        burst(pilot, "nshop⏎")
+        await until(pilot, (spec.parent / "shop.md").exists)
+
+
+async def test_what_is_typed_ahead_is_looked_for_in_the_palette(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        await until(pilot, lambda: place(pilot).at == FRONT_MATTER)
+        burst(pilot, "^problem st⏎")
+        await until(pilot, lambda: place(pilot).at == "Problem Statement")
+
+
+async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Running, until: Until) -> None:
+    async with running(spec.parent) as pilot:
+        specs = await at_the_problem(pilot, until)
+        await pilot.press("enter")
+        burst(pilot, "letters" * 100)
+        await until(pilot, lambda: specs.desk.editor.text == "letters" * 100 + "Two lists.")
