@@ -25,6 +25,9 @@ Apply = Callable[..., Json]
         ('Date("%d %b %y")', "24 Nov 26", "2026-11-24"),
         ('Date("%Y-%m-%d %H:%M")', "2024-02-29 23:59", "2024-02-29"),
         ('Date("%Y-%m-%d", "%d.%m.%Y")', "2024-02-29", "29.02.2024"),
+        ('Date("%Y-%m-%d", "%d.%m.%Y")', "0999-12-31", "31.12.0999"),
+        ('Date("%Y-%m-%d", "%Y %%Y %G")', "0001-01-02", "0001 %Y 0001"),
+        ('Date("%Y-%m-%d", "%G-%V")', "1000-01-01", "1000-01"),
         ("DateTime", "2024-07-24T12:30:00Z", "2024-07-24T12:30:00Z"),
         ("DateTime", "2024-07-24T14:30:00.5+02:00", "2024-07-24T12:30:00.500000Z"),
         ("DateTime", "2024-07-24 14:30:00+0200", "2024-07-24T12:30:00Z"),
@@ -37,6 +40,7 @@ Apply = Callable[..., Json]
         ('DateTime("unix_ms")', 1721824200250, "2024-07-24T12:30:00.250000Z"),
         ('DateTime("unix")', -1, "1969-12-31T23:59:59Z"),
         ('DateTime("iso", "Europe/Berlin", "%d.%m.%Y %H:%M")', "2024-07-24T12:30:00Z", "24.07.2024 14:30"),
+        ('DateTime("iso", "UTC", "%Y-%m-%d %H:%M")', "0001-01-01T00:30:00Z", "0001-01-01 00:30"),
         ('DateTime("iso", "UTC", "%H:%M")', "2024-07-24T12:30:00Z", "12:30"),
     ],
 )
@@ -70,6 +74,24 @@ def test_dates_and_times_become(apply: Apply, cell: str, given_: Json, expected:
 def test_a_date_that_is_none_is_refused(apply: Apply, cell: str, given_: Json, reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, given_)
+
+
+@given(st.dates(), st.sampled_from(["%d/%m/%Y", "%Y-%m-%d", "%Y%m%d", "%G-%V-%u", "%Y %j"]))
+def test_a_date_that_was_written_is_read_again(day: date, form: str) -> None:
+    write, read = STEPS["Date"].make("%Y-%m-%d", form), STEPS["Date"].make(form)
+    assert read(write(day.isoformat())) == day.isoformat()  # type: ignore[arg-type]
+
+
+@given(st.datetimes(), st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia", "America/St_Johns", "Asia/Kathmandu"]))
+def test_a_time_of_a_zone_is_the_one_that_its_clocks_showed_or_is_refused(moment: datetime, zone: str) -> None:
+    read, show = STEPS["DateTime"].make("iso", zone), STEPS["DateTime"].make("iso", zone, "%Y-%m-%dT%H:%M:%S.%f")
+    written = moment.isoformat()
+    try:
+        utc = read(written)  # type: ignore[arg-type]
+    except StepError as error:
+        assert "never or twice" in str(error) or moment.year in {1, 9999}  # noqa: PT017
+    else:
+        assert show(utc) == moment.isoformat(timespec="microseconds")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cell", ["Date", "DateTime"])

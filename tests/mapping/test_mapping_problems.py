@@ -65,6 +65,19 @@ CELL = 60
         ('Date("%d/%m")', "M103", 5, 7, "Date: its format does not say the year, %Y", None),
         ('Date("%d/%Y/%q")', "M103", 5, 10, "Date: its format has a directive that is not known: %q", None),
         ('Date("%Y%Y-%m-%d")', "M103", 5, 12, "Date: its format has a directive twice", None),
+        ('Date("%Y-%m-%d", "iso")', "M103", 17, 5, "Date: its out has no directive such as %Y", None),
+        ('DateTime("iso", "UTC", "unix")', "M103", 23, 6, "DateTime: its out has no directive such as %Y", None),
+        (
+            'Date("%Y-%m-%d %V")',
+            "M103",
+            5,
+            13,
+            (
+                "Date: its format contradicts itself: ISO week directive '%V' must be used with the ISO year directive "
+                "'%G' and a weekday directive ('%A', '%a', '%w', or '%u')"
+            ),
+            None,
+        ),
         ('Date("%x")', "M103", 5, 4, "Date: its format has a directive that is not known: %x", None),
         (
             'Date("%Y-%m-%d", "%H")',

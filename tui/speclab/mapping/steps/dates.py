@@ -47,7 +47,7 @@ def _date(form: str = ISO_DATE, out: str = ISO_DATE) -> Callable[[str], str]:
             day = datetime.strptime(value, form).date()  # noqa: DTZ007  # a date has no zone
         except ValueError:
             raise StepError(f"{show(value)} is no date as {show(form)}") from None
-        return day.isoformat() if iso else day.strftime(out)
+        return day.isoformat() if iso else _written(day, out)
 
     if at is None:
         return careful
@@ -93,7 +93,7 @@ def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Cal
         try:
             if out == _ISO:
                 return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-            return moment.astimezone(local or UTC).strftime(out)
+            return _written(moment.astimezone(local or UTC), out)
         except OverflowError:
             raise StepError(f"{show(value)} is no time between the years 1 and 9999") from None
 
@@ -134,6 +134,14 @@ def _in_zone(moment: datetime, zone: ZoneInfo | None, value: str) -> datetime:
     return first
 
 
+def _written(day: date, form: str) -> str:
+    """`day`, which may be a time, by `form`, its year always with four digits."""
+    if day.year <= 1000:  # at the latest the first ISO week of 1000 is of the year before
+        years = {"Y": day.year, "G": day.isocalendar().year}
+        form = _DIRECTIVE.sub(lambda found: f"{years[found[1]]:04}" if found[1] in years else found[0], form)
+    return day.strftime(form)
+
+
 def _directives(value: str) -> set[str] | str:
     """The letters of the directives in a format, or what is wrong with it."""
     letters = _DIRECTIVE.findall(value)
@@ -150,10 +158,18 @@ def _date_format(value: str) -> str | None:
     if isinstance(letters, str):
         return letters
     if letters >= {"G", "V", "u"} or (letters & {"Y", "y"} and "j" in letters):
-        return None
+        return _contradiction(value)
     parts = (({"Y", "y"}, "year, %Y"), ({"m", "b", "B"}, "month, %m"), ({"d"}, "day, %d"))
     missing = [name for wanted, name in parts if not letters & wanted]
-    return f"does not say the {missing[0]}" if missing else None
+    return f"does not say the {missing[0]}" if missing else _contradiction(value)
+
+
+def _contradiction(form: str) -> str | None:
+    try:
+        datetime.strptime(_EPOCH.strftime(form), form)  # noqa: DTZ007  # asked only whether it can be read
+    except ValueError as error:
+        return f"contradicts itself: {str(error).rstrip('.')}"
+    return None
 
 
 def _time_format(value: str) -> str | None:
@@ -169,7 +185,7 @@ def _time_format(value: str) -> str | None:
 
 
 def _date_out(value: str) -> str | None:
-    letters = _directives(value)
+    letters = _directives_out(value)
     if isinstance(letters, str):
         return letters
     times = sorted(letters & _TIME_PARTS)
@@ -177,8 +193,15 @@ def _date_out(value: str) -> str | None:
 
 
 def _time_out(value: str) -> str | None:
-    letters = _directives(value)
+    if value == _ISO:
+        return None
+    letters = _directives_out(value)
     return letters if isinstance(letters, str) else None
+
+
+def _directives_out(value: str) -> set[str] | str:
+    letters = _directives(value)
+    return letters if isinstance(letters, str) or letters - {"%"} else "has no directive such as %Y"
 
 
 def _zone(value: str) -> str | None:
