@@ -51,6 +51,10 @@ def set_status(line: str, value: str) -> str:
         ("{a: [1,\n  2]}", {"a": [1, 2]}),
         ("\n-   a\n-   - b", ["a", ["b"]]),
         ("2026-13-45", "2026-13-45"),
+        ("!!timestamp soon", "soon"),
+        ("!!bool perhaps", "perhaps"),
+        ('!!int ""', ""),
+        ('!!float "-"', "-"),
         ("a\u2028b\x85c", "a\u2028b\x85c"),
         ("a\0b\udcff", "a\0b\udcff"),
     ],
@@ -119,6 +123,8 @@ def test_an_empty_front_matter_is_one_and_takes_a_first_key(inner: str) -> None:
         ("- a\n- b", 2, 1, "a list, expected lines of `key: value`"),
         ("a: " + "[" * 50_000, 2, 103, "nested deeper"),
         ("a: !!python/name:os.system x", 2, 4, "broken YAML"),
+        ("a: !!map x", 2, 4, "expected a mapping node"),
+        ("a: !!set x", 2, 4, "expected a mapping node"),
     ],
 )
 def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, column: int, message: str) -> None:
@@ -144,6 +150,12 @@ def test_aliases_of_aliases_take_no_time() -> None:
     document = front("\n".join([*levels, "status: draft"]))
     after = document.with_front_matter("status", "approved")
     assert after.text == document.text.replace("draft", "approved")
+
+
+def test_merges_of_merges_take_no_time_and_no_memory() -> None:
+    levels = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30))]
+    (problem,) = front("\n".join([*levels, "status: draft"])).front_matter.problems
+    assert (problem.code, problem.message.rpartition(": ")[2]) == ("F101", "more than 100000 keys in a mapping")
 
 
 def test_setting_the_status_of_the_template_changes_one_line() -> None:

@@ -304,12 +304,26 @@ def test_secrets_and_references_are_looked_at_in_every_block() -> None:
             "spec_id: a\ntype: integration\nstatus:",
             ["4:8 F104 unknown status ''; expected one of 'draft', 'approved', 'in-progress', 'completed'"],
         ),
+        (
+            "spec_id: a\ntype: integration\nstatus: yes",
+            ["4:9 F104 unknown status 'yes'; expected one of 'draft', 'approved', 'in-progress', 'completed'"],
+        ),
         ("spec_id: a\ntype: dev\nstatus: draft", ["3:7 F106 a spec of type 'dev' does not run"]),
     ],
 )
 def test_the_front_matter_says_which_spec_it_is_and_how_far(front_matter: str, told: list[str]) -> None:
     body = SPEC.partition("---\n\n")[2]
     assert said(read(f"---\n{front_matter}\n---\n\n{body}")) == told
+
+
+@pytest.mark.parametrize("key", ["type", "status"])
+def test_aliases_of_aliases_are_never_written_out(key: str) -> None:
+    levels = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+    lines = {"spec_id": "a", "type": "integration", "status": "draft", key: "*a29"}
+    front_matter = "\n".join([*levels, *(f"{name}: {value}" for name, value in lines.items())])
+    assert {problem.code for problem in read(f"---\n{front_matter}\n---\n")} >= {
+        {"type": "F106", "status": "F104"}[key]
+    }
 
 
 def test_an_id_is_taken_as_it_is_written() -> None:

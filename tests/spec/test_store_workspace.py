@@ -65,6 +65,14 @@ def test_a_spec_that_is_not_there_or_there_twice_is_told(workspace: Path) -> Non
         find_spec(workspace, "crm-to-erp")
 
 
+@pytest.mark.parametrize(
+    ("written", "spec_id"), [("2024", "2024"), ("'2024'", "2024"), ("007", "007"), ("{name}", "a"), ("", "a")]
+)
+def test_a_spec_is_listed_by_the_id_it_runs_under(tmp_path: Path, written: str, spec_id: str) -> None:
+    put(tmp_path / "a.md", f"---\nspec_id: {written}\ntype: integration\n---\n")
+    assert [spec.spec_id for spec in find_specs(tmp_path)] == [spec_id]
+
+
 def test_a_workspace_is_the_nearest_directory_that_has_state(workspace: Path) -> None:
     spec = workspace / "specs" / "b.md"
     assert workspace_of(spec) == workspace

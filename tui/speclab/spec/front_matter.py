@@ -38,6 +38,7 @@ _ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\
 _AMBIGUOUS: Final = re.compile(
     r"y|n|yes|no|on|off|true|false|null|~|[-+]?(?:\.\d+|\d[\d_]*(?:\.\d*)?)(?:e[-+]?\d+)?|0o[0-7]+", re.IGNORECASE
 )
+_MOST: Final = 100_000  # keys of one mapping; merges of merges make more of them than fit any memory
 _STAND_INS: Final = 0x100000  # the first character of the last private plane
 _STAND_IN: Final = re.compile("[\U00100000-\U0010ffff]")
 
@@ -82,6 +83,13 @@ class FrontMatter:
     def get(self, key: str, default: object = None) -> object:
         """The value of `key`."""
         return self.values.get(key, default)
+
+    def said(self, key: str, text: str) -> str:
+        """What `key` is said to be: its text, or a number, a day or a truth as written in `text`; else ""."""
+        value, span = self.get(key), self.span_of(key)
+        if isinstance(value, str):
+            return value
+        return span.of(text) if span and isinstance(value, int | float | date) else ""
 
     def entry(self, key: str) -> Entry | None:
         """The entry of `key` that counts: the last."""
@@ -133,7 +141,8 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         message = f"the front matter is broken YAML: {_back(why)}"
         return _with_problem(block, problem(inner.start + (mark.index if mark else 0), message))
     entries = tuple(_entries(events, lines.text, inner.start))
-    twice = [entry for n, entry in enumerate(entries) if any(entry.key == other.key for other in entries[:n])]
+    first = {entry.key: entry for entry in reversed(entries)}
+    twice = [entry for entry in entries if first[entry.key] is not entry]
     return FrontMatter(
         block.span,
         inner,
@@ -221,13 +230,18 @@ class _Unreadable(Exception):
 
 
 class _Loader(Loader):
-    """python-frontmatter's loader, but keys are text as written, and what only looks like a date is text."""
+    """python-frontmatter's loader, but keys are text as written, and what only looks like a date, or is tagged one, too."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # a tag may call anything a mapping
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST:
+            raise yaml.MarkedYAMLError(problem=f"more than {_MOST} keys in a mapping", problem_mark=node.start_mark)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         return _back(super().construct_scalar(node))
@@ -237,13 +251,17 @@ def _or_text(construct: Callable[[Loader, yaml.ScalarNode], object]) -> Callable
     def constructed(loader: Loader, node: yaml.ScalarNode) -> object:
         try:
             return construct(loader, node)
-        except ValueError:  # 2026-13-45 has the looks of a date
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+        ):  # 2026-13-45 has the looks of a date, `!!bool x` the name of one
             return loader.construct_scalar(node)
 
     return constructed
 
 
-for _tag in ("int", "float", "timestamp"):
+for _tag in ("bool", "int", "float", "timestamp"):
     _name = f"tag:yaml.org,2002:{_tag}"
     _Loader.add_constructor(_name, _or_text(_Loader.yaml_constructors[_name]))
 

@@ -32,7 +32,7 @@ def read_header(document: Document, findings: Findings) -> tuple[str, str]:
     front_matter = document.front_matter
     findings.extend(front_matter.problems)
     if is_other(document):
-        kind = front_matter.get("type")
+        kind = front_matter.said("type", document.text)
         findings.error(
             "F106", front_matter.span_of("type") or front_matter.span, f"a spec of type {kind!r} does not run"
         )
@@ -54,7 +54,7 @@ def _spec_id(document: Document, entry: Entry | None, findings: Findings) -> str
     if not written or written.startswith("{"):
         findings.need("F102", entry.value, "`spec_id` is not filled in; give the spec a name such as crm-to-billing")
         return ""
-    spec_id = str(document.front_matter.get("spec_id")) if entry.style else written
+    spec_id = document.front_matter.said("spec_id", document.text) or written
     if not _SPEC_ID.fullmatch(spec_id):
         slug = _NO_SLUG.sub("-", spec_id).strip("-._").lower()
         message = f"{spec_id!r} cannot be a spec_id: expected letters, digits, '-', '_' and '.'"
@@ -65,7 +65,7 @@ def _spec_id(document: Document, entry: Entry | None, findings: Findings) -> str
 def _status(document: Document, entry: Entry | None, findings: Findings) -> str:
     if entry is None:
         return ""
-    status = str(document.front_matter.get("status") or "")
+    status = document.front_matter.said("status", document.text)
     if status not in STATUSES:
         hint = nearest(status, STATUSES, "expected one of")
         findings.error("F104", entry.value, f"unknown status {status!r}; {hint}", slip(status, STATUSES))

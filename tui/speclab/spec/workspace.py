@@ -54,13 +54,12 @@ def read_spec_file(path: Path) -> SpecFile | None:
     front_matter = read_front_matter(lines, str(path))
     if not front_matter.present or not (front_matter.problems or {"type", "spec_id"} & front_matter.values.keys()):
         return None
-    values = {key: value for key in ("spec_id", "type", "status") if isinstance(value := front_matter.get(key), str)}
     titles = (_TITLE.fullmatch(lines.content(at)) for at in range(front_matter.end, len(lines)))
     return SpecFile(
         path=path,
-        spec_id=values.get("spec_id") or path.stem,
-        type=values.get("type", ""),
-        status=values.get("status", ""),
+        spec_id=front_matter.said("spec_id", text) or path.stem,
+        type=front_matter.said("type", text),
+        status=front_matter.said("status", text),
         title=next((title[1] for title in titles if title), ""),
     )
 

@@ -74,8 +74,8 @@ class Sampling(RowWriting):
         """The spec's id; its file's stem where it has none."""
         if self.opened is None:
             return ""
-        spec_id = self.opened.document.front_matter.get("spec_id")
-        return spec_id if isinstance(spec_id, str) else self.opened.path.stem
+        document = self.opened.document
+        return document.front_matter.said("spec_id", document.text) or self.opened.path.stem
 
     @work(exclusive=True, group="judge")
     async def judge(self) -> None:
