@@ -107,6 +107,16 @@ def test_a_monstrous_cell_is_read_or_refused(cell: str, problems_of: Callable[..
     assert all(problem.line == 41 for problem in problems_of(("a", "b", cell)))
 
 
+@pytest.mark.parametrize("cell", ["", "Drop"])
+def test_a_target_is_as_deep_as_an_object_of_the_wild_or_refused(
+    mapper_of: MakeMapper, problems_of: Callable[..., list[Problem]], cell: str
+) -> None:
+    assert str(mapper_of(("a", ".".join("a" * 100), cell)).map({"a": 1})).count("{") == 100
+    for levels in (101, 5_000):
+        (problem,) = problems_of(("a", ".".join("a" * levels), cell))
+        assert (problem.code, problem.message) == ("D303", f"a target path has at most 100 levels, not {levels}")
+
+
 def test_two_thousand_rows_compile(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(*[(f"a{at}", f"b{at}", "Trim, Lowercase") for at in range(2_000)])
     assert mapper.map({"a1999": " X "})["b1999"] == "x"

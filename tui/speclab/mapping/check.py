@@ -21,6 +21,7 @@ from speclab.spec.integration import MappingRow
 
 Lookups = Mapping[str, Mapping[str, Json]]
 
+_DEEPEST: Final = 100  # Python takes code of twice that
 _DIRECT: Final = (Call("Direct"),)
 
 
@@ -30,6 +31,10 @@ def check_row(written: MappingRow, lookups: Lookups, findings: Findings) -> Row 
     target = _path(written.target, of_target(written), findings)
     if target is not None and isinstance(target.parts[0], int):
         findings.error("D303", of_target(written), "a target path begins with the name of a field")
+    if target is not None and len(target.parts) > _DEEPEST:
+        findings.error(
+            "D303", of_target(written), f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}"
+        )
     paths = [_path(text, of_source(written, number), findings) for number, text in enumerate(written.sources)]
     chain = _Chain(written, lookups, findings)
     try:
