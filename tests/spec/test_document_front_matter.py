@@ -123,8 +123,8 @@ def test_an_empty_front_matter_is_one_and_takes_a_first_key(inner: str) -> None:
         ("- a\n- b", 2, 1, "a list, expected lines of `key: value`"),
         ("a: " + "[" * 50_000, 2, 103, "nested deeper"),
         ("a: !!python/name:os.system x", 2, 4, "broken YAML"),
-        ("a: !!map x", 2, 4, "expected a mapping node"),
-        ("a: !!set x", 2, 4, "expected a mapping node"),
+        ("a: !!map x", 2, 4, "expected a mapping"),
+        ("a: !!set x", 2, 4, "expected a mapping"),
     ],
 )
 def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, column: int, message: str) -> None:

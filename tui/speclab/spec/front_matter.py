@@ -141,8 +141,8 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         message = f"the front matter is broken YAML: {_back(why)}"
         return _with_problem(block, problem(inner.start + (mark.index if mark else 0), message))
     entries = tuple(_entries(events, lines.text, inner.start))
-    first = {entry.key: entry for entry in reversed(entries)}
-    twice = [entry for entry in entries if first[entry.key] is not entry]
+    firsts = {entry.key: entry for entry in reversed(entries)}
+    twice = [entry for entry in entries if firsts[entry.key] is not entry]
     return FrontMatter(
         block.span,
         inner,
@@ -230,10 +230,12 @@ class _Unreadable(Exception):
 
 
 class _Loader(Loader):
-    """python-frontmatter's loader, but keys are text as written, and what only looks like a date, or is tagged one, too."""
+    """python-frontmatter's loader, but keys are text as written, and what only looks or is tagged like a date, too."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # a tag may call anything a mapping
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        if not isinstance(node, yaml.MappingNode):  # a tag may call anything a mapping
+            raise yaml.MarkedYAMLError(problem="expected a mapping", problem_mark=node.start_mark)
+        for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
