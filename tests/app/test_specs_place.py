@@ -117,7 +117,7 @@ async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(
 ) -> None:
     async with running(spec.parent) as pilot:
         await take_in_hand(pilot, until, AUTH)
-        await see(pilot, "How speclab proves who", "34:1", "write type", "1 here")
+        await see(pilot, "How speclab proves who", "34:1", "write type", "1 here of 5 ─")
 
 
 async def test_as_many_panes_are_seen_as_fit(spec: Path, running: Running, until: Until) -> None:

@@ -29,7 +29,6 @@ from speclab.app.widgets.dialogs import Prompt
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.errors import EditRefused, SpeclabError
-from speclab.outcome import Level
 from speclab.spec.guide import guide
 from speclab.spec.problem import Problem
 
@@ -162,8 +161,8 @@ class SpecsPlace(Trying):
         self._show_guide()
         self._problems_panel.display = bool(here)
         self.problem_list.show(here)
-        total = sum(problem.level is not Level.INFO for problem in opened.problems)
-        self._problems_panel.note = f"{len(here)} here, {total} in all"
+        total = len(opened.problems)
+        self._problems_panel.note = f"{len(here)} here of {total}" if total > len(here) else f"{total} here"
 
     def _word(self, refusal: EditRefused | None, here: Sequence[Problem]) -> tuple[str, str]:
         """What to say below the text: why it is refused, or the first problem where their list is not seen."""
