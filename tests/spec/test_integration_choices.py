@@ -70,6 +70,7 @@ def test_each_form_of_frequency_is_read(body: str, schedule: Schedule) -> None:
         "**Hourly**",
         "`Hourly`",
         "- hourly (the CRM asks for no more)",
+        "\n\r**Hourly** \t\rAt the full hour.\r",
         "\n\n   Hourly   \r\n\r\nAt the full hour, for finance closes its books then.",
         "<!-- Real-time, hourly,\n daily, on-demand -->\nHourly",
         "Hourly: the CRM asks for no more",
@@ -88,7 +89,8 @@ def test_no_choice_means_on_demand(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Weekly", "Hourly, at ten past", "Every other day", "Daily except Sundays", "Nightly"]
+    "text",
+    ["Weekly", "Hourly, at ten past", "Every other day", "Daily except Sundays", "Nightly", f"Every {'9' * 5000} days"],
 )
 def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None:
     schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
@@ -103,6 +105,7 @@ def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None
         ("Daily at 25:00", "1:10", "expected a time of day such as 02:00, not '25:00'"),
         ("Daily at noon", "1:10", "expected a time of day such as 02:00, not 'noon'"),
         ("Every 0 minutes", "1:7", "expected some time between two runs, such as 15 minutes"),
+        ("Every 99999 weeks", "1:7", "expected at most 36500 days between two runs, such as 15 minutes"),
         (
             "`*/5 * * *`",
             "1:2",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.spec.units import Rate, duration, duration_text, size
+from speclab.spec.units import Rate, duration, duration_text, share, size
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,19 @@ def test_a_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
 def test_what_is_no_duration_says_what_would_be_one(text: object) -> None:
     with pytest.raises(ValueError, match="such as 30s, 5m or 24h"):
         duration(text)
+
+
+@pytest.mark.parametrize("text", ["36501d", "9" * 400 + "s"])
+def test_no_duration_is_longer_than_dates_can_be_reckoned_with(text: str) -> None:
+    assert datetime.now(UTC) - timedelta(seconds=duration("36500d")) < datetime.now(UTC)
+    with pytest.raises(ValueError, match="expected a duration of at most 36500d, not '"):
+        duration(text)
+
+
+@pytest.mark.parametrize(("read", "unit"), [(size, "GB"), (share, "%"), (Rate.parse, "/min"), (Rate.parse, "/1min")])
+def test_a_number_beyond_all_measure_is_none(read: Callable[[object], object], unit: str) -> None:
+    with pytest.raises(ValueError, match="expected a "):
+        read("9" * 5000 + unit)
 
 
 @given(st.integers(min_value=0, max_value=10**10))

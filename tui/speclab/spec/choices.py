@@ -13,12 +13,13 @@ from speclab.spec.findings import Findings
 from speclab.spec.integration import Schedule
 from speclab.spec.lines import Span
 from speclab.spec.names import nearest, slip
+from speclab.spec.units import LONGEST
 
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _NOT_LINE_END: Final = re.compile(r"[^\r\n]")
 _FIRST_LINE: Final = re.compile(
-    r"^[ \t]*(?:[-*+][ \t]+)?(?P<marks>[*_]{1,3}(?=\w)|`(?=\w))?(?P<text>\S.*?)(?(marks)(?P=marks))[ \t]*\r?$",
-    re.MULTILINE,
+    r"(?<![^\r\n])[ \t]*(?:[-*+][ \t]+)?(?P<marks>[*_]{1,3}(?=\w)|`(?=\w))?"
+    r"(?P<text>\S[^\r\n]*?)(?(marks)(?P=marks))[ \t]*(?![^\r\n])"
 )
 _PROSE_AFTER: Final = re.compile(r"\s*(?:$|[.;:(\u2013\u2014]|- )")
 
@@ -84,7 +85,7 @@ _HOURLY: Final = re.compile(r"(?:hourly|every\s+hour)\b", re.IGNORECASE)
 _DAILY: Final = re.compile(
     r"(?:daily|every\s+day)\b(?:\s+at\s+(?P<at>[\w:.]*\w))?(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?", re.IGNORECASE
 )
-_EVERY: Final = re.compile(r"every\s+(?:(?P<count>\d+)\s*)?(?P<unit>[a-z]+)", re.IGNORECASE)
+_EVERY: Final = re.compile(r"every\s+(?:(?P<count>\d{1,9})\s*)?(?P<unit>[a-z]+)", re.IGNORECASE)
 _CRON: Final = re.compile(
     r"(?:`(?P<coded>[^`]+)`|(?P<bare>[\d*]\S*(?:\s+[\w*/,#-]+){4}))(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?"
 )
@@ -193,9 +194,10 @@ def _daily(text: str, match: re.Match[str], offset: int, findings: Findings) -> 
 
 def _every(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
     seconds = int(match["count"] or 1) * _UNITS[_unit(match)]
-    if not seconds:
+    if not 0 < seconds <= LONGEST:
         at = Span(offset + match.start("count"), offset + match.end("unit"))
-        findings.error("C103", at, "expected some time between two runs, such as 15 minutes")
+        bound = "some time" if not seconds else f"at most {LONGEST / 86400:.0f} days"
+        findings.error("C103", at, f"expected {bound} between two runs, such as 15 minutes")
         return None
     return Schedule("every", text, every=seconds)
 

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+LONGEST: Final = 36_500 * 86400.0
+"""Seconds of the longest duration, a hundred years: no date is further away than can be reckoned with."""
+
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d|w)\s*)+")
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -18,7 +21,7 @@ _BYTES: Final = {
     "mib": 1024**2,
     "gib": 1024**3,
 }
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b|b)", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d+)?)\s*([kmg]i?b|b)", re.IGNORECASE)
 _PER: Final = {
     "s": 1,
     "sec": 1,
@@ -31,8 +34,8 @@ _PER: Final = {
     "d": 86400,
     "day": 86400,
 }
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_RATE: Final = re.compile(r"(\d+)\s*/\s*(\d*)\s*([a-z]+)")
+_SHARE: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*%")
+_RATE: Final = re.compile(r"(\d{1,9})\s*/\s*(\d{0,9})\s*([a-z]+)")
 
 
 def duration(text: object) -> float:
@@ -40,7 +43,10 @@ def duration(text: object) -> float:
     if text == "0" or (type(text) is int and text == 0):
         return 0.0
     if isinstance(text, str) and _DURATION.fullmatch(text):
-        return sum(float(count) * _SECONDS[unit] for count, unit in _DURATION_PART.findall(text))
+        seconds = sum(float(count) * _SECONDS[unit] for count, unit in _DURATION_PART.findall(text))
+        if seconds > LONGEST:
+            raise ValueError(f"expected a duration of at most {duration_text(LONGEST)}, not {_shown(text)}")
+        return seconds
     raise ValueError(f"expected a duration such as 30s, 5m or 24h, not {_shown(text)}")
 
 
