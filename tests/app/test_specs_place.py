@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from speclab.app.specs.outline import FRONT_MATTER
 from speclab.app.specs.place import SpecsPlace
-from speclab.spec.store import find_recovery
+from speclab.spec.store import find_recovery, write_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -392,6 +392,20 @@ async def test_what_is_unsaved_is_put_aside_when_the_app_ends(spec: Path, runnin
     recovery = find_recovery(spec)
     assert recovery is not None
     assert recovery.text == TEXT.replace("Two lists", "NTwo lists")
+
+
+async def test_what_was_put_aside_is_deleted_by_no_key_but_the_one_that_says_so(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    write_recovery(spec, TEXT.replace("Two lists", "Three lists"))
+    async with running(spec.parent) as pilot:
+        await see(pilot, "y take them back", "d drop them")
+        await pilot.press("escape", "n", "q", "ctrl+c")
+        assert find_recovery(spec) is not None
+        await see(pilot, "y take them back", "d drop them")
+        await pilot.press("d")
+        await until(pilot, lambda: find_recovery(spec) is None)
+    assert content(spec) == TEXT
 
 
 # Others

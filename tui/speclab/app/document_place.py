@@ -18,7 +18,7 @@ from speclab.app.loading import loaded
 from speclab.app.place import Place
 from speclab.app.session import Found, OpenSpec
 from speclab.app.shell import shell
-from speclab.app.widgets.dialogs import Confirm, Dialog
+from speclab.app.widgets.dialogs import Dialog
 from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
 from speclab.spec import store
 from speclab.spec.document import Document
@@ -116,7 +116,7 @@ class DocumentPlace(Place):
         message = (
             f"speclab ended with unsaved changes to {opened.path.name}, last at {found.at.astimezone():%H:%M on %d %b}."
         )
-        if await self.app.push_screen_wait(Confirm("unsaved changes", message, yes="take them back", no="drop them")):
+        if await self.app.push_screen_wait(Unsaved(message)):
             opened.recover(found)
             self.changed()
         else:
@@ -256,6 +256,33 @@ def _problems(document: Document) -> Sequence[Problem]:
     from speclab.mapping import lint
 
     return lint(document)
+
+
+TAKE_BACK: Final = Action("take-back", "take them back", "Go on with them; undo takes them out again.", ("y", "enter"))
+DROP: Final = Action("drop", "drop them", "Delete them for good.", ("d",))
+
+
+class Unsaved(Dialog[bool]):
+    """Offers what was put aside. No key that is pressed in haste, such as escape, deletes it."""
+
+    ACTIONS = (TAKE_BACK, DROP)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unsaved changes")
+        self._message = message
+
+    def inside(self) -> Sequence[Widget]:
+        """What there is."""
+        return (Static(self._message, markup=False),)
+
+    def action_take_back(self) -> None:
+        """Take them back."""
+        self.dismiss(True)
+
+    def action_drop(self) -> None:
+        """Drop them."""
+        self.dismiss(False)
 
 
 MINE: Final = Action("mine", "mine", "Take the lines as they are here.", ("m",))
