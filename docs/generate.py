@@ -17,6 +17,7 @@ REFERENCE = Path(__file__).parent / "reference"
 
 def command_line() -> Iterator[str]:
     """Every command with its help."""
+    from speclab.cli.app import open_app
     from speclab.cli.group import speclab
 
     yield "# The command line\n\nData goes to stdout and talk to stderr. `--json` prints a JSON row a line.\n"
@@ -33,11 +34,13 @@ def command_line() -> Iterator[str]:
     )
     group = click.Context(speclab, info_name="speclab", max_content_width=100)
     yield f"\n```text\n{speclab.get_help(group)}\n```"
-    for name in speclab.list_commands(group):
-        command = speclab.get_command(group, name)
+    commands = {f"speclab {name}": speclab.get_command(group, name) for name in speclab.list_commands(group)}
+    for name, command in {"speclab": open_app, **commands}.items():
         assert command is not None  # noqa: S101 - it is in the list
-        help_text = command.get_help(click.Context(command, group, info_name=name, max_content_width=100))
-        yield f"\n## speclab {name}\n\n```text\n{help_text}\n```"
+        help_text = command.get_help(
+            click.Context(command, info_name=name, help_option_names=["-h", "--help"], max_content_width=100)
+        )
+        yield f"\n## {name}\n\n```text\n{help_text}\n```"
 
 
 def settings() -> Iterator[str]:

@@ -99,7 +99,7 @@ def test_a_spec_that_cannot_run_keeps_those_of_others_from_nothing(failed: Shell
 
 def test_what_to_retry_must_be_said_and_be_there(failed: Shell) -> None:
     assert "which records?" in failed("retry", "people", exit_code=2).stderr
-    assert "knows no 'nobody'" in failed("retry", "nobody", "--all", exit_code=2).stderr
+    assert "no spec 'nobody' here, and none in the run log" in failed("retry", "nobody", "--all", exit_code=2).stderr
     nowhere = "01932f00-0000-7000-8000-000000000000"
     assert f"no failure '{nowhere}'" in failed("retry", nowhere, exit_code=2).stderr
     assert "expected one spec" in failed("retry", "people", "orders", "--all", exit_code=2).stderr

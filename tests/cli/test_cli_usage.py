@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import click
 import pytest
@@ -55,6 +56,13 @@ def test_a_word_that_is_no_command_and_no_directory_names_the_nearest_command(sh
 
 def test_an_unknown_option_is_wrong_usage(shell: Shell) -> None:
     assert "No such option" in shell("lint", "--colour", exit_code=2).stderr
+
+
+@pytest.mark.parametrize("args", [("--colour",), (".", "--colour")])
+def test_an_unknown_option_of_the_app_leads_to_help_that_is_there(shell: Shell, args: Sequence[str]) -> None:
+    said = shell(*args, exit_code=2).stderr
+    assert "Usage: speclab [OPTIONS] [DIRECTORY]" in said
+    assert "Try 'speclab --help'" in said
 
 
 def test_an_unknown_spec_names_the_nearest(people: Shell) -> None:
@@ -110,6 +118,15 @@ def test_a_misspelt_spec_is_not_told_to_be_well(people: Shell, command: str) -> 
     assert result.stdout == ""
     assert "no spec 'poeple'" in result.stderr
     assert "did you mean 'people'?" in result.stderr
+
+
+def test_a_misspelt_run_is_not_told_to_be_well(people: Shell) -> None:
+    assert "no run 'nosuch' in" in people("failures", "--run", "nosuch", exit_code=2).stderr
+
+
+@pytest.mark.parametrize("command", [("status",), ("runs",), ("failures",), ("retry", "--all")])
+def test_a_run_log_that_is_not_there_is_not_told_to_be_well(people: Shell, command: Sequence[str]) -> None:
+    assert "there is no run log at other.db" in people(*command, "--runlog", "other.db", exit_code=2).stderr
 
 
 @pytest.mark.parametrize("command", ["runs", "failures", "lint"])

@@ -11,10 +11,13 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command(short_help="Print the completion script for a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the script that teaches a shell to complete commands, options and specs.
 
-    For bash: `speclab completion bash > ~/.local/share/bash-completion/completions/speclab`
-    """
+    \b
+    bash  speclab completion bash > ~/.local/share/bash-completion/completions/speclab
+    zsh   speclab completion zsh > DIR/_speclab, where DIR is in $fpath
+    fish  speclab completion fish > ~/.config/fish/completions/speclab.fish
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     from speclab.cli.group import speclab
 
     kind = get_completion_class(shell)

@@ -95,8 +95,7 @@ class SpeclabGroup(click.Group):
 def speclab() -> None:
     """The spec is the integration: edit it, map it, run it and watch it run, in a terminal.
 
-    Without a command, the app opens on the specs in DIR (default: here); it takes --read-only, --ascii and
-    --runlog PATH.
+    Without a command, the app opens on the specs in DIR (default: here); `speclab . --help` tells its options.
     """
 
 

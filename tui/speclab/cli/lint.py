@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     help="For a person, for a program, or for GitHub's annotations.",
 )
 def lint(which: Sequence[str], form: str) -> None:
-    """Print the problems of each SPEC, and of all in each DIR (default: here), as `file:line:column: CODE message`."""
+    """Print the problems of each SPEC, and of all in each DIR (default: here), as `file:line:column: CODE message`.
+
+    Exits 1 if one of them is an error.
+    """
     from speclab.mapping import lint as problems_of
     from speclab.outcome import Level
     from speclab.spec.document import Document

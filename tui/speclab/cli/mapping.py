@@ -16,7 +16,14 @@ from speclab.cli.place import spec_argument
 @spec_argument
 @click.option("--sample", type=click.File("rb"), default="-", help="JSON lines to map  [default: standard input]")
 def map_(spec: Path, sample: BinaryIO) -> None:
-    """Map records with SPEC and print the results as JSON lines; nothing is sent anywhere."""
+    """Map records with SPEC and print the results as JSON lines; nothing is sent anywhere.
+
+    \b
+    speclab map crm --sample contacts.jsonl
+    curl -s https://crm.example/contacts | jq -c '.data[]' | speclab map crm
+
+    Exits 1 if a record fails; where and why is on stderr.
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     import orjson
 
     from speclab.errors import UsageError

@@ -43,10 +43,16 @@ def runlog_option(function: Function) -> Function:
 
 
 def open_reader(runlog: Path | None) -> RunLogReader:
-    """The run log at `runlog`, or of the workspace here, to read; brought up to date if an older speclab wrote it."""
+    """The run log at `runlog`, or of the workspace here, to read; brought up to date if an older speclab wrote it.
+
+    Raises `UsageError` if there is none at `runlog`; a workspace without one is a workspace without runs.
+    """
+    from speclab.errors import UsageError
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path, workspace_of
 
+    if runlog is not None and not runlog.exists():
+        raise UsageError(f"there is no run log at {runlog}", hint="The first run, or `speclab up`, makes it.")
     return RunLog.reader(runlog or runlog_path(workspace_of(Path.cwd())))
 
 
@@ -63,7 +69,7 @@ def spec_id_of(log: RunLogReader, name: str) -> str:
     try:
         spec = read_spec_file(find_spec(Path(), name))
     except UsageError as error:
-        raise UsageError(f"{error.message}, and the run log knows no {name!r}", hint=error.hint) from None
+        raise UsageError(f"{error.message}, and none in the run log", hint=error.hint) from None
     return spec.spec_id if spec else name
 
 

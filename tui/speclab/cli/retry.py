@@ -35,8 +35,10 @@ _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED
     type=click.Choice([kind.value for kind in ErrorClass]),
     help="Those of one class of errors.",
 )
-@click.option("--row", help="Those of one mapping row (its target path).")
-@click.option("--patience", default="60s", show_default=True, help="How long to wait for retries, in all.")
+@click.option("--row", metavar="PATH", help="Those of one mapping row (its target path).")
+@click.option(
+    "--patience", metavar="DURATION", default="60s", show_default=True, help="How long to wait to send again, in all."
+)
 @runlog_option
 @json_option
 def retry(

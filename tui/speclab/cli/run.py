@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
 @click.option("--retries", is_flag=True, help="Read nothing; only try again what is due in the retry queue.")
 @click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing anywhere.")
-@click.option("--patience", default="60s", show_default=True, help="How long to wait to send records again, in all.")
+@click.option(
+    "--patience",
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="How long to wait to send records again, in all.",
+)
 @click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
 @runlog_option
 @json_option
@@ -43,7 +49,7 @@ def run(
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Run each of SPECS once, now, from where the last run of it came to.
+    """Run each of SPECS once, now, from where its last run came to.
 
     Exits 0 if every record arrived, 1 if some did not, 3 if a spec cannot run, 4 if a system cannot be reached or
     refuses the credentials. The first ctrl+c lets the page in hand finish, the second ends the run at once.

@@ -10,6 +10,7 @@ import click
 
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
+from speclab.errors import UsageError
 from speclab.outcome import FailureState
 from speclab.plural import plural
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Print how every integration is.")
-@click.option("--window", default="24h", show_default=True, help="How far back the figures go.")
+@click.option("--window", metavar="DURATION", default="24h", show_default=True, help="How far back the figures go.")
 @runlog_option
 @json_option
 def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
@@ -128,13 +129,13 @@ def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> No
 
 @click.command(short_help="Print the records that failed, and why.")
 @click.argument("spec", required=False, shell_complete=complete_spec)
-@click.option("--run", "run", help="Only of this run, whatever became of them since.")
+@click.option("--run", metavar="ID", help="Only of this run, whatever became of them since.")
 @click.option(
     "--state",
     type=click.Choice([one.value for one in FailureState]),
     help="Only in this state  [default: the open ones]",
 )
-@click.option("--row", help="Only of this mapping row (its target path).")
+@click.option("--row", metavar="PATH", help="Only of this mapping row (its target path).")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many, at most.")
 @click.option("--full", is_flag=True, help="With the record, the mapped payload, the request and the response.")
 @runlog_option
@@ -154,6 +155,8 @@ def failures(
 
     with open_reader(runlog) as log:
         of = spec_id_of(log, spec) if spec else None
+        if run is not None and log.run(run) is None:
+            raise UsageError(f"no run {run!r} in {log.path}", hint="'speclab runs' lists them with their IDs.")
         found = log.failures(of, run=run, state=FailureState(state) if state else None, row=row, limit=limit, full=full)
     for failure in found:
         if as_json:

@@ -81,9 +81,9 @@ def find_spec(directory: Path, name: str) -> Path:
     if found:
         paths = " and ".join(str(path) for path in found)
         raise UsageError(f"{len(found)} specs are called {name!r}: {paths}", hint="name one by its path")
-    raise UsageError(
-        f"no spec {name!r} in {directory}", hint=nearest(name, [spec.spec_id for spec in specs], "there are")
-    )
+    where = "here" if directory == Path() else f"in {directory}"
+    hint = nearest(name, [spec.spec_id for spec in specs], "the specs there are:") or "speclab new makes one"
+    raise UsageError(f"no spec {name!r} {where}", hint=hint)
 
 
 def workspace_of(path: Path) -> Path:
