@@ -18,6 +18,7 @@ from speclab.spec.store import find_recovery, write_recovery
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
 Until = Callable[..., Awaitable[None]]
+Screen = Callable[[Pilot[None]], str]
 
 DIRECTION = "Data Flow > Direction"
 FREQUENCY = "Data Flow > Frequency"
@@ -79,6 +80,10 @@ def content(spec: Path) -> str:
 
 def put(spec: Path, text: str) -> None:
     spec.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def remove(spec: Path) -> None:
+    spec.unlink()
 
 
 async def write(pilot: Pilot[None], text: str) -> None:
@@ -416,6 +421,27 @@ async def test_a_change_from_outside_appears_by_itself(spec: Path, running: Runn
         await take_in_hand(pilot, until, FREQUENCY)
         put(spec, TEXT.replace("Hourly", "On-demand"))
         await see(pilot, "On-demand, at night.")
+
+
+async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the_app_has_it(
+    spec: Path, running: Running, see: See, until: Until, screen: Screen
+) -> None:
+    put(spec.with_name("other.md"), TEXT.replace("crm", "other"))
+    async with running(spec.parent) as pilot:
+        await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await write(pilot, "Today ")
+        remove(spec)
+        await see(pilot, "crm.md is gone. F2 writes it anew.", "◌ crm", "unsaved")
+        await pilot.press("escape", "shift+tab", "up")
+        await see(pilot, "other ▸")
+        await pilot.press("q")
+        await see(pilot, "crm.md: the file is gone.")
+        await pilot.press("n", "down")
+        await see(pilot, "crm ▸", "Today Two lists")
+        assert screen(pilot).count("is gone. F2") == 1
+        await pilot.press("f2")
+        await until(pilot, lambda: spec.exists() and content(spec) == TEXT.replace("Two lists", "Today Two lists"))
 
 
 async def test_what_is_being_typed_stays_on_top_of_a_change_from_outside(

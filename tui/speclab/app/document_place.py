@@ -99,10 +99,16 @@ class DocumentPlace(Place):
     def unsaved(self) -> str | None:
         """The specs with unsaved changes, in a sentence."""
         self.take()
-        names = [spec.path.name for spec in shell(self).session.unsaved()]
-        if not names:
-            return None
-        return f"{', '.join(names)}: unsaved changes. They are put aside and offered the next time."
+        sentences = (
+            (False, "unsaved changes. They are put aside and offered the next time."),
+            (True, "the file is gone. What was here is put aside, and offered once there is one of that name again."),
+        )
+        told = []
+        for gone, sentence in sentences:
+            names = [spec.path.name for spec in shell(self).session.unsaved() if spec.gone is gone]
+            if names:
+                told.append(f"{', '.join(names)}: {sentence}")
+        return "\n".join(told) or None
 
     def _put_aside(self) -> None:
         self.take()
@@ -167,10 +173,11 @@ class DocumentPlace(Place):
     def _look(self) -> None:
         if self.opened is None:
             return
+        was_gone = self.opened.gone
         found, name = self.opened.look(), self.opened.path.name
         if found is Found.CONFLICT:
             self.notify(f"{name}: others changed it where you did too. F2 asks whose to take.", severity="warning")
-        elif found is Found.GONE:
+        elif found is Found.GONE and not was_gone:
             self.notify(f"{name} is gone. F2 writes it anew.", severity="warning")
         elif found is Found.MERGED:
             self.notify(f"{name}: others changed it. Your unsaved changes are kept.")

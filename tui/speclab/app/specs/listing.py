@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from speclab.app.glyphs import IDLE, Mark
 from speclab.app.monitor.integrations import mark
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 from speclab.monitor.health import Condition
+from speclab.spec.workspace import SpecFile
 
 if TYPE_CHECKING:
+    from speclab.app.session import OpenSpec
     from speclab.monitor.health import Health, Overview
-    from speclab.spec.workspace import SpecFile
 
 
 class SpecList(Grid):
@@ -26,13 +26,26 @@ class SpecList(Grid):
             empty=("No specs here yet.", "n makes one."),
         )
 
-    def show_specs(self, specs: Iterable[SpecFile], overview: Overview | None, unsaved: Iterable[Path]) -> None:
-        """Show `specs`: the sign of each one's last run, and the word that matters most."""
+    def show_specs(self, specs: Sequence[SpecFile], overview: Overview | None, unsaved: Sequence[OpenSpec]) -> None:
+        """Show `specs`: the sign of each one's last run, and the word that matters most.
+
+        What is `unsaved` is among them also where the file is gone: it can be gone to, and saved anew.
+        """
         healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
-        changed = {path.resolve() for path in unsaved}
-        rows = [_row(spec, healths.get(spec.spec_id), unsaved=spec.path.resolve() in changed) for spec in specs]
+        changed = {spec.path.resolve() for spec in unsaved}
+        there = {spec.path.resolve() for spec in specs}
+        lost = [_of(spec) for spec in unsaved if spec.path.resolve() not in there]
+        rows = [
+            _row(spec, healths.get(spec.spec_id), unsaved=spec.path.resolve() in changed) for spec in (*specs, *lost)
+        ]
         self.lay_out(_columns(rows))
         self.show(rows)
+
+
+def _of(spec: OpenSpec) -> SpecFile:
+    said = spec.document.front_matter.get
+    spec_id, kind, status = (str(said(key) or "") for key in ("spec_id", "type", "status"))
+    return SpecFile(spec.path, spec_id or spec.path.stem, kind, status, title="")
 
 
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:

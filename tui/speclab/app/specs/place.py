@@ -121,7 +121,7 @@ class SpecsPlace(Trying):
         app = shell(self)
         if app.specs is None:
             return
-        self._listed.show_specs(app.specs, app.overview, [spec.path for spec in app.session.unsaved()])
+        self._listed.show_specs(app.specs, app.overview, app.session.unsaved())
         if self.opened is None and app.specs and app.spec is None:
             self._open_soon(Path(self._listed.rows[0].key))
 
