@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import subprocess
 import sys
@@ -13,22 +14,32 @@ from pathlib import Path
 import pytest
 
 from speclab.errors import SpecHeld
-from speclab.sync.lock import hold
+from speclab.outcome import RunState
+from speclab.runlog import RunLog
+from speclab.runlog.process import Process
+from speclab.sync.lock import goes_on, hold
 
 HOLDER = """
-import sys
+import socket, sys
 from pathlib import Path
+from speclab.runlog import RunLog
 from speclab.sync.lock import hold
-with hold(Path(sys.argv[1]), sys.argv[2]):
+workspace, spec_id, host = Path(sys.argv[1]), *sys.argv[2:]
+socket.gethostname = lambda: host
+with RunLog.open(workspace / "runlog.db") as log, hold(workspace, spec_id):
+    log.start_run(spec_id, "", "schedule")
     print("held", flush=True)
     sys.stdin.read()
 """
 
+HERE = os.uname().nodename
+
 
 @contextmanager
-def another_process_holds(workspace: Path, spec_id: str) -> Iterator[subprocess.Popen[str]]:
+def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of a spec, with a run of it under way, on a machine called `host`."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(workspace), spec_id],
+        [sys.executable, "-c", HOLDER, str(workspace), spec_id, host],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -43,7 +54,7 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm") as process:
         with pytest.raises(SpecHeld) as caught, hold(tmp_path, "crm"):
             pass
-        assert f"process {process.pid} of {getpass.getuser()} on {os.uname().nodename}, since 2" in caught.value.message
+        assert f"process {process.pid} of {getpass.getuser()} on {HERE}, since 2" in caught.value.message
         with hold(tmp_path, "another"):
             pass
 
@@ -54,6 +65,26 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         process.wait()
         with hold(tmp_path, "crm"):
             pass
+
+
+def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_path: Path) -> None:
+    with another_process_holds(tmp_path, "crm", host="4f1d2e") as process, RunLog.open(tmp_path / "runlog.db") as log:
+        assert log.interrupted(goes_on(tmp_path)) == []
+        process.kill()
+        process.wait()
+        (row,) = log.interrupted(goes_on(tmp_path))
+    assert (row.state, row.error) == (RunState.INTERRUPTED, f"process {process.pid} on 4f1d2e ended without a word")
+
+
+def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its_lock(tmp_path: Path) -> None:
+    """As it is where containers share the name of their host, but not its processes."""
+    with hold(tmp_path, "crm"):
+        lock = next((tmp_path / ".speclab/locks").iterdir())
+        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
+        of = goes_on(tmp_path)
+        assert of("crm", Process(1, HERE, "in a namespace"))
+        assert not of("crm", Process(1, HERE, "before that"))
+        assert of("crm", Process.of(os.getpid()))
 
 
 def test_it_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:

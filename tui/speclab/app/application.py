@@ -188,12 +188,19 @@ class SpeclabApp(ThriftyApp[None], Actor):
         news = await self.run_log.news()
         if (news is None or news.changed) or monotonic() > self._fresh_until:
             if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
-                await self.run_log.record(lambda log: log.interrupted())  # a run that was killed cannot say so itself
+                await self._see_who_was_killed()
             self._fresh_until = monotonic() + FRESH
             self.overview = await self.run_log.overview(self.window, self.now())
             for listener in (*self.screen_stack, self.place):
                 if isinstance(listener, Page | Place):
                     listener.log_changed(news)
+
+    async def _see_who_was_killed(self) -> None:
+        """Mark the runs as interrupted that were killed: they cannot do so themselves."""
+        from speclab.sync.lock import goes_on
+
+        goes = goes_on(self.run_log.workspace)
+        await self.run_log.record(lambda log: log.interrupted(goes))
 
     def now(self) -> datetime:
         """The time of day, in UTC."""

@@ -230,17 +230,19 @@ class RunLog:
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
             return self._end(db, entry, row, state, error, error_class)
 
-    def interrupted(self, is_alive: Callable[[Process], bool] = alive) -> list[RunRow]:
-        """Mark the runs whose process is gone as interrupted; gives them."""
+    def interrupted(self, goes_on: Callable[[str, Process], bool] | None = None) -> list[RunRow]:
+        """Mark the runs whose process is gone as interrupted; gives them.
+
+        `goes_on` tells whether a run does, from its spec_id and process; without it, `alive` tells of the process.
+        """
         ended = []
         with self._transaction() as db:
             rows = db.execute(
                 f"SELECT pid, host, process_started, {RUN_COLUMNS} FROM run WHERE state = 'running' AND pid IS NOT NULL"
             ).fetchall()
             for pid, host, started, *columns in rows:
-                process = Process(pid, host, started)
-                if not is_alive(process):
-                    row = run_row(columns)
+                process, row = Process(pid, host, started), run_row(columns)
+                if not (goes_on(row.spec_id, process) if goes_on else alive(process)):
                     error = f"process {pid} on {host} ended without a word"
                     ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
         return ended

@@ -6,15 +6,17 @@ import contextlib
 import fcntl
 import getpass
 import os
-import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from speclab.clock import Clock, SystemClock, timestamp
 from speclab.errors import SpecHeld, WorkspaceHeld
+from speclab.runlog.process import Process, alive
 
 
 @contextlib.contextmanager
@@ -22,11 +24,10 @@ def hold(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[
     """Be the only one that runs `spec_id` in `workspace`, until the block ends.
 
     Raises `SpecHeld`, naming who holds it, if another live process does. The lock is `flock(2)` on
-    `.speclab/locks/SPEC_ID.lock`: the kernel lets go of it when the process ends, however it ends. What stands in the
-    file is for the message only, and is stale once the lock is free.
+    `.speclab/locks/SPEC_ID.lock`: the kernel lets go of it when the process ends, however it ends. In the file stands
+    who took it last.
     """
-    path = workspace / ".speclab" / "locks" / f"{quote(spec_id, safe=' ')}.lock"
-    with _locked(path, clock) as holder:
+    with _locked(_of_spec(workspace, spec_id), clock) as holder:
         if holder:
             raise SpecHeld(f"{spec_id} is being run by {holder}", hint="wait until that run ends, or stop it")
         yield
@@ -47,15 +48,34 @@ def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None
         yield
 
 
+def goes_on(workspace: Path) -> Callable[[str, Process], bool]:
+    """Tells whether a run of a spec in `workspace` goes on, from the process it belongs to.
+
+    Of the process that took the spec's lock last, the lock tells, in whichever container or namespace of this machine
+    it is; a container that was killed would otherwise be a machine that nobody can ask. Others are asked for by pid.
+    """
+
+    def of(spec_id: str, process: Process) -> bool:
+        path = _of_spec(workspace, spec_id)
+        told = _last(path) or {}
+        if process != Process(told.get("pid", 0), told.get("host", ""), told.get("started", "")):
+            return alive(process)
+        return _held(path)
+
+    return of
+
+
+def _of_spec(workspace: Path, spec_id: str) -> Path:
+    return workspace / ".speclab" / "locks" / f"{quote(spec_id, safe=' ')}.lock"
+
+
 @contextlib.contextmanager
 def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
     """Hold the lock at `path`; gives who else does, in words, or nothing if it is ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(descriptor):
             yield _holder(path)
             return
         os.ftruncate(descriptor, 0)
@@ -65,11 +85,36 @@ def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
         os.close(descriptor)
 
 
+def _taken(descriptor: int) -> bool:
+    """Whether the lock is ours now. One that is only looked at, for an instant, is waited for."""
+    for pause in (0.02, 0.1, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
+
+
+def _held(path: Path) -> bool:
+    """Whether any process holds the lock at `path`."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _self(clock: Clock) -> dict[str, str | int]:
+    process = Process.of(os.getpid())
     return {
-        "pid": os.getpid(),
+        "pid": process.pid,
         "user": user(),
-        "host": socket.gethostname(),
+        "host": process.host,
+        "started": process.started,
         "since": timestamp(clock.now()),
     }
 
@@ -82,9 +127,17 @@ def user() -> str:
         return f"user {os.getuid()}"
 
 
-def _holder(path: Path) -> str:
+def _last(path: Path) -> dict[str, Any] | None:
+    """Who took the lock at `path` last; None if nobody did, or one has only just taken it."""
     try:
-        told = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):  # it has only just taken the lock
+        told: dict[str, Any] = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return told
+
+
+def _holder(path: Path) -> str:
+    told = _last(path)
+    if told is None:
         return "another process"
     return f"process {told['pid']} of {told['user']} on {told['host']}, since {told['since']}"

@@ -23,7 +23,7 @@ from speclab.sync.delivery import Delivery, Halt
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
 from speclab.sync.identity import Hasher, RecordKey
-from speclab.sync.lock import hold
+from speclab.sync.lock import goes_on, hold
 from speclab.sync.loop import PageLoop
 from speclab.sync.missing import Missing, Names
 from speclab.sync.patience import Patience
@@ -84,8 +84,9 @@ async def run(
         if options.dry_run:
             log = stack.enter_context(rehearsal(log, seams.report))
         else:
+            interrupted = log.interrupted(goes_on(prepared.workspace))  # before another takes the lock of a dead one
             stack.enter_context(hold(prepared.workspace, spec_id, seams.clock))
-            if any(row.spec_id == spec_id for row in log.interrupted()):
+            if any(row.spec_id == spec_id for row in interrupted):
                 seams.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
         return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event()).recorded()
 

@@ -20,14 +20,14 @@ from speclab.clock import Clock, timestamp
 from speclab.connectors.base import Report
 from speclab.errors import RunLogError, SpeclabError, UsageError
 from speclab.outcome import AlertState, Level, RunState
-from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
+from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
 from speclab.spec.changes import file_changes, is_spec
 from speclab.spec.integration import Alert
 from speclab.sync import heartbeat
 from speclab.sync.agenda import Agenda, Job, Trigger
 from speclab.sync.child import Child, Ended
 from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Served
-from speclab.sync.lock import hold_workspace
+from speclab.sync.lock import goes_on, hold_workspace
 from speclab.sync.roster import Enlisted, Roll, Roster
 from speclab.sync.schedule import local_zone
 from speclab.sync.signals import Stop
@@ -140,7 +140,7 @@ class _Service:
             self.tell(
                 Level.WARNING, f"the service before, process {before.pid}, ended without a word; this one goes on"
             )
-        for run in self.log.interrupted():
+        for run in self._interrupted():
             self.tell(Level.WARNING, f"{run.spec_id}: a run was interrupted; the next goes on from its checkpoint")
 
     async def _tick(self, group: asyncio.TaskGroup, roster: Roster) -> None:
@@ -191,6 +191,9 @@ class _Service:
         start = self.agenda.next(spec.spec_id)
         when = f"next at {start.astimezone(self.agenda.local):%Y-%m-%d %H:%M:%S}" if start else "runs when told to"
         self.tell(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
+
+    def _interrupted(self) -> list[RunRow]:
+        return self.log.interrupted(goes_on(self.serving.workspace))
 
     def _left_by_the_service_before(self, spec_id: str) -> Served | None:
         return self.before.specs.get(spec_id) if self.before else None
@@ -254,7 +257,7 @@ class _Service:
             counts = [f"{ended.row[name]:,} {name}" for name in ("read", "written", "waiting", "dead", "unknown")]
             self.tell(Level.INFO, f"{job.spec_id}: {ended.row['state']}, {', '.join(counts)}")
         elif ended.code < 0:
-            self.log.interrupted()
+            self._interrupted()
             self._event(job.spec_id, f"the run ended without a word: {ended.why}")
         else:
             self._event(job.spec_id, f"could not run: {ended.why}")
@@ -308,7 +311,7 @@ class _Service:
 
     def _keep_order(self, enlisted: Mapping[str, Enlisted], idle: AbstractSet[str]) -> None:
         now = self.clock.now()
-        self.log.interrupted()
+        self._interrupted()
         with RunLogReader.open(self.serving.runlog) as reader:
             paused = {row.spec_id for row in reader.integrations() if row.paused_at}
             for spec in enlisted.values():
