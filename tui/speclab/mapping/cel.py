@@ -18,7 +18,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.cel_check import checked, reads, syntax_error
+from speclab.mapping.cel_doubles import EXACT, INNER, doubled, giving_doubles, over_doubles
 from speclab.mapping.cel_functions import FUNCTIONS, Function
 from speclab.mapping.cel_tokens import Token, TokenKind
 from speclab.mapping.kinds import show
@@ -44,7 +45,6 @@ SOURCE: Final = "source"
 
 Variables: TypeAlias = Mapping[str, Json]
 
-_EXACT_DOUBLES: Final = 2**53
 _SIZE: Final = "characters"  # what `size` is called inside, for a function cannot take the place of CEL's own
 _FAILED_CALL: Final = re.compile(r"Function '([^']*)' error: (?:Python function call failed: \w+: )?(.*)", re.DOTALL)
 _ADVICE: Final = re.compile(r"\.? (?:CEL does not coerce|Check (?:function|that)|The value is outside).*", re.DOTALL)
@@ -78,8 +78,9 @@ class Expression:
         _compile(text)  # for errors with places in the text as it was written
         called = {name: function for name, function in known.items() if _calls(found, name)}
         divides = any(token.text == "/" for token in found)
-        self._exact = None if divides else _Program(_rewritten(found, text, doubles=False), called)
-        self._doubles = _Program(_rewritten(found, text, doubles=True), _in_doubles(called))
+        renamed = _with_own_size(found, text)
+        self._exact = None if divides else _Program(renamed, called)
+        self._doubles = _Program(over_doubles(renamed), {**giving_doubles(called), **INNER})
 
     def evaluate(self, variables: Variables) -> Json:
         """What it gives for `variables`, all of whose values are copied: give no more than it reads.
@@ -103,14 +104,14 @@ class Expression:
         except TypeError as error:
             try:
                 return self._in_doubles(variables)
-            except (TypeError, EvaluationError):
+            except TypeError:
                 raise error from None  # it was not for mixed numbers
 
     def _in_doubles(self, variables: Variables) -> Json:
-        if not _fits(variables, range(-_EXACT_DOUBLES, _EXACT_DOUBLES + 1)):
+        result = self._doubles.run({name: doubled(value) for name, value in variables.items()})
+        if not _fits(variables, range(-EXACT, EXACT + 1)):
             raise EvaluationError("a whole number is too large to reckon with fractions")
-        doubled = {name: _doubled(value) for name, value in variables.items()}
-        return _whole(_json(self._doubles.run(doubled)))
+        return _whole(_json(result))
 
 
 class RecordExpression:
@@ -187,26 +188,16 @@ def _compile(text: str) -> Program:
     return program
 
 
-def _rewritten(found: Sequence[Token], text: str, *, doubles: bool) -> str:
-    """`text` with our own `size`, and with whole numbers as doubles unless they are the index of a list."""
+def _with_own_size(found: Sequence[Token], text: str) -> str:
     pieces: list[str] = []
     done = 0
     for at, token in enumerate(found):
         piece = token.text
         if token.kind is TokenKind.NAME and token.text == "size" and _text_at(found, at + 1) == "(":
             piece = _SIZE
-        elif doubles and token.kind is TokenKind.INTEGER and not _is_index(found, at):
-            piece = repr(float(int(token.text.rstrip("uU"), 0 if token.text[:2].lower() == "0x" else 10)))
         pieces += [text[done : token.start], piece]
         done = token.end
     return "".join([*pieces, text[done:]])
-
-
-def _is_index(found: Sequence[Token], at: int) -> bool:
-    if at < 2 or found[at - 1].text != "[" or _text_at(found, at + 1) != "]":
-        return False
-    before = found[at - 2]
-    return before.kind in (TokenKind.NAME, TokenKind.CLOSE, TokenKind.TEXT) and before.text != "in"
 
 
 def _text_at(found: Sequence[Token], at: int) -> str:
@@ -218,13 +209,6 @@ def _calls(found: Sequence[Token], name: str) -> bool:
     return any(token.text == last and _text_at(found, at + 1) == "(" for at, token in enumerate(found))
 
 
-def _in_doubles(functions: Mapping[str, Function]) -> dict[str, Function]:
-    def doubled(function: Function) -> Callable[..., Json]:
-        return lambda *given: _doubled(function(*given))
-
-    return {name: doubled(function) for name, function in functions.items()}
-
-
 def _fits(value: object, whole: range) -> bool:
     """Whether all whole numbers in `value` are within `whole`."""
     if isinstance(value, int):
@@ -234,16 +218,8 @@ def _fits(value: object, whole: range) -> bool:
     return all(_fits(item, whole) for item in value) if isinstance(value, list) else True
 
 
-def _doubled(value: Json) -> Json:
-    if type(value) is int:
-        return float(value)
-    if isinstance(value, dict):
-        return {key: _doubled(item) for key, item in value.items()}
-    return [_doubled(item) for item in value] if isinstance(value, list) else value
-
-
 def _whole(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_DOUBLES:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
         return int(value)
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
@@ -283,5 +259,5 @@ def _reason(error: Exception) -> str:
     if found := re.match(r"Undefined variable or function: '([^']*)'", text):
         return f"{found[1]}() cannot take this value"
     if found := _FAILED_CALL.match(text):
-        return found[2] if f"{found[1]}()" in found[2] or found[1] == _SIZE else f"{found[1]}(): {found[2]}"
+        return found[2] if f"{found[1]}()" in found[2] or found[1] in {_SIZE, *INNER} else f"{found[1]}(): {found[2]}"
     return text[:1].lower() + text[1:]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, TypeAlias
 
 from speclab.jsonvalue import Json
+from speclab.mapping.steps.scalar import WHOLE, at_places, decimal_of
 
 Function: TypeAlias = Callable[..., Json]
 
@@ -32,6 +32,8 @@ def _function(name: str, *takes: type | tuple[type, ...], optional: int = 0) -> 
                 wanted = kinds if isinstance(kinds, tuple) else (kinds,)
                 if wanted == (int,) and isinstance(value, float) and value.is_integer():
                     values.append(int(value))
+                elif isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"{name}() takes a number, not {value}")
                 elif type(value) in wanted:
                     values.append(value)
                 else:
@@ -40,6 +42,8 @@ def _function(name: str, *takes: type | tuple[type, ...], optional: int = 0) -> 
             result = function(*values)
             if isinstance(result, str) and len(result) > MAX_TEXT:
                 raise ValueError(f"{name}() would make a text of {len(result)} characters")
+            if isinstance(result, int) and result not in WHOLE:
+                raise ValueError(f"{name}() would give a whole number beyond 64 bits")
             return result
 
         return checked
@@ -141,7 +145,7 @@ def _floor(value: float) -> int:
 
 @_function("math.round", _NUMBER)
 def _round(value: float) -> int:
-    return int(Decimal(repr(value)).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+    return int(at_places(decimal_of(value), 0))
 
 
 @_function("math.greatest", _NUMBER, _NUMBER)
