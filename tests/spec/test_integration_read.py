@@ -242,6 +242,22 @@ def test_a_section_that_is_there_twice_is_told_at_the_second() -> None:
     assert read(SPEC + "\n### Logging\n<!-- to be written -->\n") == []
 
 
+@pytest.mark.parametrize(
+    "other", ["## Field Mapping\n\n<!-- the table is below -->\n\n", "## Plan\n\n### Field Mapping\n\nLater.\n\n"]
+)
+def test_the_rows_are_those_of_the_field_mapping_that_is_meant(other: str) -> None:
+    spec = SPEC.replace("## Field Mapping\n", f"{other}## Field Mapping\n", 1)
+    integration, problems = read_integration(Document.parse(spec))
+    assert problems == []
+    assert integration is not None
+    assert [row.target for row in integration.rows] == ["external_id", "email"]
+
+
+def test_two_field_mappings_are_told_once() -> None:
+    spec = f"{SPEC}\n## Field Mapping\n\nSee above.\n"
+    assert [problem.code for problem in read(spec)] == ["D103"]
+
+
 def test_source_and_target_say_how_they_are_read_and_written() -> None:
     spec = SPEC.replace("read: {path: /v3/contacts, records: data}", "write: {create: POST /a}")
     line = line_of("connector: http")

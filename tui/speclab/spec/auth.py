@@ -24,7 +24,7 @@ class ApiKeyAuth(Settings):
     key: Secret = Field(description="the key")
     header: str | None = Field(default=None, description="header that carries it")
     param: str | None = Field(default=None, description="query parameter that carries it")
-    prefix: str = Field(default="", description="what stands before it in the header")
+    prefix: str = Field(default="", description='what stands before it in the header, blank included: "Token "')
 
     @model_validator(mode="after")
     def _one_place(self) -> ApiKeyAuth:

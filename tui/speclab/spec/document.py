@@ -81,10 +81,8 @@ class Document:
     @property
     def mapping(self) -> Table | None:
         """The Field Mapping table: the first in that section that has its columns."""
-        for section in self.sections:
-            if comparable(section.title) == comparable(FIELD_MAPPING):
-                return next((table for table in self.tables(section) if table.is_mapping), None)
-        return None
+        sections = self.outline.at(FIELD_MAPPING)
+        return next((table for table in self.tables(sections[0]) if table.is_mapping), None) if sections else None
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of `offset`, both from 1, columns in characters."""

@@ -72,7 +72,8 @@ class Findings:
         for problem in self._problems:
             place = (problem.line, problem.column)
             gravest[place] = min(gravest.get(place, problem.level), problem.level, key=levels.index)
-        kept = [problem for problem in self._problems if gravest[problem.line, problem.column] is problem.level]
+        told = dict.fromkeys(self._problems)
+        kept = [problem for problem in told if gravest[problem.line, problem.column] is problem.level]
         return sorted(kept, key=lambda problem: (problem.line, problem.column))
 
     def _add(self, level: Level, code: str, at: Stretch, message: str, fix: str | None) -> None:

@@ -7,9 +7,8 @@ ranges it answers with are used; what stands in a line is always read from the t
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -110,12 +109,21 @@ class Section:
 class Outline:
     """All headings in file order, the title among them; `preamble` is the text before the first.
 
-    The title is the first heading of level 1; its path is empty. `title` is "" where there is none.
+    `by_path` and `by_title` have the sections by what their titles are compared by. The title is the first heading of
+    level 1; its path is empty. `title` is "" where there is none.
     """
 
     title: str
     preamble: Span
     headings: tuple[Section, ...]
+    by_path: Mapping[tuple[str, ...], Sequence[Section]] = field(repr=False, compare=False)
+    by_title: Mapping[str, Sequence[Section]] = field(repr=False, compare=False)
+
+    def at(self, address: str) -> tuple[Section, ...]:
+        """The sections at `address`, else wherever those of its title stand; those that say something come first."""
+        path = tuple(comparable(part) for part in address.split(" > "))
+        found = self.by_path.get(path) or self.by_title.get(path[-1], ())
+        return tuple(sorted(found, key=lambda section: section.empty))
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -132,7 +140,8 @@ def read_outline(lines: Lines, first: int) -> Outline:
 
     title: str | None = None
     path: list[tuple[int, str, str]] = []  # level, title and what it is compared by, of the sections around this one
-    seen: Counter[tuple[str, ...]] = Counter()
+    by_path: dict[tuple[str, ...], list[Section]] = {}
+    by_title: dict[str, list[Section]] = {}
     headings = []
     for index, following in zip(at, [*at, len(blocks)][1:], strict=True):
         block = blocks[index]
@@ -149,22 +158,23 @@ def read_outline(lines: Lines, first: int) -> Outline:
         end = lines.starts[blocks[following].first] if following < len(blocks) else len(lines.text)
         own = Span(lines.starts[block.end] if block.end < len(lines) else len(lines.text), end)
         body = _without_blank_lines(lines, own)
-        headings.append(
-            Section(
-                title=block.info,
-                level=block.level,
-                path=names,
-                index=seen[key],
-                heading=block.span,
-                own=own,
-                body=body,
-                line=block.line,
-                empty=not _COMMENT.sub("", body.of(lines.text)).strip(),
-                blocks=blocks[index + 1 : following],
-            )
+        section = Section(
+            title=block.info,
+            level=block.level,
+            path=names,
+            index=len(by_path.get(key, ())),
+            heading=block.span,
+            own=own,
+            body=body,
+            line=block.line,
+            empty=not _COMMENT.sub("", body.of(lines.text)).strip(),
+            blocks=blocks[index + 1 : following],
         )
-        seen[key] += 1
-    return Outline(title or "", preamble, tuple(headings))
+        headings.append(section)
+        if key:
+            by_path.setdefault(key, []).append(section)
+            by_title.setdefault(key[-1], []).append(section)
+    return Outline(title or "", preamble, tuple(headings), by_path, by_title)
 
 
 def read_blocks(lines: Lines, first: int) -> Iterator[Block]:

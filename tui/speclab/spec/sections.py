@@ -7,7 +7,7 @@ from typing import Final
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.lines import Span
-from speclab.spec.outline import BlockKind, Section, comparable
+from speclab.spec.outline import BlockKind, Section
 
 SOURCE_SYSTEM: Final = "Integration Overview > Source System"
 TARGET_SYSTEM: Final = "Integration Overview > Target System"
@@ -32,31 +32,25 @@ class Sections:
     """A document's sections by address; what is missing or there twice goes to `findings`."""
 
     def __init__(self, document: Document, findings: Findings) -> None:
+        self._outline = document.outline
         self._findings = findings
-        self._by_path: dict[tuple[str, ...], list[Section]] = {}
-        self._by_title: dict[str, list[Section]] = {}
-        for section in document.sections:
-            path = tuple(map(comparable, section.path))
-            self._by_path.setdefault(path, []).append(section)
-            self._by_title.setdefault(path[-1], []).append(section)
 
     def find(self, address: str) -> Section | None:
         """The section at `address`, or wherever the only one of its title is; of several the first that says something.
 
         A second one that says something too is told of (D103).
         """
-        path = _path(address)
-        found = self._by_path.get(path) or self._by_title.get(path[-1], [])
-        filled = [section for section in found if not section.empty]
-        for other in filled[1:]:
-            message = f"{other.title!r} is on line {filled[0].line} already; only one can be meant"
-            self._findings.error("D103", other.heading, message)
-        return next(iter(filled or found), None)
+        found = self._outline.at(address)
+        for other in found[1:]:
+            if not other.empty:
+                message = f"{other.title!r} is on line {found[0].line} already; only one can be meant"
+                self._findings.error("D103", other.heading, message)
+        return found[0] if found else None
 
     def need(self, address: str, example: str) -> None:
         """Tell that a run needs the section at `address` and that there is none (D101)."""
-        *parents, title = address.split(" > ")
-        around = self._by_path.get(_path(" > ".join(parents))) if parents else None
+        above, _, title = address.rpartition(" > ")
+        around = self._outline.at(above) if above else ()
         at = around[0].heading if around else Span(0, 0)
         self._findings.need("D101", at, f"the section {title!r} is missing; {example}")
 
@@ -71,7 +65,3 @@ class Sections:
             self._findings.need("D104", section.heading, message)
         else:
             self._findings.need("D104", fence.span, f"{message}; if it is this one, put yaml behind its fence")
-
-
-def _path(address: str) -> tuple[str, ...]:
-    return tuple(comparable(part) for part in address.split(" > "))

@@ -31,7 +31,7 @@ class Pagination(Settings):
     """How the next page is asked for."""
 
     by: Literal["auto", "cursor", "page", "offset", "next_url", "link", "none"] = Field(
-        default="auto", description="how the next page is found"
+        default="auto", description="how the next page is found; auto goes by what the answer says"
     )
     param: str | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
     next: Path | None = Field(default=None, description="path of the next cursor or URL in the body")
