@@ -64,6 +64,8 @@ class Listing:
         self._style = style(read.pagination)
         self._total = _optional(read.pagination.total, "read.pagination.total")
         self._numbered = read.pagination.by in ("page", "offset")
+        self._auto = read.pagination.by == "auto"
+        self._nested = read.for_each is not None
         self._size = read.pagination.size
         self._sweeps = read.missing == "delete"
         self._since = read.since
@@ -153,6 +155,7 @@ class Listing:
         following = self._checked(questions, read, exchange, following)
         if following is None:
             self._finish(read, exchange, total)
+            self._mind_more(read, turn)
         whole = following is None and not (self._numbered and read.shrunk)
         page = Page(
             records=fresh,
@@ -215,6 +218,23 @@ class Listing:
                 self._client.report(
                     Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
                 )
+
+    def _mind_more(self, read: Reading, turn: Turn) -> None:
+        """Tell of an end that looks like none, where nothing proves that it is one."""
+        line = self._client.line(turn.exchange.method, turn.exchange.url)
+        if self._auto and read.count == len(turn.records):
+            like = turn.signs.like_a_page(whole=read.whole and not self._nested)
+            if like is not None:
+                self._client.report(
+                    Level.WARNING,
+                    f"{line}: {read.count:,} records, {like}, and nothing in the answer says whether there are more; "
+                    "say in `read.pagination` how to ask for them, or `{by: none}` if these are all",
+                )
+        if self._numbered and self._total is None and read.whole and (more := turn.signs.more()):
+            self._client.report(
+                Level.WARNING,
+                f"{line}: the pages end here, but {more}; set `total` or `pages` in `read.pagination` to go by it",
+            )
 
     def _mind_failure(self, read: Reading, exchange: Exchange, body: Json, records: list[Record]) -> None:
         """Take no empty list beside an error for a list, and none at all where what it lacks would be deleted."""

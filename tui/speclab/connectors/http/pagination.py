@@ -16,6 +16,7 @@ import httpx
 
 from speclab.connectors.http.answers import kind, look, path
 from speclab.connectors.http.client import Exchange
+from speclab.connectors.http.signs import Place, Signs
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
 from speclab.spec.systems.http import Pagination
@@ -33,31 +34,10 @@ class Turn:
     records: list[Record]
     read: int  # records read so far, this page included
 
-    def more(self) -> str | None:
-        """A plain sign in the body that there is more than was read so far, in words; None where there is none."""
-        for where in _MORE_FIELDS:
-            if look(self.body, where) is True:
-                return f"`{where}` is true"
-        if (following := _next_in(self.body)) is not None:
-            return f"`{following}` is there"
-        for where in _TOTAL_FIELDS:
-            total = look(self.body, where)
-            if isinstance(total, int) and not isinstance(total, bool) and total > self.read:
-                return f"`{where}` says {total:,} and {self.read:,} were read"
-        return None
-
-
-def _next_in(body: Json) -> FieldPath | None:
-    """Where `body` has something by a name for what comes next, at its top or one level below."""
-    if not isinstance(body, dict):
-        return None
-    inner = [
-        ((name, key), value) for name, part in body.items() if isinstance(part, dict) for key, value in part.items()
-    ]
-    for place, value in (*(((name,), value) for name, value in body.items()), *inner):
-        if _NEXT.fullmatch(place[-1]) and isinstance(value, str | int) and value:
-            return FieldPath(place)
-    return next((where for where, _ in _CURSOR_FIELDS if isinstance(value := look(body, where), str) and value), None)
+    @property
+    def signs(self) -> Signs:
+        """What the answer says of the pages after it, beside what the spec goes by."""
+        return Signs(self.body, self.exchange.headers, self.exchange.url, len(self.records), self.read)
 
 
 class PageTurnError(Exception):
@@ -119,7 +99,7 @@ class _Base:
         value = look(turn.body, self._next)
         if value is None or value is False or value == "":
             # The last page often has none. But if there is more, the path is wrong, and stopping would lose records.
-            if not _there(turn.body, self._next) and (more := turn.more()):
+            if not _there(turn.body, self._next) and (more := turn.signs.more()):
                 raise PageTurnError(f"there is no `{self._next}` in the answer, but {more}")
             return None
         if isinstance(value, bool | list | dict):
@@ -203,29 +183,41 @@ class _Link(_Base):
         target = next_link(turn.exchange.headers.get_list("link"))
         if target is not None:
             return _follow(target, turn)
-        if more := turn.more():
+        if more := turn.signs.more():
             raise PageTurnError(f'the answer has no Link header with rel="next", but {more}')
         return None
 
 
 class _Auto(_Base):
-    """Recognises a Link header, a next URL or a next cursor; without any of them the page must be all there is."""
+    """Recognises a Link header, a next URL, a next cursor or page, and the number of this page or of its first record.
+
+    Without any of them the page must be all there is.
+    """
 
     def after(self, turn: Turn) -> Position | None:
-        target = next_link(turn.exchange.headers.get_list("link"))
+        signs = turn.signs
+        target = next_link(turn.exchange.headers.get_list("link")) or signs.next_url()
         if target is not None:
             return _follow(target, turn)
-        for where in _URL_FIELDS:
-            value = look(turn.body, where)
-            if isinstance(value, str) and (value.startswith(("http://", "https://", "/")) or "?" in value):
-                return _follow(value, turn)
-        for where, param in _CURSOR_FIELDS:
-            value = look(turn.body, where)
-            if isinstance(value, str) and value:
-                return {"params": {**self._size, param: value}}
-        if more := turn.more():
+        params = signs.next_params()
+        if params is not None:
+            return {"params": {**self._size, **params}}
+        place = signs.place()
+        if place is not None and turn.records and (following := self._numbered(turn, place)) is not None:
+            return following
+        if more := signs.more():
             raise PageTurnError(f"nothing in the answer says how to ask for the next page, but {more}")
         return None
+
+    def _numbered(self, turn: Turn, place: Place) -> Position | None:
+        """The position after the page at `place`; None if that is the last. Numbers begin as the first page's does."""
+        if not place.page:
+            more = turn.signs.goes_on() is not False
+            return {"params": {**self._size, place.param: place.at + len(turn.records)}} if more else None
+        first = turn.position.get("first", place.at)
+        assert isinstance(first, int)  # noqa: S101 - made here; a reader drops what other settings made
+        more = place.at - first + 1 < place.pages if place.pages is not None else turn.signs.goes_on() is not False
+        return {"params": {**self._size, place.param: place.at + 1}, "first": first} if more else None
 
 
 _LINK: Final = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w*!-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;]*))?)*)')
@@ -312,44 +304,3 @@ def _there(body: Json, where: FieldPath) -> bool:
 
 def _optional(text: str | None, where: str) -> FieldPath | None:
     return None if text is None else path(text, where)
-
-
-def _paths(*texts: str) -> tuple[FieldPath, ...]:
-    return tuple(FieldPath.parse(text) for text in texts)
-
-
-_URL_FIELDS: Final = _paths(
-    "next", "next_url", "nextUrl", "next_page_url", "links.next", "_links.next.href", "links.next.href",
-    "paging.next", "pagination.next", "pagination.next_url", "meta.next", "meta.next_url", '["@odata.nextLink"]',
-    "nextLink", "nextRecordsUrl",
-)  # fmt: skip
-_CURSOR_FIELDS: Final = tuple(
-    (FieldPath.parse(text), param)
-    for text, param in (
-        ("next_cursor", "cursor"),
-        ("meta.next_cursor", "cursor"),
-        ("pagination.next_cursor", "cursor"),
-        ("paging.next_cursor", "cursor"),
-        ("response_metadata.next_cursor", "cursor"),
-        ("nextCursor", "cursor"),
-        ("meta.nextCursor", "cursor"),
-        ("paging.next.after", "after"),
-        ("next_page_token", "page_token"),
-        ("nextPageToken", "pageToken"),
-        ("nextToken", "nextToken"),
-    )
-)
-"""Where APIs put the cursor of the next page, and the parameter that takes it there by their convention."""
-_NEXT: Final = re.compile(
-    r"@?(odata\.)?next[-_]?((page|cursor|token|url|uri|link|href|offset|marker|key|start|after|id|records)[-_]?)*",
-    re.IGNORECASE,
-)
-"""Names for what comes next, in whatever spelling."""
-_MORE_FIELDS: Final = _paths(
-    "has_more", "hasMore", "has_next", "hasNext", "more", "meta.has_more", "meta.hasMore", "pagination.has_more",
-    "pagination.hasMore", "pagination.has_next", "paging.has_more", "pageInfo.hasNextPage",
-)  # fmt: skip
-_TOTAL_FIELDS: Final = _paths(
-    "total", "total_count", "totalCount", "total_results", "totalResults", "totalSize", "meta.total",
-    "meta.total_count", "meta.totalCount", "pagination.total", "paging.total",
-)  # fmt: skip

@@ -1,0 +1,150 @@
+"""Paging that is not said to be of any kind: what is recognised, and what is told where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Reports, Serve, read_all, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Seams
+from speclab.errors import BadAnswer
+from speclab.jsonvalue import Json, Record
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
+
+PEOPLE: list[Record] = [{"id": number} for number in range(7)]
+SIZE = 3
+PAGES = 3
+
+Read = Callable[..., Awaitable[list[Page]]]
+Answer = Callable[[int, list[Record]], web.Response]
+"""What answers with the records of the page of that number, from 0."""
+
+
+@pytest.fixture
+def read(references: References, seams: Seams) -> Read:
+    async def pages(base_url: str, cursor: Json = None, path: str = "/people", **settings: Json) -> list[Page]:
+        system = HttpSystem.model_validate(
+            {"connector": "http", "base_url": base_url, "key": "id", "read": {"path": path, **settings}}
+        )
+        return await read_all(open_reader(system, NoAuth(), references, seams), cursor)
+
+    return pages
+
+
+def paged(
+    param: str, answer: Answer, *, first: int = 1, step: int = 1
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A server whose pages go by the number in `param`, which is `first` at first and `step` more each time."""
+
+    async def handler(request: web.Request) -> web.Response:
+        page = (int(request.query.get(param, first)) - first) // step
+        return answer(page, PEOPLE[page * SIZE : page * SIZE + SIZE])
+
+    return handler
+
+
+def told(**more: Callable[[int], Json]) -> Answer:
+    """An answer with the records at `data`, and at each name what is given of the number of the page."""
+    return lambda page, rows: web.json_response({"data": rows, **{name: of(page) for name, of in more.items()}})
+
+
+def headed(**more: Callable[[int], str]) -> Answer:
+    """An answer that is a list, with headers."""
+    return lambda page, rows: web.json_response(
+        rows, headers={name.replace("_", "-"): of(page) for name, of in more.items()}
+    )
+
+
+def following(page: int) -> str:
+    return str(page + 2) if page + 1 < PAGES else ""
+
+
+BODIES = [
+    paged("page", told(page=lambda page: page + 1, total_pages=lambda _: PAGES)),
+    paged("page", told(meta=lambda page: {"current_page": page + 1, "last_page": PAGES, "from": page * SIZE})),
+    paged("page", told(page=lambda page: page + 1, total=lambda _: 7)),
+    paged("page", told(page=lambda page: page + 1, count=lambda page: len(PEOPLE[page * SIZE :][:SIZE]))),
+    paged("page", told(meta=lambda page: {"next_page": page + 2 if page + 1 < PAGES else None})),
+    paged("page", told(page=lambda page: {"number": page, "totalPages": PAGES}), first=0),
+    paged("pageNumber", told(pageNumber=lambda page: page + 1, pageCount=lambda _: PAGES)),
+    paged("offset", told(offset=lambda page: page * SIZE, total=lambda _: 7), first=0, step=SIZE),
+    paged("skip", told(skip=lambda page: page * SIZE, has_more=lambda page: page + 1 < PAGES), first=0, step=SIZE),
+    paged("startIndex", told(startIndex=lambda page: 1 + page * SIZE, totalResults=lambda _: 7), step=SIZE),
+    paged("offset", told(next_offset=lambda page: [3, 6, None][page]), first=0, step=SIZE),
+]
+HEADERS = [
+    paged("page", headed(X_Next_Page=following)),
+    paged("page", headed(X_Page=lambda page: str(page + 1), X_Total_Pages=lambda _: str(PAGES))),
+    paged("cursor", headed(X_Next_Cursor=following)),
+    paged("page_token", headed(Next_Page_Token=following)),
+    paged("at", headed(Next_Page=lambda page: f"/people?at={page + 2}" if page + 1 < PAGES else "")),
+]
+
+
+@pytest.mark.parametrize(
+    ("handler", "settings"),
+    [*((handler, {"records": "data"}) for handler in BODIES), *((handler, dict[str, Json]()) for handler in HEADERS)],
+)
+async def test_pages_that_say_how_they_follow_are_all_read_and_gone_on_with(
+    handler: Callable[[web.Request], Awaitable[web.Response]],
+    settings: dict[str, Json],
+    serve: Serve,
+    read: Read,
+    reports: Reports,
+) -> None:
+    url = await serve(handler)
+    pages = await read(url, **settings)
+    assert records_of(pages) == PEOPLE
+    assert reports.lines == []
+    for index, page in enumerate(pages[:-1]):
+        assert records_of(pages[: index + 1]) + records_of(await read(url, page.cursor, **settings)) == PEOPLE
+
+
+@pytest.mark.parametrize(
+    ("answer", "sign"),
+    [
+        (headed(X_Total_Count=lambda _: "7"), "the header `x-total-count` says 7 and 3 were read"),
+        (headed(X_Next=lambda _: "abc"), "the header `x-next` is there"),
+        (told(count=lambda _: 7), "`count` says 7 and 3 were read"),
+        (told(pages=lambda _: PAGES), "it says that there are 3 pages"),
+    ],
+)
+@pytest.mark.parametrize("by", ["auto", "link"])
+async def test_a_page_that_says_there_are_more_but_not_how_to_ask_is_an_error(
+    answer: Answer, sign: str, by: str, serve: Serve, read: Read
+) -> None:
+    url = await serve(paged("seite", answer))
+    records: Json = "data" if "header" not in sign else None
+    with pytest.raises(BadAnswer, match=sign):
+        await read(url, records=records, pagination={"by": by})
+
+
+async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Read, reports: Reports) -> None:
+    async def some(request: web.Request) -> web.Response:
+        return web.json_response([{"id": number} for number in range(int(request.query.get("limit", "10")))])
+
+    url = await serve(some)
+    await read(url, path="/people?limit=7")
+    await read(url)
+    assert [line.partition(": ")[2].partition(", and nothing")[0] for line in reports.lines] == [
+        f"GET {url}/people?limit=7: 7 records, as `limit` asks for",
+        f"GET {url}/people: 10 records, as a first page often has",
+    ]
+    await read(url, pagination={"by": "none"})
+    await read(url, path="/people?limit=8", pagination={"by": "none"})
+    assert len(reports.lines) == 2
+
+
+async def test_pages_by_number_that_end_before_a_total_nobody_named_are_told_of(
+    serve: Serve, read: Read, reports: Reports
+) -> None:
+    async def short(request: web.Request) -> web.Response:
+        return web.json_response({"data": PEOPLE if request.query["page"] == "1" else [], "total": 9})
+
+    await read(await serve(short), records="data", pagination={"by": "page", "param": "page"})
+    (line,) = reports.lines
+    assert "the pages end here, but `total` says 9 and 7 were read; set `total` or `pages`" in line
