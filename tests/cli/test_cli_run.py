@@ -64,6 +64,18 @@ def test_map_prints_mapped_records_and_the_place_of_each_failure(people: Shell) 
     assert "2 mapped, 0 filtered, 1 failed" in done.stderr
 
 
+def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
+    shell("new", "people")
+    row = "| Source Field | Target Field | Transformation |\n|---|---|---|\n| source.name | target.name | {} |\n"
+    shell("set", "people", "Field Mapping", row.format("Trim"))
+    assert shell("map", "people", stdin='{"name": " Ada"}').stdout == '{"name":"Ada"}\n'
+    shell("set", "people", "Field Mapping", row.format("Trimm"))
+    said = shell("map", "people", stdin="", exit_code=3).stderr
+    assert "the mapping is not right" in said
+    assert said.count("M101 unknown step 'Trimm'") == 1
+    assert "D10" not in said
+
+
 def test_lint_says_file_line_column_and_the_nearest_step(people: Shell) -> None:
     people.spec(step="Upercase")
     done = people("lint", exit_code=1)

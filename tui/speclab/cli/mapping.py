@@ -16,7 +16,7 @@ from speclab.cli.place import spec_argument
 @spec_argument
 @click.option("--sample", type=click.File("rb"), default="-", help="JSON lines to map  [default: standard input]")
 def map_(spec: Path, sample: BinaryIO) -> None:
-    """Map records with SPEC and print the results as JSON lines; nothing is sent anywhere.
+    """Map records with the Field Mapping of SPEC and print the results as JSON lines; nothing is sent anywhere.
 
     \b
     speclab map crm --sample contacts.jsonl
@@ -28,11 +28,12 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
     from speclab.errors import UsageError
     from speclab.mapping import MappingFailure
-    from speclab.sync.prepare import prepare
+    from speclab.spec.document import Document
+    from speclab.sync.prepare import prepare_mapping
 
     if sample.isatty():
         raise UsageError("no sample to map", hint="Give --sample FILE.jsonl, or pipe JSON lines in.")
-    mapper = prepare(spec).mapper
+    mapper = prepare_mapping(Document.load(spec))
     mapped = filtered = failed = 0
     for number, line in enumerate(sample, 1):
         if not line.strip():

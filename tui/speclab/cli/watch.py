@@ -15,7 +15,7 @@ from speclab.plural import plural
 if TYPE_CHECKING:
     from watchfiles import Change
 
-    from speclab.mapping import Mapper, RowFailure
+    from speclab.mapping import RowFailure
     from speclab.spec.changes import State
     from speclab.spec.document import Document
     from speclab.spec.workspace import SpecFile
@@ -108,11 +108,16 @@ def _look_at(spec: SpecFile) -> None:
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
     """What the mapping makes of the sample: a line for each row that records fail on, and one for all of them."""
     from speclab.app.mapping.records import read_records
+    from speclab.errors import SpecError
     from speclab.mapping import MappingFailure
+    from speclab.sync.prepare import prepare_mapping
 
-    mapper = _mapper(document)
     sample = _sample_of(spec)
-    if mapper is None or not sample.exists():
+    if not sample.exists():
+        return
+    try:
+        mapper = prepare_mapping(document)
+    except SpecError:  # its problems are told already
         return
     records = read_records(sample).records
     passed = filtered = 0
@@ -134,20 +139,3 @@ def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
         yield f"{where}: {len(failures_of_row)} of {len(records)} fail on {row or 'the filter'}: {first.reason}"
     others = len(records) - passed - filtered
     yield f"{spec.path}: sample of {len(records)}: {passed} pass, {filtered} filtered, {others} fail"
-
-
-def _mapper(document: Document) -> Mapper | None:
-    """The mapping of `document`, compiled; None where there is none, or its problems are told already."""
-    from speclab.errors import SpecError
-    from speclab.mapping import compile_mapping
-    from speclab.mapping.lint import settings_places
-    from speclab.outcome import Level
-    from speclab.spec.read import read
-
-    reading = read(document, Level.INFO)
-    if reading.mapping is None or not reading.rows:
-        return None
-    try:
-        return compile_mapping(reading.rows, reading.mapping, str(document.path), settings_places(document))
-    except SpecError:
-        return None

@@ -92,6 +92,14 @@ def read_end(document: Document, role: Role) -> End:
     return _Reader(document, Level.ERROR).end(role)
 
 
+def read_mapping(document: Document) -> tuple[tuple[MappingRow, ...], MappingSettings]:
+    """The rows and the settings of the Field Mapping that `document` writes, whatever the rest of it is like.
+
+    Raises `SpecError` with what stands in the way.
+    """
+    return _Reader(document, Level.ERROR).mapping()
+
+
 def read(document: Document, needs: Level) -> Reading:
     """All of `document` that the machine reads, once; `needs` is the level of what a run needs and is not there yet."""
     return _Reader(document, needs).read()
@@ -163,6 +171,17 @@ class _Reader:
             name = self._document.path or self._document.title
             raise SpecError(f"{name}: the {role} is not described well", problems=self._findings.in_order())
         return End(role, system, auth)
+
+    def mapping(self) -> tuple[tuple[MappingRow, ...], MappingSettings]:
+        """The rows and the settings of the Field Mapping; raises `SpecError` for what they lack."""
+        from speclab.spec.settings import MappingSettings
+
+        rows, _ = self._rows()
+        settings = self._settings(FIELD_MAPPING, MappingSettings)
+        if settings is None or self._findings.errors:
+            name = self._document.path or self._document.title
+            raise SpecError(f"{name}: the mapping is not described well", problems=self._findings.in_order())
+        return rows, settings
 
     def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
         """The system at one end, the line of its heading, and whether it must be said how to log in there."""

@@ -16,7 +16,7 @@ from speclab.plural import plural
 from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.problem import Problem
-from speclab.spec.read import read_integration
+from speclab.spec.read import read_integration, read_mapping
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.workspace import workspace_of
 
@@ -48,11 +48,7 @@ def prepare(path: Path) -> Prepared:
     problems = _together(needs, lint(document))
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
-        raise SpecError(
-            f"{path}: {plural(errors, 'problem')} in the way of a run",
-            problems=problems,
-            hint=f"`speclab lint {path}` shows them",
-        )
+        raise SpecError(f"{path}: {plural(errors, 'problem')} in the way of a run", problems=problems)
     places = settings_places(document)
     return Prepared(
         document=document,
@@ -61,6 +57,18 @@ def prepare(path: Path) -> Prepared:
         mapper=compile_mapping(integration.rows, integration.mapping, str(path), places),
         deleted=_deleted(integration),
     )
+
+
+def prepare_mapping(document: Document) -> Mapper:
+    """The mapping of `document`, ready to use, whatever the rest of it is like.
+
+    Raises `SpecError` with all problems that stand in the way.
+    """
+    rows, settings = read_mapping(document)
+    try:
+        return compile_mapping(rows, settings, str(document.path), settings_places(document))
+    except SpecError as error:
+        raise SpecError(f"{document.path}: the mapping is not right", problems=error.problems) from error
 
 
 def _together(needs: Sequence[Problem], linted: Sequence[Problem]) -> list[Problem]:
