@@ -423,6 +423,25 @@ async def test_a_change_from_outside_appears_by_itself(spec: Path, running: Runn
         await see(pilot, "On-demand, at night.")
 
 
+async def test_what_two_writers_made_of_the_same_lines_can_be_read_to_its_end_before_one_is_taken(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    theirs = "\n".join(f"line {number}" for number in range(20))
+    async with running(spec.parent, size=(80, 24)) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        mine = "\n".join(f"verse {number}" for number in range(20))
+        await write(pilot, f"{mine}\n")
+        put(spec, TEXT.replace("Two lists of customers drift apart.", theirs))
+        await until(pilot, lambda: specs.opened is not None and "verse 19" in specs.opened.document.text)
+        await pilot.press("f2")
+        await see(pilot, "verse 0", "line 0", "m mine   t theirs   b both   esc do not save")
+        await pilot.press("end", "tab", "end")
+        await see(pilot, "Two lists of", "line 19", "m mine   t theirs   b both   esc do not save")
+        await pilot.press("t")
+        await until(pilot, lambda: content(spec) == TEXT.replace("Two lists of customers drift apart.", theirs))
+
+
 async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the_app_has_it(
     spec: Path, running: Running, see: See, until: Until, screen: Screen
 ) -> None:

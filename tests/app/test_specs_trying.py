@@ -16,6 +16,7 @@ from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from speclab.app.actions import offers
 from speclab.app.specs.guide import GuideView
 from speclab.app.specs.place import SpecsPlace
 from speclab.app.widgets.dialogs import Confirm
@@ -291,8 +292,10 @@ async def test_one_that_does_not_answer_is_waited_for_until_it_is_stopped(
         monkeypatch.setenv("CRM_URL", str(server.make_url("")).rstrip("/"))
         await take_in_hand(pilot, until, SOURCE)
         assert "guide" not in screen(pilot)
+        assert "stop the test" not in {offer.action.title for offer in offers(pilot.app.focused or pilot.app.screen)}
         await pilot.press("t")
         await see(pilot, "guide", "● asking the system …", "esc stops it")
+        assert "stop the test" in {offer.action.title for offer in offers(pilot.app.focused or pilot.app.screen)}
         await asked.wait()
         await pilot.press("t")
         await see(pilot, "a test is going on; esc stops it")

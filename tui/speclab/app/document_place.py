@@ -19,6 +19,7 @@ from speclab.app.place import Place
 from speclab.app.session import Found, OpenSpec
 from speclab.app.shell import shell
 from speclab.app.widgets.dialogs import Dialog
+from speclab.app.widgets.record import Lines
 from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
 from speclab.spec import store
 from speclab.spec.document import Document
@@ -304,8 +305,9 @@ class WhoseLines(Dialog[Side | None]):
     ACTIONS = (MINE, THEIRS, BOTH, NEITHER)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    WhoseLines .whose { color: $muted; margin-top: 1; }
-    WhoseLines .lines { max-height: 8; }
+    WhoseLines .whose { color: $muted; }
+    WhoseLines Lines { height: auto; max-height: 20vh; margin-bottom: 1; }
+    WhoseLines KeyBar { margin-top: 0; }
     """
 
     def __init__(self, conflict: Conflict, number: int, total: int) -> None:
@@ -313,13 +315,11 @@ class WhoseLines(Dialog[Side | None]):
         self._conflict = conflict
 
     def inside(self) -> Sequence[Widget]:
-        """Both readings."""
-        return (
-            Static("mine", classes="whose"),
-            Static(self._conflict.mine.rstrip("\r\n") or "(deleted)", classes="lines", markup=False),
-            Static("theirs", classes="whose"),
-            Static(self._conflict.theirs.rstrip("\r\n") or "(deleted)", classes="lines", markup=False),
-        )
+        """Both readings, to scroll through."""
+        mine, theirs = Lines(), Lines()
+        mine.tell_text(self._conflict.mine.rstrip("\r\n") or "(deleted)")
+        theirs.tell_text(self._conflict.theirs.rstrip("\r\n") or "(deleted)")
+        return Static("mine", classes="whose"), mine, Static("theirs", classes="whose"), theirs
 
     def action_mine(self) -> None:
         """Take mine."""

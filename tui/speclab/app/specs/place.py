@@ -37,8 +37,8 @@ SPECS: Final = (
     Action("edit-text", "edit as text", "Edit the section as text, also where it is a choice.", ("e",), footer=False),
     Action("find", "find section", "Go to a section by a few letters.", ("slash",)),
     Action("fix", "fix", "Write what speclab knows should stand at the problem's place.", ("f",), footer=False),
-    Action("preview", "preview", "Show the section as it will be read, or as text again.", ("p",)),
     *DOCUMENT,
+    Action("preview", "preview", "Show the section as it will be read, or as text again.", ("p",)),
     Action("editor", "$EDITOR", "Edit the section in the editor of your choice.", ("f4",)),
     *TRY,
     Action("run", "run", "Run the open spec, in a process of its own.", ("f5",)),
@@ -307,7 +307,9 @@ class SpecsPlace(Trying):
 
     def actions(self) -> Sequence[Action]:
         """While somebody writes, only what the keys that write leave over."""
-        return WHILE_WRITING if self.desk.editing else SPECS
+        if self.desk.editing:
+            return WHILE_WRITING
+        return [action for action in SPECS if action.id != "stop-trying" or self.trying]
 
     def why_not(self, action: str) -> str | None:
         """Why an action cannot be done now."""

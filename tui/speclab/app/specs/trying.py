@@ -79,7 +79,12 @@ class Trying(Writing):
             return "no spec is open"
         if self.role is None:
             return "it is tried from the sections Source System, Target System and their Auth"
-        return "a test is going on; esc stops it" if self._worker is not None else None
+        return "a test is going on; esc stops it" if self.trying else None
+
+    @property
+    def trying(self) -> bool:
+        """Whether a test is going on."""
+        return self._worker is not None
 
     def action_try_access(self) -> None:
         """Try to get in at the end in hand."""
