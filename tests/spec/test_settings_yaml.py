@@ -128,6 +128,12 @@ def test_a_long_line_without_its_quotes_is_told_at_once() -> None:
     assert [(problem.code, problem.column) for problem in problems] == [("S102", 8)]
 
 
+def test_thousands_of_values_without_quotes_are_not_told_one_by_one() -> None:
+    values, problems = read("a: @b\n" * 5_000)
+    assert values is None
+    assert [problem.line for problem in problems] == list(range(1, 51))
+
+
 def test_reading_goes_on_behind_a_value_without_quotes() -> None:
     values, problems = read(
         dedent("""\

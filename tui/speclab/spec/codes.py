@@ -101,6 +101,12 @@ _ALL: Final = (
         "Only `type: integration` runs; specs of other types are listed, edited and left alone.",
     ),
     Code(
+        "F107",
+        "Two specs have one spec_id",
+        "The run log knows a spec by it, so that they would share their cursor, their records and their dead letters. "
+        "A copy needs a spec_id of its own.",
+    ),
+    Code(
         "S101",
         "A settings block is broken YAML",
         "Nothing in the block can be read before this is mended.",

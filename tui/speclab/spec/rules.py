@@ -46,7 +46,7 @@ _STATUS: Final = re.compile(
 _HUNDRED: Final = re.compile(r"(?:http\s*)?(?P<hundred>[1-5])xx", re.IGNORECASE)
 _CALL: Final = re.compile(r"\b[a-z_][a-z0-9_]*\(")
 _ITEM: Final = re.compile(r"(?<![^\r\n])[ \t]*(?:[-*+]|\d+[.)])(?:[ \t]+(?:\[(?P<tick>[ xX])\][ \t]+)?|(?=[\r\n]|\Z))")
-_CODE_AT_END: Final = re.compile(r"(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\s*\Z")
+_CODE_AT_END: Final = re.compile(r"(?<!`)(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\s*\Z")
 
 _DECIDED_BEFORE: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 

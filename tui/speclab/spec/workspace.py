@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,6 +85,15 @@ def find_spec(directory: Path, name: str) -> Path:
     where = "here" if directory == Path() else f"in {directory}"
     hint = nearest(name, [spec.spec_id for spec in specs], "the specs there are:") or "speclab new makes one"
     raise UsageError(f"no spec {name!r} {where}", hint=hint)
+
+
+def doubles(path: Path, specs: Iterable[SpecFile]) -> list[Path]:
+    """Those of `specs` beside the integration at `path` that have its spec_id, so that the run log cannot tell them."""
+    spec = read_spec_file(path)
+    if spec is None or spec.type != "integration":
+        return []
+    same = [one.path for one in specs if one.spec_id == spec.spec_id and one.type == spec.type]
+    return [other for other in same if not other.samefile(path)]
 
 
 def workspace_of(path: Path) -> Path:

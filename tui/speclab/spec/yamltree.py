@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from speclab.jsonvalue import Json
 
 _DEEPEST: Final = 20
+_MOST_UNQUOTED: Final = 50  # values that only lack quotes; the block is read anew for each
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,300}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 _BASED: Final = re.compile(r"0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
@@ -151,7 +152,7 @@ def parse(text: str, offset: int, findings: Findings) -> Fields | None:
         findings.error("S101", Span(offset + odd.start(), offset + odd.end()), f"broken YAML: {what} cannot stand here")
         return None
     readable = text.translate(_STAND_INS)
-    while True:
+    for _ in range(_MOST_UNQUOTED):
         builder = _Builder(text, readable, offset)
         try:
             root = builder.build()
@@ -174,6 +175,7 @@ def parse(text: str, offset: int, findings: Findings) -> Fields | None:
             if root is not None:
                 findings.error("S104", root, "expected lines of `key: value`")
             return None
+    return None
 
 
 class _TooDeep(Exception):
