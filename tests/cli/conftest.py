@@ -152,6 +152,7 @@ class Api:
     url: str
     status: int = 200
     body: str = '{"data": [{"id": 1, "name": "Ada"}]}'
+    retry_after: int | None = None
 
     def source(self, records: str = "data") -> str:
         """The settings of a Source System section that reads it."""
@@ -170,6 +171,8 @@ def api() -> Iterator[Api]:
             body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Length", str(len(body)))
+            if answer.retry_after is not None:
+                self.send_header("Retry-After", str(answer.retry_after))
             self.end_headers()
             self.wfile.write(body)
 

@@ -76,7 +76,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(p
 def test_what_is_no_spec_is_told(people: Shell) -> None:
     people.write("notes.md", "# Notes\n")
     assert "notes.md is no spec" in people("pause", "notes.md", exit_code=2).stderr
-    assert "no spec 'poeple' in" in people("pause", "poeple", exit_code=2).stderr
+    assert "no spec 'poeple' here" in people("pause", "poeple", exit_code=2).stderr
 
 
 def test_another_run_log_can_be_named(people: Shell) -> None:

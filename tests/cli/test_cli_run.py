@@ -129,6 +129,13 @@ def test_a_401_says_which_credentials_are_refused(shell: Shell, api: Api) -> Non
     assert b"s3cret" not in (shell.directory / ".speclab" / "runlog.db").read_bytes()
 
 
+def test_a_parked_run_is_one_that_is_not_through_and_no_system_out_of_reach(shell: Shell, api: Api) -> None:
+    api.status, api.retry_after = 429, 3600
+    shell.spec(api.source())
+    assert "it asks to wait 1h" in shell("run", "people", exit_code=1).stderr
+    assert shell.rows("runs")[0]["state"] == "partial"
+
+
 def test_a_reference_that_is_not_set_is_named(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth="type: bearer\ntoken: ${env:NO_SUCH_TOKEN}")
     assert "NO_SUCH_TOKEN" in shell("run", "people", exit_code=3).stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,9 @@ from speclab.cli.output import print_json, tell
 from speclab.plural import plural
 
 if TYPE_CHECKING:
+    from speclab.spec.document import Document
     from speclab.spec.problem import Problem
+    from speclab.spec.workspace import SpecFile
 
 
 @click.command(short_help="Print the problems of specs, each at its place.")
@@ -30,10 +34,11 @@ def lint(which: Sequence[str], form: str) -> None:
 
     Exits 1 if one of them is an error.
     """
+    from speclab.errors import UsageError
     from speclab.mapping import lint as problems_of
     from speclab.outcome import Level
     from speclab.spec.document import Document
-    from speclab.spec.workspace import find_spec, find_specs
+    from speclab.spec.workspace import find_spec, find_specs, read_spec_file, workspace_of
 
     files: list[Path] = []
     for name in which or ["."]:
@@ -41,13 +46,34 @@ def lint(which: Sequence[str], form: str) -> None:
         files.extend([spec.path for spec in find_specs(path)] if path.is_dir() else [find_spec(Path(), name)])
     if not files:
         tell("There is no spec here. 'speclab new NAME' makes one.")
-    problems = [problem for file in files for problem in problems_of(Document.load(file))]
+    around = functools.cache(find_specs)
+    problems = []
+    for file in files:
+        document = Document.load(file)
+        if read_spec_file(file) is None:
+            raise UsageError(f"{file} is no spec: its front matter has neither a `type` nor a `spec_id`")
+        problems += [*_doubles(document, around(workspace_of(file))), *problems_of(document)]
     for problem in problems:
         _print(problem, form)
     counts = {level: sum(problem.level is level for problem in problems) for level in Level}
     found = f"{plural(counts[Level.ERROR], 'error')}, {plural(counts[Level.WARNING], 'warning')}"
-    tell(f"{plural(len(files), 'spec')}, {found}")
+    still_open = f", {counts[Level.INFO]} still open" if counts[Level.INFO] else ""
+    tell(f"{plural(len(files), 'spec')}, {found}{still_open}")
     click.get_current_context().exit(1 if counts[Level.ERROR] else 0)
+
+
+def _doubles(document: Document, specs: Iterable[SpecFile]) -> Iterator[Problem]:
+    """Tell of those of `specs` that have the spec_id of `document`, too."""
+    from speclab.outcome import Level
+    from speclab.spec.problem import Problem
+    from speclab.spec.workspace import doubles
+
+    assert document.path is not None  # noqa: S101 - it was loaded
+    at = document.front_matter.span_of("spec_id") or document.front_matter.span
+    line, column = document.position(at.start)
+    for other in doubles(document.path, specs):
+        message = f"{os.path.relpath(other)} has this spec_id, too; give the copy one of its own"
+        yield Problem(str(document.path), line, column, "F107", Level.ERROR, message)
 
 
 def _print(problem: Problem, form: str) -> None:

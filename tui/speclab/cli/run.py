@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from speclab.cli.books import print_books
 from speclab.cli.output import end_output, json_option, print_json, report, tell, tell_error
 from speclab.cli.place import runlog_option, seconds_of, specs_argument
 from speclab.errors import SpeclabError
-from speclab.outcome import RunState
+from speclab.outcome import Level, RunState
 
 if TYPE_CHECKING:
     from speclab.connectors.base import Seams
@@ -79,7 +80,8 @@ def _run(path: Path, options: RunOptions, runlog: Path | None, *, as_json: bool)
         unprinted = 0
     if result.error is not None:
         tell_error(result.error)
-        return result.error.exit_code
+        parked = result.row.state is RunState.PARTIAL  # the system was reached, and asks to wait
+        return 1 if parked else result.error.exit_code
     if result.row.state is RunState.CANCELLED:
         return INTERRUPTED
     return unprinted if result.row.state is RunState.SUCCEEDED else 1
@@ -115,8 +117,18 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
 
     with RunLog.open(log_path) as log:
         if options.trigger == "manual":
+            _say_if_others_are_called_so(prepared)
             _say_if_a_service_would_not(prepared.integration.spec_id, log_path)
         return asyncio.run(go(log)), log_path
+
+
+def _say_if_others_are_called_so(prepared: Prepared) -> None:
+    """A copy whose spec_id was left as it is goes on, in the run log, where the other one came to."""
+    from speclab.spec.workspace import doubles, find_specs
+
+    for other in doubles(prepared.integration.path, find_specs(prepared.workspace)):
+        called = f"{os.path.relpath(other)} has the spec_id {prepared.integration.spec_id!r}, too"
+        report(Level.WARNING, f"{called}; the two share one cursor and one set of books; give the copy its own")
 
 
 def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
