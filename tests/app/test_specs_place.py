@@ -125,6 +125,21 @@ async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(
         await see(pilot, "How speclab proves who", "34:1", "write type", "1 here of 5 ─")
 
 
+async def test_a_narrow_screen_is_never_given_to_problems_there_are_none_of(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent, size=(60, 24)) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        for pane in ("Problem Statement", "guide", "specs", "outline"):
+            await pilot.press("tab")
+            await see(pilot, f" {pane} ─")
+        specs.go_to(AUTH)
+        await pilot.press("tab", "tab", "tab")
+        await see(pilot, "─ problems ──", "write type")
+        await pilot.press("f")
+        await see(pilot, "─ outline ─")
+
+
 async def test_as_many_panes_are_seen_as_fit(spec: Path, running: Running, until: Until) -> None:
     panes = {"specs", "outline", "desk", "guide"}
     async with running(spec.parent) as pilot:

@@ -87,6 +87,7 @@ class SpecsPlace(Trying):
         self._shelf = Vertical(self._specs_panel, self._outline_panel, id="shelf", classes="column")
         self._guide_panel = Panel(self._guide, title="guide", id="guide")
         self._problems_panel.display = False
+        self._problems_panel.add_class("-extra")
         self._side = Vertical(self._guide_panel, self._problems_panel, id="side", classes="column")
         self._dwell: Timer | None = None
 
@@ -159,7 +160,10 @@ class SpecsPlace(Trying):
         self.desk.say(*self._word(typed.refusal if typed else None, here))
         self._show_title()
         self._show_guide()
+        if not here and self.here is self._problems_panel:
+            self.enter(self._outline_panel)
         self._problems_panel.display = bool(here)
+        self._problems_panel.set_class(not here, "-extra")
         self.problem_list.show(here)
         total = len(opened.problems)
         self._problems_panel.note = f"{len(here)} here of {total}" if total > len(here) else f"{total} here"
