@@ -60,6 +60,12 @@ def test_set_writes_a_section_from_standard_input(shell: Shell) -> None:
     assert shell("show", "t.md", "Data Flow > Frequency").stdout == "Hourly\n"
 
 
+def test_bytes_that_are_no_utf_8_come_out_of_show_as_they_are_and_escaped_in_json(shell: Shell) -> None:
+    path = shell.write("specs/odd.md", TEMPLATE)
+    path.write_bytes(path.read_bytes().replace(b"status: draft", b"status: draft\ncity: K\xf6ln"))
+    assert shell.rows("show", "specs/odd.md", "city") == ["K\udcf6ln"]
+
+
 def test_set_writes_a_cell_by_its_target_path(people: Shell) -> None:
     path = people.directory / "specs" / "people.md"
     before = path.read_bytes()

@@ -64,6 +64,11 @@ def test_map_prints_mapped_records_and_the_place_of_each_failure(people: Shell) 
     assert "2 mapped, 0 filtered, 1 failed" in done.stderr
 
 
+def test_map_keeps_every_digit_of_a_long_number(people: Shell) -> None:
+    line = '{"id":123456789012345678901234567890,"name":"Ada"}\n'
+    assert people("map", "people", stdin=line).stdout == line
+
+
 def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
     shell("new", "people")
     row = "| Source Field | Target Field | Transformation |\n|---|---|---|\n| source.name | target.name | {} |\n"

@@ -108,6 +108,8 @@ def test_completion_prints_a_script_for_the_shell(shell: Shell, name: str) -> No
 def test_a_shell_completes_commands_and_specs(people: Shell) -> None:
     people.env.update(_SPECLAB_COMPLETE="bash_complete", COMP_WORDS="speclab run pe", COMP_CWORD="2")
     assert people().stdout == "plain,people\n"
+    people.env.update(COMP_WORDS="speclab retry pe")
+    assert people().stdout == "plain,people\n"
     people.env.update(COMP_WORDS="speclab fai", COMP_CWORD="1")
     assert people().stdout == "plain,failures\n"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import print_json, tell
+from speclab.cli.place import complete_spec
 from speclab.plural import plural
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Print the problems of specs, each at its place.")
-@click.argument("which", nargs=-1, metavar="[DIR | SPEC]...")
+@click.argument("which", nargs=-1, metavar="[DIR | SPEC]...", shell_complete=complete_spec)
 @click.option(
     "--format",
     "form",

@@ -24,8 +24,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
     Exits 1 if a record fails; where and why is on stderr.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    import orjson
-
+    from speclab.connectors.jsontext import decode
     from speclab.errors import UsageError
     from speclab.mapping import MappingFailure
     from speclab.spec.document import Document
@@ -39,8 +38,8 @@ def map_(spec: Path, sample: BinaryIO) -> None:
         if not line.strip():
             continue
         try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            record = decode(line)
+        except ValueError as error:
             raise UsageError(f"{sample.name}:{number}: no JSON: {error}") from error
         if not isinstance(record, dict):
             raise UsageError(f"{sample.name}:{number}: expected a JSON object, not {type(record).__name__}")

@@ -107,9 +107,9 @@ def tell_error(error: SpeclabError) -> None:
 
 def print_json(value: JsonView) -> None:
     """One JSON value on a line of its own, to stdout."""
-    import orjson
+    from speclab.connectors.jsontext import encode
 
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.write(encode(value) + b"\n")
 
 
 def print_rows(rows: Iterable[Mapping[str, JsonView]], columns: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from speclab.cli.output import end_output, json_option, print_json, tell, tell_error
-from speclab.cli.place import open_reader, runlog_option, seconds_of, spec_id_of
+from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.errors import SpeclabError, UsageError
 from speclab.outcome import ErrorClass, FailureState, Outcome
 
@@ -27,7 +27,7 @@ _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED
 
 
 @click.command(short_help="Send records that failed again, mapped as the spec is now.")
-@click.argument("which", nargs=-1, metavar="[SPEC] [ID]...")
+@click.argument("which", nargs=-1, metavar="[SPEC] [ID]...", shell_complete=complete_spec)
 @click.option("--all", "everything", is_flag=True, help="All that wait in the retry queue, and all dead letters.")
 @click.option(
     "--class",

@@ -172,11 +172,11 @@ def _print(failure: FailureRow, *, full: bool) -> None:
     row = f" {failure.row}:" if failure.row else ""
     click.echo(f"{place}: {failure.state} at {failure.stage}:{row} {failure.message}  [{failure.key}] {failure.id}")
     if full:
-        import orjson
+        from speclab.connectors.jsontext import encode
 
         for name, value in (("source", failure.source), ("payload", failure.payload)):
             if value is not None:
-                click.echo(f"  {name}: {orjson.dumps(value).decode()}")
+                click.echo(f"  {name}: {encode(value).decode()}")
         for name, text in (("request", failure.request), ("response", failure.response)):
             if text:
                 click.echo(f"  {name}: " + text.replace("\n", "\n    "))
