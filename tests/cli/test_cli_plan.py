@@ -18,9 +18,19 @@ def test_a_plan_is_told_with_counts_places_examples_and_what_cannot_be_known(peo
 def test_json_is_one_value(people: Shell) -> None:
     (found,) = people.rows("plan", "people", "--limit", "1")
     counts = "read create update same delete unknown unchanged filtered fail waiting"
-    assert list(found) == f"spec_id resumed cut {counts} faults examples source target notes".split()
+    assert list(found) == f"spec_id resumed cut {counts} faults examples source target alarms notes".split()
     assert (found["read"], found["create"], found["fail"], found["cut"]) == (1, 1, 0, True)
     assert found["target"] == {"calls": 1, "at_least": None}
+
+
+def test_a_run_that_the_guard_would_stop_is_no_good_plan(people: Shell) -> None:
+    (people.directory / "in.jsonl").write_text('{"id": 1, "name": "Ada"}\n')
+    spec = people.directory / "specs" / "people.md"
+    spec.write_text(spec.read_text().replace("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nrecords: 900\n```\n"))
+    says = "the source gave 1 records; `records` of Volume says 900\n"
+    assert f"  warning of the guard: {says}" in people("plan", "people").stdout
+    spec.write_text(spec.read_text().replace("records: 900\n", "records: 900\nguard: {action: stop}\n"))
+    assert f"  the guard would stop the run: {says}" in people("plan", "people", exit_code=1).stdout
 
 
 def test_a_source_that_cannot_be_reached_exits_with_4(shell: Shell) -> None:

@@ -56,10 +56,10 @@ async def test_the_guard_would_stop_what_it_will_stop(place: Place) -> None:
     place.people(*EVERYONE[:4])
     plan = await place.plan()
     assert deletes(plan)[0] == 6
-    (note,) = plan.notes
-    assert note.startswith("the guard would stop: 6 of 10 records at the target are not in the source any more")
-    row = await place.run()
-    assert row.error == f"stopped by the guard: {note.removeprefix('the guard would stop: ')}"
+    (alarm,) = plan.alarms
+    assert plan.stops
+    assert alarm.message.startswith("6 of 10 records at the target are not in the source any more")
+    assert (await place.run()).error == f"stopped by the guard: {alarm.message}"
     assert deletes(await place.plan())[0] == 6
 
 

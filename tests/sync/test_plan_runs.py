@@ -41,7 +41,11 @@ class Place:
         text = SPEC.format(source="connector: file\npath: in.jsonl\nkey: id", step="Required, Trim", auth="type: none")
         self.spec.write_text(text.replace(FILE, settings))
 
-    def people(self, *rows: tuple[int, str | None]) -> None:
+    def volume(self, settings: str) -> None:
+        text = self.spec.read_text()
+        self.spec.write_text(text.replace("Hourly\n", f"Hourly\n\n### Volume\n\n```yaml\n{settings}\n```\n"))
+
+    def people(self, *rows: tuple[int, str | int | None]) -> None:
         lines = [json.dumps({"id": id_, "name": name}) + "\n" for id_, name in rows]
         (self.directory / "in.jsonl").write_text("".join(lines))
 
@@ -106,6 +110,30 @@ async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Plac
     assert place.contents() == before
     row = await place.run()
     assert (row.unchanged, row.written) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "says"),
+    [
+        ("records: 900\nguard: {action: stop}", 0, "the source gave no records, and `records` of Volume says 900"),
+        ("records: 2\nguard: {action: stop}", 30, "30 records were read so far; `records` of Volume says 2"),
+        ("records: 900\nguard: {action: stop}", 30, "the source gave 30 records; `records` of Volume says 900"),
+        ("guard: {action: stop}", 30, "source.name, which target.name is made of, is a number now; it was text so far"),
+    ],
+)
+async def test_what_the_guard_would_stop_is_said(place: Place, settings: str, rows: int, says: str) -> None:
+    place.people(*((number, "Ada") for number in range(30)))
+    await place.run()
+    place.volume(settings)
+    place.people(*((number, "Ada" if "name" not in says else 7) for number in range(rows)))
+    found = await place.plan(full=True)
+    assert found.stops
+    assert [alarm.message.endswith(says) for alarm in found.alarms] == [True]
+    assert (await place.run()).error == f"stopped by the guard: {found.alarms[0].message}"
+    place.spec.write_text(place.spec.read_text().replace("action: stop", "action: warn"))
+    told = await place.plan(full=True)
+    assert (told.stops, len(told.alarms)) == (False, 1)
+    assert not (await place.plan(full=True, limit=1)).stops
 
 
 async def test_it_looks_at_the_target_where_the_run_log_knows_nothing(place: Place) -> None:

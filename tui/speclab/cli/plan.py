@@ -48,7 +48,8 @@ def plan(
     The source is read as a run reads it, and records are looked up at the target where it can be asked. Nothing is
     written, neither there nor to the run log. Where something cannot be known, the plan says so.
 
-    Exits 0 if every record would arrive, 1 if some would fail, 4 if a system cannot be reached.
+    Exits 0 if every record would arrive, 1 if some would fail or the guard would stop the run, 4 if a system cannot be
+    reached.
     """
     import asyncio
 
@@ -65,7 +66,7 @@ def plan(
     else:
         for line in _lines(made):
             click.echo(line)
-    click.get_current_context().exit(1 if made.faults else 0)
+    click.get_current_context().exit(1 if made.faults or made.stops else 0)
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -93,6 +94,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from _example(example)
     yield f"\n  source: {_calls(plan.source, 'page')}"
     yield f"  target: {_calls(plan.target, 'call')}"
+    for alarm in plan.alarms:
+        yield f"  {'the guard would stop the run' if alarm.stops else f'{alarm.level} of the guard'}: {alarm.message}"
     for note in plan.notes:
         yield f"  cannot know: {note}"
 
@@ -146,5 +149,6 @@ def _json(plan: Plan) -> Json:
         ],
         "source": pace(plan.source),
         "target": pace(plan.target),
+        "alarms": [{"level": one.level, "message": one.message, "stops": one.stops} for one in plan.alarms],
         "notes": list(plan.notes),
     }

@@ -32,8 +32,9 @@ from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
 from speclab.sync.draft import Drafter
+from speclab.sync.drift import Drift
 from speclab.sync.failures import Failures
-from speclab.sync.guard import Guard
+from speclab.sync.guard import Alarm, Guard
 from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.missing import Names
 from speclab.sync.prepare import Prepared
@@ -91,7 +92,8 @@ class Plan:
     """What a run would do.
 
     `resumed` if it would go on from a checkpoint; `cut` if a limit left records out. `waiting` are the records of the
-    retry queue that would be sent first. `notes` say what could not be known, and why.
+    retry queue that would be sent first. `alarms` are what the guard would say, though the plan went on where one
+    stops. `notes` say what could not be known, and why.
     """
 
     spec_id: str
@@ -106,7 +108,13 @@ class Plan:
     examples: Sequence[Example]
     source: Pace
     target: Pace
+    alarms: Sequence[Alarm]
     notes: Sequence[str]
+
+    @property
+    def stops(self) -> bool:
+        """Whether the guard would end the run, and fail it."""
+        return any(alarm.stops for alarm in self.alarms)
 
 
 async def plan(prepared: Prepared, runlog: Path, references: References, seams: Seams, options: PlanOptions) -> Plan:
@@ -127,7 +135,9 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
         drafter = _drafter(prepared, references, deletes=writer.deletes)
         names = Names(spec.source, references.resolve_settings(spec.target))
-        planner = _Planner(prepared, log, finder, drafter, names, options.lookups, writer.batch)
+        guard = Guard(spec.volume)
+        drift = Drift(log.usual(spec.spec_id), drafter.mapper.rows, prepared.file, drafter.minds, spec.volume.guard)
+        planner = _Planner(prepared, log, finder, drafter, names, guard, drift, options.lookups, writer.batch)
         if spec.source.deletes_missing():
             planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
         cursor = None if options.full else log.checkpoint(spec.spec_id)
@@ -136,13 +146,13 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
             stack.push_async_callback(pages.aclose)
         async for page in pages:
             left = None if options.limit is None else options.limit - planner.read
-            await planner.take(page.records[:left])
+            await planner.take(page, page.records[:left])
             planner.turn(page)
             seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
             if planner.read == options.limit:
                 planner.cut = not page.complete or len(page.records) > (left or 0)
                 break
-        planner.miss()
+        planner.end()
         waiting = log.count_due(spec.spec_id, seams.clock.now())
         return planner.plan(resumed=cursor is not None, waiting=waiting)
 
@@ -193,6 +203,8 @@ class _Planner:
     finder: Finder | None
     drafter: Drafter
     names: Names
+    guard: Guard
+    drift: Drift
     lookups: int
     batch: int
     read: int = 0
@@ -204,13 +216,15 @@ class _Planner:
     faults: dict[str, Fault] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     sent: dict[str, bytes] = field(default_factory=dict)  # key and hash of what this plan would have sent so far
+    alarms: list[Alarm] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     foresight: Foresight | None = None  # where what the source has no more is to be deleted
     before: int | None = None  # what the reads from that number on did not see, either, is missing
     keyless: bool = False
 
-    async def take(self, records: Sequence[Record]) -> None:
-        """Take in the records of a page."""
+    async def take(self, page: Page, records: Sequence[Record]) -> None:
+        """Take in `records`, what a limit leaves of a page's."""
+        self._hear(self.guard.reads(len(records), page), *self.drift.look(page.records))
         for draft in self.drafter.drafts(records):
             known = self.log.hashes(self.prepared.integration.spec_id, draft.keys)
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
@@ -224,6 +238,7 @@ class _Planner:
             for failure in draft.failures:
                 self._fails(failure)
             items = self.drafter.items(changed)
+            self._hear(self.guard.would_delete(sum(item.delete for item in items)))
             for item, has in zip(items, await self._look(items), strict=True):
                 self._sort(item, has, known.get(item.key))
             self.sent.update(zip(changed.keys, changed.hashes, strict=True))
@@ -241,8 +256,10 @@ class _Planner:
         else:
             self.notes["a read of what changed does not tell what the source has no more; --full does"] = None
 
-    def miss(self) -> None:
-        """Count what would be deleted because the source has it no more, once all was taken in."""
+    def end(self) -> None:
+        """Take in that the source came to its end, or was cut short: what it has no more would be deleted."""
+        if not self.cut:
+            self._hear(self.guard.ends())
         if self.foresight is None:
             return
         if self.cut or self.keyless:
@@ -260,9 +277,7 @@ class _Planner:
                 if states.get(row.key, deleted) != deleted:
                     count += 1
                     self._count(Would.DELETE, row.key)
-        alarm = Guard(spec.volume).would_lose(count, max(count, self.foresight.known(deleted)))
-        if alarm is not None:
-            self.notes[f"the guard would stop: {alarm.message}"] = None
+        self._hear(self.guard.would_lose(count, max(count, self.foresight.known(deleted))))
 
     def plan(self, *, resumed: bool, waiting: int) -> Plan:
         """The plan, once all was taken in."""
@@ -280,8 +295,12 @@ class _Planner:
             examples=self.examples,
             source=_pace(spec.source, self.pages),
             target=_pace(spec.target, _calls(spec.target, self.batch, self.would)),
+            alarms=self.alarms,
             notes=list(self.notes),
         )
+
+    def _hear(self, *alarms: Alarm | None) -> None:
+        self.alarms += filter(None, alarms)
 
     def _fails(self, failure: NewFailure) -> None:
         """Count a record that would not get through; alike are those with the same place to blame."""
