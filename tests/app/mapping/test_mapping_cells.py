@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len
 from tests.app.mapping.conftest import (
     ROWS,
     TEXT,
@@ -64,6 +65,21 @@ async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
         assert place(pilot).opened is not None
         assert content(spec) == TEXT
         assert not place(pilot).opened.unsaved  # type: ignore[union-attr]
+
+
+async def test_a_place_in_a_cell_is_told_in_cells_of_the_terminal(editing: Editing, see: See) -> None:
+    async with editing(2) as pilot:
+        await replace(pilot, 'Replace("名前", ""), Upper')
+        await see(pilot, "unknown step 'Upper'")
+        strips = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
+        line = next(at for at, text in enumerate(strips) if "Upper" in text)
+        assert strips[line + 1].index("~~~~~") == cell_len(strips[line][: strips[line].index("Upper")])
+
+
+async def test_lines_that_are_pasted_become_one(editing: Editing, until: Until) -> None:
+    async with editing(2) as pilot:
+        await write(pilot, ",\r\n  Uppercase,\nTruncate(3)\n")
+        await until(pilot, lambda: place(pilot).line.value == "Trim, Uppercase, Truncate(3)")
 
 
 async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editing: Editing, see: See) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from tests.app.mapping.conftest import Running, See, Until, at_row
+from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, at_row, put
 
 
 async def test_every_row_shows_the_sample_and_what_becomes_of_it(spec: Path, running: Running, see: See) -> None:
@@ -25,6 +26,18 @@ async def test_the_next_failing_record_shows_where_it_fails(
         await see(pilot, "record 4 of 4", "◀ row email")
         await pilot.press("n", "n", "p")
         await see(pilot, "record 1 of 4")
+
+
+async def test_a_record_that_the_filter_cannot_tell_of_says_so_and_so_may_one_without_fields(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("check:", "filter: source.id != 'c_2'\ncheck:"))
+    (spec.parent / ".speclab" / "samples" / "crm.jsonl").write_text(f"{json.dumps(CONTACTS[0])}\n{{}}\n")
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 1)
+        await see(pilot, "1 pass, 1 fail")
+        await pilot.press("F")
+        await see(pilot, "record 2 of 2", "✖ filter: there is no field 'id'", "full_name: null", "not there")
 
 
 async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from rich.cells import cell_len
 from textual import on
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import Paste
 from textual.geometry import Offset, Region
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -32,6 +35,7 @@ EDITING: Final = (
 SHOWN: Final = 6
 """Completions that are seen at once."""
 
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _WIDEST: Final = 56
 _COLOURS: Final = {"": "", "good": "$success", "attention": "$warning", "failed": "$error", "muted": "$muted"}
 
@@ -117,6 +121,13 @@ class CellLine(Actor, Input):
         if self.editing and self.app.app_focus and self.screen.focused is not self:
             self.post_message(self.Done(self.value, onward=False))
 
+    def on_paste(self, event: Paste) -> None:
+        """A cell is one line, so what is pasted becomes one; the line by itself would take the first of them."""
+        event.prevent_default().stop()
+        first, *others = _LINE_END.split(event.text)
+        text = " ".join([first, *filter(None, map(str.strip, others))])
+        self.replace(text, *self.selection)
+
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -136,7 +147,12 @@ class CellLine(Actor, Input):
         self._telling = False
         if self.editing and self._asked is not None:
             hint = self._asked.hint(self.value)
-            self._below.tell(hint, self._asked.complete(self.value, self.cursor_position), self.scroll_offset.x)
+            start, end = (cell_len(self.value[:at]) for at in (hint.start, hint.end))
+            self._below.tell(
+                replace(hint, start=start, end=max(end, start + (hint.end > hint.start))),
+                self._asked.complete(self.value, self.cursor_position),
+                self.scroll_offset.x,
+            )
 
     def take_chosen(self) -> None:
         """Take the completion under the cursor, as a click on it does."""
@@ -226,7 +242,7 @@ class Below(Vertical):
             self.went = True
 
     def tell(self, hint: Hint, candidates: Sequence[Candidate], scrolled: int) -> None:
-        """Say `hint` (the line is scrolled by so many cells) and offer `candidates`."""
+        """Say `hint`, whose place is in cells (the line is scrolled by so many), and offer `candidates`."""
         if candidates != self._candidates:
             self._candidates = candidates
             self.went = False
@@ -234,14 +250,15 @@ class Below(Vertical):
             self._list.move(0)
         lines: list[Content] = []
         if hint.end > hint.start:
-            lines.append(Content.styled(" " * max(0, hint.start - scrolled) + "~" * (hint.end - hint.start), "$error"))
+            start = max(hint.start, scrolled)
+            lines.append(Content.styled(" " * (start - scrolled) + "~" * max(1, hint.end - start), "$error"))
         if hint.message:
             lines.append(Content.styled(hint.message, _COLOURS[hint.style]))
         self._hint.update(Content("\n").join(lines))
         self._hint.display = bool(lines)
         self._list.styles.height = min(SHOWN, len(candidates))
         self._list.display = bool(candidates)
-        height = (hint.end > hint.start) + ceil(len(hint.message) / self._width) + min(SHOWN, len(candidates))
+        height = (hint.end > hint.start) + ceil(cell_len(hint.message) / self._width) + min(SHOWN, len(candidates))
         below = self._region.y + 1
         fits = below + height <= self._bounds.bottom
         self.styles.offset = Offset(self._region.x - 1, below if fits else max(0, self._region.y - height))

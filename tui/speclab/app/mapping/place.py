@@ -241,7 +241,9 @@ class MappingPlace(Replaying):
     def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[Outcome | None]:
         """What each row makes of the record; rows that are the same as before are not asked again."""
         known = dict(zip(map(id, self._told), self._outcomes, strict=True)) if record is self._told_of else {}
-        outcomes = [known[id(row)] if id(row) in known else row.outcome(record) if record else None for row in rows]
+        outcomes = [
+            known[id(row)] if id(row) in known else row.outcome(record) if record is not None else None for row in rows
+        ]
         self._told, self._told_of = rows, record
         return outcomes
 
@@ -330,6 +332,8 @@ class MappingPlace(Replaying):
             content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), wrong.message)
         elif outcome is not None and outcome.failure is not None:
             content = Content.assemble((f"{FAILED.glyph} ", "$error"), str(outcome.failure))
+        elif self.judged is not None and self.number in self.judged.untold:
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), self.judged.untold[self.number])
         elif row is not None:
             content = Content.styled(row.texts["Notes"], "$muted")
         self._word.update(content)

@@ -86,11 +86,15 @@ class SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many sample records get through, and which do not: by row, the numbers of the records."""
+    """How many sample records get through, and which do not: by row, the numbers of the records.
+
+    Those of which the filter cannot tell fail on no row, "" of `failing`; `untold` says why not.
+    """
 
     passed: int
     filtered: frozenset[int]
     failing: Mapping[str, tuple[int, ...]]
+    untold: Mapping[int, str]
 
     @property
     def failed(self) -> int:
@@ -158,7 +162,7 @@ class Sheet:
     def judge(self, records: Sequence[Record]) -> Verdict:
         """Put all `records` through all rows that can run."""
         mapper = self._whole()
-        passed, filtered, failing = 0, set(), dict[str, list[int]]()
+        passed, filtered, failing, untold = 0, set(), dict[str, list[int]](), dict[int, str]()
         for number, record in enumerate(records):
             failures: tuple[RowFailure, ...] = ()
             try:
@@ -171,8 +175,10 @@ class Sheet:
                 failures = failure.failures
             for row in dict.fromkeys(failure.row or "" for failure in failures):
                 failing.setdefault(row, []).append(number)
+            if failures and failures[0].row is None:
+                untold[number] = str(failures[0])
             passed += not failures
-        return Verdict(passed, frozenset(filtered), {row: tuple(numbers) for row, numbers in failing.items()})
+        return Verdict(passed, frozenset(filtered), {row: tuple(numbers) for row, numbers in failing.items()}, untold)
 
     def _whole(self) -> Mapper | None:
         """A mapper of the rows that can run, with the filter and the checks as far as they can be used."""
