@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from random import Random
 
 import pytest
 from aiohttp import web
+from tests.connectors.databases import Databases, Ends
 from tests.connectors.taps import Taps
 
 from speclab.connectors import References
@@ -72,6 +74,29 @@ def seams(clock: FakeClock, reports: Reports) -> Seams:
 @pytest.fixture
 def references(tmp_path: Path) -> References:
     return References({}, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Databases that are made when they are first asked for, for all tests."""
+    with ExitStack() as stack:
+        yield Databases(tmp_path_factory.mktemp("databases"), stack)
+
+
+@pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
+def ends(request: pytest.FixtureRequest, databases: Databases, seams: Seams) -> Ends:
+    """Each kind of database in turn."""
+    return databases.ends(request.param, seams)
+
+
+@pytest.fixture
+def postgresql(databases: Databases, seams: Seams) -> Ends:
+    return databases.ends("postgresql", seams)
+
+
+@pytest.fixture
+def mariadb(databases: Databases, seams: Seams) -> Ends:
+    return databases.ends("mariadb", seams)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, CursorResult, inspect
+from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -16,7 +16,8 @@ from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.tables import Table, nearest_table
+from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.tables import Table, columns_of, nearest_table
 from speclab.errors import BadAnswer, SpecError, SpeclabError
 from speclab.jsonvalue import Record
 from speclab.mapping.fields import Field, field_of
@@ -59,7 +60,7 @@ async def sql_fields(
             return await database.run(lambda connection: _of_query(connection, query, limit))
         return await database.run(lambda connection: _of_table(connection, table, limit, database.name, made=made))
     except DBAPIError as error:
-        raise BadAnswer(database.redactor.redact(f"{database.name}: {error.orig}")) from None
+        raise BadAnswer(database.redactor.redact(f"{database.name}: {words(error)}")) from None
     finally:
         await database.close()
 
@@ -80,10 +81,9 @@ def _of_table(connection: Connection, name: str, limit: int, where: str, *, made
         if made:
             raise _not_there(where, name)
         raise BadAnswer(f"{where}: there is no table '{name}'{nearest_table(connection, name)}")
-    *schemas, bare = statements.parts(connection.dialect, name)
     rows = _rows(connection.exec_driver_sql(statements.first(statements.named(connection.dialect, name), limit)))
     fields = []
-    for column in inspect(connection).get_columns(bare, schemas[0] if schemas else None):
+    for column in columns_of(connection, name):
         seen, kind = _column(column["name"], rows), column["type"]
         filled = column.get("default") is not None or column.get("identity") or column.get("autoincrement") is True
         required = not column["nullable"] and not filled

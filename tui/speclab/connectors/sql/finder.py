@@ -13,6 +13,8 @@ from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
+from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.keys import Spelling
 from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
@@ -45,7 +47,7 @@ class SqlFinder:
         try:
             return await self._database.run(lambda connection: self._find(connection, items))
         except DBAPIError as error:
-            raise BadAnswer(self._database.redactor.redact(f"{self._database.name}: {error.orig}")) from None
+            raise BadAnswer(self._database.redactor.redact(f"{self._database.name}: {words(error)}")) from None
 
     async def close(self) -> None:
         """Close the connection."""
@@ -60,24 +62,22 @@ class SqlFinder:
             raise BadAnswer(f"{self._database.name}: there is no table '{self._name}'{near}")
         if missing := found.missing(self._key):
             raise BadAnswer(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
+        keys = found.keyed_by(self._key)
         wanted = dict.fromkeys(name for item in items for name in item.payload)
         columns = [name for name in wanted if name in found.columns and name not in self._key]
-        rows: dict[tuple[str, ...], Record] = {}
+        rows: dict[Spelling, Record] = {}
         for at in range(0, len(items), _AT_ONCE):
-            for record in self._rows(connection, columns, items[at : at + _AT_ONCE]):
-                rows[self._text(record)] = record
-        return [rows.get(self._text(item.payload)) for item in items]
+            asked = keys.as_texts(items[at : at + _AT_ONCE])
+            for row in self._rows(connection, columns, asked):
+                rows[keys.spelt(row[: len(self._key)])] = dict(
+                    zip([*self._key, *columns], map(as_json, row), strict=True)
+                )
+        return [rows.get(keys.spelt([item.payload.get(name) for name in self._key])) for item in items]
 
-    def _rows(self, connection: Connection, columns: Sequence[str], items: Sequence[Item]) -> list[Record]:
+    def _rows(self, connection: Connection, columns: Sequence[str], items: Sequence[Item]) -> list[tuple[object, ...]]:
         values = tuple(_value(item.payload.get(name)) for item in items for name in self._key)
         statement = statements.present(connection.dialect, self._name, self._key, len(items), columns)
-        names = [*self._key, *columns]
-        found = connection.exec_driver_sql(statement, values)
-        return [dict(zip(names, map(as_json, row), strict=True)) for row in found]
-
-    def _text(self, record: Record) -> tuple[str, ...]:
-        """The key of a record or a row as text: a column's type may differ from the record's."""
-        return tuple(str(record.get(name)) for name in self._key)
+        return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
 
 
 def _value(value: Json) -> Json:

@@ -170,7 +170,7 @@ class SqlReader:
             if table is None:
                 near = nearest_table(connection, self._read.table)
                 raise BadAnswer(f"{self._database.name}: there is no table '{self._read.table}'{near}")
-            columns = table.columns
+            columns = frozenset(table.columns)
         else:
             nothing = connection.exec_driver_sql(statements.first(self._source(connection), 0))
             columns = frozenset(nothing.keys())

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.types import CHAR, NullType, TypeEngine
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
+from speclab.connectors.sql.keys import Keys, Padded
 from speclab.connectors.sql.statements import named, parts
-from speclab.errors import BadAnswer
+from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.spec.names import meant
 
@@ -20,11 +27,18 @@ _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that is there. `keys` are the sets of columns that are unique in it."""
+    """A table that is there.
+
+    `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
+    columns that are unique in it; one of an index on expressions is empty. `loose` are the columns that may be NULL,
+    `whole` those in which the database rounds a fraction and says nothing.
+    """
 
     name: str
-    columns: frozenset[str]
+    columns: Mapping[str, type]
     keys: frozenset[frozenset[str]]
+    loose: frozenset[str]
+    whole: frozenset[str]
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> Table | None:
@@ -32,26 +46,80 @@ class Table:
         inspector = inspect(connection)
         *schemas, bare = parts(connection.dialect, name)
         schema = schemas[0] if schemas else None
+        if schema is None and inspector.default_schema_name is None:
+            raise SpecError("url names no database", hint="Expected one at its end: mysql://user:password@host/NAME")
         if not (inspector.has_table(bare, schema) or bare in inspector.get_view_names(schema)):
             return None
-        keys = {frozenset(inspector.get_pk_constraint(bare, schema)["constrained_columns"])}
-        keys |= {frozenset(found["column_names"]) for found in inspector.get_unique_constraints(bare, schema)}
-        keys |= {
-            frozenset(column for column in found["column_names"] if column is not None)
-            for found in inspector.get_indexes(bare, schema)
+        columns = columns_of(connection, name)
+        with _quietly():
+            primary = inspector.get_pk_constraint(bare, schema)["constrained_columns"]
+            unique: list[list[str]] = [
+                found["column_names"] for found in inspector.get_unique_constraints(bare, schema)
+            ]
+            indexes = inspector.get_indexes(bare, schema)
+        unique += [
+            [] if None in found["column_names"] else [column for column in found["column_names"] if column is not None]
+            for found in indexes
             if found["unique"] and not _PARTIAL.intersection(found.get("dialect_options", {}))
-        }
-        columns = frozenset(column["name"] for column in inspector.get_columns(bare, schema))
-        return cls(name, columns, frozenset(keys - {frozenset()}))
+        ]
+        keys = {frozenset(found) for found in ([primary] if primary else []) + unique}
+        types = {column["name"]: _python_type(column["type"], connection) for column in columns}
+        loose = frozenset(column["name"] for column in columns if column["nullable"])
+        rounds = connection.dialect.name != "sqlite"
+        whole = frozenset(column for column, kind in types.items() if rounds and kind is int)
+        return cls(name, types, frozenset(keys), loose, whole)
+
+    def keyed_by(self, key: Sequence[str]) -> Keys:
+        """What keys of those columns are like."""
+        return Keys({column: self.columns[column] for column in key})
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that are no column."""
         return [name for name in names if name not in self.columns]
 
 
+def columns_of(connection: Connection, name: str) -> list[ReflectedColumn]:
+    """The columns of the table called `name`, as SQLAlchemy describes them."""
+    *schemas, bare = parts(connection.dialect, name)
+    with _quietly():
+        return inspect(connection).get_columns(bare, schemas[0] if schemas else None)
+
+
 def nearest_table(connection: Connection, name: str) -> str:
     """A hint at the table that was probably meant, or nothing."""
-    return meant(name, inspect(connection).get_table_names())
+    schemas = parts(connection.dialect, name)[:-1]
+    inspector = inspect(connection)
+    if not schemas:
+        return meant(name, inspector.get_table_names() + inspector.get_view_names())
+    (schema,) = schemas
+    known = inspector.get_schema_names()
+    if schema not in known:
+        return f": there is no schema '{schema}'{meant(schema, known)}"
+    tables = inspector.get_table_names(schema) + inspector.get_view_names(schema)
+    return meant(name, [f"{schema}.{table}" for table in tables])
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without SQLAlchemy's warnings of types and indexes that it does not know."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)
+        yield
+
+
+def _python_type(column: TypeEngine[object], connection: Connection) -> type:
+    """What values of a `column` are; SQLite goes by the value and not by the column, except for numbers."""
+    try:
+        kind: type = object if isinstance(column, NullType) else column.python_type
+    except NotImplementedError:
+        return object
+    match connection.dialect.name:
+        case "sqlite":
+            return kind if kind in (int, Decimal) else object
+        case "postgresql" if isinstance(column, CHAR):
+            return Padded
+        case _:
+            return kind
 
 
 def create(connection: Connection, name: str, key: Sequence[str], records: Sequence[Record]) -> str:

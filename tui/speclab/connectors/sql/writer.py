@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from typing import Final, TypeAlias
@@ -21,6 +22,7 @@ from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
+from speclab.connectors.sql.keys import Keys, Spelling
 from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
@@ -45,8 +47,12 @@ _LOOK: Final = 500
 """Keys asked for at once."""
 
 
-class _KeyMerged(Exception):
-    """A row that was to be one of its own has the place of another."""
+class _Unfit(Exception):
+    """A value that the database would take for another one in silence, and the column it is for."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class SqlWriter:
@@ -86,7 +92,7 @@ class SqlWriter:
         except SystemFailure:
             self._undone(known)
             raise
-        except (DBAPIError, OverflowError, UnicodeError, _KeyMerged) as error:
+        except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
             self._undone(known)
             refused = Answer(refusal=self._refusal(error, len(rows)))
             return [answer or refused for answer in answers]
@@ -146,14 +152,16 @@ class SqlWriter:
     def _write(self, connection: Connection, items: Sequence[Item]) -> list[Answer]:
         if self._ledger is not None:
             return self._write_once(connection, items, self._ledger)
-        runs = _runs(items)
         known = self._table
-        table = self._ready(connection, runs)
+        table = self._ready(connection, _runs(items))
+        keys = table.keyed_by(self._key)
+        items = keys.as_texts(items)
+        runs = _runs(items)
         first, _ = runs[0]
         if self._all_new and table is known and len(runs) == 1 and first is not None:
             self._put(connection, partial(statements.add, connection.dialect, table.name, first), first, items)
             return [_CREATED] * len(items)
-        present = self._present(connection, items)
+        present = {keys.spelt(key) for key in self._rows_of(connection, items)}
         self._all_new = not present
         answers: list[Answer] = []
         for columns, run in runs:
@@ -163,25 +171,29 @@ class SqlWriter:
                 answers += [_DELETED] * len(run)
                 continue
             if statements.by_any_key(connection.dialect) and len(table.keys) > 1:
-                self._write_by_hand(connection, table, columns, run, present)
+                self._write_by_hand(
+                    connection, columns, [(item, keys.spelt(self._key_of(item))) for item in run], present
+                )
             else:
                 upsert = partial(statements.upsert, connection.dialect, table.name, columns, self._key)
                 self._put(connection, upsert, columns, run)
-            answers += self._answers(run, present)
-        if statements.by_any_key(connection.dialect):
-            self._look_for_merged(connection, [item for item in items if not item.delete])
+            answers += _answers(map(keys.spelt, self._keys(run)), present)
+        if statements.by_any_key(connection.dialect) and keys.exact:
+            self._look_for_merged(connection, items, keys)
         return answers
 
-    def _look_for_merged(self, connection: Connection, items: Sequence[Item]) -> None:
-        """Raise `_KeyMerged` if a row was written over that of another key.
+    def _look_for_merged(self, connection: Connection, items: Sequence[Item], keys: Keys) -> None:
+        """Raise `_Unfit` if a row was written over that of another key.
 
         Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it.
         """
-        kept = self._rows_of(connection, items)
-        kinds = {tuple(map(type, key)) for key in kept}
-        for key in self._keys(items):
-            if key not in kept and tuple(map(type, key)) in kinds:
-                raise _KeyMerged(f"the database takes the key {_text(key)!r} for another one that is there")
+        last = {keys.spelt(self._key_of(item)): item for item in items}
+        written = [item for item in last.values() if not item.delete]
+        kept = {keys.spelt(key) for key in self._rows_of(connection, written)}
+        for key, item in last.items():
+            if not item.delete and key not in kept:
+                told = ", ".join(map(str, self._key_of(item)))
+                raise _Unfit(self._key[0], f"the database takes the key '{told}' for another one that is there")
 
     def _put(
         self, connection: Connection, statement: Callable[[int], str], columns: tuple[str, ...], items: Sequence[Item]
@@ -211,21 +223,25 @@ class SqlWriter:
         return [_CREATED] * len(items)
 
     def _write_by_hand(
-        self, connection: Connection, table: Table, columns: tuple[str, ...], items: Sequence[Item], present: set[str]
+        self,
+        connection: Connection,
+        columns: tuple[str, ...],
+        items: Sequence[tuple[Item, Spelling]],
+        present: set[Spelling],
     ) -> None:
         """Update what is there and insert what is not, where the database's own upsert would go by any unique key.
 
         MySQL's would change the row of another key that has the same e-mail address, and say that all is well.
         """
         seen = set(present)
-        for item, values in zip(items, self._keys(items), strict=True):
+        for item, key in items:
             row = _cells(item.payload.values())
-            if _text(values) in seen:
-                statement = statements.update(connection.dialect, table.name, columns, self._key)
-                connection.exec_driver_sql(statement, (*row, *_cells(values)))
+            if key in seen:
+                statement = statements.update(connection.dialect, self._name, columns, self._key)
+                connection.exec_driver_sql(statement, (*row, *_cells(self._key_of(item))))
             else:
-                connection.exec_driver_sql(statements.append(connection.dialect, table.name, columns, 1), row)
-            seen.add(_text(values))
+                connection.exec_driver_sql(statements.append(connection.dialect, self._name, columns, 1), row)
+            seen.add(key)
 
     def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[Item]]]) -> Table:
         """The table, with a column for all that the records of `runs` have."""
@@ -251,13 +267,12 @@ class SqlWriter:
             if not self._create_table:
                 raise no_such_column(table, missing)
             self._report(Level.INFO, widen(connection, table.name, missing, _records(runs)))
-            table = Table(table.name, table.columns | set(missing), table.keys)
+            table = replace(table, columns={**table.columns, **dict.fromkeys(missing, object)})
+        for columns, run in runs:
+            for column in table.whole.intersection(columns or ()):
+                _check_whole(column, run)
         self._table = table
         return table
-
-    def _present(self, connection: Connection, items: Sequence[Item]) -> set[str]:
-        """The keys of `items` that have a row already, as text: a column's type may differ from the record's."""
-        return set(map(_text, self._rows_of(connection, items)))
 
     def _rows_of(self, connection: Connection, items: Sequence[Item]) -> set[tuple[object, ...]]:
         """The keys of `items` that have a row, as the row has them."""
@@ -268,21 +283,13 @@ class SqlWriter:
             found.update(map(tuple, connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys)))))
         return found
 
-    def _answers(self, items: Sequence[Item], present: set[str]) -> list[Answer]:
-        """The answers of items that were written, the keys among which are `present` from then on."""
-        answers: list[Answer] = []
-        for key in map(_text, self._keys(items)):
-            answers.append(_UPDATED if key in present else _CREATED)
-            present.add(key)
-        return answers
-
     def _keys(self, items: Sequence[Item]) -> list[tuple[Json, ...]]:
-        if len(self._key) == 1:
-            (name,) = self._key
-            return [(item.payload[name],) for item in items]
-        return [tuple([item.payload[name] for name in self._key]) for item in items]
+        return list(map(self._key_of, items))
 
-    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _KeyMerged, rows: int) -> Refusal:
+    def _key_of(self, item: Item) -> tuple[Json, ...]:
+        return tuple([item.payload[name] for name in self._key])
+
+    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, rows: int) -> Refusal:
         """What a failed batch is answered with.
 
         Raises `BadAnswer` for what no other row would change, and `Unreachable` where there is no room on the disk.
@@ -292,15 +299,14 @@ class SqlWriter:
             hint = "Make room; the next run goes on from here."
             raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
         passing = self._database.kind.passes(error, text)
-        merged = isinstance(error, _KeyMerged)
-        if not (passing or merged or self._database.kind.blames_a_row(error)):
+        if not (passing or isinstance(error, _Unfit) or self._database.kind.blames_a_row(error)):
             raise BadAnswer(f"{self._line()}: {text}", request=self._line()) from None
         return Refusal(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
             message=text,
             request=f"{self._line()} ({rows} rows)",
             response=text,
-            field=self._key[0] if merged else blamed(text),
+            field=error.column if isinstance(error, _Unfit) else blamed(text),
             sent=False,  # the transaction was rolled back: nothing of it is there
         )
 
@@ -318,8 +324,28 @@ def _runs(items: Sequence[Item]) -> list[tuple[Shape, list[Item]]]:
     return [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
 
 
-def _text(key: Sequence[object]) -> str:
-    return str(key[0]) if len(key) == 1 else repr([str(part) for part in key])
+def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[Answer]:
+    """The answers of items that were written, the keys among which are `present` from then on."""
+    answers: list[Answer] = []
+    for key in keys:
+        answers.append(_UPDATED if key in present else _CREATED)
+        present.add(key)
+    return answers
+
+
+def _check_whole(column: str, items: Sequence[Item]) -> None:
+    """Raise `_Unfit` for a fraction on its way to a column of whole numbers."""
+    for item in items:
+        value = item.payload[column]
+        if (type(value) is float or type(value) is str) and _has_fraction(value):
+            raise _Unfit(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
+
+
+def _has_fraction(value: float | str) -> bool:
+    try:
+        return not float(value).is_integer()
+    except ValueError:  # the database says what is wrong with that
+        return False
 
 
 def _records(runs: Sequence[tuple[Shape, list[Item]]]) -> list[Record]:

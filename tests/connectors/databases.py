@@ -1,0 +1,124 @@
+"""Tables to read from and write to on PostgreSQL, MariaDB and SQLite, each database made once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+from tests.proof.conftest import Store, database
+
+from speclab.connectors import References, open_finder, open_reader, open_writer
+from speclab.connectors.base import Answer, Item, Page, Seams, Writer
+from speclab.jsonvalue import Json, Record
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.sql import SqlSystem
+
+
+@dataclass
+class Databases:
+    """The databases there are, by kind."""
+
+    directory: Path
+    stack: ExitStack
+    made: dict[str, Store] = field(default_factory=dict)
+
+    def ends(self, kind: str, seams: Seams) -> Ends:
+        """The database of a kind."""
+        if kind not in self.made:
+            self.made[kind] = self.stack.enter_context(database(kind, self.directory))
+        return Ends(self.made[kind], References({}, self.directory), seams)
+
+
+_numbers = count()
+
+
+@dataclass
+class Ends:
+    """One database, as a source and as a target."""
+
+    store: Store
+    references: References
+    seams: Seams
+
+    @property
+    def kind(self) -> str:
+        return self.store.kind
+
+    def table(self, columns: str, *rows: str) -> str:
+        """The name of a new table with `rows`, each as SQL has it between brackets."""
+        name = f"t{next(_numbers)}"
+        self.sql(f"CREATE TABLE {name} ({columns})", *(f"INSERT INTO {name} VALUES ({row})" for row in rows))
+        return name
+
+    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
+        """The rows of the last of `statements`."""
+
+        def said(connection: Connection) -> list[tuple[Any, ...]]:
+            result = None
+            for statement in statements:
+                result = connection.exec_driver_sql(statement)
+            return [tuple(row) for row in result] if result is not None and result.returns_rows else []
+
+        with self.store.engine.begin() as connection:
+            return said(connection)
+
+    def system(self, key: str | list[str] = "id", timeout: str = "20s", url: str = "", **more: Any) -> SqlSystem:
+        return SqlSystem.model_validate(
+            {"connector": "sql", "url": url or self.store.url, "key": key, "limits": {"timeout": timeout}, **more}
+        )
+
+    async def pages(self, cursor: Json = None, *, full: bool = False, **settings: Any) -> list[Page]:
+        """The pages of a read; `settings` are those of `read`, and `key`, `timeout` and `url`."""
+        own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
+        reader = open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.seams)
+        try:
+            return [page async for page in reader.pages(cursor, full=full)]
+        finally:
+            await reader.close()
+
+    async def read(self, **settings: Any) -> list[Record]:
+        """All records of a read."""
+        return [record for page in await self.pages(**settings) for record in page.records]
+
+    def writer(self, **settings: Any) -> Writer:
+        """A writer; `settings` are those of `write`, and `key`, `timeout` and `url`."""
+        own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
+        return open_writer(self.system(**own, write=settings), NoAuth(), self.references, self.seams)
+
+    async def write(self, *items: Item, **settings: Any) -> list[Answer]:
+        """The answers to `items`, written by a writer of their own."""
+        writer = self.writer(**settings)
+        try:
+            return list(await writer.write(items))
+        finally:
+            await writer.close()
+
+    async def find(self, *items: Item, **settings: Any) -> list[Any]:
+        """What the table has of `items`."""
+        own = {name: settings.pop(name) for name in ("key",) if name in settings}
+        finder = open_finder(self.system(**own, write=settings), NoAuth(), self.references, self.seams)
+        assert finder is not None
+        try:
+            return list(await finder.find(items))
+        finally:
+            await finder.close()
+
+
+def row(key: Json = "a", **fields: Json) -> Item:
+    """A record with that `id`."""
+    return Item(str(key), {"id": key, **fields}, {}, "")
+
+
+def gone(key: Json) -> Item:
+    """The delete of the record with that `id`."""
+    return Item(str(key), {"id": key}, {}, "", delete=True)
+
+
+def told(answers: Sequence[Answer]) -> list[str]:
+    """What became of each: its effect, or why it was refused."""
+    return [str(each.effect) if each.effect else each.refusal.message if each.refusal else "" for each in answers]

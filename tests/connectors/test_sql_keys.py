@@ -1,0 +1,102 @@
+"""Keys that a record spells otherwise than the table, and keys that a database takes for another."""
+
+from __future__ import annotations
+
+import pytest
+from tests.connectors.databases import Ends, gone, row, told
+
+from speclab.errors import BadAnswer
+from speclab.jsonvalue import Json
+
+UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+
+
+async def test_a_number_is_the_key_that_is_spelt_just_so_in_a_column_of_text(ends: Ends) -> None:
+    """To MySQL, 5 is `05` and `5.0` as well, and a delete of one was a delete of all."""
+    table = ends.table("id VARCHAR(9) PRIMARY KEY, v INT", "'5', 0", "'05', 0", "'5.0', 0", "'x', 0")
+    assert [found and found["v"] for found in await ends.find(row(5, v=1), row(6, v=1), upsert=table)] == [0, None]
+    assert told(await ends.write(row(5, v=1), row(6, v=1), upsert=table)) == ["updated", "created"]
+    assert sorted(ends.sql(f"SELECT id, v FROM {table} WHERE v = 1")) == [("5", 1), ("6", 1)]
+    assert told(await ends.write(gone(5), row(7, v=1), gone(7), upsert=table)) == ["deleted", "created", "deleted"]
+    assert sorted(ends.sql(f"SELECT id FROM {table}")) == [("05",), ("5.0",), ("6",), ("x",)]
+
+
+SPELLINGS = [
+    ("DECIMAL(9, 2)", "5.00", 5),
+    ("DATE", "2024-01-01", "2024-01-01T00:00:00"),
+    ("BIGINT", "9007199254740993", "9007199254740993"),
+    ("CHAR(9)", "ab", "ab"),
+]
+
+
+@pytest.mark.parametrize("more", ["", " UNIQUE"], ids=["one key", "two keys"])
+@pytest.mark.parametrize(
+    ("column", "there", "key"),
+    [
+        *SPELLINGS,
+        ("DATETIME", "2024-01-01", "2024-01-01T00:00:00"),
+        ("UUID", UUID, UUID.upper()),
+        ("BINARY(2)", "ab", "ab"),
+    ],
+)
+async def test_mariadb_updates_the_row_of_a_key_however_it_is_spelt(
+    column: str, there: str, key: Json, more: str, mariadb: Ends
+) -> None:
+    table = mariadb.table(f"id {column} PRIMARY KEY, v VARCHAR(9){more}", f"'{there}', 'old'")
+    (found,) = await mariadb.find(row(key, v="new"), upsert=table)
+    assert found["v"] == "old"
+    assert told(await mariadb.write(row(key, v="new"), upsert=table)) == ["updated"]
+    assert mariadb.sql(f"SELECT v FROM {table}") == [("new",)]
+
+
+@pytest.mark.parametrize(
+    ("column", "there", "key"),
+    [
+        *SPELLINGS,
+        ("TIMESTAMPTZ", "2024-01-01T00:00:00Z", "2024-01-01T02:00:00+02:00"),
+        ("UUID", UUID, UUID.upper()),
+        ("BYTEA", "ab", "ab"),
+    ],
+)
+async def test_postgresql_finds_the_row_of_a_key_however_it_is_spelt(
+    column: str, there: str, key: Json, postgresql: Ends
+) -> None:
+    table = postgresql.table(f"id {column} PRIMARY KEY, v VARCHAR(9)", f"'{there}', 'old'")
+    (found,) = await postgresql.find(row(key, v="new"), upsert=table)
+    assert found["v"] == "old"
+    assert told(await postgresql.write(row(key, v="new"), upsert=table)) == ["updated"]
+
+
+async def test_keys_that_a_column_rounds_to_one_are_two_in_mariadb(mariadb: Ends) -> None:
+    table = mariadb.table("id DATETIME PRIMARY KEY, v INT", "'2024-01-01 10:00:00', 0")
+    answers = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)
+    assert "for another one that is there" in told(answers)[0]
+    assert mariadb.sql(f"SELECT v FROM {table}") == [(0,)]
+
+
+async def test_a_unique_index_on_an_expression_is_no_key(postgresql: Ends) -> None:
+    table = postgresql.table("tenant TEXT, id TEXT")
+    postgresql.sql(f"CREATE UNIQUE INDEX ON {table} (lower(tenant), id)")
+    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id"):
+        await postgresql.write(row(), upsert=table)
+
+
+@pytest.mark.parametrize("value", [10.5, "10.5"])
+async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Json, ends: Ends) -> None:
+    table = f"whole_{type(value).__name__}"
+    assert told(await ends.write(row("a", n=10, x=1), upsert=table, create_table=True)) == ["created"]
+    (answer,) = await ends.write(row("b", n=value, x=2.0), upsert=table)
+    if ends.kind == "sqlite":  # which keeps it as it is
+        assert ends.sql(f"SELECT n FROM {table} ORDER BY id") == [(10,), (10.5,)]
+        return
+    assert answer.refusal is not None
+    assert (answer.refusal.field, answer.refusal.sent) == ("n", False)
+    assert answer.refusal.message == "10.5 would be rounded, for the column 'n' holds whole numbers only"
+
+
+async def test_a_schema_or_a_table_in_it_that_is_misspelt_is_told_with_the_nearest(postgresql: Ends) -> None:
+    postgresql.sql("CREATE SCHEMA sales", "CREATE TABLE sales.contacts (id TEXT PRIMARY KEY)")
+    with pytest.raises(BadAnswer, match=r"no table 'sales.contcts'\. Did you mean 'sales.contacts'"):
+        await postgresql.write(row(), upsert="sales.contcts")
+    with pytest.raises(BadAnswer, match=r"no table 'sale.contacts': there is no schema 'sale'\. Did you mean 'sales'"):
+        await postgresql.read(table="sale.contacts")

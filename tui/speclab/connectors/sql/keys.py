@@ -1,0 +1,101 @@
+"""Keys as records have them and as a table has them: the same value, spelt in two ways.
+
+A record says `"A0EE…"`, `5` or `2024-01-01T00:00:00Z` where the table has `a0ee…`, `5.00` or a time of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from speclab.connectors.base import Item
+from speclab.connectors.jsontext import encode
+from speclab.jsonvalue import Json
+
+Spelling: TypeAlias = "tuple[Hashable, ...]"
+
+
+class Padded(str):
+    """What a column of CHAR holds in PostgreSQL: text to which blanks were added."""
+
+    __slots__ = ()
+
+
+class Keys:
+    """The keys of one table; `types` are those of its key columns, in their order, `object` for what is not known."""
+
+    def __init__(self, types: Mapping[str, type]) -> None:
+        self._columns = tuple(types)
+        self._readings = tuple(map(_reading, types.values()))
+        self._texts = [name for name, kind in types.items() if issubclass(kind, str)]
+        self.exact = all(kind in _READINGS for kind in types.values())
+        """Whether a key that is spelt otherwise is another one, for sure."""
+
+    def spelt(self, key: Sequence[object]) -> Spelling:
+        """What is equal for one key, whoever spells it."""
+        return tuple([read(value) for read, value in zip(self._readings, key, strict=True)])
+
+    def as_texts(self, items: Sequence[Item]) -> Sequence[Item]:
+        """`items` with their keys as text where the column is one.
+
+        A number that is compared to a column of text is refused by PostgreSQL, and in MySQL `5` is `05`, too.
+        """
+        if all(type(item.payload.get(name)) is str for name in self._texts for item in items):
+            return items
+        return [item._replace(payload={**item.payload, **self._told(item)}) for item in items]
+
+    def _told(self, item: Item) -> dict[str, Json]:
+        return {name: _as_text(item.payload[name]) for name in self._texts if item.payload.get(name) is not None}
+
+
+def _as_text(value: Json) -> str:
+    """A value as a column of text has it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return encode(value).decode()
+
+
+def _reading(kind: type) -> Callable[[object], Hashable]:
+    read = _READINGS.get(kind, str)
+
+    def spelling(value: object) -> Hashable:
+        try:
+            return read(value)
+        except (ValueError, ArithmeticError):  # the database takes what is no such value here, or refuses it
+            return str(value)
+
+    return str if read is str else spelling
+
+
+def _number(value: object) -> Hashable:
+    return value if isinstance(value, int) else Decimal(str(value))
+
+
+def _time(value: object) -> Hashable:
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
+
+
+def _day(value: object) -> Hashable:
+    return value if isinstance(value, date) else datetime.fromisoformat(str(value)).date()
+
+
+def _bytes(value: object) -> Hashable:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+_READINGS: Final[Mapping[type, Callable[[object], Hashable]]] = {
+    str: str,
+    Padded: lambda value: str(value).rstrip(" "),
+    int: _number,
+    Decimal: _number,
+    datetime: _time,
+    date: _day,
+    UUID: lambda value: UUID(str(value)),
+    bytes: _bytes,
+}
