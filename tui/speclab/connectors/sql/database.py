@@ -38,6 +38,7 @@ class Database:
         self._file = references.base / str(self._url.database) if is_file else None
         self._writes = writes
         self._timeout = limits.timeout
+        self._seconds = max(1, round(limits.timeout))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="speclab-sql")
         self._connection: Connection | None = None
 
@@ -88,13 +89,15 @@ class Database:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
             for statement in self.kind.session:
-                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(statement.format(seconds=self._seconds))
             connection.commit()
         except ModuleNotFoundError:
             extra = self.kind.extra
             raise SpecError(
                 f"{self.name}: its driver is not installed", hint=f"pip install 'speclab-tui[{extra}]' brings it."
             ) from None
+        except TypeError as error:  # what the URL has after its question mark goes to the driver
+            raise SpecError(f"{self.name}: its driver takes none of that: {error}") from None
         except (DBAPIError, OSError) as error:
             reason = words(error)
             failure: type[SystemFailure] = Unauthorized if refuses_login(reason) else Unreachable
@@ -104,15 +107,15 @@ class Database:
         return connection
 
     def _arguments(self) -> dict[str, object]:
-        """What the driver is told of patience: for a connection, and for one statement."""
-        seconds = max(1, round(self._timeout))
+        """What the driver is told of patience; most servers are told besides how long a statement may take."""
         match self._url.get_backend_name():
             case "sqlite":
                 return {"timeout": self._timeout}
             case "postgresql":
-                return {"connect_timeout": seconds, "options": f"-c statement_timeout={seconds * 1000}"}
-            case _:
-                return {"connect_timeout": seconds, "read_timeout": seconds, "write_timeout": seconds}
+                return {"connect_timeout": self._seconds}
+            case _:  # a little more than the server has for a lock, so that it can say what it waited for
+                patience = self._seconds + 1
+                return {"connect_timeout": self._seconds, "read_timeout": patience, "write_timeout": patience}
 
     def _location(self) -> URL:
         """The URL to connect to: files are found from the workspace, and one that is only read is not made."""

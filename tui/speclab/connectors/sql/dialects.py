@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -35,9 +36,10 @@ _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError,
 class DatabaseKind:
     """One kind of database; `extra` is the one of speclab that brings its driver.
 
-    `session` is said once a connection. `key_text` and `text` are the types of columns made here. What an error code
-    stands for (SQLSTATE, or a number in MySQL) is in `passing`, for what may be over soon, `full`, for a disk that is,
-    and `of_a_row`, for what SQLAlchemy does not tell as an error of the row. `options` are SQLAlchemy's.
+    `session` is said once a connection, `{seconds}` being those that a statement may take. `key_text` and `text` are
+    the types of columns made here. What an error code stands for (MySQL's number, else an SQLSTATE) is in `passing`,
+    for what may be over soon, `full`, for a disk that is, and, where SQLAlchemy tells it otherwise, `of_a_row` and
+    `of_no_row`. `options` are SQLAlchemy's.
     """
 
     driver: str
@@ -49,6 +51,7 @@ class DatabaseKind:
     passing: frozenset[str] = frozenset()
     full: frozenset[str] = frozenset()
     of_a_row: frozenset[str] = frozenset()
+    of_no_row: frozenset[str] = frozenset()
 
     def passes(self, error: Exception, text: str) -> bool:
         """Whether `error`, in words `text`, is not the record's fault and may be over soon."""
@@ -64,23 +67,37 @@ class DatabaseKind:
 
     def blames_a_row(self, error: Exception) -> bool:
         """Whether `error` is about what a row holds."""
-        return isinstance(error, _OF_A_ROW) or (isinstance(error, DBAPIError) and code(error) in self.of_a_row)
+        if not isinstance(error, DBAPIError):
+            return isinstance(error, _OF_A_ROW)
+        told = code(error)
+        if told in self.of_no_row and _ROW_POLICY not in str(error.orig):
+            return False
+        # A code of no kind that the driver knows is the invention of a trigger.
+        return isinstance(error, _OF_A_ROW) or told in self.of_a_row or (type(error) is DatabaseError and told != "")
 
 
 _PASSING: Final = ("database is locked", "database table is locked", "busy")
 _FULL: Final = ("disk is full", "disk i/o error")
 """What SQLite says, whose errors have no codes here."""
+_ROW_POLICY: Final = "row-level security policy"
+"""What PostgreSQL says of a row that a policy refuses, by the code of a privilege that is missing."""
 _LOGIN: Final = re.compile(r'authentication failed|no pg_hba\.conf entry|role ".*" does not exist|Access denied')
 _MYSQL: Final = DatabaseKind(
     driver="mysql+pymysql",
     extra="mysql",
-    # Without it a text that is too long is cut, and a number out of range another one, in silence.
-    session=("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",),
+    session=(
+        # Without it a text that is too long is cut, and a number out of range another one, in silence.
+        "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+        "SET SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds}",
+    ),
     text="LONGTEXT",
     key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
     passing=frozenset({"1040", "1203", "1205", "1213"}),
     full=frozenset({"1021", "1114"}),
-    of_a_row=frozenset({"1292", "1364", "1366", "1411", "3140", "3819", "4025"}),
+    # Beside values of a wrong kind: too much for a page (1118), for no partition (1526), refused by a trigger (1644).
+    of_a_row=frozenset(
+        {"1118", "1292", "1364", "1366", "1411", "1416", "1526", "1644", "1690", "3140", "3819", "4025", "4078"}
+    ),
 )
 DATABASES: Final[Mapping[str, DatabaseKind]] = {
     "sqlite": DatabaseKind(
@@ -93,9 +110,11 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
     "postgresql": DatabaseKind(
         driver="postgresql+psycopg",
         extra="postgresql",
+        session=("SET statement_timeout = '{seconds}s'",),
         passing=frozenset({"40001", "40P01", "53200", "53300", "53400", "55P03", "57014"}),
         full=frozenset({"53100"}),
-        of_a_row=frozenset({"P0001"}),
+        of_a_row=frozenset({"54000", "P0001", "P0004"}),  # too much for an index; RAISE and ASSERT in a trigger
+        of_no_row=frozenset({"42501", "42703", "42P01", "42P10"}),  # no leave, column, table or unique index
     ),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
@@ -107,7 +126,7 @@ def parsed(text: str) -> URL:
     """The URL `text`, with the driver that is used here. Raises `SpecError`."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port
         raise SpecError("url is no database URL; expected one such as sqlite:///out/customers.db") from None
     name = _ALIASES.get(url.get_backend_name(), url.get_backend_name())
     if name not in DATABASES:
@@ -124,12 +143,11 @@ def kind_of(url: URL) -> DatabaseKind:
 
 
 def code(error: DBAPIError) -> str:
-    """The code the database gives `error`: an SQLSTATE or MySQL's number; empty where it has none."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return str(state)
-    first = error.orig.args[0] if error.orig is not None and error.orig.args else ""
-    return str(first) if isinstance(first, int) else ""
+    """The code the database gives `error`: MySQL's number, else an SQLSTATE; empty where it has none."""
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    if isinstance(first, int):
+        return str(first)
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def words(error: Exception) -> str:

@@ -1,0 +1,119 @@
+"""What a database refuses: whether a row is to blame, the table, or the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from tests.connectors.databases import Databases, Ends, row
+
+from speclab.connectors.base import Seams
+from speclab.errors import BadAnswer
+from speclab.jsonvalue import Json
+from speclab.outcome import ErrorClass
+
+TRIGGER = """\
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.v = 'bad' THEN RAISE EXCEPTION 'no way' USING ERRCODE = 'AB001'; END IF; RETURN NEW; END $$"""
+
+
+async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
+    """The class of what refuses a row."""
+    (answer,) = await ends.write(row(**fields), upsert=table)
+    assert answer.refusal is not None
+    return answer.refusal.error_class
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("DATETIME", "no time"),
+        ("DATETIME", "2024-01-01T10:00:00Z"),
+        ("INT", "no number"),
+        ("INT CHECK (v < 5)", 5),
+        ("JSON", "no json"),
+        ("ENUM('a')", "b"),
+        ("GEOMETRY", "no place"),
+        ("INT UNSIGNED, w BIGINT UNSIGNED AS (v * 1e0 * 18446744073709551615) STORED", 9),
+    ],
+)
+async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mariadb: Ends) -> None:
+    table = mariadb.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
+    assert await refused(mariadb, table, v=value) is ErrorClass.REJECTED
+
+
+async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:
+    table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v VARCHAR(9)")
+    mariadb.sql(
+        f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW "
+        "IF NEW.v = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no way'; END IF"
+    )
+    assert await refused(mariadb, table, v="bad") is ErrorClass.REJECTED
+    table = mariadb.table("id INT PRIMARY KEY")
+    mariadb.sql(f"ALTER TABLE {table} PARTITION BY RANGE (id) (PARTITION one VALUES LESS THAN (9))")
+    (answer,) = await mariadb.write(row(10), upsert=table)
+    assert answer.refusal is not None
+
+
+async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_index_holds(postgresql: Ends) -> None:
+    table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
+    postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
+    assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
+    (answer,) = await postgresql.write(row("".join(map(chr, range(33, 9000)))), upsert=table)
+    assert answer.refusal is not None
+    assert "index row" in answer.refusal.message
+
+
+async def test_leave_that_is_missing_is_no_rows_fault_but_a_policy_that_refuses_one_is(postgresql: Ends) -> None:
+    role = f"{postgresql.store.engine.url.database}_reader"
+    table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
+    other = postgresql.store.url.replace("postgres@", f"{role}@")
+    postgresql.sql(f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON {table} TO {role}")
+    try:
+        with pytest.raises(BadAnswer, match="permission denied"):
+            await postgresql.write(row(), row("b"), upsert=table, url=other)
+        postgresql.sql(f"GRANT ALL ON {table} TO {role}", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        (answer,) = await postgresql.write(row(), upsert=table, url=other)
+        assert answer.refusal is not None
+        assert "row-level security policy" in answer.refusal.message
+    finally:
+        postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
+
+
+def wait_until_it_waits(ends: Ends, table: str) -> None:
+    """Wait until a statement about `table` waits for a lock. MariaDB looks anew if it was not asked for 0.1 s."""
+    waiting = (
+        f"SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%%{table}%%'"
+    )
+    for _ in range(100):
+        if ends.sql(waiting):
+            return
+        time.sleep(0.11)
+    raise AssertionError(table)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_a_row_that_another_holds_too_long_may_be_free_soon(
+    kind: str, databases: Databases, seams: Seams
+) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1")
+    with ends.store.engine.begin() as other:
+        other.exec_driver_sql(f"UPDATE {table} SET v = 2")
+        (answer,) = await ends.write(row("a", v=3), upsert=table, timeout="1s")
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
+
+
+async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
+    table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1", "'b', 1")
+    with mariadb.store.engine.connect() as other:
+        weight = f"INSERT INTO {table} SELECT seq, 0 FROM seq_1_to_500"  # so that it is not the one to give way
+        for statement in (weight, f"UPDATE {table} SET v = 2 WHERE id = 'b'"):
+            other.exec_driver_sql(statement)
+        writing = asyncio.create_task(mariadb.write(row("a", v=3), row("b", v=3), upsert=table))
+        await asyncio.to_thread(wait_until_it_waits, mariadb, table)
+        await asyncio.to_thread(other.exec_driver_sql, f"UPDATE {table} SET v = 2 WHERE id = 'a'")
+        answers = await writing
+    assert [answer.refusal and answer.refusal.error_class for answer in answers] == [ErrorClass.SERVER] * 2
