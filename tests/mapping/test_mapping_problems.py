@@ -78,6 +78,15 @@ CELL = 60
             ),
             None,
         ),
+        (
+            "Date, DateTime",
+            "M104",
+            6,
+            8,
+            "DateTime takes a number or text or a time, but Date gives a date",
+            None,
+        ),
+        ("Boolean, Integer", "M104", 9, 7, "Integer takes text or a number, but Boolean gives true or false", None),
         ('Date("%x")', "M103", 5, 4, "Date: its format has a directive that is not known: %x", None),
         (
             'Date("%Y-%m-%d", "%H")',

@@ -169,9 +169,9 @@ def _shown(values: Sequence[Value]) -> Json:
 
 def conversion(given: Kind, wanted: Kind) -> str:
     """What step would make of a value of kind `given` one of the kinds `wanted`, as the end of a message."""
-    if given & (Kind.ANY_NUMBER | Kind.BOOLEAN) and wanted & Kind.TEXT:
+    if wanted & Kind.TEXT and (given & Kind.ANY_NUMBER or (given & Kind.BOOLEAN and not wanted & Kind.ANY_NUMBER)):
         return "; put Text before it"
-    if given & Kind.ANY_TEXT and wanted & Kind.ANY_NUMBER:
+    if given & Kind.TEXT and wanted & Kind.ANY_NUMBER:
         return "; put Decimal or Integer before it"
     if given & Kind.LIST and wanted & Kind.TEXT:
         return "; put Concat before it"

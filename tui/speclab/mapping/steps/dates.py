@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from operator import itemgetter
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -79,11 +80,11 @@ def _fixed_places(form: str) -> tuple[int, slice, slice, slice, Callable[[str], 
     return at - 1, parts["Y"], parts["m"], parts["d"], itemgetter(*between), (found[2], found[4])
 
 
-def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Callable[[str | float], str]:
+def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Callable[[str | float | Decimal], str]:
     local = ZoneInfo(zone) if zone else None
     unit = _UNIX.get(form)
 
-    def apply(value: str | float) -> str:
+    def apply(value: str | float | Decimal) -> str:
         if unit is not None:
             moment = _from_unix(value, unit)
         elif isinstance(value, str):
@@ -100,9 +101,9 @@ def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Cal
     return apply
 
 
-def _from_unix(value: str | float, unit: int) -> datetime:
+def _from_unix(value: str | float | Decimal, unit: int) -> datetime:
     if isinstance(value, str):
-        raise StepError(f"expected a number since 1970, not the text {show(value)}; put Integer before it")
+        raise StepError(f"expected a number since 1970, not the text {show(value)}; put Decimal before it")
     micros = decimal_of(value) * (1_000_000 // unit)
     try:
         return _EPOCH + timedelta(microseconds=int(micros.to_integral_value()))
@@ -236,7 +237,7 @@ DATE_STEPS: Final = (
         "DateTime",
         'Reads a time by `format` ("iso", "unix" or "unix_ms" too), in `zone` where it names no offset itself, and '
         "writes it in UTC as ISO 8601, or as `out` says, then in `zone`.",
-        takes=Kind.ANY_TEXT | Kind.INTEGER | Kind.NUMBER,
+        takes=Kind.TEXT | Kind.DATETIME | Kind.ANY_NUMBER,
         gives=_kind_out(2, _ISO, Kind.DATETIME),
         make=_datetime,
         parameters=(
