@@ -176,7 +176,8 @@ class PageBooks:
     `read` is how many records came, counted before anything was done with them: what a run's balance is checked
     against. `keys` are those of all of them: whatever came of a record now, older waiting and dead failures of its
     key are superseded. `states` are the (key, hash) pairs now known to be at the target. `keep_cursor` is True for a
-    page that does not move the checkpoint (one that was cut short; a retry).
+    page that does not move the checkpoint (one that was cut short; a retry). `way` names the source and the target that
+    the cursor is of.
     """
 
     read: int
@@ -189,6 +190,7 @@ class PageBooks:
     keys: Sequence[str] = ()
     states: Sequence[tuple[str, bytes]] = ()
     keep_cursor: bool = False
+    way: str | None = None
     message: str = ""
     """The page's event line, such as `page 7, 200 read, 198 written`; no event if empty."""
     total: int | None = None

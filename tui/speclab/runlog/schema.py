@@ -220,7 +220,11 @@ CREATE TABLE presence_page (            -- the latest pages, not yet merged into
 CREATE INDEX presence_page_by_integration ON presence_page (integration, id);
 """
 
-VERSIONS: Final = (TABLES, PAUSES, USUAL, PRESENCE)
+WAY: Final = """
+ALTER TABLE checkpoint ADD COLUMN way TEXT;             -- from which source to which target; of no use on another
+"""
+
+VERSIONS: Final = (TABLES, PAUSES, USUAL, PRESENCE, WAY)
 """What each version did to the schema, the first one first."""
 
 VERSION: Final = len(VERSIONS)
@@ -292,5 +296,9 @@ def migrations() -> Migrations:
     @steps()
     def presence(db: Database) -> None:
         db.executescript(PRESENCE)
+
+    @steps()
+    def way(db: Database) -> None:
+        db.executescript(WAY)
 
     return steps

@@ -173,7 +173,7 @@ class RunLog:
             books.store(db, entry, page.failures, self._ids)
             self._states.add(db, entry.integration, page.states)
             if not page.keep_cursor:
-                self._move_cursor(db, entry, page.cursor)
+                self._move_cursor(db, entry, page.cursor, page.way)
             if page.seen is not None:
                 self._presence.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
             elif not page.keep_cursor:
@@ -267,6 +267,12 @@ class RunLog:
             row = self._db.execute("SELECT cursor FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
         cursor: Json = json.loads(row[0]) if row else None
         return cursor
+
+    def way(self, spec_id: str) -> str | None:
+        """The source and the target that the cursor is of, as `PageBooks` named them; None where nobody did."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT way FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        return row[0] if row else None
 
     def clear_checkpoint(self, spec_id: str) -> None:
         """Forget the cursor: the next run reads from the start."""
@@ -432,13 +438,13 @@ class RunLog:
     def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
         return integrations.know(db, spec_id, self._now())
 
-    def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json) -> None:
+    def _move_cursor(self, db: sqlite3.Connection, entry: books.Entry, cursor: Json, way: str | None) -> None:
         as_text = as_json(cursor)
         db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
         db.execute(
-            "INSERT INTO checkpoint (spec_id, cursor, run, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET cursor = excluded.cursor, run = excluded.run, at = excluded.at",
-            (entry.spec_id, as_text, entry.run, entry.at),
+            "INSERT INTO checkpoint (spec_id, cursor, run, at, way) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET cursor = excluded.cursor, run = excluded.run, at = excluded.at, way = excluded.way",
+            (entry.spec_id, as_text, entry.run, entry.at, way),
         )
 
     def _end(

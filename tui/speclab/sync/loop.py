@@ -27,6 +27,7 @@ from speclab.sync.missing import Missing
 from speclab.sync.patience import Patience
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
+from speclab.sync.way import cursor_on
 
 _RETRIES_AT_ONCE: Final = 500
 _GATHER: Final = 0.25  # seconds in which retries that come due are gathered, rather than sent one by one
@@ -39,6 +40,7 @@ class PageLoop:
     run: str
     spec: Integration
     file: str  # the spec's, as the run log names it
+    way: str  # from which source to which target
     log: RunLog
     drafter: Drafter
     delivery: Delivery
@@ -67,7 +69,10 @@ class PageLoop:
 
         Gives whether it came to the source's end.
         """
-        cursor = None if full else self.log.checkpoint(self.spec.spec_id)
+        cursor, elsewhere = (None, "") if full else cursor_on(self.log, self.spec.spec_id, self.way)
+        if elsewhere:
+            self.log.event(self.spec.spec_id, self.run, Level.WARNING, "log", elsewhere)
+            self.tell(Level.WARNING, elsewhere)
         guard = Guard(self.spec.volume)
         drift = self._drift()
         number = 0
@@ -131,6 +136,7 @@ class PageLoop:
                     books,
                     bytes_in=page.bytes_in if at == 1 else 0,
                     cursor=page.cursor,
+                    way=self.way,
                     keep_cursor=books.keep_cursor or drafted.cut or not last,
                     message=text,
                     total=page.total,

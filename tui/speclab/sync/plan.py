@@ -38,6 +38,7 @@ from speclab.sync.guard import Alarm, Guard
 from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.missing import Names
 from speclab.sync.prepare import Prepared
+from speclab.sync.way import cursor_on, way
 
 _EXAMPLES: Final = 3
 
@@ -140,7 +141,10 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         planner = _Planner(prepared, log, finder, drafter, names, guard, drift, options.lookups, writer.batch)
         if spec.source.deletes_missing():
             planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
-        cursor = None if options.full else log.checkpoint(spec.spec_id)
+        source, target = map(references.resolve_settings, (spec.source, spec.target))
+        cursor, elsewhere = (None, "") if options.full else cursor_on(log, spec.spec_id, way(source, target))
+        if elsewhere:
+            seams.report(Level.WARNING, elsewhere)
         pages = reader.pages(cursor, full=options.full)
         if isinstance(pages, AsyncGenerator):
             stack.push_async_callback(pages.aclose)

@@ -42,6 +42,10 @@ class RehearsalLog(RunLog):
         """Where the real run would go on."""
         return self.real.checkpoint(spec_id)
 
+    def way(self, spec_id: str) -> str | None:
+        """Which way that is."""
+        return self.real.way(spec_id)
+
     def usual(self, spec_id: str) -> Json:
         """What real runs learned."""
         return self.real.usual(spec_id)

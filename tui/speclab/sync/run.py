@@ -31,6 +31,7 @@ from speclab.sync.prepare import Prepared
 from speclab.sync.rehearsal import NoddingWriter, rehearsal
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
+from speclab.sync.way import way
 
 _OBJECTS_A_PAGE: Final = 20_000
 _TURN: Final = 0.0001
@@ -183,7 +184,8 @@ class _Run:
     def _loop(self, run: str, writer: Writer, seams: Seams) -> PageLoop:
         """The page loop of this run, with all that it works with."""
         spec = self.prepared.integration
-        target = self.references.resolve_settings(spec.target).destination()
+        resolved = self.references.resolve_settings(spec.target)
+        target = resolved.destination()
         table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
         failures = Failures(spec, self.prepared.file)
         patience = Patience(seams.clock, self.options.patience, self.cancelled)
@@ -205,6 +207,7 @@ class _Run:
             run=run,
             spec=spec,
             file=self.prepared.file,
+            way=way(self.references.resolve_settings(spec.source), resolved),
             log=self.log,
             drafter=drafter,
             delivery=delivery,
