@@ -138,6 +138,16 @@ async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
         assert (told.title, told.message) == ("Cannot save now", "nothing has changed")
 
 
+async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any, see: Any, screen: Any) -> None:
+    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await see(pilot, "failures of people")
+        app.notify("something else", timeout=60)
+        await pilot.press("r", "D", "r", "R", "space")
+        await see(pilot, "something else", "Cannot pause now")
+        assert screen(pilot).count("Cannot") == 1
+
+
 # Where it is read
 
 

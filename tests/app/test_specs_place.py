@@ -457,6 +457,19 @@ async def test_what_two_writers_made_of_the_same_lines_can_be_read_to_its_end_be
         await until(pilot, lambda: content(spec) == TEXT.replace("Two lists of customers drift apart.", theirs))
 
 
+async def test_a_name_that_cannot_be_given_stays_to_be_mended(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    async with running(spec.parent) as pilot:
+        await until(pilot, lambda: place(pilot).opened is not None)
+        await pilot.press("n", *"crm", "enter")
+        await see(pilot, "new spec", "is already there", "choose another name")
+        await pilot.press(*" 2", "enter")
+        await see(pilot, "new spec", "'crm 2' cannot name a spec", "such as crm-2")
+        await pilot.press("left", "backspace", *"-", "enter")
+        await see(pilot, "crm-2 ▸ Front matter", "◌ crm-2")
+
+
 async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the_app_has_it(
     spec: Path, running: Running, see: See, until: Until, screen: Screen
 ) -> None:

@@ -74,8 +74,9 @@ class Actor:
 
     def refuse(self, action: Action, reason: str) -> None:
         """Tell the reason why `action` was not done."""
-        node = cast("DOMNode", self)
-        node.app.notify(reason, title=f"Cannot {action.title.removesuffix(' now')} now", severity="warning")
+        from speclab.app.refusal import refuse
+
+        refuse(cast("DOMNode", self).app, f"Cannot {action.title.removesuffix(' now')} now", reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
+from textual.notifications import Notify
 from textual.reactive import reactive
 from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
+from speclab.app.refusal import Refusal
 from speclab.app.shell import Main, Page
 from speclab.app.terminal import ThriftyApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
@@ -341,6 +343,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
     ) -> None:
         """Show words for a while, as they are: brackets in what a spec or a system is called are no markup."""
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
+
+    @on(Notify)
+    def _refuse_once(self, event: Notify) -> None:
+        """Have a refusal take the place of the one before."""
+        if isinstance(event.notification, Refusal):
+            for shown in [shown for shown in self._notifications if isinstance(shown, Refusal)]:
+                self._unnotify(shown, refresh=False)
 
     def tell(self, title: str, error: SpeclabError) -> None:
         """Show an error as what it is and what to do about it."""

@@ -319,7 +319,7 @@ class SpecsPlace(Trying):
         """Why an action cannot be done now."""
         if action == "new" and shell(self).read_only:
             return "speclab was started with --read-only"
-        if action in {"find", "preview", "run", "next-problem"} and self.opened is None:
+        if action in {"find", "preview", "run", "next-problem", "guide"} and self.opened is None:
             return "no spec is open"
         if action == "preview" and self.section is None:
             return "the front matter is no text to read"
@@ -397,13 +397,16 @@ class SpecsPlace(Trying):
 
         directory = self.opened.path.parent if self.opened is not None else shell(self).directory
         message = f"Its name, such as orders-to-erp. The file goes to {directory}."
-        name = await self.app.push_screen_wait(Prompt("new spec", message, placeholder="source-to-target"))
-        if not name:
-            return
-        try:
-            path = create_spec(directory, name, date.today())  # noqa: DTZ011 (the day where the user is)
-        except SpeclabError as error:
-            shell(self).tell("Not made", error)
-            return
-        await shell(self).open_spec(path)
-        self.enter(self._outline_panel)
+        made: list[Path] = []
+
+        def wrong(name: str) -> str | None:
+            try:
+                made.append(create_spec(directory, name, date.today()))  # noqa: DTZ011 (the day where the user is)
+            except SpeclabError as error:
+                return f"{error.message}\n{error.hint}".strip()
+            return None
+
+        await self.app.push_screen_wait(Prompt("new spec", message, placeholder="source-to-target", wrong=wrong))
+        for path in made:
+            await shell(self).open_spec(path)
+            self.enter(self._outline_panel)

@@ -105,7 +105,10 @@ class Confirm(Dialog[bool]):
 
 
 class Prompt(Dialog[str | None]):
-    """Asks for a line of text; `wrong` says what is wrong with it, or None, and is asked before it is taken."""
+    """Asks for a line of text; `wrong` says what is wrong with it, or None, and is asked before it is taken.
+
+    `wrong` may do what the line is for, where that is how one learns what is wrong.
+    """
 
     ACTIONS = (ENTER, CANCEL)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
