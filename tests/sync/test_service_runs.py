@@ -435,6 +435,18 @@ async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> N
     assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
 
 
+async def test_a_run_that_is_stopped_before_it_begins_is_no_crash(place: Workspace) -> None:
+    place.served_until_long_ago("Every 300 days")
+    place.spec(frequency="Every 300 days")
+    async with place.serving():
+        await place.until(lambda: any("people: started by schedule" in line for line in place.said))
+    assert place.runs() == []
+    assert place.events("service") == []
+    assert place.said[-1] == "info: people: stopped before it began"
+    async with place.serving():
+        await place.until(lambda: len(place.ended()) == 1)
+
+
 async def test_a_run_that_crashes_is_told_and_the_next_comes_at_its_time(place: Workspace, mute: str) -> None:
     place.spec(source=mute)
     async with place.serving():

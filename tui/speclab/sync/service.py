@@ -95,7 +95,7 @@ class _Service:
     version: tuple[int, int] = (-1, -1)  # of the run log, as last seen
     revisions: dict[str, int] = field(default_factory=dict)  # of each integration in it
     pruned_at: datetime | None = None
-    trouble: set[str] = field(default_factory=set)  # that was told and is not over
+    trouble: dict[str, str] = field(default_factory=dict)  # what is in trouble, and what was told of it
     replaced: bool = False  # whether the run log is another than the one that is served
 
     async def go(self) -> None:
@@ -111,14 +111,14 @@ class _Service:
             group.create_task(self._watch())
             group.create_task(self._keep())
             while not self.stop.asked.is_set():
-                with self._surviving():
-                    self.replaced = _file(self.serving.runlog) not in (file, None)
-                    if self.replaced:
-                        self.stop.asked.set()
-                        break
+                self.replaced = _file(self.serving.runlog) not in (file, None)
+                if self.replaced:
+                    self.stop.asked.set()
+                    break
+                with self._surviving("the agenda"):
                     await self._tick(group, roster)
+                with self._surviving("the heartbeat"):  # it is alive, whatever else is wrong
                     beats.beat(self.clock.now(), self._served())
-                    self.trouble.clear()
                 await self._rest(_TICK, self.wake)
                 self.wake.clear()
             self.rewatch.set()
@@ -128,7 +128,7 @@ class _Service:
                 f"{self.serving.runlog}: the run log that was served is gone, and another in its place",
                 hint="start `speclab up` anew, which serves that one",
             )
-        with self._surviving():
+        with self._surviving("the heartbeat"):
             beats.end(self.clock.now(), self._served())
 
     # --- what is to run ------------------------------------------------------------------------------------------
@@ -154,8 +154,11 @@ class _Service:
             if len(self.children) == self.serving.jobs:
                 break
             spec = self.roll.enlisted[job.spec_id]
-            if spec.integration is not None and not self.reader.query(_UNDER_WAY, (job.spec_id,)):
-                await self._start(group, job, spec, now)
+            if spec.integration is None or job.spec_id in self.children:
+                continue
+            if not self.reader.query(_UNDER_WAY, (job.spec_id,)):
+                with self._surviving(job.spec_id):  # what stands in the way of one is no matter of the others
+                    await self._start(group, job, spec, now)
 
     def _call_roll(self, roll: Roll) -> None:
         """Bring the agenda up to what the specs say now."""
@@ -241,9 +244,9 @@ class _Service:
         """Wait for the end of a job, and take in what it came to."""
         ended = await child.end()
         del self.children[job.spec_id]
-        with self._surviving():
+        with self._surviving(f"the end of {job.spec_id}"):
             self._tell_end(job, ended)
-        with self._surviving():
+        with self._surviving("the agenda"):
             self.revisions.pop(job.spec_id, None)
             self.version = (-1, -1)
             self._learn()
@@ -257,8 +260,11 @@ class _Service:
             counts = [f"{ended.row[name]:,} {name}" for name in ("read", "written", "waiting", "dead", "unknown")]
             self.tell(Level.INFO, f"{job.spec_id}: {ended.row['state']}, {', '.join(counts)}")
         elif ended.code < 0:
-            self._interrupted()
-            self._event(job.spec_id, f"the run ended without a word: {ended.why}")
+            begun = any(run.spec_id == job.spec_id for run in self._interrupted())
+            if begun or not self.stop.asked.is_set():
+                self._event(job.spec_id, f"the run ended without a word: {ended.why}")
+            else:
+                self.tell(Level.INFO, f"{job.spec_id}: stopped before it began")
         else:
             self._event(job.spec_id, f"could not run: {ended.why}")
 
@@ -268,14 +274,14 @@ class _Service:
             self.tell(Level.INFO, f"stopping once {', '.join(self.children)} finished the page in hand")
         for child in self.children.values():
             child.stop()
-        with self._surviving():
+        with self._surviving("the heartbeat"):
             beats.stopping(self.clock.now(), self._served())
         ended = asyncio.gather(*self.tasks)
         told = asyncio.ensure_future(self.stop.told.wait())
         either: set[asyncio.Future[Any]] = {ended, told}
         while not any(one.done() for one in either):  # a page may take a while, and others are to see that it is alive
             await asyncio.wait(either, timeout=PERIOD, return_when=asyncio.FIRST_COMPLETED)
-            with self._surviving():
+            with self._surviving("the heartbeat"):
                 beats.beat(self.clock.now(), self._served())
         told.cancel()
         for child in self.children.values():  # there are none left, unless it was told
@@ -303,7 +309,7 @@ class _Service:
     async def _keep(self) -> None:
         """Once a minute: alerts, runs that died, rows that are kept no longer, and specs that changed unnoticed."""
         while not self.stop.asked.is_set():
-            with self._surviving():
+            with self._surviving("what is kept in order"):
                 await asyncio.to_thread(self._keep_order, dict(self.roll.enlisted), self.roll.idle)
             now = self.clock.now()
             await self._rest(_MINUTE - (now.second + now.microsecond / 1e6))
@@ -360,14 +366,16 @@ class _Service:
         self.log.event(spec_id, None, Level.ERROR, "service", message)
 
     @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        """Tell what goes wrong inside, once, and go on: a full disk or a locked run log may be over soon."""
+    def _surviving(self, what: str) -> Iterator[None]:
+        """Tell what goes wrong with `what`, once until it is over, and go on: a full disk may be over soon."""
         try:
             yield
         except SpeclabError as error:
-            if error.message not in self.trouble:
-                self.trouble.add(error.message)
+            if error.message not in self.trouble.values():
                 self.tell(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
+            self.trouble[what] = error.message
+        else:
+            self.trouble.pop(what, None)
 
     async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
         """Wait `seconds`, or until one of `events` or until it is to stop."""
