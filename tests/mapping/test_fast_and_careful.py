@@ -22,7 +22,14 @@ TEXTS = st.one_of(
     st.text(max_size=4),
 )
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 12), st.sampled_from([0.5, 2.0, 1e300, 2.675, 2**63, -(2**70)]), TEXTS
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 12),
+    st.sampled_from([0.5, 2.0, -0.0, 0.1, 1e300, 5e-324, 2.675, 2**63, -(2**70), float("nan"), float("inf"), "\ud800"]),
+    st.sampled_from(
+        ["2024-02-29T12:00:00Z", "0001-01-01", "9999-12-31T23:59:59-12:00", "2024-10-27T02:30", "E\u0301A"]
+    ),
+    TEXTS,
 )
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2))
 RECORDS = st.dictionaries(
@@ -35,7 +42,9 @@ STEPS = st.sampled_from(
         "Direct", "Trim", "Uppercase", "Title", 'Default("a")', "Default(5)", 'NullIf("")', "NullIf(1)", "Required",
         "Lookup(t)", "Text", "Json", "ParseJson", 'Replace("a", "")', 'RegexReplace("[0-9]", "")', 'RegexExtract("a")',
         "Truncate(2)", "Pad(3)", 'Split(",")', 'Split(",", 0)', "Hash", "Integer", "Decimal", "Decimal(1)", "Round(1)",
-        "Boolean", 'Date("%d/%m/%Y")', "Date", 'DateTime("unix")', 'Concat("-")', "First", "List",
+        "Boolean", 'Date("%d/%m/%Y")', "Date", 'DateTime("unix")', 'Concat("-")', "First", "List", "Lowercase",
+        "NullIf(0.1)", "Decimal(2)", "Round", 'Boolean("a", "12")', 'Date("%Y-%m-%d", "%d.%m.%Y")', "Default(true)",
+        'DateTime("iso", "Europe/Berlin")', 'DateTime("iso", "UTC", "%H %Y")', 'RegexReplace("$", "!")',
     ]
 )  # fmt: skip
 STARTS = st.sampled_from(
