@@ -106,10 +106,11 @@ def tell_error(error: SpeclabError) -> None:
 
 
 def print_json(value: JsonView) -> None:
-    """One JSON value on a line of its own, to stdout."""
+    """One JSON value on a line of its own, to stdout, at once: what is told of it comes after it."""
     from speclab.connectors.jsontext import encode
 
     sys.stdout.buffer.write(encode(value) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def print_rows(rows: Iterable[Mapping[str, JsonView]], columns: Sequence[str]) -> None:

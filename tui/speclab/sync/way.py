@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def way(source: System, target: System) -> str:
     """A name for the way from `source` to `target`, whose references are resolved; it tells nothing of them."""
-    return f"{_short(f'{source.destination()} {_what(source)}')}-{_short(target.destination())}"
+    return f"{_short(_origin(source))}-{_short(target.destination())}"
 
 
 def cursor_on(log: RunLog, spec_id: str, way: str) -> tuple[Json, str]:
@@ -28,14 +29,17 @@ def cursor_on(log: RunLog, spec_id: str, way: str) -> tuple[Json, str]:
     return None, f"the {end} is another than that of the runs before; reading from the start"
 
 
-def _what(source: System) -> str:
-    """What is read at a place, where that is not in the place's name."""
+def _origin(source: System) -> str:
+    """Where records come from: the place, and what is read there."""
+    place = source.destination()
     if isinstance(source, HttpSystem) and source.read is not None:
         parents = source.read.for_each.path if source.read.for_each else ""
-        return f"{source.read.path or source.read.request} {parents}"
+        return f"{place} {source.read.path or source.read.request} {parents}"
     if isinstance(source, SqlSystem) and source.read is not None:
-        return source.read.table or source.read.query or ""
-    return ""
+        return f"{place} {source.read.table or source.read.query}"
+    if isinstance(source, SingerSystem):  # its config has settings that the cursor outlives, and no name for the place
+        return f"singer {source.command} {source.stream}"
+    return place
 
 
 def _short(text: str) -> str:
