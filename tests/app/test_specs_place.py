@@ -125,6 +125,20 @@ async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(
         await see(pilot, "How speclab proves who", "34:1", "write type", "1 here of 5 ─")
 
 
+async def test_where_the_guide_is_not_seen_an_empty_section_says_what_belongs_there_and_which_keys_fill_it(
+    spec: Path, running: Running, see: See, until: Until, screen: Screen
+) -> None:
+    put(spec, TEXT.replace("Two lists of customers drift apart.\n", "").replace("Hourly, at night.\n", ""))
+    async with running(spec.parent, size=(80, 24)) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await see(pilot, "Whose problem this solves", "enter fills it in, g tells more")
+        specs.go_to(FREQUENCY)
+        await see(pilot, "When runs start.", "i with an example")
+        await pilot.press("i")
+        await see(pilot, "editing")
+        assert "When runs start" not in screen(pilot)
+
+
 async def test_a_narrow_screen_is_never_given_to_problems_there_are_none_of(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:

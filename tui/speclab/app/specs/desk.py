@@ -63,7 +63,7 @@ class Desk(Panel):
         & > SectionEditor { padding: 0 1; }
         & > #preview { padding: 0 1; background: $background; scrollbar-size-vertical: 1; }
         & > #preview > Markdown { padding: 0; margin: 0; background: $background; }
-        & > #word { height: auto; max-height: 4; padding: 0 1; background: $background; }
+        & > #word { height: auto; max-height: 6; padding: 0 1; background: $background; }
     }
     """
 

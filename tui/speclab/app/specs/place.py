@@ -169,15 +169,23 @@ class SpecsPlace(Trying):
         self._problems_panel.note = f"{len(here)} here of {total}" if total > len(here) else f"{total} here"
 
     def _word(self, refusal: EditRefused | None, here: Sequence[Problem]) -> tuple[str, str]:
-        """What to say below the text: why it is refused, or the first problem where their list is not seen."""
+        """What to say below the text: why it is refused; where the side is not seen, what it would say first."""
         if refusal is not None:
             hint = f"; {refusal.hint}" if refusal.hint else ""
             return f"{FAILED.glyph} {refusal.message}{hint}", "$error"
-        if here and not self._side.display:
+        if self._side.display:
+            return "", ""
+        if here:
             first = here[0]
             fix = f"  [f] {first.fix}" if first.fix else ""
-            return f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}", COLOURS[first.level]
-        return "", ""
+            example = "  [i] an example" if self.why_not("example") is None else ""
+            said = f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}{example}"
+            return said, COLOURS[first.level]
+        section = self.section
+        if section is None or self.desk.editing or not self.is_blank(section) or self.why_not("edit") is not None:
+            return "", ""
+        example = ", i with an example" if self.why_not("example") is None else ""
+        return f"{guide(section.address).summary}\nenter fills it in{example}, g tells more", "$muted"
 
     def _show_title(self) -> None:
         if self.opened is None:
