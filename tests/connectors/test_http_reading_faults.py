@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -321,10 +322,10 @@ async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, c
     assert clock.slept == [60, 60]
 
 
-async def test_a_base_url_that_is_none_is_an_error_of_the_spec(read: Read) -> None:
+def test_a_reference_to_what_is_no_base_url_is_an_error_of_the_spec(seams: Seams, tmp_path: Path) -> None:
     for url in ("example.com/api", "ftp://example.com", "http://", "https://example.com/api?key=1"):
         with pytest.raises(SpecError, match="base_url must"):
-            await read(url)
+            open_reader(system("${env:URL}"), NoAuth(), References({"URL": url}, tmp_path), seams)
 
 
 async def test_a_sample_is_the_first_records_of_as_few_pages_as_it_takes(

@@ -134,8 +134,11 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
         (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization has a line break"),
         (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization is no text in UTF-8"),
         (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key is no text in UTF-8"),
-        (ApiKeyAuth(type="api_key", header="X Key", key="t0p-s3cret"), "'X Key' is no name of a header"),
-        (HmacAuth(type="hmac", header="X-Sig:", secret="t0p-s3cret", over="{body}"), "'X-Sig:' is no name of a header"),
+        (ApiKeyAuth(type="api_key", header="${env:SPACED}", key="t0p-s3cret"), "'X Key' is no name of a header"),
+        (
+            HmacAuth(type="hmac", header="${env:COLON}", secret="t0p-s3cret", over="{body}"),
+            "'X-Sig:' is no name of a header",
+        ),
         (
             AwsAuth(
                 type="aws_sigv4", region="r", service="s", access_key="k", secret_key="x", session_token="t0p-s3cret\n"
@@ -145,8 +148,9 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
     ],
 )
 def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
-    auth: Auth, message: str, references: References, seams: Seams
+    auth: Auth, message: str, seams: Seams, tmp_path: Path
 ) -> None:
+    references = References({"SPACED": "X Key", "COLON": "X-Sig:"}, tmp_path)
     with pytest.raises(SpecError, match=message) as caught:
         open_reader(system("http://127.0.0.1:9"), auth, references, seams)
     assert "t0p" not in str(caught.value) + repr(caught.value.__cause__)
@@ -157,8 +161,7 @@ def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
     [
         ({"X-Key": "${env:KEY}"}, "header X-Key has a line break"),
         ({"X-Text": "${env:BYTES}"}, "header X-Text is no text in UTF-8"),
-        ({"X Key": "1"}, "'X Key' is no name of a header; expected one such as X-Api-Key"),
-        ({"Zähler": "1"}, "'Zähler' is no name of a header"),
+        ({"${env:KEY}": "1"}, "is no name of a header; expected one such as X-Api-Key"),
     ],
 )
 def test_a_header_that_cannot_be_sent_is_an_error_of_the_spec(

@@ -72,7 +72,7 @@ def test_the_choices_of_a_choice_section_are_offered() -> None:
 
 def test_settings_have_type_need_default_and_description_as_the_models_say() -> None:
     http = settings("Integration Overview > Source System", "http")
-    assert http["base_url"] == Setting("base_url", "text", True, "", "where every path starts")
+    assert http["base_url"] == Setting("base_url", "URL", True, "", "where every path starts")
     assert http["limits.timeout"] == Setting(
         "limits.timeout", "duration", False, "30s", "how long one request may take"
     )

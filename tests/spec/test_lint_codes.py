@@ -15,7 +15,7 @@ _CODE = re.compile(r'"([DFSAC]\d{3})"')
 def test_every_code_that_is_raised_is_explained_and_the_other_way_round() -> None:
     raised = {
         code
-        for part in ("spec", "mapping")
+        for part in ("spec", "mapping", "cli")
         for path in (PACKAGE.parent / part).rglob("*.py")
         if path.name != "codes.py"
         for code in _CODE.findall(path.read_text(encoding="utf-8"))

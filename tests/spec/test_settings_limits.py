@@ -48,12 +48,12 @@ def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) 
         ),
         (
             "{rate: [10/s, often]}",
-            "16 `limits.rate`: expected a rate such as 100/min or 10/s, not 'often'",
+            "23 `limits.rate`: expected a rate such as 100/min or 10/s, not 'often'",
         ),
         ("{weights: {POST: 2}}", "10 `weights` goes with `rate`"),
         ("{rate: [100/min, 5/s], weights: {POST: 6}}", "42 a request of 6 is more than `rate` ever allows at once"),
-        ("{rate: 9/s, weights: {/search: 2}}", "21 '/search': expected a method such as POST, or a method and a path"),
-        ("{rate: 9/s, weights: {post: 2}}", "21 'post': expected a method such as POST, or a method and a path"),
+        ("{rate: 9/s, weights: {/search: 2}}", "31 '/search': expected a method such as POST, or a method and a path"),
+        ("{rate: 9/s, weights: {post: 2}}", "31 'post': expected a method such as POST, or a method and a path"),
         ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, not '0'"),
     ],
 )

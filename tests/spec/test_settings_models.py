@@ -431,7 +431,7 @@ def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
 def test_all_that_is_wrong_is_told_in_one_go() -> None:
     problems = problems_of(
         HttpSystem,
-        "connector: http\nbase_url: x\nkee: id\nread: {path: /a, pagination: {by: pag}}\nlimits: {rate: fast}\n",
+        "connector: http\nbase_url: http://x\nkee: id\nread: {path: /a, pagination: {by: pag}}\nlimits: {rate: fast}\n",
     )
     assert [(problem.line - FIRST, problem.column, problem.code) for problem in problems] == [
         (0, 1, "S201"),

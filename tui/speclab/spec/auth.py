@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from speclab.spec.kinds import Duration, OptionalSecret, Secret, SignedText, misfit
+from speclab.spec.kinds import Duration, HeaderName, HttpUrl, OptionalSecret, Password, Secret, SignedText, Text, misfit
 from speclab.spec.settings import Settings
 
 
@@ -22,8 +22,8 @@ class ApiKeyAuth(Settings):
 
     type: Literal["api_key"] = Field(description="how to log in")
     key: Secret = Field(description="the key")
-    header: str | None = Field(default=None, description="header that carries it")
-    param: str | None = Field(default=None, description="query parameter that carries it")
+    header: HeaderName | None = Field(default=None, description="header that carries it")
+    param: Text | None = Field(default=None, description="query parameter that carries it")
     prefix: str = Field(default="", description='what stands before it in the header, blank included: "Token "')
 
     @model_validator(mode="after")
@@ -40,7 +40,7 @@ class BasicAuth(Settings):
 
     type: Literal["basic"] = Field(description="how to log in")
     username: str = Field(description="the user name")
-    password: Secret = Field(description="the password")
+    password: Password = Field(description="the password")
 
 
 class BearerAuth(Settings):
@@ -61,10 +61,10 @@ class OAuth2Auth(Settings):
     flow: Literal["client_credentials", "refresh_token", "authorization_code", "device_code"] = Field(
         description="how a token is had; in the last two a person logs in once, with `speclab auth`"
     )
-    token_url: str = Field(description="where tokens are given out")
-    authorize_url: str | None = Field(default=None, description="where a person logs in, for authorization_code")
-    device_url: str | None = Field(default=None, description="where device codes are given out, for device_code")
-    client_id: str = Field(description="what the authorization server calls this client")
+    token_url: HttpUrl = Field(description="where tokens are given out")
+    authorize_url: HttpUrl | None = Field(default=None, description="where a person logs in, for authorization_code")
+    device_url: HttpUrl | None = Field(default=None, description="where device codes are given out, for device_code")
+    client_id: Text = Field(description="what the authorization server calls this client")
     client_secret: OptionalSecret = Field(default=None, description="the client's secret, if it has one")
     refresh_token: OptionalSecret = Field(default=None, description="the first refresh token, for refresh_token")
     client_auth: Literal["basic", "post"] = Field(
@@ -103,13 +103,13 @@ class HmacAuth(Settings):
 
     type: Literal["hmac"] = Field(description="how to log in")
     secret: Secret = Field(description="the shared secret")
-    header: str = Field(description="header that carries the signature")
+    header: HeaderName = Field(description="header that carries the signature")
     over: SignedText = Field(description='what is signed, such as "{timestamp}.{body}"')
     algorithm: Literal["sha1", "sha256", "sha384", "sha512"] = Field(default="sha256", description="the hash")
     encoding: Literal["hex", "base64"] = Field(default="hex", description="how the signature is written")
     prefix: str = Field(default="", description="what stands before the signature in the header, such as sha256=")
-    timestamp: str | None = Field(default=None, description="header that carries {timestamp}, in Unix seconds")
-    nonce: str | None = Field(default=None, description="header that carries {nonce}, new for each request")
+    timestamp: HeaderName | None = Field(default=None, description="header that carries {timestamp}, in Unix seconds")
+    nonce: HeaderName | None = Field(default=None, description="header that carries {nonce}, new for each request")
 
     @model_validator(mode="after")
     def _sent(self) -> HmacAuth:
@@ -126,9 +126,9 @@ class AwsAuth(Settings):
     """A signature of each request with AWS keys (Signature Version 4)."""
 
     type: Literal["aws_sigv4"] = Field(description="how to log in")
-    region: str = Field(description="the region, such as eu-central-1")
-    service: str = Field(description="the service's name in signatures, such as execute-api")
-    access_key: str = Field(description="the access key's id")
+    region: Text = Field(description="the region, such as eu-central-1")
+    service: Text = Field(description="the service's name in signatures, such as execute-api")
+    access_key: Text = Field(description="the access key's id")
     secret_key: Secret = Field(description="the secret access key")
     session_token: OptionalSecret = Field(default=None, description="the token of temporary keys")
 

@@ -13,7 +13,7 @@ from speclab.spec.findings import Findings
 from speclab.spec.lines import Span
 from speclab.spec.names import nearest, slip
 from speclab.spec.outline import Block, BlockKind, Section
-from speclab.spec.validation import find, place_of_missing, tell
+from speclab.spec.validation import find, place_of_missing, tell, tell_forgotten
 from speclab.spec.yamltree import Entry, Fields, Node, Scalar, parse
 
 if TYPE_CHECKING:
@@ -59,12 +59,14 @@ def to_model(tree: Fields, model: type[M], findings: Findings) -> M | None:
 
     A setting that is text takes a number, a date or a `true` as it is written.
     """
+    errors = findings.errors
+    tell_forgotten(tree, model, findings)
     values: dict[str, Json] = tree.value
     validated = _validated(values, model)
     if isinstance(validated, list) and [error for error in validated if _take_as_written(values, tree, error)]:
         validated = _validated(values, model)
     if not isinstance(validated, list):
-        return validated
+        return validated if findings.errors == errors else None
     for error in validated:
         tell(error, tree, model, findings)
     return None

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from speclab.paths import FieldPath, PathSyntaxError
-from speclab.spec.units import Rate, duration, duration_text, rates, share, share_text, size, size_text
+from speclab.spec.units import Rate, duration, duration_text, share, share_text, size, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,22 @@ def misfit(message: str, at: str | None = None) -> PydanticCustomError:
     return PydanticCustomError("misfit", "{message}", {"message": message, "at": at})
 
 
-def _misread(message: str, offset: int) -> PydanticCustomError:
-    """The error of a text that cannot be read from `offset` on."""
-    return PydanticCustomError("misread", "{message}", {"message": message, "offset": offset})
+def _misread(message: str, offset: int = 0, *, item: int | None = None) -> PydanticCustomError:
+    """The error of a text, which may be an `item` of a list, that cannot be read from `offset` on."""
+    return PydanticCustomError("misread", "{message}", {"message": message, "offset": offset, "item": item})
 
 
-def _path(text: str) -> str:
+def _filled(text: object) -> object:
+    if text == "":
+        raise PydanticCustomError("empty", "is empty")
+    return text
+
+
+def _path(text: str, item: int | None = None) -> str:
     try:
         FieldPath.parse(text)
     except PathSyntaxError as error:
-        raise _misread(f"{text!r} is no path: {error}", error.offset) from error
+        raise _misread(f"{text!r} is no path: {error}", error.offset, item=item) from error
     return text
 
 
@@ -56,16 +62,37 @@ def _list_path(text: str) -> str:
 
 
 def _names(value: object) -> object:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) and text for text in texts):
+    for item, text in enumerate(value) if isinstance(value, list | tuple) else ():
+        if not isinstance(text, str) or not text:
+            raise _misread("expected a name such as id", item=item)
+    if not value or not isinstance(value, str | list | tuple):
         raise ValueError("expected a name such as id, or a list of names such as [region, id]")
     return value
 
 
 def _paths(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    for text in [value] if isinstance(value, str) else value:
-        _path(text)
-    return value
+    if isinstance(value, str):
+        return _path(value)
+    return tuple(_path(text, item) for item, text in enumerate(value))
+
+
+def _rates(value: object) -> tuple[Rate, ...]:
+    if not isinstance(value, list | tuple):
+        return (Rate.parse(value),)
+    found = []
+    for item, text in enumerate(value):
+        try:
+            found.append(Rate.parse(text))
+        except ValueError as error:
+            raise _misread(str(error), item=item) from error
+    return tuple(found)
+
+
+def _timeout(text: object) -> float:
+    seconds = duration(text)
+    if not seconds:
+        raise ValueError("expected some time, such as 30s: nothing is done in none")
+    return seconds
 
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -73,6 +100,42 @@ _REQUEST: Final = re.compile(rf"(?:{'|'.join(_METHODS)}) +\S.*")
 WEIGHED: Final = re.compile(rf"(?:{'|'.join(_METHODS)})(?: /\S*)?")
 """What a request may be named by that has a weight: its method, and the beginning of its path."""
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}|\{(?P<path>[^{}]*)\}|(?P<odd>[{}])")
+
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
+_HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?", re.IGNORECASE)
+_DATABASE_URL: Final = re.compile(r"[A-Za-z][\w+]*://.*", re.DOTALL)
+
+
+def _header_name(text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text) and "${" not in text:  # RFC 9110 section 5.1
+        raise ValueError(f"{text!r} is no name of a header; expected one such as X-Api-Key")
+    return text
+
+
+def _header_text(text: str) -> str:
+    if odd := _CONTROL.search(text):
+        raise _misread("a header cannot have a line break or another control character in it", odd.start())
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not _HTTP_URL.fullmatch(text) and "${" not in text:
+        raise ValueError(f"expected an http:// or https:// URL such as https://api.example.com, not {text!r}")
+    return text
+
+
+def _base_url(text: str) -> str:
+    if "${" not in text and (end := re.search("[?#]", _http_url(text))):
+        raise _misread("`base_url` must end before `?` and `#`; what is asked of every page is `params`", end.start())
+    return text
+
+
+def _database_url(text: str) -> str:
+    if not _DATABASE_URL.fullmatch(text) and "${" not in text:
+        raise ValueError(f"expected a database URL such as sqlite:///out/customers.db, not {text!r}")
+    return text
 
 
 def _template(text: str) -> str:
@@ -132,19 +195,33 @@ Duration = Annotated[
     float, BeforeValidator(duration), PlainSerializer(duration_text), Kind("duration", show=duration_text)
 ]
 """Seconds; written as a duration."""
+Timeout = Annotated[
+    float, BeforeValidator(_timeout), PlainSerializer(duration_text), Kind("duration", show=duration_text)
+]
+"""The same, but not none."""
 Size = Annotated[int, BeforeValidator(size), Kind("size", show=size_text)]
 """Bytes; written as a size."""
 Share = Annotated[float, BeforeValidator(share), PlainSerializer(share_text), Kind("share", show=share_text)]
 """A part of one, or more than one; written in percent."""
 Rates = Annotated[
     tuple[Rate, ...],
-    BeforeValidator(rates),
+    BeforeValidator(_rates),
     PlainSerializer(lambda found: [*map(str, found)]),
     Kind("rate, or list of rates"),
 ]
 """Some `Rate`; written as one, or as a list."""
 Weight = Annotated[int, Field(ge=1), Kind("whole number")]
 """What a request counts in a rate."""
+Text = Annotated[str, BeforeValidator(_filled), Kind("text")]
+"""A text that says something."""
+HttpUrl = Annotated[str, AfterValidator(_http_url), Kind("URL")]
+"""A URL of the web; like every text, it may have references in it, and is then not looked into."""
+BaseUrl = Annotated[str, AfterValidator(_base_url), Kind("URL")]
+"""A URL that others begin with."""
+DatabaseUrl = Annotated[str, AfterValidator(_database_url), Kind("URL of a database")]
+"""A URL as SQLAlchemy reads it."""
+Status = Annotated[int, Field(ge=100, le=599), Kind("HTTP status")]
+"""A status of HTTP."""
 Path = Annotated[str, AfterValidator(_path), Kind("path")]
 """A field path, see `FieldPath`."""
 ListPath = Annotated[str, AfterValidator(_list_path), Kind("path")]
@@ -157,15 +234,25 @@ Location = Annotated[str, AfterValidator(_location), Kind("URL path")]
 """What stands after a base URL; `{path}` in it is filled in."""
 Request = Annotated[str, AfterValidator(_request), Kind("method and URL path")]
 """A method and a location."""
-HeaderText = Annotated[str, AfterValidator(_template), Kind("text, with {paths} to be filled in")]
+HeaderName = Annotated[str, AfterValidator(_header_name), Kind("name of a header")]
+"""What a header is called."""
+HeaderText = Annotated[str, AfterValidator(_header_text), Kind("text")]
+"""The value of a header."""
+HeaderTemplate = Annotated[
+    str, AfterValidator(_header_text), AfterValidator(_template), Kind("text, with {paths} to be filled in")
+]
 """The value of a header; `{path}` in it is filled in."""
 ParentName = Annotated[str, AfterValidator(_parent), Kind("name")]
 """What a parent goes by in templates and in the records of its list."""
 Cel = Annotated[str, Kind("CEL expression")]
 """An expression; whether it can be read is checked apart, for CEL is slow to load."""
-Secret = Annotated[str, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]
-"""What must not stand in the file, and is taken out of whatever is logged."""
 OptionalSecret = Annotated[str | None, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]
-"""The same, where there may be none."""
+"""What must not stand in the file, and is taken out of whatever is logged."""
+Secret = Annotated[
+    str, BeforeValidator(_filled), Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")
+]
+"""The same, where there must be one."""
+Password = Annotated[str, Field(json_schema_extra={"secret": True}), Kind("secret, as a ${...} reference")]
+"""The same, where it may be empty: some systems take a key for the user's name, and no password."""
 SignedText = Annotated[str, AfterValidator(_signed), Kind("text with {parts} of the request")]
 """What a signature is over."""

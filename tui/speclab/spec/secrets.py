@@ -129,7 +129,7 @@ def _all_entries(node: Node) -> Iterator[Entry]:
 def _refuse_literal(entry: Entry, owner: str, findings: Findings, *, whole: bool = True) -> None:
     """Tell of a value that is no reference; in a header, some words may stand before it (`Bearer ${env:T}`)."""
     node = entry.node
-    if not isinstance(node, Scalar) or node.value is None or isinstance(node.value, bool):
+    if not isinstance(node, Scalar) or not node.text or node.value is None or isinstance(node.value, bool):
         return
     if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
         return

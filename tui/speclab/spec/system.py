@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StrictBool
 
 from speclab.paths import FieldPath
-from speclab.spec.kinds import Duration, Key, Rates, Size, is_secret
+from speclab.spec.kinds import Duration, Key, Rates, Size, Text, Timeout, is_secret
 from speclab.spec.settings import Settings
 
 
@@ -25,16 +25,16 @@ class Limits(Settings):
         default=(), description="requests a window, such as 100/min, or of several windows: [10/s, 1000/h]"
     )
     concurrency: int = Field(default=4, ge=1, le=1000, description="requests at once")
-    timeout: Duration = Field(default=30.0, description="how long one request may take")
+    timeout: Timeout = Field(default=30.0, description="how long one request may take")
     response: Size = Field(default=50_000_000, description="the largest answer that is read, unpacked")
 
 
 class Since(Settings):
     """How only what changed is asked for."""
 
-    param: str | None = Field(default=None, description="parameter that carries the time or number to read from")
-    field: str = Field(description="path of the time or number in a record")
-    start: str | None = Field(default=None, description="where the very first run begins")
+    param: Text | None = Field(default=None, description="parameter that carries the time or number to read from")
+    field: Text = Field(description="path of the time or number in a record")
+    start: Text | None = Field(default=None, description="where the very first run begins")
     lookback: Duration = Field(default=0.0, description="how far before the last one seen to ask again")
     sorted: StrictBool = Field(default=False, description="true if the source gives records in the order of `field`")
 

@@ -112,10 +112,5 @@ class Rate:
         return f"{self.count}/{self.seconds}s"
 
 
-def rates(value: object) -> tuple[Rate, ...]:
-    """The rate written as `100/min`, or those in a list of such. Raises `ValueError`."""
-    return tuple(map(Rate.parse, value)) if isinstance(value, list | tuple) else (Rate.parse(value),)
-
-
 def _shown(value: object) -> str:
     return "a list or mapping" if isinstance(value, list | dict) else repr(value)

@@ -39,6 +39,8 @@ def tell(error: ErrorDetails, tree: Fields, model: type[Settings], findings: Fin
     """Tell of one error of pydantic's about what `tree` writes for `model`."""
     loc, kind, context = error["loc"], error["type"], error.get("ctx", {})
     entry, node = find(tree, loc)
+    if loc[-1:] == ("[key]",) and entry is not None:  # as pydantic calls the key of an entry
+        loc, node = loc[:-1], entry.key
     name = ".".join(str(part) for part in loc)
     if kind == "missing":
         parent, _ = find(tree, loc[:-1])
@@ -48,21 +50,39 @@ def tell(error: ErrorDetails, tree: Fields, model: type[Settings], findings: Fin
     elif kind == "extra_forbidden":
         _tell_unknown(loc, entry.key if entry else tree, model, findings)
     elif kind == "misfit":
-        blamed = find(tree, [*loc, *str(context["at"]).split(".")])[0] if context.get("at") else None
+        blamed = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
         findings.error("S205", blamed.key if blamed else place_of_missing(tree, entry), str(context["message"]))
     elif kind == "misread":
-        offset = int(context["offset"])
+        message, offset, item = str(context["message"]), int(context["offset"]), context["item"]
+        if item is not None and isinstance(node, Items):
+            message, node = f"`{name}`: {message}", node.nodes[item]
         at = node.part(offset, len(node.text)) if isinstance(node, Scalar) else node
-        findings.error("S203", at, str(context["message"]))
+        findings.error("S203", at, message)
     elif kind == "literal_error":
         names = _LITERAL.findall(str(context["expected"]))
         text = node.text if isinstance(node, Scalar) else ""
         message = f"`{name}`: unknown value {_shown(node)}; {nearest(text, names, 'expected one of')}"
         findings.error("S204", node, message, slip(text, names))
+    elif kind == "empty":
+        about = _description(model, loc)
+        findings.error("S203", node, f"`{name}` is empty: {about}" if about else f"`{name}` is empty")
     elif kind == "value_error":
         findings.error("S203", node, f"`{name}`: {context['error']}")
     else:
         _tell_wrong_type(error, name, node, findings)
+
+
+def tell_forgotten(tree: Fields, model: type[Settings], findings: Findings, before: str = "") -> None:
+    """Tell of settings that have a key and no value; `null` and `~` say that there shall be none."""
+    from pydantic import JsonValue
+
+    known = fields_of(model)
+    for entry in tree.entries:
+        name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
+        if isinstance(node, Fields) and (inner := model_in(annotation)):
+            tell_forgotten(node, inner, findings, f"{before}{name}.")
+        elif isinstance(node, Scalar) and node.plain and not node.text and annotation not in {None, JsonValue}:
+            findings.error("S203", node, f"`{before}{name}` has no value")
 
 
 def find(tree: Node, loc: Sequence[int | str]) -> tuple[Entry | None, Node]:

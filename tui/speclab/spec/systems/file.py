@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Duration, Kind, misfit
+from speclab.spec.kinds import Kind, Text, Timeout, misfit
 from speclab.spec.settings import Settings
 from speclab.spec.system import Missing, System, without_login
 
@@ -83,13 +83,13 @@ Quote = Annotated[str, AfterValidator(_quote), Kind('character, or "" for none')
 class StoreLimits(Settings):
     """What a store elsewhere may take."""
 
-    timeout: Duration = Field(default=30.0, description="how long the store may be silent; of s3, http, ftp and sftp")
+    timeout: Timeout = Field(default=30.0, description="how long the store may be silent; of s3, http, ftp and sftp")
 
 
 class FileSystem(System):
     """Files of records."""
 
-    path: str = Field(description="the file, or a URL such as s3://bucket/people.csv; a glob when reading")
+    path: Text = Field(description="the file, or a URL such as s3://bucket/people.csv; a glob when reading")
     format: Literal["json", "jsonl", "csv", "tsv", "parquet"] | None = Field(
         default=None, description="default: by the ending"
     )
@@ -100,7 +100,7 @@ class FileSystem(System):
     )
     quote: Quote = Field(default='"', description="what is around a cell with delimiters or line ends in it")
     missing: Missing = "keep"
-    columns: tuple[str, ...] = Field(default=(), description="the columns of a table, where its file has no header")
+    columns: tuple[Text, ...] = Field(default=(), description="the columns of a table, where its file has no header")
     types: dict[str, ColumnType] = Field(
         default_factory=dict,
         description="types of columns of Parquet, such as decimal(12, 2); default: by the first value",

@@ -9,7 +9,22 @@ from typing import Final, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from speclab.paths import FieldPath
-from speclab.spec.kinds import WEIGHED, Cel, Duration, Location, ParentName, Path, Request, Weight, misfit, places
+from speclab.spec.kinds import (
+    WEIGHED,
+    BaseUrl,
+    Cel,
+    Duration,
+    HeaderName,
+    HeaderText,
+    Location,
+    ParentName,
+    Path,
+    Request,
+    Text,
+    Weight,
+    misfit,
+    places,
+)
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Limits, Missing, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite
@@ -33,11 +48,13 @@ class Pagination(Settings):
     by: Literal["auto", "cursor", "page", "offset", "next_url", "link", "none"] = Field(
         default="auto", description="how the next page is found; auto goes by what the answer says"
     )
-    param: str | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
+    param: Text | None = Field(default=None, description="parameter that carries the cursor, the page or the offset")
     next: Path | None = Field(default=None, description="path of the next cursor or URL in the body")
-    header: str | None = Field(default=None, description="header of the answer that holds the next cursor or URL")
+    header: HeaderName | None = Field(
+        default=None, description="header of the answer that holds the next cursor or URL"
+    )
     start: int | None = Field(default=None, description="number of the first page (default 1)")
-    size_param: str | None = Field(default=None, description="parameter that asks for the size of a page")
+    size_param: Text | None = Field(default=None, description="parameter that asks for the size of a page")
     size: int | None = Field(default=None, ge=1, description="records a page")
     pages: Path | None = Field(default=None, description="path of the number of pages in the body")
     total: Path | None = Field(default=None, description="path of the number of records in the body")
@@ -69,7 +86,8 @@ class Pagination(Settings):
 class HttpSince(Since):
     """How only what changed is asked for, over HTTP."""
 
-    until: str | None = Field(default=None, description="parameter that carries the time to read to")
+    field: Path = Field(description="path of the time or number in a record")
+    until: Text | None = Field(default=None, description="parameter that carries the time to read to")
     window: Duration | None = Field(
         default=None, description="cuts a read from `start` on into stretches of time that are asked for at once"
     )
@@ -203,7 +221,7 @@ class HttpLimits(Limits):
         least = min((rate.count for rate in self.rate), default=None)
         for name, weight in self.weights.items():
             if not WEIGHED.fullmatch(name):
-                raise misfit(f"{name!r}: expected a method such as POST, or a method and a path", at="weights")
+                raise misfit(f"{name!r}: expected a method such as POST, or a method and a path", at=f"weights.{name}")
             if least is None:
                 raise misfit("`weights` goes with `rate`", at="weights")
             if weight > least:
@@ -216,9 +234,9 @@ class HttpSystem(Limited):
 
     logs_in = True
 
-    base_url: str = Field(description="where every path starts")
+    base_url: BaseUrl = Field(description="where every path starts")
     limits: HttpLimits = Field(default_factory=HttpLimits, description="what it may be asked for")
-    headers: dict[str, str] = Field(default_factory=dict, description="headers of every request")
+    headers: dict[HeaderName, HeaderText] = Field(default_factory=dict, description="headers of every request")
     read: HttpRead | None = Field(
         default=None, description="how it is read, at the source; at the target, for `speclab fields` alone"
     )

@@ -7,7 +7,19 @@ from typing import Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Cel, HeaderText, ListPath, Location, Path, Request, misfit, places
+from speclab.spec.kinds import (
+    Cel,
+    HeaderName,
+    HeaderTemplate,
+    ListPath,
+    Location,
+    Path,
+    Request,
+    Status,
+    Text,
+    misfit,
+    places,
+)
 from speclab.spec.settings import Settings
 
 RECORD: Final = "$record"
@@ -19,7 +31,7 @@ _LOOKED_UP: Final = re.compile(r"lookup\.(?:etag|header\.[^\s.\[\]]+)", re.IGNOR
 class ErrorFields(Settings):
     """Where an answer names the fields it refuses."""
 
-    at: str = Field(description='path of the list, such as "errors[*]"')
+    at: ListPath = Field(description='path of the list, such as "errors[*]"')
     field: Path = Field(description="path of the field's name in an entry")
     message: Path = Field(description="path of the message in an entry")
 
@@ -27,7 +39,7 @@ class ErrorFields(Settings):
 class BatchItem(Settings):
     """What stands in a batch's list, if not the record itself."""
 
-    method: str | None = Field(default=None, description="method of one record's request")
+    method: Text | None = Field(default=None, description="method of one record's request")
     path: Location | None = Field(default=None, description="path of one record's request")
     body: JsonValue = Field(default=RECORD, description="its body; $record is the record")
 
@@ -47,7 +59,7 @@ class HttpWrite(Settings):
         default=None, description='method and path that takes many, such as "POST /customers/batch"'
     )
     size: int = Field(default=100, ge=1, description="records a batch")
-    envelope: str | None = Field(default=None, description="key the record or list is wrapped in")
+    envelope: Text | None = Field(default=None, description="key the record or list is wrapped in")
     body: JsonValue = Field(
         default=None, description="body around the record, where an envelope is not enough: $record"
     )
@@ -62,11 +74,11 @@ class HttpWrite(Settings):
         default=None, description="path of the HTTP status in an entry, from `item` (default: item.status)"
     )
     message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
-    headers: dict[str, HeaderText] = Field(
+    headers: dict[HeaderName, HeaderTemplate] = Field(
         default_factory=dict, description='headers of every write, such as If-Match: "{lookup.etag}"'
     )
-    idempotency: str | None = Field(default=None, description="header that carries the idempotency key")
-    exists: tuple[int, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
+    idempotency: HeaderName | None = Field(default=None, description="header that carries the idempotency key")
+    exists: tuple[Status, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
     errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Duration, Kind, Size, misfit
+from speclab.spec.kinds import Kind, Size, Text, Timeout, misfit
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
 from speclab.spec.system import Missing, System
@@ -32,7 +32,7 @@ Command = Annotated[str, AfterValidator(_command), Kind("program and arguments")
 class ProcessLimits(Settings):
     """What a tap or target may take."""
 
-    timeout: Duration = Field(default=600.0, description="how long it may neither speak nor listen")
+    timeout: Timeout = Field(default=600.0, description="how long it may neither speak nor listen")
     response: Size = Field(default=50_000_000, description="the longest line that is read")
 
 
@@ -40,7 +40,7 @@ class Replication(Settings):
     """How a tap that lets one choose reads a stream."""
 
     method: Literal["full_table", "incremental", "log_based"] = Field(description="the replication method")
-    key: str | None = Field(default=None, description="the field that incremental reading goes by")
+    key: Text | None = Field(default=None, description="the field that incremental reading goes by")
 
     @model_validator(mode="after")
     def _by_a_field(self) -> Replication:
@@ -56,8 +56,8 @@ class SingerSystem(System):
     config: dict[str, JsonValue] = Field(
         default_factory=dict, description="its config; handed over in a file for this user alone, removed afterwards"
     )
-    stream: str = Field(description="the stream to read, or the name records are written under")
-    catalog: str | None = Field(
+    stream: Text = Field(description="the stream to read, or the name records are written under")
+    catalog: Text | None = Field(
         default=None, description="a catalog file, or `none`; default: what the tap discovers, all fields selected"
     )
     replication: Replication | None = Field(default=None, description="how the tap reads, where it lets one choose")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field, StrictBool, model_validator
 
 from speclab.paths import FieldPath
-from speclab.spec.kinds import Columns, misfit
+from speclab.spec.kinds import Columns, DatabaseUrl, Text, misfit
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Missing, Since, without_login
 
@@ -15,8 +15,8 @@ from speclab.spec.system import Limited, Missing, Since, without_login
 class SqlRead(Settings):
     """What is read from a database."""
 
-    table: str | None = Field(default=None, description="the table to read")
-    query: str | None = Field(default=None, description="a SELECT, instead of a table")
+    table: Text | None = Field(default=None, description="the table to read")
+    query: Text | None = Field(default=None, description="a SELECT, instead of a table")
     since: Since | None = Field(default=None, description="read only what changed")
     size: int = Field(default=5000, ge=1, description="rows a page")
     missing: Missing = "keep"
@@ -33,8 +33,8 @@ class SqlRead(Settings):
 class SqlWrite(Settings):
     """How rows are written to a database."""
 
-    upsert: str | None = Field(default=None, description="the table to write, by key")
-    insert: str | None = Field(default=None, description="the table to append to")
+    upsert: Text | None = Field(default=None, description="the table to write, by key")
+    insert: Text | None = Field(default=None, description="the table to append to")
     size: int = Field(default=500, ge=1, description="rows a statement")
     create_table: StrictBool = Field(default=False, description="make the table from the mapping if it is not there")
 
@@ -50,7 +50,7 @@ class SqlWrite(Settings):
 class SqlSystem(Limited):
     """A SQL database."""
 
-    url: str = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
+    url: DatabaseUrl = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
     key: Columns = Field(description="column of a row's identity, or several")
     read: SqlRead | None = Field(default=None, description="how it is read, at the source")
     write: SqlWrite | None = Field(default=None, description="how it is written, at the target")

@@ -1,0 +1,125 @@
+"""Values that no system could do anything with: told where they stand, before a run finds out."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_models import FIRST, HTTP, problems_of, said
+
+from speclab.spec.auth import ApiKeyAuth, BasicAuth, HmacAuth, OAuth2Auth
+from speclab.spec.settings import MappingSettings, Settings
+from speclab.spec.systems.file import FileSystem
+from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.singer import SingerSystem
+from speclab.spec.systems.sql import SqlSystem
+
+NO_URL = "expected an http:// or https:// URL such as https://api.example.com"
+OAUTH = "type: oauth2\nflow: client_credentials\nclient_id: a\nclient_secret: ${env:S}\n"
+HMAC = "type: hmac\nsecret: ${env:S}\n"
+SQL = "connector: sql\nkey: id\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "yaml", "told"),
+    [
+        (HttpSystem, "connector: http\nbase_url: crm.example.com\nkey: id\n", f"1:11 S203 `base_url`: {NO_URL}"),
+        (HttpSystem, "connector: http\nbase_url: ftp://crm\nkey: id\n", f"1:11 S203 `base_url`: {NO_URL}"),
+        (HttpSystem, 'connector: http\nbase_url: ""\nkey: id\n', f"1:11 S203 `base_url`: {NO_URL}"),
+        (
+            HttpSystem,
+            "connector: http\nbase_url: https://a/b?c=d\nkey: id\n",
+            "1:22 S203 `base_url` must end before `?` and `#`; what is asked of every page is `params`",
+        ),
+        (OAuth2Auth, f"{OAUTH}token_url: id.example.com/token\n", f"4:12 S203 `token_url`: {NO_URL}"),
+        (
+            SqlSystem,
+            f"{SQL}url: customers.db\n",
+            "2:6 S203 `url`: expected a database URL such as sqlite:///out/customers.db",
+        ),
+        (
+            HttpSystem,
+            f'{HTTP}headers: {{"X Y": a}}\n',
+            "3:11 S203 `headers.X Y`: 'X Y' is no name of a header; expected one such as X-Api-Key",
+        ),
+        (
+            HttpSystem,
+            f'{HTTP}headers: {{X: "a\\nb"}}\n',
+            "3:14 S203 a header cannot have a line break or another control character in it",
+        ),
+        (
+            HttpSystem,
+            f"{HTTP}write: {{upsert: PUT /a, idempotency: Idempotency Key}}\n",
+            "3:38 S203 `write.idempotency`: 'Idempotency Key' is no name of a header; expected one such as X-Api-Key",
+        ),
+        (
+            ApiKeyAuth,
+            'type: api_key\nheader: "X: "\nkey: ${env:K}\n',
+            "1:9 S203 `header`: 'X: ' is no name of a header; expected one such as X-Api-Key",
+        ),
+        (
+            HmacAuth,
+            f"{HMAC}header: X\nover: '{{nonce}}'\nnonce: ''\n",
+            "4:8 S203 `nonce`: '' is no name of a header; expected one such as X-Api-Key",
+        ),
+        (
+            HttpSystem,
+            f"{HTTP}write: {{upsert: PUT /a, exists: [409, 4000]}}\n",
+            "3:39 S203 `write.exists.1`: expected at most 599, not '4000'",
+        ),
+        (
+            HttpSystem,
+            f"{HTTP}read: {{path: /a, since: {{param: s, field: a..b}}}}\n",
+            "3:45 S203 'a..b' is no path: unexpected '.'",
+        ),
+        (
+            HttpSystem,
+            f'{HTTP}write: {{upsert: PUT /a, errors: {{at: "errors[*", field: a, message: b}}}}\n',
+            "3:45 S203 'errors[*' is no path: unexpected '['",
+        ),
+        (
+            HttpSystem,
+            f"{HTTP}limits: {{timeout: 0s}}\n",
+            "3:19 S203 `limits.timeout`: expected some time, such as 30s: nothing is done in none",
+        ),
+        (
+            SqlSystem,
+            "connector: sql\nurl: sqlite:///a.db\nkey: [a, 1]\n",
+            "2:10 S203 `key`: expected a name such as id",
+        ),
+        (
+            FileSystem,
+            "connector: file\npath: a.csv\nkey: [a, b..c]\n",
+            "2:12 S203 `key`: 'b..c' is no path: unexpected '.'",
+        ),
+        (FileSystem, 'connector: file\nkey: id\npath: ""\n', "2:7 S203 `path` is empty: the file, or a URL such as"),
+        (ApiKeyAuth, 'type: api_key\nheader: X\nkey: ""\n', "2:6 S203 `key` is empty: the key"),
+        (SingerSystem, 'connector: singer\ncommand: tap\nkey: id\nstream: ""\n', "3:9 S203 `stream` is empty: the str"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_told_at_its_place(model: type[Settings], yaml: str, told: str) -> None:
+    first, _, rest = told.partition(":")
+    (found,) = [line for line in said(problems_of(model, yaml)) if "is missing" not in line]
+    assert found.startswith(f"{int(first) + FIRST}:{rest}")
+
+
+@pytest.mark.parametrize(
+    ("model", "yaml"),
+    [
+        (HttpSystem, "connector: http\nbase_url: ${env:URL}\nkey: id\nheaders: {X-A: '${env:A}', Y: ''}\n"),
+        (HttpSystem, "connector: http\nbase_url: HTTPS://[::1]:8443/v1/\nkey: id\n"),
+        (OAuth2Auth, f"{OAUTH}token_url: https://id.example.com/token?tenant=a\n"),
+        (SqlSystem, f"{SQL}url: postgresql+psycopg://db/crm?sslmode=require\n"),
+        (SqlSystem, f"{SQL}url: ${{env:DSN}}\n"),
+        (BasicAuth, 'type: basic\nusername: ${env:KEY}\npassword: ""\n'),
+        (MappingSettings, "lookups: {status: {'': none}}\n"),
+    ],
+)
+def test_a_value_that_may_be_right_is_taken(model: type[Settings], yaml: str) -> None:
+    assert problems_of(model, yaml) == []
+
+
+def test_a_setting_that_was_begun_and_left_without_a_value_is_told() -> None:
+    write = "write: {upsert: PUT /a, idempotency: , envelope: ~, body: }\n"
+    assert said(problems_of(HttpSystem, f"{HTTP}read:\n{write}")) == [
+        f"{FIRST + 3}:6 S203 `read` has no value",
+        f"{FIRST + 4}:38 S203 `write.idempotency` has no value",
+    ]
