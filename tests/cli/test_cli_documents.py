@@ -29,6 +29,12 @@ def test_a_copy_that_kept_its_spec_id_is_told_by_lint_and_before_a_run(people: S
     assert "warning: specs/people.md has the spec_id 'people', too" in said
 
 
+def test_a_link_to_a_spec_is_no_other_spec(people: Shell) -> None:
+    (people.directory / "linked.md").symlink_to("specs/people.md")
+    people("run", "people", "--dry-run", exit_code=1)
+    assert "F107" not in people("lint").stdout
+
+
 def test_a_file_that_is_no_spec_is_not_told_to_be_well(shell: Shell) -> None:
     shell.write("README.md", "# Read me\n")
     assert "README.md is no spec" in shell("lint", "README.md", exit_code=2).stderr

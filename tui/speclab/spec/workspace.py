@@ -77,7 +77,7 @@ def find_spec(directory: Path, name: str) -> Path:
     found = [spec.path for spec in specs if spec.spec_id == name] or [
         spec.path for spec in specs if name in (spec.path.stem, spec.path.name)
     ]
-    if len(found) == 1:
+    if found and all(path.samefile(found[0]) for path in found):  # by a link it may be there twice
         return found[0]
     if found:
         paths = " and ".join(str(path) for path in found)
