@@ -41,6 +41,8 @@ def test_a_step_that_starts_is_not_offered_later() -> None:
         ("= 1 + source.", "source.id", 6),
         ("= ", "source.id", 2),
         ("= source.id == si", "size(", 15),
+        ("= source.id in ", "source.id", 15),
+        ("= [source.id, ", "source.id", 14),
         ("= source.id, Ro", "Round", 13),
     ],
 )
@@ -51,6 +53,23 @@ def test_the_best_candidate_comes_first(cell: str, expected: str, start: int) ->
 
 def test_fields_are_written_as_expressions_write_them() -> None:
     assert texts(complete_step("= source", 8, fields=FIELDS))[3:] == ['source.tags[0]["odd key"]', 'source["a b"]']
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "Truncate(5)",
+        "Trim, Truncate(5) ",
+        "Trim up",
+        "= size(source.id)",
+        '= "a"',
+        '= "sour',
+        "= 1 ",
+        "= source.id == 'a'",
+    ],
+)
+def test_nothing_is_offered_where_nothing_can_stand(cell: str) -> None:
+    assert complete_step(cell, len(cell), fields=FIELDS, lookups=["status"]) == ()
 
 
 @pytest.mark.parametrize("cell", ['Replace("a(', 'Concat("', "Trim(", "Truncate("])
@@ -72,6 +91,19 @@ def test_source_fields_are_completed_one_after_the_other() -> None:
     assert texts(complete_source("source.id, na", 13, FIELDS)) == ["source.name.given", "source.name.family"]
     assert complete_source("source.id, na", 13, FIELDS)[0].start == 11
     assert texts(complete_source("", 0, FIELDS))[-1] == 'source["a b"]'
+
+
+def test_a_comma_in_a_quoted_key_separates_no_source_fields() -> None:
+    fields = [FieldPath(("odd, key",)), FieldPath(("key",))]
+    (whole,) = complete_source('source["odd, k', 14, fields)
+    assert (whole.text, whole.start) == ('source["odd, key"]', 0)
+    assert complete_source('source["odd, key"], ke', 22, fields)[0].start == 20
+
+
+def test_what_is_a_field_as_it_stands_comes_first() -> None:
+    fields = [FieldPath(("customer_id",)), FieldPath(("id",))]
+    assert texts(complete_source("id", 2, fields)) == ["id", "source.customer_id"]
+    assert texts(complete_source("source.id", 9, fields)) == ["source.id", "source.customer_id"]
 
 
 def test_target_fields_are_completed() -> None:

@@ -131,6 +131,20 @@ async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
         assert mapping.opened.document.text == TEXT
 
 
+async def test_tab_leaves_a_cell_in_which_nothing_was_written_as_it_is(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("check:", "check:\n  email_2: {format: email}"))
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2, 2)
+        await pilot.press("enter")
+        await see(pilot, "target.email_2")
+        await pilot.press("tab")
+        await until(pilot, lambda: mapping.grid.cursor_column == 3)
+        assert mapping.sheet is not None
+        assert mapping.sheet.rows[2].target == "email"
+
+
 async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
     spec: Path, editing: Editing, until: Until
 ) -> None:

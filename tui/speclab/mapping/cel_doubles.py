@@ -12,7 +12,7 @@ from typing import Final
 
 from speclab.jsonvalue import Json
 from speclab.mapping.cel_functions import Function
-from speclab.mapping.cel_tokens import Token, TokenKind, tokens
+from speclab.mapping.cel_tokens import Token, TokenKind, is_value, tokens
 
 EXACT: Final = 2**53
 """Whole numbers up to this one are doubles of their own."""
@@ -21,7 +21,6 @@ _GIVE_WHOLE: Final = frozenset(
     "int uint getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours getMilliseconds getMinutes "
     "getMonth getSeconds".split()
 )
-_VALUES: Final = frozenset({TokenKind.NAME, TokenKind.CLOSE, TokenKind.TEXT, TokenKind.FLOAT, TokenKind.INTEGER})
 
 
 def over_doubles(text: str) -> str:
@@ -105,12 +104,7 @@ def _partners(found: Sequence[Token]) -> dict[int, int]:
 def _is_index(found: Sequence[Token], opened: int, closed: int) -> bool:
     """Whether an index stands between these tokens."""
     within = opened > 0 and closed < len(found) and found[opened].text == "[" and found[closed].text == "]"
-    return within and _is_value(found[opened - 1])
-
-
-def _is_value(token: Token) -> bool:
-    """Whether `token` can be the end of a value."""
-    return token.kind in _VALUES and token.text != "in"
+    return within and is_value(found[opened - 1])
 
 
 def _product_start(found: Sequence[Token], partner: Mapping[int, int], at: int) -> int:
@@ -124,13 +118,13 @@ def _product_start(found: Sequence[Token], partner: Mapping[int, int], at: int) 
 def _operand_start(found: Sequence[Token], partner: Mapping[int, int], at: int) -> int:
     while True:
         at = min(at, partner.get(at, at))
-        if found[at].text in {"(", "["} and at and _is_value(found[at - 1]):
+        if found[at].text in {"(", "["} and at and is_value(found[at - 1]):
             at -= 1
         elif at > 1 and found[at - 1].text == ".":
             at -= 2
         else:
             break
-    while at and found[at - 1].text in {"-", "!"} and (at == 1 or not _is_value(found[at - 2])):
+    while at and found[at - 1].text in {"-", "!"} and (at == 1 or not is_value(found[at - 2])):
         at -= 1
     return at
 

@@ -56,6 +56,9 @@ _TOKEN: Final = re.compile(
 )
 
 
+_VALUES: Final = frozenset({TokenKind.TEXT, TokenKind.FLOAT, TokenKind.INTEGER, TokenKind.NAME, TokenKind.CLOSE})
+
+
 def tokens(text: str, start: int = 0) -> Iterator[Token]:
     """The tokens of `text` from `start`, as far as they are asked for."""
     for found in _TOKEN.finditer(text, start):
@@ -74,6 +77,11 @@ def expression_end(text: str, start: int = 0) -> int:
         elif token.text == "," and depth <= 0 and token.kind is TokenKind.SIGN:
             return token.start
     return len(text)
+
+
+def is_value(token: Token) -> bool:
+    """Whether `token` can be the end of a value."""
+    return token.kind in _VALUES and token.text != "in"
 
 
 def deepest(found: Sequence[Token]) -> int:

@@ -11,13 +11,14 @@ from typing import Final
 from speclab.mapping import catalogue
 from speclab.mapping.cel_check import BUILT_IN
 from speclab.mapping.cel_functions import FUNCTIONS
-from speclab.mapping.cel_tokens import expression_end
+from speclab.mapping.cel_tokens import TokenKind, expression_end, is_value, tokens
 from speclab.mapping.language import quoted
 from speclab.mapping.step import Parameter, Step, Takes
 from speclab.paths import FieldPath
 
 _WORD: Final = re.compile(r"\w*$")
 _FIELD: Final = re.compile(r"""\bs(?:o|ou|our|ourc|ource)?$|\bsource(?:\.\w*|\[\d+\]|\["[^"]*"\])*\.?$""")
+_COMMA: Final = re.compile(r"""\["(?:[^"\\]|\\.)*(?:"|$)|(?P<comma>,)""")
 _CALL: Final = re.compile(r"(\w+)\s*\($")
 _PLAIN: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _WORDS: Final = ("true", "false", "null")
@@ -40,7 +41,7 @@ def complete_step(
     before = cell[:cursor]
     opening = len(cell) - len(cell.lstrip())
     if cell[opening : opening + 1] == "=" and opening < cursor <= expression_end(cell, opening + 1):
-        return _in_expression(before, fields)
+        return _in_expression(before, opening + 1, fields)
     inside = _open_call(before)
     if inside is not None:
         name, index, start = inside
@@ -50,7 +51,10 @@ def complete_step(
         return _arguments(step, step.parameters[index], before[start:], start, cursor, lookups)
     start = _start(before, _WORD)
     typed = before[start:].lower()
-    first = not before[:start].strip()
+    earlier = before[:start].rstrip()
+    if earlier and not earlier.endswith(","):
+        return ()
+    first = not earlier
     steps = [step for step in catalogue.STEPS.values() if first or not step.starts]
     named = [step for step in steps if step.name.lower().startswith(typed)]
     called = [step for step in steps if typed and step not in named and _is_called(step, typed)]
@@ -62,14 +66,14 @@ def complete_step(
 
 def complete_source(cell: str, cursor: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
     """The source fields that can stand at `cursor` in a Source Field cell."""
-    start = cell.rfind(",", 0, cursor) + 1
+    start = max((found.end() for found in _COMMA.finditer(cell, 0, cursor) if found["comma"]), default=0)
     start += len(cell[start:cursor]) - len(cell[start:cursor].lstrip())
-    return _matching(cell[start:cursor], [in_system("source", str(path)) for path in fields], start, cursor)
+    return _fields(cell[start:cursor], "source", map(str, fields), start, cursor)
 
 
 def complete_target(cell: str, cursor: int, targets: Sequence[str]) -> tuple[Candidate, ...]:
     """The target fields that can stand at `cursor` in a Target Field cell."""
-    return _matching(cell[:cursor], [in_system("target", target) for target in targets], 0, cursor)
+    return _fields(cell[:cursor], "target", targets, 0, cursor)
 
 
 def in_system(system: str, path: str) -> str:
@@ -77,9 +81,21 @@ def in_system(system: str, path: str) -> str:
     return f"{system}{path}" if path.startswith("[") else f"{system}.{path}"
 
 
-def _in_expression(before: str, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
+def _fields(typed: str, system: str, paths: Iterable[str], start: int, cursor: int) -> tuple[Candidate, ...]:
+    """The fields that `typed` may begin; what is one as it stands comes first."""
+    offered = [in_system(system, path) for path in paths]
+    whole = {typed, in_system(system, typed)}
+    if not whole.isdisjoint(offered):
+        offered = [typed, *(text for text in offered if text not in whole)]
+    return _matching(typed, offered, start, cursor)
+
+
+def _in_expression(before: str, begin: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
     found = _FIELD.search(before)
     start = found.start() if found else _start(before, _WORD)
+    earlier = list(tokens(before[:start], begin))
+    if any(token.kind is TokenKind.BROKEN for token in earlier) or (earlier and is_value(earlier[-1])):
+        return ()
     typed = before[start:]
     names = [_in_cel(path) for path in fields] if before[start - 1 : start] != "." else []
     candidates = _matching(typed, names, start, len(before)) if found or not typed else ()

@@ -13,7 +13,7 @@ from speclab.mapping.complete import in_system
 from speclab.mapping.fields import Field, Schema
 from speclab.mapping.kinds import Kind
 from speclab.mapping.language import quoted
-from speclab.mapping.steps.dates import ISO_DATE, read_date
+from speclab.mapping.steps.dates import DATE_FORMATS, ISO_DATE, read_date
 from speclab.paths import FieldPath, PathSyntaxError
 
 _GOOD: Final = 70.0
@@ -38,7 +38,6 @@ _SAME: Final = {
     }.items()
     for word in words.split()
 }
-_DATES: Final = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d", ISO_DATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _steps(target: str, field: Field, schema: Schema) -> str:
     if field.kind == Kind.TEXT:
         texts = [value for value in field.values if isinstance(value, str)]
         if schema.get("format") == "date" or "date" in _words(target).split():
-            forms = [form for form in _DATES if all(read_date(text, form) for text in texts)]
+            forms = [form for form in DATE_FORMATS if all(read_date(text, form) for text in texts)]
             if len(forms) == 1:
                 return "Date" if forms == [ISO_DATE] else f"Date({quoted(forms[0])})"
         if schema.get("type") in ("integer", "number"):

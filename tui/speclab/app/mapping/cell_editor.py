@@ -92,12 +92,14 @@ class CellLine(Actor, Input):
         self.editing = False
         self._asked: Editing | None = None
         self._telling = False
+        self._begun = ""
 
     def begin(self, text: str, editing: Editing, region: Region, bounds: Region) -> None:
         """Edit `text` over the cell at `region`; both regions are the place's."""
         self._asked = editing
         self.editing = True
         self.put(region, bounds)
+        self._begun = text
         with self.prevent(Input.Changed):
             self.value = text
         self.cursor_position = len(text)
@@ -178,9 +180,10 @@ class CellLine(Actor, Input):
             self.post_message(self.Done(self.value, onward=False))
 
     def action_complete(self) -> None:
-        """Take the completion, or write the cell and go on to the next."""
+        """Take the completion of what was written, or write the cell and go on to the next."""
         chosen = self._below.chosen
-        if chosen is not None and chosen.text != self.value[chosen.start : chosen.end]:
+        asked = self.value != self._begun or self._below.went
+        if asked and chosen is not None and chosen.text != self.value[chosen.start : chosen.end]:
             self._take(chosen)
         else:
             self.post_message(self.Done(self.value, onward=True))

@@ -27,7 +27,8 @@ _THREE: Final = re.compile(r"%([dmY])([^%\s])%([dmY])([^%\s])%([dmY])")
 _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
 _DATE_PARTS: Final = frozenset("aAbBdjmyYGVu")
 _TIME_PARTS: Final = frozenset("HIpMSfz")
-_DATES: Final = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d", ISO_DATE)
+DATE_FORMATS: Final = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d", ISO_DATE)
+"""Those that are offered, and tried on values of which the format is not known."""
 
 
 def read_date(text: str, form: str) -> date | None:
@@ -226,8 +227,8 @@ DATE_STEPS: Final = (
         gives=_kind_out(1, ISO_DATE, Kind.DATE),
         make=_date,
         parameters=(
-            Parameter("format", Takes.TEXT, optional=True, check=_date_format, choices=_DATES),
-            Parameter("out", Takes.TEXT, optional=True, check=_date_out, choices=_DATES),
+            Parameter("format", Takes.TEXT, optional=True, check=_date_format, choices=DATE_FORMATS),
+            Parameter("out", Takes.TEXT, optional=True, check=_date_out, choices=DATE_FORMATS),
         ),
         may_fail=True,
         example=Example('Date("%d/%m/%Y")', "10/12/1815", "1815-12-10"),
