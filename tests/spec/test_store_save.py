@@ -33,15 +33,20 @@ def python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def unprivileged() -> Iterator[None]:
-    """As a user who is not root, where the tests run as root."""
-    user = os.geteuid()
+def unprivileged(*groups: int) -> Iterator[None]:
+    """As a user who is not root, and of these groups too, where the tests run as root."""
+    user, group, others = os.geteuid(), os.getegid(), os.getgroups()
     if user == 0:
+        os.setgroups(groups)
+        os.setegid(65534)
         os.seteuid(65534)
     try:
         yield
     finally:
         os.seteuid(user)
+        if user == 0:
+            os.setegid(group)
+            os.setgroups(others)
 
 
 def test_a_save_writes_the_document_and_nothing_else(spec: Path) -> None:
@@ -76,6 +81,44 @@ def test_a_save_keeps_the_files_owner(spec: Path) -> None:
     base = Document.load(spec)
     save(base.with_front_matter("status", "approved"), base)
     assert (spec.stat().st_uid, spec.stat().st_gid) == (65534, 65534)
+
+
+def test_a_save_by_another_of_the_files_group_keeps_the_group() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    with tempfile.TemporaryDirectory() as name:
+        spec = Path(name) / "spec.md"
+        spec.write_bytes(TEMPLATE.encode())
+        os.chown(spec, 4241, 4242)
+        spec.chmod(0o664)
+        Path(name).chmod(0o777)
+        with unprivileged(4242):
+            base = Document.load(spec)
+            save(base.with_front_matter("status", "approved"), base)
+        assert (spec.stat().st_gid, stat.S_IMODE(spec.stat().st_mode)) == (4242, 0o664)
+
+
+ACCESS_OF_4243 = bytes.fromhex(
+    "0200000001000600ffffffff020006009310000004000400ffffffff10000600ffffffff20000400ffffffff"
+)
+"""An access control list as Linux keeps it: the user 4243 may write, too."""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("user.note", b"of the finance team"), ("system.posix_acl_access", ACCESS_OF_4243)]
+)
+def test_a_save_keeps_the_files_access_control_list_and_its_other_attributes(
+    spec: Path, attribute: str, value: bytes
+) -> None:
+    try:
+        os.setxattr(spec, attribute, value)
+    except OSError as error:
+        pytest.skip(f"not on this file system: {error}")
+    base = Document.load(spec)
+    mode = spec.stat().st_mode
+    save(base.with_front_matter("status", "approved"), base)
+    assert os.getxattr(spec, attribute) == value
+    assert spec.stat().st_mode == mode
 
 
 def test_a_save_writes_what_a_symbolic_link_points_to(spec: Path, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write `data` beside the file, then put it in its place in one step; mode, owner and symbolic link stay."""
+    """Write `data` beside the file, then put it in its place in one step; links stay, and who may do what with it."""
     target = Path(os.path.realpath(path))
     old = target.stat() if target.exists() else None
     if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
@@ -154,9 +154,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(file, "wb") as out:
             if old is not None:
-                with suppress(PermissionError):  # only root may give a file away
-                    os.fchown(out.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(out.fileno(), stat.S_IMODE(old.st_mode))
+                _make_alike(out.fileno(), target, old)
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
@@ -169,3 +167,25 @@ def _replace(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _make_alike(file: int, target: Path, old: os.stat_result) -> None:
+    """Give an open file the owner, mode, access list and attributes of `target`, as far as the system lets us."""
+    for owner in (old.st_uid, -1):  # only root may give a file away, but to their own groups anybody may
+        with suppress(PermissionError):
+            os.fchown(file, owner, old.st_gid)
+            break
+    os.fchmod(file, stat.S_IMODE(old.st_mode))
+    if hasattr(os, "listxattr"):  # macOS has none that Python could reach
+        with suppress(OSError):  # nor have some file systems
+            _make_attributes_alike(file, target)
+
+
+def _make_attributes_alike(file: int, target: Path) -> None:
+    theirs = {name: os.getxattr(target, name) for name in os.listxattr(target)}
+    for name in set(os.listxattr(file)) - theirs.keys():  # such as the access list a directory gives to new files
+        with suppress(PermissionError):
+            os.removexattr(file, name)
+    for name, value in theirs.items():
+        with suppress(PermissionError):  # some are for the system alone to write
+            os.setxattr(file, name, value)
