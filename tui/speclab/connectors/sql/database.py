@@ -7,13 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from speclab.connectors.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
+from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.spec.system import Limits
 
@@ -84,7 +85,7 @@ class Database:
             engine = create_engine(
                 self._location(), poolclass=NullPool, connect_args=self._arguments(), **self.kind.options
             )
-            connection = engine.connect()
+            connection = self._connected(engine)
             if new:  # a file of our own making may keep its log as is fastest; others are left as they are
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
@@ -96,14 +97,21 @@ class Database:
             raise SpecError(
                 f"{self.name}: its driver is not installed", hint=f"pip install 'speclab-tui[{extra}]' brings it."
             ) from None
-        except TypeError as error:  # what the URL has after its question mark goes to the driver
-            raise SpecError(f"{self.name}: its driver takes none of that: {error}") from None
         except (DBAPIError, OSError) as error:
             reason = words(error)
             failure: type[SystemFailure] = Unauthorized if refuses_login(reason) else Unreachable
             if type(error) is DatabaseError:  # none of its kinds: what is there is no database
                 failure = BadAnswer
             raise failure(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
+        return connection
+
+    def _connected(self, engine: Engine) -> Connection:
+        try:
+            connection = engine.connect()
+        except TypeError as error:  # what the URL has after its question mark goes to the driver
+            raise SpecError(f"{self.name}: the driver does not take what follows the question mark: {error}") from None
+        if engine.dialect.name == "postgresql":
+            teach_psycopg(connection.connection.driver_connection.adapters)  # type: ignore[union-attr]  # psycopg's
         return connection
 
     def _arguments(self) -> dict[str, object]:
@@ -115,7 +123,8 @@ class Database:
                 return {"connect_timeout": self._seconds}
             case _:  # a little more than the server has for a lock, so that it can say what it waited for
                 patience = self._seconds + 1
-                return {"connect_timeout": self._seconds, "read_timeout": patience, "write_timeout": patience}
+                timeouts = {"connect_timeout": self._seconds, "read_timeout": patience, "write_timeout": patience}
+                return {**timeouts, "conv": pymysql_conversions()}
 
     def _location(self) -> URL:
         """The URL to connect to: files are found from the workspace, and one that is only read is not made."""

@@ -7,21 +7,23 @@ changes while it reads is at or after that, and is read again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.jsontext import as_json, encode, encode_sorted
+from speclab.connectors.jsontext import encode, encode_sorted
 from speclab.connectors.references import References
 from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
+from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import Table, nearest_table
-from speclab.errors import BadAnswer, SpecError
+from speclab.connectors.sql.values import Bound, bound, kept, plain, unkept
+from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.paths import FieldPath
@@ -31,17 +33,30 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
 
 R = TypeVar("R")
+Key: TypeAlias = tuple[Bound, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a read stands: the mark it asks from, how far it got, the ceiling it began with, and the last key."""
+    """Where a read stands: the mark it asks from, how far it got, the ceiling it began with, and the last key.
+
+    `coming` is the key that was seen to follow.
+    """
 
     before: Mark | None
     full: bool
     reached: Mark | None = None
     ceiling: Scalar | None = None
-    after: list[Json] | None = None
+    after: Key | None = None
+    coming: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row, and its key as it can be bound."""
+
+    key: Key
+    record: Record
 
 
 class SqlReader:
@@ -58,6 +73,8 @@ class SqlReader:
         self._read = system.read
         self._since = system.read.since
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
+        self._loose = self._key  # what of it may be NULL, as far as is known
+        self._listed: frozenset[str] = frozenset()
         self._database = Database(system.url, references, system.limits, writes=False)
         self._report = seams.report
         asked = self._since.model_dump(mode="json", include={"field", "start", "lookback"}) if self._since else None
@@ -80,15 +97,20 @@ class SqlReader:
         watermark = self._watermark(place)
         complete = False
         while not complete:
-            rows = await self._page(place)
-            complete = len(rows) <= self._read.size
-            rows = rows[: self._read.size]
+            keyless, found = await self._page(place)
+            complete = len(found) <= self._read.size
+            taken, coming = found[: self._read.size], found[self._read.size :]
+            rows = [*keyless, *(row.record for row in taken)]
             try:
                 fresh = watermark.take(rows) if watermark else rows
             except Uncomparable as error:
                 raise BadAnswer(f"{self._line()}: {error}", request=self._line()) from None
-            after = [rows[-1][name] for name in self._key] if rows else place.after
-            place = replace(place, after=after, reached=watermark.reached() if watermark else None)
+            place = replace(
+                place,
+                after=taken[-1].key if taken else place.after,
+                coming=coming[0].key if coming else None,
+                reached=watermark.reached() if watermark else None,
+            )
             yield Page(
                 records=fresh,
                 cursor=self._cursor(place, complete=complete),
@@ -113,12 +135,12 @@ class SqlReader:
         held = cursor if isinstance(cursor, dict) else {}
         same_field = self._since is not None and held.get("field") == self._since.field
         before = Mark.load(held.get("since")) if same_field else None
-        after, was_full = held.get("after"), held.get("full") is True
-        if not isinstance(after, list) or held.get("of") != self._fingerprint or (full and not was_full):
+        after, was_full = unkept(held.get("after")), held.get("full") is True
+        if after is None or held.get("of") != self._fingerprint or (full and not was_full):
             return _Place(None if full else before, full)
         ceiling = held.get("ceiling")
         known = ceiling if same_field and isinstance(ceiling, str | int | float) else None
-        return _Place(before, was_full, Mark.load(held.get("reached")), known, after)
+        return _Place(before, was_full, Mark.load(held.get("reached")), known, after, unkept(held.get("coming")))
 
     def _cursor(self, place: _Place, *, complete: bool) -> Json:
         reached = place.reached.dump() if place.reached else None
@@ -126,7 +148,8 @@ class SqlReader:
         if complete:
             return {"after": None, "since": reached, "field": field}
         return {
-            "after": place.after,
+            "after": kept(place.after or ()),
+            "coming": kept(place.coming) if place.coming else None,
             "of": self._fingerprint,
             "full": place.full,
             "since": place.before.dump() if place.before else None,
@@ -141,26 +164,40 @@ class SqlReader:
         ceiling = no_more_than(place.ceiling)
         return Watermark(FieldPath((self._since.field,)), ceiling, before=place.before, reached=place.reached)
 
-    async def _page(self, place: _Place) -> list[Record]:
-        """The rows after `place`, and one more if there is one. Raises `BadAnswer` where keys are no keys."""
-        rows = await self._ask(lambda connection: self._rows(connection, place))
+    async def _page(self, place: _Place) -> tuple[list[Record], list[_Row]]:
+        """The rows after `place`, and one more if there is one; before the first, those that have no key.
+
+        Raises `BadAnswer` where keys are no keys.
+        """
         size = self._read.size
-        if len(rows) > size:
-            last, following = ([rows[at][name] for name in self._key] for at in (size - 1, size))
-            if last == following or None in last:
-                key, value = ", ".join(self._key), "NULL" if None in last else last
-                raise BadAnswer(
-                    f"{self._line()}: more than one row has {value} as its key {key}, so pages cannot go by it",
-                    request=self._line(),
-                    hint="Give `key` the columns that are unique together.",
-                )
-        return rows
+        keyless = await self._ask(lambda connection: self._keyless(connection, place)) if place.after is None else []
+        if len(keyless) > size:
+            raise self._no_key("more than one row has NULL")
+        rows = await self._ask(lambda connection: self._rows(connection, place))
+        if len(rows) > size and rows[size - 1].key == rows[size].key:
+            raise self._no_key(f"more than one row has {_shown(rows[size].key)}")
+        if place.after is not None and place.coming is not None and place.coming not in [row.key for row in rows]:
+            await self._ask(lambda connection: self._check_order(connection, place.after or (), place.coming or ()))
+        if rows and rows[0].key == place.after:
+            raise self._no_key(f"the database has a row after {_shown(rows[0].key)} that shows the same")
+        return keyless, rows
+
+    def _no_key(self, why: str) -> BadAnswer:
+        return BadAnswer(
+            f"{self._line()}: {why} as its key {', '.join(self._key)}, so pages cannot go by it",
+            request=self._line(),
+            hint="Give `key` the columns that are unique together. What is ordered otherwise than it compares, such as "
+            "an ENUM, or text that is the same in capitals, is a key when a `query` makes other text or bytes of it.",
+        )
 
     async def _ask(self, work: Callable[[Connection], R]) -> R:
         try:
             return await self._database.run(work)
         except DBAPIError as error:
-            text = self._database.redactor.redact(str(error.orig))
+            text = self._database.redactor.redact(words(error))
+            if self._database.kind.passes(error, text):
+                hint = "The next run goes on from the checkpoint."
+                raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
             raise BadAnswer(f"{self._line()}: {text}", request=self._line(), hint="Check `read`.") from None
 
     def _check(self, connection: Connection) -> None:
@@ -171,6 +208,8 @@ class SqlReader:
                 near = nearest_table(connection, self._read.table)
                 raise BadAnswer(f"{self._database.name}: there is no table '{self._read.table}'{near}")
             columns = frozenset(table.columns)
+            self._loose = [name for name in self._key if name in table.loose]
+            self._listed = table.listed
         else:
             nothing = connection.exec_driver_sql(statements.first(self._source(connection), 0))
             columns = frozenset(nothing.keys())
@@ -183,23 +222,61 @@ class SqlReader:
         value = connection.exec_driver_sql(
             statements.highest(connection.dialect, self._source(connection), field)
         ).scalar()
-        value = as_json(value)
-        return value if isinstance(value, str | int | float) else None
+        told = plain(value)
+        if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
+            kind = "bytes" if isinstance(value, bytes) else type(value).__name__
+            raise BadAnswer(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
+        return told
 
-    def _rows(self, connection: Connection, place: _Place) -> list[Record]:
+    def _rows(self, connection: Connection, place: _Place) -> list[_Row]:
         start = self._start(place)
-        statement = statements.page(
+        statement, values = statements.page(
             connection.dialect,
             self._source(connection),
-            self._key,
+            self._terms(connection),
+            loose=self._loose,
             since=self._since.field if self._since and start is not None else None,
-            after=place.after is not None,
+            after=place.after,
             limit=self._read.size + 1,
         )
-        values = [*([start] if start is not None else []), *(place.after or [])]
+        return self._found(connection, statement, [*([start] if start is not None else []), *values])
+
+    def _found(self, connection: Connection, statement: str, values: Sequence[Bound]) -> list[_Row]:
         result = connection.exec_driver_sql(statement, tuple(values))
         columns = list(result.keys())
-        return [dict(zip(columns, map(as_json, row), strict=True)) for row in result]
+        at = [columns.index(name) for name in self._key]
+        return [
+            _Row(
+                tuple([bound(row[index], connection.dialect) for index in at]),
+                dict(zip(columns, map(plain, row), strict=True)),
+            )
+            for row in result
+        ]
+
+    def _terms(self, connection: Connection) -> list[str]:
+        return [statements.term(connection.dialect, name, listed=name in self._listed) for name in self._key]
+
+    def _keyless(self, connection: Connection, place: _Place) -> list[Record]:
+        """The rows without a key, which are to be told as that: no order has a place for them."""
+        if not self._loose:
+            return []
+        start = self._start(place)
+        statement = statements.placeless(
+            connection.dialect,
+            self._source(connection),
+            self._loose,
+            since=self._since.field if self._since and start is not None else None,
+            limit=self._read.size + 1,
+        )
+        return [row.record for row in self._found(connection, statement, [] if start is None else [start])]
+
+    def _check_order(self, connection: Connection, after: Key, coming: Key) -> None:
+        """Look where the row went that was to come: if it is there, and not after the one before it, they are equal."""
+        statement, values = statements.misplaced(
+            connection.dialect, self._source(connection), self._terms(connection), after, coming
+        )
+        if coming in [row.key for row in self._found(connection, statement, values)]:
+            raise self._no_key(f"{_shown(coming)} follows {_shown(after)} and is no other value to the database")
 
     def _start(self, place: _Place) -> Scalar | None:
         """The least value of the `since` field that is asked for; None where all are."""
@@ -219,3 +296,7 @@ class SqlReader:
 
     def _line(self) -> str:
         return f"SELECT {self._read.table or 'query'} at {self._database.name}"
+
+
+def _shown(key: Key) -> str:
+    return str(kept(key))

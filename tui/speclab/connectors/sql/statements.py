@@ -10,10 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Dialect, Insert, TableClause, column, table
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+V = TypeVar("V")
 
 
 def named(dialect: Dialect, name: str) -> str:
@@ -102,18 +104,53 @@ def mark(dialect: Dialect) -> str:
     return "?" if dialect.paramstyle == "qmark" else "%s"
 
 
-def page(dialect: Dialect, rows: str, key: Sequence[str], *, since: str | None, after: bool, limit: int) -> str:
-    """The next `limit` of `rows` (a table, or what `subquery` gives) in the order of `key`.
+def page(
+    dialect: Dialect,
+    rows: str,
+    terms: Sequence[str],
+    *,
+    loose: Sequence[str],
+    since: str | None,
+    after: Sequence[V] | None,
+    limit: int,
+) -> tuple[str, list[V]]:
+    """The next `limit` of `rows` (a table, or what `subquery` gives) by the `terms` of a key, and what to bind in it.
 
-    With `since`, only where that column is at least the first value bound; with `after`, only after the key bound next.
+    With `since`, only where that column is at least the first value bound, which is the caller's to add; with `after`,
+    only after that key. Rows in which one of `loose`, of the key, is NULL have no place in the order, and are left out.
     """
     quote = dialect.identifier_preparer.quote
-    names = ", ".join(map(quote, key))
-    one = mark(dialect)
-    conditions = [f"{quote(since)} >= {one}"] if since is not None else []
-    conditions += [f"({names}) > ({', '.join([one] * len(key))})"] if after else []
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"SELECT * FROM {rows}{where} ORDER BY {names} LIMIT {limit}"
+    conditions = _since(dialect, since) + [f"{quote(name)} IS NOT NULL" for name in loose]
+    values: list[V] = []
+    if after is not None:
+        condition, values = _after(dialect, terms, after)
+        conditions.append(condition)
+    return f"SELECT * FROM {rows}{_where(conditions)} ORDER BY {', '.join(terms)} LIMIT {limit}", values
+
+
+def placeless(dialect: Dialect, rows: str, loose: Sequence[str], *, since: str | None, limit: int) -> str:
+    """No more than `limit` of the rows that `page` leaves out."""
+    quote = dialect.identifier_preparer.quote
+    nulls = " OR ".join(f"{quote(name)} IS NULL" for name in loose)
+    return f"SELECT * FROM {rows}{_where([*_since(dialect, since), f'({nulls})'])} LIMIT {limit}"
+
+
+def term(dialect: Dialect, column: str, *, listed: bool) -> str:
+    """What rows are ordered by for a column of a key.
+
+    MySQL orders the values of an ENUM as they are `listed`, and compares them as text.
+    """
+    quoted = dialect.identifier_preparer.quote(column)
+    return f"CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)" if listed else quoted
+
+
+def misplaced(
+    dialect: Dialect, rows: str, terms: Sequence[str], after: Sequence[V], one: Sequence[V]
+) -> tuple[str, list[V]]:
+    """The rows that are equal to the key `one` and not after the key `after`, and what to bind in it."""
+    condition, values = _after(dialect, terms, after)
+    same = " AND ".join(f"{each} = {mark(dialect)}" for each in terms)
+    return f"SELECT * FROM {rows} WHERE {same} AND NOT {condition}", [*one, *values]
 
 
 def highest(dialect: Dialect, rows: str, field: str) -> str:
@@ -135,6 +172,28 @@ def subquery(dialect: Dialect, query: str) -> str:
 
 
 _BY_ANY_KEY: Final = ("mysql", "mariadb")
+
+
+def _since(dialect: Dialect, since: str | None) -> list[str]:
+    return [f"{dialect.identifier_preparer.quote(since)} >= {mark(dialect)}"] if since is not None else []
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _after(dialect: Dialect, terms: Sequence[str], after: Sequence[V]) -> tuple[str, list[V]]:
+    """That a row's key comes after the key `after`, and what to bind in that.
+
+    MySQL looks at all rows of the table for `(a, b) > (1, 2)`, and goes by the index for the same at length.
+    """
+    one = mark(dialect)
+    if not by_any_key(dialect):
+        return f"({', '.join(terms)}) > ({', '.join([one] * len(terms))})", list(after)
+    condition, values = f"{terms[-1]} > {one}", [after[-1]]
+    for each, value in zip(reversed(terms[:-1]), reversed(after[:-1]), strict=True):
+        condition, values = f"{each} > {one} OR ({each} = {one} AND ({condition}))", [value, value, *values]
+    return f"({condition})", values
 
 
 def _table(dialect: Dialect, name: str, columns: Sequence[str]) -> TableClause:

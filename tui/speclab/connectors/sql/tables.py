@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.types import CHAR, NullType, TypeEngine
@@ -31,7 +32,8 @@ class Table:
 
     `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
     columns that are unique in it; one of an index on expressions is empty. `loose` are the columns that may be NULL,
-    `whole` those in which the database rounds a fraction and says nothing.
+    `whole` those in which the database rounds a fraction and says nothing, and `listed` those whose values it orders as
+    they are listed, and not as they compare.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Table:
     keys: frozenset[frozenset[str]]
     loose: frozenset[str]
     whole: frozenset[str]
+    listed: frozenset[str]
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> Table | None:
@@ -67,7 +70,8 @@ class Table:
         loose = frozenset(column["name"] for column in columns if column["nullable"])
         rounds = connection.dialect.name != "sqlite"
         whole = frozenset(column for column, kind in types.items() if rounds and kind is int)
-        return cls(name, types, frozenset(keys), loose, whole)
+        listed = frozenset(column["name"] for column in columns if isinstance(column["type"], mysql.ENUM | mysql.SET))
+        return cls(name, types, frozenset(keys), loose, whole, listed)
 
     def keyed_by(self, key: Sequence[str]) -> Keys:
         """What keys of those columns are like."""
