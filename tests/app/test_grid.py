@@ -189,6 +189,17 @@ async def test_the_cursor_is_kept_in_view_when_the_terminal_shrinks() -> None:
         assert grid_of(pilot).cursor_row in grid_of(pilot).visible_rows()
 
 
+async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows() -> None:
+    async with Shown(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 8)) as pilot:
+        assert grid_of(pilot).region_of(0, 1).right == 29
+        grid_of(pilot).show(rows(*"abcdefghijklmnop"))
+        await pilot.pause()
+        assert grid_of(pilot).region_of(0, 1).right == 28
+        grid_of(pilot).show(rows("a", "b"))
+        await pilot.pause()
+        assert grid_of(pilot).region_of(0, 1).right == 29
+
+
 async def test_a_cells_place_is_told_for_editing_in_it() -> None:
     async with Shown(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 6)) as pilot:
         assert grid_of(pilot).region_of(1, 1) == Region(23, 2, 6, 1)

@@ -335,6 +335,11 @@ class Grid(Actor, ScrollView, can_focus=True):
         self.refresh()
         self._reveal()
 
+    def watch_show_vertical_scrollbar(self) -> None:
+        """Leave the scroll bar its cell: it may come or go while the size stays."""
+        self._slots = layout(self.columns, self.scrollable_content_region.width)
+        self.refresh()
+
     # The cursor
 
     def watch_cursor_row(self, before: int, now: int) -> None:
