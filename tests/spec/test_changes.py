@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -64,6 +65,15 @@ async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
         assert await anext(changes) == set()
         (tmp_path / "orders.md").write_text("a spec")
         assert await anext(changes) == {tmp_path / "orders.md"}
+
+
+async def test_a_file_whose_name_is_no_text_is_for_the_caller_to_find(tmp_path: Path) -> None:
+    async with aclosing(file_changes([tmp_path], is_spec)) as changes:
+        assert await anext(changes) == set()
+        (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("a spec")
+        assert await anext(changes) == set()
+        (tmp_path / "orders.md").write_text("a spec")
+        assert await anext(changes) in (set(), {tmp_path / "orders.md"})
 
 
 async def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:

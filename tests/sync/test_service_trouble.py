@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
+import sys
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from speclab.errors import RunLogError
 from speclab.outcome import AlertState
 from speclab.runlog import AlertRow, RunLog, RunLogReader
 from speclab.spec.changes import file_changes
+from speclab.sync.agenda import Trigger
+from speclab.sync.child import Child, Ended
 
 __all__ = ["place"]
 
@@ -97,3 +103,99 @@ async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_s
     place.spec(frequency="On-demand")
     with pytest.raises(RunLogError, match="the run log that was served is gone, and another in its place"):
         await until_replaced()
+
+
+async def test_what_stands_in_the_way_of_one_spec_stops_no_other_and_is_told_once(place: Workspace) -> None:
+    place.spec("barred")
+    place.spec("people")
+    log = place.directory / ".speclab/runs/barred.up.log"
+    log.mkdir(parents=True)  # as one that is another user's: it cannot be written
+    async with place.serving():
+        await place.until(lambda: place.ended("people") and place.heartbeat().specs["barred"].problem)
+        assert place.heartbeat().specs["barred"].problem == f"{log}: Is a directory"
+        log.rmdir()
+        await place.until(lambda: place.ended("barred"))
+        await place.until(lambda: not place.heartbeat().specs["barred"].problem)
+    assert place.said.count(f"error: {log}: Is a directory") == 1
+
+
+async def test_specs_that_change_while_the_run_log_cannot_be_written_are_all_taken_in(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
+    monkeypatch.setattr("speclab.runlog.writer._BUSY_SECONDS", 0.0)
+    place.spec("first", "On-demand")
+    async with place.serving():
+        await place.until(lambda: "first" in place.alerts())
+        with closing(sqlite3.connect(place.runlog, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for name in ("first", "second", "third"):
+                place.spec(name)
+            await place.until(lambda: any("the run log is locked" in line for line in place.said))
+            await place.until(lambda: "third" in place.heartbeat().specs)
+        await place.until(lambda: {run.spec_id for run in place.ended()} == {"first", "second", "third"})
+        await place.until(lambda: sum("Every 1 second, next" in line for line in place.said) == 3)
+
+
+async def test_a_spec_whose_bytes_are_no_text_stops_no_other(place: Workspace) -> None:
+    odd = place.spec("odd")
+    odd.write_bytes(odd.read_bytes().replace(b"spec_id: odd", b"spec_id: caf\xe9"))
+    place.spec("moved").rename(odd.with_name(os.fsdecode(b"caf\xe9.md")))
+    place.spec("people")
+    async with place.serving():
+        await place.until(lambda: place.ended("people") and place.ended("moved"))
+        assert "cannot be a spec_id" in place.heartbeat().specs["caf\\udce9"].problem
+    with RunLogReader.open(place.runlog) as reader:
+        assert [row.path for row in reader.integrations("moved")] == ["specs/caf\\udce9.md"]
+
+
+async def test_a_spec_that_cannot_be_read_for_a_while_is_still_in_progress(place: Workspace) -> None:
+    spec = place.spec("people", "Hourly")
+    aside = spec.with_name("aside")
+    async with place.serving():
+        await place.until(lambda: "people" in place.heartbeat().specs)
+        spec.rename(aside)
+        spec.symlink_to(spec)  # which nobody can open, as one of another user, or on a disk that is away
+        place.spec("other", "Hourly")
+        await place.until(lambda: "other" in place.heartbeat().specs)
+        assert place.heartbeat().specs["people"].next is not None
+        aside.replace(spec)
+    assert "info: people: not in progress any more" not in place.said
+
+
+async def test_a_spec_that_comes_and_goes_while_its_run_begins_is_not_run_twice_at_once(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.sync.child._COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    place.served_until_long_ago("Every 1 second")
+    spec = place.spec()
+    async with place.serving():
+        await place.until(lambda: any("started by schedule" in line for line in place.said))
+        spec.unlink()
+        await place.until(lambda: place.heartbeat().specs == {})
+        place.spec()
+        await place.until(lambda: "people" in place.heartbeat().specs)
+    assert sum("started by schedule" in line for line in place.said) == 1
+
+
+@pytest.mark.parametrize("prints", ["", "not JSON", '{"state": 1'])
+async def test_a_run_is_told_of_whatever_it_printed_and_whoever_swept_away_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str
+) -> None:
+    monkeypatch.setattr(
+        "speclab.sync.child._COMMAND", (sys.executable, "-c", f"print({prints!r}); raise SystemExit(3)")
+    )
+    output = tmp_path / "runs/people.up.log"
+    child = await Child.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    output.unlink()
+    assert await child.end() == Ended(3, None, "exit code 3")
+
+
+async def test_what_a_connector_prints_before_the_row_of_a_run_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """print('connected'); print('{"state": "succeeded"}')"""
+    monkeypatch.setattr("speclab.sync.child._COMMAND", (sys.executable, "-c", code))
+    output = tmp_path / "people.up.log"
+    child = await Child.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    assert await child.end() == Ended(0, {"state": "succeeded"})

@@ -29,7 +29,7 @@ def describe(db: sqlite3.Connection, spec_id: str, *, title: str, path: str, sta
     """Say what it is called, where its spec is, and when it runs."""
     db.execute(
         "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
-        (title, path, status, schedule, spec_id),
+        (text(title), text(path), text(status), text(schedule), spec_id),
     )
 
 

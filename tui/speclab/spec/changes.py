@@ -42,8 +42,9 @@ async def file_changes(
     """
     from watchfiles import awatch
 
-    end = _End(stop or asyncio.Event())
-    for polling in (None, True):
+    asked, polling = stop or asyncio.Event(), None
+    while True:
+        end = _End(asked)
         stream = awatch(
             *directories,
             watch_filter=matters,
@@ -54,22 +55,28 @@ async def file_changes(
             force_polling=polling,
             poll_delay_ms=_POLL,
         )
-        async with aclosing(stream):
-            first = asyncio.ensure_future(anext(stream, None))
-            try:
-                await asyncio.sleep(0)  # the stream begins: before it first waits, it has told the kernel what to watch
-                if first.done() and not polling and isinstance(first.exception(), RuntimeError):
-                    continue  # "Too many open files"
-                if not first.done():
-                    yield set()
-                changes = await first
-            except BaseException:  # it was left: a stream cannot be closed while it is waited for
-                end.set()
-                await asyncio.wait([first])
+        try:
+            async with aclosing(stream):
+                first = asyncio.ensure_future(anext(stream, None))
+                try:
+                    await asyncio.sleep(0)  # the stream begins: before it first waits, the kernel knows what to watch
+                    if first.done() and not polling and isinstance(first.exception(), RuntimeError):
+                        polling = True  # "Too many open files"
+                        continue
+                    if not first.done():
+                        yield set()
+                    changes = await first
+                except BaseException:  # it was left: a stream cannot be closed while it is waited for
+                    end.set()
+                    await asyncio.wait([first])
+                    raise
+                while changes is not None:
+                    yield {Path(path) for _change, path in changes}
+                    changes = await anext(stream, None)
+        except ExceptionGroup as errors:
+            if errors.subgroup(RuntimeError) is None:
                 raise
-            while changes is not None:
-                yield {Path(path) for _change, path in changes}
-                changes = await anext(stream, None)
+            continue  # the name of a file that changed is no UTF-8: it is for the caller to look anew
         return
 
 

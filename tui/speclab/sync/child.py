@@ -81,8 +81,8 @@ class Child:
         """Wait until it has ended."""
         printed, _ = await self._process.communicate()
         code = self._process.returncode or 0
-        if printed.endswith(b"\n"):
-            return Ended(code, orjson.loads(printed))
+        if (row := _row(printed)) is not None:
+            return Ended(code, row)
         if code < 0:
             return Ended(code, None, f"killed by {signal.Signals(-code).name}")
         return Ended(code, None, self._last_words() or f"exit code {code}")
@@ -92,7 +92,20 @@ class Child:
             self._process.send_signal(number)
 
     def _last_words(self) -> str:
-        """The error it ended with, or else the last line it said."""
-        said = self._output.read_text("utf-8", "replace").splitlines()
+        """The error it ended with, or else the last line it said; empty where nobody can read that any more."""
+        try:
+            said = self._output.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
         errors = [line.removeprefix(_PREFIX) for line in said if line.startswith(_PREFIX)]
         return errors[-1] if errors else said[-1] if said else ""
+
+
+def _row(printed: bytes) -> Record | None:
+    """The row of the run: the last line of what the process printed, for a connector may print something too."""
+    *_, last = printed.splitlines() or [b""]
+    with suppress(orjson.JSONDecodeError):
+        row = orjson.loads(last)
+        if isinstance(row, dict) and "state" in row:
+            return row
+    return None

@@ -8,9 +8,10 @@ from typing import Final
 
 from speclab.errors import SpecError, SpeclabError
 from speclab.outcome import Level
+from speclab.runlog.encoding import text
 from speclab.spec.changes import State, file_state
 from speclab.spec.integration import Integration
-from speclab.spec.workspace import SpecFile, find_specs, workspace_of
+from speclab.spec.workspace import SpecFile, find_specs, read_spec_file, workspace_of
 from speclab.sync.prepare import prepare
 
 IN_PROGRESS: Final = "in-progress"
@@ -60,7 +61,8 @@ class Roster:
         doubles: dict[Path, Path] = {}
         directories = {self._directory}
         read = {}
-        for spec in map(self._as_known, find_specs(self._directory)):
+        found = [self._as_known(spec) for spec in find_specs(self._directory)]
+        for spec in found:
             if spec.type != "integration" or workspace_of(spec.path) != self._workspace:
                 continue
             directories.add(spec.path.parent)
@@ -69,14 +71,23 @@ class Roster:
                 continue
             if spec.spec_id in enlisted:
                 doubles[spec.path] = enlisted[spec.spec_id].path
-            elif found := self._enlist(spec):
-                read[spec.path] = found
-                enlisted[spec.spec_id] = found[1]
+            elif said := self._enlist(spec):
+                read[spec.path] = said
+                enlisted[spec.spec_id] = said[1]
+        for path in self._read.keys() - {spec.path for spec in found}:
+            said = self._read[path]
+            if said[1].spec_id not in enlisted and _was_passed_over(path):  # nobody said that it is to stop
+                read[path] = said
+                enlisted[said[1].spec_id] = said[1]
         self._read = read
         return Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
 
     def _as_known(self, spec: SpecFile) -> SpecFile:
-        """`spec`; if it was enlisted and its front matter is broken now, as it was: nobody said that it is to stop."""
+        """`spec`; if it was enlisted and its front matter is broken now, as it was: nobody said that it is to stop.
+
+        Its spec_id is as the run log knows it, whatever bytes the file has there.
+        """
+        spec = replace(spec, spec_id=text(spec.spec_id))
         known = self._read.get(spec.path)
         if known is None or spec.type:
             return spec
@@ -84,7 +95,7 @@ class Roster:
 
     def _enlist(self, spec: SpecFile) -> tuple[State | None, Enlisted] | None:
         """What the file says; None if it has gone meanwhile."""
-        file = str(spec.path.resolve().relative_to(self._workspace))
+        file = text(str(spec.path.resolve().relative_to(self._workspace)))
         state = file_state(spec.path)
         try:
             known = self._read.get(spec.path)
@@ -101,7 +112,18 @@ def _words(file: str, error: SpeclabError | OSError) -> str:
     """Why the spec in `file` cannot run, in a line."""
     errors = [one for one in error.problems if one.level is Level.ERROR] if isinstance(error, SpecError) else []
     if not errors:
-        return str(error)
+        return text(str(error))
     first, others = errors[0], len(errors) - 1
     more = f" (and {others} more)" if others else ""
-    return f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}"
+    return text(f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}")
+
+
+def _was_passed_over(path: Path) -> bool:
+    """Whether the spec at `path`, which was not found, is there all the same: out of reach now, or a moment ago."""
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return read_spec_file(path) is not None

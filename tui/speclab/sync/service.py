@@ -90,6 +90,7 @@ class _Service:
     roll_is_stale: asyncio.Event = field(default_factory=asyncio.Event)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rewatch: asyncio.Event = field(default_factory=asyncio.Event)
+    taken_in: dict[str, Enlisted] = field(default_factory=dict)  # of the roll: what the agenda and the run log know
     children: dict[str, Child] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     version: tuple[int, int] = (-1, -1)  # of the run log, as last seen
@@ -166,9 +167,12 @@ class _Service:
         for spec_id in [spec_id for spec_id in self.agenda if spec_id not in roll.enlisted]:
             self.agenda.drop(spec_id)
             self.tell(Level.INFO, f"{spec_id}: not in progress any more")
+        self.taken_in = {spec_id: spec for spec_id, spec in self.taken_in.items() if spec_id in roll.enlisted}
         for spec_id, spec in list(roll.enlisted.items()):
-            if known.enlisted.get(spec_id) is not spec:
-                self._enlist(spec)
+            if self.taken_in.get(spec_id) is not spec:
+                with self._surviving(f"the entry of {spec_id}"):
+                    self._enlist(spec)
+                    self.taken_in[spec_id] = spec
         for path in roll.doubles.keys() - known.doubles.keys():
             self.tell(Level.WARNING, f"{path} is not run: it has the spec_id of {roll.doubles[path]}")
         if roll.directories != known.directories:
@@ -356,7 +360,7 @@ class _Service:
                 since=timestamp(self.agenda.since(spec_id)),
                 next=timestamp(start) if start else None,
                 running=spec_id in self.children,
-                problem=spec.problem,
+                problem=spec.problem or self.trouble.get(spec_id, ""),
             )
         return served
 
