@@ -20,6 +20,9 @@ help: ## what can be made
 setup: $(STAMP) $(SINGER) ## the virtual environment with the locked dependencies
 
 $(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "%s is Python %d.%d, and 3.11 or later is needed; name one, such as: make demo PYTHON=python3.11" \
+	  % (sys.executable, sys.version_info[0], sys.version_info[1]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes -r requirements.lock
