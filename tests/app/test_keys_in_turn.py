@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from textual.events import Key
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from speclab.app.specs.outline import FRONT_MATTER
 from speclab.app.specs.place import SpecsPlace
@@ -53,7 +54,7 @@ def burst(pilot: Pilot[None], keys: str) -> None:
     """All of `keys` at once, before the app has done anything about the first."""
     for key in keys:
         name = NAMES.get(key, key)
-        pilot.app.post_message(Key(name, key if key.isalnum() or key == " " else None))
+        pilot.app.post_message(Key(name, key if name == key or key == " " else None))
 
 
 def place(pilot: Pilot[None]) -> SpecsPlace:
@@ -102,6 +103,21 @@ async def test_what_is_typed_ahead_is_looked_for_in_the_palette(spec: Path, runn
         await until(pilot, lambda: place(pilot).at == FRONT_MATTER)
         burst(pilot, "^problem st⏎")
         await until(pilot, lambda: place(pilot).at == "Problem Statement")
+
+
+async def test_what_joins_letters_and_parts_them_is_typed_like_a_letter(
+    spec: Path, running: Running, until: Until, see: Until
+) -> None:
+    non_joiner, joiner = "\u200c", "\u200d"
+    written = f"می{non_joiner}خواهم 👩{joiner}🔬"
+    async with running(spec.parent) as pilot:
+        specs = await at_the_problem(pilot, until)
+        burst(pilot, f"⏎{written}")
+        await until(pilot, lambda: specs.desk.editor.text == f"{written}Two lists.")
+        burst(pilot, f"⎋^{written}")
+        await see(pilot, "Nothing is called that.")
+        line = cast("Input", pilot.app.focused)
+        await until(pilot, lambda: line.value == written)
 
 
 async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Running, until: Until) -> None:

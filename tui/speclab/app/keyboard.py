@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Final, TypeVar
+from unicodedata import category
 
 from textual import events, work
 from textual.app import App
@@ -48,6 +49,10 @@ class OrderlyApp(App[Return]):
     async def _take_turns(self) -> None:
         while True:
             event = await self._typed.get()
+            if isinstance(event, events.Key) and event.character and category(event.character) == "Cf":
+                event = events.Paste(
+                    event.character
+                )  # a joiner: Textual takes it for no text, Persian is not written without
             is_text = isinstance(event, events.Paste) or (
                 self.focused is not None and self.focused.check_consume_key(event.key, event.character)
             )
