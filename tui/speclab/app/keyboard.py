@@ -50,9 +50,8 @@ class OrderlyApp(App[Return]):
         while True:
             event = await self._typed.get()
             if isinstance(event, events.Key) and event.character and category(event.character) == "Cf":
-                event = events.Paste(
-                    event.character
-                )  # a joiner: Textual takes it for no text, Persian is not written without
+                # Joiners and their like, which Textual takes for no text: Persian is not written without.
+                event = events.Paste(event.character)
             is_text = isinstance(event, events.Paste) or (
                 self.focused is not None and self.focused.check_consume_key(event.key, event.character)
             )
