@@ -8,6 +8,7 @@ import pytest
 
 from speclab.errors import EditRefused
 from speclab.spec.document import Document
+from speclab.spec.lint import lint
 from speclab.spec.template import TEMPLATE
 from speclab.spec.verify import same_entries
 
@@ -133,6 +134,19 @@ def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, col
     assert (problem.line, problem.column, problem.code) == (line, column, "F101")
     assert message in problem.message
     with pytest.raises(EditRefused, match=message):
+        document.with_front_matter("status", "draft")
+
+
+@pytest.mark.parametrize(
+    "text", ["---\nspec_id: a\ntype: integration\n\n# Title\n", "\ufeff\n--- \r\ntype: integration"]
+)
+def test_a_front_matter_of_a_spec_that_is_never_closed_is_told_and_left_alone(text: str) -> None:
+    document = Document.parse(text)
+    assert not document.front_matter.present
+    (problem,) = document.front_matter.problems
+    assert (problem.line, problem.column, problem.code) == (text[:2].count("\n") + 1, 1, "F101")
+    assert lint(document) == [problem]
+    with pytest.raises(EditRefused, match="never closed; put --- on a line of its own behind it"):
         document.with_front_matter("status", "draft")
 
 

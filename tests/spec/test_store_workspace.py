@@ -25,6 +25,7 @@ def workspace(tmp_path: Path) -> Path:
     put(tmp_path / "specs" / "a.md", "\ufeff---\r\ntype: dev\r\n---\r\n## No title\r\n")
     put(tmp_path / "template.md", TEMPLATE)
     put(tmp_path / "broken.md", "---\nstatus: {\n---\n# Broken\n")
+    put(tmp_path / "open.md", "---\nspec_id: open\ntype: integration\n\n# Never closed\n")
     put(tmp_path / "README.md", "# No spec\n")
     put(tmp_path / "post.md", "---\ntags: [a]\n---\n# No spec either\n")
     put(tmp_path / "spec.txt", TEMPLATE)
@@ -38,6 +39,7 @@ def workspace(tmp_path: Path) -> Path:
 def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
     assert find_specs(workspace) == [
         SpecFile(workspace / "broken.md", "broken", "", "", "Broken"),
+        SpecFile(workspace / "open.md", "open", "", "", "Never closed"),
         SpecFile(workspace / "template.md", "template", "integration", "draft", "Spec: {Title}"),
         SpecFile(workspace / "specs" / "a.md", "a", "dev", "", ""),
         SpecFile(workspace / "specs" / "b.md", "crm-to-erp", "integration", "draft", "The CRM"),
@@ -47,7 +49,7 @@ def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
 
 def test_a_file_that_went_away_is_no_spec(workspace: Path) -> None:
     (workspace / "dangling.md").symlink_to(workspace / "nowhere.md")
-    assert len(find_specs(workspace)) == 4
+    assert len(find_specs(workspace)) == 5
 
 
 @pytest.mark.parametrize("name", ["crm-to-erp", "b", "b.md", "specs/b.md"])

@@ -42,7 +42,7 @@ def with_body(before: Document, section: Section, body: str) -> Document:
 def with_front_matter(before: Document, key: str, value: Settable) -> Document:
     """`before` with `value` for that key of its front matter, on a new line where the key is not there yet."""
     old = before.front_matter
-    if old.present and old.root is None and old.problems:
+    if old.root is None and old.problems:
         line = old.problems[0].line
         raise EditRefused(f"line {line}: {old.problems[0].message}", hint="mend the front matter first")
     if key in old.values and same_value(old.values[key], value):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import yaml
@@ -31,6 +32,7 @@ Settable: TypeAlias = str | bool | int | date | None
 
 _OPEN: Final = re.compile(r"-{3,}[ \t]*")
 _CLOSE: Final = re.compile(r"(?:-{3,}|\.\.\.)[ \t]*")
+_OF_A_SPEC: Final = re.compile(r"(?:spec_id|type)[ \t]*:")
 _DEEPEST: Final = 100  # libyaml's composer would overflow the stack on some thousands
 # What YAML forbids, or takes for a line end where Markdown does not (YAML 1.1, sections 5.1 and 5.4).
 _ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -104,8 +106,14 @@ class FrontMatter:
 def read_front_matter(lines: Lines, file: str) -> FrontMatter:
     """The front matter at the top of `lines`; its problems name `file`.
 
-    A block whose YAML is bare text is none: that is prose under a thematic break.
+    A block whose YAML is bare text is none: that is prose under a thematic break. Nor is one that is never closed, but
+    that is told where it is a spec's.
     """
+
+    def problem(at: int, message: str, code: str = "F101") -> Problem:
+        line, column = lines.position(at)
+        return Problem(file, line, column, code, Level.ERROR, message)
+
     top = Span(lines.starts[0], lines.starts[0])
     nothing = FrontMatter(top, top, 0)
     first = next((i for i in range(len(lines)) if lines.content(i).strip(" \t")), None)
@@ -113,14 +121,14 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         return nothing
     last = next((i for i in range(first + 1, len(lines)) if _CLOSE.fullmatch(lines.content(i))), None)
     if last is None:
-        return nothing
+        written = takewhile(str.strip, (lines.content(i) for i in range(first + 1, len(lines))))
+        if not any(map(_OF_A_SPEC.match, written)):
+            return nothing
+        message = "the front matter is never closed; put --- on a line of its own behind it"
+        return _with_problem(nothing, problem(lines.starts[first], message))
     inner = Span(lines.starts[first + 1], lines.starts[last])
     block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
     source = _ODD.sub(lambda match: chr(_STAND_INS + ord(match[0])), inner.of(lines.text))
-
-    def problem(at: int, message: str, code: str = "F101") -> Problem:
-        line, column = lines.position(at)
-        return Problem(file, line, column, code, Level.ERROR, message)
 
     try:
         events = _events(source)

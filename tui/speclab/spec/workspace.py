@@ -53,7 +53,7 @@ def read_spec_file(path: Path) -> SpecFile | None:
         return None
     lines = Lines.of_file(text)
     front_matter = read_front_matter(lines, str(path))
-    if not front_matter.present or not (front_matter.problems or {"type", "spec_id"} & front_matter.values.keys()):
+    if not front_matter.problems and not {"type", "spec_id"} & front_matter.values.keys():
         return None
     titles = (_TITLE.fullmatch(lines.content(at)) for at in range(front_matter.end, len(lines)))
     return SpecFile(
