@@ -49,6 +49,15 @@ def test_one_character_that_differs_is_all_that_is_sent() -> None:
     assert sent(terminal, plain("one", "two 5", "three")) == "\x1b[2;5H5"
 
 
+def test_nothing_of_before_stays_beside_a_sign_that_the_terminal_draws_narrower_than_it_is() -> None:
+    terminal, screen = Terminal(), pyte.Screen(WIDTH, HEIGHT)
+    stream = pyte.Stream(screen)
+    for text in ("alarm", "❤\ufe0farm"):
+        stream.feed(sent(terminal, plain(text, "", "")))
+    assert screen.buffer[0][0].data.startswith("❤")
+    assert [screen.buffer[0][x].data for x in range(1, 5)] == [" ", "a", "r", "m"]
+
+
 def test_after_forgetting_everything_is_sent() -> None:
     terminal = Terminal()
     first = sent(terminal, plain("one", "two", "three"))

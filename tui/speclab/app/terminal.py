@@ -77,9 +77,13 @@ class Terminal:
                 if wanted != style:
                     out.append(_turn(style, wanted))
                     style = wanted
-                out.append(text)
-                if len(text) > 1:  # terminals disagree about how far such a grapheme moves the cursor
-                    out.append(f"\x1b[{x + at + (2 if _wide(new, at) else 1) + 1}G")
+                if len(text) == 1:
+                    out.append(text)
+                    continue
+                # Terminals disagree about how wide such a grapheme is: what it may leave of the cells is blank, and the
+                # cursor goes where it should be.
+                width = 2 if _wide(new, at) else 1
+                out.append(f"{' ' * width}\x1b[{x + at + 1}G{text}\x1b[{x + at + width + 1}G")
         row[x : x + len(new)] = new
         return style
 
