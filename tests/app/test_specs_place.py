@@ -139,6 +139,21 @@ async def test_where_the_guide_is_not_seen_an_empty_section_says_what_belongs_th
         assert "When runs start" not in screen(pilot)
 
 
+async def test_a_text_that_is_edited_has_the_whole_of_a_screen_that_becomes_narrow(
+    spec: Path, running: Running, until: Until
+) -> None:
+    async with running(spec.parent, size=(80, 24)) as pilot:
+        specs = await take_in_hand(pilot, until, "Problem Statement")
+        await pilot.press("enter")
+        await until(pilot, lambda: specs.desk.editing)
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: specs.desk.region.width == 60)
+        await pilot.press("escape")
+        await until(pilot, lambda: not specs.desk.region and specs.query_one("#outline").region.width == 60)
+        await pilot.press("enter")
+        await until(pilot, lambda: specs.desk.region.width == 60)
+
+
 async def test_a_narrow_screen_is_never_given_to_problems_there_are_none_of(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:

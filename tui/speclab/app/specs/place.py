@@ -295,11 +295,11 @@ class SpecsPlace(Trying):
             first = self.opened.document.position(section.body.start)[0]
             self.desk.editor.move_cursor((problem.line - first, problem.column - 1))
 
-    def enter(self, panel: Panel) -> None:
-        """Give `panel` the focus, and bring its column to be seen where not all are."""
+    def _mark(self, panel: Panel) -> None:
+        """Bring the column of the panel that has focus to be seen where not all are."""
         for column in (self._shelf, self._side):
             column.set_class(panel in column.children, "-here")
-        super().enter(panel)
+        super()._mark(panel)
 
     def commands(self) -> Iterable[Command]:
         """Every spec and every section."""
