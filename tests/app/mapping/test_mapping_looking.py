@@ -40,6 +40,16 @@ async def test_a_record_that_the_filter_cannot_tell_of_says_so_and_so_may_one_wi
         await see(pilot, "record 2 of 2", "✖ filter: there is no field 'id'", "full_name: null", "not there")
 
 
+async def test_a_source_field_that_no_sample_record_has_is_told_with_the_one_that_is_meant(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("name.given,", "name.gvien,"))
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 1)
+        await see(pilot, "1 problem", "▲ name.gvien", "M201 'name.gvien' is in none of 4 sample records")
+        await see(pilot, "Did you mean 'name.given'?")
+
+
 async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, place="mapping") as pilot:
         await at_row(pilot, until, 1)

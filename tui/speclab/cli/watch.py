@@ -106,10 +106,11 @@ def _look_at(spec: SpecFile) -> None:
 
 
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
-    """What the mapping makes of the sample: a line for each row that records fail on, and one for all of them."""
+    """What the mapping makes of the sample: a line for each row that records fail on or lack a field of, and a sum."""
     from speclab.app.mapping.records import read_records
     from speclab.errors import SpecError
     from speclab.mapping import MappingFailure
+    from speclab.mapping.samples import check_samples
     from speclab.sync.prepare import prepare_mapping
 
     sample = _sample_of(spec)
@@ -137,5 +138,7 @@ def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
         first = failures_of_row[0]
         where = f"{spec.path}:{first.line}:{first.column}"
         yield f"{where}: {len(failures_of_row)} of {len(records)} fail on {row or 'the filter'}: {first.reason}"
+    for problem in check_samples(mapper, records, str(spec.path)):
+        yield str(problem)
     others = len(records) - passed - filtered
     yield f"{spec.path}: sample of {len(records)}: {passed} pass, {filtered} filtered, {others} fail"

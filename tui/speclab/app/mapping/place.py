@@ -38,6 +38,7 @@ from speclab.app.widgets.record import Lines
 from speclab.jsonvalue import Record
 from speclab.outcome import Level
 from speclab.plural import plural
+from speclab.spec.problem import Problem
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow
@@ -220,7 +221,7 @@ class MappingPlace(Replaying):
         shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
         record = self.record
         self._outcomes = self._outcomes_of(shown, record)
-        found = self.opened.problems if self.opened.checked is sheet.document else ()
+        found = self._found(sheet)
         rows = [
             grid_row(
                 key,
@@ -237,6 +238,13 @@ class MappingPlace(Replaying):
         wrong = sum(problem.level is not Level.INFO for row in sheet.rows for problem in sheet.problems(row, found))
         self._tell_panel(len(sheet.rows), wrong)
         self._show_row(shown)
+
+    def _found(self, sheet: Sheet) -> Sequence[Problem]:
+        """What is wrong by all of the document, if it was looked at as it is now, and by a sample not of failures."""
+        opened, judged = self.opened, self.judged
+        found = opened.problems if opened is not None and opened.checked is sheet.document else ()
+        missing = judged.missing if judged is not None and not self.records.failures else ()
+        return [*found, *missing]
 
     def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[Outcome | None]:
         """What each row makes of the record; rows that are the same as before are not asked again."""
@@ -340,9 +348,9 @@ class MappingPlace(Replaying):
         self._word.display = bool(content.plain)
 
     def _first_wrong(self, row: SheetRow | None) -> Wrong | None:
-        if row is None or self.sheet is None or self.opened is None:
+        if row is None or self.sheet is None:
             return None
-        found = self.opened.problems if self.opened.checked is self.sheet.document else ()
+        found = self._found(self.sheet)
         worst = sorted(self.sheet.problems(row, found), key=lambda each: list(Level).index(each.level))
         return next((each for each in worst if each.level is not Level.INFO), None)
 

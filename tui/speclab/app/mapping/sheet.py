@@ -15,6 +15,7 @@ from speclab.jsonvalue import Record
 from speclab.mapping import Mapper, MappingFailure, RowFailure, RowResult
 from speclab.mapping.assembly import assemble
 from speclab.mapping.place import Heading
+from speclab.mapping.samples import check_samples
 from speclab.outcome import Level
 from speclab.paths import FieldPath, PathSyntaxError
 from speclab.spec.document import Document
@@ -88,13 +89,15 @@ class SheetRow:
 class Verdict:
     """How many sample records get through, and which do not: by row, the numbers of the records.
 
-    Those of which the filter cannot tell fail on no row, "" of `failing`; `untold` says why not.
+    Those of which the filter cannot tell fail on no row, "" of `failing`; `untold` says why not. `missing` tells of
+    source fields that none of them has.
     """
 
     passed: int
     filtered: frozenset[int]
     failing: Mapping[str, tuple[int, ...]]
     untold: Mapping[int, str]
+    missing: tuple[Problem, ...]
 
     @property
     def failed(self) -> int:
@@ -178,7 +181,9 @@ class Sheet:
             if failures and failures[0].row is None:
                 untold[number] = str(failures[0])
             passed += not failures
-        return Verdict(passed, frozenset(filtered), {row: tuple(numbers) for row, numbers in failing.items()}, untold)
+        by_row = {row: tuple(numbers) for row, numbers in failing.items()}
+        missing = check_samples(mapper, records, "") if mapper is not None else []
+        return Verdict(passed, frozenset(filtered), by_row, untold, tuple(missing))
 
     def _whole(self) -> Mapper | None:
         """A mapper of the rows that can run, with the filter and the checks as far as they can be used."""
