@@ -14,9 +14,11 @@ from speclab.runlog.rows import (
     failure_json,
     run_json,
 )
+from speclab.runlog.states import IN_DOUBT
 from speclab.runlog.writer import THIS_PROCESS, RunLog
 
 __all__ = [
+    "IN_DOUBT",
     "THIS_PROCESS",
     "AlertRow",
     "EventRow",

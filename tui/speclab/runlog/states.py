@@ -19,6 +19,8 @@ from typing import Final
 from speclab.runlog.encoding import text
 
 HASH_BYTES: Final = 16
+IN_DOUBT: Final = bytes(HASH_BYTES)
+"""Stands for the hash of a record whose write is under way, or had no sure end: equal to none."""
 _MERGE_AT: Final = 20_000  # states; merging them holds the file for some 50 ms
 _ROWS: Final = 20  # a statement: fewer cost calls, more cost SQLite its plan
 _SLOTS: Final = 1 << 22  # of the filter, a byte each: with a million keys in it, a fifth is looked up in vain

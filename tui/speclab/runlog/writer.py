@@ -328,6 +328,12 @@ class RunLog:
         with telling(self.path), self._lock:
             return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
 
+    def know(self, spec_id: str, states: Mapping[str, bytes]) -> None:
+        """Remember what is at the target, as hashes by key: `IN_DOUBT` of what is about to be written."""
+        if states:
+            with self._transaction() as db:
+                self._states.add(db, self._know(db, spec_id), list(states.items()))
+
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
         now = now if isinstance(now, str) else timestamp(now)

@@ -65,6 +65,16 @@ def in_doubt(refusal: Refusal) -> bool:
     return refusal.status is None and refusal.error_class in (ErrorClass.NETWORK, ErrorClass.TIMEOUT)
 
 
+def untouched(refusal: Refusal) -> bool:
+    """Whether the target surely has what it had before: it was asked nothing, or took nothing of it in hand.
+
+    So say 4xx but for 408, and 503 (RFC 9110 section 15); a 500 may come after the deed.
+    """
+    if not refusal.sent or refusal.status is None:
+        return not refusal.sent
+    return (400 <= refusal.status < 500 and refusal.status != 408) or refusal.status == 503
+
+
 def _matches(rule: ErrorRule, refusal: Refusal) -> bool:
     if rule.error_class is not None:
         return rule.error_class is refusal.error_class

@@ -13,6 +13,7 @@ from speclab.jsonvalue import Record
 from speclab.outcome import Outcome
 from speclab.runlog import FailureRow, RunLog, Settled
 from speclab.sync.delivery import UNDECIDED, Delivery
+from speclab.sync.doubt import send
 from speclab.sync.draft import Drafter
 from speclab.sync.verdict import Judge
 
@@ -72,7 +73,7 @@ class Retries:
         settled.append(Settled(row.id, outcome, again=draft.failures[0] if draft.failures else None))
 
     async def _send(self, tries: Sequence[_Try], number: int) -> list[Settled]:
-        answers = await self.delivery.send([one.item for one in tries], number)
+        answers = await send(self.delivery, [one.item for one in tries], self.log, self.spec_id, number)
         settled = []
         for one, answer in zip(tries, answers, strict=True):
             if answer is UNDECIDED:

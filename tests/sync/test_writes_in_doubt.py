@@ -1,0 +1,97 @@
+"""A record whose write has no sure end is known to be no way at the target, and is never unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.sync.conftest import Behaviour, World, counts, mapped, no, person
+from tests.sync.test_missing_runs import deleting_what_is_missing
+
+from speclab.connectors.base import Answer, Item
+from speclab.outcome import ErrorClass
+from speclab.sync.run import RunOptions
+
+ADA, ADMIRAL = person("p1", "Ada"), person("p1", "Admiral")
+OTHER = person("p2")
+FULL = RunOptions(full=True)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def taken(*_: object) -> Answer | None:
+    return None
+
+
+def lost(world: World, error: Callable[[], Answer]) -> Behaviour:
+    """A target that does what it is asked to the first person, and does not say so."""
+
+    def behaviour(item: Item, _: int) -> Answer | None:
+        if item.key != "p1":
+            return None
+        if item.delete:
+            world.target.content.pop(item.key, None)
+        else:
+            world.target.content[item.key] = item.payload
+        return error()
+
+    return behaviour
+
+
+def unanswered() -> Answer:
+    return no(ErrorClass.NETWORK)
+
+
+def failed() -> Answer:
+    return no(ErrorClass.SERVER, 500)
+
+
+def killed() -> Answer:
+    raise Killed
+
+
+@pytest.mark.parametrize("error", [unanswered, failed, killed])
+@pytest.mark.parametrize("meanwhile", [ADMIRAL, {**ADA, "gone": True}])
+async def test_what_comes_back_to_what_was_written_before_is_written_again(
+    world: World, error: Callable[[], Answer], meanwhile: dict[str, object]
+) -> None:
+    await world.run([[ADA, OTHER]], taken, FULL)
+    try:
+        await world.run([[meanwhile, OTHER]], lost(world, error), FULL)  # type: ignore[list-item]  # it is JSON
+    except* Killed:
+        world.log.interrupted(lambda *_: False)
+    assert world.target.content.get("p1") != mapped(ADA)
+    row = (await world.run([[ADA, OTHER]], taken, FULL)).row
+    assert world.target.content == {"p1": mapped(ADA), "p2": mapped(OTHER)}
+    assert counts(row) == {"written": 1, "unchanged": 1}
+    assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"unchanged": 2}
+
+
+async def test_a_retry_in_doubt_is_no_surer(world: World) -> None:
+    await world.run([[ADA]], taken, FULL)
+    await world.run([[ADMIRAL]], lambda *_: no(status=422), FULL)
+    with world.reader as reader:
+        (failure,) = reader.failures()
+    world.log.requeue([failure.id])
+    await world.run([], lost(world, unanswered), RunOptions(retries=True))
+    assert world.target.content["p1"] == mapped(ADMIRAL)
+    assert counts((await world.run([[ADA]], taken, FULL)).row) == {"written": 1}
+    assert world.target.content["p1"] == mapped(ADA)
+
+
+@pytest.mark.parametrize("refusal", [no(status=422), no(ErrorClass.REJECTED, sent=False)])
+async def test_what_was_surely_refused_left_the_target_as_it_was(world: World, refusal: Answer) -> None:
+    await world.run([[ADA]], taken, FULL)
+    assert counts((await world.run([[ADMIRAL]], lambda *_: refusal, FULL)).row) == {"dead": 1}
+    assert counts((await world.run([[ADA]], taken, FULL)).row) == {"unchanged": 1}
+
+
+async def test_a_missing_record_whose_delete_is_in_doubt_is_written_when_it_comes_again(world: World) -> None:
+    deleting_what_is_missing(world)
+    await world.run([[ADA, OTHER]], taken, FULL)
+    await world.run([[OTHER]], lost(world, unanswered), FULL)
+    assert "p1" not in world.target.content
+    assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"written": 1, "unchanged": 1}
+    assert world.target.content["p1"] == mapped(ADA)
