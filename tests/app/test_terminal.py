@@ -58,6 +58,14 @@ def test_nothing_of_before_stays_beside_a_sign_that_the_terminal_draws_narrower_
     assert [screen.buffer[0][x].data for x in range(1, 5)] == [" ", "a", "r", "m"]
 
 
+def test_what_was_drawn_for_a_larger_terminal_is_cut_to_one_that_has_become_smaller() -> None:
+    strips: list[Iterable[Strip]] = [[Strip([Segment(text)]) for text in ("left " * 3, "wide " * 3, "lost " * 3)]]
+    drawn = LayoutUpdate(strips * 5, Region(0, 0, 45, 5))
+    screen = pyte.Screen(WIDTH, HEIGHT)
+    pyte.Stream(screen).feed(sent(Terminal(), drawn))
+    assert screen.display == ["left left le"] * HEIGHT
+
+
 def test_after_forgetting_everything_is_sent() -> None:
     terminal = Terminal()
     first = sent(terminal, plain("one", "two", "three"))

@@ -56,7 +56,7 @@ class Terminal:
         out: list[str] = []
         style = ""
         for y, x, strip in _pieces(update):
-            if y < size.height:
+            if y < size.height and x < size.width:  # else it was drawn for a terminal that has become smaller since
                 style = self._line(out, style, y, x, _cells(strip, colours)[: size.width - x])
         if style:
             out.append("\x1b[m")
