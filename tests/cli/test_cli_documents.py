@@ -93,3 +93,22 @@ def test_an_edit_that_would_swallow_the_next_section_is_refused_and_nothing_chan
 def test_a_place_that_is_not_there_names_the_nearest(people: Shell) -> None:
     assert "Data Flow > Frequency" in people("show", "people", "Data Flow > Frequncy", exit_code=2).stderr
     assert "name" in people("show", "people", "Field Mapping[target.nam].Notes", exit_code=2).stderr
+
+
+def test_set_takes_what_echo_writes_as_one_line(shell: Shell) -> None:
+    path = shell.write("t.md", TEMPLATE)
+    shell("set", "t.md", "status", "-", stdin="approved\n")
+    shell("set", "t.md", "Field Mapping[field1].Notes", "-", stdin="the key\r\n")
+    assert [new for _, new in changed_lines(TEMPLATE.encode(), path.read_bytes())] == [
+        b"status: approved",
+        b"| source.field1 | target.field1 | Direct | the key |",
+    ]
+
+
+def test_a_problem_is_one_line_whatever_the_spec_says(shell: Shell) -> None:
+    front_matter = 'spec_id: a\ntype: integration\n"\\e[2J\\n%": 1\n"\\e[2J\\n%": 2\n'
+    shell.write("a,b/c:d.md", f"---\n{front_matter}---\n")
+    (told,) = [line for line in shell("lint", "a,b", exit_code=1).stdout.splitlines() if "F105" in line]
+    assert told == r"a,b/c:d.md:5:1: F105 `\x1b[2J\n%` is written twice; the last one counts"
+    found = shell("lint", "--format", "github", "a,b", exit_code=1).stdout
+    assert "::error file=a%2Cb/c%3Ad.md,line=5,col=1,title=F105::`%0A%25` is written twice; the last" in found

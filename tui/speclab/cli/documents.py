@@ -54,7 +54,7 @@ def show(spec: Path, where: str | None, as_json: bool) -> None:  # noqa: FBT001 
 @click.argument("where")
 @click.argument("value")
 def set_(spec: Path, where: str, value: str) -> None:
-    """Write VALUE (`-`: standard input) at WHERE in SPEC; every other byte stays.
+    """Write VALUE (`-`: standard input, without its last line end) at WHERE in SPEC; every other byte stays.
 
     \b
     speclab set crm status approved
@@ -69,5 +69,6 @@ def set_(spec: Path, where: str, value: str) -> None:
         if sys.stdin.isatty():
             raise UsageError("'-' reads the value from standard input, and that is a terminal", hint="Pipe it in.")
         value = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        value = value.removesuffix("\n").removesuffix("\r")
     document = Document.load(spec)
     save(write(document, where, value), document)

@@ -92,9 +92,12 @@ def _print(problem: Problem, form: str) -> None:
         )
     elif form == "github":
         name = {"info": "notice"}.get(problem.level, problem.level)
-        message = problem.message.replace("%", "%25").replace("\n", "%0A")
-        click.echo(
-            f"::{name} file={problem.file},line={problem.line},col={problem.column},title={problem.code}::{message}"
-        )
+        file, message = _of_github(problem.file, ":,"), _of_github(problem.message)
+        click.echo(f"::{name} file={file},line={problem.line},col={problem.column},title={problem.code}::{message}")
     else:
         click.echo(str(problem))
+
+
+def _of_github(text: str, more: str = "") -> str:
+    """`text` as GitHub's workflow commands have it: with percent codes for what would end it."""
+    return "".join(f"%{ord(one):02X}" if one in f"%\r\n{more}" else one for one in text)
