@@ -94,6 +94,17 @@ async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Jso
     assert answer.refusal.message == "10.5 would be rounded, for the column 'n' holds whole numbers only"
 
 
+async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends) -> None:
+    table = postgresql.table("id TEXT PRIMARY KEY, at TIMESTAMP")
+    for fine in ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00:00.5+00:00"):
+        assert told(await postgresql.write(row(fine, at=fine), upsert=table)) == ["created"]
+    for lost in ("2024-01-01T10:00:00+02:00", "2024-01-01 10:00:00.5-0130", "2024-01-01 10:00:00+02"):
+        (answer,) = await postgresql.write(row(lost, at=lost), upsert=table)
+        assert answer.refusal is not None
+        assert answer.refusal.field == "at"
+        assert "would lose its offset" in answer.refusal.message
+
+
 async def test_a_schema_or_a_table_in_it_that_is_misspelt_is_told_with_the_nearest(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA sales", "CREATE TABLE sales.contacts (id TEXT PRIMARY KEY)")
     with pytest.raises(BadAnswer, match=r"no table 'sales.contcts'\. Did you mean 'sales.contacts'"):

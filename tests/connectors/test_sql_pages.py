@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.connectors.databases import Ends
+from tests.connectors.databases import Databases, Ends
 
+from speclab.connectors.base import Seams
 from speclab.connectors.sql.statements import page
 from speclab.errors import BadAnswer, Unreachable
 from speclab.jsonvalue import Json
@@ -57,9 +58,9 @@ OF_MARIADB = [
     ],
 )
 async def test_rows_come_in_the_order_of_a_key_of_any_type(
-    kind: str, column: str, values: list[str], request: pytest.FixtureRequest
+    kind: str, column: str, values: list[str], databases: Databases, seams: Seams
 ) -> None:
-    ends: Ends = request.getfixturevalue("databases").ends(kind, request.getfixturevalue("seams"))
+    ends = databases.ends(kind, seams)
     table = ends.table(f"id {column} PRIMARY KEY, v INT", *(f"{value}, {at}" for at, value in enumerate(values)))
     pages = await ends.pages(table=table, size=2)
     assert [record["v"] for page in pages for record in page.records] == [*range(9)]

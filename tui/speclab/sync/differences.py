@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 import orjson
 
@@ -51,15 +52,15 @@ def _same(was: Json, value: Json) -> bool:
         if isinstance(value, bool):
             return was.lower() in (("true", "1") if value else ("false", "0"))
         if isinstance(value, int | float):
-            return _number(was) == value
+            return _number(was, type(value)) == value
         return value is None and not was
     return False
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
+def _number(text: str, kind: type[float]) -> float | Decimal | None:
+    try:  # a float has not all digits of a whole number, and a decimal has none of what a float rounds
+        return float(text) if kind is float else Decimal(text)
+    except (ValueError, InvalidOperation):
         return None
 
 

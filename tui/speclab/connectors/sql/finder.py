@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Item, Refusal, Seams
-from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
-from speclab.connectors.sql.keys import Spelling
+from speclab.connectors.sql.spelling import Spelling, same
 from speclab.connectors.sql.tables import Table, nearest_table
+from speclab.connectors.sql.values import plain
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import Auth
@@ -65,19 +65,29 @@ class SqlFinder:
         keys = found.keyed_by(self._key)
         wanted = dict.fromkeys(name for item in items for name in item.payload)
         columns = [name for name in wanted if name in found.columns and name not in self._key]
-        rows: dict[Spelling, Record] = {}
+        rows: dict[Spelling, dict[str, object]] = {}
         for at in range(0, len(items), _AT_ONCE):
             asked = keys.as_texts(items[at : at + _AT_ONCE])
             for row in self._rows(connection, columns, asked):
-                rows[keys.spelt(row[: len(self._key)])] = dict(
-                    zip([*self._key, *columns], map(as_json, row), strict=True)
-                )
-        return [rows.get(keys.spelt([item.payload.get(name) for name in self._key])) for item in items]
+                rows[keys.spelt(row[: len(self._key)])] = dict(zip([*self._key, *columns], row, strict=True))
+        there = (rows.get(keys.spelt([item.payload.get(name) for name in self._key])) for item in items)
+        return [
+            None if row is None else _like(item.payload, row, found.columns)
+            for item, row in zip(items, there, strict=True)
+        ]
 
     def _rows(self, connection: Connection, columns: Sequence[str], items: Sequence[Item]) -> list[tuple[object, ...]]:
         values = tuple(_value(item.payload.get(name)) for item in items for name in self._key)
         statement = statements.present(connection.dialect, self._name, self._key, len(items), columns)
         return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
+
+
+def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
+    """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
+    return {
+        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else plain(was)
+        for name, was in row.items()
+    }
 
 
 def _value(value: Json) -> Json:

@@ -10,13 +10,13 @@ from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import Connection, inspect
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.types import CHAR, NullType, TypeEngine
+from sqlalchemy.types import CHAR, JSON, NullType, TypeEngine
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
-from speclab.connectors.sql.keys import Keys, Padded
+from speclab.connectors.sql.spelling import Keys, Padded
 from speclab.connectors.sql.statements import named, parts
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
@@ -31,9 +31,9 @@ class Table:
     """A table that is there.
 
     `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
-    columns that are unique in it; one of an index on expressions is empty. `loose` are the columns that may be NULL,
-    `whole` those in which the database rounds a fraction and says nothing, and `listed` those whose values it orders as
-    they are listed, and not as they compare.
+    columns that are unique in it; one of an index on expressions is empty. Of columns, `loose` may be NULL; in those of
+    `whole` the database rounds a fraction, and in those of `zoneless` it drops an offset, in silence; those of `listed`
+    it orders as their values are listed, and not as they compare.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Table:
     keys: frozenset[frozenset[str]]
     loose: frozenset[str]
     whole: frozenset[str]
+    zoneless: frozenset[str]
     listed: frozenset[str]
 
     @classmethod
@@ -70,8 +71,13 @@ class Table:
         loose = frozenset(column["name"] for column in columns if column["nullable"])
         rounds = connection.dialect.name != "sqlite"
         whole = frozenset(column for column, kind in types.items() if rounds and kind is int)
+        zoneless = frozenset(
+            column["name"]
+            for column in columns
+            if isinstance(column["type"], postgresql.TIMESTAMP) and not column["type"].timezone
+        )
         listed = frozenset(column["name"] for column in columns if isinstance(column["type"], mysql.ENUM | mysql.SET))
-        return cls(name, types, frozenset(keys), loose, whole, listed)
+        return cls(name, types, frozenset(keys), loose, whole, zoneless, listed)
 
     def keyed_by(self, key: Sequence[str]) -> Keys:
         """What keys of those columns are like."""
@@ -113,13 +119,15 @@ def _quietly() -> Iterator[None]:
 
 def _python_type(column: TypeEngine[object], connection: Connection) -> type:
     """What values of a `column` are; SQLite goes by the value and not by the column, except for numbers."""
+    if isinstance(column, JSON):
+        return dict
     try:
         kind: type = object if isinstance(column, NullType) else column.python_type
     except NotImplementedError:
         return object
     match connection.dialect.name:
         case "sqlite":
-            return kind if kind in (int, Decimal) else object
+            return kind if kind in (int, float, Decimal) else object
         case "postgresql" if isinstance(column, CHAR):
             return Padded
         case _:

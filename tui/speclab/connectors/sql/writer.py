@@ -6,6 +6,7 @@ remembers in its transaction what came (see `ledger`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,8 +23,8 @@ from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
-from speclab.connectors.sql.keys import Keys, Spelling
 from speclab.connectors.sql.ledger import Ledger
+from speclab.connectors.sql.spelling import Keys, Spelling
 from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
 from speclab.jsonvalue import Json, Record
@@ -43,6 +44,7 @@ _DELETED: Final = Answer(effect=Effect.DELETED)
 _ROWS: Final = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of the statements that a batch is made of: a fifth less work than one each, and after each of them, if there
 is work elsewhere, Python's lock must be waited for."""
+_OFFSET: Final = re.compile(r":\d\d(?:\.\d+)?\s*([+-]\d\d(?::?\d\d)?)$")
 _LOOK: Final = 500
 """Keys asked for at once."""
 
@@ -271,6 +273,8 @@ class SqlWriter:
         for columns, run in runs:
             for column in table.whole.intersection(columns or ()):
                 _check_whole(column, run)
+            for column in table.zoneless.intersection(columns or ()):
+                _check_zone(column, run)
         self._table = table
         return table
 
@@ -339,6 +343,17 @@ def _check_whole(column: str, items: Sequence[Item]) -> None:
         value = item.payload[column]
         if (type(value) is float or type(value) is str) and _has_fraction(value):
             raise _Unfit(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
+
+
+def _check_zone(column: str, items: Sequence[Item]) -> None:
+    """Raise `_Unfit` for a time with an offset on its way to a column that has none."""
+    for item in items:
+        value = item.payload[column]
+        if type(value) is str and (offset := _OFFSET.search(value)) and offset[1].strip("+-0:"):
+            raise _Unfit(
+                column,
+                f"{value} would lose its offset, for the column '{column}' has no time zone; DateTime makes it UTC",
+            )
 
 
 def _has_fraction(value: float | str) -> bool:

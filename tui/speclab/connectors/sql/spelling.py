@@ -1,4 +1,4 @@
-"""Keys as records have them and as a table has them: the same value, spelt in two ways.
+"""What records and a table spell in two ways, and is the same: of a key, which row it is; else, that nothing changed.
 
 A record says `"A0EE…"`, `5` or `2024-01-01T00:00:00Z` where the table has `a0ee…`, `5.00` or a time of its own.
 """
@@ -6,13 +6,13 @@ A record says `"A0EE…"`, `5` or `2024-01-01T00:00:00Z` where the table has `a0
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from speclab.connectors.base import Item
-from speclab.connectors.jsontext import encode
+from speclab.connectors.jsontext import decode, encode, encode_sorted
 from speclab.jsonvalue import Json
 
 Spelling: TypeAlias = "tuple[Hashable, ...]"
@@ -31,7 +31,7 @@ class Keys:
         self._columns = tuple(types)
         self._readings = tuple(map(_reading, types.values()))
         self._texts = [name for name, kind in types.items() if issubclass(kind, str)]
-        self.exact = all(kind in _READINGS for kind in types.values())
+        self.exact = all(kind in _READINGS and kind is not float for kind in types.values())
         """Whether a key that is spelt otherwise is another one, for sure."""
 
     def spelt(self, key: Sequence[object]) -> Spelling:
@@ -51,6 +51,14 @@ class Keys:
         return {name: _as_text(item.payload[name]) for name in self._texts if item.payload.get(name) is not None}
 
 
+def same(kind: type, was: object, value: Json) -> bool:
+    """Whether a column with values of that `kind`, which holds `was`, would hold just that if `value` were written."""
+    if was is None or value is None:
+        return was is value
+    read = _reading(kind)
+    return read(was) == read(value)
+
+
 def _as_text(value: Json) -> str:
     """A value as a column of text has it."""
     if isinstance(value, str):
@@ -66,7 +74,7 @@ def _reading(kind: type) -> Callable[[object], Hashable]:
     def spelling(value: object) -> Hashable:
         try:
             return read(value)
-        except (ValueError, ArithmeticError):  # the database takes what is no such value here, or refuses it
+        except (ValueError, ArithmeticError, KeyError):  # the database takes what is no such value here, or refuses it
             return str(value)
 
     return str if read is str else spelling
@@ -85,10 +93,23 @@ def _day(value: object) -> Hashable:
     return value if isinstance(value, date) else datetime.fromisoformat(str(value)).date()
 
 
+def _hours(value: object) -> Hashable:
+    return value if isinstance(value, time) else time.fromisoformat(str(value))
+
+
 def _bytes(value: object) -> Hashable:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
+def _truth(value: object) -> Hashable:
+    return value if isinstance(value, bool) else _TRUTHS[str(value).lower()]
+
+
+def _json(value: object) -> Hashable:
+    return encode_sorted(decode(value.encode()) if isinstance(value, str) else value)  # type: ignore[arg-type]
+
+
+_TRUTHS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _READINGS: Final[Mapping[type, Callable[[object], Hashable]]] = {
     str: str,
     Padded: lambda value: str(value).rstrip(" "),
@@ -98,4 +119,8 @@ _READINGS: Final[Mapping[type, Callable[[object], Hashable]]] = {
     date: _day,
     UUID: lambda value: UUID(str(value)),
     bytes: _bytes,
+    float: lambda value: float(str(value)),
+    time: _hours,
+    bool: _truth,
+    dict: _json,
 }
