@@ -83,6 +83,8 @@ def steps() -> Iterator[str]:
     yield from table(("step", "does", "for example", ""), rows)
     yield "\n## Functions in expressions\n\nBeside CEL's own (`has size contains startsWith endsWith matches` and the"
     yield "macros `all exists exists_one map filter`): " + ", ".join(f"`{name}`" for name in FUNCTIONS) + "."
+    yield "\nNumbers are numbers, whole or not: `1999 / 100` is 19.99 and `2000 / 100` is 20. `int(1999 / 100)` cuts"
+    yield "the fraction off, and `%` gives the remainder of whole numbers."
 
 
 def problems() -> Iterator[str]:

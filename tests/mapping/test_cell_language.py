@@ -86,6 +86,8 @@ def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> N
         ("Date(", "the cell ends where text in quotes, a number or a name is expected", (5, 5), None),
         ('Date("x"', "a bracket that is never closed", (0, 8), None),
         ('Date("x', "a quote that is never closed", (5, 7), None),
+        (r'Split("\")', r"a quote that is never closed; in quotes a backslash is written \\", (6, 10), None),
+        (r'Replace("\", "/")', 'closing bracket, not /"; in quotes a backslash is written \\\\', (14, 16), None),
         ('Date("x" 2)', "expected a comma or a closing bracket, not 2", (9, 10), None),
         ("Date(“x”)", "“ is a curly quote", (5, 6), '"'),
         ("`Trim`", "without backticks", (0, 1), ""),

@@ -82,6 +82,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LONGEST_NUMBER: Final = 40
 _TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"' + r"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _ESCAPE: Final = re.compile(r"""\\(["'\\nt])""")
+_ESCAPED_QUOTE: Final = re.compile(r"""\\["']""")
 _ESCAPED: Final = {"n": "\n", "t": "\t"}
 _CURLY: Final = "“”„«»‘’"  # noqa: RUF001  # what word processors make of quotes
 _NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # as which a byte that does not decode is read
@@ -188,7 +189,7 @@ class _Reader:
                 if not following:
                     self._at = start
                     raise self._error("a bracket that is never closed", end=len(self._text))
-                raise self._unexpected("a comma or a closing bracket")
+                raise self._unexpected("a comma or a closing bracket", self._backslash(arguments[-1].start))
             self._at += 1
             if following == ")":
                 return arguments
@@ -205,7 +206,8 @@ class _Reader:
         elif found := _NAME.match(self._text, start):
             value = Name(found[0])
         elif self._next() in ('"', "'"):
-            raise self._error("a quote that is never closed", end=len(self._text))
+            hint = self._backslash(start, len(self._text))
+            raise self._error(f"a quote that is never closed{hint}", end=len(self._text))
         else:
             raise self._unexpected("text in quotes, a number or a name")
         self._at = found.end()
@@ -216,6 +218,11 @@ class _Reader:
             with suppress(StepError, InvalidOperation):
                 return json_number(Decimal(written))
         raise self._error("a JSON number cannot keep this one; text in quotes can", self._at + len(written))
+
+    def _backslash(self, start: int, end: int | None = None) -> str:
+        """The hint that a backslash took its meaning from a quote between `start` and here, if one did."""
+        found = _ESCAPED_QUOTE.search(self._text, start, self._at if end is None else end)
+        return r"; in quotes a backslash is written \\" if found else ""
 
     def _separator(self) -> bool:
         """Steps over the comma before a further step; False at the end of the cell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from speclab.outcome import Level
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 
 TRANSFORMATION_AT: Final = 3
+_PREFIX: Final = re.compile(r"(?:^|(?<=,)|(?<=, ))source\.")
 EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 9: NOTES}
 """The grid's columns that are columns of the table."""
 
@@ -65,7 +67,7 @@ def grid_row(
         (
             Cell(mark.glyph, mark.style),
             _source(row, outcome, wrong),
-            _cell(_without(row.texts[TARGET], "target."), row.texts[TARGET], TARGET, wrong),
+            _cell(row.texts[TARGET].removeprefix("target."), row.texts[TARGET], TARGET, wrong),
             _cell(row.texts[TRANSFORMATION], row.texts[TRANSFORMATION], TRANSFORMATION, wrong),
             sample,
             Cell(ARROW, "muted") if sampled and not row.blank else "",
@@ -137,12 +139,7 @@ def _source(row: SheetRow, outcome: Outcome | None, wrong: Sequence[Wrong]) -> C
     text = row.texts[SOURCE]
     if not text and outcome is not None and outcome.result.sample:  # what the expression reads
         return Cell(", ".join(path for path, _ in outcome.result.sample), "muted")
-    shown = ", ".join(_without(part.strip(), "source.") for part in text.split(","))
-    return _cell(shown, text, SOURCE, wrong)
-
-
-def _without(text: str, prefix: str) -> str:
-    return text.removeprefix(prefix)
+    return _cell(_PREFIX.sub("", text), text, SOURCE, wrong)
 
 
 def _cell(shown: str, text: str, column: str, wrong: Sequence[Wrong]) -> Cell:
