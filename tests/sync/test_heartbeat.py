@@ -20,6 +20,7 @@ from speclab.errors import UsageError
 from speclab.runlog.process import Process
 from speclab.sync import heartbeat
 from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Pulse, Served, Watch, ask_to_stop, why_not_stop
+from speclab.sync.lock import hold_workspace
 
 NOW = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
 OURS = Heartbeat.first(NOW)
@@ -79,6 +80,30 @@ def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> N
     heartbeat.write(workspace, replace(OURS, host="crane"))
     assert watch.look(NOW + timedelta(seconds=2 * PERIOD)).alive
     assert watch.look(NOW + timedelta(seconds=3 * PERIOD)).crashed
+
+
+def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(workspace: Path) -> None:
+    """As it is where a container has the name of its host, but not its processes."""
+    with hold_workspace(workspace):
+        lock = workspace / ".speclab/up.lock"
+        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
+        service = replace(OURS, pid=1, process_started="in a namespace")
+        heartbeat.write(workspace, service)
+        assert heartbeat.service_of(workspace, NOW) == service
+        with pytest.raises(UsageError, match="runs in a container, or where else its process is not seen"):
+            ask_to_stop(workspace, service)
+    assert Watch(workspace).look(NOW).crashed
+
+
+def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: Path) -> None:
+    beats, earlier = Beats(workspace, NOW), NOW - timedelta(hours=1)
+    beats.beat(NOW, {})
+    beats.beat(earlier, {})
+    beat = heartbeat.last(workspace)
+    assert beat is not None
+    assert beat.beat == timestamp(earlier)
+    heartbeat.write(workspace, replace(OURS, host="crane"))
+    assert Watch(workspace).look(earlier).crashed
 
 
 def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:

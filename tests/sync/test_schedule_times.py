@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -126,8 +127,21 @@ def test_the_machines_zone_is_that_of_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("TZ", "Nowhere/Land")
     with pytest.raises(UsageError, match="TZ in the environment"):
         local_zone()
+    monkeypatch.setenv("TZ", "")
+    assert local_zone() is UTC
     monkeypatch.delenv("TZ")
     assert local_zone().utcoffset(datetime(2026, 7, 1)) is not None  # noqa: DTZ001 - as tzinfo takes it
+
+
+def test_the_environment_may_name_a_file_of_a_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = [path for path in map(Path, TZPATH) if (path / "America/New_York").exists()][:1]
+    monkeypatch.setenv("TZ", f":{found}/America/New_York")
+    assert at("2026-07-01 12:00").astimezone(local_zone()).hour == 8
+    (tmp_path / "text").write_text("New York")
+    for no_zone in ("text", "gone", ""):
+        monkeypatch.setenv("TZ", f"{tmp_path / no_zone}")
+        with pytest.raises(UsageError, match=f"{tmp_path / no_zone} is no time zone: "):
+            local_zone()
 
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001

@@ -260,7 +260,7 @@ async def test_what_is_in_progress_is_run_on_its_schedule_and_nothing_else(place
     async with place.serving():
         await place.until(lambda: len(place.ended("people")) >= 2)
         beat = place.heartbeat()
-        assert beat.alive(datetime.now(UTC))
+        assert beat.alive(place.directory, datetime.now(UTC))
         assert heartbeat.service_of(place.directory, datetime.now(UTC)) == beat
         assert beat.specs["people"].next is not None
         assert beat.specs["by-hand"].next is None
@@ -414,7 +414,7 @@ async def test_asked_to_stop_it_lets_the_page_in_hand_arrive_and_says_that_it_is
             await place.until(lambda: len(target.taken) == 2)
             place.stop.asked.set()
             await place.until(lambda: place.heartbeat().stopping)
-            assert place.heartbeat().alive(datetime.now(UTC))
+            assert place.heartbeat().alive(place.directory, datetime.now(UTC))
             assert len(place.pids()) == 1
             target.answers.set()
     (run,) = place.runs()

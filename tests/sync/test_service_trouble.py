@@ -89,6 +89,7 @@ async def test_a_workspace_that_is_gone_is_not_made_anew_and_is_served_again_whe
         ended = len(place.ended())
         await place.until(lambda: len(place.ended()) > ended)
     assert len([line for line in place.said if "No such file" in line]) <= 3  # each trouble is told once
+    assert "info: people: not in progress any more" not in place.said
 
 
 async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_service(place: Workspace) -> None:

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from tests.runlog.test_runlog_faults import somebody_else
 
-from speclab.errors import SpecHeld
+from speclab.errors import SpecHeld, SpeclabError
 from speclab.outcome import RunState
 from speclab.runlog import RunLog
 from speclab.runlog.process import Process
@@ -104,3 +106,24 @@ def test_a_spec_id_may_be_anything(tmp_path: Path) -> None:
         pass
     assert not (tmp_path.parent / "a b").exists()
     assert len(list((tmp_path / ".speclab" / "locks").iterdir())) == 2
+
+
+@pytest.mark.parametrize("no_file", ["/dev/full", "."])
+def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path, no_file: str) -> None:
+    (tmp_path / ".speclab/locks").mkdir(parents=True)
+    (tmp_path / ".speclab/locks/crm.lock").symlink_to(no_file)
+    with pytest.raises(SpeclabError, match=r"/\.speclab/locks/crm\.lock: cannot be locked: "), hold(tmp_path, "crm"):
+        pass
+
+
+def test_a_lock_of_another_user_is_told_with_whose_it_is() -> None:
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        with hold(directory, "crm"):
+            lock = next((directory / ".speclab/locks").iterdir())
+            lock.chmod(0o444)
+        with somebody_else(directory), pytest.raises(SpeclabError) as caught, hold(directory, "crm"):
+            pass
+    assert caught.value.message == f"{lock}: cannot be locked: Permission denied"
+    assert caught.value.hint.startswith(f"it is {getpass.getuser()}'s: run as that user, or have it made writable for ")

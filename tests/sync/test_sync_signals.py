@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
-from speclab.sync.signals import cancelled_by_signals
+from speclab.sync.signals import cancelled_by_signals, stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -28,3 +30,29 @@ async def test_after_the_block_signals_do_what_they_did() -> None:
         pass
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert not cancelled.is_set()
+
+
+async def test_a_connection_that_goes_asks_politely_however_often_it_is_told() -> None:
+    with stopped_by_signals() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(stop.asked.wait(), 10)
+        await asyncio.sleep(0)
+        assert not stop.told.is_set()
+    with cancelled_by_signals() as cancelled:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+            await asyncio.wait_for(cancelled.wait(), 10)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("asked", [cancelled_by_signals, stopped_by_signals])
+async def test_what_is_to_be_ignored_stays_so(asked: Callable[[], AbstractContextManager[object]]) -> None:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        with asked():
+            assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import orjson
 from speclab.clock import timestamp
 from speclab.errors import SpeclabError, UsageError
 from speclab.runlog.process import Process, alive
-from speclab.sync.lock import user
+from speclab.sync.lock import serves, user
 
 PERIOD: Final = 10.0
 """Seconds between two beats."""
@@ -65,13 +65,24 @@ class Heartbeat:
         at = timestamp(now)
         return cls(process.pid, process.host, user(), process.started, since=at, beat=at)
 
-    def alive(self, now: datetime) -> bool:
-        """Whether the service runs: known of a process on this machine, judged by the last beat elsewhere."""
+    @property
+    def process(self) -> Process:
+        """The process that serves."""
+        return Process(self.pid, self.host, self.process_started)
+
+    def alive(self, workspace: Path, now: datetime) -> bool:
+        """Whether the service runs that left this in `workspace`.
+
+        That is known of a process of this machine, by its pid or, in another container, by its lock; elsewhere it is
+        judged by the last beat.
+        """
         if self.stopped is not None:
             return False
+        if serves(workspace, self.process):
+            return True
         if self.host != socket.gethostname():
-            return (now - datetime.fromisoformat(self.beat)).total_seconds() < 3 * PERIOD
-        return alive(Process(self.pid, self.host, self.process_started))
+            return abs(now - datetime.fromisoformat(self.beat)) < timedelta(seconds=3 * PERIOD)
+        return alive(self.process)
 
 
 def heartbeat_path(workspace: Path) -> Path:
@@ -109,7 +120,7 @@ def _known(kind: type[Served | Heartbeat], told: Mapping[str, Any]) -> dict[str,
 def service_of(workspace: Path, now: datetime) -> Heartbeat | None:
     """The service that is alive in `workspace`; None if nothing runs there by itself."""
     found = last(workspace)
-    return found if found is not None and found.alive(now) else None
+    return found if found is not None and found.alive(workspace, now) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,7 @@ class Watch:
             stamp = (status.st_ino, status.st_mtime_ns)
         if stamp != self._stamp:
             self._stamp, self._last = stamp, last(self._workspace)
-        return Pulse(self._last, self._last is not None and self._last.alive(now))
+        return Pulse(self._last, self._last is not None and self._last.alive(self._workspace, now))
 
 
 def why_not_stop(service: Heartbeat) -> str | None:
@@ -171,7 +182,9 @@ def ask_to_stop(workspace: Path, service: Heartbeat) -> None:
         raise UsageError("another speclab up has taken its place")
     if (reason := why_not_stop(now)) is not None:
         raise UsageError(reason)
-    if not alive(Process(now.pid, now.host, now.process_started)):
+    if not alive(now.process):
+        if serves(workspace, now.process):
+            raise UsageError("speclab up runs in a container, or where else its process is not seen: stop it there")
         raise UsageError("speclab up is not alive any more")
     try:
         os.kill(now.pid, signal.SIGTERM)
@@ -189,7 +202,7 @@ class Beats:
 
     def beat(self, now: datetime, specs: Mapping[str, Served]) -> None:
         """Beat if there is something new to tell, or if it is time. Raises as `write`."""
-        idle = (now - datetime.fromisoformat(self._last.beat)).total_seconds()
+        idle = abs((now - datetime.fromisoformat(self._last.beat)).total_seconds())  # a clock may be set back
         if not self._written or specs != self._last.specs or idle >= PERIOD:
             self._beat(replace(self._last, beat=timestamp(now), specs=specs))
 

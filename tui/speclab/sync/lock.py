@@ -15,7 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from speclab.clock import Clock, SystemClock, timestamp
-from speclab.errors import SpecHeld, WorkspaceHeld
+from speclab.errors import SpecHeld, SpeclabError, WorkspaceHeld
 from speclab.runlog.process import Process, alive
 
 
@@ -39,7 +39,7 @@ def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None
 
     Raises `WorkspaceHeld`, naming who holds it.
     """
-    with _locked(workspace / ".speclab" / "up.lock", clock) as holder:
+    with _locked(_of_service(workspace), clock) as holder:
         if holder:
             raise WorkspaceHeld(
                 f"the specs in {workspace} are run on their schedules already, by {holder}",
@@ -57,32 +57,48 @@ def goes_on(workspace: Path) -> Callable[[str, Process], bool]:
 
     def of(spec_id: str, process: Process) -> bool:
         path = _of_spec(workspace, spec_id)
-        told = _last(path) or {}
-        if process != Process(told.get("pid", 0), told.get("host", ""), told.get("started", "")):
-            return alive(process)
-        return _held(path)
+        return _held(path) if _taker(path) == process else alive(process)
 
     return of
+
+
+def serves(workspace: Path, process: Process) -> bool:
+    """Whether `process` holds the lock of `workspace`, in whichever container or namespace of this machine it is."""
+    path = _of_service(workspace)
+    return _taker(path) == process and _held(path)
 
 
 def _of_spec(workspace: Path, spec_id: str) -> Path:
     return workspace / ".speclab" / "locks" / f"{quote(spec_id, safe=' ')}.lock"
 
 
+def _of_service(workspace: Path) -> Path:
+    return workspace / ".speclab" / "up.lock"
+
+
 @contextlib.contextmanager
 def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
     """Hold the lock at `path`; gives who else does, in words, or nothing if it is ours."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        if not _taken(descriptor):
-            yield _holder(path)
-            return
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, orjson.dumps(_self(clock or SystemClock())), 0)
-        yield ""
-    finally:
-        os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            stack.callback(os.close, descriptor)
+            if taken := _taken(descriptor):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, orjson.dumps(_self(clock or SystemClock())), 0)
+        except OSError as error:
+            raise SpeclabError(f"{path}: cannot be locked: {error.strerror}", hint=_whose(path, error)) from error
+        yield "" if taken else _holder(path)
+
+
+def _whose(path: Path, error: OSError) -> str:
+    """What to do about a lock that cannot be had."""
+    if not isinstance(error, PermissionError):
+        return ""
+    with contextlib.suppress(OSError, KeyError):
+        return f"it is {path.owner()}'s: run as that user, or have it made writable for {user()}"
+    return "run as the user whose workspace it is"
 
 
 def _taken(descriptor: int) -> bool:
@@ -125,6 +141,12 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many a container
         return f"user {os.getuid()}"
+
+
+def _taker(path: Path) -> Process | None:
+    """The process that took the lock at `path` last, as far as that can be told."""
+    told = _last(path)
+    return None if told is None else Process(told.get("pid", 0), told.get("host", ""), told.get("started", ""))
 
 
 def _last(path: Path) -> dict[str, Any] | None:

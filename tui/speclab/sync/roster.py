@@ -11,7 +11,7 @@ from speclab.outcome import Level
 from speclab.runlog.encoding import text
 from speclab.spec.changes import State, file_state
 from speclab.spec.integration import Integration
-from speclab.spec.workspace import SpecFile, find_specs, read_spec_file, workspace_of
+from speclab.spec.workspace import STATE, SpecFile, find_specs, read_spec_file, workspace_of
 from speclab.sync.prepare import prepare
 
 IN_PROGRESS: Final = "in-progress"
@@ -54,9 +54,15 @@ class Roster:
         self._workspace = workspace
         self._known: set[str] = set()
         self._read: dict[Path, tuple[State | None, Enlisted]] = {}
+        self._roll: Roll | None = None
 
     def call(self) -> Roll:
-        """Who is on it now. A file that has not changed since is not read again, and gives the very same object."""
+        """Who is on it now. A file that has not changed since is not read again, and gives the very same object.
+
+        While the workspace is away, as a disk may be, it is who was on it before.
+        """
+        if self._roll is not None and file_state(self._workspace / STATE) is None:
+            return self._roll
         enlisted: dict[str, Enlisted] = {}
         doubles: dict[Path, Path] = {}
         directories = {self._directory}
@@ -80,7 +86,8 @@ class Roster:
                 read[path] = said
                 enlisted[said[1].spec_id] = said[1]
         self._read = read
-        return Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
+        self._roll = Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
+        return self._roll
 
     def _as_known(self, spec: SpecFile) -> SpecFile:
         """`spec`; if it was enlisted and its front matter is broken now, as it was: nobody said that it is to stop.

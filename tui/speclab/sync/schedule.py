@@ -83,18 +83,22 @@ def zone_of(schedule: Schedule, local: tzinfo) -> tzinfo:
 
 
 def local_zone() -> tzinfo:
-    """The machine's time zone, found as tzset(3) finds it: `TZ`, or /etc/localtime, or else UTC.
+    """The machine's time zone, found as tzset(3) finds it: `TZ`, a name or a file, or /etc/localtime, or else UTC.
 
-    Raises `UsageError` where `TZ` names none: to take UTC in silence, as the C library does, would run specs hours off.
+    Raises `UsageError` where they are none: to take UTC in silence, as the C library does, would run specs hours off.
     """
-    name = os.environ.get("TZ", "").removeprefix(":")
-    if name:
+    name = os.environ.get("TZ", "/etc/localtime").removeprefix(":")
+    if not name:
+        return UTC
+    if not name.startswith("/"):
         return _zone(name, "TZ in the environment")
     try:
-        with Path("/etc/localtime").open("rb") as file:
+        with Path(name).open("rb") as file:
             return ZoneInfo.from_file(file)
-    except FileNotFoundError:
-        return UTC
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and "TZ" not in os.environ:
+            return UTC
+        raise UsageError(f"{name} is no time zone: {error}", hint="Name one with TZ, such as Europe/Berlin.") from None
 
 
 def _zone(name: str, where: str) -> ZoneInfo:

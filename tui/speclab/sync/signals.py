@@ -1,4 +1,8 @@
-"""How runs and their service are asked to stop: the first SIGINT or SIGTERM politely, the second not."""
+"""How runs and their service are asked to stop: the first SIGINT or SIGTERM politely, the second not.
+
+SIGHUP, which comes when a terminal or a connection goes, asks politely every time: it often comes twice. What whoever
+started us wants ignored stays so: SIGHUP under nohup(1), SIGINT in the background of a script.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +15,27 @@ from dataclasses import dataclass, field
 
 @contextmanager
 def cancelled_by_signals() -> Iterator[asyncio.Event]:
-    """An event that the first signal sets; from then on, and after the block, signals do what they do by default.
+    """An event that the first signal sets; a second one, and any after the block, does what it does by default.
 
     To be used in the main thread, inside a running event loop.
     """
     loop = asyncio.get_running_loop()
     cancelled = asyncio.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _heard()
 
-    def release() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def first() -> None:
+    def first(number: signal.Signals) -> None:
         cancelled.set()
-        release()
+        if number != signal.SIGHUP:
+            for one in set(numbers) - {signal.SIGHUP}:
+                loop.remove_signal_handler(one)
 
     for number in numbers:
-        loop.add_signal_handler(number, first)
+        loop.add_signal_handler(number, first, number)
     try:
         yield cancelled
     finally:
-        release()
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,21 @@ def stopped_by_signals() -> Iterator[Stop]:
     """A `Stop` whose two events the first and second signal set. To be used as `cancelled_by_signals`."""
     loop = asyncio.get_running_loop()
     stop = Stop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _heard()
 
-    def handle() -> None:
-        (stop.told if stop.asked.is_set() else stop.asked).set()
+    def handle(number: signal.Signals) -> None:
+        again = stop.asked.is_set() and number != signal.SIGHUP
+        (stop.told if again else stop.asked).set()
 
     for number in numbers:
-        loop.add_signal_handler(number, handle)
+        loop.add_signal_handler(number, handle, number)
     try:
         yield stop
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _heard() -> list[signal.Signals]:
+    may_be_ignored = (signal.SIGINT, signal.SIGHUP)
+    return [signal.SIGTERM, *(one for one in may_be_ignored if signal.getsignal(one) is not signal.SIG_IGN)]
