@@ -135,7 +135,7 @@ async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
         await pilot.press("s")
         assert inner.done == 1
         told = next(iter(pilot.app._notifications))
-        assert (told.title, told.message) == ("Cannot save now", "nothing has changed")
+        assert (told.title, told.message) == ("Not now: save", "nothing has changed")
 
 
 async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any, see: Any, screen: Any) -> None:
@@ -144,8 +144,8 @@ async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any
         await see(pilot, "failures of people")
         app.notify("something else", timeout=60)
         await pilot.press("r", "D", "r", "R", "space")
-        await see(pilot, "something else", "Cannot pause now")
-        assert screen(pilot).count("Cannot") == 1
+        await see(pilot, "something else", "Not now: pause")
+        assert screen(pilot).count("Not now") == 1
 
 
 # Where it is read
@@ -190,7 +190,7 @@ async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: A
         await pilot.press("ctrl+p", *"run n")
         await see(pilot, "run now", "the app was started with --read-only")
         await pilot.press("enter")
-        await see(pilot, "Cannot run now")
+        await see(pilot, "Not now: run")
 
 
 async def test_the_footer_shows_keys_as_many_as_fit_and_does_them_on_a_click(filled: Any, see: Any) -> None:

@@ -231,7 +231,7 @@ async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, ope
         await pilot.press("down", "enter")
         await see(pilot, "runs of orders", "events of the run")
         await pilot.press("enter")
-        await see(pilot, "Cannot failures now", "nothing failed in this run")
+        await see(pilot, "Not now: failures", "nothing failed in this run")
 
 
 async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(

@@ -164,7 +164,7 @@ async def test_one_that_cannot_be_stopped_from_here_says_why(
         assert isinstance(app, SpeclabApp)
         await until(pilot, lambda: app.pulse is not None and app.pulse.alive)
         await pilot.press("S")
-        await see(pilot, "Cannot stop service now", reason)
+        await see(pilot, "Not now: stop service", reason)
         heartbeat.write(workspace.directory, replace(alive, stopped=alive.beat))
 
 
@@ -225,7 +225,7 @@ async def test_a_job_reported_from_elsewhere_cannot_be_paused_and_says_why(
     async with monitor(workspace) as pilot:
         await see(pilot, "✔ nightly")
         await pilot.press("space")
-        await see(pilot, "Cannot pause now", "the spec of nightly is not in")
+        await see(pilot, "Not now: pause", "the spec of nightly is not in")
 
 
 # Run logs of before

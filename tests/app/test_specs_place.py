@@ -358,7 +358,7 @@ async def test_undoing_more_than_was_done_is_told(spec: Path, running: Running, 
     async with running(spec.parent) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter", "N", "ctrl+z", "ctrl+z")
-        await see(pilot, "Cannot undo now", "there is nothing to undo")
+        await see(pilot, "Not now: undo", "there is nothing to undo")
         assert specs.desk.editing
 
 
@@ -429,7 +429,7 @@ async def test_nothing_is_edited_when_the_app_only_reads(spec: Path, running: Ru
     async with running(spec.parent, read_only=True) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter")
-        await see(pilot, "Cannot edit now", "--read-only")
+        await see(pilot, "Not now: edit", "--read-only")
         assert not specs.desk.editing
 
 

@@ -212,7 +212,7 @@ async def test_only_what_says_how_an_end_is_reached_can_be_tried(
     async with running(tmp_path) as pilot:
         await take_in_hand(pilot, until, "Integration Overview")
         await pilot.press("t")
-        await see(pilot, "Cannot test credentials now", "System and their Auth")
+        await see(pilot, "Not now: test credentials", "System and their Auth")
 
 
 async def test_a_token_is_got_where_one_is_needed(issuer: Issuer, trying: Trying, until: Until) -> None:

@@ -87,7 +87,7 @@ async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: R
     async with running(spec.parent, place="mapping", read_only=True) as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("d")
-        await see(pilot, "Cannot delete now", "--read-only")
+        await see(pilot, "Not now: delete", "--read-only")
         await pilot.press("enter")
         assert not mapping.line.editing
         assert content(spec) == TEXT

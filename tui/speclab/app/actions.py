@@ -76,7 +76,7 @@ class Actor:
         """Tell the reason why `action` was not done."""
         from speclab.app.refusal import refuse
 
-        refuse(cast("DOMNode", self).app, f"Cannot {action.title.removesuffix(' now')} now", reason)
+        refuse(cast("DOMNode", self).app, f"Not now: {action.title.removesuffix(' now')}", reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ class Writing(DocumentPlace):
         if opened is None:
             return
         if opened.read_only:
-            self.notify(opened.read_only, title="Cannot change it now", severity="warning")
+            self.notify(opened.read_only, title=f"Not now: change {key}", severity="warning")
             return
         now = str(opened.document.front_matter.get(key) or "")
         if key == "status":
