@@ -22,7 +22,7 @@ from speclab.spec.names import meant
 from speclab.spec.settings import Settings
 
 MASK: Final = "***"
-_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
+REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
@@ -87,7 +87,7 @@ class References:
 
         Raises `UnresolvedReference` for a kind that is unknown and a name that is not set.
         """
-        return _REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
+        return REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
 
     def resolve_settings(self, settings: S) -> S:
         """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
@@ -119,7 +119,7 @@ class References:
         if isinstance(value, str):
             if "${" not in value:
                 return value
-            for match in _REFERENCE.finditer(value):
+            for match in REFERENCE.finditer(value):
                 in_query = "?" in value[: match.start()]  # where a URL has its keys, whatever setting it is
                 if secret or in_query:
                     self.redactor.add(self._value(match["kind"], match["name"].strip()))
@@ -179,7 +179,7 @@ class References:
 
 def named(settings: Settings) -> list[str]:
     """The references in `settings`, as `kind:name`, each once, in order."""
-    found = (match for text in _texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
+    found = (match for text in _texts(settings.model_dump()) for match in REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 

@@ -81,7 +81,11 @@ _FULL: Final = ("disk is full", "disk i/o error")
 """What SQLite says, whose errors have no codes here."""
 _ROW_POLICY: Final = "row-level security policy"
 """What PostgreSQL says of a row that a policy refuses, by the code of a privilege that is missing."""
-_LOGIN: Final = re.compile(r'authentication failed|no pg_hba\.conf entry|role ".*" does not exist|Access denied')
+_LOGIN: Final = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry"
+    r'|role ".*" does not exist|role ".*" is not permitted to log in'
+    r"|permission denied for database|Access denied|is not allowed to connect|password has expired|ccount is locked"
+)
 _MYSQL: Final = DatabaseKind(
     driver="mysql+pymysql",
     extra="mysql",
@@ -133,6 +137,10 @@ def parsed(text: str) -> URL:
         raise SpecError(
             f"url: {name} is not spoken by this version; expected {', '.join(DATABASES)}",
             hint="A URL such as sqlite:///out/customers.db names a file in the workspace.",
+        )
+    if name != "sqlite" and "@" in f"{url.host}{url.database}":
+        raise SpecError(
+            "url has a second @, and only one can end its login", hint="Write %40 for an @ in the password."
         )
     return url.set(drivername=DATABASES[name].driver)
 

@@ -1,0 +1,76 @@
+"""The way to a database: what its URL may hold, and what is told of one that leads nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.connectors.databases import Databases, Ends, row, told
+
+from speclab.connectors import References
+from speclab.connectors.base import Seams
+from speclab.errors import SpecError, Unauthorized, Unreachable
+
+PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
+
+
+async def test_a_password_of_any_characters_may_be_a_reference_in_the_url(mariadb: Ends) -> None:
+    user = f"{mariadb.store.engine.url.database}_user"
+    table = mariadb.table("id INT PRIMARY KEY", "1")
+    mariadb.sql(f"CREATE USER {user}", f"GRANT SELECT ON {table} TO {user}")
+    try:
+        with mariadb.store.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET PASSWORD FOR {user} = PASSWORD(%s)", (PASSWORD,))
+        place = mariadb.store.url.partition("@")[2]
+        environ = {"NAME": user, "PASSWORD": PASSWORD, "BOTH": f"{user}:plain", "PLACE": place}
+        ends = replace(mariadb, references=References(environ, mariadb.references.base))
+        assert await ends.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}") == [{"id": 1}]
+        mariadb.sql(f"SET PASSWORD FOR {user} = PASSWORD('plain')")
+        assert await ends.read(table=table, url="mysql://${env:BOTH}@${env:PLACE}") == [{"id": 1}]
+        with pytest.raises(Unauthorized) as caught:
+            await ends.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}")
+        assert "w%41" not in str(caught.value)
+    finally:
+        mariadb.sql(f"DROP USER {user}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://me:s3cret@w0rd/x@127.0.0.1/test", "url has a second @"),
+        ("mysql://me:s3cret@w0rd@127.0.0.1/test", "url has a second @"),
+        ("postgresql://me:s3cret@127.0.0.1:port/test", "expected (one|a database URL) such as"),
+        ("mysql://root@127.0.0.1", "url names no database"),
+        ("mysql://root@127.0.0.1/test?nonsense=1", "does not take what follows the question mark.*'nonsense'"),
+    ],
+)
+async def test_a_url_that_cannot_be_meant_is_an_error_of_the_spec(url: str, message: str, mariadb: Ends) -> None:
+    ends = replace(mariadb, references=References({"URL": url}, mariadb.references.base))
+    with pytest.raises(SpecError, match=message) as caught:
+        await ends.read(table="people", url="${env:URL}")
+    assert "w0rd" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "login", "name", "failure", "message"),
+    [
+        ("postgresql", "postgres@127.0.0.1", "nowhere", Unreachable, 'database "nowhere" does not exist'),
+        ("postgresql", "nobody@127.0.0.1", "test", Unauthorized, 'role "nobody" does not exist'),
+        ("postgresql", "postgres@nowhere.invalid", "test", Unreachable, "nowhere.invalid"),
+        ("mysql", "root@127.0.0.1", "nowhere", Unreachable, "Unknown database 'nowhere'"),
+        ("mysql", "root:wrong@127.0.0.1", "test", Unauthorized, "Access denied for user 'root'"),
+    ],
+)
+async def test_what_is_wrong_with_the_way_is_told(
+    kind: str, login: str, name: str, failure: type[Exception], message: str, databases: Databases, seams: Seams
+) -> None:
+    ends = databases.ends("mariadb" if kind == "mysql" else kind, seams)
+    with pytest.raises(failure, match=message):
+        await ends.read(table="people", url=f"{kind}://{login}/{name}", timeout="5s")
+
+
+async def test_what_the_url_says_of_the_session_holds(postgresql: Ends) -> None:
+    postgresql.sql("CREATE SCHEMA hidden", "CREATE TABLE hidden.here (id INT PRIMARY KEY)")
+    url = f"{postgresql.store.url}?options=-csearch_path%3Dhidden"
+    assert told(await postgresql.write(row(1), upsert="here", url=url)) == ["created"]
+    assert await postgresql.read(table="here", url=url) == [{"id": 1}]
