@@ -129,6 +129,13 @@ def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_told() -> N
     assert text[expressions[0].start : expressions[0].end].endswith("> 3")
 
 
+@pytest.mark.parametrize("marks", ["`{}`", "`` {} ``", "`{} `", "{}"])
+def test_the_expression_of_an_alert_stands_where_it_is_said_to(marks: str) -> None:
+    text = f"{ALERTS}| a | {marks.format('lag() > 3')} | | |\n"
+    (expression,) = alerts(text)[1]
+    assert (expression.text, text[expression.start : expression.end]) == ("lag() > 3", "lag() > 3")
+
+
 def test_an_alert_may_leave_out_its_name_its_time_and_whom_to_tell() -> None:
     found, _, problems = alerts("### Alerts\n\n| When |\n|--|\n| dead_letters() > 0 |\n")
     assert problems == []

@@ -165,8 +165,11 @@ def _uncoded(cell: Cell) -> Expression:
     text, start, end = cell.text, cell.span.start, cell.span.end
     ticks = len(text) - len(text.lstrip("`"))
     if ticks and text.endswith("`" * ticks) and len(text) > 2 * ticks:
-        text, start, end = text[ticks:-ticks], start + ticks, end - ticks
-    return Expression(text.strip(), start, end, functions=RUN_LOG_FUNCTIONS)
+        coded = text[ticks:-ticks]
+        text = coded.strip()
+        start += ticks + len(coded) - len(coded.lstrip())
+        end -= ticks + len(coded) - len(coded.rstrip())
+    return Expression(text, start, end, functions=RUN_LOG_FUNCTIONS)
 
 
 def _error_rules(row: TableRow, when: Cell, action: Cell, findings: Findings) -> list[ErrorRule]:
