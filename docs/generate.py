@@ -14,6 +14,21 @@ import click
 
 REFERENCE = Path(__file__).parent / "reference"
 
+JSON = {
+    "lint --format json": "file line column code level message fix",
+    "fields": "end field type required share example",
+    "auth": "end connector auth granted references token token_expires_at request response error hint",
+    "plan": "spec_id resumed cut read create update same delete unknown unchanged filtered fail waiting faults "
+    "examples source target alarms notes",
+    "run": "run spec_id spec_hash trigger state started_at ended_at read written created updated deleted unchanged "
+    "filtered waiting dead unknown bytes_in bytes_out cursor error",
+    "status": "spec_id condition success_rate read errors duration_p95 waiting dead unknown last_run last_run_at next "
+    "paused_at paused_by paused_reason",
+    "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
+    "next_attempt_at",
+}
+"""The fields of the rows that `--json` prints; a test holds them to what is printed."""
+
 
 def command_line() -> Iterator[str]:
     """Every command with its help."""
@@ -41,6 +56,14 @@ def command_line() -> Iterator[str]:
             click.Context(command, info_name=name, help_option_names=["-h", "--help"], max_content_width=100)
         )
         yield f"\n## {name}\n\n```text\n{help_text}\n```"
+    yield "\n## JSON rows\n\nTimes are UTC, ISO 8601 with milliseconds; what is not known is null.\n"
+    rows = [(f"`speclab {name}`", f"`{fields}`") for name, fields in JSON.items()]
+    like = [
+        ("`speclab runs`", "as `run`"),
+        ("`speclab failures --full`", "as `failures`, and `source payload request response`"),
+        ("`speclab retry`", "as `failures`, and `became`"),
+    ]
+    yield from table(("command", "fields of a row"), [*rows, *like])
 
 
 def settings() -> Iterator[str]:

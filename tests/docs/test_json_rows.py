@@ -1,0 +1,28 @@
+"""The rows that `--json` prints have the fields that the reference says, in its order."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Shell, people, shell
+
+__all__ = ["people", "shell"]
+
+JSON = runpy.run_path(str(Path(__file__).parents[2] / "docs/generate.py"))["JSON"]
+SPEC = {"fields": ("people", "source"), "status": (), "lint --format json": ("people",)}
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_a_row_has_the_fields_of_the_reference(people: Shell, command: str) -> None:
+    if command in ("status", "failures"):
+        people("run", "people", exit_code=1)
+    if command == "lint --format json":
+        people.spec(step="Upercase")
+    name, *options = command.split()
+    printed = people(name, *SPEC.get(command, ("people",)), *(options or ["--json"]), exit_code=None).stdout
+    for line in printed.splitlines():
+        assert " ".join(json.loads(line)) == JSON[command]
+    assert printed
