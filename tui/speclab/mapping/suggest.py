@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from rapidfuzz import fuzz
@@ -52,11 +53,12 @@ class Suggestion:
 
 def unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Those `known` target fields that no row with one of `targets` writes, whole or in part."""
-    written = [parts for target in targets if (parts := _parts(target))]
+    written = {_parts(target) for target in targets}
+    around = {above for parts in written for above in _upward(parts)}
     return tuple(
         name
         for name in dict.fromkeys(known)
-        if (wanted := _parts(name)) and not any(_overlap(wanted, parts) for parts in written)
+        if (wanted := _parts(name)) and wanted not in around and written.isdisjoint(_upward(wanted))
     )
 
 
@@ -65,7 +67,8 @@ def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) 
     schema = schema or {}
     if "const" in schema and isinstance(constant := schema["const"], str):
         return (Suggestion(target, "", f"Constant({quoted(constant)})", 100.0),)
-    scored = [(round(likeness(target, str(field.path)), 1), field) for field in fields]
+    wanted = _words(target)
+    scored = [(round(_likeness(wanted, _words_of(field.path)), 1), field) for field in fields]
     best = sorted((pair for pair in scored if pair[0] >= _GOOD), key=lambda pair: -pair[0])[:3]
     return tuple(
         Suggestion(target, in_system("source", str(field.path)), _steps(target, field, schema), score)
@@ -73,10 +76,15 @@ def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) 
     )
 
 
-def likeness(one: str, other: str) -> float:
-    """How much two paths name the same thing, from 0 to 100."""
-    first, second = _words(one), _words(other)
-    return 0.6 * fuzz.token_set_ratio(first, second) + 0.4 * fuzz.token_sort_ratio(first, second)
+def _likeness(one: str, other: str) -> float:
+    """How much the words of two paths name the same thing, from 0 to 100; 0 where it surely is not good."""
+    shared = fuzz.token_set_ratio(one, other, score_cutoff=(_GOOD - 40) / 0.6)
+    return 0.6 * shared + 0.4 * fuzz.token_sort_ratio(one, other) if shared else 0.0
+
+
+@lru_cache(10_000)
+def _words_of(path: FieldPath) -> str:
+    return _words(str(path))
 
 
 def _words(path: str) -> str:
@@ -91,9 +99,9 @@ def _parts(path: str) -> tuple[str | int, ...]:
         return ()
 
 
-def _overlap(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:
-    length = min(len(one), len(other))
-    return one[:length] == other[:length]
+def _upward(parts: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """The path and all those around it."""
+    return (parts[:length] for length in range(len(parts), 0, -1))
 
 
 def _steps(target: str, field: Field, schema: Schema) -> str:

@@ -171,7 +171,7 @@ class Sampling(RowWriting):
     def offer_targets(self) -> None:
         """Offer what the target wants and no row gives."""
         if self.sheet is not None:
-            self.offered = {each.key: each for each in offers(self.sheet, self.fields, self.at_target)}
+            self.offered = {each.key: each for each in offers(self.sheet, self.fields, self.at_target, self.suggested)}
 
     def forget_target(self) -> None:
         """It is another spec now."""

@@ -12,6 +12,7 @@ from textual.geometry import Region
 
 from speclab.app.document_place import DocumentPlace
 from speclab.app.mapping.cell_editor import Below, CellLine, Editing, Hint
+from speclab.app.mapping.offers import Suggested
 from speclab.app.mapping.records import NONE, Records
 from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Unmapped, text_of
 from speclab.app.mapping.sheet import Sheet, SheetRow
@@ -55,6 +56,7 @@ class RowWriting(DocumentPlace):
         self.number = 0  # of the record in hand
         self.fields: tuple[Field, ...] = ()
         self.offered: dict[str, Unmapped] = {}
+        self.suggested: Suggested = {}  # for these fields
         self.below = Below()
         self.line = CellLine(self.below)
         self._edited: _Edited | None = None
@@ -305,7 +307,7 @@ class RowWriting(DocumentPlace):
     def take_records(self, records: Records, number: int = 0) -> None:
         """Have these sample records from now on."""
         self.records, self.number = records, number
-        self.fields = fields_of(records.records)
+        self.fields, self.suggested = fields_of(records.records), {}
 
 
 def _table(document: Document) -> Table:
