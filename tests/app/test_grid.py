@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
 from speclab.app.theme import DARK
-from speclab.app.widgets.cells import fit, layout, printable
+from speclab.app.widgets.cells import broken, fit, layout, printable
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 
 COLUMNS = (Column("name", 6, flex=1), Column("count", 6, align="right"))
@@ -187,6 +190,13 @@ async def test_the_cursor_is_kept_in_view_when_the_terminal_shrinks() -> None:
         await pilot.resize_terminal(30, 6)
         await pilot.pause()
         assert grid_of(pilot).cursor_row in grid_of(pilot).visible_rows()
+
+
+@given(st.text(st.sampled_from("ab -é値長😀")), st.integers(2, 30))
+def test_words_are_broken_to_the_cells_there_are_and_none_is_lost(text: str, width: int) -> None:
+    lines = list(broken(text, width))
+    assert all(0 < cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows() -> None:

@@ -250,6 +250,16 @@ async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
         await see(pilot, "this is the last one")
 
 
+async def test_what_a_failure_and_its_run_are_called_can_be_read_on_a_small_screen(
+    filled: Any, opened: Open, see: Open
+) -> None:
+    run = _runs(filled)[0].run
+    async with opened(filled, size=(80, 24)) as pilot:
+        await see(pilot, "failures of people ── 16 records, grouped")
+        await pilot.press("tab", "home", "enter")
+        await see(pilot, "people.md:40:17, row priority", run)
+
+
 async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")

@@ -133,8 +133,7 @@ class FailuresPage(Page[None]):
         what.title = failure.key or "a record without a key"
         what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
         at = shell(self).now()
-        ids = Cell(f"failure {failure.id} of run {failure.run}", "muted")
-        self.query_one("#facts", Lines).tell(lambda width: (*facts(failure, at, width), ids))
+        self.query_one("#facts", Lines).tell(lambda width: facts(failure, at, width, ids=True))
         self.query_one("#source", Lines).tell_record(failure.source)
         unmapped = ("It was not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
         self.query_one("#payload", Lines).tell_record(failure.payload, instead=unmapped)

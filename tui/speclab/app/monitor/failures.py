@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from speclab.app import glyphs
 from speclab.app.shell import shell
+from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.record import lines
 from speclab.app.words import ago, count, exactly, until
@@ -102,8 +102,11 @@ def _key(group: FailureGroup) -> str:
     return "\n".join(map(str, same))
 
 
-def facts(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
-    """What happened, where, and what will come of it as seen at that time, in lines of `width` cells."""
+def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -> Iterator[Cell]:
+    """What happened, where, and what will come of it as seen at that time, in lines of `width` cells.
+
+    With `ids`, also what the failure and its run are called.
+    """
     glyph, style = MARKS[failure.state]
     status = f" {failure.status}" if failure.status else ""
     place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
@@ -117,9 +120,10 @@ def facts(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
         (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
         (f"{place}{blame}", ""),
         (f"{plural(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
+        (f"failure {failure.id} of run {failure.run}" if ids else "", "muted"),
     )
     for text, how in told:
-        yield from (Cell(line, how) for line in textwrap.wrap(text, width))
+        yield from (Cell(line, how) for line in broken(text, width))
 
 
 def preview(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:

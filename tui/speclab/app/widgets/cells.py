@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from speclab.app.glyphs import ELLIPSIS
 
@@ -129,3 +129,19 @@ def fit(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1) + ELLIPSIS
+
+
+def broken(text: str, width: int) -> Iterator[str]:
+    """The lines of `text`, broken between words to `width` cells; a word that is longer than a line is cut."""
+    line = ""
+    for word in text.split():
+        if line and cell_len(line) + 1 + cell_len(word) > width:
+            yield line
+            line = ""
+        line = f"{line} {word}" if line else word
+        while cell_len(line) > width:
+            first, *rest = chop_cells(line, width)
+            yield first
+            line = "".join(rest)
+    if line:
+        yield line
