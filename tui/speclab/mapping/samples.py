@@ -19,13 +19,12 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
     What an expression reads is no source field: it asks with `has(...)` for what may not be there, or fails.
     """
     findings = Findings(file)
-    if not records:
-        return findings.problems
-    names = [str(field.path) for field in fields_of(records)]
+    names: list[str] = []
     for row in mapper.rows:
         for number, source in enumerate(row.sources):
             path = source.path
-            if not any(_has(record, path) for record in records):
+            if records and not any(_has(record, path) for record in records):
+                names = names or [str(field.path) for field in fields_of(records)]
                 meant = slip(str(path), names)
                 hint = f" Did you mean '{meant}'?" if meant else ""
                 message = f"'{path}' is in none of {len(records)} sample records and reads as null.{hint}"
