@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
         SpecFile(workspace / "specs" / "b.md", "crm-to-erp", "integration", "draft", "The CRM"),
     ]
     assert find_specs(workspace / "nowhere") == []
+
+
+def test_a_pipe_is_no_spec_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    assert find_specs(tmp_path) == []
 
 
 def test_a_file_that_went_away_is_no_spec(workspace: Path) -> None:
