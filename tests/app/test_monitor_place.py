@@ -260,6 +260,25 @@ async def test_what_a_failure_and_its_run_are_called_can_be_read_on_a_small_scre
         await see(pilot, "people.md:40:17, row priority", run)
 
 
+async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record(
+    filled: Any, opened: Open, see: Open
+) -> None:
+    async with opened(filled, size=(60, 16)) as pilot:
+        await pilot.press("tab")
+        await see(pilot, "failures of people")
+        await pilot.press("end", "enter")
+        await see(pilot, "waiting at write, server 503")
+        for tile, line in (
+            ("source record", "id: w_2"),
+            ("becomes", "external_id: w_2"),
+            ("request", "PUT"),
+            ("response", "503"),
+        ):
+            await pilot.press("tab")
+            await see(pilot, f"─ {tile} ──", line)
+        await see(pilot, "the ledger is closed")
+
+
 async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")

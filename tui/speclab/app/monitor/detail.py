@@ -59,7 +59,8 @@ class FailuresPage(Page[None]):
         #tiles { grid-size: 2 2; }
     }
     FailuresPage.-medium #list, FailuresPage.-narrow #list { display: none; }
-    FailuresPage.-narrow #tiles { grid-size: 1 4; }
+    FailuresPage.-narrow #record { overflow-y: auto; scrollbar-size-vertical: 1; }
+    FailuresPage.-narrow #tiles { grid-size: 1 4; grid-rows: 8; height: auto; }
     """
 
     def __init__(self, crumbs: Sequence[str], question: Question) -> None:
@@ -78,7 +79,7 @@ class FailuresPage(Page[None]):
         columns = (Column("", 1, gap=1), Column("record", 10, flex=1), Column("last", 10))
         with Horizontal():
             yield Panel(Grid(columns, id="keys"), title="failures", id="list")
-            with Vertical():
+            with Vertical(id="record"):
                 yield Panel(Lines(id="facts"), title="failure", id="what")
                 with Tiles(id="tiles"):
                     yield Panel(Lines(id="source"), title="source record")
