@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tests.proof.conftest import Store, database
 
 from speclab.connectors import References, open_finder, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Seams, Writer
+from speclab.connectors.base import Answer, Item, Page, Reader, Seams, Writer
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
@@ -72,10 +72,14 @@ class Ends:
             {"connector": "sql", "url": url or self.store.url, "key": key, "limits": {"timeout": timeout}, **more}
         )
 
-    async def pages(self, cursor: Json = None, *, full: bool = False, **settings: Any) -> list[Page]:
-        """The pages of a read; `settings` are those of `read`, and `key`, `timeout` and `url`."""
+    def reader(self, **settings: Any) -> Reader:
+        """A reader; `settings` are those of `read`, and `key`, `timeout` and `url`."""
         own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
-        reader = open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.seams)
+        return open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.seams)
+
+    async def pages(self, cursor: Json = None, *, full: bool = False, **settings: Any) -> list[Page]:
+        """The pages of a read, with `settings` as for `reader`."""
+        reader = self.reader(**settings)
         try:
             return [page async for page in reader.pages(cursor, full=full)]
         finally:

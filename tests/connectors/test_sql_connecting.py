@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.connectors.conftest import FakeClock, Reports
 from tests.connectors.databases import Databases, Ends, row, told
 
 from speclab.connectors import References
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError, Unauthorized, Unreachable
+from speclab.jsonvalue import Json
 
 PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
 
@@ -74,3 +76,64 @@ async def test_what_the_url_says_of_the_session_holds(postgresql: Ends) -> None:
     url = f"{postgresql.store.url}?options=-csearch_path%3Dhidden"
     assert told(await postgresql.write(row(1), upsert="here", url=url)) == ["created"]
     assert await postgresql.read(table="here", url=url) == [{"id": 1}]
+
+
+def cut_off(ends: Ends) -> None:
+    """End every connection to the database but this one."""
+    if ends.kind == "postgresql":
+        ends.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid()"
+        )
+        return
+    others = "FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+    for (number,) in ends.sql(f"SELECT id {others}"):
+        ends.sql(f"KILL {number}")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_a_read_goes_on_in_a_new_connection(
+    kind: str, databases: Databases, seams: Seams, reports: Reports
+) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id INT PRIMARY KEY", *map(str, range(7)))
+    keys: list[Json] = []
+    async for page in (reader := ends.reader(table=table, size=3)).pages(None, full=False):
+        keys += [record["id"] for record in page.records]
+        cut_off(ends)
+    await reader.close()
+    assert keys == [*range(7)]
+    assert len(reports.lines) == 2
+    assert "the connection was lost" in reports.lines[0]
+    assert "next try in" in reports.lines[0]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_what_is_written_in_a_new_connection_is_there_once(kind: str, databases: Databases, seams: Seams) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id INT, v INT")
+    writer = ends.writer(insert=table)
+    for number in range(3):
+        items = [row(number, v=0)._replace(idempotency_key=f"key {number}")]
+        assert told(await writer.write(items)) == ["created"]
+        cut_off(ends)
+        assert told(await writer.write(items)) == ["created"]  # in doubt, and sent again
+    await writer.close()
+    assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (1,), (2,)]
+
+
+async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: FakeClock) -> None:
+    role = f"{postgresql.store.engine.url.database}_leaving"
+    table = postgresql.table("id INT PRIMARY KEY")
+    postgresql.sql(f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON {table} TO {role}")
+    writer = postgresql.writer(upsert=table, url=postgresql.store.url.replace("postgres@", f"{role}@"))
+    try:
+        await writer.write([row(1)])
+        postgresql.sql(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+        cut_off(postgresql)
+        with pytest.raises(Unreachable, match="too many connections for role"):
+            await writer.write([row(2)])
+        assert len(clock.slept) == 4
+    finally:
+        await writer.close()
+        postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")

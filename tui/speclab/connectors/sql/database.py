@@ -14,12 +14,17 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
 
+from speclab.connectors.backoff import delay
+from speclab.connectors.base import Seams
 from speclab.connectors.references import REFERENCE, References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
 from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
+from speclab.outcome import Level
+from speclab.spec.settings import RetrySettings
 from speclab.spec.system import Limits
 from speclab.spec.systems.sql import SqlSystem
+from speclab.spec.units import duration_text
 
 R = TypeVar("R")
 
@@ -44,7 +49,9 @@ def resolved(system: SqlSystem, references: References) -> SqlSystem:
 class Database:
     """A database, connected at first use."""
 
-    def __init__(self, url: str, references: References, limits: Limits, *, writes: bool) -> None:
+    def __init__(
+        self, url: str, references: References, limits: Limits, seams: Seams, retry: RetrySettings, *, writes: bool
+    ) -> None:
         """The database at `url` (references resolved). Raises `SpecError` for one that is not spoken here."""
         self.redactor = references.redactor
         self._url = parsed(url)
@@ -56,23 +63,39 @@ class Database:
         is_file = plain.drivername == "sqlite" and self._url.database not in _IN_MEMORY
         self._file = references.base / str(self._url.database) if is_file else None
         self._writes = writes
+        self._seams = seams
+        self._retry = retry
         self._timeout = limits.timeout
         self._seconds = max(1, round(limits.timeout))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="speclab-sql")
         self._connection: Connection | None = None
+        self._was_there = False
 
     @property
     def absent(self) -> bool:
         """Whether it is a file that is not there yet."""
         return self._file is not None and not self._file.exists()
 
-    async def run(self, work: Callable[[Connection], R]) -> R:
+    async def run(self, work: Callable[[Connection], R], anew: Callable[[], None] | None = None) -> R:
         """What `work` returns, called with the connection in its thread, inside a transaction of its own.
 
-        Raises `Unreachable` if there is no connection or it is lost, `Unauthorized` if the database refuses the
-        credentials, and what `work` raises; the transaction is rolled back then.
+        If a connection that was there is lost, `anew` is called and all is done again in a new one, as often as `retry`
+        says: `work` must do no harm then, for nobody can tell whether what it did was committed. Raises `Unreachable`
+        if there is no connection or it is lost, `Unauthorized` if the database refuses the credentials, and what `work`
+        raises; the transaction is rolled back then.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
+        tries = 1
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
+            except Unreachable as error:
+                if anew is None or not self._was_there or tries >= self._retry.attempts:
+                    raise
+                wait = delay(tries - 1, self._retry.base, self._retry.cap, self._seams.random)
+                self._seams.report(Level.WARNING, f"{error.message}; next try in {duration_text(wait)}")
+            await self._seams.clock.sleep(wait)
+            anew()
+            tries += 1
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
@@ -82,13 +105,13 @@ class Database:
     def _in_transaction(self, work: Callable[[Connection], R]) -> R:
         if self._connection is None:
             self._connection = self._connect()
+            self._was_there = True
         try:
             with self._connection.begin():
                 return work(self._connection)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            # What was to be committed may be there, or not: nobody but the next run, which looks, can tell.
             self._disconnect()
             text = self.redactor.redact(f"{self.name}: the connection was lost: {words(error)}")
             raise Unreachable(text, hint="The next run goes on from the checkpoint.") from None

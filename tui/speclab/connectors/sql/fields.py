@@ -23,6 +23,7 @@ from speclab.jsonvalue import Record
 from speclab.mapping.fields import Field, field_of
 from speclab.mapping.kinds import Kind
 from speclab.paths import FieldPath
+from speclab.spec.settings import RetrySettings
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
@@ -48,10 +49,10 @@ async def sql_fields(
 
     Raises `Unreachable`, `Unauthorized`, `BadAnswer`, `SpecError`, and `SpeclabError` where there is no table yet.
     """
-    del auth, seams  # a database's credentials are in its URL
+    del auth  # a database's credentials are in its URL
     system = resolved(system, references)
     table, query = _what(role, system)
-    database = Database(system.url, references, system.limits, writes=False)
+    database = Database(system.url, references, system.limits, seams, RetrySettings(), writes=False)
     made = role == "target" and system.write is not None and system.write.create_table
     try:
         if made and database.absent:

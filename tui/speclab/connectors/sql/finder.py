@@ -31,8 +31,10 @@ class SqlFinder:
 
     dear = False
 
-    def __init__(self, system: SqlSystem, references: References, name: str) -> None:
-        self._database = Database(system.url, references, system.limits, writes=False)
+    def __init__(
+        self, system: SqlSystem, references: References, seams: Seams, retry: RetrySettings, name: str
+    ) -> None:
+        self._database = Database(system.url, references, system.limits, seams, retry, writes=False)
         self._name = name
         self._key = (system.key,) if isinstance(system.key, str) else system.key
         self._created = bool(system.write and system.write.create_table)
@@ -98,8 +100,8 @@ def sql_finder(
     system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
 ) -> SqlFinder | None:
     """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
-    del auth, seams, retry
+    del auth  # credentials stand in the URL
     system = resolved(system, references)
     if system.write is None:
         raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
-    return SqlFinder(system, references, system.write.upsert) if system.write.upsert else None
+    return SqlFinder(system, references, seams, retry, system.write.upsert) if system.write.upsert else None

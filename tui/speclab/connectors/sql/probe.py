@@ -12,9 +12,9 @@ from speclab.spec.systems.sql import SqlSystem
 
 async def probe(system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> str:
     """What came of connecting. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
-    del auth, seams, retry  # a database's credentials are in its URL
+    del auth  # a database's credentials are in its URL
     system = resolved(system, references)
-    database = Database(system.url, references, system.limits, writes=False)
+    database = Database(system.url, references, system.limits, seams, retry, writes=False)
     try:
         if database.absent:
             return f"{database.name}: not there yet; a run makes it"

@@ -66,7 +66,7 @@ class SqlReader:
         self, system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        del auth, retry  # credentials stand in the URL, and a file either opens or does not
+        del auth  # credentials stand in the URL
         system = resolved(system, references)
         if system.read is None:
             raise SpecError("a sql source needs `read`, such as `read: {table: contacts}`")
@@ -75,7 +75,7 @@ class SqlReader:
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
         self._loose = self._key  # what of it may be NULL, as far as is known
         self._listed: frozenset[str] = frozenset()
-        self._database = Database(system.url, references, system.limits, writes=False)
+        self._database = Database(system.url, references, system.limits, seams, retry, writes=False)
         self._report = seams.report
         asked = self._since.model_dump(mode="json", include={"field", "start", "lookback"}) if self._since else None
         described: dict[str, Json] = {
@@ -192,7 +192,7 @@ class SqlReader:
 
     async def _ask(self, work: Callable[[Connection], R]) -> R:
         try:
-            return await self._database.run(work)
+            return await self._database.run(work, anew=lambda: None)  # to ask again changes nothing
         except DBAPIError as error:
             text = self._database.redactor.redact(words(error))
             if self._database.kind.passes(error, text):

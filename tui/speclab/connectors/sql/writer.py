@@ -64,11 +64,11 @@ class SqlWriter:
         self, system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
     ) -> None:
         """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        del auth, retry  # credentials stand in the URL, and what is tried again is the caller's business
+        del auth  # credentials stand in the URL
         system = resolved(system, references)
         if system.write is None:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
-        self._database = Database(system.url, references, system.limits, writes=True)
+        self._database = Database(system.url, references, system.limits, seams, retry, writes=True)
         self._name = system.write.upsert or system.write.insert or ""
         self._key = ((system.key,) if isinstance(system.key, str) else tuple(system.key)) if system.write.upsert else ()
         self._create_table = system.write.create_table
@@ -122,14 +122,18 @@ class SqlWriter:
     async def _delivered(self, items: Sequence[Item]) -> list[Answer]:
         """The answers to `items`, written in one transaction; one that took too much for granted is made anew."""
         known, granted = self._table, self._all_new
+
+        def anew() -> None:
+            self._undone(known)
+
         try:
-            return await self._database.run(lambda connection: self._write(connection, items))
+            return await self._database.run(lambda connection: self._write(connection, items), anew)
         except IntegrityError:
             if not granted:
                 raise
-        self._undone(known)
+        anew()
         self._all_new = False
-        return await self._database.run(lambda connection: self._write(connection, items))
+        return await self._database.run(lambda connection: self._write(connection, items), anew)
 
     def _undone(self, known: Table | None) -> None:
         """A transaction was rolled back, and with it what was made or remembered in it."""
