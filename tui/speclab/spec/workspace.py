@@ -46,9 +46,9 @@ def find_specs(directory: Path) -> list[SpecFile]:
 
 def read_spec_file(path: Path) -> SpecFile | None:
     """The head of the file at `path`; None if it is no spec, or cannot be read now."""
-    if not path.is_file():  # a pipe would be waited for
-        return None
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
         with path.open("rb") as file:
             text = file.read(_HEAD).decode("utf-8", "surrogateescape")
     except OSError:  # gone, or not ours: the list has what can be opened
