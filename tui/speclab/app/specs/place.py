@@ -395,8 +395,10 @@ class SpecsPlace(Trying):
         """Run the open spec."""
         if self.opened is None:
             return
-        spec_id = self.opened.document.front_matter.get("spec_id")
-        shell(self).run_spec(self.opened.path, spec_id if isinstance(spec_id, str) else self.opened.path.stem)
+        document = self.opened.document
+        shell(self).run_spec(
+            self.opened.path, document.front_matter.said("spec_id", document.text) or self.opened.path.stem
+        )
 
     @work(group="ask")
     async def action_new(self) -> None:
