@@ -59,6 +59,7 @@ class FailuresPage(Page[None]):
         #tiles { grid-size: 2 2; }
     }
     FailuresPage.-medium #list, FailuresPage.-narrow #list { display: none; }
+    FailuresPage.-narrow #what, FailuresPage.-narrow #facts { height: auto; }
     FailuresPage.-narrow #record { overflow-y: auto; scrollbar-size-vertical: 1; }
     FailuresPage.-narrow #tiles { grid-size: 1 4; grid-rows: 8; height: auto; }
     """
