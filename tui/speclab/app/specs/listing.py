@@ -43,8 +43,8 @@ class SpecList(Grid):
 
 
 def _of(spec: OpenSpec) -> SpecFile:
-    said = spec.document.front_matter.get
-    spec_id, kind, status = (str(said(key) or "") for key in ("spec_id", "type", "status"))
+    front_matter, text = spec.document.front_matter, spec.document.text
+    spec_id, kind, status = (front_matter.said(key, text) for key in ("spec_id", "type", "status"))
     return SpecFile(spec.path, spec_id or spec.path.stem, kind, status, title="")
 
 
