@@ -210,7 +210,7 @@ async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(ser
     refusal = answers[3].refusal
     assert refusal is not None
     assert (refusal.sent, refusal.retry_after) == (False, 3600)
-    assert refusal.message == "the rate limit of 3/h is used up; it asks to wait 1h"
+    assert refusal.message == "the rate limit of 3/h is used up; the next request may go in 1h"
 
 
 async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve, write: Write) -> None:

@@ -100,7 +100,7 @@ async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> Non
     assert written(answers) == ["0", "1", "2", "3"]
     assert way.clock.naps == [7, 7]
     assert way.target.calls == [["0", "1"], ["0", "1"], ["2", "3"], ["2", "3"]]
-    assert way.told[0] == "warning: the target asks to wait: 429 rate_limit, next in 7.0 s"
+    assert way.told[0] == "warning: the target is to be left alone: 429 rate_limit, next in 7.0 s"
 
 
 async def test_only_what_was_held_is_sent_again() -> None:
@@ -129,7 +129,7 @@ async def test_a_wait_longer_than_the_run_may_take_parks_it() -> None:
     assert way.clock.naps == []
     assert way.delivery.halt is not None
     assert way.delivery.halt.state is RunState.PARTIAL
-    assert "asks to wait 15m" in way.delivery.halt.reason
+    assert way.delivery.halt.reason.startswith("parked: the target is to be left alone for 15m: 429 rate_limit; ")
 
 
 async def test_being_asked_to_stop_ends_a_hold() -> None:

@@ -198,7 +198,7 @@ class Delivery:
         asked = [refusal.retry_after for refusal in refusals if refusal.retry_after is not None]
         seconds = max(asked) if asked else delay(holds, self._retry.base, self._retry.cap, self._seams.random)
         text = wait_text(seconds)
-        self._seams.report(Level.WARNING, f"the target asks to wait: {refusals[0].message}, next in {text}")
+        self._seams.report(Level.WARNING, f"the target is to be left alone: {refusals[0].message}, next in {text}")
         if await self._patience.wait(seconds):
             return True
         if self._patience.cancelled:
@@ -206,7 +206,7 @@ class Delivery:
             return False
         self.halt = Halt(
             RunState.PARTIAL,
-            f"parked: the target asks to wait {text}; the next run goes on from the checkpoint",
+            f"parked: the target is to be left alone for {text}: {refusals[0].message}; the next run goes on",
             until=self._seams.clock.now() + timedelta(seconds=seconds) if asked else None,
         )
         return False

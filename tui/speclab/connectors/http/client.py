@@ -146,7 +146,7 @@ class Client:
         try:
             began = await self._pace.take(self._weights.of(method, url), self._patience)
         except TooLong as error:
-            message = f"{error.reason}; it asks to wait {duration_text(error.seconds)}"
+            message = f"{error.reason}; the next request may go in {duration_text(error.seconds)}"
             line, wait = self.line(method, url), error.seconds
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
         try:

@@ -38,13 +38,14 @@ async def answered(
             exchange = await client.send(question.method, question.url, content=question.content)
         except RequestFailed as error:
             error_class, wait = error.error_class, error.retry_after
-            failure = _no_answer(error)
+            failure, says = _no_answer(error), error.message
         else:
             if 200 <= exchange.status < 300 or exchange.status in tolerated:
                 return exchange
             error_class = classify(exchange.status)
             wait = retry_after(exchange.headers, client.clock.now())
             failure = _refused(client, question, exchange)
+            says = f"{failure.message}; it asks to wait {duration_text(wait or 0.0)}"
         if error_class not in _HEAL:
             raise failure from None
         if tries >= retry.attempts:
@@ -57,8 +58,7 @@ async def answered(
             ) from None
         if wait is not None and wait > retry.cap:
             raise Unreachable(
-                f"{failure.message}; it asks to wait {duration_text(wait)}, longer than the {duration_text(retry.cap)} "
-                "of `cap`",
+                f"{says}, longer than the {duration_text(retry.cap)} of `cap`",
                 request=failure.request,
                 response=failure.response,
                 hint="The next run goes on from the checkpoint.",
