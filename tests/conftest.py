@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import Final
 
 import pytest
 
 PORTS: Final = {"postgresql": 5432, "mariadb": 3306}
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is behind a shell's `&`; the tests' processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def service(name: str) -> None:
