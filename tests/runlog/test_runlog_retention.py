@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.runlog.conftest import HeldClock, failure, page
 
-from speclab.outcome import FailureState, Outcome
+from speclab.outcome import FailureState, Level, Outcome
 from speclab.runlog import RunLog, RunLogReader, Settled, retention
 from speclab.runlog.retention import Pruned
 
@@ -101,3 +101,16 @@ def test_much_that_is_old_goes_in_small_bites(
     assert log.prune("crm", retention=60, failures=60).events == 1102
     assert len(bites) >= 1102 / retention._BITE + 3
     assert reader.events() == []
+
+
+def test_events_from_a_clock_that_was_ahead_keep_no_others(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+    clock.turn(1000 * DAY)
+    for _ in range(retention._BITE + 1):
+        log.event("crm", None, Level.INFO, "log", "from a year to come")
+    clock.turn(-1000 * DAY)
+    for _ in range(2):
+        log.event("crm", None, Level.INFO, "log", "old")
+        clock.turn(2 * DAY)
+    log.event("crm", None, Level.INFO, "log", "new")
+    assert log.prune("crm", retention=DAY, failures=DAY).events == 2
+    assert {event.message for event in reader.events()} == {"from a year to come", "new"}

@@ -158,6 +158,15 @@ def test_a_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogR
     assert log.interrupted() == []
 
 
+def test_a_run_through_which_the_clock_was_set_back_took_no_less_than_no_time(
+    log: RunLog, reader: RunLogReader, clock: HeldClock
+) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    clock.turn(-3600)
+    log.finish_run(run)
+    assert reader.query("SELECT duration FROM run") == [(0.0,)]
+
+
 def test_another_process_with_the_same_pid_is_not_taken_for_the_run(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual", pid=os.getpid())
     log._db.execute("UPDATE run SET process_started = 'an earlier one'")

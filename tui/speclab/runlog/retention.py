@@ -6,16 +6,22 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from time import sleep
 from typing import Final
 
 from speclab.runlog.rollup import Span
 from speclab.runlog.schema import ARRIVED, OPEN
 
 _BITE: Final = 500
+_REST: Final = 0.005
+"""Seconds between two bites: a process that waits to write looks only now and then whether it may."""
 
-_EVENTS: Final = f"""
-DELETE FROM event WHERE id IN (
-    SELECT id FROM (SELECT id, at FROM event WHERE spec_id = :spec ORDER BY id LIMIT {_BITE}) WHERE at < :kept)"""
+_NEXT_EVENTS: Final = f"""
+SELECT max(id), count(*) FILTER (WHERE at < :kept OR at > :now) FROM (
+    SELECT id, at FROM event WHERE spec_id = :spec AND id > :after ORDER BY id LIMIT {_BITE})"""
+"""A clock that was ahead for a while has left events of times to come among the first."""
+
+_EVENTS: Final = "DELETE FROM event WHERE spec_id = :spec AND id > :after AND id <= :last AND at < :kept"
 
 _FAILURES: Final = f"""
 DELETE FROM failure WHERE id IN (
@@ -51,6 +57,7 @@ def prune(
     spec_id: str,
     kept_since: str,
     failures_kept_since: str,
+    now: str,
 ) -> Pruned:
     """Delete what one integration need not keep, each bite in a transaction of its own.
 
@@ -71,10 +78,22 @@ def prune(
             with transaction() as db:
                 bite = db.execute(sql, {"spec": spec_id, "kept": kept}).rowcount
             deleted += bite
+            sleep(_REST)
         return deleted
 
+    def delete_events() -> int:
+        deleted, last = 0, 0
+        while True:
+            with transaction() as db:
+                scope = {"spec": spec_id, "kept": kept_since, "now": now, "after": last}
+                last, passing = db.execute(_NEXT_EVENTS, scope).fetchone()
+                if not passing:
+                    return deleted
+                deleted += db.execute(_EVENTS, scope | {"last": last}).rowcount
+            sleep(_REST)
+
     return Pruned(
-        events=delete(_EVENTS, kept_since),
+        events=delete_events(),
         failures=delete(_FAILURES, failures_kept_since),
         runs=delete(_RUNS, kept_since),
         rollups=delete(_ROLLUPS, rollups_kept_since),

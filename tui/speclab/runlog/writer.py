@@ -381,8 +381,8 @@ class RunLog:
         See `retention.prune` for what stays all the same.
         """
         now = self._clock.now()
-        kept = timestamp(now - timedelta(seconds=retention))
-        return prune(self._transaction, spec_id, kept, timestamp(now - timedelta(seconds=failures)))
+        kept, failures_kept = (timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
+        return prune(self._transaction, spec_id, kept, failures_kept, timestamp(now))
 
     @contextmanager
     def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[Reported]:
@@ -463,6 +463,7 @@ class RunLog:
         error_class: ErrorClass | None = None,
     ) -> RunRow:
         seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
+        seconds = max(seconds, 0.0)  # a clock may be set back meanwhile
         db.execute(
             "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ? WHERE id = ?",
             (state, entry.at, seconds, error and text(error), entry.run),
