@@ -319,6 +319,18 @@ def test_text_that_was_saved_after_all_needs_no_recovery(spec: Path) -> None:
     assert find_recovery(spec) is None
 
 
+def test_what_another_user_put_aside_is_not_ours_to_offer() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    with tempfile.TemporaryDirectory() as name:
+        spec = Path(name) / "spec.md"
+        spec.write_text("saved")
+        Path(name).chmod(0o755)
+        write_recovery(spec, "unsaved")
+        with unprivileged():
+            assert find_recovery(spec) is None
+
+
 def test_specs_of_one_name_are_put_aside_apart(tmp_path: Path) -> None:
     (tmp_path / ".speclab").mkdir()
     paths = [tmp_path / name / "spec.md" for name in "ab"]

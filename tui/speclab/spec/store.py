@@ -98,11 +98,11 @@ def write_recovery(path: Path, text: str) -> None:
 
 
 def find_recovery(path: Path) -> Recovery | None:
-    """The text put aside for the spec at `path`, unless there is none or the file says the same."""
+    """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
     aside = _recovery_path(path)
     try:
         data, at = aside.read_bytes(), aside.stat().st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     if path.is_file() and path.read_bytes() == data:
         return None
