@@ -94,6 +94,40 @@ async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Jso
     assert answer.refusal.message == "10.5 would be rounded, for the column 'n' holds whole numbers only"
 
 
+async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either(postgresql: Ends) -> None:
+    writer = postgresql.writer(upsert="widened", create_table=True)
+    try:
+        await writer.write([row("a")])
+        await writer.write([row("b", n=1)])
+        (answer,) = await writer.write([row("c", n=1.5)])
+    finally:
+        await writer.close()
+    assert answer.refusal is not None
+    assert answer.refusal.field == "n"
+
+
+async def test_an_index_that_is_wanting_is_told_in_sql_that_makes_it(postgresql: Ends) -> None:
+    postgresql.sql("CREATE SCHEMA odd", 'CREATE TABLE odd."order" (id TEXT, "a key" TEXT)')
+    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id, a key") as caught:
+        await postgresql.write(row(**{"a key": "x"}), upsert="odd.order", key=["id", "a key"])
+    postgresql.sql(caught.value.hint)
+    assert told(await postgresql.write(row(**{"a key": "x"}), upsert="odd.order", key=["id", "a key"])) == ["created"]
+
+
+async def test_names_of_any_characters_are_written_and_read(ends: Ends) -> None:
+    quote = ends.store.engine.dialect.identifier_preparer.quote
+    names = ["100%", "a (b) values (%s)", 'quo"te', "Ünï", "select", "colon:x"]
+    table = f"any %s table {ends.kind}"
+    columns = ", ".join(f"{quote(name)} INT" for name in names)
+    ends.sql(f"CREATE TABLE {quote(table)} (id INT PRIMARY KEY, {columns})")
+    for number in range(2):
+        items = [row(each, **dict.fromkeys(names, number)) for each in range(3)]
+        assert told(await ends.write(*items, upsert=table)) == ["updated" if number else "created"] * 3
+    since = {"field": "100%", "start": "1"} if ends.kind != "sqlite" else None
+    records = await ends.read(table=table, size=2, since=since)
+    assert records == [{"id": each, **dict.fromkeys(names, 1)} for each in range(3)]
+
+
 async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, at TIMESTAMP")
     for fine in ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00:00.5+00:00"):

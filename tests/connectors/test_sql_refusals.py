@@ -56,6 +56,15 @@ async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mar
     assert answer.refusal is not None
 
 
+async def test_a_row_that_is_longer_than_the_server_takes_is_refused_and_cuts_no_connection(mariadb: Ends) -> None:
+    table = mariadb.table("id INT PRIMARY KEY, v LONGTEXT")
+    ((most,),) = mariadb.sql("SELECT @@max_allowed_packet")
+    (answer,) = await mariadb.write(row(1, v="x" * most), upsert=table)
+    assert answer.refusal is not None
+    assert answer.refusal.field == "v"
+    assert "max_allowed_packet" in answer.refusal.message
+
+
 async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_index_holds(postgresql: Ends) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")

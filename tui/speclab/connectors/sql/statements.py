@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Dialect, Insert, TableClause, column, table
@@ -36,6 +37,8 @@ def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str
     if by_any_key(dialect):
         added = mysql.insert(into).values(values)
         added = added.on_duplicate_key_update({each: added.inserted[each] for each in others or key})
+        if any("%" in each for each in columns):  # PyMySQL takes the end of an INSERT as it is, so it must not know it
+            added = added.prefix_with("/* % */")
         return _of(rows, added, dialect, columns)
     new = (postgresql if dialect.name == "postgresql" else sqlite).insert(into).values(values)
     if others:
@@ -52,6 +55,13 @@ def bindable(connection: Connection) -> int:
     """
     driver = connection.connection.driver_connection
     return driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if isinstance(driver, sqlite3.Connection) else 0
+
+
+def longest(connection: Connection) -> float:
+    """How many bytes a statement may have before the server hangs up, as far as it says."""
+    if not by_any_key(connection.dialect):
+        return inf
+    return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
 
 
 def by_any_key(dialect: Dialect) -> bool:
@@ -85,6 +95,13 @@ def update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[st
 def remove(dialect: Dialect, name: str, key: Sequence[str]) -> str:
     """Delete the row of a key."""
     return f"DELETE FROM {named(dialect, name)} WHERE {_is(dialect, key)}"
+
+
+def make_unique(dialect: Dialect, name: str, key: Sequence[str]) -> str:
+    """Have a unique index on `key`."""
+    quote = dialect.identifier_preparer.quote
+    index = quote(f"{parts(dialect, name)[-1]}_key")
+    return f"CREATE UNIQUE INDEX {index} ON {named(dialect, name)} ({', '.join(map(quote, key))})"
 
 
 def present(dialect: Dialect, name: str, key: Sequence[str], count: int, columns: Sequence[str] = ()) -> str:

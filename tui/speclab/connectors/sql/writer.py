@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
+from math import inf
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
@@ -74,6 +74,7 @@ class SqlWriter:
         self._create_table = system.write.create_table
         self._report = seams.report
         self._table: Table | None = None
+        self._longest: float | None = None
         self._all_new = False  # whether the batch before had only rows that were not there
         self.batch = system.write.size
         self._ledger = None if self._key else Ledger()
@@ -266,15 +267,18 @@ class SqlWriter:
             names = ", ".join(self._key)
             raise BadAnswer(
                 f"{self._database.name}: an upsert into {table.name} needs a primary key or unique index on {names}",
-                hint=f"CREATE UNIQUE INDEX {table.name}_key ON {table.name} ({names})",
+                hint=statements.make_unique(connection.dialect, table.name, self._key),
             )
         missing = table.missing(dict.fromkeys(column for columns, _ in runs for column in columns or ()))
         if missing:
             if not self._create_table:
                 raise no_such_column(table, missing)
             self._report(Level.INFO, widen(connection, table.name, missing, _records(runs)))
-            table = replace(table, columns={**table.columns, **dict.fromkeys(missing, object)})
+            table = Table.find(connection, self._name) or table
+        if self._longest is None:
+            self._longest = statements.longest(connection)
         for columns, run in runs:
+            _check_length(self._longest, run)
             for column in table.whole.intersection(columns or ()):
                 _check_whole(column, run)
             for column in table.zoneless.intersection(columns or ()):
@@ -339,6 +343,17 @@ def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[Answer]:
         answers.append(_UPDATED if key in present else _CREATED)
         present.add(key)
     return answers
+
+
+def _check_length(longest: float, items: Sequence[Item]) -> None:
+    """Raise `_Unfit` for a record of more bytes than a statement may have, by which a connection would be lost."""
+    if longest == inf:
+        return
+    for item in items:
+        size = len(encode(item.payload))
+        if size > longest:
+            column = max(item.payload, key=lambda name: len(encode(item.payload[name])))
+            raise _Unfit(column, f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)")
 
 
 def _check_whole(column: str, items: Sequence[Item]) -> None:
