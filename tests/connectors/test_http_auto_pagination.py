@@ -108,6 +108,7 @@ async def test_pages_that_say_how_they_follow_are_all_read_and_gone_on_with(
     ("answer", "sign"),
     [
         (headed(X_Total_Count=lambda _: "7"), "the header `x-total-count` says 7 and 3 were read"),
+        (headed(Content_Range=lambda _: "0-2/7"), "the header `content-range` says 7 and 3 were read"),
         (headed(X_Next=lambda _: "abc"), "the header `x-next` is there"),
         (told(count=lambda _: 7), "`count` says 7 and 3 were read"),
         (told(pages=lambda _: PAGES), "it says that there are 3 pages"),

@@ -124,6 +124,8 @@ class Signs:
         for name in _TOTAL_HEADERS:
             if (total := _number(self.headers.get(name))) is not None:
                 yield f"the header `{name}`", total
+        if part := _RANGE.fullmatch(self.headers.get("content-range", "")):
+            yield "the header `content-range`", int(part[1])
 
     def _next_headers(self) -> Mapping[str, str]:
         """The headers by a name for what comes next, and with something in them."""
@@ -209,6 +211,8 @@ _TOTAL_FIELDS: Final = _paths(
     "total", "total_count", "totalCount", "total_results", "totalResults", "totalSize", "totalElements", "meta.total",
     "meta.total_count", "meta.totalCount", "pagination.total", "paging.total", "page.totalElements",
 )  # fmt: skip
+_RANGE: Final = re.compile(r"(?:[a-z]+ )?\d+-\d+/(\d{1,18})")
+"""A part of a list, and how long that is, such as `0-99/250` (RFC 9110 section 14.4, with a unit of its own)."""
 _COUNT: Final = FieldPath(("count",))
 _TOTAL_HEADERS: Final = ("x-total-count", "x-total", "total-count", "x-pagination-total-count")
 _DIGITS: Final = 19
