@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from speclab.clock import timestamp
-from speclab.errors import UsageError
+from speclab.errors import SpeclabError, UsageError
 from speclab.runlog.process import Process
 from speclab.sync import heartbeat
 from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Pulse, Served, Watch, ask_to_stop, why_not_stop
@@ -93,6 +93,20 @@ def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(w
         with pytest.raises(UsageError, match="runs in a container, or where else its process is not seen"):
             ask_to_stop(workspace, service)
     assert Watch(workspace).look(NOW).crashed
+
+
+def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -> None:
+    beats, path = Beats(workspace, NOW), heartbeat.heartbeat_path(workspace)
+    beats.beat(NOW, {})
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SpeclabError, match="cannot be written"):
+        beats.stopping(NOW, {})
+    with pytest.raises(SpeclabError, match="cannot be written"):
+        beats.beat(NOW, {})
+    path.rmdir()
+    beats.beat(NOW, {})
+    assert Watch(workspace).look(NOW) == Pulse(replace(OURS, stopping=timestamp(NOW)), alive=True)
 
 
 def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: Path) -> None:

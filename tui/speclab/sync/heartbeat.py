@@ -215,6 +215,6 @@ class Beats:
         self._beat(replace(self._last, beat=timestamp(now), stopped=timestamp(now), specs=specs))
 
     def _beat(self, heartbeat: Heartbeat) -> None:
-        self._last = heartbeat
+        self._last, self._written = heartbeat, False
         write(self._workspace, heartbeat)
         self._written = True
