@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -58,6 +59,18 @@ def test_a_key_in_a_section_of_four_kilobytes_costs_little_and_no_key_nothing(pt
         assert len(sent.encode()) < 6000
     terminal.settle(1.0)
     assert len(terminal.read(1.5).encode()) < 150
+
+
+def test_the_screen_is_whole_again_after_the_app_was_suspended(pty: Terminal, spec: Path) -> None:
+    terminal = open_section(pty, spec)
+    before = terminal.text
+    terminal.child.kill(signal.SIGTSTP)
+    _, status = os.waitpid(terminal.child.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    terminal.settle()
+    terminal.screen.reset()  # what a shell leaves there
+    terminal.child.kill(signal.SIGCONT)
+    terminal.until(lambda text: text == before)
 
 
 def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path) -> None:

@@ -95,6 +95,10 @@ class ThriftyApp(OrderlyApp[Return]):
         super().__init__(ansi_color=ansi_color)
         self._terminal = Terminal()
 
+    def on_mount(self) -> None:
+        """Draw all anew after the terminal was somebody else's: a shell's (SIGTSTP), or an editor's."""
+        self.app_resume_signal.subscribe(self, lambda _app: self.action_redraw())
+
     def _display(self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None) -> None:
         if isinstance(renderable, CompositorUpdate) and not self.is_inline:
             renderable = self._terminal.only_changes(renderable, self.size)

@@ -259,8 +259,6 @@ class Writing(DocumentPlace):
         except SpeclabError as error:
             shell(self).tell("Not edited", error)
             return
-        finally:
-            shell(self).action_redraw()
         if after.rstrip("\r\n") != body:
             self.change(f"edit of {section.title}", lambda document: document.with_body(section, after))
 
