@@ -155,6 +155,21 @@ def test_a_directory_one_may_not_write_in_is_left_alone() -> None:
         directory.chmod(0o755)
 
 
+def test_a_file_of_another_in_a_directory_such_as_tmp_is_left_alone() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    with tempfile.TemporaryDirectory() as name:
+        spec = Path(name) / "spec.md"
+        spec.write_bytes(TEMPLATE.encode())
+        spec.chmod(0o666)
+        Path(name).chmod(0o1777)
+        with unprivileged():
+            base = Document.load(spec)
+            with pytest.raises(SpeclabError, match="it is another user's in a directory such as /tmp"):
+                save(base.with_front_matter("status", "approved"), base)
+        assert os.listdir(name) == ["spec.md"]  # noqa: PTH208 - hidden files too
+
+
 def test_a_file_that_cannot_grow_is_left_as_it_was(spec: Path) -> None:
     code = """
 import resource, sys

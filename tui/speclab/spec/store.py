@@ -26,7 +26,7 @@ _REASONS: Final = {
     errno.EFBIG: "the file would be larger than this system allows",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "no permission to write in its directory",
-    errno.EPERM: "no permission to write in its directory",
+    errno.EPERM: "it is another user's in a directory such as /tmp, or it is immutable",
 }
 
 
