@@ -37,9 +37,7 @@ def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str
     if by_any_key(dialect):
         added = mysql.insert(into).values(values)
         added = added.on_duplicate_key_update({each: added.inserted[each] for each in others or key})
-        # PyMySQL takes the end of what begins with INSERT as it is, and leaves every % of a name there doubled.
-        unknown = "/* */ " if any("%" in each for each in columns) else ""
-        return unknown + _of(rows, added, dialect, columns)
+        return _of(rows, added, dialect, columns)
     new = (postgresql if dialect.name == "postgresql" else sqlite).insert(into).values(values)
     if others:
         new = new.on_conflict_do_update(index_elements=list(key), set_={each: new.excluded[each] for each in others})
