@@ -50,6 +50,8 @@ async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> No
     answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
     assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
     assert [answer.refusal.status for answer in answers if answer.refusal] == [503, 422]
+    assert answers[2].refusal is not None
+    assert answers[2].refusal.message == "503 Service Unavailable"
 
 
 async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:

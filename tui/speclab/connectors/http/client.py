@@ -299,14 +299,16 @@ def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:
 
 
 def status_line(exchange: Exchange) -> str:
-    """`422 Unprocessable Content`."""
-    reason = exchange.reason
-    if not reason:
-        try:
-            reason = HTTPStatus(exchange.status).phrase
-        except ValueError:
-            return str(exchange.status)
-    return f"{exchange.status} {reason}"
+    """`422 Unprocessable Content`, in the words of the answer."""
+    return f"{exchange.status} {exchange.reason}" if exchange.reason else status_text(exchange.status)
+
+
+def status_text(status: int) -> str:
+    """`422 Unprocessable Content`, in the usual words; the number alone where there are none."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
 
 
 def _base_url(text: str) -> httpx.URL:

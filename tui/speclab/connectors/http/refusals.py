@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from speclab.connectors.base import Refusal
 from speclab.connectors.http.answers import Blame, classify, explain, parsed
-from speclab.connectors.http.client import Client, Exchange, RequestFailed
+from speclab.connectors.http.client import Client, Exchange, RequestFailed, status_text
 from speclab.connectors.http.ratelimit import retry_after
 from speclab.connectors.http.templates import MissingValue
 from speclab.jsonvalue import Json
@@ -41,9 +41,10 @@ class Refusals:
         """The refusal of one entry in a batch's answer, which has that status and says that message."""
         known = status if status is not None and status >= 300 else None
         field, said = self._blame.find(entry)
+        text = message or said or (status_text(known) if known else "the target refused this record")
         return Refusal(
             error_class=classify(known) if known else ErrorClass.REJECTED,
-            message=self._client.message(message or said or "the target refused this record"),
+            message=self._client.message(text),
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
             status=known,
