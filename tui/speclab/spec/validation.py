@@ -81,7 +81,7 @@ def tell_forgotten(tree: Fields, model: type[Settings], findings: Findings, befo
         name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
         if isinstance(node, Fields) and (inner := model_in(annotation)):
             tell_forgotten(node, inner, findings, f"{before}{name}.")
-        elif isinstance(node, Scalar) and node.plain and not node.text and annotation not in {None, JsonValue}:
+        elif isinstance(node, Scalar) and node.plain and not node.text and annotation not in (None, JsonValue):
             findings.error("S203", node, f"`{before}{name}` has no value")
 
 
