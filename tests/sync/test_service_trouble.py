@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from tests.sync.test_service_runs import LONG_AGO, Workspace, place
 
-from speclab.errors import RunLogError
+from speclab.errors import RunLogError, RunLogTooNew
 from speclab.outcome import AlertState
-from speclab.runlog import AlertRow, RunLog, RunLogReader
+from speclab.runlog import AlertRow, RunLog, RunLogReader, schema
 from speclab.spec.changes import file_changes
 from speclab.sync.agenda import Trigger
 from speclab.sync.child import Child, Ended
@@ -177,6 +177,22 @@ async def test_a_spec_that_comes_and_goes_while_its_run_begins_is_not_run_twice_
         place.spec()
         await place.until(lambda: "people" in place.heartbeat().specs)
     assert sum("started by schedule" in line for line in place.said) == 1
+
+
+async def test_a_run_log_that_a_newer_speclab_has_changed_ends_the_service(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def until_it_is_newer() -> None:
+        async with place.serving():
+            await place.until(lambda: place.alerts() == {"people"})
+            with closing(sqlite3.connect(place.runlog)) as newer:
+                newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+            await place.until(place.stop.asked.is_set)
+
+    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
+    place.spec(frequency="On-demand")
+    with pytest.raises(RunLogTooNew):
+        await until_it_is_newer()
 
 
 @pytest.mark.parametrize("prints", ["", "not JSON", '{"state": 1'])

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from speclab.clock import Clock, timestamp
 from speclab.connectors.base import Report
-from speclab.errors import RunLogError, SpeclabError, UsageError
+from speclab.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError
 from speclab.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
 from speclab.spec.changes import file_changes, is_spec
@@ -63,7 +63,7 @@ async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report
     """Run specs on their schedules until `stop`.
 
     Raises `WorkspaceHeld` if another process does, and `RunLogError` if the run log cannot be opened, or if another
-    takes its place. Other trouble with it is told, and the service goes on.
+    takes its place, or a newer speclab brings it up to date. Other trouble with it is told, and the service goes on.
     """
     with (
         hold_workspace(serving.workspace, clock),
@@ -97,7 +97,7 @@ class _Service:
     revisions: dict[str, int] = field(default_factory=dict)  # of each integration in it
     pruned_at: datetime | None = None
     trouble: dict[str, str] = field(default_factory=dict)  # what is in trouble, and what was told of it
-    replaced: bool = False  # whether the run log is another than the one that is served
+    over: RunLogError | None = None  # why it cannot go on: the run log is not what it serves any more
 
     async def go(self) -> None:
         """Serve, from taking over to the last beat."""
@@ -112,9 +112,8 @@ class _Service:
             group.create_task(self._watch())
             group.create_task(self._keep())
             while not self.stop.asked.is_set():
-                self.replaced = _file(self.serving.runlog) not in (file, None)
-                if self.replaced:
-                    self.stop.asked.set()
+                if _file(self.serving.runlog) not in (file, None):
+                    self._give_up(_replaced(self.serving.runlog))
                     break
                 with self._surviving("the agenda"):
                     await self._tick(group, roster)
@@ -124,11 +123,8 @@ class _Service:
                 self.wake.clear()
             self.rewatch.set()
             await self._wind_down(beats)
-        if self.replaced:  # it is for another service to beat
-            raise RunLogError(
-                f"{self.serving.runlog}: the run log that was served is gone, and another in its place",
-                hint="start `speclab up` anew, which serves that one",
-            )
+        if self.over is not None:  # it is for another service to beat
+            raise self.over
         with self._surviving("the heartbeat"):
             beats.end(self.clock.now(), self._served())
 
@@ -166,6 +162,7 @@ class _Service:
         known, self.roll = self.roll, roll
         for spec_id in [spec_id for spec_id in self.agenda if spec_id not in roll.enlisted]:
             self.agenda.drop(spec_id)
+            self.trouble.pop(spec_id, None)
             self.tell(Level.INFO, f"{spec_id}: not in progress any more")
         self.taken_in = {spec_id: spec for spec_id, spec in self.taken_in.items() if spec_id in roll.enlisted}
         for spec_id, spec in list(roll.enlisted.items()):
@@ -374,12 +371,19 @@ class _Service:
         """Tell what goes wrong with `what`, once until it is over, and go on: a full disk may be over soon."""
         try:
             yield
+        except RunLogTooNew as error:
+            self._give_up(error)
         except SpeclabError as error:
             if error.message not in self.trouble.values():
                 self.tell(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
             self.trouble[what] = error.message
         else:
             self.trouble.pop(what, None)
+
+    def _give_up(self, error: RunLogError) -> None:
+        """Stop, for what is served is for another service."""
+        self.over = error
+        self.stop.asked.set()
 
     async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
         """Wait `seconds`, or until one of `events` or until it is to stop."""
@@ -388,6 +392,13 @@ class _Service:
         await asyncio.wait([pause, *waits], return_when=asyncio.FIRST_COMPLETED)
         for one in (pause, *waits):
             one.cancel()
+
+
+def _replaced(path: Path) -> RunLogError:
+    return RunLogError(
+        f"{path}: the run log that was served is gone, and another in its place",
+        hint="start `speclab up` anew, which serves that one",
+    )
 
 
 def _file(path: Path) -> tuple[int, int] | None:
