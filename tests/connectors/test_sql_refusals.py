@@ -28,6 +28,8 @@ async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
+        ("VARCHAR(2)", "long"),
+        ("INT NOT NULL", None),
         ("DATETIME", "no time"),
         ("DATETIME", "2024-01-01T10:00:00Z"),
         ("INT", "no number"),
@@ -35,12 +37,36 @@ async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
         ("JSON", "no json"),
         ("ENUM('a')", "b"),
         ("GEOMETRY", "no place"),
-        ("INT UNSIGNED, w BIGINT UNSIGNED AS (v * 1e0 * 18446744073709551615) STORED", 9),
     ],
 )
 async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mariadb: Ends) -> None:
     table = mariadb.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
-    assert await refused(mariadb, table, v=value) is ErrorClass.REJECTED
+    (answer,) = await mariadb.write(row(v=value), upsert=table)
+    assert answer.refusal is not None
+    assert answer.refusal.error_class is ErrorClass.REJECTED
+    assert answer.refusal.field == (None if column == "GEOMETRY" else "v")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("INT NOT NULL", None),
+        ("INT", "no number"),
+        ("TIMESTAMPTZ", "no time"),
+        ("INT CHECK (v < 5)", 5),
+        ("JSONB", "no json"),
+        ("TEXT[]", ["a"]),
+        ("INT UNIQUE", 1),
+        ("INT GENERATED ALWAYS AS IDENTITY", 1),
+    ],
+)
+async def test_postgresql_blames_the_column_for_its_value(column: str, value: Json, postgresql: Ends) -> None:
+    table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, w INT, v {column}")
+    if column.endswith("UNIQUE"):
+        postgresql.sql(f"INSERT INTO {table} VALUES ('other', 1, 1)")
+    (answer,) = await postgresql.write(row(w=1, v=value), upsert=table)
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.field) == (ErrorClass.REJECTED, "v"), answer.refusal.message
 
 
 async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,9 +25,15 @@ _BLAMED: Final = (
     re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)"),  # SQLite
     re.compile(r'column "([^"]+)"'),  # PostgreSQL
     re.compile(r"Key \(([^),]+)\)="),
-    re.compile(r"[Cc]olumn '([^']+)'"),  # MySQL
+    re.compile(r'relation "(?P<table>[^"]+)" violates check constraint "(?P=table)_([^"]+)_check\d*"'),
+    re.compile(r"[Cc]olumn (?:`[^`]+`\.`[^`]+`\.)?['`]([^'`]+)['`]"),  # MySQL
     re.compile(r"[Ff]ield '([^']+)'"),
+    re.compile(r"CONSTRAINT `[^`.]+\.([^`]+)` failed"),
+    re.compile(r"FOREIGN KEY \(`([^`]+)`"),
+    re.compile(r"for key '(?:[^'.]+\.)?(?!PRIMARY)([^']+)'"),
 )
+"""A column is the last group."""
+_PARAMETER: Final = re.compile(r"parameter \$(\d+) =")  # PostgreSQL
 _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeError)
 """Errors that are about what a row holds; any other is about the table or the database."""
 
@@ -171,6 +177,11 @@ def refuses_login(text: str) -> bool:
     return _LOGIN.search(text) is not None
 
 
-def blamed(text: str) -> str | None:
-    """The column that an error's words blame, where they name one."""
-    return next((found[1] for pattern in _BLAMED if (found := pattern.search(text))), None)
+def blamed(error: Exception, text: str, columns: Sequence[str]) -> str | None:
+    """The column that `error`, in words `text`, blames, where it tells one; `columns` are those of the row."""
+    for pattern in _BLAMED:
+        if found := pattern.search(text):
+            return found[found.re.groups]
+    parameter = _PARAMETER.search(text)
+    writes = isinstance(error, DBAPIError) and (error.statement or "").startswith("INSERT")
+    return columns[int(parameter[1]) - 1] if parameter and writes and int(parameter[1]) <= len(columns) else None

@@ -97,7 +97,7 @@ class SqlWriter:
             raise
         except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
             self._undone(known)
-            refused = Answer(refusal=self._refusal(error, len(rows)))
+            refused = Answer(refusal=self._refusal(error, rows))
             return [answer or refused for answer in answers]
         return [answer or next(given) for answer in answers]
 
@@ -301,7 +301,7 @@ class SqlWriter:
     def _key_of(self, item: Item) -> tuple[Json, ...]:
         return tuple([item.payload[name] for name in self._key])
 
-    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, rows: int) -> Refusal:
+    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, items: Sequence[Item]) -> Refusal:
         """What a failed batch is answered with.
 
         Raises `BadAnswer` for what no other row would change, and `Unreachable` where there is no room on the disk.
@@ -316,9 +316,9 @@ class SqlWriter:
         return Refusal(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
             message=text,
-            request=f"{self._line()} ({rows} rows)",
+            request=f"{self._line()} ({len(items)} rows)",
             response=text,
-            field=error.column if isinstance(error, _Unfit) else blamed(text),
+            field=error.column if isinstance(error, _Unfit) else blamed(error, text, list(items[0].payload)),
             sent=False,  # the transaction was rolled back: nothing of it is there
         )
 
