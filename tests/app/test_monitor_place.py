@@ -15,8 +15,9 @@ from speclab.app.application import SpeclabApp
 from speclab.app.glyphs import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
-from speclab.outcome import Level
-from speclab.runlog import RunLogReader
+from speclab.clock import timestamp
+from speclab.outcome import AlertState, Level
+from speclab.runlog import AlertRow, RunLogReader
 from speclab.runlog.schema import VERSION
 
 Open = Callable[..., Any]
@@ -277,6 +278,19 @@ async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record
             await pilot.press("tab")
             await see(pilot, f"─ {tile} ──", line)
         await see(pilot, "the ledger is closed")
+
+
+async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, opened: Open, see: Open) -> None:
+    since = timestamp(filled.clock.now() - timedelta(minutes=5))
+    with filled.log() as log:
+        alerts = [("too many dead", AlertState.FIRING, "dead_letters() is 14"), ("slow", AlertState.OK, "is not told")]
+        log.record_alerts("people", [AlertRow("people", name, state, since, told) for name, state, told in alerts])
+    async with opened(filled, size=(160, 45)) as pilot:
+        await see(pilot, "▲ 1 alert", "▲ firing    alert  too many dead: dead_letters() is 14", "5 min ago")
+        await pilot.press("tab", "home", "D")
+        await see(pilot, "─ newest of these ─", "there is no failure under the cursor")
+        await pilot.press("enter")
+        await see(pilot, "runs of people")
 
 
 async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:

@@ -12,11 +12,12 @@ from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 from speclab.app.widgets.record import lines
 from speclab.app.words import ago, count, exactly, until
-from speclab.outcome import FailureState, RunState
+from speclab.outcome import AlertState, FailureState, RunState
 from speclab.plural import plural
 
 if TYPE_CHECKING:
-    from speclab.runlog import FailureRow, RunRow
+    from speclab.app.glyphs import Mark
+    from speclab.runlog import AlertRow, FailureRow, RunRow
     from speclab.runlog.rows import FailureGroup
 
 MARKS: Final = {
@@ -47,7 +48,7 @@ class FailuresGrid(Grid):
             empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
         )
         self.groups: dict[str, FailureGroup] = {}
-        self.run_error: str | None = None  # why the last run failed, if it did
+        self._whole: dict[str, str] = {}  # what rows that are no group tell, by key
 
     @property
     def group(self) -> FailureGroup | None:
@@ -60,24 +61,36 @@ class FailuresGrid(Grid):
         total = sum(group.count for group in self.groups.values())
         return f"{plural(total, 'record')}, grouped" if total else ""
 
+    @property
+    def whole(self) -> str | None:
+        """What the row under the cursor tells, in full, if it is no group."""
+        return self._whole.get(self.row.key) if self.row is not None else None
+
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
-        """Ask the run log and show what it says; above it, why the last run failed, if it did."""
-        groups = await shell(self).ask(lambda reader: reader.groups(spec_id))
-        if groups is None:
+        """Ask the run log and show what it says; above it, why the last run failed, if it did, and alerts that fire."""
+        found = await shell(self).ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
+        if found is None:
             return
+        groups, alerts = found
         self.groups = {_key(group): group for group in groups}
-        failed = last_run is not None and last_run.state in (RunState.FAILED, RunState.INTERRUPTED)
-        self.run_error = last_run.error if last_run is not None and failed else None
-        self.show([*self._failed(last_run), *self._told(groups)])
+        self._whole.clear()
+        self.show([*self._failed(last_run), *self._firing(alerts), *self._told(groups)])
 
     def _failed(self, run: RunRow | None) -> Iterator[Row]:
-        if run is not None and self.run_error:
-            when = ago(run.ended_at or run.started_at, shell(self).now())
-            sign = Cell(glyphs.FAILED.glyph, "failed")
-            yield Row(
-                run.run,
-                (sign, Cell("failed", "failed"), Cell("run", "muted"), self.run_error, "", Cell(when, "muted")),
-            )
+        if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
+            yield self._other(run.run, glyphs.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
+
+    def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[Row]:
+        for alert in alerts:
+            if alert.state is AlertState.FIRING:
+                told = f"{alert.name}: {alert.detail}"
+                key = f"{alert.spec_id} {alert.name}"
+                yield self._other(key, glyphs.ATTENTION, "firing", "alert", told, alert.since)
+
+    def _other(self, key: str, sign: Mark, state: str, what: str, told: str, since: str) -> Row:
+        self._whole[key] = told
+        when = Cell(ago(since, shell(self).now()), "muted")
+        return Row(key, (Cell(sign.glyph, sign.style), Cell(state, sign.style), Cell(what, "muted"), told, "", when))
 
     def _told(self, groups: Sequence[FailureGroup]) -> list[Row]:
         at = shell(self).now()

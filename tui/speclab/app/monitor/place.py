@@ -213,7 +213,7 @@ class MonitorPlace(Place):
         failures = self.query_one(FailuresGrid)
         group, newest = failures.group, self.query_one("#newest Lines", Lines)
         if group is None:
-            newest.tell_text(failures.run_error, instead=("No failed record.",))
+            newest.tell_text(failures.whole, instead=("No failed record.",))
             return
         found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True))
         if found:
