@@ -126,6 +126,16 @@ def test_a_key_of_several_columns_is_found_by_its_index(mariadb: Ends) -> None:
     assert int(plan["rows"]) < 50
 
 
+async def test_only_what_has_a_larger_number_is_read_where_the_column_is_decimal(ends: Ends) -> None:
+    table = ends.table("id INT PRIMARY KEY, at NUMERIC(20, 0)", "1, 999999999", "2, 10000101112", "3, 1710101012000")
+    since = {"field": "at"}
+    first = await ends.pages(table=table, since=since, size=2)
+    assert sum(len(page.records) for page in first) == 3
+    ends.sql(f"INSERT INTO {table} VALUES (4, 1710101012001), (5, 5)")
+    (page,) = await ends.pages(first[-1].cursor, table=table, since=since)
+    assert [record["id"] for record in page.records] == [4]
+
+
 async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, at BINARY(2)", "1, x'00ff'")
     with pytest.raises(BadAnswer, match="`at` holds bytes"):

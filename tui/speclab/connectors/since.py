@@ -197,6 +197,10 @@ def order(value: Scalar) -> Order:
     """What `value` is ordered by: a number, an ISO 8601 time (UTC if it has no zone), or text."""
     if not isinstance(value, str):
         return "number", float(value) if isinstance(value, float) else value
+    if (
+        len(value) > len("20240101") and value.isdigit()
+    ):  # a number as text: to Python, its ninth digit parts date and time
+        return "text", value
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
