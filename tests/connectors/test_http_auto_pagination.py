@@ -140,6 +140,23 @@ async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Rea
     assert len(reports.lines) == 2
 
 
+@pytest.mark.parametrize("by", [{"by": "auto"}, {"by": "page", "param": "page"}])
+async def test_an_empty_list_beside_one_that_has_the_records_is_an_error(by: Json, serve: Serve, read: Read) -> None:
+    async def moved(_: web.Request) -> web.Response:
+        return web.json_response({"data": [], "page": {"links": [{"rel": "self"}], "results": PEOPLE}})
+
+    says = r"an empty list at `data`, and 7 records at `page\.results`"
+    with pytest.raises(BadAnswer, match=says):
+        await read(await serve(moved), records="data", pagination=by)
+
+
+async def test_other_lists_beside_an_empty_one_are_none_of_records(serve: Serve, read: Read) -> None:
+    async def nothing(_: web.Request) -> web.Response:
+        return web.json_response({"data": [], "links": [{"rel": "self"}], "facets": [1, 2], "included": []})
+
+    assert records_of(await read(await serve(nothing), records="data")) == []
+
+
 async def test_pages_by_number_that_end_before_a_total_nobody_named_are_told_of(
     serve: Serve, read: Read, reports: Reports
 ) -> None:

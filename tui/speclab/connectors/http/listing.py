@@ -6,7 +6,7 @@ reached, a list that is not there end it with `BadAnswer`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
@@ -49,11 +49,20 @@ class Listing:
     """Reads the lists that are asked for and paged as one `read` says."""
 
     def __init__(
-        self, read: HttpRead, client: Client, retry: RetrySettings, random: Random, *, at_once: int, fingerprint: str
+        self,
+        read: HttpRead,
+        client: Client,
+        retry: RetrySettings,
+        random: Random,
+        *,
+        at_once: int,
+        fingerprint: str,
+        key: Sequence[FieldPath] = (),
     ) -> None:
         """Lists of `read` from `client`, at most `at_once` pages ahead; `fingerprint` marks cursors of these settings.
 
-        Raises `SpecError` for settings that cannot work.
+        `key` is where a record has its identity, if it has that by itself. Raises `SpecError` for settings that cannot
+        work.
         """
         self._client = client
         self._retry = retry
@@ -67,6 +76,7 @@ class Listing:
         self._auto = read.pagination.by == "auto"
         self._nested = read.for_each is not None
         self._size = read.pagination.size
+        self._key = key
         self._sweeps = read.missing == "delete"
         self._since = read.since
         _optional(read.since.field if read.since else None, "read.since.field")
@@ -220,7 +230,14 @@ class Listing:
                 )
 
     def _mind_more(self, read: Reading, turn: Turn) -> None:
-        """Tell of an end that looks like none, where nothing proves that it is one."""
+        """Tell of an end that looks like none, where nothing proves that it is one.
+
+        Raises `BadAnswer` where there was nothing, and the answer has the records elsewhere.
+        """
+        elsewhere = turn.signs.records_elsewhere(self._key) if not read.count and read.whole and self._key else None
+        if elsewhere is not None:
+            at = f" at `{self._records}`" if self._records else ""
+            raise self._bad(turn.exchange, f"an empty list{at}, and {elsewhere}", "Check `read.records`.")
         line = self._client.line(turn.exchange.method, turn.exchange.url)
         if self._auto and read.count == len(turn.records):
             like = turn.signs.like_a_page(whole=read.whole and not self._nested)

@@ -19,6 +19,7 @@ from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.references import References
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
+from speclab.paths import FieldPath
 from speclab.spec.auth import ApiKeyAuth, Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpRead, HttpSystem
@@ -51,6 +52,7 @@ class HttpReader:
             at_once=system.limits.concurrency,
             fingerprint=self._fingerprint,
         )
+        self._key = [FieldPath.parse(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
         self._hidden = {auth.param} if isinstance(auth, ApiKeyAuth) and auth.param is not None else set[str]()
         self._pages = self._nested(written, read, system.limits.concurrency) or self._single(
             written, read, system.limits.concurrency
@@ -68,7 +70,7 @@ class HttpReader:
         """One list, in windows where the settings have them."""
         hidden = self._hidden | _secret(written.request or written.path, written.params)
         questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
-        listing = self._listing(read)
+        listing = self._listing(read, key=self._key)
         if read.since is None or read.since.window is None:
             return partial(listing.pages, questions)
         closed = self._listing(read.model_copy(update={"since": None}), at_once=1)

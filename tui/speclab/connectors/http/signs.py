@@ -16,6 +16,7 @@ import httpx
 from speclab.connectors.http.answers import look
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath
+from speclab.plural import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ class Signs:
                 return f"as `{name}` asks for"
         return "as a first page often has" if whole and self.records in _USUAL else None
 
+    def records_elsewhere(self, key: Sequence[FieldPath]) -> str | None:
+        """What the body has, in words, that must be records, for they have a `key`, where none were taken."""
+        for place, value in self._places():
+            if isinstance(value, list) and value and all(look(value[0], path) is not None for path in key):
+                return f"{plural(len(value), 'record')} at `{FieldPath(place)}`"
+        return None
+
     def _parts(self) -> Iterator[Mapping[str, Json]]:
         """What may say where a list stands: the body, the objects right in it, and the headers."""
         if isinstance(self.body, dict):
@@ -133,16 +141,21 @@ class Signs:
 
     def _next_field(self) -> FieldPath | None:
         """Where the body has something by a name for what comes next, at its top or one level below."""
-        body = self.body
-        if not isinstance(body, dict):
-            return None
-        inner = [
-            ((name, key), value) for name, part in body.items() if isinstance(part, dict) for key, value in part.items()
-        ]
-        for place, value in (*(((name,), value) for name, value in body.items()), *inner):
+        for place, value in self._places():
             if _NEXT.fullmatch(place[-1]) and isinstance(value, str | int) and value:
                 return FieldPath(place)
-        return next((where for where, _ in _CURSOR_FIELDS if isinstance(text := look(body, where), str) and text), None)
+        at = (where for where, _ in _CURSOR_FIELDS if isinstance(text := look(self.body, where), str) and text)
+        return next(at, None)
+
+    def _places(self) -> Iterator[tuple[tuple[str, ...], Json]]:
+        """What the body has at its top, and then one level below."""
+        if not isinstance(self.body, dict):
+            return
+        for name, value in self.body.items():
+            yield (name,), value
+        for name, part in self.body.items():
+            if isinstance(part, dict):
+                yield from (((name, key), value) for key, value in part.items())
 
 
 def _is_url(value: Json) -> TypeGuard[str]:
