@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.failure import RowFailure
+from speclab.mapping.kinds import show
 from speclab.mapping.place import Findings, Places, of_target
 from speclab.outcome import Stage
 from speclab.paths import FieldPath, PathSyntaxError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import jsonschema_rs
 
 _MAX_REASON: Final = 200
+_MASK: Final = "\0"
 _UNFORMATTED: Final = re.compile(r' is not a "([a-z-]+)"$')
 
 
@@ -47,7 +49,7 @@ class FieldCheck:
         found: list[RowFailure] = []
         for error in self.validator.iter_errors(value):
             inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-            message = _UNFORMATTED.sub(r" is no \1", error.message)
+            message = _message(error)
             reason = f"{self.path}{inside}: {message}" if inside or str(self.path) != target else message
             found.append(self._failure(reason, value))
         return found
@@ -101,6 +103,12 @@ def _blamed(path: FieldPath, targets: Mapping[FieldPath, MappingRow]) -> Mapping
     return next((row for target, row in targets.items() if target.parts[: len(path.parts)] == path.parts), None)
 
 
+def _message(error: jsonschema_rs.ValidationError) -> str:
+    """What is wrong, with the value where the mask stands."""
+    value = show(error.instance)  # type: ignore[arg-type]  # it is JSON, by another name
+    return _UNFORMATTED.sub(r" is no \1", error.message).replace(_MASK, value)
+
+
 def _validator(
     key: str, schema: Mapping[str, Json], places: Places, findings: Findings
 ) -> jsonschema_rs.Validator | None:
@@ -112,10 +120,11 @@ def _validator(
             validate_formats=True,
             ignore_unknown_formats=False,
             pattern_options=jsonschema_rs.RegexOptions(),  # linear time, whatever the record holds
+            mask=_MASK,  # a long value would leave no room for what is wrong with it
             offline=True,  # a schema that refers to another document is refused, not fetched
         )
     except jsonschema_rs.ValidationError as error:
         within = [str(part) for part in error.instance_path]
-        message = error.message.partition(". Adjust")[0]
+        message = _message(error).partition(". Adjust")[0]
         findings.error("M113", places.key(("check", key, *within)), f"check: {'.'.join([key, *within])}: {message}")
     return None
