@@ -122,6 +122,16 @@ def test_a_misspelt_spec_is_not_told_to_be_well(people: Shell, command: str) -> 
     assert "did you mean 'people'?" in result.stderr
 
 
+@pytest.mark.parametrize("args", [("runs", ""), ("failures", ""), ("show", "people", "")])
+def test_an_empty_name_is_no_name_of_all(people: Shell, args: Sequence[str]) -> None:
+    assert "no " in people(*args, exit_code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["runs", "failures"])
+def test_any_limit_will_do(people: Shell, command: str) -> None:
+    people(command, "--limit", "9" * 30)
+
+
 def test_a_misspelt_run_is_not_told_to_be_well(people: Shell) -> None:
     assert "no run 'nosuch' in" in people("failures", "--run", "nosuch", exit_code=2).stderr
 

@@ -40,7 +40,7 @@ def show(spec: Path, where: str | None, as_json: bool) -> None:  # noqa: FBT001 
     from speclab.spec.document import Document
 
     document = Document.load(spec)
-    text = read(document, where) if where else document.text
+    text = document.text if where is None else read(document, where)
     if as_json:
         print_json(text)
     else:

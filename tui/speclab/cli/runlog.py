@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,8 +116,8 @@ def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> No
     from speclab.runlog import run_json
 
     with open_reader(runlog) as log:
-        of = spec_id_of(log, spec) if spec else None
-        rows = [run_json(row) for row in log.runs(of, limit=limit)]
+        of = spec_id_of(log, spec) if spec is not None else None
+        rows = [run_json(row) for row in log.runs(of, limit=min(limit, sys.maxsize))]
     if as_json:
         for row in rows:
             print_json(row)
@@ -154,10 +155,11 @@ def failures(
     from speclab.runlog import failure_json
 
     with open_reader(runlog) as log:
-        of = spec_id_of(log, spec) if spec else None
+        of = spec_id_of(log, spec) if spec is not None else None
         if run is not None and log.run(run) is None:
             raise UsageError(f"no run {run!r} in {log.path}", hint="'speclab runs' lists them with their IDs.")
-        found = log.failures(of, run=run, state=FailureState(state) if state else None, row=row, limit=limit, full=full)
+        only = FailureState(state) if state else None
+        found = log.failures(of, run=run, state=only, row=row, limit=min(limit, sys.maxsize), full=full)
     for failure in found:
         if as_json:
             print_json(failure_json(failure, full=full))
