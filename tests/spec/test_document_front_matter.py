@@ -119,8 +119,12 @@ def test_an_empty_front_matter_is_one_and_takes_a_first_key(inner: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "message"),
     [
-        ("a: 1\nb: {x: 1\nc: 2", 4, 2, "broken YAML"),
-        ("a: b: c", 2, 5, "broken YAML"),
+        ("a: 1\nb: {x: 1\nc: 2", 3, 4, "broken YAML: the { here is never closed"),
+        ("title: CRM: the new one", 2, 8, 'quote this value: "CRM: the new one"; unquoted, the `: ` in it begins a'),
+        ("owner: @crm", 2, 8, 'quote this value: "@crm"; unquoted, no value may begin with'),
+        ("a: *b", 2, 4, "unquoted, no value may begin with"),
+        ('a: "b\nc: 1', 2, 4, 'the " here is never closed'),
+        ("a: 1\n  b: 2", 3, 3, "a key cannot stand here: the line above already is a value; check the indent"),
         ("- a\n- b", 2, 1, "a list, expected lines of `key: value`"),
         ("a: " + "[" * 50_000, 2, 103, "nested deeper"),
         ("a: !!python/name:os.system x", 2, 4, "broken YAML"),

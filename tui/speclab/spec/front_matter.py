@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import yaml
 from frontmatter.default_handlers import SafeLoader, YAMLHandler
+from yaml.composer import ComposerError
+from yaml.parser import ParserError
+from yaml.scanner import ScannerError
 
 from speclab.outcome import Level
 from speclab.spec.lines import Lines, Span
 from speclab.spec.problem import Problem
+from speclab.spec.yamlmend import diagnosis, quoted, value_to_quote
 
 if TYPE_CHECKING:
     # at run time the loader of python-frontmatter's choice: libyaml's, or Python's where that is not there
@@ -110,9 +114,10 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
     that is told where it is a spec's.
     """
 
-    def problem(at: int, message: str, code: str = "F101") -> Problem:
+    def problem(at: int, message: str, code: str = "F101", end: int | None = None) -> Problem:
         line, column = lines.position(at)
-        return Problem(file, line, column, code, Level.ERROR, message)
+        length = 1 if end is None else max(min(end, lines.ends[line - 1]) - at, 1)
+        return Problem(file, line, column, code, Level.ERROR, message, length=length)
 
     top = Span(lines.starts[0], lines.starts[0])
     nothing = FrontMatter(top, top, 0)
@@ -144,10 +149,9 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
     except _Unreadable as error:
         return _with_problem(block, problem(inner.start + error.offset, error.message))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        why = ": ".join(part for part in (error.context, error.problem) if part)
-        message = f"the front matter is broken YAML: {_back(why)}"
-        return _with_problem(block, problem(inner.start + (mark.index if mark else 0), message))
+        start, end, why = _diagnosis(source, error)
+        message = f"the front matter is broken YAML: {why}"
+        return _with_problem(block, problem(inner.start + start, message, end=inner.start + end))
     entries = tuple(_entries(events, lines.text, inner.start))
     firsts = {entry.key: entry for entry in reversed(entries)}
     twice = [entry for entry in entries if firsts[entry.key] is not entry]
@@ -224,6 +228,18 @@ def _escape(match: re.Match[str]) -> str:
 
 def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z_][\w-]*", key) and not _AMBIGUOUS.fullmatch(key) else json.dumps(key)
+
+
+def _diagnosis(source: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str]:
+    """Where `source` is broken, from and to, and why."""
+    if not isinstance(error, ScannerError | ParserError | ComposerError):  # well written, but with a wrong tag
+        at = error.problem_mark.index if error.problem_mark else 0
+        return at, at + 1, _back(error.problem or "")
+    if (unquoted := value_to_quote(source, error)) is not None:
+        value = quoted(_back(source[unquoted.start : unquoted.end]))
+        return unquoted.start, unquoted.end, f"quote this value: {value}; {unquoted.reason}"
+    start, end, why, _ = diagnosis(source, error)
+    return start, end, _back(why)
 
 
 def _with_problem(block: FrontMatter, problem: Problem) -> FrontMatter:
