@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rich.cells import cell_len
 from tests.app.mapping.conftest import (
+    CONTACTS,
     ROWS,
     TEXT,
     Editing,
@@ -74,6 +76,41 @@ async def test_a_place_in_a_cell_is_told_in_cells_of_the_terminal(editing: Editi
         strips = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
         line = next(at for at, text in enumerate(strips) if "Upper" in text)
         assert strips[line + 1].index("~~~~~") == cell_len(strips[line][: strips[line].index("Upper")])
+
+
+async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(spec, TEXT.replace("email: {format: email}", "email: {maxLength: 9}"))
+    hostile = "one\ntwo \x1b[31m\u202e" + "long " * 20_000
+    record = {**CONTACTS[0], "email": hostile, "name": {"given": hostile}}
+    (spec.parent / ".speclab" / "samples" / "crm.jsonl").write_text(json.dumps(record))
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 2)
+        await see(pilot, r'✖ email: "one\ntwo \u001b[31m�long', "is longer than 9 characters")
+        mapping.grid.move(1, 3)
+        await pilot.press("enter")
+        await see(pilot, "→ one␊two ␛[31m")
+        await until(pilot, lambda: 0 < mapping.below.region.height <= 5)
+
+
+async def test_a_column_that_the_table_lacks_cannot_be_written(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
+    put(
+        spec, TEXT.replace(" Transformation | Notes |\n|---|---|---|---|", "\n|---|---|").replace(ROWS, "| id | id |\n")
+    )
+    async with running(spec.parent, place="mapping") as pilot:
+        mapping = await at_row(pilot, until, 0)
+        await pilot.press("enter")
+        await see(pilot, "the table has no column Transformation")
+        mapping.grid.move(0, 2)
+        await pilot.press("enter")
+        await write(pilot, "_2")
+        await pilot.press("tab")
+        await until(pilot, lambda: not mapping.line.editing)
+        assert mapping.sheet is not None
+        assert mapping.sheet.rows[0].target == "id_2"
 
 
 async def test_lines_that_are_pasted_become_one(editing: Editing, until: Until) -> None:

@@ -73,6 +73,19 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         )
 
 
+async def test_a_suggestion_needs_no_column_that_the_table_lacks(spec: Path, running: Running, until: Until) -> None:
+    put(
+        spec,
+        TEXT.replace(" Transformation | Notes |\n|---|---|---|---|", "\n|---|---|").replace(
+            ROWS, "| email | email |\n"
+        ),
+    )
+    async with running(spec.parent, place="mapping") as pilot:
+        await at_row(pilot, until, 0)
+        await pilot.press("s", "f2")
+        await until(pilot, lambda: "| source.id | target.external_id |\n" in content(spec))
+
+
 async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, place="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)

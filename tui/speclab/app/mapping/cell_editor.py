@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from speclab.app.actions import Action, Actor, bindings
+from speclab.app.widgets.cells import fit
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ SHOWN: Final = 6
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _WIDEST: Final = 56
+_LINES: Final = 3
 _COLOURS: Final = {"": "", "good": "$success", "attention": "$warning", "failed": "$error", "muted": "$muted"}
 
 
@@ -255,13 +257,14 @@ class Below(Vertical):
         if hint.end > hint.start:
             start = max(hint.start, scrolled)
             lines.append(Content.styled(" " * (start - scrolled) + "~" * max(1, hint.end - start), "$error"))
-        if hint.message:
-            lines.append(Content.styled(hint.message, _COLOURS[hint.style]))
+        message = fit(hint.message, _LINES * self._width)
+        if message:
+            lines.append(Content.styled(message, _COLOURS[hint.style]))
         self._hint.update(Content("\n").join(lines))
         self._hint.display = bool(lines)
         self._list.styles.height = min(SHOWN, len(candidates))
         self._list.display = bool(candidates)
-        height = (hint.end > hint.start) + ceil(cell_len(hint.message) / self._width) + min(SHOWN, len(candidates))
+        height = (hint.end > hint.start) + ceil(cell_len(message) / self._width) + min(SHOWN, len(candidates))
         below = self._region.y + 1
         fits = below + height <= self._bounds.bottom
         self.styles.offset = Offset(self._region.x - 1, below if fits else max(0, self._region.y - height))

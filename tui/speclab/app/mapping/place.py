@@ -32,6 +32,7 @@ from speclab.app.mapping.rows import (
 )
 from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Wrong
 from speclab.app.shell import shell
+from speclab.app.widgets.cells import printable
 from speclab.app.widgets.grid import MOVES, Cell, Grid
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
@@ -337,13 +338,13 @@ class MappingPlace(Replaying):
         wrong = self._first_wrong(row)
         if wrong is not None and row is not None:
             sign, colour = (FAILED, "$error") if wrong.level is Level.ERROR else (ATTENTION, "$warning")
-            content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), wrong.message)
+            content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), printable(wrong.message))
         elif outcome is not None and outcome.failure is not None:
-            content = Content.assemble((f"{FAILED.glyph} ", "$error"), str(outcome.failure))
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(str(outcome.failure)))
         elif self.judged is not None and self.number in self.judged.untold:
-            content = Content.assemble((f"{FAILED.glyph} ", "$error"), self.judged.untold[self.number])
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(self.judged.untold[self.number]))
         elif row is not None:
-            content = Content.styled(row.texts["Notes"], "$muted")
+            content = Content.styled(printable(row.texts["Notes"]), "$muted")
         self._word.update(content)
         self._word.display = bool(content.plain)
 

@@ -27,7 +27,6 @@ from speclab.spec.document import Document, Table
 from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
 
 _ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
-_ORDER: Final = tuple(EDITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +97,8 @@ class RowWriting(DocumentPlace):
             return None if any(each.suggestion for each in self.offered.values()) else "there is nothing to suggest"
         if action in _ON_A_ROW and self.row is None and not (action == "edit" and self.offer):
             return "there is no row"
+        if action == "edit" and self.row is not None and not self._is_there(self._column):
+            return f"the table has no column {EDITED[self._column]}"
         if action == "move-up" and self.row is not None and self.row.index == 0:
             return "it is the first row"
         if action == "move-down" and self.row is not None and self.row.index == len(self.sheet.rows) - 1:
@@ -111,8 +112,17 @@ class RowWriting(DocumentPlace):
         if self.offer is not None:
             self._take_offers([self.offer])
         elif self.row is not None:
-            column = self.grid.cursor_column
-            self.begin(self.row.index, column if column in EDITED else TRANSFORMATION_AT)
+            self.begin(self.row.index, self._column)
+
+    @property
+    def _column(self) -> int:
+        """The grid's column of the cell that would be edited."""
+        at = self.grid.cursor_column
+        return at if at in EDITED else TRANSFORMATION_AT
+
+    def _is_there(self, column: int) -> bool:
+        """Whether the table has what is that column in the grid."""
+        return self.sheet is not None and self.sheet.table is not None and EDITED[column] in self.sheet.table.columns
 
     def begin(self, index: int, column: int, group: str = "") -> None:
         """Edit the cell of that row of the table, in that column of the grid, as a part of that step of the history."""
@@ -191,7 +201,7 @@ class RowWriting(DocumentPlace):
         if edited is None or not self.write_cell(event.text) or not event.onward:
             return
         here = self.grid.cursor_row
-        seen = [each for each in _ORDER if self.grid.region_of(here, each)]
+        seen = [each for each in EDITED if self._is_there(each) and self.grid.region_of(here, each)]
         if edited.column != seen[-1]:
             self.begin(here, seen[seen.index(edited.column) + 1], edited.group)
 
@@ -318,6 +328,8 @@ def _table(document: Document) -> Table:
 
 def _found_again(edited: _Edited, name: str, table: Table) -> int:
     """Where the row that is edited is by now. Raises `EditRefused` if it, or the cell, is not there as it was."""
+    if name not in table.columns:
+        raise EditRefused(f"the table has no column {name} any more")
     nearest = sorted(range(len(table.rows)), key=lambda index: abs(index - edited.index))
     for index in nearest:
         same = table.cell(index, TARGET).text == edited.target and table.cell(index, name).text == edited.taken
@@ -331,5 +343,7 @@ def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
         cells = {TARGET: in_system("target", offer.target), TRANSFORMATION: "Direct"}
         if offer.suggestion is not None:
             cells |= {SOURCE: offer.suggestion.source, TRANSFORMATION: offer.suggestion.transformation}
+        if TRANSFORMATION not in _table(document).columns and cells.pop(TRANSFORMATION) != "Direct":
+            raise EditRefused(f"the table has no column {TRANSFORMATION} for what {offer.target} needs")
         document = document.with_row_added(_table(document), len(_table(document).rows), cells)
     return document
