@@ -6,9 +6,9 @@ import asyncio
 import time
 
 import pytest
-from tests.connectors.databases import Databases, Ends, row
+from tests.connectors.databases import Databases, Ends, row, told
 
-from speclab.connectors.base import Seams
+from speclab.connectors.base import Item, Seams
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json
 from speclab.outcome import ErrorClass
@@ -98,6 +98,33 @@ async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_ind
     (answer,) = await postgresql.write(row("".join(map(chr, range(33, 9000)))), upsert=table)
     assert answer.refusal is not None
     assert "index row" in answer.refusal.message
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+async def test_a_row_that_a_trigger_leaves_out_is_not_said_to_be_written(
+    kind: str, databases: Databases, seams: Seams
+) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id INT PRIMARY KEY, v INT")
+    if kind == "sqlite":
+        ends.sql(f"CREATE TRIGGER skip BEFORE INSERT ON {table} WHEN NEW.v = 5 BEGIN SELECT RAISE(IGNORE); END")
+    else:
+        ends.sql(
+            "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF NEW.v = 5 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+            f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION skip()",
+        )
+    writer = ends.writer(upsert=table)
+    try:
+        for first in (0, 10):  # the second time rows are taken for new ones
+            assert told(await writer.write([row(first, v=1)])) == ["created"]
+            left_out = "the database left out 1 of 2 rows and gave no reason, as a trigger may"
+            assert told(await writer.write([row(first + 1, v=1), row(first + 2, v=5)])) == [left_out] * 2
+    finally:
+        await writer.close()
+    assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (10,)]
+    only_keys = [Item("0", {"id": 0}, {}, "")]
+    assert told(await ends.write(*only_keys, upsert=table)) == ["updated"]
 
 
 async def test_leave_that_is_missing_is_no_rows_fault_but_a_policy_that_refuses_one_is(postgresql: Ends) -> None:

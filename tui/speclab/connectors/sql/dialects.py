@@ -23,6 +23,7 @@ from speclab.errors import SpecError
 
 _BLAMED: Final = (
     re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)"),  # SQLite
+    re.compile(r"cannot store \w+ value in \w+ column [^\s.]+\.(\S+)"),
     re.compile(r'column "([^"]+)"'),  # PostgreSQL
     re.compile(r"Key \(([^),]+)\)="),
     re.compile(r'relation "(?P<table>[^"]+)" violates check constraint "(?P=table)_([^"]+)_check\d*"'),

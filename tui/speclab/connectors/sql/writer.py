@@ -50,9 +50,9 @@ _LOOK: Final = 500
 
 
 class _Unfit(Exception):
-    """A value that the database would take for another one in silence, and the column it is for."""
+    """What the database would lose in silence, and the column to blame, where it is one's."""
 
-    def __init__(self, column: str, message: str) -> None:
+    def __init__(self, column: str | None, message: str) -> None:
         super().__init__(message)
         self.column = column
 
@@ -166,7 +166,8 @@ class SqlWriter:
         runs = _runs(items)
         first, _ = runs[0]
         if self._all_new and table is known and len(runs) == 1 and first is not None:
-            self._put(connection, partial(statements.add, connection.dialect, table.name, first), first, items)
+            count = self._put(connection, partial(statements.add, connection.dialect, table.name, first), first, items)
+            _check_count(connection, count, items)
             return [_CREATED] * len(items)
         present = {keys.spelt(key) for key in self._rows_of(connection, items)}
         self._all_new = not present
@@ -183,7 +184,9 @@ class SqlWriter:
                 )
             else:
                 upsert = partial(statements.upsert, connection.dialect, table.name, columns, self._key)
-                self._put(connection, upsert, columns, run)
+                count = self._put(connection, upsert, columns, run)
+                if not set(columns) <= set(self._key):  # there is nothing to do then where it is there
+                    _check_count(connection, count, run)
             answers += _answers(map(keys.spelt, self._keys(run)), present)
         if statements.by_any_key(connection.dialect) and keys.exact:
             self._look_for_merged(connection, items, keys)
@@ -204,18 +207,20 @@ class SqlWriter:
 
     def _put(
         self, connection: Connection, statement: Callable[[int], str], columns: tuple[str, ...], items: Sequence[Item]
-    ) -> None:
-        """Write the `columns` of `items` by the `statement` for so many rows."""
+    ) -> int:
+        """Write the `columns` of `items` by the `statement` for so many rows; gives how many the database counts."""
         width = len(columns)
         most = max(1, statements.bindable(connection) // width) if width else 1
         cells = _cells(chain.from_iterable([item.payload.values() for item in items]))
-        done = 0
+        done = counted = 0
         for count in _ROWS:
             last = done + (len(items) - done) // count * count if count <= most else done
             rows = [cells[at * width : (at + count) * width] for at in range(done, last, count)]
             if rows:
-                connection.exec_driver_sql(statement(count), rows)
+                result = connection.exec_driver_sql(statement(count), rows, {"preserve_rowcount": True})
+                counted += result.rowcount
             done = last
+        return counted
 
     def _write_once(self, connection: Connection, items: Sequence[Item], ledger: Ledger) -> list[Answer]:
         """Append `items`, without those that a run before this one was killed after."""
@@ -343,6 +348,13 @@ def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[Answer]:
         answers.append(_UPDATED if key in present else _CREATED)
         present.add(key)
     return answers
+
+
+def _check_count(connection: Connection, count: int, items: Sequence[Item]) -> None:
+    """Raise `_Unfit` if fewer rows were written than there are `items`. MySQL counts otherwise, and leaves out none."""
+    if count < len(items) and not statements.by_any_key(connection.dialect):
+        missing = len(items) - count
+        raise _Unfit(None, f"the database left out {missing} of {len(items)} rows and gave no reason, as a trigger may")
 
 
 def _check_length(longest: float, items: Sequence[Item]) -> None:
