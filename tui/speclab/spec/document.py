@@ -16,7 +16,7 @@ from speclab.spec import edit
 from speclab.spec.front_matter import FrontMatter, Settable, read_front_matter
 from speclab.spec.lines import Lines, Span, dominant_newline
 from speclab.spec.names import nearest
-from speclab.spec.outline import Block, BlockKind, Outline, Section, comparable, read_outline
+from speclab.spec.outline import Block, BlockKind, Outline, Section, comparable_path, read_outline
 from speclab.spec.table import Cell, Table, TableRow, read_table
 
 __all__ = ["Block", "BlockKind", "Cell", "Document", "FrontMatter", "Section", "Span", "Table", "TableRow"]
@@ -93,11 +93,11 @@ class Document:
 
         The end of an address will do where it is the only one. Raises `UsageError` with the names near it.
         """
-        wanted = _comparable_address(address)
-        addresses = {_comparable_address(section.address): section for section in self.sections}
+        wanted = comparable_path(address)
+        addresses = {comparable_path(section.address): section for section in self.sections}
         if wanted in addresses:
             return addresses[wanted]
-        found = [section for key, section in addresses.items() if key.endswith(f" > {wanted}")]
+        found = [section for path, section in addresses.items() if path[-len(wanted) :] == wanted]
         if len(found) == 1:
             return found[0]
         if found:
@@ -154,7 +154,3 @@ class Document:
     def with_table_aligned(self, table: Table) -> Document:
         """With every column of the table as wide as its widest cell."""
         return edit.with_table_aligned(self, table)
-
-
-def _comparable_address(address: str) -> str:
-    return " > ".join(comparable(part) for part in address.split(">"))

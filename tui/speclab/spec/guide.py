@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Union, get_args, ge
 from speclab.installed import Unusable
 from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, Choice
 from speclab.spec.examples import EXAMPLES, SUMMARIES
-from speclab.spec.outline import comparable
+from speclab.spec.outline import comparable_path
 from speclab.spec.sections import (
     ALERTS,
     CRITERIA,
@@ -109,8 +109,8 @@ _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true 
 
 def guide(address: str) -> Guide:
     """The guide to the section at `address`, in any case and spacing; any other section is prose."""
-    wanted = _comparable(address)
-    known = next((other for other in SUMMARIES if _comparable(other) == wanted), None)
+    wanted = comparable_path(address)
+    known = next((other for other in SUMMARIES if comparable_path(other) == wanted), None)
     if known is None:
         return Guide(address, "Prose, for people. It is kept as it is.", Form.PROSE)
     variants = tuple(_variants(known))
@@ -165,10 +165,6 @@ def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
     if origin is dict:
         return f"mapping of {type_text(args[1])}"
     return f"list of {type_text(args[0])}" if args else "any value"
-
-
-def _comparable(address: str) -> tuple[str, ...]:
-    return tuple(comparable(part) for part in address.split(">"))
 
 
 def _variants(address: str) -> Iterator[Variant]:

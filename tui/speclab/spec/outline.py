@@ -121,7 +121,7 @@ class Outline:
 
     def at(self, address: str) -> tuple[Section, ...]:
         """The sections at `address`, else wherever those of its title stand; those that say something come first."""
-        path = tuple(comparable(part) for part in address.split(" > "))
+        path = comparable_path(address)
         found = self.by_path.get(path) or self.by_title.get(path[-1], ())
         return tuple(sorted(found, key=lambda section: section.empty))
 
@@ -203,6 +203,11 @@ def comparable(title: str) -> str:
     if _MARKS.search(title):
         title = _MARKS.sub("", _LINK.sub(r"\1", _ATTRIBUTES.sub("", title)))
     return " ".join(title.casefold().split())
+
+
+def comparable_path(address: str) -> tuple[str, ...]:
+    """The titles in an address such as `Data Flow > Volume`, as they are compared."""
+    return tuple(map(comparable, address.split(">")))
 
 
 def _fence_content(lines: Lines, begin: int, end: int, marks: str) -> Span:
