@@ -6,7 +6,7 @@ import pytest
 from tests.spec.test_settings_models import FIRST, HTTP, problems_of, said
 
 from speclab.spec.auth import ApiKeyAuth, BasicAuth, HmacAuth, OAuth2Auth
-from speclab.spec.settings import MappingSettings, Settings
+from speclab.spec.settings import MappingSettings, Settings, VolumeSettings
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.singer import SingerSystem
@@ -91,6 +91,11 @@ SQL = "connector: sql\nkey: id\n"
             "2:12 S203 `key`: 'b..c' is no path: unexpected '.'",
         ),
         (FileSystem, 'connector: file\nkey: id\npath: ""\n', "2:7 S203 `path` is empty: the file, or a URL such as"),
+        (
+            VolumeSettings,
+            "records: 10\nguard: {least: 500%, most: 300%}\n",
+            "1:9 S205 `least` is more than `most`: every run would be suspicious",
+        ),
         (ApiKeyAuth, 'type: api_key\nheader: X\nkey: ""\n', "2:6 S203 `key` is empty: the key"),
         (SingerSystem, 'connector: singer\ncommand: tap\nkey: id\nstream: ""\n', "3:9 S203 `stream` is empty: the str"),
     ],

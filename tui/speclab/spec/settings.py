@@ -69,6 +69,12 @@ class GuardSettings(Settings):
         default=True, description="whether it minds fields of the source that are gone or change their kind"
     )
 
+    @model_validator(mode="after")
+    def _satisfiable(self) -> GuardSettings:
+        if self.least > self.most:
+            raise misfit("`least` is more than `most`: every run would be suspicious", at="least")
+        return self
+
 
 class VolumeSettings(Settings):
     """How much is expected; the guards and the plan go by it."""
