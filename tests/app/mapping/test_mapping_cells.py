@@ -92,6 +92,12 @@ async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
         await pilot.press("enter")
         await see(pilot, "→ one␊two ␛[31m")
         await until(pilot, lambda: 0 < mapping.below.region.height <= 5)
+        await pilot.press("escape")
+        mapping.grid.move(1, 6)
+        await pilot.press("y")
+        await see(pilot, "Copied")
+        assert pilot.app.clipboard == hostile.strip()
+        assert pilot.app.screen.query_one("Toast").region.height < 10
 
 
 async def test_a_column_that_the_table_lacks_cannot_be_written(

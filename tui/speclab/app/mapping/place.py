@@ -32,7 +32,7 @@ from speclab.app.mapping.rows import (
 )
 from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Wrong
 from speclab.app.shell import shell
-from speclab.app.widgets.cells import printable
+from speclab.app.widgets.cells import fit, printable
 from speclab.app.widgets.grid import MOVES, Cell, Grid
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
@@ -72,6 +72,9 @@ CELLS: Final = (
     *(action for action in MOVES if action.id != "choose"),
     Action("choose", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("enter",)),
 )
+
+_SHOWN: Final = 200
+"""Cells that are shown of what was copied."""
 
 NO_SPEC: Final = ("No spec is open.", "1 goes to the specs.")
 NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Specs begins one with i.")
@@ -381,7 +384,7 @@ class MappingPlace(Replaying):
             cell = row.cells[self._grid.cursor_column]
             text = cell.text if isinstance(cell, Cell) else cell
             self.app.copy_to_clipboard(text)
-            self.notify(text, title="Copied", timeout=2)
+            self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
 
     @on(Grid.Chosen, "MappingGrid")
     async def _edit_cell(self) -> None:
