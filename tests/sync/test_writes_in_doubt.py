@@ -9,6 +9,7 @@ from tests.sync.conftest import Behaviour, World, counts, mapped, no, person
 from tests.sync.test_missing_runs import deleting_what_is_missing
 
 from speclab.connectors.base import Answer, Item
+from speclab.errors import Unreachable
 from speclab.outcome import ErrorClass
 from speclab.sync.run import RunOptions
 
@@ -60,7 +61,7 @@ async def test_what_comes_back_to_what_was_written_before_is_written_again(
     await world.run([[ADA, OTHER]], taken, FULL)
     try:
         await world.run([[meanwhile, OTHER]], lost(world, error), FULL)  # type: ignore[list-item]  # it is JSON
-    except* Killed:
+    except Killed:
         world.log.interrupted(lambda *_: False)
     assert world.target.content.get("p1") != mapped(ADA)
     row = (await world.run([[ADA, OTHER]], taken, FULL)).row
@@ -95,3 +96,57 @@ async def test_a_missing_record_whose_delete_is_in_doubt_is_written_when_it_come
     assert "p1" not in world.target.content
     assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"written": 1, "unchanged": 1}
     assert world.target.content["p1"] == mapped(ADA)
+
+
+def killed_at(key: str) -> Behaviour:
+    """A target that takes the record `key`, and then the run's process is gone."""
+
+    def behaviour(item: Item, _: int) -> Answer | None:
+        if item.key == key:
+            raise Killed
+        return None
+
+    return behaviour
+
+
+async def test_what_a_killed_run_had_sent_to_a_target_that_minds_is_sent_no_second_time(world: World) -> None:
+    world.target.idempotent, world.target.batch = False, 2
+    everyone = [person(key) for key in "abcdefg"]
+    with pytest.raises(Killed):
+        await world.run([everyone], killed_at("d"))
+    world.log.interrupted(lambda *_: False)
+    assert world.target.tries == dict.fromkeys("abcd", 1)
+    row = (await world.run([everyone], taken, FULL)).row
+    assert counts(row) == {"written": 3, "unchanged": 2, "unknown": 2}
+    assert world.target.tries == dict.fromkeys("abcdefg", 1)
+    assert world.failures() == {"c": "unknown", "d": "unknown"}
+    assert counts((await world.run([everyone], taken, FULL)).row) == {"unchanged": 5, "unknown": 2}
+    with world.reader as reader:
+        world.log.requeue([failure.id for failure in reader.failures()])
+    assert counts((await world.run([], taken, RunOptions(retries=True))).row) == {"written": 2}
+    assert counts((await world.run([everyone], taken, FULL)).row) == {"unchanged": 7}
+
+
+async def test_a_retry_that_is_killed_leaves_the_record_unknown_too(world: World) -> None:
+    world.target.idempotent = False
+    await world.run([[ADA]], lambda *_: no(status=422), FULL)
+    with world.reader as reader:
+        world.log.requeue([failure.id for failure in reader.failures()])
+    with pytest.raises(Killed):
+        await world.run([], killed_at("p1"), RunOptions(retries=True))
+    world.log.interrupted(lambda *_: False)
+    assert counts((await world.run([], taken, RunOptions(retries=True))).row) == {"unknown": 1}
+    assert world.target.tries == {"p1": 2}
+
+
+async def test_what_a_target_that_minds_refused_or_was_never_asked_is_sent_again(world: World) -> None:
+    world.target.idempotent = False
+    assert counts((await world.run([[ADA]], lambda *_: no(status=422), FULL)).row) == {"dead": 1}
+    assert counts((await world.run([[ADA]], taken, FULL)).row) == {"written": 1}
+
+    def gone(*_: object) -> Answer | None:
+        raise Unreachable("no such table")
+
+    await world.run([[ADMIRAL]], gone, FULL)
+    assert counts((await world.run([[ADMIRAL]], taken, FULL)).row) == {"written": 1}
+    assert world.target.content["p1"] == mapped(ADMIRAL)

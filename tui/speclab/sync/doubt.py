@@ -3,30 +3,108 @@
 What is known of the target is forgotten before anything is sent. Otherwise a record that comes back to what it was,
 after a change that had no answer or a run that was killed, would be taken to be unchanged, and the target would keep
 what nobody wants any more.
+
+Where sending a record twice does harm, each request is noted before it goes, and what it came to as soon as that is
+known: of a run that was killed, the next one sends again only what surely did not arrive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from speclab.connectors.base import Answer, Item
+from speclab.connectors.base import Answer, Item, Refusal, Remembering, Snapshot, Writer
+from speclab.errors import SystemFailure
+from speclab.outcome import ErrorClass
 from speclab.runlog import IN_DOUBT, RunLog
-from speclab.sync.actions import untouched
+from speclab.sync.actions import in_doubt, untouched
 from speclab.sync.delivery import Delivery
+from speclab.sync.identity import Hasher
 
 
-async def send(delivery: Delivery, items: Sequence[Item], log: RunLog, spec_id: str, attempt: int = 1) -> list[Answer]:
-    """What `delivery` answers to `items`, each of which is in doubt until its state is booked, or surely the old one.
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Keeps what is known of one target true while items are on their way there."""
 
-    Not so at a target where sending something twice does harm: what had no answer there is `unknown`, and a person's.
-    """
-    known = {}
-    if delivery.idempotent and not delivery.anew:
-        known = log.hashes(spec_id, [item.key for item in items])
-    log.know(spec_id, dict.fromkeys(known, IN_DOUBT))
-    answers = await delivery.send(items, attempt)
-    if known:
-        answered = zip(items, answers, strict=True)
-        kept = {item.key for item, answer in answered if answer.refusal is not None and untouched(answer.refusal)}
-        log.know(spec_id, {key: hash_ for key, hash_ in known.items() if key in kept})
-    return answers
+    log: RunLog
+    spec_id: str
+    hasher: Hasher
+
+    async def send(self, delivery: Delivery, items: Sequence[Item], attempt: int = 1) -> list[Answer]:
+        """What `delivery` answers to `items`; each is in doubt until its state is booked, or surely the old one.
+
+        What a run that was killed had on its way has no answer, and is not sent again where that could do harm.
+        """
+        if delivery.anew:
+            return await delivery.send(items, attempt)
+        known = self.log.hashes(self.spec_id, [item.key for item in items])
+        if not delivery.idempotent:
+            lost = {item.key for item in items if item.key in known and known[item.key] == _under_way(self._hash(item))}
+            sent = iter(await delivery.send([item for item in items if item.key not in lost], attempt))
+            return [_LOST if item.key in lost else next(sent) for item in items]
+        self.log.know(self.spec_id, dict.fromkeys(known, IN_DOUBT))
+        answers = await delivery.send(items, attempt)
+        if known:
+            answered = zip(items, answers, strict=True)
+            kept = {item.key for item, answer in answered if answer.refusal is not None and untouched(answer.refusal)}
+            self.log.know(self.spec_id, {key: hash_ for key, hash_ in known.items() if key in kept})
+        return answers
+
+    def noting(self, writer: Writer) -> Writer:
+        """`writer`, or where sending twice does harm and the target remembers nothing, one that notes what it sends."""
+        if writer.idempotent or isinstance(writer, Remembering | Snapshot):
+            return writer
+        return _Noting(self, writer)
+
+    def _hash(self, item: Item) -> bytes:
+        return self.hasher.deleted if item.delete else self.hasher.of(item.payload)
+
+
+class _Noting:
+    """A writer that notes in the run log what is on its way, and what came of it."""
+
+    def __init__(self, doubt: Doubt, writer: Writer) -> None:
+        self.batch = writer.batch
+        self.idempotent = writer.idempotent
+        self.keyed = writer.keyed
+        self.deletes = writer.deletes
+        self._doubt = doubt
+        self._writer = writer
+
+    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """One answer an item, in order; see `Writer`."""
+        log, spec_id = self._doubt.log, self._doubt.spec_id
+        hashes = {item.key: self._doubt._hash(item) for item in items}  # noqa: SLF001 - one of its parts
+        before = dict.fromkeys(hashes, self._doubt.hasher.deleted) | log.hashes(spec_id, list(hashes))
+        log.know(spec_id, {key: _under_way(hash_) for key, hash_ in hashes.items()})
+        try:
+            answers = await self._writer.write(items)
+        except SystemFailure:
+            log.know(spec_id, before)
+            raise
+        came = {}
+        for item, answer in zip(items, answers, strict=True):
+            if answer.refusal is None:
+                came[item.key] = hashes[item.key]
+            elif not in_doubt(answer.refusal):
+                came[item.key] = before[item.key]
+        log.know(spec_id, came)
+        return answers
+
+    async def close(self) -> None:
+        """Close the writer."""
+        await self._writer.close()
+
+
+_LOST = Answer(
+    refusal=Refusal(
+        ErrorClass.NETWORK,
+        "a run that was killed had sent it, and nobody knows what became of it: look at the target",
+        request="",
+    )
+)
+
+
+def _under_way(hash_: bytes) -> bytes:
+    """What stands for `hash_` while that is on its way: equal to no other."""
+    return bytes(255 - byte for byte in hash_)

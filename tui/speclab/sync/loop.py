@@ -19,7 +19,7 @@ from speclab.spec.integration import Integration
 from speclab.sync.ahead import DraftedPage, read_ahead
 from speclab.sync.booking import book
 from speclab.sync.delivery import CANCELLED, Delivery, Halt
-from speclab.sync.doubt import send
+from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
 from speclab.sync.drift import Drift
 from speclab.sync.failures import unanswered
@@ -45,6 +45,7 @@ class PageLoop:
     log: RunLog
     drafter: Drafter
     delivery: Delivery
+    doubt: Doubt
     judge: Judge
     retries: Retries
     patience: Patience
@@ -157,10 +158,10 @@ class PageLoop:
         a source that is read anew would otherwise double at the target whatever is in doubt.
         """
         if self.delivery.idempotent:
-            return await send(self.delivery, items, self.log, self.spec.spec_id)
+            return await self.doubt.send(self.delivery, items)
         rows = {row.key: row for row in self.log.doubtful(self.spec.spec_id, [item.key for item in items])}
         held = {item.key for item in items if item.key in rows and rows[item.key].payload == item.payload}
-        sent = iter(await self.delivery.send([item for item in items if item.key not in held]))
+        sent = iter(await self.doubt.send(self.delivery, [item for item in items if item.key not in held]))
         return [unanswered(rows[item.key]) if item.key in held else next(sent) for item in items]
 
     async def _retry_due(self) -> None:

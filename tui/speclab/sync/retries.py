@@ -11,9 +11,9 @@ from itertools import groupby
 from speclab.connectors.base import Item
 from speclab.jsonvalue import Record
 from speclab.outcome import Outcome
-from speclab.runlog import FailureRow, RunLog, Settled
+from speclab.runlog import IN_DOUBT, FailureRow, RunLog, Settled
 from speclab.sync.delivery import UNDECIDED, Delivery
-from speclab.sync.doubt import send
+from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
 from speclab.sync.verdict import Judge
 
@@ -44,6 +44,7 @@ class Retries:
     log: RunLog
     drafter: Drafter
     delivery: Delivery
+    doubt: Doubt
     judge: Judge
 
     async def again(self, rows: Sequence[FailureRow]) -> None:
@@ -73,7 +74,7 @@ class Retries:
         settled.append(Settled(row.id, outcome, again=draft.failures[0] if draft.failures else None))
 
     async def _send(self, tries: Sequence[_Try], number: int) -> list[Settled]:
-        answers = await send(self.delivery, [one.item for one in tries], self.log, self.spec_id, number)
+        answers = await self.doubt.send(self.delivery, [one.item for one in tries], number)
         settled = []
         for one, answer in zip(tries, answers, strict=True):
             if answer is UNDECIDED:
@@ -85,11 +86,17 @@ class Retries:
                     verdict.outcome,
                     effect=verdict.effect,
                     again=verdict.failure,
-                    state=(one.item.key, one.hash) if verdict.outcome is Outcome.WRITTEN else None,
+                    state=_state(one, verdict.outcome),
                     bytes_out=answer.bytes_out,
                 )
             )
         return settled
+
+
+def _state(one: _Try, outcome: Outcome) -> tuple[str, bytes] | None:
+    """What is known of the target afterwards; None where that is as it was."""
+    hash_ = {Outcome.WRITTEN: one.hash, Outcome.UNKNOWN: IN_DOUBT}.get(outcome)
+    return None if hash_ is None else (one.item.key, hash_)
 
 
 def _source(row: FailureRow) -> Record:

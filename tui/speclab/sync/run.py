@@ -20,6 +20,7 @@ from speclab.runlog import RunLog, RunRow
 from speclab.sync.actions import ActionTable
 from speclab.sync.budget import RetryBudget
 from speclab.sync.delivery import Delivery, Halt
+from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
 from speclab.sync.failures import Failures
 from speclab.sync.identity import Hasher, RecordKey
@@ -201,6 +202,8 @@ class _Run:
             deletes=writer.deletes,
         )
         budget = RetryBudget(half_open=self.log.ended_as(spec.spec_id) is RunState.FAILED)
+        doubt = Doubt(self.log, spec.spec_id, drafter.hasher)
+        writer = doubt.noting(writer)
         delivery = Delivery(writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=budget)
         judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams, budget=budget)
         return PageLoop(
@@ -211,8 +214,9 @@ class _Run:
             log=self.log,
             drafter=drafter,
             delivery=delivery,
+            doubt=doubt,
             judge=judge,
-            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, judge),
+            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, doubt, judge),
             patience=patience,
             clock=seams.clock,
             tell=self.seams.report,
