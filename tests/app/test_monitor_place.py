@@ -320,6 +320,22 @@ async def test_a_group_is_discarded_with_a_reason_only(
         assert "duplicates" in events[0]
 
 
+async def test_the_last_of_a_group_that_is_discarded_is_not_shown_as_if_it_were_dead(
+    filled: Any, opened: Open, see: Open, until: Open, screen: Open
+) -> None:
+    async with opened(filled, size=(80, 24)) as pilot:
+        await see(pilot, "failures of people ── 16 records, grouped")
+        await pilot.press("tab", "end", "enter")
+        for left in ("1 of 2", "1 of 1"):
+            await see(pilot, left)
+            await pilot.press("D", *"void", "enter")
+            await until(pilot, lambda left=left: left not in screen(pilot))
+        await see(pilot, "None is left.", "All of these were settled.")
+        assert "w_1" not in screen(pilot)
+        await pilot.press("D")
+        await see(pilot, "Not now: discard")
+
+
 async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open, screen: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")

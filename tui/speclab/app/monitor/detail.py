@@ -42,6 +42,8 @@ RECORD: Final = (
     Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
 )
 
+NONE_LEFT: Final = ("None is left.", "All of these were settled.")
+
 MOST: Final = 1000
 """Failures listed at once; the newest."""
 
@@ -112,7 +114,7 @@ class FailuresPage(Page[None]):
                 )
                 for failure in found
             ],
-            empty=("None is left.", "All of these were settled."),
+            empty=NONE_LEFT,
         )
         more = len(found) == MOST
         self.query_one("#list", Panel).note = f"the newest {MOST:,}" if more else plural(len(found), "record")
@@ -122,12 +124,18 @@ class FailuresPage(Page[None]):
     @work(exclusive=True, group="record")
     async def _show(self) -> None:
         row = self.query_one("#keys", Grid).row
-        if row is None:
-            return
-        self._shown = await shell(self).ask(lambda reader: reader.failure(row.key))
+        self._shown = await shell(self).ask(lambda reader: reader.failure(row.key)) if row is not None else None
         if self._shown is not None:
             self._tell(self._shown)
+        elif row is None:
+            self._tell_none()
         self.refresh_bindings()
+
+    def _tell_none(self) -> None:
+        what = self.query_one("#what", Panel)
+        what.title, what.note = "failure", ""
+        for each in self.query(Lines):
+            each.tell_text(None, instead=NONE_LEFT if each.id == "facts" else ())
 
     def _tell(self, failure: FailureRow) -> None:
         keys = self.query_one("#keys", Grid)
@@ -153,12 +161,14 @@ class FailuresPage(Page[None]):
             return "this is the last one"
         if action == "previous" and keys.cursor_row == 0:
             return "this is the first one"
+        if action in {"row", "retry", "discard", "copy"} and self._shown is None:
+            return "there is no record"
         if action == "row" and self._spec() is None:
             return "the spec is not in this directory"
         if action in {"retry", "discard"}:
             if shell(self).read_only:
                 return "the app was started with --read-only"
-            if self._shown is None or self._shown.state not in OPEN:
+            if self._shown is not None and self._shown.state not in OPEN:
                 return "there is nothing to decide: it is settled"
         return None
 
