@@ -19,6 +19,7 @@ from typing import Any
 import pexpect
 import pyte
 import pytest
+from textual.notifications import Notification
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
@@ -269,6 +270,13 @@ def waiting(key: str) -> NewFailure:
         attempts=3,
         next_attempt_at="2026-11-24T09:45:00.000Z",
     )
+
+
+@pytest.fixture(autouse=True)
+def words_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the app tells for some seconds stays: on a busy machine, those pass before a test has looked."""
+    monkeypatch.setattr(Notification, "time_left", 3600.0)
+    monkeypatch.setattr(Notification, "has_expired", False)
 
 
 @pytest.fixture
