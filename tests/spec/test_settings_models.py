@@ -194,6 +194,11 @@ def test_an_unknown_connector_is_told_with_the_nearest_and_the_rest_read_as_if_i
     assert problems[0].fix == "http"
 
 
+def test_a_connector_that_is_no_word_is_told_as_what_it_is() -> None:
+    (told,) = said(system("connector: [http]\n")[1])
+    assert told.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'file', 'http'")
+
+
 def test_a_misspelt_connector_key_is_told_as_such() -> None:
     _, problems = system("conector: sql\nurl: sqlite://\nkey: id\n")
     assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'conector'; did you mean 'connector'?"]

@@ -13,7 +13,7 @@ from speclab.spec.findings import Findings
 from speclab.spec.lines import Span
 from speclab.spec.names import nearest, slip
 from speclab.spec.outline import Block, BlockKind, Section
-from speclab.spec.validation import find, place_of_missing, tell, tell_forgotten
+from speclab.spec.validation import find, place_of_missing, shown, tell, tell_forgotten
 from speclab.spec.yamltree import Entry, Fields, Node, Scalar, parse
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def to_variant(
         return None
     near = slip(name, names)
     hint = f"{nearest(name, names, 'expected one of')}{'' if near else others}"
-    findings.error("S204", entry.node, f"unknown {tag} {name!r}; {hint}", near)
+    findings.error("S204", entry.node, f"unknown {tag} {shown(entry.node)}; {hint}", near)
     if near is not None:  # read on as if it were that, for what else is wrong
         value = Scalar(near, plain=True, start=entry.node.start, end=entry.node.end)
         to_variant(_with(tree, entry, Entry(entry.key, value)), tag, variants, not_yet, findings)

@@ -61,7 +61,7 @@ def tell(error: ErrorDetails, tree: Fields, model: type[Settings], findings: Fin
     elif kind == "literal_error":
         names = _LITERAL.findall(str(context["expected"]))
         text = node.text if isinstance(node, Scalar) else ""
-        message = f"`{name}`: unknown value {_shown(node)}; {nearest(text, names, 'expected one of')}"
+        message = f"`{name}`: unknown value {shown(node)}; {nearest(text, names, 'expected one of')}"
         findings.error("S204", node, message, slip(text, names))
     elif kind == "empty":
         about = _description(model, loc)
@@ -106,6 +106,13 @@ def place_of_missing(tree: Fields, parent: Entry | None) -> Stretch:
     return tree.entries[0].key if tree.entries else Span(tree.start, tree.end)
 
 
+def shown(node: Node) -> str:
+    """What stands there, in words."""
+    if isinstance(node, Scalar):
+        return repr(node.text)
+    return "a list" if isinstance(node, Items) else "a mapping"
+
+
 def fields_of(model: type[Settings]) -> dict[str, object]:
     """A model's settings as a spec names them, with their types."""
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
@@ -145,7 +152,7 @@ def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: Findi
         return
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
-        findings.error("S203", node, f"`{name}`: expected {bound}, not {_shown(node)}")
+        findings.error("S203", node, f"`{name}`: expected {bound}, not {shown(node)}")
         return
     expected = _EXPECTED.get(kind)
     if expected is None:
@@ -158,13 +165,7 @@ def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: Findi
         elif kind in {"list_type", "tuple_type"}:
             fix = f"[{findings.text[node.start : node.end]}]"
     hint = f"; write {fix}" if fix else ""
-    findings.error("S203", node, f"`{name}`: expected {expected}, not {_shown(node)}{hint}", fix)
-
-
-def _shown(node: Node) -> str:
-    if isinstance(node, Scalar):
-        return repr(node.text)
-    return "a list" if isinstance(node, Items) else "a mapping"
+    findings.error("S203", node, f"`{name}`: expected {expected}, not {shown(node)}{hint}", fix)
 
 
 def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings] | None:
