@@ -100,10 +100,18 @@ def steps() -> Iterator[str]:
     yield "# Mapping steps\n\nThe Transformation cell is a list of steps, applied from left to right. Their names"
     yield "are in any case; an empty cell is `Direct`. An expression in CEL may stand first, after `=`.\n"
     rows = (
-        (f"`{step.signature}`", step.summary, code(step.example.cell), shown(step.example.given, step.example.result))
+        (
+            f"`{step.signature}`",
+            step.summary,
+            "yes" if step.may_fail else "",
+            code(step.example.cell),
+            shown(step.example.given, step.example.result),
+        )
         for step in STEPS.values()
     )
-    yield from table(("step", "does", "for example", ""), rows)
+    yield "Null passes through, but where a step says what it does with it. A value of another kind than a step takes"
+    yield "fails the record; a step that may fail does so on values of the right kind, too, and guesses nothing.\n"
+    yield from table(("step", "does", "may fail", "for example", ""), rows)
     yield "\n## Functions in expressions\n\nBeside CEL's own (`has size contains startsWith endsWith matches` and the"
     yield "macros `all exists exists_one map filter`): " + ", ".join(f"`{name}`" for name in FUNCTIONS) + "."
     yield "\nNumbers are numbers, whole or not: `1999 / 100` is 19.99 and `2000 / 100` is 20. `int(1999 / 100)` cuts"

@@ -3,9 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speclab.jsonvalue import Json
+from speclab.mapping import Mapper
 from speclab.mapping.catalogue import STEPS, find, near
+from speclab.mapping.kinds import types_of
 from speclab.mapping.step import Step, Takes
 
 Apply = Callable[..., Json]
@@ -17,18 +21,37 @@ EXPECTED = (
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
-def test_the_example_of_every_step_is_true(step: Step, mapper_of: Callable[..., object]) -> None:
-    from speclab.mapping import Mapper
-
+def test_the_example_of_every_step_is_true(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     example = step.example
-    given = example.given if step.joins and isinstance(example.given, list) else [example.given]
-    names = [] if step.starts else [f"f{number}" for number, _ in enumerate(given)]
+    values = example.given if step.joins and isinstance(example.given, list) else [example.given]
+    names = [] if step.starts else [f"f{number}" for number, _ in enumerate(values)]
     lookups: dict[str, Json] = {name: dict(entries) for name, entries in example.lookups.items()}
     mapper = mapper_of((", ".join(names), "result", example.cell), lookups=lookups)
-    assert isinstance(mapper, Mapper)
-    mapped = mapper.map(dict(zip(names, given, strict=bool(names))))
+    mapped = mapper.map(dict(zip(names, values, strict=bool(names))))
     assert mapped == ({} if step.ends else {"result": example.result})
     assert step.name in example.cell
+
+
+OF_TYPE: dict[type, st.SearchStrategy[Json]] = {
+    str: st.text(),
+    int: st.integers(-(2**63), 2**64 - 1),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    bool: st.booleans(),
+    list: st.lists(st.text(), max_size=2),
+    dict: st.dictionaries(st.text(), st.integers(), max_size=2),
+}
+SURE = [step for step in STEPS.values() if not step.may_fail and not step.starts]
+
+
+@pytest.mark.parametrize("step", SURE, ids=lambda step: step.name)
+def test_a_step_fails_on_no_value_that_it_takes_unless_it_says_so(step: Step, mapper_of: Callable[..., Mapper]) -> None:
+    mapper = mapper_of(("a", "b", step.example.cell))
+
+    @given(st.one_of(*(OF_TYPE[cls] for cls in OF_TYPE if cls in types_of(step.takes))))
+    def check(value: Json) -> None:
+        mapper.map({"a": value})
+
+    check()
 
 
 def test_the_steps_the_design_names_are_there() -> None:

@@ -69,6 +69,8 @@ def test_values_become(apply: Apply, cell: str, given_: Json, expected: Json) ->
         ("ParseJson", "[" * 100_000, "nested too deep"),
         ("ParseJson", "[" + "1" * 5000 + "]", "a whole number of 5000 digits is too long"),
         ("Json", 2**70, "cannot be written as JSON"),
+        ("Json", [None, float("nan")], "cannot be written as JSON"),
+        ("Text", float("inf"), "inf is no number that JSON can write"),
     ],
 )
 def test_what_is_not_foreseen_is_refused(apply: Apply, cell: str, given_: Json, reason: str) -> None:

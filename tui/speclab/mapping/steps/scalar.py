@@ -30,16 +30,20 @@ def text_of(value: str | float | Decimal) -> str:
         return "true" if value else "false"
     if isinstance(value, Decimal):
         return format(value, "f")
-    return repr(value)
+    return repr(value if isinstance(value, int) else _finite(value))
 
 
 def decimal_of(value: float | Decimal) -> Decimal:
     """`value` as it is written, so 0.1 is 0.1 and not what the double nearest to it is."""
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise StepError(f"{value} is no number that JSON can write")
-        return Decimal(repr(value))
+        return Decimal(repr(_finite(value)))
     return Decimal(value)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise StepError(f"{value} is no number that JSON can write")
+    return value
 
 
 def at_places(value: Decimal, places: int) -> Decimal:

@@ -82,9 +82,12 @@ def _entries_kind(_: Kind, arguments: Sequence[Json | Lookup]) -> Kind:
 
 def _json(value: Json) -> str:
     try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError as error:
+        text = orjson.dumps(value).decode()
+        if "null" in text:
+            json.dumps(value, allow_nan=False)  # orjson writes null for a number that is none
+    except (orjson.JSONEncodeError, ValueError) as error:
         raise StepError(f"cannot be written as JSON: {error}") from None
+    return text
 
 
 def _parse_json(value: str) -> Json:
