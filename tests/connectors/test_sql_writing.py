@@ -9,11 +9,14 @@ import pytest
 from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Remembering, Seams, Writer
+from speclab.connectors.base import Answer, Declaring, Item, Remembering, Seams, Writer
 from speclab.connectors.sql.writer import SqlWriter
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json
+from speclab.mapping.fields import Field
+from speclab.mapping.kinds import Kind
 from speclab.outcome import Effect, ErrorClass
+from speclab.paths import FieldPath
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
 
@@ -165,6 +168,30 @@ async def test_a_table_is_made_from_what_records_hold(tmp_path: Path, target: Op
     ]
     assert execute(path, "SELECT tags, yes FROM people WHERE id = 'a'") == [('["a",{"b":1}]', 1)]
     assert reports.lines == ["info: made the table people with id, n, x, yes, tags, none"]
+
+
+async def test_a_table_is_made_of_what_the_mapping_says_where_the_first_records_say_nothing(
+    tmp_path: Path, target: Open
+) -> None:
+    kinds = {
+        "n": Kind.INTEGER,
+        "x": Kind.INTEGER | Kind.NUMBER,
+        "yes": Kind.BOOLEAN,
+        "late": Kind.NUMBER,
+        "t": Kind.ANY,
+    }
+    writer = target(upsert="people", create_table=True)
+    assert isinstance(writer, Declaring)
+    writer.declare([Field(FieldPath((name,)), kind) for name, kind in kinds.items()])
+    await write(writer, item("a", n=None, x=1, yes=None, t=None), item("b", late=None))
+    assert execute(tmp_path / "out/people.db", "SELECT name, type FROM pragma_table_info('people')") == [
+        ("id", "TEXT"),
+        ("n", "BIGINT"),
+        ("x", "DOUBLE PRECISION"),
+        ("yes", "BOOLEAN"),
+        ("t", "TEXT"),
+        ("late", "DOUBLE PRECISION"),
+    ]
 
 
 async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(

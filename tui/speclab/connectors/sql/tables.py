@@ -20,10 +20,17 @@ from speclab.connectors.sql.spelling import Keys, Padded
 from speclab.connectors.sql.statements import named, parts
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
+from speclab.mapping.kinds import Kind
 from speclab.spec.names import meant
 
 _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
 """What an index has that is unique among some rows only."""
+_TYPES: Final[Mapping[Kind | None, str]] = {
+    Kind.INTEGER: "BIGINT",
+    Kind.NUMBER: "DOUBLE PRECISION",
+    Kind.INTEGER | Kind.NUMBER: "DOUBLE PRECISION",
+    Kind.BOOLEAN: "BOOLEAN",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +141,20 @@ def _python_type(column: TypeEngine[object], connection: Connection) -> type:
             return kind
 
 
-def create(connection: Connection, name: str, key: Sequence[str], records: Sequence[Record]) -> str:
-    """Make the table `name` for `records`, with `key` as its primary key if it has one; gives what was done."""
+def create(
+    connection: Connection, name: str, key: Sequence[str], records: Sequence[Record], kinds: Mapping[str, Kind]
+) -> str:
+    """Make the table `name` for `records` whose fields are of `kinds`, with `key` as its primary key if it has one.
+
+    Gives what was done.
+    """
     quote = connection.dialect.identifier_preparer.quote
-    kind = DATABASES[connection.dialect.name]
+    database = DATABASES[connection.dialect.name]
     names = list(dict.fromkeys([*key, *(column for record in records for column in record)]))
     columns = [
-        f"{quote(column)} {_spelt(kind, column_type(records, column), key=True)} NOT NULL"
+        f"{quote(column)} {_spelt(database, column_type(records, column, kinds), key=True)} NOT NULL"
         if column in key
-        else f"{quote(column)} {_spelt(kind, column_type(records, column), key=False)}"
+        else f"{quote(column)} {_spelt(database, column_type(records, column, kinds), key=False)}"
         for column in names
     ]
     if key:
@@ -151,21 +163,29 @@ def create(connection: Connection, name: str, key: Sequence[str], records: Seque
     return f"made the table {name} with {', '.join(names)}"
 
 
-def widen(connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record]) -> str:
-    """Add `columns` to the table `name` for `records`; gives what was done."""
+def widen(
+    connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record], kinds: Mapping[str, Kind]
+) -> str:
+    """Add `columns` to the table `name` for `records` whose fields are of `kinds`; gives what was done."""
     quote = connection.dialect.identifier_preparer.quote
     for column in columns:
-        kind = _spelt(DATABASES[connection.dialect.name], column_type(records, column), key=False)
+        kind = _spelt(DATABASES[connection.dialect.name], column_type(records, column, kinds), key=False)
         connection.exec_driver_sql(f"ALTER TABLE {named(connection.dialect, name)} ADD COLUMN {quote(column)} {kind}")
     return f"added to the table {name}: {', '.join(columns)}"
 
 
-def column_type(records: Sequence[Record], column: str) -> str:
-    """The SQL type that holds what `records` have in `column`; text where they differ or say nothing."""
-    kinds = {_kind(record[column]) for record in records if record.get(column) is not None}
-    if kinds == {"BIGINT", "DOUBLE PRECISION"}:
+def column_type(records: Sequence[Record], column: str, kinds: Mapping[str, Kind]) -> str:
+    """The SQL type that holds what is of one of the `kinds` that a mapping makes or, where it tells none, as `records`.
+
+    It is text where these differ or say nothing.
+    """
+    declared = kinds.get(column)
+    if declared in _TYPES:
+        return _TYPES[declared]
+    seen = {_kind(record[column]) for record in records if record.get(column) is not None}
+    if seen == {"BIGINT", "DOUBLE PRECISION"}:
         return "DOUBLE PRECISION"
-    return kinds.pop() if len(kinds) == 1 else "TEXT"
+    return seen.pop() if len(seen) == 1 else "TEXT"
 
 
 def _spelt(database: DatabaseKind, kind: str, *, key: bool) -> str:

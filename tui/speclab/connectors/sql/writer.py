@@ -28,6 +28,8 @@ from speclab.connectors.sql.spelling import Keys, Spelling
 from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
 from speclab.jsonvalue import Json, Record
+from speclab.mapping.fields import Field
+from speclab.mapping.kinds import Kind
 from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
@@ -73,6 +75,7 @@ class SqlWriter:
         self._key = ((system.key,) if isinstance(system.key, str) else tuple(system.key)) if system.write.upsert else ()
         self._create_table = system.write.create_table
         self._report = seams.report
+        self._kinds: dict[str, Kind] = {}
         self._table: Table | None = None
         self._longest: float | None = None
         self._all_new = False  # whether the batch before had only rows that were not there
@@ -100,6 +103,10 @@ class SqlWriter:
             refused = Answer(refusal=self._refusal(error, rows))
             return [answer or refused for answer in answers]
         return [answer or next(given) for answer in answers]
+
+    def declare(self, fields: Sequence[Field]) -> None:
+        """Go by what the mapping says of the fields for the columns that are made."""
+        self._kinds = {str(field.path.parts[0]): field.kind for field in fields if len(field.path.parts) == 1}
 
     def remember_for(self, spec_id: str) -> None:
         """Whose rows these are: each spec has its own memory at the target."""
@@ -265,7 +272,7 @@ class SqlWriter:
                     f"{self._database.name}: there is no table '{self._name}'{near}",
                     hint="Correct its name, make it, or set `create_table: true` to have it made.",
                 )
-            self._report(Level.INFO, create(connection, self._name, self._key, _records(runs)))
+            self._report(Level.INFO, create(connection, self._name, self._key, _records(runs), self._kinds))
             table = Table.find(connection, self._name)
             assert table is not None  # noqa: S101 - just made
         if self._key and frozenset(self._key) not in table.keys:
@@ -278,7 +285,7 @@ class SqlWriter:
         if missing:
             if not self._create_table:
                 raise no_such_column(table, missing)
-            self._report(Level.INFO, widen(connection, table.name, missing, _records(runs)))
+            self._report(Level.INFO, widen(connection, table.name, missing, _records(runs), self._kinds))
             table = Table.find(connection, self._name) or table
         if self._longest is None:
             self._longest = statements.longest(connection)
