@@ -7,12 +7,14 @@ from textwrap import dedent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.spec.test_settings_models import problems_of
 
 from speclab.jsonvalue import Json
 from speclab.spec.block import read_block
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
+from speclab.spec.settings import RetrySettings
 from speclab.spec.yamltree import parse
 
 
@@ -157,6 +159,11 @@ def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> Non
         "2:18 S103 'path' is written twice; keep one of the two",
         "3:1 S103 'key' is written twice; keep one of the two",
     ]
+
+
+def test_of_a_key_written_twice_the_first_is_read_on_and_told_of() -> None:
+    problems = problems_of(RetrySettings, "attempts: 3\nbackoff: exponential\nbackoff: linear\nattempts: x\n")
+    assert [problem.code for problem in problems] == ["S103", "S103"]
 
 
 @pytest.mark.parametrize(

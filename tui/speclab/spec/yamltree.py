@@ -118,13 +118,16 @@ class Fields:
     flow: bool = False
 
     def get(self, key: str) -> Entry | None:
-        """The entry of that key."""
+        """The entry of that key; of one that is written twice the first."""
         return next((entry for entry in self.entries if entry.key.text == key), None)
 
     @property
     def value(self) -> dict[str, Json]:
-        """The mapping's values by their keys."""
-        return {entry.key.text: entry.node.value for entry in self.entries}
+        """The mapping's values by their keys; of one that is written twice the first."""
+        values: dict[str, Json] = {}
+        for entry in self.entries:
+            values.setdefault(entry.key.text, entry.node.value)
+        return values
 
 
 Node: TypeAlias = Scalar | Items | Fields
