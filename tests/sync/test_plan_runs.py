@@ -15,9 +15,11 @@ from speclab.clock import SystemClock
 from speclab.connectors import References
 from speclab.connectors.base import Seams
 from speclab.errors import Unreachable
-from speclab.outcome import Outcome
-from speclab.runlog import PageBooks, RunLog, RunRow
+from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageBooks, RunLog, RunRow
 from speclab.sync.differences import Difference
+from speclab.sync.doubt import under_way
+from speclab.sync.identity import Hasher
 from speclab.sync.plan import Example, Fault, Pace, Plan, PlanOptions, Would, plan
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
@@ -168,6 +170,31 @@ async def test_what_cannot_be_asked_is_known_from_the_run_log_or_not_at_all(plac
     assert would(found) == {"update": 1, "unknown": 1}
     assert found.notes == ["the target has nothing to look records up with, so only the run log tells what is there"]
     assert found.target == Pace(2, None)
+
+
+async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_sent(place: Place) -> None:
+    place.target("connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {create: POST /people}")
+    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    on_its_way = under_way(Hasher(prepare(place.spec).integration.target.destination()).of({"id": 1, "name": "Ada"}))
+    failure = NewFailure(
+        key="2",
+        state=FailureState.UNKNOWN,
+        stage=Stage.WRITE,
+        error_class=ErrorClass.NETWORK,
+        message="no answer",
+        file="people.md",
+        line=1,
+        source={"id": 2, "name": "Grace"},
+        payload={"id": 2, "name": "Grace"},
+    )
+    with RunLog.open(place.runlog) as log:
+        run = log.start_run("people", "", "manual")
+        log.commit_page(run, PageBooks(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, failures=[failure]))
+        log.know("people", {"1": on_its_way})
+        log.finish_run(run)
+    found = await place.plan()
+    assert would(found) == {"create": 1, "fail": 2}
+    assert "a run that was killed had sent it" in found.faults[0].message
 
 
 async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the_limits(place: Place, api: Api) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal, Remembering, Snapshot, Writer
 from speclab.errors import SystemFailure
@@ -39,9 +40,9 @@ class Doubt:
             return await delivery.send(items, attempt)
         known = self.log.hashes(self.spec_id, [item.key for item in items])
         if not delivery.idempotent:
-            lost = {item.key for item in items if item.key in known and known[item.key] == _under_way(self._hash(item))}
+            lost = {item.key for item in items if item.key in known and known[item.key] == under_way(self._hash(item))}
             sent = iter(await delivery.send([item for item in items if item.key not in lost], attempt))
-            return [_LOST if item.key in lost else next(sent) for item in items]
+            return [LOST if item.key in lost else next(sent) for item in items]
         self.log.know(self.spec_id, dict.fromkeys(known, IN_DOUBT))
         answers = await delivery.send(items, attempt)
         if known:
@@ -76,7 +77,7 @@ class _Noting:
         log, spec_id = self._doubt.log, self._doubt.spec_id
         hashes = {item.key: self._doubt._hash(item) for item in items}  # noqa: SLF001 - one of its parts
         before = dict.fromkeys(hashes, self._doubt.hasher.deleted) | log.hashes(spec_id, list(hashes))
-        log.know(spec_id, {key: _under_way(hash_) for key, hash_ in hashes.items()})
+        log.know(spec_id, {key: under_way(hash_) for key, hash_ in hashes.items()})
         try:
             answers = await self._writer.write(items)
         except SystemFailure:
@@ -96,15 +97,16 @@ class _Noting:
         await self._writer.close()
 
 
-_LOST = Answer(
+LOST: Final = Answer(
     refusal=Refusal(
         ErrorClass.NETWORK,
         "a run that was killed had sent it, and nobody knows what became of it: look at the target",
         request="",
     )
 )
+"""The answer of an item that a run had on its way when it was killed."""
 
 
-def _under_way(hash_: bytes) -> bytes:
+def under_way(hash_: bytes) -> bytes:
     """What stands for `hash_` while that is on its way: equal to no other."""
     return bytes(255 - byte for byte in hash_)

@@ -21,7 +21,7 @@ from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.base import Finder, Item, Page, Refusal, Seams
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
-from speclab.outcome import Level, Outcome
+from speclab.outcome import FailureState, Level, Outcome
 from speclab.runlog import NewFailure, RunLog
 from speclab.runlog.foresight import Foresight
 from speclab.spec.system import Limited, System
@@ -31,9 +31,10 @@ from speclab.spec.systems.http_write import HttpWrite
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
+from speclab.sync.doubt import LOST, under_way
 from speclab.sync.draft import Drafter
 from speclab.sync.drift import Drift
-from speclab.sync.failures import Failures
+from speclab.sync.failures import Failures, unanswered
 from speclab.sync.guard import Alarm, Guard
 from speclab.sync.identity import Hasher, RecordKey
 from speclab.sync.missing import Names
@@ -138,7 +139,9 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         names = Names(spec.source, references.resolve_settings(spec.target))
         guard = Guard(spec.volume)
         drift = Drift(log.usual(spec.spec_id), drafter.mapper.rows, prepared.file, drafter.minds, spec.volume.guard)
-        planner = _Planner(prepared, log, finder, drafter, names, guard, drift, options.lookups, writer.batch)
+        planner = _Planner(
+            prepared, log, finder, drafter, names, guard, drift, options.lookups, writer.batch, writer.idempotent
+        )
         if spec.source.deletes_missing():
             planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
         source, target = map(references.resolve_settings, (spec.source, spec.target))
@@ -211,6 +214,7 @@ class _Planner:
     drift: Drift
     lookups: int
     batch: int
+    idempotent: bool
     read: int = 0
     pages: int = 0
     cut: bool = False
@@ -241,11 +245,28 @@ class _Planner:
             self.unchanged += len(draft.keys) - len(changed.keys)
             for failure in draft.failures:
                 self._fails(failure)
-            items = self.drafter.items(changed)
+            items = self._sure(self.drafter.items(changed), changed.hashes, known)
             self._hear(self.guard.would_delete(sum(item.delete for item in items)))
             for item, has in zip(items, await self._look(items), strict=True):
                 self._sort(item, has, known.get(item.key))
             self.sent.update(zip(changed.keys, changed.hashes, strict=True))
+
+    def _sure(self, items: Sequence[Item], hashes: Sequence[bytes], known: Mapping[str, bytes]) -> Sequence[Item]:
+        """Those of `items` that would be sent: what is in doubt at a target that minds stays so."""
+        if self.idempotent:
+            return items
+        sure = []
+        rows = {row.key: row for row in self.log.doubtful(self.drafter.spec_id, [item.key for item in items])}
+        for item, hash_ in zip(items, hashes, strict=True):
+            row = rows.get(item.key)
+            doubt = unanswered(row) if row is not None and row.payload == item.payload else None
+            if doubt is None and known.get(item.key) == under_way(hash_):
+                doubt = LOST
+            if doubt is None or doubt.refusal is None:
+                sure.append(item)
+            else:
+                self._fails(self.drafter.failures.refused(item, doubt.refusal, FailureState.UNKNOWN))
+        return sure
 
     def turn(self, page: Page) -> None:
         """Note that all of `page` was taken in: by the first it is told whether the whole source is read."""
