@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tests.sync.test_service_runs import LONG_AGO, Workspace, place
 
-from speclab.errors import RunLogError, RunLogTooNew
+from speclab.errors import RunLogError, RunLogTooNew, SpeclabError
 from speclab.outcome import AlertState
 from speclab.runlog import AlertRow, RunLog, RunLogReader, schema
 from speclab.spec.changes import file_changes
@@ -54,10 +55,10 @@ async def test_a_front_matter_that_is_broken_stops_no_spec_in_silence(place: Wor
         await place.until(lambda: "people" in place.heartbeat().specs)
         spec.write_text(text.replace("spec_id: people", "spec_id: [people"))
         await place.until(lambda: place.heartbeat().specs["people"].problem)
-        assert "specs/people.md:3:5: F101" in place.heartbeat().specs["people"].problem
+        assert "specs/people.md:2:10: F101" in place.heartbeat().specs["people"].problem
         spec.write_text(text)
         await place.until(lambda: not place.heartbeat().specs["people"].problem)
-    assert [line for line in place.said if line.startswith("error: people: cannot run: specs/people.md:3:5: F101")]
+    assert [line for line in place.said if line.startswith("error: people: cannot run: specs/people.md:2:10: F101")]
 
 
 async def test_a_spec_that_is_edited_before_the_specs_are_watched_is_read_at_once(
@@ -115,7 +116,6 @@ async def test_what_stands_in_the_way_of_one_spec_stops_no_other_and_is_told_onc
         await place.until(lambda: place.ended("people") and place.heartbeat().specs["barred"].problem)
         assert place.heartbeat().specs["barred"].problem == f"{log}: Is a directory"
         log.rmdir()
-        await place.until(lambda: place.ended("barred"))
         await place.until(lambda: not place.heartbeat().specs["barred"].problem)
     assert place.said.count(f"error: {log}: Is a directory") == 1
 
@@ -131,20 +131,19 @@ async def test_specs_that_change_while_the_run_log_cannot_be_written_are_all_tak
         with closing(sqlite3.connect(place.runlog, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             for name in ("first", "second", "third"):
-                place.spec(name)
-            await place.until(lambda: any("the run log is locked" in line for line in place.said))
+                place.spec(name, "Hourly")
             await place.until(lambda: "third" in place.heartbeat().specs)
-        await place.until(lambda: {run.spec_id for run in place.ended()} == {"first", "second", "third"})
-        await place.until(lambda: sum("Every 1 second, next" in line for line in place.said) == 3)
+            assert any("the run log is locked" in line for line in place.said)
+        await place.until(lambda: all(one.next for one in place.heartbeat().specs.values()))
+        await place.until(lambda: sum("Hourly, next at" in line for line in place.said) == 3)
 
 
 async def test_a_spec_whose_bytes_are_no_text_stops_no_other(place: Workspace) -> None:
-    odd = place.spec("odd")
+    odd = place.spec("odd", "On-demand")
     odd.write_bytes(odd.read_bytes().replace(b"spec_id: odd", b"spec_id: caf\xe9"))
-    place.spec("moved").rename(odd.with_name(os.fsdecode(b"caf\xe9.md")))
-    place.spec("people")
+    place.spec("moved", "On-demand").rename(odd.with_name(os.fsdecode(b"caf\xe9.md")))
     async with place.serving():
-        await place.until(lambda: place.ended("people") and place.ended("moved"))
+        await place.until(lambda: place.alerts() == {"moved"})
         assert "cannot be a spec_id" in place.heartbeat().specs["caf\\udce9"].problem
     with RunLogReader.open(place.runlog) as reader:
         assert [row.path for row in reader.integrations("moved")] == ["specs/caf\\udce9.md"]
@@ -216,3 +215,12 @@ async def test_what_a_connector_prints_before_the_row_of_a_run_is_passed_over(
     output = tmp_path / "people.up.log"
     child = await Child.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
     assert await child.end() == Ended(0, {"state": "succeeded"})
+
+
+async def test_where_no_process_can_be_started_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_args: object, **_more: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")  # what fork(2) says, at `ulimit -u`
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
+    with pytest.raises(SpeclabError, match="no process can be started: Resource temporarily unavailable"):
+        await Child.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")

@@ -66,7 +66,8 @@ class Child:
                     start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
-            raise SpeclabError(f"{error.filename or output}: {error.strerror or error}") from error
+            where = error.filename or "no process can be started"
+            raise SpeclabError(f"{where}: {error.strerror or error}") from error
         return cls(process, output)
 
     def stop(self) -> None:
