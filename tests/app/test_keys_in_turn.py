@@ -12,6 +12,7 @@ from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from speclab.app.application import SpeclabApp
 from speclab.app.specs.outline import FRONT_MATTER
 from speclab.app.specs.place import SpecsPlace
 
@@ -118,6 +119,18 @@ async def test_what_joins_letters_and_parts_them_is_typed_like_a_letter(
         await see(pilot, "Nothing is called that.")
         line = cast("Input", pilot.app.focused)
         await until(pilot, lambda: line.value == written)
+
+
+async def test_what_is_typed_before_the_app_is_there_is_done_once_it_is(spec: Path, until: Until) -> None:
+    class Hasty(SpeclabApp):
+        def on_load(self) -> None:
+            self.post_message(Key("3", "3"))
+
+    app = Hasty(spec.parent)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.specs is not None and app.place is not None)
+        await pilot.pause()
+        assert app.here == "monitor"
 
 
 async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Running, until: Until) -> None:

@@ -59,7 +59,8 @@ class Main(TellingScreen[None], Actor):
         self.call_after_refresh(self._show_first)
 
     async def _show_first(self) -> None:
-        await self.show(shell(self).first_place)
+        if not shell(self).here:  # else somebody was faster, and went elsewhere
+            await self.show(shell(self).first_place)
 
     def places(self) -> list[Place]:
         """The places made so far, complete with what is in them."""
