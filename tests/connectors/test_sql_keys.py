@@ -67,6 +67,13 @@ async def test_postgresql_finds_the_row_of_a_key_however_it_is_spelt(
     assert told(await postgresql.write(row(key, v="new"), upsert=table)) == ["updated"]
 
 
+@pytest.mark.parametrize("more", ["", " UNIQUE"], ids=["one key", "two keys"])
+async def test_what_is_deleted_and_written_again_at_once_is_there(more: str, ends: Ends) -> None:
+    table = ends.table(f"id VARCHAR(9) PRIMARY KEY, v INT{more}", "'a', 1")
+    assert told(await ends.write(gone("a"), row("a", v=2), upsert=table)) == ["deleted", "created"]
+    assert ends.sql(f"SELECT v FROM {table}") == [(2,)]
+
+
 async def test_keys_that_a_column_rounds_to_one_are_two_in_mariadb(mariadb: Ends) -> None:
     table = mariadb.table("id DATETIME PRIMARY KEY, v INT", "'2024-01-01 10:00:00', 0")
     answers = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)

@@ -136,6 +136,10 @@ async def test_only_what_has_a_larger_number_is_read_where_the_column_is_decimal
     assert [record["id"] for record in page.records] == [4]
 
 
+async def test_a_query_may_end_in_a_comment(ends: Ends) -> None:
+    assert await ends.read(query="SELECT 1 AS id -- the only one") == [{"id": 1}]
+
+
 async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, at BINARY(2)", "1, x'00ff'")
     with pytest.raises(BadAnswer, match="`at` holds bytes"):

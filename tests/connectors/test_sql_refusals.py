@@ -69,6 +69,13 @@ async def test_postgresql_blames_the_column_for_its_value(column: str, value: Js
     assert (answer.refusal.error_class, answer.refusal.field) == (ErrorClass.REJECTED, "v"), answer.refusal.message
 
 
+async def test_mariadb_refuses_a_row_for_letters_that_its_key_has_not(mariadb: Ends) -> None:
+    table = mariadb.table("id VARCHAR(9) CHARACTER SET latin1 PRIMARY KEY")
+    (answer,) = await mariadb.write(row("日"), upsert=table)
+    assert answer.refusal is not None
+    assert answer.refusal.error_class is ErrorClass.REJECTED
+
+
 async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v VARCHAR(9)")
     mariadb.sql(

@@ -183,7 +183,7 @@ def subquery(dialect: Dialect, query: str) -> str:
     text = query.strip().rstrip(";")
     if mark(dialect) == "%s":
         text = text.replace("%", "%%")
-    return f"({text}) AS speclab_source"
+    return f"({text}\n) AS speclab_source"  # it may end in a comment, which goes as far as the line
 
 
 _BY_ANY_KEY: Final = ("mysql", "mariadb")

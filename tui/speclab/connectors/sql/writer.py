@@ -183,6 +183,7 @@ class SqlWriter:
             if columns is None:
                 statement = statements.remove(connection.dialect, table.name, self._key)
                 connection.exec_driver_sql(statement, self._keys(run))
+                present.difference_update(map(keys.spelt, self._keys(run)))
                 answers += [_DELETED] * len(run)
                 continue
             if statements.by_any_key(connection.dialect) and len(table.keys) > 1:
