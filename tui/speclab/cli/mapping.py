@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +41,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
         except ValueError as error:
             raise UsageError(f"{sample.name}:{number}: no JSON: {error}") from error
         if not isinstance(record, dict):
-            raise UsageError(f"{sample.name}:{number}: expected a JSON object, not {type(record).__name__}")
+            raise UsageError(f"{sample.name}:{number}: expected a record, which is a JSON object in braces")
         try:
             if not mapper.accepts(record):
                 filtered += 1
@@ -58,6 +57,5 @@ def map_(spec: Path, sample: BinaryIO) -> None:
         else:
             mapped += 1
             print_json(result)
-    sys.stdout.flush()
     tell(f"{mapped} mapped, {filtered} filtered, {failed} failed")
     click.get_current_context().exit(1 if failed else 0)
