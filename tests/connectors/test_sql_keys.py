@@ -67,6 +67,18 @@ async def test_postgresql_finds_the_row_of_a_key_however_it_is_spelt(
     assert told(await postgresql.write(row(key, v="new"), upsert=table)) == ["updated"]
 
 
+async def test_a_key_that_differs_in_case_alone_is_never_written_over_another(ends: Ends) -> None:
+    if ends.kind == "postgresql":
+        ends.sql("CREATE EXTENSION IF NOT EXISTS citext")
+    column = {"postgresql": "CITEXT", "mariadb": "VARCHAR(9)", "sqlite": "TEXT COLLATE NOCASE"}[ends.kind]
+    table = ends.table(f"id {column} PRIMARY KEY, v INT", "'abc', 1")
+    for items in ([row("ABC", v=2)], [row("abc", v=1), row("ABC", v=2)], [row("d", v=1), row("D", v=2)]):
+        answers = told(await ends.write(*items, upsert=table))
+        assert all("for another one that is there" in answer for answer in answers), answers
+    assert ends.sql(f"SELECT id, v FROM {table}") == [("abc", 1)]
+    assert told(await ends.write(row("abc", v=3), upsert=table)) == ["updated"]
+
+
 @pytest.mark.parametrize("more", ["", " UNIQUE"], ids=["one key", "two keys"])
 async def test_what_is_deleted_and_written_again_at_once_is_there(more: str, ends: Ends) -> None:
     table = ends.table(f"id VARCHAR(9) PRIMARY KEY, v INT{more}", "'a', 1")

@@ -40,7 +40,8 @@ class Table:
     `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
     columns that are unique in it; one of an index on expressions is empty. Of columns, `loose` may be NULL; in those of
     `whole` the database rounds a fraction, and in those of `zoneless` it drops an offset, in silence; those of `listed`
-    it orders as their values are listed, and not as they compare.
+    it orders as their values are listed, and not as they compare. `folds` if it may take two texts for one, such as `a`
+    and `A`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Table:
     whole: frozenset[str]
     zoneless: frozenset[str]
     listed: frozenset[str]
+    folds: bool
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> Table | None:
@@ -84,7 +86,8 @@ class Table:
             if isinstance(column["type"], postgresql.TIMESTAMP) and not column["type"].timezone
         )
         listed = frozenset(column["name"] for column in columns if isinstance(column["type"], mysql.ENUM | mysql.SET))
-        return cls(name, types, frozenset(keys), loose, whole, zoneless, listed)
+        folds = _folds(connection, name, columns)
+        return cls(name, types, frozenset(keys), loose, whole, zoneless, listed, folds)
 
     def keyed_by(self, key: Sequence[str]) -> Keys:
         """What keys of those columns are like."""
@@ -124,8 +127,19 @@ def _quietly() -> Iterator[None]:
         yield
 
 
+def _folds(connection: Connection, name: str, columns: Sequence[ReflectedColumn]) -> bool:
+    match connection.dialect.name:
+        case "sqlite":
+            said = "SELECT 1 FROM sqlite_master WHERE tbl_name = ? AND sql LIKE '%collate%'"
+            return connection.exec_driver_sql(said, (name,)).first() is not None
+        case "postgresql":
+            return any(isinstance(column["type"], postgresql.CITEXT) for column in columns)
+        case _:
+            return True
+
+
 def _python_type(column: TypeEngine[object], connection: Connection) -> type:
-    """What values of a `column` are; SQLite goes by the value and not by the column, except for numbers."""
+    """What values of a `column` are; SQLite goes by the value and not by the column for many."""
     if isinstance(column, JSON):
         return dict
     try:
@@ -134,7 +148,7 @@ def _python_type(column: TypeEngine[object], connection: Connection) -> type:
         return object
     match connection.dialect.name:
         case "sqlite":
-            return kind if kind in (int, float, Decimal) else object
+            return kind if kind in (int, float, Decimal, str) else object
         case "postgresql" if isinstance(column, CHAR):
             return Padded
         case _:

@@ -196,14 +196,15 @@ class SqlWriter:
                 if not set(columns) <= set(self._key):  # there is nothing to do then where it is there
                     _check_count(connection, count, run)
             answers += _answers(map(keys.spelt, self._keys(run)), present)
-        if statements.by_any_key(connection.dialect) and keys.exact:
+        if table.folds and keys.exact:
             self._look_for_merged(connection, items, keys)
         return answers
 
     def _look_for_merged(self, connection: Connection, items: Sequence[Item], keys: Keys) -> None:
         """Raise `_Unfit` if a row was written over that of another key.
 
-        Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it.
+        Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it; so do CITEXT in
+        PostgreSQL and NOCASE in SQLite.
         """
         last = {keys.spelt(self._key_of(item)): item for item in items}
         written = [item for item in last.values() if not item.delete]
