@@ -269,6 +269,17 @@ def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(p
     assert path.read_text() == TEXT.replace("One-way", "Bidirectional")
 
 
+def test_what_is_unsaved_here_stays_put_aside_when_another_app_drops_what_was_offered_to_it(path: Path) -> None:
+    here, there = OpenSpec(path), OpenSpec(path)
+    _cell(here, 1, "Lowercase")
+    here.put_aside()
+    store.drop_recovery(there.path)
+    here.put_aside()
+    recovery = store.find_recovery(path)
+    assert recovery is not None
+    assert "Lowercase" in recovery.text
+
+
 def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")

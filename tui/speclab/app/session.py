@@ -206,8 +206,8 @@ class OpenSpec:
     def put_aside(self) -> None:
         """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is."""
         text = self._whole() if self.unsaved else None
-        if text == self._aside:
-            return
+        if text == self._aside and (text is None or store.find_recovery(self.path) is not None):
+            return  # else another speclab dropped it, to which it was offered
         if text is None:
             store.drop_recovery(self.path)
         else:
