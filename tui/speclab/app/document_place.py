@@ -121,7 +121,8 @@ class DocumentPlace(Place):
     @work(group="recovery")
     async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
         message = (
-            f"speclab ended with unsaved changes to {opened.path.name}, last at {found.at.astimezone():%H:%M on %d %b}."
+            f"{opened.path.name} has unsaved changes, put aside at {found.at.astimezone():%H:%M on %d %b} "
+            "by a speclab that ended, or is open elsewhere."
         )
         if await self.app.push_screen_wait(Unsaved(message)):
             opened.recover(found)
