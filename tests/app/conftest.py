@@ -19,6 +19,7 @@ from typing import Any
 import pexpect
 import pyte
 import pytest
+from tests.clocks import HeldClock
 from textual.notifications import Notification
 from textual.pilot import Pilot
 
@@ -167,28 +168,12 @@ type: none
 """
 
 
-class Hand:
-    """A clock one sets by hand, at first to a quarter past nine on a Tuesday."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-
-
 class Workspace:
     """A directory with the specs `orders` and `people`, both files to files, and a run log that can be written to."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.clock = Hand()
+        self.clock = HeldClock(datetime(2026, 11, 24, 9, 15, tzinfo=UTC))
         self.runlog = directory / ".speclab" / "runlog.db"
         (directory / ".speclab").mkdir()
         for name in ("orders", "people"):

@@ -14,7 +14,8 @@ from random import Random
 from typing import Any
 
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import records_of
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Reader, Seams
@@ -161,7 +162,7 @@ def opened(
         "limits": {"concurrency": concurrency},
         "read": {"path": "/rows", "records": "data", "pagination": BY_CURSOR, "since": SINCE | since, **(read or {})},
     }
-    seams = seams or Seams(clock=FakeClock(), random=Random(7))
+    seams = seams or Seams(clock=HeldClock(), random=Random(7))
     references = References({}, Path("/nowhere"))
     return open_reader(HttpSystem.model_validate(system), NoAuth(), references, seams, RetrySettings(attempts=1))
 

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 from aiohttp import web
+from tests.clocks import HeldClock
 from tests.connectors.databases import Databases, Ends
 from tests.connectors.taps import Taps
 
@@ -28,24 +28,6 @@ Serve = Callable[[Handler], Awaitable[str]]
 ServeRaw = Callable[[bytes | None], Awaitable[str]]
 
 
-class FakeClock:
-    """A clock that passes only by sleeping, and remembers for how long it was asked to."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-        self._start = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        return sum(self.slept)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        await asyncio.sleep(0)
-
-
 @dataclass
 class Reports:
     """What a connector told the run log."""
@@ -57,8 +39,8 @@ class Reports:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> HeldClock:
+    return HeldClock()
 
 
 @pytest.fixture
@@ -67,7 +49,7 @@ def reports() -> Reports:
 
 
 @pytest.fixture
-def seams(clock: FakeClock, reports: Reports) -> Seams:
+def seams(clock: HeldClock, reports: Reports) -> Seams:
     return Seams(clock=clock, random=Random(7), report=reports)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Serve
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Serve
 from tests.connectors.issuer import CLIENT_SECRET, Issuer
 
 from speclab.connectors import References, try_access
@@ -42,7 +43,7 @@ def references(tmp_path: Path) -> References:
 
 
 async def test_a_source_that_lets_us_in_tells_names_token_and_request(
-    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     end = End("source", issuer.system(), issuer.auth(client_secret="${env:CLIENT_SECRET}"))
     access = await try_access(end, references, seams)
@@ -60,7 +61,7 @@ async def test_a_source_that_lets_us_in_tells_names_token_and_request(
 
 
 async def test_a_login_is_asked_for_where_there_is_none_and_kept(
-    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     shown: list[Prompt] = []
     end = End("source", issuer.system(), issuer.auth("device_code"))

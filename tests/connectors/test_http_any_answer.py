@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.connectors.conftest import FakeClock, item
+from tests.clocks import HeldClock
+from tests.connectors.conftest import item
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
@@ -104,7 +105,7 @@ def opened(opener: Callable[..., Any], answers: list[Any], **settings: Json | Ma
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": "http://h", "key": "id", "limits": {"concurrency": 2}, **settings}
     )
-    seams = Seams(clock=FakeClock(), random=Random(7), transport=lambda: Answering(answers))
+    seams = Seams(clock=HeldClock(), random=Random(7), transport=lambda: Answering(answers))
     return opener(system, NoAuth(), References({}, Path("/nowhere")), seams, RetrySettings(attempts=2))
 
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Serve, ServeRaw, read_to_failure
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Seams
@@ -61,7 +62,7 @@ async def test_no_answer_and_no_connection_are_told_apart(
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_wait_that_one_is_asked_for_holds_for_all(
-    status: int, serve: Serve, references: References, seams: Seams, clock: FakeClock
+    status: int, serve: Serve, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     came: list[float] = []
 

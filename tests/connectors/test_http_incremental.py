@@ -5,7 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Seams
@@ -22,7 +23,7 @@ BY_CURSOR: Json = {"by": "cursor", "next": "next", "param": "cursor"}
 class Contacts:
     """A source that gives what changed at or after `since`, two a page, in the order it was told."""
 
-    def __init__(self, clock: FakeClock, *rows: tuple[str, str]) -> None:
+    def __init__(self, clock: HeldClock, *rows: tuple[str, str]) -> None:
         self.rows = list(rows)
         self.asked: list[str | None] = []
         self._clock = clock
@@ -64,7 +65,7 @@ def keys(pages: list[Page]) -> list[Json]:
 
 
 async def test_the_next_run_asks_inclusively_and_does_not_deliver_ties_again(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", "2024-01-02T00:00:00Z"))
     url = await serve(source)
@@ -78,7 +79,7 @@ async def test_the_next_run_asks_inclusively_and_does_not_deliver_ties_again(
 
 
 async def test_a_record_that_changed_again_at_the_same_time_is_delivered_again(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     names = {"a": "Ada"}
 
@@ -92,7 +93,7 @@ async def test_a_record_that_changed_again_at_the_same_time_is_delivered_again(
     assert [record["name"] for record in records_of(await read(url, first[-1].cursor))] == ["Ada Lovelace"]
 
 
-async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, *((key, f"2024-01-0{9 - at}T00:00:00Z") for at, key in enumerate("abcdef")))
     url = await serve(source)
     first = await read(url)
@@ -106,7 +107,7 @@ async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: R
     assert keys(after) == []
 
 
-async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read: Read, clock: HeldClock) -> None:
     later = "2026-11-24T12:00:30Z"  # the read begins at 12:00:00
     source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", later))
     url = await serve(source)
@@ -117,7 +118,7 @@ async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read:
     assert keys(second) == ["a"]  # and b, seen before, is known by its digest
 
 
-async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01T00:00:00.000+01:00"))
     url = await serve(source)
     first = await read(url, lookback="90m")
@@ -126,7 +127,7 @@ async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: R
 
 
 async def test_a_lookback_of_something_that_is_no_time_is_an_error_of_the_spec(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     url = await serve(Contacts(clock, ("a", "version 7")))
     first = await read(url)
@@ -135,7 +136,7 @@ async def test_a_lookback_of_something_that_is_no_time_is_an_error_of_the_spec(
 
 
 async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_answer(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01"))
     url = await serve(source)
@@ -145,13 +146,13 @@ async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_ans
         await read(url, first[-1].cursor)
 
 
-async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2023-01-01"), ("b", "2024-05-05"))
     assert keys(await read(await serve(source), start="2024-01-01")) == ["b"]
     assert source.asked == ["2024-01-01"]
 
 
-async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
     url = await serve(source)
     first = await read(url)
@@ -164,7 +165,7 @@ async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, r
 
 
 async def test_a_page_the_source_forgot_begins_the_read_anew(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
     url = await serve(source)
@@ -182,7 +183,7 @@ async def test_a_page_the_source_forgot_begins_the_read_anew(
 
 
 async def test_a_sorted_source_begins_anew_from_where_the_read_had_got_to(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
     broken_off = (await read(await serve(source), sorted=True))[0].cursor
@@ -197,7 +198,7 @@ async def test_a_sorted_source_begins_anew_from_where_the_read_had_got_to(
 
 
 async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-02"), ("b", "2024-01-01"))
     await read(await serve(source), sorted=True)
@@ -206,7 +207,7 @@ async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
 
 @pytest.mark.parametrize(("order", "told"), [("at", 1), ("id", 0)])
 async def test_numbered_pages_in_the_order_of_changes_tell_of_what_may_have_slipped_by(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports, order: str, told: int
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports, order: str, told: int
 ) -> None:
     rows = {key: f"2024-01-0{day}T00:00:00Z" for day, key in enumerate("fedcba", 1)}
 
@@ -229,7 +230,7 @@ async def test_records_without_the_field_are_delivered_and_reported(serve: Serve
     assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for what changed only"]
 
 
-async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"))
     url = await serve(source)
     cursor = (await read(url))[-1].cursor
@@ -240,7 +241,7 @@ async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clo
 
 @pytest.mark.parametrize("changed", [{"start": "2024-01-01"}, {"lookback": "1h"}, {"param": "updated_since"}])
 async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_another_time(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports, changed: dict[str, Json]
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports, changed: dict[str, Json]
 ) -> None:
     source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
     url = await serve(source)
@@ -251,7 +252,7 @@ async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_an
 
 
 async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be_sorted(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
     url = await serve(source)
@@ -260,7 +261,7 @@ async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be
 
 
 async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
-    serve: Serve, references: References, seams: Seams, clock: FakeClock
+    serve: Serve, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     source = Contacts(clock, *((key, "2024-01-01") for key in "abcde"))
     failing = True

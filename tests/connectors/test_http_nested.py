@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_to_failure, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Page, Reader, Seams
@@ -32,7 +33,7 @@ FOR_EACH: dict[str, Json] = {
 class Crm:
     """Accounts, two a page, and of each its contacts, two a page, those that changed at or after `since`."""
 
-    def __init__(self, clock: FakeClock, **contacts: list[tuple[str, str]]) -> None:
+    def __init__(self, clock: HeldClock, **contacts: list[tuple[str, str]]) -> None:
         self.accounts = contacts
         self.unlisted: set[str] = set()
         self.refused: dict[str, int] = {}
@@ -97,7 +98,7 @@ def loose(record: Any) -> Any:
     return record
 
 
-def crm(clock: FakeClock) -> Crm:
+def crm(clock: HeldClock) -> Crm:
     """Five accounts with three, none, one, two and five contacts."""
     sizes = {"a": 3, "b": 0, "c": 1, "d": 2, "e": 5}
     return Crm(
@@ -129,7 +130,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
     pages = await read_all(reader(await serve(source)))
@@ -141,7 +142,7 @@ async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
     assert 2 <= source.most_at_once <= 4
 
 
-async def test_short_lists_share_a_page_and_long_ones_fill_it(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_short_lists_share_a_page_and_long_ones_fill_it(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = Crm(clock, **{f"k{number}": [("0", "2024")] for number in range(60)})
     pages = await read_all(reader(await serve(source)))
     assert [len(page.records) for page in pages] == [25, 25, 10]
@@ -177,7 +178,7 @@ async def test_parents_stand_in_path_params_and_body(serve: Serve, reader: Open)
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("records", range(1, 11))
 async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
-    serve: Serve, reader: Open, clock: FakeClock, records: int
+    serve: Serve, reader: Open, clock: HeldClock, records: int
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -193,7 +194,7 @@ async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("records", range(1, 11))
 async def test_parents_that_come_go_and_change_places_meanwhile_lose_nothing(
-    serve: Serve, reader: Open, clock: FakeClock, records: int
+    serve: Serve, reader: Open, clock: HeldClock, records: int
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -208,7 +209,7 @@ async def test_parents_that_come_go_and_change_places_meanwhile_lose_nothing(
     assert rest[-1].complete
 
 
-async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
@@ -228,7 +229,7 @@ async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock:
 
 @pytest.mark.usefixtures("small_pages")
 async def test_what_changes_at_a_parent_that_was_read_while_later_ones_are_is_read_by_the_next_run(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -247,7 +248,7 @@ async def test_what_changes_at_a_parent_that_was_read_while_later_ones_are_is_re
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_round_that_is_broken_off_keeps_the_marks_of_parents_it_did_not_come_to(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -264,7 +265,7 @@ async def test_a_round_that_is_broken_off_keeps_the_marks_of_parents_it_did_not_
 
 
 async def test_a_full_read_asks_for_all_of_every_parent_and_leaves_marks(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -275,7 +276,7 @@ async def test_a_full_read_asks_for_all_of_every_parent_and_leaves_marks(
     assert keys(await read_all(reader(url, since=SINCE), full[-1].cursor)) == []
 
 
-async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: FakeClock, reports: Reports) -> None:
+async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: HeldClock, reports: Reports) -> None:
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
@@ -285,7 +286,7 @@ async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: Fake
 
 
 async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
-    serve: Serve, reader: Open, clock: FakeClock, reports: Reports
+    serve: Serve, reader: Open, clock: HeldClock, reports: Reports
 ) -> None:
     source = crm(clock)
 
@@ -302,7 +303,7 @@ async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
 
 @pytest.mark.parametrize("status", [403, 404, 422])
 async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from_being_called_whole(
-    serve: Serve, reader: Open, clock: FakeClock, status: int
+    serve: Serve, reader: Open, clock: HeldClock, status: int
 ) -> None:
     source = crm(clock)
     url = await serve(source)
@@ -323,7 +324,7 @@ async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from
 
 
 async def test_a_source_that_refuses_the_credentials_is_not_asked_for_other_parents(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
     source.refused = {"b": 401}
@@ -333,7 +334,7 @@ async def test_a_source_that_refuses_the_credentials_is_not_asked_for_other_pare
     assert not any("accounts/c" in asked for asked in source.asked)
 
 
-async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     source.refused = dict.fromkeys(source.accounts, 403)
     given, failure = await read_to_failure(reader(await serve(source)))
@@ -355,7 +356,7 @@ async def test_parents_beside_an_error_are_not_all_there_are_where_the_lists_of_
 
 
 async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_them(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = Crm(clock, **{f"k{number}": [] for number in range(500)})
     url = await serve(source)
@@ -381,7 +382,7 @@ async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(
 
 
 async def test_a_parent_whose_id_would_leave_its_place_in_the_path_keeps_no_other_from_being_read(
-    serve: Serve, reader: Open, clock: FakeClock
+    serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = Crm(clock, **{"..": [("0", "2024-01-01")], "b": [("0", "2024-01-01")]})
     given, failure = await read_to_failure(reader(await serve(source)))
@@ -389,7 +390,7 @@ async def test_a_parent_whose_id_would_leave_its_place_in_the_path_keeps_no_othe
     assert keys(given) == ["b0"]
 
 
-async def test_a_dying_source_ends_the_read_after_what_was_read(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_a_dying_source_ends_the_read_after_what_was_read(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     source.refused = {"d": 503}
     url = await serve(source)
@@ -410,7 +411,7 @@ async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, read
     assert "`as`" in raised.value.hint
 
 
-async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: Open, clock: HeldClock) -> None:
     crowd = crm(clock)
 
     async def source(request: web.Request) -> web.Response:
@@ -421,6 +422,6 @@ async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: 
     assert keys(await read_all(reader(await serve(source)))) == ["c0", "d0", "d1"]
 
 
-async def test_no_parents_is_a_whole_read_of_nothing(serve: Serve, reader: Open, clock: FakeClock) -> None:
+async def test_no_parents_is_a_whole_read_of_nothing(serve: Serve, reader: Open, clock: HeldClock) -> None:
     pages = await read_all(reader(await serve(Crm(clock))))
     assert [(list(page.records), page.complete) for page in pages] == [([], True)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Reports, Serve, ServeRaw, read_all, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports, Serve, ServeRaw, read_all, records_of
 
 from speclab.connectors import References, open_reader, sample
 from speclab.connectors.base import Page, Seams
@@ -168,15 +169,15 @@ async def test_records_that_are_not_where_the_spec_says_name_what_is(
         await read(await serve(handler), records=records)
 
 
-async def test_retry_after_in_seconds_is_obeyed_and_not_shortened(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_retry_after_in_seconds_is_obeyed_and_not_shortened(serve: Serve, read: Read, clock: HeldClock) -> None:
     handler, asked = script(web.Response(status=429, headers={"Retry-After": "17"}), good())
     assert len(records_of(await read(await serve(handler)))) == 2
-    assert clock.slept == [17]
+    assert clock.naps == [17]
     assert len(asked) == 2
 
 
 async def test_retry_after_as_a_date_is_measured_by_the_servers_clock(
-    serve: Serve, read: Read, clock: FakeClock
+    serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     server_now = clock.now().replace(year=2031)
     later = server_now.replace(minute=server_now.minute + 1)
@@ -186,24 +187,24 @@ async def test_retry_after_as_a_date_is_measured_by_the_servers_clock(
     }
     handler, _ = script(web.Response(status=503, headers=headers), good())
     await read(await serve(handler))
-    assert clock.slept == [60]
+    assert clock.naps == [60]
 
 
-async def test_a_wait_longer_than_the_cap_parks_the_read(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_a_wait_longer_than_the_cap_parks_the_read(serve: Serve, read: Read, clock: HeldClock) -> None:
     handler, _ = script(web.Response(status=429, headers={"Retry-After": "3600"}))
     with pytest.raises(Unreachable, match="it asks to wait 1h, longer than the 1m of `cap`"):
         await read(await serve(handler))
-    assert clock.slept == []
+    assert clock.naps == []
 
 
 async def test_server_errors_are_tried_again_with_growing_jitter_and_reported(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     handler, _ = script(web.Response(status=503), web.Response(status=500), good())
     assert len(records_of(await read(await serve(handler)))) == 2
-    assert len(clock.slept) == 2
-    assert 0 <= clock.slept[0] <= 2
-    assert 0 <= clock.slept[1] <= 4
+    assert len(clock.naps) == 2
+    assert 0 <= clock.naps[0] <= 2
+    assert 0 <= clock.naps[1] <= 4
     assert [line.partition("/people: ")[2].partition(";")[0] for line in reports.lines] == [
         "503 Service Unavailable",
         "500 Internal Server Error",
@@ -239,11 +240,11 @@ async def test_a_redirect_is_not_followed_but_told(serve: Serve, read: Read) -> 
     ],
 )
 async def test_a_connection_that_breaks_in_an_answer_is_tried_again(
-    answer: bytes, serve_raw: ServeRaw, read: Read, clock: FakeClock
+    answer: bytes, serve_raw: ServeRaw, read: Read, clock: HeldClock
 ) -> None:
     with pytest.raises(Unreachable, match=r"\(tried 3 times\)"):
         await read(await serve_raw(answer))
-    assert len(clock.slept) == 2
+    assert len(clock.naps) == 2
 
 
 async def test_an_answer_that_is_not_http_is_bad(serve_raw: ServeRaw, read: Read) -> None:
@@ -298,7 +299,7 @@ async def test_a_compressed_answer_counts_as_large_as_it_is(serve: Serve, read: 
 
 
 async def test_a_rate_limit_that_is_used_up_is_waited_for_before_the_next_page(
-    serve: Serve, read: Read, clock: FakeClock, reports: Reports
+    serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     async def limited(request: web.Request) -> web.Response:
         if "cursor" in request.query:
@@ -307,11 +308,11 @@ async def test_a_rate_limit_that_is_used_up_is_waited_for_before_the_next_page(
         return web.json_response({"data": PEOPLE, "next_cursor": "2"}, headers=headers)
 
     assert len(records_of(await read(await serve(limited)))) == 3
-    assert clock.slept == [11]
+    assert clock.naps == [11]
     assert reports.lines == ["info: rate limit: 0 left, resets in 11s"]
 
 
-async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, clock: FakeClock) -> None:
+async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, clock: HeldClock) -> None:
     async def pages(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         return web.json_response({"data": [{"id": f"p{page}"}], "pages": 5})
@@ -319,7 +320,7 @@ async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, c
     await read(
         await serve(pages), limits={"rate": "2/min"}, pagination={"by": "page", "param": "page", "pages": "pages"}
     )
-    assert clock.slept == [60, 60]
+    assert clock.naps == [60, 60]
 
 
 def test_a_reference_to_what_is_no_base_url_is_an_error_of_the_spec(seams: Seams, tmp_path: Path) -> None:

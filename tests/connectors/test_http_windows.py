@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from random import Random
 
 import pytest
 from aiohttp import web
+from tests.clocks import HeldClock
 from tests.connectors.changing import (
     NOON,
     NOTATIONS,
@@ -24,7 +25,7 @@ from tests.connectors.changing import (
     stopped_after,
     unix,
 )
-from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_to_failure, records_of
+from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader
 from speclab.connectors.base import Seams
@@ -53,8 +54,7 @@ async def test_a_later_read_goes_by_the_mark_and_is_cut_only_after_a_pause(serve
     source.asked.clear()
     assert keys(await read_all(opened(url, window="3d", start="2026-11-14T12:00:00Z"), cursor)) == []
     assert source.asked == [{"since": "2026-11-24T00:00:00Z"}]
-    clock = FakeClock()
-    clock.slept.append(7 * 86_400)
+    clock = HeldClock(datetime(2026, 12, 1, 12, tzinfo=UTC))
     source.now += timedelta(days=7)
     source.change(1)
     source.asked.clear()
@@ -226,7 +226,7 @@ def test_a_start_that_is_resolved_to_no_time_is_an_error_of_the_spec() -> None:
     )
     references = References({"START": "yesterday"}, Path("/nowhere"))
     with pytest.raises(SpecError, match="expected a time for windows to begin at, not 'yesterday'"):
-        open_reader(system, NoAuth(), references, Seams(clock=FakeClock(), random=Random(7)), RetrySettings())
+        open_reader(system, NoAuth(), references, Seams(clock=HeldClock(), random=Random(7)), RetrySettings())
 
 
 async def test_the_bounds_go_into_the_body_of_a_search(serve: Serve) -> None:

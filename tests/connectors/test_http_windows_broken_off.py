@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.clocks import HeldClock
 from tests.connectors.changing import (
     BY_CURSOR,
     BY_PAGE,
@@ -21,7 +22,7 @@ from tests.connectors.changing import (
     served,
     stopped_after,
 )
-from tests.connectors.conftest import FakeClock, Reports, Serve, read_all, read_to_failure, records_of
+from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors.base import Seams
 from speclab.errors import BadAnswer, Unreachable
@@ -149,7 +150,7 @@ async def test_what_windows_give_is_the_source_whatever_changes_and_wherever_it_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
         async with served(source) as url:
-            clock = FakeClock()
+            clock = HeldClock()
             seams = Seams(clock=clock, random=Random(7))
             for pages in [*breaks, 0, 0]:
                 reader = opened(url, seams, concurrency=concurrency, read=read, **since)

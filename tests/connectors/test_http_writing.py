@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Reports, Serve, ServeRaw, item
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports, Serve, ServeRaw, item
 
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Item, Seams, Writer
@@ -305,14 +306,14 @@ async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Ope
 
 
 async def test_a_quota_that_is_used_up_holds_the_next_requests(
-    serve: Serve, target: Open, clock: FakeClock, reports: Reports
+    serve: Serve, target: Open, clock: HeldClock, reports: Reports
 ) -> None:
     async def counted(_: web.Request) -> web.Response:
-        headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"} if not clock.slept else {}
+        headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"} if not clock.naps else {}
         return web.Response(status=204, headers=headers)
 
     await write(target(await serve(counted), concurrency=1, upsert="PUT /c/{id}"), item("a"), item("b"))
-    assert clock.slept == [30]
+    assert clock.naps == [30]
     assert reports.lines == ["info: rate limit: 0 left, resets in 30s"]
 
 

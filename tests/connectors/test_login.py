@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Serve, read_all
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Serve, read_all
 from tests.connectors.issuer import Issuer
 
 from speclab.connectors import References, open_reader
@@ -153,7 +154,7 @@ async def test_a_fixed_port_is_used_and_told_when_it_is_taken(
 
 
 async def test_a_code_is_entered_on_another_device(
-    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     issuer.pending = ["authorization_pending", "slow_down", "authorization_pending"]
     shown: list[Prompt] = []
@@ -161,17 +162,17 @@ async def test_a_code_is_entered_on_another_device(
     assert shown == [
         Prompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
     ]
-    assert clock.slept == [7, 7, 12, 12]  # five seconds more after `slow_down`, for good
+    assert clock.naps == [7, 7, 12, 12]  # five seconds more after `slow_down`, for good
     assert token.refresh == "refresh-token-1"
     assert references.redactor.redact("the-device-code refresh-token-1") == "*** ***"
 
 
 async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
-    issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     issuer.pending = ["503"]
     await log_in(issuer.auth("device_code"), references.redactor, seams, lambda _: None)
-    assert clock.slept == [7, 14]
+    assert clock.naps == [7, 14]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
     ],
 )
 async def test_a_code_that_nobody_enters_comes_to_an_end(
-    told: list[str], message: str, issuer: Issuer, references: References, seams: Seams, clock: FakeClock
+    told: list[str], message: str, issuer: Issuer, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     issuer.pending = told
     with pytest.raises(Unauthorized, match=message):

@@ -12,7 +12,8 @@ from textwrap import dedent
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Reports, Serve, item, read_all, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
 from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 
 from speclab.connectors import References, open_reader, open_writer
@@ -112,7 +113,7 @@ async def test_what_is_asked_for_otherwise_is_another_token(issuer: Issuer, open
     ],
 )
 async def test_a_token_is_renewed_so_long_before_its_end(
-    lifetime: int | str | None, slept: float, asked: int, issuer: Issuer, opened: Open, clock: FakeClock
+    lifetime: int | str | None, slept: float, asked: int, issuer: Issuer, opened: Open, clock: HeldClock
 ) -> None:
     issuer.lifetime = lifetime
     reader = opened()
@@ -312,12 +313,12 @@ async def test_an_answer_without_a_token_says_what_it_is(
 
 
 async def test_a_token_endpoint_that_is_down_is_asked_again(
-    issuer: Issuer, opened: Open, clock: FakeClock, reports: Reports
+    issuer: Issuer, opened: Open, clock: HeldClock, reports: Reports
 ) -> None:
     issuer.odd = web.Response(status=503, text="tomorrow")
     with pytest.raises(Unreachable, match=r"no token: POST .*/oauth/token: 503 \(tried 2 times\)"):
         await read_all(opened())
-    assert len(clock.slept) == 1
+    assert len(clock.naps) == 1
     assert len(reports.lines) == 1
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.connectors.conftest import FakeClock
+from tests.clocks import HeldClock
 
 from speclab.connectors.backoff import delay
 from speclab.connectors.pace import Pace
@@ -29,7 +29,7 @@ def test_jitter_is_full() -> None:
 @given(st.integers(1, 5), st.integers(1, 60), st.lists(st.floats(0, 100), max_size=30))
 def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pauses: list[float]) -> None:
     async def send() -> list[float]:
-        clock = FakeClock()
+        clock = HeldClock()
         pace = Pace(1, [Rate(count, seconds)], clock)
         sent: list[float] = []
         for pause in pauses:
@@ -43,7 +43,7 @@ def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pause
         assert later - earlier >= seconds - 1e-6
 
 
-async def test_a_hold_lets_nothing_through_and_is_never_shortened(clock: FakeClock) -> None:
+async def test_a_hold_lets_nothing_through_and_is_never_shortened(clock: HeldClock) -> None:
     pace = Pace(2, (), clock)
     pace.hold(10)
     pace.hold(5)
@@ -54,7 +54,7 @@ async def test_a_hold_lets_nothing_through_and_is_never_shortened(clock: FakeClo
 
 
 async def test_a_place_is_given_back_when_waiting_is_cancelled() -> None:
-    class Forever(FakeClock):
+    class Forever(HeldClock):
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)
 

@@ -7,7 +7,8 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.connectors.conftest import FakeClock, Serve, item, read_all, records_of
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Serve, item, read_all, records_of
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Answer, Seams
@@ -21,7 +22,7 @@ from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import Rate
 
 
-async def sent_at(pace: Pace, clock: FakeClock, *weights: int) -> list[float]:
+async def sent_at(pace: Pace, clock: HeldClock, *weights: int) -> list[float]:
     """When requests of these weights have their turns, one after the other."""
     times = []
     for weight in weights:
@@ -31,12 +32,12 @@ async def sent_at(pace: Pace, clock: FakeClock, *weights: int) -> list[float]:
     return times
 
 
-async def test_each_of_several_windows_holds(clock: FakeClock) -> None:
+async def test_each_of_several_windows_holds(clock: HeldClock) -> None:
     pace = Pace(1, [Rate(2, 1), Rate(5, 60)], clock)
     assert await sent_at(pace, clock, *[1] * 7) == [0, 0, 1, 1, 2, 60, 60]
 
 
-async def test_a_heavy_request_takes_its_weight(clock: FakeClock) -> None:
+async def test_a_heavy_request_takes_its_weight(clock: HeldClock) -> None:
     pace = Pace(1, [Rate(10, 60)], clock)
     assert await sent_at(pace, clock, 4, 4, 4, 2, 10, 99, 1) == [0, 0, 60, 60, 120, 180, 240]
 
@@ -49,7 +50,7 @@ def test_no_window_ever_holds_more_weight_than_its_rate(
     rates: list[tuple[int, int]], requests: list[tuple[int, float]]
 ) -> None:
     async def send() -> list[tuple[float, int]]:
-        clock = FakeClock()
+        clock = HeldClock()
         pace = Pace(1, [Rate(count, seconds) for count, seconds in rates], clock)
         sent = []
         for weight, pause in requests:
@@ -66,7 +67,7 @@ def test_no_window_ever_holds_more_weight_than_its_rate(
             assert sum(within) <= count or len(within) == 1
 
 
-async def test_light_requests_do_not_overtake_a_heavy_one(clock: FakeClock) -> None:
+async def test_light_requests_do_not_overtake_a_heavy_one(clock: HeldClock) -> None:
     pace = Pace(4, [Rate(4, 10)], clock)
     order: list[int] = []
 
@@ -82,17 +83,17 @@ async def test_light_requests_do_not_overtake_a_heavy_one(clock: FakeClock) -> N
     assert order == [1, 1, 4, 1, 1, 1]
 
 
-async def test_a_wait_longer_than_patience_is_not_begun(clock: FakeClock) -> None:
+async def test_a_wait_longer_than_patience_is_not_begun(clock: HeldClock) -> None:
     pace = Pace(1, [Rate(1, 3600)], clock)
     await sent_at(pace, clock, 1)
     with pytest.raises(TooLong, match="the rate limit of 1/h is used up") as caught:
         await pace.take(patience=300)
-    assert (caught.value.seconds, clock.slept) == (3600, [])
+    assert (caught.value.seconds, clock.naps) == (3600, [])
     await pace.take(patience=3600)  # the place was given back
-    assert clock.slept == [3600]
+    assert clock.naps == [3600]
 
 
-async def test_what_is_left_is_shared_with_what_is_under_way(clock: FakeClock) -> None:
+async def test_what_is_left_is_shared_with_what_is_under_way(clock: HeldClock) -> None:
     pace = Pace(4, (), clock)
     await pace.take()
     await pace.take()
@@ -103,15 +104,15 @@ async def test_what_is_left_is_shared_with_what_is_under_way(clock: FakeClock) -
     pace.give_back()
     pace.left(2, 30)  # they were not: one is under way, so one is left
     await waiting
-    assert clock.slept == []
+    assert clock.naps == []
     pace.give_back()
     pace.give_back()
     pace.left(0, 30)
     await pace.take()
-    assert clock.slept == [30]
+    assert clock.naps == [30]
 
 
-async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: FakeClock) -> None:
+async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: HeldClock) -> None:
     pace = Pace(1, [Rate(2, 60)], clock)
     pace.left(1000, 60)
     pace.keep_to([Rate(1000, 60)])
@@ -122,7 +123,7 @@ async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: FakeC
     assert await sent_at(pace, clock, 1, 1) == [240, 300]
 
 
-async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: FakeClock) -> None:
+async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: HeldClock) -> None:
     pace = Pace(1, (), clock)
     times = []
     for _ in range(10):
@@ -143,14 +144,14 @@ async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: FakeCloc
     assert gaps[-1] == 0
 
 
-async def test_a_system_that_says_429_again_and_again_is_asked_ever_more_seldom(clock: FakeClock) -> None:
+async def test_a_system_that_says_429_again_and_again_is_asked_ever_more_seldom(clock: HeldClock) -> None:
     pace = Pace(1, (), clock)
     gaps = []
     for _ in range(40):
         sent = await pace.take()
         pace.give_back()
         pace.slow_down(sent)
-        gaps.append(round(clock.slept[-1], 6) if clock.slept else 0)
+        gaps.append(round(clock.naps[-1], 6) if clock.naps else 0)
     assert gaps == sorted(gaps)
     assert gaps[-1] == 60
 
@@ -185,7 +186,7 @@ def write(references: References, seams: Seams) -> Write:
     return written
 
 
-async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Write, clock: FakeClock) -> None:
+async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Write, clock: HeldClock) -> None:
     async def fine(request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["path"]})
 
@@ -193,7 +194,7 @@ async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Writ
     headers: Json = {"X-Was": "{found.id}"}
     answers = await write(await serve(fine), limits, 4, lookup="GET /c/{id}", headers=headers)
     assert [answer.effect for answer in answers] == [Effect.UPDATED] * 4
-    assert clock.slept == [60]  # two of five each fill the window
+    assert clock.naps == [60]  # two of five each fill the window
 
 
 async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(serve: Serve, write: Write) -> None:
@@ -235,7 +236,7 @@ async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve
     assert not any(refusal.sent for refusal in refused)
 
 
-async def test_a_policy_alone_is_kept_to(serve: Serve, references: References, seams: Seams, clock: FakeClock) -> None:
+async def test_a_policy_alone_is_kept_to(serve: Serve, references: References, seams: Seams, clock: HeldClock) -> None:
     async def numbered(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         rows = [{"id": page}] if page <= 5 else []
@@ -246,4 +247,4 @@ async def test_a_policy_alone_is_kept_to(serve: Serve, references: References, s
     retry = RetrySettings.model_validate({})
     pages = await read_all(open_reader(source, NoAuth(), references, seams, retry))
     assert len(records_of(pages)) == 5
-    assert clock.slept == [10, 10]
+    assert clock.naps == [10, 10]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import FakeClock, Serve, item, read_all
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Serve, item, read_all
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.base import Seams
@@ -65,7 +66,7 @@ async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: Refere
 
 
 async def test_every_part_of_a_request_can_be_signed(
-    serve: Serve, references: References, seams: Seams, clock: FakeClock
+    serve: Serve, references: References, seams: Seams, clock: HeldClock
 ) -> None:
     target = Target()
     url = await serve(target)

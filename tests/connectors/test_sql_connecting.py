@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.connectors.conftest import FakeClock, Reports
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Reports
 from tests.connectors.databases import Databases, Ends, row, told
 
 from speclab.connectors import References
@@ -122,7 +123,7 @@ async def test_what_is_written_in_a_new_connection_is_there_once(kind: str, data
     assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (1,), (2,)]
 
 
-async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: FakeClock) -> None:
+async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: HeldClock) -> None:
     role = f"{postgresql.store.engine.url.database}_leaving"
     table = postgresql.table("id INT PRIMARY KEY")
     postgresql.sql(f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON {table} TO {role}")
@@ -133,7 +134,7 @@ async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: Fa
         cut_off(postgresql)
         with pytest.raises(Unreachable, match="too many connections for role"):
             await writer.write([row(2)])
-        assert len(clock.slept) == 4
+        assert len(clock.naps) == 4
     finally:
         await writer.close()
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")

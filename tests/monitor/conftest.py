@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.clocks import HeldClock
 
 from speclab.outcome import ErrorClass, FailureState, Outcome, RunState, Stage
 from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader, RunRow
 
 START = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
-
-
-class HeldClock:
-    """Time that passes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = START
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-        await asyncio.sleep(0)
 
 
 class World:
@@ -101,6 +84,6 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    clock = HeldClock()
+    clock = HeldClock(START)
     with RunLog.open(tmp_path / "runlog.db", clock) as log, RunLogReader.open(log.path) as reader:
         yield World(log, reader, clock)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.clocks import HeldClock
 from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, crowd, wanted
 
 from speclab.errors import Unauthorized
@@ -18,24 +17,7 @@ APPENDING = TO_HTTP.replace('{upsert: "PUT /people/{id}"}', "{create: POST /peop
 BLIND = APPENDING.replace(", idempotency: Idempotency-Key", "")
 
 
-class JumpingClock:
-    """Time that passes only while something waits for it, and then at once."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 24, 10, tzinfo=UTC) + timedelta(seconds=self.passed)
-
-    def monotonic(self) -> float:
-        return self.passed
-
-    async def sleep(self, seconds: float) -> None:
-        self.passed += seconds
-        await asyncio.sleep(0)
-
-
-async def until_done(job: Job, clock: JumpingClock, most: int = 20) -> int:
+async def until_done(job: Job, clock: HeldClock, most: int = 20) -> int:
     """Run until all has arrived, an hour apart; gives how many runs that took."""
     for number in range(1, most + 1):
         result = await job.run(PLAIN, clock)
@@ -116,7 +98,7 @@ async def test_a_storm_of_503_with_the_default_settings_makes_no_dead_letter(
     job: Job, systems: Systems, share: float
 ) -> None:
     """However much of it fails, and for however many runs within a day: what waits is written when it is over."""
-    clock = JumpingClock()
+    clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP, retry="attempts: 5")
     systems(people=PEOPLE, size=40, target_chance=share, target_faults=["503"])
     for _ in range(7):
@@ -140,7 +122,7 @@ async def test_one_record_that_always_fails_is_given_up_and_holds_up_no_other(jo
 
 async def test_a_retry_never_overwrites_what_is_newer(job: Job, systems: Systems) -> None:
     """The first version of p7 waits for a retry; the second is written; the first must never come again."""
-    clock = JumpingClock()
+    clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP)
     newer = PEOPLE[7] | {"name": "Grace"}
     systems(people=[PEOPLE[7], newer], size=1, target=["503"])
@@ -154,7 +136,7 @@ async def test_a_retry_never_overwrites_what_is_newer(job: Job, systems: Systems
 
 
 async def test_a_newer_version_that_waits_too_is_the_one_that_is_written(job: Job, systems: Systems) -> None:
-    clock = JumpingClock()
+    clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=PEOPLE[7:8], target=["503"] * 100)
     await job.run(RunOptions(patience=0), clock)

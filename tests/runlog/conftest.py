@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.clocks import HeldClock
 
 from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader
 
 START = datetime(2026, 11, 24, 10, 42, 7, 123000, tzinfo=UTC)
-
-
-class HeldClock:
-    """Time that passes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = START
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.turn(seconds)
-        await asyncio.sleep(0)
-
-    def turn(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
 
 
 def failure(key: str = "c_1", state: FailureState = FailureState.WAITING, **given: object) -> NewFailure:
@@ -79,7 +59,7 @@ def page(
 
 @pytest.fixture
 def clock() -> HeldClock:
-    return HeldClock()
+    return HeldClock(START)
 
 
 @pytest.fixture

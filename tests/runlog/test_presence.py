@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runlog.conftest import HeldClock, failure
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure
 
 from speclab.jsonvalue import Record
 from speclab.outcome import FailureState, Outcome, Stage

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.runlog.conftest import HeldClock, failure, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure, page
 
 from speclab.outcome import FailureState, Outcome, RunState
 from speclab.runlog import RunLog, RunLogReader, Settled

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.runlog.conftest import HeldClock, failure, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure, page
 
 from speclab.errors import UsageError
 from speclab.outcome import Effect, ErrorClass, FailureState, Outcome, RunState, Stage

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from sqlite_utils import Database, Migrations
-from tests.runlog.conftest import HeldClock, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import page
 
 from speclab.errors import RunLogError, RunLogTooNew, RunLogTooOld
 from speclab.runlog import RunLog, RunLogReader, schema, writer

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.runlog.conftest import HeldClock
+from tests.clocks import HeldClock
 
 from speclab.errors import RunLogTooOld
 from speclab.outcome import RunState

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.runlog.conftest import HeldClock
+from tests.clocks import HeldClock
 
 import speclab
 from speclab.outcome import FailureState, Level, RunState

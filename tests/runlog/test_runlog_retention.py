@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.runlog.conftest import HeldClock, failure, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure, page
 
 from speclab.outcome import FailureState, Level, Outcome
 from speclab.runlog import RunLog, RunLogReader, Settled, retention

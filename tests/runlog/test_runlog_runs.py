@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.runlog.conftest import HeldClock, failure, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure, page
 
 from speclab.errors import UsageError
 from speclab.outcome import Effect, FailureState, Level, Outcome, RunState

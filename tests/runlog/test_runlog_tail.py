@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.runlog.conftest import HeldClock, failure, page
+from tests.clocks import HeldClock
+from tests.runlog.conftest import failure, page
 
 from speclab.errors import RunLogError
 from speclab.outcome import FailureState, Level

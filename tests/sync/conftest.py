@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
+from tests.clocks import HeldClock
 
 from speclab.connectors import References
 from speclab.connectors.base import Answer, Item, Page, Refusal, Seams
@@ -102,26 +102,6 @@ give_up_after: 1h
 
 
 PLAIN = RunOptions()
-
-
-class JumpingClock:
-    """Time that passes only while something waits for it, and then at once."""
-
-    def __init__(self) -> None:
-        self.start = datetime(2026, 11, 24, 10, tzinfo=UTC)
-        self.passed = 0.0
-        self.naps: list[float] = []
-
-    def now(self) -> datetime:
-        return self.start + timedelta(seconds=self.passed)
-
-    def monotonic(self) -> float:
-        return self.passed
-
-    async def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.passed += seconds
-        await asyncio.sleep(0)
 
 
 def no(
@@ -250,7 +230,7 @@ class World:
         self.directory = directory
         self.spec = directory / "people.md"
         self.spec.write_text(SPEC)
-        self.clock = JumpingClock()
+        self.clock = HeldClock()
         self.log = RunLog.open(directory / ".speclab" / "runlog.db", self.clock)
         self.source = MemorySource([])
         self.target = MemoryTarget()

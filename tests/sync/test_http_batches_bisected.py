@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from aiohttp import web
-from tests.sync.conftest import JumpingClock
+from tests.clocks import HeldClock
 
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Item, Seams
@@ -68,7 +68,7 @@ async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> li
     """Sixteen records to `target`, in one batch at first."""
     write: Json = {"batch": "POST /batch", "size": 16, "envelope": "data"}
     system = HttpSystem.model_validate({"connector": "http", "base_url": target.url, "key": "id", "write": write})
-    clock = JumpingClock()
+    clock = HeldClock()
     seams, retry = Seams(clock, Random(0)), RetrySettings.model_validate({"attempts": 3})
     writer = open_writer(system, NoAuth(), References({}, directory), seams, retry)
     delivery = Delivery(

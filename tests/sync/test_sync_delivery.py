@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.sync.conftest import JumpingClock, MemoryTarget, no
+from tests.clocks import HeldClock
+from tests.sync.conftest import MemoryTarget, no
 
 from speclab.connectors.base import Answer, Item, Seams
 from speclab.errors import Unauthorized, Unreachable
@@ -32,7 +33,7 @@ class Way:
     rules: Sequence[ErrorRule] = ()
     patience: float = 60
     budget: RetryBudget = field(default_factory=RetryBudget)
-    clock: JumpingClock = field(default_factory=JumpingClock)
+    clock: HeldClock = field(default_factory=HeldClock)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[str] = field(default_factory=list)
 
