@@ -36,6 +36,8 @@ class Keys:
 
     def spelt(self, key: Sequence[object]) -> Spelling:
         """What is equal for one key, whoever spells it."""
+        if len(key) == 1:
+            return (self._readings[0](key[0]),)
         return tuple([read(value) for read, value in zip(self._readings, key, strict=True)])
 
     def as_texts(self, items: Sequence[Item]) -> Sequence[Item]:
@@ -43,7 +45,7 @@ class Keys:
 
         A number that is compared to a column of text is refused by PostgreSQL, and in MySQL `5` is `05`, too.
         """
-        if all(type(item.payload.get(name)) is str for name in self._texts for item in items):
+        if all({type(item.payload.get(name)) for item in items} == {str} for name in self._texts):
             return items
         return [item._replace(payload={**item.payload, **self._told(item)}) for item in items]
 

@@ -167,10 +167,11 @@ class SqlWriter:
         if self._ledger is not None:
             return self._write_once(connection, items, self._ledger)
         known = self._table
-        table = self._ready(connection, _runs(items))
-        keys = table.keyed_by(self._key)
-        items = keys.as_texts(items)
         runs = _runs(items)
+        table = self._ready(connection, runs)
+        keys = table.keyed_by(self._key)
+        if (texts := keys.as_texts(items)) is not items:
+            items, runs = texts, _runs(texts)
         first, _ = runs[0]
         if self._all_new and table is known and len(runs) == 1 and first is not None:
             count = self._put(connection, partial(statements.add, connection.dialect, table.name, first), first, items)
@@ -310,6 +311,9 @@ class SqlWriter:
         return found
 
     def _keys(self, items: Sequence[Item]) -> list[tuple[Json, ...]]:
+        if len(self._key) == 1:
+            (name,) = self._key
+            return [(item.payload[name],) for item in items]
         return list(map(self._key_of, items))
 
     def _key_of(self, item: Item) -> tuple[Json, ...]:
