@@ -16,9 +16,8 @@ from speclab.connectors import References
 from speclab.connectors.base import Seams
 from speclab.errors import Unreachable
 from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunRow
+from speclab.runlog import NewFailure, PageBooks, RunLog, RunRow, under_way
 from speclab.sync.differences import Difference
-from speclab.sync.doubt import under_way
 from speclab.sync.identity import Hasher
 from speclab.sync.plan import Example, Fault, Pace, Plan, PlanOptions, Would, plan
 from speclab.sync.prepare import prepare

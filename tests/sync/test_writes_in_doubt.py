@@ -150,3 +150,13 @@ async def test_what_a_target_that_minds_refused_or_was_never_asked_is_sent_again
     await world.run([[ADMIRAL]], gone, FULL)
     assert counts((await world.run([[ADMIRAL]], taken, FULL)).row) == {"written": 1}
     assert world.target.content["p1"] == mapped(ADMIRAL)
+
+
+async def test_what_is_in_doubt_and_given_up_is_sent_again_only_once_it_changes(world: World) -> None:
+    world.target.idempotent = False
+    assert counts((await world.run([[ADA, OTHER]], lost(world, unanswered), FULL)).row) == {"written": 1, "unknown": 1}
+    with world.reader as reader:
+        world.log.discard([failure.id for failure in reader.failures()], "it is there")
+    assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"unchanged": 2}
+    assert world.target.tries == {"p1": 1, "p2": 1}
+    assert counts((await world.run([[ADMIRAL, OTHER]], taken, FULL)).row) == {"written": 1, "unchanged": 1}

@@ -14,7 +14,7 @@ from speclab.runlog.rows import (
     failure_json,
     run_json,
 )
-from speclab.runlog.states import IN_DOUBT
+from speclab.runlog.states import IN_DOUBT, under_way
 from speclab.runlog.writer import THIS_PROCESS, RunLog
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "Settled",
     "failure_json",
     "run_json",
+    "under_way",
 ]

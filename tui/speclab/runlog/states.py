@@ -26,6 +26,11 @@ _ROWS: Final = 20  # a statement: fewer cost calls, more cost SQLite its plan
 _SLOTS: Final = 1 << 22  # of the filter, a byte each: with a million keys in it, a fifth is looked up in vain
 
 
+def under_way(hash_: bytes) -> bytes:
+    """What stands for `hash_` while that is on its way to where it may not be twice; and the other way round."""
+    return bytes(255 - byte for byte in hash_)
+
+
 class States:
     """The table `record_state`, and what `record_state_page` still holds for it, within the writer's transactions."""
 
@@ -86,6 +91,17 @@ class States:
                 slots[hash(key) % _SLOTS] = 1
         if len(pages) >= _MERGE_AT:
             self.merge(db, integration)
+
+    def decided(self, db: sqlite3.Connection, failures: Sequence[str], *, there: bool) -> None:
+        """Take what is in doubt, of open failures that a person looked into, for `there`, or for what is to be sent."""
+        rows = db.execute(
+            "SELECT integration.id, key FROM failure JOIN integration USING (spec_id) WHERE failure.state = 'unknown' "
+            "AND key <> '' AND failure.id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(failures)),),
+        ).fetchall()
+        for integration, key in rows:
+            known = self.get(db, integration, [key])
+            self.add(db, integration, [(key, under_way(hash_) if there else IN_DOUBT) for hash_ in known.values()])
 
     def merge(self, db: sqlite3.Connection, integration: int) -> None:
         """Move what the pages hold into the table."""

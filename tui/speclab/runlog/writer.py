@@ -424,6 +424,7 @@ class RunLog:
         """A person's decision about open failures: their new state, and the outcome in the books of a run under way."""
         with self._transaction() as db:
             at = self._now()
+            self._states.decided(db, failures, there=state is FailureState.DISCARDED)
             decided = books.decide(db, failures, state, outcome, at)
             for spec_id, count in decided.items():
                 self._know(db, spec_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from speclab.connectors.base import Answer, Item
-from speclab.outcome import Effect, FailureState, Outcome
-from speclab.runlog import IN_DOUBT, PageBooks
+from speclab.outcome import Effect, Outcome
+from speclab.runlog import PageBooks
 from speclab.sync.delivery import UNDECIDED
 from speclab.sync.draft import Draft
 from speclab.sync.verdict import Judge
@@ -30,7 +30,6 @@ def book(draft: Draft, items: Sequence[Item], answers: Sequence[Answer], judge: 
             outcomes[verdict.outcome] += 1
             failures += [verdict.failure] if verdict.failure else []
     states = [(key, hash_) for key, hash_, effect in zip(draft.keys, draft.hashes, effects, strict=True) if effect]
-    states += [(failure.key, IN_DOUBT) for failure in failures if failure.state is FailureState.UNKNOWN]
     return PageBooks(
         read=draft.read - len(undecided),
         outcomes=outcomes,

@@ -17,7 +17,7 @@ from typing import Final
 from speclab.connectors.base import Answer, Item, Refusal, Remembering, Snapshot, Writer
 from speclab.errors import SystemFailure
 from speclab.outcome import ErrorClass
-from speclab.runlog import IN_DOUBT, RunLog
+from speclab.runlog import IN_DOUBT, RunLog, under_way
 from speclab.sync.actions import in_doubt, untouched
 from speclab.sync.delivery import Delivery
 from speclab.sync.identity import Hasher
@@ -105,8 +105,3 @@ LOST: Final = Answer(
     )
 )
 """The answer of an item that a run had on its way when it was killed."""
-
-
-def under_way(hash_: bytes) -> bytes:
-    """What stands for `hash_` while that is on its way: equal to no other."""
-    return bytes(255 - byte for byte in hash_)

@@ -22,7 +22,7 @@ from speclab.connectors.base import Finder, Item, Page, Refusal, Seams
 from speclab.errors import SystemFailure
 from speclab.jsonvalue import Record
 from speclab.outcome import FailureState, Level, Outcome
-from speclab.runlog import NewFailure, RunLog
+from speclab.runlog import NewFailure, RunLog, under_way
 from speclab.runlog.foresight import Foresight
 from speclab.spec.system import Limited, System
 from speclab.spec.systems.file import FileSystem
@@ -31,7 +31,7 @@ from speclab.spec.systems.http_write import HttpWrite
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.differences import Difference, differences
-from speclab.sync.doubt import LOST, under_way
+from speclab.sync.doubt import LOST
 from speclab.sync.draft import Drafter
 from speclab.sync.drift import Drift
 from speclab.sync.failures import Failures, unanswered

@@ -11,7 +11,7 @@ from itertools import groupby
 from speclab.connectors.base import Item
 from speclab.jsonvalue import Record
 from speclab.outcome import Outcome
-from speclab.runlog import IN_DOUBT, FailureRow, RunLog, Settled
+from speclab.runlog import FailureRow, RunLog, Settled
 from speclab.sync.delivery import UNDECIDED, Delivery
 from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
@@ -86,17 +86,11 @@ class Retries:
                     verdict.outcome,
                     effect=verdict.effect,
                     again=verdict.failure,
-                    state=_state(one, verdict.outcome),
+                    state=(one.item.key, one.hash) if verdict.outcome is Outcome.WRITTEN else None,
                     bytes_out=answer.bytes_out,
                 )
             )
         return settled
-
-
-def _state(one: _Try, outcome: Outcome) -> tuple[str, bytes] | None:
-    """What is known of the target afterwards; None where that is as it was."""
-    hash_ = {Outcome.WRITTEN: one.hash, Outcome.UNKNOWN: IN_DOUBT}.get(outcome)
-    return None if hash_ is None else (one.item.key, hash_)
 
 
 def _source(row: FailureRow) -> Record:
