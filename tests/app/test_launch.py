@@ -33,6 +33,17 @@ async def test_what_a_run_complains_about_is_told_with_what_to_do(workspace: Any
     assert "Trimm" in trouble.hint
 
 
+async def test_a_long_complaint_is_told_by_its_beginning_and_where_the_rest_is(workspace: Any) -> None:
+    spec = workspace.directory / "people.md"
+    spec.write_text(spec.read_text("utf-8").replace("key:", "kee:").replace("type: none", "type: nono"), "utf-8")
+    launched = launch(spec, "people", workspace.directory, workspace.runlog)
+    trouble = await launched.end()
+    assert trouble is not None
+    *problems, more = trouble.hint.splitlines()
+    assert len(problems) == 2
+    assert more.endswith(f"more are in {launched.output}")
+
+
 async def test_a_process_that_dies_without_a_word_is_told_by_its_last_line(workspace: Any, tmp_path: Any) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'Killed by the kernel'\nexit 137\n", "utf-8")

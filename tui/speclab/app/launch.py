@@ -22,6 +22,9 @@ _LOOK: Final = 0.25
 _PREFIX: Final = "speclab: "
 """What `speclab` begins an error with."""
 
+_MOST: Final = 2
+"""Lines told of a long complaint, such as of the problems of a spec: they should not cover the screen."""
+
 _CRASH: Final = "Traceback (most recent call last):"
 
 
@@ -58,8 +61,10 @@ class Launched:
             return SpeclabError(f"{how}; {error.message}")
         starts = [number for number, line in enumerate(said) if line.startswith(_PREFIX)]
         if starts:
-            first, *rest = said[starts[-1] :]
-            return SpeclabError(first.removeprefix(_PREFIX), hint="\n".join(line.strip() for line in rest))
+            first, *rest = (line.strip() for line in said[starts[-1] :])
+            if (more := len(rest) - _MOST) > 1:
+                rest[_MOST:] = [f"{more} more are in {self.output}"]
+            return SpeclabError(first.removeprefix(_PREFIX), hint="\n".join(rest))
         if code == 1 and _CRASH not in said:
             return None  # it ran, and some records did not arrive: the run log has it all
         last = said[-1] if said else "it said nothing"
