@@ -155,6 +155,20 @@ def test_a_directory_one_may_not_write_in_is_left_alone() -> None:
         directory.chmod(0o755)
 
 
+def test_a_file_that_may_be_read_no_more_is_left_alone() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    with tempfile.TemporaryDirectory() as name:
+        spec = Path(name) / "spec.md"
+        spec.write_bytes(TEMPLATE.encode())
+        base = Document.load(spec)
+        spec.chmod(0o600)
+        Path(name).chmod(0o777)
+        with unprivileged(), pytest.raises(SpeclabError, match="no permission to read what others may have written"):
+            save(base.with_front_matter("status", "approved"), base)
+        assert spec.read_bytes() == TEMPLATE.encode()
+
+
 def test_a_file_of_another_in_a_directory_such_as_tmp_is_left_alone() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")

@@ -52,6 +52,9 @@ def save(document: Document, base: Document) -> Saved:
             theirs = Document.parse(path.read_bytes().decode("utf-8", "surrogateescape"), path)
         except FileNotFoundError:
             theirs = None
+        except PermissionError as error:
+            reason = "no permission to read what others may have written to it"
+            raise SpeclabError(f"{path}: cannot be saved: {reason}", hint="nothing was written") from error
         if theirs is None or theirs.hash == base.hash:
             if theirs is None or document.hash != base.hash:
                 _replace(path, document.to_bytes())
