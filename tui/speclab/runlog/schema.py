@@ -140,7 +140,7 @@ CREATE TABLE checkpoint (               -- where the next run of a spec goes on
 CREATE TABLE record_state (             -- what is known to be at the target; as narrow as can be: a row a record
     integration INTEGER NOT NULL,       -- integration.id
     key TEXT NOT NULL,
-    hash BLOB NOT NULL,                 -- 16 bytes: of the mapped record with sorted keys; zeros, or all bits turned, in doubt
+    hash BLOB NOT NULL,                 -- 16 bytes: of the mapped record with sorted keys; in doubt, others
     PRIMARY KEY (integration, key)
 ) WITHOUT ROWID;
 CREATE TABLE record_state_page (        -- states of the latest pages, not yet merged into record_state: they win
