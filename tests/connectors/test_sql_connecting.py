@@ -13,6 +13,7 @@ from speclab.connectors import References
 from speclab.connectors.base import Seams
 from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
+from speclab.spec.systems.sql import SqlSystem
 
 PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
 
@@ -70,6 +71,21 @@ async def test_what_is_wrong_with_the_way_is_told(
     ends = databases.ends("mariadb" if kind == "mysql" else kind, seams)
     with pytest.raises(failure, match=message):
         await ends.read(table="people", url=f"{kind}://{login}/{name}", timeout="5s")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://me:s/cr#t?x@db.example/crm?sslmode=require", "postgresql://db.example/crm"),
+        ("postgresql://me:other@db.example/crm", "postgresql://db.example/crm"),
+        ("mysql://db.example/crm/", "mysql://db.example/crm"),
+        ("sqlite:///out/a#1.db", "sqlite:///out/a#1.db"),
+        ("sqlite:////out/a@b:c.db", "sqlite:////out/a@b:c.db"),
+    ],
+)
+def test_another_password_is_the_same_place_and_another_database_is_another(url: str, place: str) -> None:
+    system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": "people"}})
+    assert system.destination() == f"sql {place} people"
 
 
 async def test_what_the_url_says_of_the_session_holds(postgresql: Ends) -> None:

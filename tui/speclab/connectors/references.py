@@ -12,17 +12,19 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from speclab.connectors.backchannel import Transports
 from speclab.connectors.environment import Environment
 from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
-from speclab.spec.kinds import is_secret
+from speclab.spec.kinds import has_login, is_secret
 from speclab.spec.names import meant
 from speclab.spec.settings import Settings
 
 MASK: Final = "***"
-REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
+_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
+_LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
@@ -87,7 +89,7 @@ class References:
 
         Raises `UnresolvedReference` for a kind that is unknown and a name that is not set.
         """
-        return REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
+        return _REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
 
     def resolve_settings(self, settings: S) -> S:
         """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
@@ -110,16 +112,26 @@ class References:
                 resolved: object = self.resolve(value)
                 self.redactor.add(str(resolved))  # also a literal: linted, but a secret all the same
             else:
+                if has_login(info) and isinstance(value, str):
+                    value = self._with_login(value)
                 resolved = self._walk(value, secret=secret or name in _CARRIERS)
-            if resolved is not value:
+            if resolved is not getattr(settings, name):
                 changed[name] = resolved
         return settings.model_copy(update=changed) if changed else settings
+
+    def _with_login(self, url: str) -> str:
+        """`url` with the references of its login resolved, their characters encoded: a password may have an `@`."""
+        login = _LOGIN.match(url)
+        if login is None:
+            return url
+        as_is = "" if ":" in _REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
+        return _REFERENCE.sub(lambda one: quote(self.resolve(one[0]), safe=as_is), login[0]) + url[login.end() :]
 
     def _walk(self, value: object, *, secret: bool) -> object:
         if isinstance(value, str):
             if "${" not in value:
                 return value
-            for match in REFERENCE.finditer(value):
+            for match in _REFERENCE.finditer(value):
                 in_query = "?" in value[: match.start()]  # where a URL has its keys, whatever setting it is
                 if secret or in_query:
                     self.redactor.add(self._value(match["kind"], match["name"].strip()))
@@ -179,7 +191,7 @@ class References:
 
 def named(settings: Settings) -> list[str]:
     """The references in `settings`, as `kind:name`, each once, in order."""
-    found = (match for text in _texts(settings.model_dump()) for match in REFERENCE.finditer(text))
+    found = (match for text in _texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 

@@ -31,6 +31,11 @@ def is_secret(info: FieldInfo) -> bool:
     return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("secret") is True
 
 
+def has_login(info: FieldInfo) -> bool:
+    """Whether a setting is a URL with a login, in which characters that URLs are made of are encoded."""
+    return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("login") is True
+
+
 def misfit(message: str, at: str | None = None) -> PydanticCustomError:
     """The error of settings that do not go together; `at` is the setting to blame, if there is one."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "at": at})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
@@ -16,34 +14,18 @@ from sqlalchemy.pool import NullPool
 
 from speclab.connectors.backoff import delay
 from speclab.connectors.base import Seams
-from speclab.connectors.references import REFERENCE, References
+from speclab.connectors.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
 from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.outcome import Level
 from speclab.spec.settings import RetrySettings
 from speclab.spec.system import Limits
-from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.units import duration_text
 
 R = TypeVar("R")
 
-_LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _IN_MEMORY: Final = (None, "", ":memory:")
-
-
-def resolved(system: SqlSystem, references: References) -> SqlSystem:
-    """`system` with every reference in it resolved.
-
-    One in the login of its URL is put there with its characters encoded: a password may have any, an `@` too. Raises
-    `UnresolvedReference`.
-    """
-    login = _LOGIN.match(system.url)
-    if login is not None:
-        as_is = "" if ":" in REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
-        start = REFERENCE.sub(lambda one: quote(references.resolve(one[0]), safe=as_is), login[0])
-        system = system.model_copy(update={"url": start + system.url[login.end() :]})
-    return references.resolve_settings(system)
 
 
 class Database:

@@ -14,7 +14,7 @@ from sqlalchemy.types import NullType, TypeEngine
 from speclab.connectors.base import Description, Seams
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
-from speclab.connectors.sql.database import Database, resolved
+from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import Table, columns_of, nearest_table
 from speclab.connectors.sql.values import plain
@@ -50,7 +50,7 @@ async def sql_fields(
     Raises `Unreachable`, `Unauthorized`, `BadAnswer`, `SpecError`, and `SpeclabError` where there is no table yet.
     """
     del auth  # a database's credentials are in its URL
-    system = resolved(system, references)
+    system = references.resolve_settings(system)
     table, query = _what(role, system)
     database = Database(system.url, references, system.limits, seams, RetrySettings(), writes=False)
     made = role == "target" and system.write is not None and system.write.create_table

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from speclab.connectors.base import Item, Refusal, Seams
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
-from speclab.connectors.sql.database import Database, resolved
+from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.spelling import Spelling, same
 from speclab.connectors.sql.tables import Table, nearest_table
@@ -101,7 +101,7 @@ def sql_finder(
 ) -> SqlFinder | None:
     """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
     del auth  # credentials stand in the URL
-    system = resolved(system, references)
+    system = references.resolve_settings(system)
     if system.write is None:
         raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
     return SqlFinder(system, references, seams, retry, system.write.upsert) if system.write.upsert else None

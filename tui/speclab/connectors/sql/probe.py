@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from speclab.connectors.base import Seams
 from speclab.connectors.references import References
-from speclab.connectors.sql.database import Database, resolved
+from speclab.connectors.sql.database import Database
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
@@ -13,7 +13,7 @@ from speclab.spec.systems.sql import SqlSystem
 async def probe(system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> str:
     """What came of connecting. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
     del auth  # a database's credentials are in its URL
-    system = resolved(system, references)
+    system = references.resolve_settings(system)
     database = Database(system.url, references, system.limits, seams, retry, writes=False)
     try:
         if database.absent:

@@ -19,7 +19,7 @@ from speclab.connectors.jsontext import encode, encode_sorted
 from speclab.connectors.references import References
 from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
 from speclab.connectors.sql import statements
-from speclab.connectors.sql.database import Database, resolved
+from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import Table, nearest_table
 from speclab.connectors.sql.values import Bound, bound, kept, plain, unkept
@@ -67,7 +67,7 @@ class SqlReader:
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth  # credentials stand in the URL
-        system = resolved(system, references)
+        system = references.resolve_settings(system)
         if system.read is None:
             raise SpecError("a sql source needs `read`, such as `read: {table: contacts}`")
         self._read = system.read

@@ -21,7 +21,7 @@ from speclab.connectors.base import Answer, Item, Refusal, Seams
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
-from speclab.connectors.sql.database import Database, resolved
+from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
 from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.spelling import Keys, Spelling
@@ -67,7 +67,7 @@ class SqlWriter:
     ) -> None:
         """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth  # credentials stand in the URL
-        system = resolved(system, references)
+        system = references.resolve_settings(system)
         if system.write is None:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
         self._database = Database(system.url, references, system.limits, seams, retry, writes=True)

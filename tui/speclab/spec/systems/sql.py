@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from pydantic import Field, StrictBool, model_validator
 
 from speclab.paths import FieldPath
 from speclab.spec.kinds import Columns, DatabaseUrl, Text, misfit
 from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Missing, Since, without_login
+from speclab.spec.system import Limited, Missing, Since
+
+_PLACE: Final = re.compile(r"([\w+]+://)(?:[^:/@]*(?::[^@]*)?@)?([^?]*)")
+"""A URL as SQLAlchemy reads it, whose password may have a `/` or a `#`: without the login, and what follows a `?`."""
 
 
 class SqlRead(Settings):
@@ -50,7 +55,9 @@ class SqlWrite(Settings):
 class SqlSystem(Limited):
     """A SQL database."""
 
-    url: DatabaseUrl = Field(description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN")
+    url: DatabaseUrl = Field(
+        description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN", json_schema_extra={"login": True}
+    )
     key: Columns = Field(description="column of a row's identity, or several")
     read: SqlRead | None = Field(default=None, description="how it is read, at the source")
     write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
@@ -58,7 +65,8 @@ class SqlSystem(Limited):
     def destination(self) -> str:
         """The URL of the database, and the table."""
         table = (self.write.upsert or self.write.insert) if self.write else None
-        return f"sql {without_login(self.url)} {table}"
+        place = _PLACE.match(self.url)
+        return f"sql {(place[1] + place[2]).rstrip('/') if place else ''} {table}"
 
     def deletes_missing(self) -> bool:
         """As `read.missing` says."""
