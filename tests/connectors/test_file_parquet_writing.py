@@ -182,6 +182,21 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
     assert table.column("id").to_pylist() == [1, 2, 3, 8]
 
 
+async def test_what_json_has_no_number_for_is_text_between_two_files(tmp_path: Path, files: Files) -> None:
+    odd = [float("nan"), float("inf"), None, 1.5, float("-inf")]
+    save(tmp_path / "a.parquet", {"id": list("12345"), "v": pa.array(odd), "of": [[v] for v in odd]})
+    records = records_of(await files.read("a.parquet"))
+    assert [record["v"] for record in records] == ["NaN", "Infinity", None, 1.5, "-Infinity"]
+    assert [record["of"] for record in records] == [["NaN"], ["Infinity"], [None], [1.5], ["-Infinity"]]
+    await files.write("b.parquet", *(item(str(record["id"]), v=record["v"]) for record in records), mode="replace")
+    table = pq.read_table(tmp_path / "b.parquet")
+    assert str(table.schema.field("v").type) == "double"
+    assert str(table["v"].to_pylist()) == str(odd)
+    (answer,) = await files.write("c.parquet", item("1", v="NaN is a name"), mode="replace")
+    assert answer.refusal is None
+    assert pq.read_table(tmp_path / "c.parquet")["v"].to_pylist() == ["NaN is a name"]
+
+
 async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, files: Files) -> None:
     columns = {"id": ["0"], "b": pa.array([0], pa.uint8()), "f": pa.array([0.5], pa.float32()), "open": pa.nulls(1)}
     save(tmp_path / "a.parquet", columns)

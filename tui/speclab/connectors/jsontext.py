@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+from decimal import Decimal
 from typing import Final
 
 import orjson
@@ -13,6 +15,9 @@ from speclab.jsonvalue import Json, JsonView
 _BOM: Final = b"\xef\xbb\xbf"
 _ZEROED: Final = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
 _BEYOND: Final = b"0" * 20  # every integer of 19 digits fits into 64 bits
+
+NO_NUMBERS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+"""The texts that stand for what a floating point number may be (IEEE 754) and JSON has no number for."""
 
 
 def decode(text: bytes) -> Json:
@@ -43,6 +48,8 @@ def encode_sorted(value: JsonView) -> bytes:
 
 def as_json(value: object) -> Json:
     """A value of a database or a file as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
+    if type(value) is float and not math.isfinite(value):
+        return str(Decimal(value))
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, dict):

@@ -17,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.file.tables import Misfit
-from speclab.connectors.jsontext import as_json, encode
+from speclab.connectors.jsontext import NO_NUMBERS, as_json, encode
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
 
@@ -46,6 +46,8 @@ class _Column:
         if self.fits is not None:
             return self if self.fits(value) else None
         kind: type = str if isinstance(value, dict | list) else type(value)
+        if self.kind is not str and type(value) is str and value in NO_NUMBERS:
+            kind = float
         if isinstance(value, str) and not _is_text(value):
             return None
         if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -197,7 +199,7 @@ def _way(kind: pa.DataType) -> _Way:
     ways: tuple[tuple[Callable[[pa.DataType], bool], Callable[[], _Way]], ...] = (
         (types.is_boolean, lambda: _Way(check=lambda value: isinstance(value, bool))),
         (types.is_integer, lambda: _Way(check=_within(kind))),
-        (types.is_floating, lambda: _Way(check=_near(kind))),
+        (types.is_floating, lambda: _Way(_number, check=_near(kind))),
         (types.is_string, lambda: text),
         (types.is_large_string, lambda: text),
         (types.is_string_view, lambda: text),
@@ -226,7 +228,13 @@ def _within(kind: pa.DataType) -> Callable[[Json], bool]:
 def _near(kind: pa.DataType) -> Callable[[Json], bool]:
     """Whether a value is a number that a floating type `kind` reaches; a whole one must be exact, others come near."""
     whole, reach = {16: (2**11, 65504.0), 32: (2**24, 3.4028234663852886e38)}.get(kind.bit_width, (_EXACT, inf))
-    return lambda value: (type(value) is int and abs(value) <= whole) or (type(value) is float and abs(value) <= reach)
+
+    def near(value: Json) -> bool:
+        if type(value) is float:
+            return abs(value) <= reach
+        return abs(value) <= whole if type(value) is int else type(value) is str and value in NO_NUMBERS
+
+    return near
 
 
 def _array(values: Sequence[Json], kind: pa.DataType) -> pa.Array:
@@ -244,6 +252,11 @@ def _array(values: Sequence[Json], kind: pa.DataType) -> pa.Array:
 
 def _text(value: Json) -> str:
     return value if isinstance(value, str) else encode(value).decode()
+
+
+def _number(value: Json) -> Json:
+    """`value`, which is a number or in `NO_NUMBERS`, as Arrow takes it."""
+    return float(value) if type(value) is str else value
 
 
 def _bytes(value: Json) -> bytes:

@@ -114,12 +114,19 @@ def _values(column: pa.Array) -> list[Json]:
     from pyarrow import types
 
     kind = column.type
-    if types.is_string(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
+    if types.is_string(kind) or types.is_boolean(kind) or types.is_integer(kind) or _is_finite(column):
         plain: list[Json] = column.to_pylist()
         return plain
     if types.is_timestamp(kind) and kind.unit == "ns":
         return _nanoseconds(column)
     return list(map(as_json, column.to_pylist(maps_as_pydicts="strict")))
+
+
+def _is_finite(column: pa.Array) -> bool:
+    """Whether `column` is of floating point numbers, all of which JSON has."""
+    from pyarrow import compute, types
+
+    return types.is_floating(column.type) and bool(compute.all(compute.is_finite(column), min_count=0).as_py())
 
 
 def _nanoseconds(column: pa.Array) -> list[Json]:
