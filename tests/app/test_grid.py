@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from speclab.app.theme import DARK
 from speclab.app.widgets.cells import broken, fit, layout, printable
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
+from speclab.app.widgets.record import Lines
 
 COLUMNS = (Column("name", 6, flex=1), Column("count", 6, align="right"))
 
@@ -208,6 +209,18 @@ async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows(
         grid_of(pilot).show(rows("a", "b"))
         await pilot.pause()
         assert grid_of(pilot).region_of(0, 1).right == 29
+
+
+async def test_text_is_broken_to_what_a_scroll_bar_leaves() -> None:
+    text = "0123456789" * 30
+    told = Lines()
+    async with Shown(told).run_test(size=(30, 6)) as pilot:
+        told.tell_text(text)
+        await pilot.pause()
+        assert told.show_vertical_scrollbar
+        cells = [row.cells[0] for row in told.rows]
+        assert all(isinstance(cell, Cell) and cell_len(cell.text) <= 27 for cell in cells)
+        assert "".join(cell.text for cell in cells if isinstance(cell, Cell)) == text
 
 
 async def test_a_cells_place_is_told_for_editing_in_it() -> None:

@@ -92,6 +92,11 @@ class Lines(Grid):
         cells = self._made(max(10, self.scrollable_content_region.width - 2))
         self.show([Row(str(number), (cell,)) for number, cell in enumerate(cells)], empty=empty)
 
+    def watch_show_vertical_scrollbar(self) -> None:
+        """Lay the lines out for what the scroll bar leaves."""
+        super().watch_show_vertical_scrollbar()
+        self._lay_out()
+
     def on_resize(self) -> None:
         """Lay the lines out anew."""
         super().on_resize()
