@@ -175,6 +175,15 @@ async def test_a_row_that_another_holds_too_long_may_be_free_soon(
     assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
 
 
+async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends) -> None:
+    table = mariadb.table("id VARCHAR(9) PRIMARY KEY")
+    mariadb.sql(f"CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} FOR EACH ROW DO SLEEP(5)")
+    url = f"{mariadb.store.url}?init_command=SET%20max_statement_time=0.1"
+    (answer,) = await mariadb.write(row("a"), upsert=table, url=url)
+    assert answer.refusal is not None
+    assert answer.refusal.error_class is ErrorClass.SERVER, answer.refusal.message
+
+
 async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1", "'b', 1")
     with mariadb.store.engine.connect() as other:
