@@ -122,7 +122,7 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
     "postgresql": DatabaseKind(
         driver="postgresql+psycopg",
         extra="postgresql",
-        session=("SET statement_timeout = '{seconds}s'",),
+        session=("SET statement_timeout = {seconds}000",),
         passing=frozenset({"40001", "40P01", "53200", "53300", "53400", "55P03", "57014"}),
         full=frozenset({"53100"}),
         of_a_row=frozenset({"54000", "P0001", "P0004"}),  # too much for an index; RAISE and ASSERT in a trigger
