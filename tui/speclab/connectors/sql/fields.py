@@ -12,12 +12,12 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
 from speclab.connectors.base import Description, Seams
+from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import Table, columns_of, nearest_table
-from speclab.connectors.sql.values import plain
 from speclab.errors import BadAnswer, SpecError, SpeclabError
 from speclab.jsonvalue import Record
 from speclab.mapping.fields import Field, field_of
@@ -105,7 +105,7 @@ def _of_query(connection: Connection, query: str, limit: int) -> Description:
 
 def _rows(result: CursorResult[tuple[object, ...]]) -> list[Record]:
     names = list(result.keys())
-    return [dict(zip(names, map(plain, row), strict=True)) for row in result]
+    return [dict(zip(names, map(as_json, row), strict=True)) for row in result]
 
 
 def _column(name: str, rows: Sequence[Record]) -> Field:

@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Item, Refusal, Seams
+from speclab.connectors.jsontext import as_json
 from speclab.connectors.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.spelling import Spelling, same
 from speclab.connectors.sql.tables import Table, nearest_table
-from speclab.connectors.sql.values import plain
 from speclab.errors import BadAnswer, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import Auth
@@ -87,7 +87,7 @@ class SqlFinder:
 def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
     """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
     return {
-        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else plain(was)
+        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else as_json(was)
         for name, was in row.items()
     }
 

@@ -15,14 +15,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.base import Page, Seams
-from speclab.connectors.jsontext import encode, encode_sorted
+from speclab.connectors.jsontext import as_json, encode, encode_sorted
 from speclab.connectors.references import References
 from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import Table, nearest_table
-from speclab.connectors.sql.values import Bound, bound, kept, plain, unkept
+from speclab.connectors.sql.values import Bound, bound, kept, unkept
 from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
@@ -222,7 +222,7 @@ class SqlReader:
         value = connection.exec_driver_sql(
             statements.highest(connection.dialect, self._source(connection), field)
         ).scalar()
-        told = plain(value)
+        told = as_json(value)
         if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
             kind = "bytes" if isinstance(value, bytes) else type(value).__name__
             raise BadAnswer(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
@@ -248,7 +248,7 @@ class SqlReader:
         return [
             _Row(
                 tuple([bound(row[index], connection.dialect) for index in at]),
-                dict(zip(columns, map(plain, row), strict=True)),
+                dict(zip(columns, map(as_json, row), strict=True)),
             )
             for row in result
         ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -32,20 +31,13 @@ _RANGES: Final = ("int4", "int8", "num", "date", "ts", "tstz")
 _BYTES: Final = "base64"
 
 
-def plain(value: object) -> Json:
-    """`value`, as a driver gives it, in JSON."""
-    if type(value) is float and not math.isfinite(value):
-        return str(Decimal(value))
-    return as_json(value)
-
-
 def bound(value: object, dialect: Dialect) -> Bound:
     """`value`, as a driver gives it, as it can be bound to find it again."""
     if value is None or isinstance(value, bytes | str | int):
         return value
     if isinstance(value, float) and math.isfinite(value) and dialect.name != "postgresql":
         return value
-    return str(plain(value))  # 0.1 of a `real` is not the 0.1 of a `double precision`; as text it is what the column is
+    return str(as_json(value))  # 0.1 of a `real` is not that of a `double precision`; as text it is what the column is
 
 
 def kept(key: Sequence[Bound]) -> Json:
