@@ -135,6 +135,19 @@ async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open)
         assert len(app._notifications) == 1
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_names_are_told_whole_where_there_is_room_also_in_wide_letters(
+    workspace: Any, opened: Open, see: Open, size: tuple[int, int]
+) -> None:
+    names = ["顧客-から-請求-へ"] if size[0] == 80 else ["crm-contacts-to-billing", "顧客-から-請求-へ"]
+    with workspace.log() as log:
+        for name in names:
+            with log.run(name):
+                pass
+    async with opened(workspace, size=size) as pilot:
+        await see(pilot, *(f"✔ {name} " for name in names))
+
+
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (160, 45)])
 async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
     filled: Any, see: Open, screen: Open, size: tuple[int, int]

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
+from rich.cells import cell_len
+
 from speclab.app import glyphs
 from speclab.app.glyphs import NOTHING, Mark, bar
 from speclab.app.monitor.figures import sparkline
@@ -88,14 +90,14 @@ def mark(condition: Condition) -> Mark:
 
 def columns(listed: Iterable[Listed], *, wide: bool) -> tuple[Column, ...]:
     """The grid's columns: that of the names as wide as the longest, that of the sparklines wide where there is room."""
-    longest = max((len(one.spec_id) for one in listed), default=16)
+    longest = max((cell_len(one.spec_id) for one in listed), default=16)
     return (
         Column("", 1, gap=1),
         Column("spec", min(19, longest), flex=9, most=min(40, longest)),
-        Column("success", 8, align="right", drop=2),
+        Column("success", 7, align="right", drop=2),
         Column("", _SPARK[wide], drop=4),
         Column("rec/s", 6, align="right", drop=5),
-        Column("last run", 20, flex=1, most=30),
+        Column("last run", 17, flex=1, most=30),
         Column("next", 14 if wide else 9, flex=1, most=30, drop=1),
         Column("schedule", 12, flex=9, drop=7),
         Column("p95", 6, align="right", drop=6),

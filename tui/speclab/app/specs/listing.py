@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from speclab.app.glyphs import IDLE, Mark
 from speclab.app.monitor.integrations import mark
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
@@ -49,7 +51,7 @@ def _of(spec: OpenSpec) -> SpecFile:
 
 
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    names, words = ([len(_text(row.cells[at])) for row in rows] or [0] for at in (0, 1))
+    names, words = ([cell_len(_text(row.cells[at])) for row in rows] or [0] for at in (0, 1))
     return (Column("", min(max(names), 26), flex=1), Column("", max(words), align="right", drop=1, gap=1))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
 from textual.message import Message
 from textual.reactive import reactive
 
@@ -64,7 +65,7 @@ class EventLog(Grid):
         self._lines = [*self._lines, *map(self._line, events)][-KEPT:]
         self._specs.update(event.spec_id for event in events)
         several = self._with_spec and len(self._specs) > 1
-        self.lay_out(_columns(max(map(len, self._specs)) if several else 0))
+        self.lay_out(_columns(max(map(cell_len, self._specs)) if several else 0))
         following = self.following
         self.show(self._lines)  # where older lines are left out, the cursor goes up with its line
         if following:
