@@ -273,7 +273,7 @@ def test_only_an_http_system_must_say_how_to_log_in() -> None:
         SPEC.index("connector: http\nbase_url: ${env:BILLING_URL}") : SPEC.index("```\n\n### Integration Type")
     ]
     assert [problem.code for problem in read(SPEC.replace(auth, "### Target System Auth\n"))] == ["D102"]
-    spec = SPEC.replace(target, "connector: file\npath: out.jsonl\nkey: id\n").replace(auth, "")
+    spec = SPEC.replace(target, "connector: file\npath: out.jsonl\nkey: external_id\n").replace(auth, "")
     integration, problems = read_integration(Document.parse(spec))
     assert problems == []
     assert integration is not None

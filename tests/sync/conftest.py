@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -230,7 +231,7 @@ class World:
         self.directory = directory
         self.spec = directory / "people.md"
         self.spec.write_text(SPEC)
-        self.clock = HeldClock()
+        self.clock = HeldClock(datetime(2026, 11, 24, 10, tzinfo=UTC))
         self.log = RunLog.open(directory / ".speclab" / "runlog.db", self.clock)
         self.source = MemorySource([])
         self.target = MemoryTarget()

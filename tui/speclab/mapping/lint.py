@@ -19,7 +19,7 @@ from speclab.spec.lint import examine
 from speclab.spec.problem import Problem
 from speclab.spec.rules import Expression
 from speclab.spec.sections import FIELD_MAPPING, Sections
-from speclab.spec.yamltree import Entry, Fields, Scalar
+from speclab.spec.yamltree import Fields, Scalar
 
 if TYPE_CHECKING:
     from speclab.spec.settings import MappingSettings
@@ -68,28 +68,16 @@ class _Block:
 
     def key(self, path: Sequence[str]) -> Place:
         """Where the key at `path` stands, or the last key on the way there."""
-        entry = self._entry(path)
+        entry = self.tree.at(path)
         return self._place(entry.key.start, entry.key.end) if entry else self._place(self.tree.start, self.tree.start)
 
     def value(self, path: Sequence[str], start: int, end: int) -> Place:
         """Where characters `start` to `end` of the text at `path` stand."""
-        entry = self._entry(path)
+        entry = self.tree.at(path)
         if entry is None or not isinstance(entry.node, Scalar):
             return self.key(path)
         part = entry.node.part(start, end)
         return self._place(part.start, part.end)
-
-    def _entry(self, path: Sequence[str]) -> Entry | None:
-        entry, node = None, self.tree
-        for part in path:
-            found = node.get(part)
-            if found is None:
-                return entry
-            entry = found
-            if not isinstance(found.node, Fields):
-                return entry
-            node = found.node
-        return entry
 
     def _place(self, start: int, end: int) -> Place:
         line, column = self.document.position(start)

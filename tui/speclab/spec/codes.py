@@ -205,6 +205,12 @@ _ALL: Final = (
         "What the source has no more is to be deleted there. Give the target a way to, or leave `missing` out.",
     ),
     Code(
+        "S211",
+        "No row makes what the target needs",
+        "The key of an upsert, and what stands in braces in a request, are taken of the mapped record: without it no "
+        "record can be written. Add a row for it, or name a field that the table makes.",
+    ),
+    Code(
         "A101",
         "A secret stands in the file",
         "A spec is shared, copied and versioned. Put the secret into the environment and its name here, as "

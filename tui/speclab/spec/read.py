@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from speclab.errors import SpecError
 from speclab.installed import Installed, Unusable
 from speclab.outcome import Level
+from speclab.paths import FieldPath
 from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.choices import read_direction, read_frequency, read_type
 from speclab.spec.document import Document
@@ -114,6 +115,7 @@ class _Reader:
         self._sections = Sections(document, self._findings)
         self._expressions: list[Expression] = []
         self._missing: Scalar | None = None
+        self._target: Fields | None = None
 
     def read(self) -> Reading:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
@@ -126,7 +128,10 @@ class _Reader:
             self._findings.error("S210", self._missing, f"`missing: delete`: {why}")
         target_auth = self._auth(TARGET_AUTH, "target", logs_in=logs_in)
         schedule = self._choices()
+        errors = self._findings.errors
         rows, mapping_line = self._rows()
+        if target and rows and self._findings.errors == errors:  # else nobody knows what another row is to make
+            self._look_at_needs(target, rows)
         mapping = self._settings(FIELD_MAPPING, MappingSettings)
         volume = self._settings(VOLUME, VolumeSettings)
         retry = self._settings(RETRY_LOGIC, RetrySettings)
@@ -214,9 +219,20 @@ class _Reader:
         if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
         self._look_at_missing(tree, role)
+        if role == "target":
+            self._target = tree
         if way in ways and getattr(system, way) is None:
             self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
         return system, section.line, logs_in
+
+    def _look_at_needs(self, target: System, rows: Sequence[MappingRow]) -> None:
+        """Tell of what the target needs of every record, and no row makes."""
+        made = [FieldPath.parse(row.target).parts for row in rows]
+        for setting, paths in target.needs().items():
+            entry = self._target.at(setting) if self._target else None
+            for path in paths:
+                if entry and not any(path.parts[: len(row)] == row[: len(path.parts)] for row in made):
+                    self._findings.warning("S211", entry.node, f"no row of the mapping makes `{path}`")
 
     def _look_at_missing(self, tree: Fields, role: str) -> None:
         """Remember where a source says what becomes of records it has no more; a target has nothing to say of them."""

@@ -7,7 +7,7 @@ entry point of the group `speclab.settings`, under the name that specs use.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
@@ -82,6 +82,13 @@ class System(Settings):
     def known_by(self) -> Sequence[FieldPath]:
         """What a delete at this target takes of a mapped record, or after `source` of the record before mapping."""
         return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
+
+    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+        """What a mapped record must hold to be written at this target, by the setting that says so.
+
+        By default nothing is known of that.
+        """
+        return {}
 
 
 class Limited(System):

@@ -8,7 +8,7 @@ nothing is ever evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -120,6 +120,13 @@ class Fields:
     def get(self, key: str) -> Entry | None:
         """The entry of that key; of one that is written twice the first."""
         return next((entry for entry in self.entries if entry.key.text == key), None)
+
+    def at(self, path: Sequence[str]) -> Entry | None:
+        """The entry at `path`, or the last that is there on the way; None if not even the first is."""
+        entry = self.get(path[0]) if path else None
+        if entry is None or len(path) == 1 or not isinstance(entry.node, Fields):
+            return entry
+        return entry.node.at(path[1:]) or entry
 
     @property
     def value(self) -> dict[str, Json]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from speclab.paths import FieldPath
 from speclab.spec.kinds import Kind, Text, Timeout, misfit
 from speclab.spec.settings import Settings
 from speclab.spec.system import Missing, System, without_login
@@ -121,6 +122,10 @@ class FileSystem(System):
         if self.mode == "replace":
             return "a file that is replaced holds what the source has, and nothing is left to delete"
         return ""
+
+    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+        """The key, to upsert by."""
+        return {("key",): self.known_by()} if self.mode == "upsert" else {}
 
     @model_validator(mode="after")
     def _goes_with_the_format(self) -> FileSystem:

@@ -27,7 +27,7 @@ from speclab.spec.kinds import (
 )
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Limits, Missing, Since, without_login
-from speclab.spec.systems.http_write import HttpWrite
+from speclab.spec.systems.http_write import HttpWrite, of_the_record
 
 _PAGED: Final[Mapping[str, tuple[str, ...]]] = {
     "param": ("cursor", "page", "offset"),
@@ -258,5 +258,19 @@ class HttpSystem(Limited):
     def known_by(self) -> Sequence[FieldPath]:
         """What stands in braces in the requests that delete; the key is only what records are known by elsewhere."""
         templates = [self.write.delete, self.write.lookup, self.write.headers] if self.write else []
-        found = [FieldPath.parse(place) for place in places(templates)]
-        return [path for path in found if path.parts[0] not in ("found", "lookup")] or super().known_by()
+        return of_the_record(templates) or super().known_by()
+
+    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+        """What stands in braces in its requests."""
+        write = self.write
+        if write is None:
+            return {}
+        templates: dict[tuple[str, ...], object] = {
+            ("write", name): getattr(write, name) for name in ("upsert", "create", "update", "lookup", "delete")
+        }
+        templates |= {("write", "headers", name): text for name, text in write.headers.items()}
+        templates["write", "item", "path"] = write.item.path if write.item is not None else None
+        return {
+            setting: [path for path in of_the_record(template) if path.parts[0] != "source"]
+            for setting, template in templates.items()
+        }

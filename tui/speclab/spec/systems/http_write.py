@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import Field, JsonValue, model_validator
 
+from speclab.paths import FieldPath
 from speclab.spec.kinds import (
     Cel,
     HeaderName,
@@ -144,6 +145,12 @@ class HttpWrite(Settings):
             if 412 in self.exists:
                 message = f"with {{{place}}}, 412 says that the record was changed meanwhile, not that it is there"
                 raise misfit(message, at="exists")
+
+
+def of_the_record(template: object) -> list[FieldPath]:
+    """What stands in braces in `template`, but for what a lookup finds."""
+    found = [FieldPath.parse(place) for place in places(template)]
+    return [path for path in found if path.parts[0] not in _OF_THE_LOOKUP]
 
 
 def _holds_record(body: JsonValue) -> bool:

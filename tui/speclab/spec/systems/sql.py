@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import Field, StrictBool, model_validator
@@ -76,6 +76,10 @@ class SqlSystem(Limited):
         """Rows that are inserted have no key to delete by."""
         inserts = self.write is not None and self.write.insert is not None
         return "rows that are inserted cannot be deleted; write them with `upsert`" if inserts else ""
+
+    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+        """The key, to upsert by."""
+        return {("key",): self.known_by()} if self.write is not None and self.write.upsert is not None else {}
 
     def known_by(self) -> Sequence[FieldPath]:
         """The columns of the key."""

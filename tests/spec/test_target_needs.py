@@ -1,0 +1,62 @@
+"""What a target needs of every record, and no row of the mapping makes: told before a run makes dead letters of all."""
+
+from __future__ import annotations
+
+import pytest
+from tests.spec.test_settings_missing import SPEC
+
+from speclab.outcome import Level
+from speclab.spec.document import Document
+from speclab.spec.read import read_integration
+
+SOURCE = "connector: file\npath: in.jsonl\nkey: id"
+FILE = "connector: file\npath: out.jsonl\nkey: {key}"
+SQL = "connector: sql\nurl: sqlite:///b.db\nkey: {key}\nwrite: {{upsert: people}}"
+HTTP = "connector: http\nbase_url: https://x\nkey: id\nwrite: {{{write}}}"
+
+
+def told(target: str, rows: str = "") -> list[str]:
+    """What lint says of a spec with that target, whose mapping makes `id`, `home.city`, `of` and what `rows` say."""
+    more = "| source.c | target.home.city | Direct | |\n| source.of | target.of | Direct | |\n" + rows
+    text = SPEC.format(source=SOURCE, target=target) + more
+    _, problems = read_integration(Document.parse(text))
+    found = [problem for problem in problems if problem.code == "S211"]
+    assert all(problem.level is Level.WARNING for problem in found)
+    lines = text.splitlines()
+    return [f"{lines[one.line - 1][one.column - 1 :]}: {one.message}" for one in found]
+
+
+@pytest.mark.parametrize("target", [FILE, SQL])
+def test_the_key_of_an_upsert(target: str) -> None:
+    assert told(target.format(key="id")) == []
+    assert told(target.format(key="ident")) == ["ident: no row of the mapping makes `ident`"]
+    assert told(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping makes `region`"]
+
+
+def test_what_is_in_braces_in_a_request() -> None:
+    assert told(HTTP.format(write='upsert: "PUT /{id}", headers: {X: "{home.city}"}')) == []
+    assert told(HTTP.format(write='upsert: "PUT /{region}/{id}"')) == [
+        '"PUT /{region}/{id}"}: no row of the mapping makes `region`'
+    ]
+    assert told(HTTP.format(write='create: POST /, headers: {X: "{home.zip}"}')) == [
+        '"{home.zip}"}}: no row of the mapping makes `home.zip`'
+    ]
+    batch = 'batch: POST /batch, item: {path: "/{nope}"}'
+    assert told(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping makes `nope`']
+
+
+def test_not_what_a_lookup_finds_nor_what_may_be_in_an_object_that_a_row_makes() -> None:
+    lookup = 'create: POST /, lookup: "GET /?id={id}", found: items[0], update: "PUT /{found.id}"'
+    assert told(HTTP.format(write=lookup)) == []
+    assert told(HTTP.format(write='upsert: "PUT /{of.id}"')) == []
+    assert told(HTTP.format(write='upsert: "PUT /{home}"')) == []
+
+
+@pytest.mark.parametrize("mode", ["mode: replace", "mode: append"])
+def test_nothing_where_no_record_is_looked_for(mode: str) -> None:
+    assert told(f"{FILE.format(key='nope')}\n{mode}") == []
+    assert told(HTTP.format(write="create: POST /people")) == []
+
+
+def test_nothing_while_a_row_cannot_be_read() -> None:
+    assert told(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
