@@ -152,6 +152,24 @@ async def test_what_a_target_that_minds_refused_or_was_never_asked_is_sent_again
     assert world.target.content["p1"] == mapped(ADMIRAL)
 
 
+def refused(*_: object) -> Answer | None:
+    return no(status=409)
+
+
+def unreachable(*_: object) -> Answer | None:
+    raise Unreachable("no such host")
+
+
+@pytest.mark.parametrize("behaviour", [refused, unreachable])
+@pytest.mark.parametrize("before", [ADA, {**ADA, "gone": True}])
+async def test_what_nothing_is_known_of_is_deleted_though_it_was_refused_before(
+    world: World, behaviour: Behaviour, before: dict[str, object]
+) -> None:
+    world.target.idempotent = False
+    await world.run([[before, OTHER]], behaviour, FULL)  # type: ignore[list-item]  # it is JSON
+    assert counts((await world.run([[{**ADA, "gone": True}]], taken, FULL)).row) == {"written": 1}
+
+
 async def test_what_is_in_doubt_and_given_up_is_sent_again_only_once_it_changes(world: World) -> None:
     world.target.idempotent = False
     assert counts((await world.run([[ADA, OTHER]], lost(world, unanswered), FULL)).row) == {"written": 1, "unknown": 1}

@@ -92,6 +92,16 @@ class States:
         if len(pages) >= _MERGE_AT:
             self.merge(db, integration)
 
+    def drop(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> None:
+        """Know nothing of `keys` any more."""
+        if not keys:
+            return
+        self.merge(db, integration)
+        db.execute(
+            "DELETE FROM record_state WHERE integration = ? AND key IN (SELECT value FROM json_each(?))",
+            (integration, json.dumps(_stored(keys))),
+        )
+
     def decided(self, db: sqlite3.Connection, failures: Sequence[str], *, there: bool) -> None:
         """Take what is in doubt, of open failures that a person looked into, for `there`, or for what is to be sent."""
         rows = db.execute(

@@ -328,11 +328,13 @@ class RunLog:
         with telling(self.path), self._lock:
             return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
 
-    def know(self, spec_id: str, states: Mapping[str, bytes]) -> None:
-        """Remember what is at the target, as hashes by key: `IN_DOUBT` of what is about to be written."""
+    def know(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
+        """Remember what is at the target, as hashes by key: `IN_DOUBT` of what is about to be written, None to forget."""
         if states:
             with self._transaction() as db:
-                self._states.add(db, self._know(db, spec_id), list(states.items()))
+                integration = self._know(db, spec_id)
+                self._states.add(db, integration, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
+                self._states.drop(db, integration, [key for key, hash_ in states.items() if hash_ is None])
 
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""

@@ -76,14 +76,14 @@ class _Noting:
         """One answer an item, in order; see `Writer`."""
         log, spec_id = self._doubt.log, self._doubt.spec_id
         hashes = {item.key: self._doubt._hash(item) for item in items}  # noqa: SLF001 - one of its parts
-        before = dict.fromkeys(hashes, self._doubt.hasher.deleted) | log.hashes(spec_id, list(hashes))
+        before: dict[str, bytes | None] = {**dict.fromkeys(hashes), **log.hashes(spec_id, list(hashes))}
         log.know(spec_id, {key: under_way(hash_) for key, hash_ in hashes.items()})
         try:
             answers = await self._writer.write(items)
         except SystemFailure:
             log.know(spec_id, before)
             raise
-        came = {}
+        came: dict[str, bytes | None] = {}
         for item, answer in zip(items, answers, strict=True):
             if answer.refusal is None:
                 came[item.key] = hashes[item.key]
