@@ -329,7 +329,7 @@ class RunLog:
             return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
 
     def know(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
-        """Remember what is at the target, as hashes by key: `IN_DOUBT` of what is about to be written, None to forget."""
+        """Remember hashes of what is at the target: `IN_DOUBT` for what is about to be written, None for nothing."""
         if states:
             with self._transaction() as db:
                 integration = self._know(db, spec_id)
