@@ -297,13 +297,6 @@ async def test_at_most_so_many_run_at_once(place: Workspace) -> None:
     assert not overlapping(place.runs())
 
 
-async def test_a_file_with_a_spec_id_that_is_taken_is_told_and_not_run(place: Workspace) -> None:
-    place.spec(frequency="On-demand")
-    place.write("specs/zz-copy.md", (place.directory / "specs/people.md").read_text())
-    async with place.serving():
-        await place.until(lambda: any("zz-copy.md is not run: it has the spec_id of" in line for line in place.said))
-
-
 async def test_a_run_by_others_is_not_run_beside_and_counts(place: Workspace) -> None:
     place.spec(frequency="Every 1 second")
     with RunLog.open(place.runlog) as log:

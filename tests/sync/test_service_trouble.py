@@ -48,6 +48,22 @@ async def test_a_pause_is_no_time_in_which_an_alert_holds(place: Workspace) -> N
             await place.until(lambda: [row.name for row in reader.alerts()] == ["Silence"])
 
 
+async def test_a_file_with_a_spec_id_that_is_taken_is_told_and_not_run(place: Workspace) -> None:
+    place.spec(frequency="On-demand")
+    place.write("specs/zz-copy.md", (place.directory / "specs/people.md").read_text())
+    async with place.serving():
+        await place.until(lambda: any("zz-copy.md is not run: it has the spec_id of" in line for line in place.said))
+
+
+async def test_a_status_that_is_none_is_told_and_not_taken_for_one(place: Workspace) -> None:
+    path = place.spec(frequency="On-demand", status="in-progres")
+    async with place.serving():
+        await place.until(
+            lambda: f"warning: {path} is not run: its status is 'in-progres'; did you mean 'in-progress'?" in place.said
+        )
+        assert place.heartbeat().specs == {}
+
+
 async def test_a_front_matter_that_is_broken_stops_no_spec_in_silence(place: Workspace) -> None:
     spec = place.spec("people", "On-demand")
     text = spec.read_text()

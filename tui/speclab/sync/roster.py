@@ -10,7 +10,9 @@ from speclab.errors import SpecError, SpeclabError
 from speclab.outcome import Level
 from speclab.runlog.encoding import text
 from speclab.spec.changes import State, file_state
+from speclab.spec.header import STATUSES
 from speclab.spec.integration import Integration
+from speclab.spec.names import nearest
 from speclab.spec.workspace import STATE, SpecFile, find_specs, read_spec_file, workspace_of
 from speclab.sync.prepare import prepare
 
@@ -36,13 +38,13 @@ class Enlisted:
 class Roll:
     """The roster at one time.
 
-    `idle` are specs that are not to be run, those among them that are not there any more; `doubles` files whose spec_id
-    is taken by another, and `directories` where any of them are.
+    `idle` are specs that are not to be run, those among them that are not there any more; `passed_over` files
+    that are perhaps meant to be run, with the reason why they are not, and `directories` where any of them are.
     """
 
     enlisted: dict[str, Enlisted]
     idle: frozenset[str]
-    doubles: dict[Path, Path]
+    passed_over: dict[Path, str]
     directories: frozenset[Path]
 
 
@@ -64,7 +66,7 @@ class Roster:
         if self._roll is not None and file_state(self._workspace / STATE) is None:
             return self._roll
         enlisted: dict[str, Enlisted] = {}
-        doubles: dict[Path, Path] = {}
+        passed_over: dict[Path, str] = {}
         directories = {self._directory}
         read = {}
         found = [self._as_known(spec) for spec in find_specs(self._directory)]
@@ -73,10 +75,13 @@ class Roster:
                 continue
             directories.add(spec.path.parent)
             self._known.add(spec.spec_id)
+            if spec.status not in ("", *STATUSES):
+                hint = nearest(spec.status, STATUSES, "expected one of")
+                passed_over[spec.path] = f"its status is {text(spec.status)!r}; {hint}"
             if spec.status != IN_PROGRESS:
                 continue
             if spec.spec_id in enlisted:
-                doubles[spec.path] = enlisted[spec.spec_id].path
+                passed_over[spec.path] = f"it has the spec_id of {enlisted[spec.spec_id].path}"
             elif said := self._enlist(spec):
                 read[spec.path] = said
                 enlisted[spec.spec_id] = said[1]
@@ -86,7 +91,7 @@ class Roster:
                 read[path] = said
                 enlisted[said[1].spec_id] = said[1]
         self._read = read
-        self._roll = Roll(enlisted, frozenset(self._known - enlisted.keys()), doubles, frozenset(directories))
+        self._roll = Roll(enlisted, frozenset(self._known - enlisted.keys()), passed_over, frozenset(directories))
         return self._roll
 
     def _as_known(self, spec: SpecFile) -> SpecFile:

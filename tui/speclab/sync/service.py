@@ -170,8 +170,9 @@ class _Service:
                 with self._surviving(f"the entry of {spec_id}"):
                     self._enlist(spec)
                     self.taken_in[spec_id] = spec
-        for path in roll.doubles.keys() - known.doubles.keys():
-            self.tell(Level.WARNING, f"{path} is not run: it has the spec_id of {roll.doubles[path]}")
+        for path, why in roll.passed_over.items():
+            if known.passed_over.get(path) != why:
+                self.tell(Level.WARNING, f"{path} is not run: {why}")
         if roll.directories != known.directories:
             self.rewatch.set()
 
