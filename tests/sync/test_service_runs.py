@@ -479,13 +479,8 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
         log.register("people", title="", path="", status="draft", schedule="")
         log.event("orders", None, Level.INFO, "log", "of old")
         log.event("orders", None, Level.INFO, "log", "of now")
-        evaluate(
-            log,
-            reader,
-            "people",
-            [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)],
-            datetime.now(UTC),
-        )
+        alerts = [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)]
+        evaluate(log, reader, "people", alerts, datetime.now(UTC))
     with sqlite3.connect(place.runlog) as db:
         db.execute("UPDATE event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
     db.close()
