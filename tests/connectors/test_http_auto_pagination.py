@@ -36,12 +36,17 @@ def read(references: References, seams: Seams) -> Read:
 
 
 def paged(
-    param: str, answer: Answer, *, first: int = 1, step: int = 1
+    param: str, answer: Answer, *, first: int = 1, step: int = 1, pages: int = PAGES
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A server whose pages go by the number in `param`, which is `first` at first and `step` more each time."""
+    """A server whose pages go by the number in `param`, which is `first` at first and `step` more each time.
+
+    There are `pages` of them, and no page beyond.
+    """
 
     async def handler(request: web.Request) -> web.Response:
         page = (int(request.query.get(param, first)) - first) // step
+        if page not in range(pages):
+            raise web.HTTPNotFound
         return answer(page, PEOPLE[page * SIZE : page * SIZE + SIZE])
 
     return handler
@@ -67,7 +72,9 @@ BODIES = [
     paged("page", told(page=lambda page: page + 1, total_pages=lambda _: PAGES)),
     paged("page", told(meta=lambda page: {"current_page": page + 1, "last_page": PAGES, "from": page * SIZE})),
     paged("page", told(page=lambda page: page + 1, total=lambda _: 7)),
-    paged("page", told(page=lambda page: page + 1, count=lambda page: len(PEOPLE[page * SIZE :][:SIZE]))),
+    paged(
+        "page", told(page=lambda page: page + 1, count=lambda page: len(PEOPLE[page * SIZE :][:SIZE])), pages=PAGES + 1
+    ),
     paged("page", told(meta=lambda page: {"next_page": page + 2 if page + 1 < PAGES else None})),
     paged("page", told(page=lambda page: {"number": page, "totalPages": PAGES}), first=0),
     paged("pageNumber", told(pageNumber=lambda page: page + 1, pageCount=lambda _: PAGES)),
@@ -75,10 +82,14 @@ BODIES = [
     paged("skip", told(skip=lambda page: page * SIZE, has_more=lambda page: page + 1 < PAGES), first=0, step=SIZE),
     paged("startIndex", told(startIndex=lambda page: 1 + page * SIZE, totalResults=lambda _: 7), step=SIZE),
     paged("offset", told(next_offset=lambda page: [3, 6, None][page]), first=0, step=SIZE),
+    paged("page", told(next_page=lambda page: [2, 3, 0][page])),
+    paged("page", told(meta=lambda page: {"current_page": page + 1, "next_page": [2, 3, None][page], "pages": PAGES})),
+    paged("page", told(page=lambda page: page + 1, next=lambda page: ["/?page=2", "/?page=3", None][page])),
 ]
 HEADERS = [
     paged("page", headed(X_Next_Page=following)),
     paged("page", headed(X_Page=lambda page: str(page + 1), X_Total_Pages=lambda _: str(PAGES))),
+    paged("page", headed(X_Page=lambda page: str(page + 1), X_Next_Page=following, X_Total_Pages=lambda _: str(PAGES))),
     paged("cursor", headed(X_Next_Cursor=following)),
     paged("page_token", headed(Next_Page_Token=following)),
     paged("at", headed(Next_Page=lambda page: f"/people?at={page + 2}" if page + 1 < PAGES else "")),
@@ -122,6 +133,11 @@ async def test_a_page_that_says_there_are_more_but_not_how_to_ask_is_an_error(
     records: Json = "data" if "header" not in sign else None
     with pytest.raises(BadAnswer, match=sign):
         await read(url, records=records, pagination={"by": by})
+
+
+async def test_a_page_that_says_there_is_no_next_is_the_last(serve: Serve, read: Read) -> None:
+    only = told(page=lambda page: page + 1, next_page=lambda _: None)
+    assert records_of(await read(await serve(paged("page", only)), records="data")) == PEOPLE[:SIZE]
 
 
 async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Read, reports: Reports) -> None:

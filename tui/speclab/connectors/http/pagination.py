@@ -210,14 +210,17 @@ class _Auto(_Base):
         return None
 
     def _numbered(self, turn: Turn, place: Place) -> Position | None:
-        """The position after the page at `place`; None if that is the last. Numbers begin as the first page's does."""
-        if not place.page:
-            more = turn.signs.goes_on() is not False
-            return {"params": {**self._size, place.param: place.at + len(turn.records)}} if more else None
+        """The position after the page at `place`; None if that is the last. Numbers begin as the first page's does.
+
+        A list whose pages said what is next comes to its end where one does not.
+        """
+        if turn.position != self.first() and "first" not in turn.position:
+            return None
         first = turn.position.get("first", place.at)
         assert isinstance(first, int)  # noqa: S101 - made here; a reader drops what other settings made
         more = place.at - first + 1 < place.pages if place.pages is not None else turn.signs.goes_on() is not False
-        return {"params": {**self._size, place.param: place.at + 1}, "first": first} if more else None
+        following = place.at + (1 if place.page else len(turn.records))
+        return {"params": {**self._size, place.param: following}, "first": first} if more else None
 
 
 _LINK: Final = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w*!-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;]*))?)*)')

@@ -55,7 +55,7 @@ class Signs:
                 return {param: value}
         for part in self._parts():
             for names, param in ((("next_page", "nextPage"), "page"), (("next_offset", "nextOffset"), "offset")):
-                if (number := _count(part, names)) is not None:
+                if (number := _count(part, names)) is not None and number > 0:
                     return {param: number}
         for name, text in self._next_headers().items():
             for word, param in (("cursor", "cursor"), ("token", "page_token"), ("page", "page"), ("offset", "offset")):
@@ -76,12 +76,19 @@ class Signs:
         return None
 
     def goes_on(self) -> bool | None:
-        """Whether there is more than was read so far, by a total or a flag; None where the answer has neither."""
+        """Whether there is more than was read so far: by a total, a flag, or an empty name for what comes next.
+
+        None where the answer has nothing of that kind.
+        """
         totals = [total for _, total in self._totals()]
         if totals:
             return max(totals) > self.read
-        flags = (look(self.body, where) for where in _MORE_FIELDS)
-        return next((flag for flag in flags if isinstance(flag, bool)), None)
+        flags = [flag for where in _MORE_FIELDS if isinstance(flag := look(self.body, where), bool)]
+        if flags:
+            return flags[0]
+        following = [value for place, value in self._places() if _NEXT.fullmatch(place[-1])]
+        following += [value for name, value in self.headers.items() if _NEXT_HEADER.fullmatch(name)]
+        return None if all(following) else False
 
     def more(self) -> str | None:
         """A plain sign that there is more than was read so far, in words; None where there is none."""
