@@ -242,7 +242,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
                         if any(directory not in watched and directory.is_dir() for directory in directories):
                             break  # there is one that is not watched yet
             except FileNotFoundError:  # one went while it was to be watched
-                continue
+                await asyncio.sleep(LOOK)
             except OSError as error:
                 self.notify(
                     f"What others change is noticed when it is opened or saved only: {error}", severity="warning"

@@ -76,7 +76,8 @@ async def file_changes(
         except ExceptionGroup as errors:
             if errors.subgroup(RuntimeError) is None:
                 raise
-            continue  # the name of a file that changed is no UTF-8: it is for the caller to look anew
+            await asyncio.sleep(_LOOK / 1000)  # a changed file's name is no UTF-8: it is for the caller to look anew
+            continue
         return
 
 

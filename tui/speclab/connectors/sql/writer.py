@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from itertools import chain, groupby
 from math import inf
@@ -402,8 +403,9 @@ def _check_zone(column: str, items: Sequence[Item]) -> None:
 
 def _has_fraction(value: float | str) -> bool:
     try:
-        return not float(value).is_integer()
-    except ValueError:  # the database says what is wrong with that
+        number = Decimal(value)
+        return number.is_finite() and number % 1 != 0
+    except InvalidOperation:  # no number, or one beyond all columns: the database says what is wrong with that
         return False
 
 
