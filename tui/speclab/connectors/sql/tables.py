@@ -63,6 +63,9 @@ class Table:
             raise SpecError("url names no database", hint="Expected one at its end: mysql://user:password@host/NAME")
         if not (inspector.has_table(bare, schema) or bare in inspector.get_view_names(schema)):
             return None
+        if connection.dialect.name == "sqlite":  # which minds no case, and SQLAlchemy does
+            names = inspector.get_table_names() + inspector.get_view_names()
+            name = bare = next((each for each in names if each.lower() == name.lower()), name)
         columns = columns_of(connection, name)
         with _quietly():
             primary = inspector.get_pk_constraint(bare, schema)["constrained_columns"]
