@@ -40,7 +40,8 @@ class Doubt:
             return await delivery.send(items, attempt)
         known = self.log.hashes(self.spec_id, [item.key for item in items])
         if not delivery.idempotent:
-            lost = {item.key for item in items if item.key in known and known[item.key] == under_way(self._hash(item))}
+            noted = [item for item in items if item.key in known]
+            lost = {item.key for item in noted if known[item.key] == under_way(self.hash_of(item))}
             sent = iter(await delivery.send([item for item in items if item.key not in lost], attempt))
             return [LOST if item.key in lost else next(sent) for item in items]
         self.log.know(self.spec_id, dict.fromkeys(known, IN_DOUBT))
@@ -57,7 +58,8 @@ class Doubt:
             return writer
         return _Noting(self, writer)
 
-    def _hash(self, item: Item) -> bytes:
+    def hash_of(self, item: Item) -> bytes:
+        """What the state of `item` is remembered by once it has arrived."""
         return self.hasher.deleted if item.delete else self.hasher.of(item.payload)
 
 
@@ -75,7 +77,7 @@ class _Noting:
     async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
         """One answer an item, in order; see `Writer`."""
         log, spec_id = self._doubt.log, self._doubt.spec_id
-        hashes = {item.key: self._doubt._hash(item) for item in items}  # noqa: SLF001 - one of its parts
+        hashes = {item.key: self._doubt.hash_of(item) for item in items}
         before: dict[str, bytes | None] = {**dict.fromkeys(hashes), **log.hashes(spec_id, list(hashes))}
         log.know(spec_id, {key: under_way(hash_) for key, hash_ in hashes.items()})
         try:
