@@ -17,7 +17,7 @@ from tests.bench.contacts import spec
 
 ROUNDS: Final = 9
 IDLE: Final = 10.0
-_SPECLAB: Final = [sys.executable, "-m", "speclab"]
+_SPECLAB: Final = [sys.executable, "-P", "-m", "speclab"]
 _BARE: Final = """
 from textual.app import App
 from textual.widgets import Static

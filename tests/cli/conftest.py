@@ -98,7 +98,7 @@ class Shell:
 
     def __call__(self, *args: str, stdin: str = "", exit_code: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "speclab", *args],
+            [sys.executable, "-P", "-m", "speclab", *args],
             cwd=self.directory,
             env=os.environ | self.env,
             input=stdin,

@@ -11,7 +11,7 @@ from tests.cli.conftest import Shell
 
 from speclab.runlog import RunLogReader
 
-SPECLAB = f"{sys.executable} -m speclab"
+SPECLAB = f"{sys.executable} -P -m speclab"
 
 
 def bash(shell: Shell, script: str) -> subprocess.CompletedProcess[str]:

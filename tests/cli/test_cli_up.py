@@ -28,7 +28,7 @@ def up(shell: Shell, *args: str, until: str = ", next at ") -> Iterator[subproce
     with (
         output.open("w") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "speclab", "up", *args], cwd=shell.directory, stderr=file, text=True
+            [sys.executable, "-P", "-m", "speclab", "up", *args], cwd=shell.directory, stderr=file, text=True
         ) as process,
     ):
         try:
@@ -125,7 +125,7 @@ def test_the_specs_of_another_directory_are_run_in_theirs(workspace: Shell) -> N
     elsewhere.directory.mkdir()
     with (
         subprocess.Popen(
-            [sys.executable, "-m", "speclab", "up", str(workspace.directory)],
+            [sys.executable, "-P", "-m", "speclab", "up", str(workspace.directory)],
             cwd=elsewhere.directory,
             stderr=subprocess.PIPE,
             text=True,

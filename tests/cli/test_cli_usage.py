@@ -77,7 +77,7 @@ def test_without_a_terminal_the_app_says_what_to_use_instead(shell: Shell) -> No
 
 def test_a_reader_that_has_seen_enough_is_no_error(people: Shell) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m speclab show people | head -n 1",
+        f"{sys.executable} -P -m speclab show people | head -n 1",
         shell=True,
         cwd=people.directory,
         capture_output=True,
@@ -90,12 +90,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(people: Shell) -> None:
 
 
 def test_a_reader_that_closes_at_once_does_not_change_the_exit_code(people: Shell) -> None:
-    command = f"{sys.executable} -m speclab show people --json | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -P -m speclab show people --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command], cwd=people.directory, capture_output=True, text=True, check=False, env=os.environ
     )
     assert (done.returncode, done.stderr) == (0, "")
-    command = f"{sys.executable} -m speclab completion bash | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -P -m speclab completion bash | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ)
     assert (done.returncode, done.stderr) == (0, "")
 

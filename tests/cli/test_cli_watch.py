@@ -23,7 +23,7 @@ def watching(shell: Shell) -> Iterator[Said]:
     with (
         output.open("w") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "speclab", "watch"], cwd=shell.directory, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, "-P", "-m", "speclab", "watch"], cwd=shell.directory, stdout=file, stderr=subprocess.STDOUT
         ) as process,
     ):
 

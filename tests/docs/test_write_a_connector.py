@@ -36,7 +36,7 @@ class Workspace:
         return self.path / ".speclab" / "runlog.db"
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "speclab", *args]
+        command = [sys.executable, "-P", "-m", "speclab", *args]
         return subprocess.Popen(command, cwd=self.path, env=self.env, stdout=subprocess.PIPE, text=True)
 
     def said(self, *args: str) -> str:

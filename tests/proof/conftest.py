@@ -246,7 +246,7 @@ class Job:
 
     def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
         """One run, in a process of its own."""
-        command = [sys.executable, "-m", "speclab", "run", str(self.spec), "--json", *args]
+        command = [sys.executable, "-P", "-m", "speclab", "run", str(self.spec), "--json", *args]
         environ = {**os.environ, "SYSTEMS": self.systems.url, **self.environ}
         return subprocess.Popen(
             command,

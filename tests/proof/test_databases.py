@@ -49,7 +49,7 @@ async def test_an_upsert_arrives_and_a_second_run_finds_all_unchanged(job: Job, 
 
 def planned(job: Job) -> dict[str, Any]:
     """What `speclab plan` says a run would do."""
-    command = [sys.executable, "-m", "speclab", "plan", str(job.spec), "--json"]
+    command = [sys.executable, "-P", "-m", "speclab", "plan", str(job.spec), "--json"]
     environ = {**os.environ, "SYSTEMS": job.systems.url}
     done = subprocess.run(command, cwd=job.directory, env=environ, capture_output=True, text=True, check=False)
     plan: dict[str, Any] = json.loads(done.stdout)

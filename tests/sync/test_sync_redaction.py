@@ -296,7 +296,7 @@ async def test_no_command_prints_a_secret_and_none_is_left_by_a_process_that_is_
 
     async def speclab(*args: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "speclab", *args),
+            *(sys.executable, "-P", "-m", "speclab", *args),
             cwd=workspace,
             env=env,
             stdout=asyncio.subprocess.PIPE,

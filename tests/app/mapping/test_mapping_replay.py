@@ -37,7 +37,7 @@ def spec(spec: Path) -> Path:
     ]
     lines = [json.dumps(contact) + "\n" for contact in [*CONTACTS, *more]]
     (spec.parent / "contacts.jsonl").write_text("".join(lines))
-    command = [sys.executable, "-m", "speclab", "run", "crm"]
+    command = [sys.executable, "-P", "-m", "speclab", "run", "crm"]
     done = subprocess.run(command, cwd=spec.parent, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1, done.stdout + done.stderr
     assert sorted(customers(spec)) == ["c_1", "c_2"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from speclab.connectors.jsontext import decode
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
+from speclab.launcher import speclab_command
 
 _LOOK: Final = 0.25
 """Seconds between two looks at whether the process has ended."""
@@ -114,7 +114,7 @@ def _start(
             output.replace(before)
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "speclab", *arguments],
+                speclab_command(*arguments),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -1,4 +1,4 @@
-"""The demo's two systems as a process of their own: `python -m speclab.demo.servers BILLING_DB`.
+"""The demo's two systems as a process of their own, started with the path of billing's database.
 
 It listens on two free loopback ports, prints one JSON line that says where, and ends when its standard input does, so
 it never outlives the demo that started it.
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from speclab.errors import SpeclabError
+from speclab.launcher import module_command
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     `database` is the SQLite file billing keeps its customers in. Raises `SpeclabError` where they do not start.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        module_command(__name__, str(database)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None  # noqa: S101 - asked for above
     assert process.stdout is not None  # noqa: S101

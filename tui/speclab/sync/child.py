@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import orjson
 
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
+from speclab.launcher import speclab_command
 from speclab.sync.agenda import Trigger
 
-_COMMAND: Final = (sys.executable, "-P", "-m", "speclab", "run")
-"""`-P`: no file of a workspace can stand in for a module."""
+_COMMAND: Final = speclab_command("run")
 _PREFIX: Final = "speclab: "
 """What `speclab` begins an error with."""
 
