@@ -360,6 +360,31 @@ async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: S
         assert (given.refusal.error_class, given.refusal.sent) == (ErrorClass.NETWORK, True)
 
 
+@pytest.mark.parametrize(
+    "phrase", ["Données refusées".encode("latin-1"), "Données refusées".encode(), b"Donn\xe9es refus\xe9es \xff\x80"]
+)
+async def test_a_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw: ServeRaw, target: Open) -> None:
+    answer = b"HTTP/1.1 422 " + phrase + b"\r\nX-Note: \xe9\xff\r\nContent-Length: 2\r\n\r\n{}"
+    (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
+    assert given.refusal is not None
+    assert given.refusal.status == 422
+    assert given.refusal.message.startswith("422 Données refusées")
+    assert given.refusal.message.encode()
+    assert given.refusal.response.startswith("422 Données refusées")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 4\xe92 No\r\n\r\n", b"HTTP/1.1 200 OK\r\n\xe9\xff bad\r\n\r\n", b"\xff\xfe\xe9\r\n\r\n"],
+)
+async def test_bytes_that_are_not_http_are_an_error_message_of_valid_text(
+    answer: bytes, serve_raw: ServeRaw, target: Open
+) -> None:
+    (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
+    assert given.refusal is not None
+    assert given.refusal.message.encode()
+
+
 async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
     (answer,) = await write(target(await serve_raw(None), timeout="50ms", create="POST /c"), item("a"))
     assert answer.refusal is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
 from tests.clocks import HeldClock
 from tests.sync.conftest import MemoryTarget, no
 
@@ -88,8 +89,9 @@ async def test_a_batch_that_may_heal_is_bisected_only_on_its_last_try() -> None:
     assert written(await way.send(4, attempt=3)) == ["0", "1", "3"]
 
 
-async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent() -> None:
-    way = Way(MemoryTarget(lambda *_: no(ErrorClass.TIMEOUT), whole=True, idempotent=False))
+@pytest.mark.parametrize("error", [no(ErrorClass.TIMEOUT), no(ErrorClass.SERVER, 500), no(ErrorClass.SERVER, 502)])
+async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent(error: Answer) -> None:
+    way = Way(MemoryTarget(lambda *_: error, whole=True, idempotent=False))
     answers = await way.send(4, attempt=3)
     assert len(way.target.calls) == 1
     assert all(answer.refusal for answer in answers)

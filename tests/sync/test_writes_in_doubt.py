@@ -10,7 +10,7 @@ from tests.sync.test_missing_runs import deleting_what_is_missing
 
 from speclab.connectors.base import Answer, Item
 from speclab.errors import Unreachable
-from speclab.outcome import ErrorClass
+from speclab.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
 ADA, ADMIRAL = person("p1", "Ada"), person("p1", "Admiral")
@@ -178,3 +178,12 @@ async def test_what_is_in_doubt_and_given_up_is_sent_again_only_once_it_changes(
     assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"unchanged": 2}
     assert world.target.tries == {"p1": 1, "p2": 1}
     assert counts((await world.run([[ADMIRAL, OTHER]], taken, FULL)).row) == {"written": 1, "unchanged": 1}
+
+
+async def test_a_server_error_after_the_write_was_applied_never_writes_the_record_twice(world: World) -> None:
+    world.target.idempotent = False
+    row = (await world.run([[ADA, OTHER]], lost(world, failed), FULL)).row
+    assert (row.state, counts(row)) == (RunState.PARTIAL, {"written": 1, "unknown": 1})
+    assert counts((await world.run([[ADA, OTHER]], taken, FULL)).row) == {"unchanged": 1, "unknown": 1}
+    assert world.target.tries == {"p1": 1, "p2": 1}
+    assert world.failures() == {"p1": "unknown"}

@@ -33,6 +33,10 @@ DEFAULTS: Final = (
 """What holds where a spec says nothing; what matches none of these will not heal by waiting."""
 
 
+_NOT_APPLIED: Final = frozenset({501, 503, 505, 507, 511})
+"""Server errors of a request that was not carried out: not implemented, unavailable, HTTP version, no storage, login."""
+
+
 class ActionTable:
     """A spec's Error Types over the defaults, for a target that is `idempotent` or is not."""
 
@@ -53,26 +57,31 @@ class ActionTable:
 
 
 def in_doubt(refusal: Refusal) -> bool:
-    """Whether the target may have done what was asked although it did not say so.
+    """Whether the target may have applied the write although it did not confirm it.
 
-    That is so if the request left and no answer came, if a gateway answers in the target's place (502 and 504,
-    RFC 9110 section 15.6), and if an answer came that cannot be understood.
+    True if the request was sent and no response arrived, if the response cannot be understood, and for server errors
+    (RFC 9110 section 15.6): a server can fail after it applied the write, and a gateway (502, 504) does not know.
     """
     if not refusal.sent:
         return False
-    if refusal.error_class is ErrorClass.BAD_ANSWER or refusal.status in (502, 504):
+    if refusal.error_class is ErrorClass.BAD_ANSWER or _is_server_error(refusal):
         return True
     return refusal.status is None and refusal.error_class in (ErrorClass.NETWORK, ErrorClass.TIMEOUT)
 
 
 def untouched(refusal: Refusal) -> bool:
-    """Whether the target surely has what it had before: it was asked nothing, or took nothing of it in hand.
+    """Whether the target certainly has what it had before: it was not asked, or refused before applying anything.
 
-    So say 4xx but for 408, and 503 (RFC 9110 section 15); a 500 may come after the deed.
+    True for 4xx except 408, and for the server errors in `_NOT_APPLIED`.
     """
     if not refusal.sent or refusal.status is None:
         return not refusal.sent
-    return (400 <= refusal.status < 500 and refusal.status != 408) or refusal.status == 503
+    return (400 <= refusal.status < 500 and refusal.status != 408) or refusal.status in _NOT_APPLIED
+
+
+def _is_server_error(refusal: Refusal) -> bool:
+    """Whether the status is a server error that may come after the write was applied."""
+    return refusal.status is not None and 500 <= refusal.status < 600 and refusal.status not in _NOT_APPLIED
 
 
 def _matches(rule: ErrorRule, refusal: Refusal) -> bool:

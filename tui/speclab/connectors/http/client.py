@@ -159,7 +159,7 @@ class Client:
         finally:
             self._pace.give_back()
         exchange = Exchange(
-            method, url, all_headers, content, response.status_code, response.reason_phrase, response.headers, body
+            method, url, all_headers, content, response.status_code, _reason(response), response.headers, body
         )
         self._heard = response.headers
         self._mind_pace(exchange, began)
@@ -296,6 +296,17 @@ def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:
     request, response = (error.request, error.response) if isinstance(error, SystemFailure) else (line, "")
     error_class = ErrorClass.NETWORK if isinstance(error, Unreachable) else ErrorClass.UNAUTHORIZED
     return RequestFailed(error_class, error.message, request, sent=False, response=response, hint=error.hint)
+
+
+def _reason(response: httpx.Response) -> str:
+    """The reason phrase, as UTF-8 or else Latin-1: servers send words of their own language in either."""
+    raw = response.extensions.get("reason_phrase")
+    if not isinstance(raw, bytes):
+        return response.reason_phrase
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def status_line(exchange: Exchange) -> str:

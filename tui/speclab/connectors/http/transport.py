@@ -56,7 +56,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response.status,
             headers=response.raw_headers,
             stream=_Body(response),
-            extensions={"reason_phrase": (response.reason or "").encode()},
+            extensions={"reason_phrase": (response.reason or "").encode("utf-8", "surrogateescape")},
         )
 
     async def aclose(self) -> None:
