@@ -34,7 +34,7 @@ DEFAULTS: Final = (
 
 
 _NOT_APPLIED: Final = frozenset({501, 503, 505, 507, 511})
-"""Server errors of a request that was not carried out: not implemented, unavailable, HTTP version, no storage, login."""
+"""Server errors of a request that was not applied: not implemented, unavailable, HTTP version, storage, login."""
 
 
 class ActionTable:
