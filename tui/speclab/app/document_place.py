@@ -18,6 +18,7 @@ from speclab.app.loading import loaded
 from speclab.app.place import Place
 from speclab.app.session import Found, OpenSpec
 from speclab.app.shell import shell
+from speclab.app.specs.outline import section_title
 from speclab.app.widgets.dialogs import Dialog
 from speclab.app.widgets.record import Lines
 from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
@@ -202,23 +203,33 @@ class DocumentPlace(Place):
             return "there is nothing to do again"
         return None
 
-    def action_undo(self) -> None:
-        """Take the last change back."""
-        self._step(OpenSpec.undo)
+    async def action_undo(self) -> None:
+        """Undo the last change."""
+        await self._step(OpenSpec.undo, "Undone")
 
-    def action_redo(self) -> None:
-        """Do it again."""
-        self._step(OpenSpec.redo)
+    async def action_redo(self) -> None:
+        """Redo the change undone last."""
+        await self._step(OpenSpec.redo, "Redone")
 
-    def _step(self, step: Callable[[OpenSpec], str]) -> None:
+    async def _step(self, step: Callable[[OpenSpec], str], done: str) -> None:
+        """Undo or redo, name what changed and show it, also where it is in another section or place."""
         if self.opened is None:
             return
         self.take()
+        before = self.opened.document
         try:
-            step(self.opened)
+            label = step(self.opened)
         except EditRefused as refusal:
             shell(self).tell("Not changed", refusal)
             return
+        after = self.opened.document
+        line, column = after.position(_first_difference(before.text, after.text))
+        where = section_title(after, line)
+        self.notify(label if where in label else f"{label} ({where})", title=done, timeout=3)
+        await self.show_change(line, column)
+
+    async def show_change(self, line: int, column: int) -> None:  # noqa: ARG002 (for a place that can go there)
+        """Show the document, which an undo or redo has just changed at that place of the file (both from 1)."""
         self.changed()
 
     @work(group="save")
@@ -259,6 +270,12 @@ class DocumentPlace(Place):
                 return None
             sides.append(side)
         return sides
+
+
+def _first_difference(before: str, after: str) -> int:
+    """The offset at which two texts begin to differ; the length of the shorter one where it begins the other."""
+    pairs = zip(before, after, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(before), len(after)))
 
 
 def _problems(document: Document) -> Sequence[Problem]:

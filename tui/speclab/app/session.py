@@ -115,6 +115,7 @@ class OpenSpec:
 
     def undo(self) -> str:
         """Take the last step back and say which. Raises `EditRefused` if there is none, or it no longer can be."""
+        self._refuse_over_typed("undo")
         if not self._undo:
             raise EditRefused("there is nothing to undo")
         change = self._undo[-1]
@@ -124,12 +125,22 @@ class OpenSpec:
 
     def redo(self) -> str:
         """Do again the step that was undone last, and say which. Raises `EditRefused` as `undo` does."""
+        self._refuse_over_typed("redo")
         if not self._redo:
             raise EditRefused("there is nothing to do again")
         change = self._redo[-1]
         self.document = self._turned(change.before, change.after, f"cannot do again: {change.label}")
         self._undo.append(self._redo.pop())
         return change.label
+
+    def _refuse_over_typed(self, step: str) -> None:
+        """Raise `EditRefused` while there is text the document refuses: a step elsewhere would lose it."""
+        if self.typed is not None:
+            refusal = self.typed.refusal
+            raise EditRefused(
+                f"cannot {step}: the text in {self.typed.section.title} is not in the spec yet: {refusal.message}",
+                hint=refusal.hint,
+            )
 
     def _turned(self, old: Document, new: Document, refusal: str) -> Document:
         """The document with what made `new` of `old` done to it; others may have changed the file since."""

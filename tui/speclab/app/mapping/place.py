@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from speclab.app.actions import Action, Command, bindings
-from speclab.app.document_place import DOCUMENT
+from speclab.app.document_place import DOCUMENT, DocumentPlace
 from speclab.app.glyphs import ATTENTION, CRUMB, FAILED
 from speclab.app.mapping.panes import failing_fields, fields_of, mapped_lines, record_lines, step_lines
 from speclab.app.mapping.records import NONE
@@ -218,6 +218,19 @@ class MappingPlace(Replaying):
         """Rows with problems that only the whole spec knows of."""
         self._show_rows()
 
+    async def show_change(self, line: int, column: int) -> None:
+        """Go to the row that changed; where the change is outside the table, to its section in Specs."""
+        self.changed()
+        if self.opened is None:
+            return
+        table = self.opened.document.mapping
+        if table is None or not table.header.line <= line <= table.header.line + len(table.rows) + 2:
+            specs = await shell(self).show_place("specs")
+            await cast("DocumentPlace", specs).show_change(line, column)
+        elif table.rows:
+            index = max((index for index, row in enumerate(table.rows) if row.line <= line), default=0)
+            self._grid.move(index)
+
     def _show_rows(self, trial: SheetRow | None = None) -> None:
         sheet = self.sheet
         if sheet is None or self.opened is None:
@@ -297,7 +310,8 @@ class MappingPlace(Replaying):
         lit = fields_of(row)
         failing = failing_fields(rows, self._outcomes)
         self._source.tell(
-            lambda width: record_lines(record, width, failing, lit) if record is not None else (), instead=NO_SAMPLE
+            lambda width: record_lines(record, width, failing, lit) if record is not None else (),
+            instead=NO_SAMPLE[:1] if self.line.editing else NO_SAMPLE,
         )
         target = row.target if row is not None else ""
         outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
@@ -333,7 +347,7 @@ class MappingPlace(Replaying):
         if self.replaying:
             notes = [f"replaying {self.replaying}"]
         if self.reading is not None:
-            notes = ["reading from the source, esc stops"]
+            notes = ["reading from the source" if self.line.editing else "reading from the source, esc stops"]
         panel.note = ", ".join(notes)
 
     def _tell_word(self, row: SheetRow | None, outcome: Outcome | None) -> None:

@@ -84,9 +84,13 @@ class RowWriting(DocumentPlace):
 
     def why_not(self, action: str) -> str | None:
         """Why the mapping cannot be written so."""
-        writes = {*_ON_A_ROW, "add", "suggest"}
-        if action not in writes:
+        if action in {"undo", "redo"} and self.line.editing:
+            return "a cell is being edited: enter writes it, esc leaves it as it was"
+        if action not in {*_ON_A_ROW, "add", "suggest"}:
             return super().why_not(action)
+        return self._why_no_row_change(action)
+
+    def _why_no_row_change(self, action: str) -> str | None:
         if self.opened is None:
             return "no spec is open"
         if self.opened.read_only:

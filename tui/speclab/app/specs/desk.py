@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Final
 
 from textual.binding import BindingType
@@ -80,6 +81,7 @@ class Desk(Panel):
         self._unreadable: EditRefused | None = None
         self._known: str | None = None  # the body that the editor's text stands for, as the document has it
         self._taken = ""  # the editor's text when it was last taken
+        self._shown: tuple[Path | None, str] | None = None  # the spec and the section that the editor shows
 
     @property
     def editing(self) -> bool:
@@ -96,8 +98,10 @@ class Desk(Panel):
             self.keys.show_keys(document, problems)
             return
         body = document.body(section) if typed is None else typed
-        if body != self._known:
-            self._load(body)
+        shown = (document.path, section.address)
+        if body != self._known or shown != self._shown:
+            self._load(body, keep_cursor=shown == self._shown)
+        self._shown = shown
         self.editor.underline(self._underlines(document, section, problems) if typed is None else ())
         if self.previewing:
             self._read_out(f"{'#' * section.level} {section.title}\n\n{body}")
@@ -141,17 +145,18 @@ class Desk(Panel):
         """The document, or its `typed`, now has `body` for what was written."""
         self._known = body
 
-    def _load(self, body: str) -> None:
+    def _load(self, body: str, *, keep_cursor: bool) -> None:
         self._unreadable = None
         try:
             self._editable = EditableBody.of(body)
         except EditRefused as refusal:
             self._unreadable = refusal
             self._editable = EditableBody.to_look_at(body)
-        at = self.editor.cursor_location
+        at = self.editor.cursor_location if keep_cursor else (0, 0)
         self.editor.load_text(self._editable.shown)
-        if self.editing:  # others changed it: stay where one was
-            self.editor.move_cursor(at)
+        self.editor.place_cursor(at)
+        if not keep_cursor:
+            self.editor.scroll_home(animate=False)
         self._known = body
         self._taken = self.editor.text
 

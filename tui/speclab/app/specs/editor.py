@@ -13,7 +13,7 @@ from textual.geometry import Offset, Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
-from textual.widgets.text_area import Edit, EditResult
+from textual.widgets.text_area import Edit, EditResult, Selection
 
 from speclab.app.actions import Action, Actor, bindings
 from speclab.app.specs.highlight import Kind, State, states, tokens
@@ -116,6 +116,18 @@ class SectionEditor(Actor, TextArea):
         self._states = None
         super().load_text(text)
         self.refresh()  # Textual sees no need for it where size and selection stay as they were
+
+    def place_cursor(self, at: tuple[int, int]) -> None:
+        """Put the cursor at (line, column) from 0, or at the nearest place in the text, also while it is not shown.
+
+        `load_text` leaves the cursor where it was in the text before, which may be outside this one.
+        """
+        self.selection = Selection.cursor(at)
+
+    def scroll_to_cursor(self) -> None:
+        """Scroll to the line of the cursor; Textual does so only while the cursor is shown."""
+        y = self.wrapped_document.location_to_offset(self.selection.end).y
+        self.scroll_to_region(Region(0, y, 1, 1), animate=False)
 
     def edit(self, edit: Edit) -> EditResult:
         """Perform an edit."""

@@ -71,6 +71,12 @@ def address_at(document: Document, line: int) -> str:
     return document.sections[at - 1].address if at else FRONT_MATTER
 
 
+def section_title(document: Document, line: int) -> str:
+    """The title of the section that `line` stands in, for a person."""
+    at = bisect_right([section.line for section in document.sections], line)
+    return document.sections[at - 1].title if at else "Front matter"
+
+
 def _inside(sections: Sequence[Section], at: int) -> list[Section]:
     inner = []
     for section in sections[at + 1 :]:

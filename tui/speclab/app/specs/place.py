@@ -29,6 +29,7 @@ from speclab.app.widgets.dialogs import Prompt
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.errors import EditRefused, SpeclabError
+from speclab.spec.document import Section
 from speclab.spec.guide import guide
 from speclab.spec.problem import Problem
 
@@ -164,7 +165,7 @@ class SpecsPlace(Trying):
             self.enter(self._outline_panel)
         self._problems_panel.display = bool(here)
         self._problems_panel.set_class(not here, "-extra")
-        self.problem_list.show(here)
+        self.problem_list.show(here, offer_fixes=not self.desk.editing)
         total = len(opened.problems)
         self._problems_panel.note = f"{len(here)} here of {total}" if total > len(here) else f"{total} here"
 
@@ -177,8 +178,9 @@ class SpecsPlace(Trying):
             return "", ""
         if here:
             first = here[0]
-            fix = f"  [f] {first.fix}" if first.fix else ""
-            example = "  [i] an example" if self.why_not("example") is None else ""
+            editing = self.desk.editing  # then letters are text: they are offered as actions before and after
+            fix = f"  [f] {first.fix}" if first.fix and not editing else ""
+            example = "  [i] an example" if self.why_not("example") is None and not editing else ""
             said = f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}{example}"
             return said, COLOURS[first.level]
         section = self.section
@@ -208,11 +210,12 @@ class SpecsPlace(Trying):
             return
         found = guide(section.address)
         offered = []
-        if found.example and self.is_blank(section):
+        editing = self.desk.editing
+        if found.example and self.is_blank(section) and not editing:
             offered.append(Paragraph("i begins it with an example", "$accent"))
         elif self.role is not None:
             offered += self.trial.paragraphs() if self.trial is not None else ()
-            if self.why_not("try-access") is None:
+            if self.why_not("try-access") is None and not editing:
                 offered.append(Paragraph("t tests the credentials", "$accent"))
         view.show(found, self.opened.document.body(section), offered)
 
@@ -280,20 +283,51 @@ class SpecsPlace(Trying):
     @on(OptionList.OptionSelected, "ProblemList")
     def _go_to_problem(self) -> None:
         problem = self.problem_list.problem
-        if problem is not None:
-            self._go_to_place(problem)
+        if problem is not None and self._show_problem(problem):
+            self._edit_at_cursor()
 
-    def _go_to_place(self, problem: Problem) -> None:
+    def _show_problem(self, problem: Problem) -> bool:
+        """Show the section of the problem, with the cursor at its place; return whether it is there now."""
+        if self.opened is None:
+            return False
+        address = address_at(self.opened.document, problem.line)
+        self.go_to(address)
+        if self.at != address or self.desk.editing:  # what is written here is refused: it asks what to do about that
+            return False
+        if self.section is None:
+            self.desk.keys.focus()
+        else:
+            self._place_cursor(self.section, problem.line, problem.column)
+        return True
+
+    def _place_cursor(self, section: Section, line: int, column: int) -> None:
+        """Put the editor's cursor at that place of the file (both from 1), or at the start of the section's text."""
+        if self.opened is not None:
+            first = self.opened.document.position(section.body.start)[0]
+            self.desk.editor.place_cursor((line - first, column - 1) if line >= first else (0, 0))
+            self.desk.editor.scroll_to_cursor()
+
+    async def show_change(self, line: int, column: int) -> None:
+        """Go to the section that changed; where a section was edited, editing goes on in this one."""
         if self.opened is None:
             return
-        self.go_to(address_at(self.opened.document, problem.line))
-        section = self.section
-        if section is None:
-            self.desk.keys.focus()
-        elif problem.line > section.line and self.why_not("edit-text") is None:
+        address = address_at(self.opened.document, line)
+        editing = self.desk.editing
+        if editing and address != self.at:
+            self._end()
+        self.at = address
+        self.changed()
+        if self.section is None:
+            if editing:
+                self.step_back()
+            return
+        self._place_cursor(self.section, line, column)
+        if editing and not self.desk.editing:
+            self._edit_at_cursor()
+
+    def _edit_at_cursor(self) -> None:
+        if self.section is not None and self.why_not("edit-text") is None:
             self.action_edit_text()
-            first = self.opened.document.position(section.body.start)[0]
-            self.desk.editor.move_cursor((problem.line - first, problem.column - 1))
 
     def _mark(self, panel: Panel) -> None:
         """Bring the column of the panel that has focus to be seen where not all are."""
@@ -389,7 +423,10 @@ class SpecsPlace(Trying):
         line = self.section.line if self.section is not None else 0
         here = self._here()
         after = here[-1].line if here else line
-        self._go_to_place(next((each for each in opened.problems if each.line > after), opened.problems[0]))
+        editing = self.desk.editing
+        problem = next((each for each in opened.problems if each.line > after), opened.problems[0])
+        if self._show_problem(problem) and editing:
+            self._edit_at_cursor()
 
     def action_run(self) -> None:
         """Run the open spec."""

@@ -39,14 +39,16 @@ class ProblemList(OptionList):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self.problems: tuple[Problem, ...] = ()
+        self._shown: tuple[tuple[Problem, ...], bool] = ((), True)
 
-    def show(self, problems: Sequence[Problem]) -> None:
-        """List these; the one that is chosen stays chosen as far as can be."""
-        if tuple(problems) == self.problems:
+    def show(self, problems: Sequence[Problem], *, offer_fixes: bool) -> None:
+        """List these, with the key that fixes each where `f` is not text; the chosen one stays chosen if possible."""
+        shown = (tuple(problems), offer_fixes)
+        if shown == self._shown:
             return
         at = self.highlighted
-        self.problems = tuple(problems)
-        self.set_options(Option(_told(problem)) for problem in problems)
+        self.problems, self._shown = tuple(problems), shown
+        self.set_options(Option(_told(problem, offer_fix=offer_fixes)) for problem in problems)
         if problems and at is not None:
             self.highlighted = min(at, len(problems) - 1)
 
@@ -58,10 +60,10 @@ class ProblemList(OptionList):
         return self.problems[self.highlighted or 0]
 
 
-def _told(problem: Problem) -> Content:
+def _told(problem: Problem, *, offer_fix: bool) -> Content:
     colour = COLOURS[problem.level]
     fix = ""
-    if problem.fix is not None:
+    if problem.fix is not None and offer_fix:
         fix = f"  [f] write {problem.fix}" if problem.fix else "  [f] take it out"
     return Content.assemble(
         (f"{LEVELS[problem.level].glyph} {problem.line}:{problem.column} ", colour),
