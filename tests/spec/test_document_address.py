@@ -104,3 +104,31 @@ def test_a_value_that_cannot_stand_there_is_refused() -> None:
         write(document, "Data Flow > Volume", "```")
     with pytest.raises(EditRefused, match="one line of text"):
         write(document, "Alerts[Too slow].When", "a\nb")
+
+
+@pytest.mark.parametrize(
+    ("address", "value", "message"),
+    [
+        ("status", "bogus", "status: unknown status 'bogus'; expected one of"),
+        ("status", "in-progres", "status: unknown status 'in-progres'; did you mean 'in-progress'"),
+        ("spec_id", "crm to billing", "spec_id: 'crm to billing' cannot be a spec_id"),
+        ("type", "integraton", "type: unknown type 'integraton'"),
+        ("Data Flow > Frequency", "Sometimes", "Data Flow > Frequency: 'Sometimes' is none of the choices: Hourly"),
+        ("Data Flow > Frequency", "Daily at 25:00", "Data Flow > Frequency: expected a time of day such as 02:00"),
+        ("Data Flow > Frequency", "Daily at 02:00 Mars/Base", "Data Flow > Frequency: unknown time zone 'Mars/Base'"),
+        ("Data Flow > Frequency", "`61 * * * *`", "Data Flow > Frequency: '61 * * * *' is no cron expression"),
+        ("Data Flow > Direction", "Sideways", "Data Flow > Direction: 'Sideways' is none of the choices: One-way"),
+    ],
+)
+def test_write_refuses_a_value_that_is_not_one_of_the_choices(address: str, value: str, message: str) -> None:
+    document = Document.parse(TEMPLATE)
+    with pytest.raises(UsageError) as error:
+        write(document, address, value)
+    assert error.value.message.casefold().startswith(message.casefold())
+
+
+def test_write_accepts_any_choice_beside_one_that_was_wrong_before() -> None:
+    document = Document.parse(TEMPLATE.replace("status: draft", "status: bogus"))
+    assert read(write(document, "Data Flow > Frequency", "Hourly"), "Data Flow > Frequency").strip() == "Hourly"
+    assert read(write(document, "status", "approved"), "status") == "approved"
+    assert read(write(Document.parse(TEMPLATE), "type", "hubspot"), "type") == "hubspot"

@@ -12,10 +12,14 @@ from typing import Final, TypeAlias
 
 from speclab.errors import UsageError
 from speclab.spec.document import Document, Section, Table
-from speclab.spec.names import near, nearest
+from speclab.spec.header import INTEGRATION
+from speclab.spec.lint import lint
+from speclab.spec.names import near, nearest, slip
 from speclab.spec.template import KEYS
 
 _CELL: Final = re.compile(r"(?P<section>[^\[]+?(?:\[\d+\](?=\[))?)\s*\[(?P<row>.+)\]\s*\.\s*(?P<column>[^\]]+)")
+_CHOICE_CODES: Final = ("F103", "F104", "C101", "C103")
+"""Problems of a spec_id, a status, a choice and a schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,31 @@ def read(document: Document, address: str) -> str:
 def write(document: Document, address: str, value: str) -> Document:
     """`document` with `value` at `address`. A key of the template that is missing is added; a day is written as one.
 
-    Raises `UsageError` if there is no such place, and `EditRefused` if the value cannot stand there.
+    Raises `UsageError` if there is no such place or the value is not one of its choices (a status, a Frequency), and
+    `EditRefused` if the value cannot stand there.
     """
     at = parse(document, address)
-    if isinstance(at, SectionAddress):
-        return document.with_body(at.section, value)
     if isinstance(at, CellAddress):
         return document.with_cell(at.table, at.row, at.column, value)
-    return document.with_front_matter(at.key, _day(value) or value)
+    if isinstance(at, SectionAddress):
+        written, name = document.with_body(at.section, value), at.section.address
+    else:
+        written, name = document.with_front_matter(at.key, _day(value) or value), at.key
+        if name == "type" and value != INTEGRATION and (meant := slip(value, (INTEGRATION,))):
+            raise UsageError(f"type: unknown type {value!r}", hint=f"Did you mean {meant!r}? Nothing was changed.")
+    _refuse_unknown_choice(document, written, name)
+    return written
+
+
+def _refuse_unknown_choice(before: Document, after: Document, name: str) -> None:
+    """Raise `UsageError` if `after` has a value with a fixed set of choices that is not one of them; `before` had none.
+
+    An error that was there before the edit does not stand in its way.
+    """
+    known = {(problem.code, problem.message) for problem in lint(before)}
+    for problem in lint(after):
+        if problem.code in _CHOICE_CODES and (problem.code, problem.message) not in known:
+            raise UsageError(f"{name}: {problem.message}", hint="Nothing was changed.")
 
 
 def _cell(document: Document, section: str, row: str, column: str) -> CellAddress:
