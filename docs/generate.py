@@ -23,7 +23,7 @@ JSON = {
     "run": "run spec_id spec_hash trigger state started_at ended_at read written created updated deleted unchanged "
     "filtered waiting dead unknown bytes_in bytes_out cursor error",
     "status": "spec_id condition success_rate read errors duration_p95 waiting dead unknown last_run last_run_at next "
-    "paused_at paused_by paused_reason",
+    "paused_at paused_by paused_reason parked_until",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.cli.conftest import Api, Shell
@@ -139,6 +140,17 @@ def test_a_parked_run_is_one_that_is_not_through_and_no_system_out_of_reach(shel
     shell.spec(api.source())
     assert "it asks to wait 1h" in shell("run", "people", exit_code=1).stderr
     assert shell.rows("runs")[0]["state"] == "partial"
+
+
+def test_an_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell, api: Api) -> None:
+    api.status, api.retry_after = 429, 99999999999999999999999
+    shell.spec(api.source())
+    shell("run", "people", exit_code=1)
+    (status,) = shell.rows("status")
+    assert status["condition"] == "parked"
+    wait = datetime.fromisoformat(status["parked_until"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < wait <= timedelta(days=1)
+    assert "people is parked: its source asked to be left alone until" in shell("status").stderr
 
 
 def test_a_reference_that_is_not_set_is_named(shell: Shell, api: Api) -> None:

@@ -11,7 +11,7 @@ from tests.monitor.conftest import START, World
 
 from speclab.clock import timestamp
 from speclab.monitor.health import Condition, duration_p95, figures, health, overview
-from speclab.outcome import ErrorClass, Outcome, RunState
+from speclab.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.runlog import RunLog, RunLogReader, Settled
 from speclab.runlog.rollup import stretches
 
@@ -177,6 +177,45 @@ def test_an_integrations_condition_is_one_word(world: World) -> None:
     assert condition() is Condition.PAUSED
     world.log.resume("crm", "ada")
     assert condition() is Condition.WELL
+
+
+def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -> None:
+    def condition() -> Condition:
+        found = health(world.reader, "crm", HOUR, world.now)
+        assert found is not None
+        return found.condition
+
+    world.run(state=RunState.CANCELLED)
+    assert condition() is Condition.WELL
+    for _ in range(3):
+        world.run(error="gone")
+    world.run(state=RunState.CANCELLED)
+    assert condition() is Condition.FAILED
+    world.run(written=1)
+    world.run(state=RunState.CANCELLED)
+    assert condition() is Condition.WELL
+
+
+def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_read(world: World) -> None:
+    world.run(error="gone")
+    world.log.finish_run(world.log.start_run("crm", "abc", "retry", pid=None))
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert found.condition is Condition.FAILED
+
+
+def test_a_parked_integration_is_shown_as_such_until_its_time_has_come(world: World) -> None:
+    run = world.start()
+    until = timestamp(world.now + timedelta(hours=1))
+    world.log.event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+    world.log.finish_run(run, "parked", RunState.PARTIAL)
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert (found.condition, found.parked) == (Condition.PARKED, {"source": until})
+    world.wait(hours=2)
+    found = health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert found.condition is Condition.WELL
 
 
 def test_the_last_run_and_the_last_good_ones_are_told(world: World) -> None:

@@ -37,8 +37,9 @@ FAILED: Final = Mark("✖", "failed", "failed")
 IDLE: Final = Mark("◌", "idle", "muted")
 WAITING: Final = Mark("↻", "waiting", "attention")
 PAUSED: Final = Mark("‖", "paused", "muted")
+PARKED: Final = Mark("↻", "parked", "attention")
 
-MARKS: Final = (RUNNING, WELL, ATTENTION, FAILED, IDLE, WAITING, PAUSED)
+MARKS: Final = (RUNNING, WELL, ATTENTION, FAILED, IDLE, WAITING, PAUSED, PARKED)
 
 _TWINS: Final = (
     ("●✔▲✖◌↻‖", "*+!x.@|"),

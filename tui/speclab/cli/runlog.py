@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
     """Print how every integration is: its last and next run, success rate, errors, retry queue and dead letters.
 
-    Exits 1 if one of them failed or needs attention, paused or not.
+    Exits 1 if one of them failed or needs attention, paused or not. A cancelled run changes nothing about that: the run
+    before it counts. One that is parked waits for a system that asked to be left alone, and is no failure.
     """
     from datetime import UTC, datetime
 
@@ -56,8 +57,9 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
         tell("No runs yet. 'speclab run SPEC' makes one.")
     if not as_json:
         _tell_pauses(found)
+        _tell_parked(found)
         _tell_service(service)
-    well = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.IDLE}
+    well = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.PARKED, Condition.IDLE}
     click.get_current_context().exit(0 if all(health.condition in well for health in found) else 1)
 
 
@@ -68,6 +70,13 @@ def _tell_pauses(found: Sequence[Health]) -> None:
     for health in found:
         if health.integration.paused_at:
             tell(f"{health.integration.spec_id} is paused {paused(health.integration)}")
+
+
+def _tell_parked(found: Sequence[Health]) -> None:
+    """Print which endpoints asked to be left alone, and until when."""
+    for health in found:
+        for end, until in health.parked.items():
+            tell(f"{health.integration.spec_id} is parked: its {end} asked to be left alone until {until}")
 
 
 def _tell_service(service: Heartbeat | None) -> None:
@@ -103,6 +112,7 @@ def _status_row(health: Health, service: Heartbeat | None) -> Record:
         "paused_at": row.paused_at,
         "paused_by": row.paused_by,
         "paused_reason": row.paused_reason,
+        "parked_until": max(health.parked.values(), default=None),
     }
 
 

@@ -27,9 +27,10 @@ class Condition(StrEnum):
     """An integration's state in one word."""
 
     RUNNING = "running"
-    FAILED = "failed"  # the last run failed or was interrupted
+    FAILED = "failed"  # the last run, or the last that read the source, failed or was interrupted; cancelled ones aside
     ATTENTION = "attention"  # an alert is firing, or there are dead letters or records in doubt
     PAUSED = "paused"  # somebody paused it, and it does not want anyone otherwise
+    PARKED = "parked"  # a system asked to be left alone for longer than a run waits
     WELL = "well"
     IDLE = "idle"  # it has never run
 
@@ -75,7 +76,8 @@ class Health:
 
     `figures` and `duration_p95` (seconds; of runs that went through to the end) are about the window. `buckets` are the
     window in even parts, oldest first, to draw a line of. `rate` is in records a second over the last one to two
-    minutes, of what is running.
+    minutes, of what is running. `failing` is whether the last run that was not cancelled failed or was interrupted, or
+    the last of those that read the source. `parked` is until when each endpoint asked to be left alone.
     """
 
     integration: IntegrationRow
@@ -84,6 +86,8 @@ class Health:
     duration_p95: float | None
     rate: float
     last_run: RunRow | None
+    failing: bool = False
+    parked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def condition(self) -> Condition:
@@ -91,12 +95,14 @@ class Health:
         state = self.last_run.state if self.last_run else None
         if state is RunState.RUNNING:
             return Condition.RUNNING
-        if state in (RunState.FAILED, RunState.INTERRUPTED):
+        if self.failing:
             return Condition.FAILED
         if state and (self.integration.firing or self.integration.dead or self.integration.unknown):
             return Condition.ATTENTION
         if self.integration.paused_at:
             return Condition.PAUSED
+        if self.parked:
+            return Condition.PARKED
         return Condition.WELL if state else Condition.IDLE
 
 
@@ -137,6 +143,9 @@ def healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: float,
     durations = _durations(reader, since, chosen)
     last_runs = _last_runs(reader, chosen)
     rates = _rates_now(reader, now, last_runs)
+    failing = _failing(reader, last_runs)
+    parked = reader.all_parked([row.spec_id for row in rows])
+    at = timestamp(now)
     return [
         Health(
             integration=row,
@@ -145,6 +154,8 @@ def healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: float,
             duration_p95=durations.get(row.spec_id),
             rate=rates.get(row.spec_id, 0.0),
             last_run=last_runs.get(row.spec_id),
+            failing=row.spec_id in failing,
+            parked={end: until for end, until in parked.get(row.spec_id, {}).items() if until > at},
         )
         for row in rows
     ]
@@ -269,6 +280,34 @@ def _last_runs(reader: RunLogReader, chosen: str) -> dict[str, RunRow]:
         (chosen,),
     )
     return {run.spec_id: run for run in map(run_row, rows)}
+
+
+def _failing(reader: RunLogReader, last_runs: Mapping[str, RunRow]) -> set[str]:
+    """Return the integrations whose last run failed.
+
+    A cancelled run shows nothing either way: the one before it counts. A run that only drained the retry queue does
+    not make up for a source that could not be read.
+    """
+    failing = {name for name, run in last_runs.items() if run.state in _FAILED}
+    unclear = [
+        name
+        for name, run in last_runs.items()
+        if name not in failing and (run.state is RunState.CANCELLED or run.trigger == "retry")
+    ]
+    for name, *states in reader.query(_CONCLUDED, (json.dumps(unclear),)) if unclear else ():
+        if not _FAILED.isdisjoint(states):
+            failing.add(name)
+    return failing
+
+
+_FAILED: Final = frozenset({RunState.FAILED, RunState.INTERRUPTED})
+_CONCLUDED: Final = "SELECT value, {} FROM json_each(?1)".format(
+    ", ".join(
+        "(SELECT state FROM run WHERE spec_id = value AND state NOT IN ('running', 'cancelled')"
+        f"{which} ORDER BY id DESC LIMIT 1)"
+        for which in ("", " AND trigger <> 'retry'")
+    )
+)
 
 
 def _rates_now(reader: RunLogReader, now: datetime, last_runs: Mapping[str, RunRow]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,12 +32,13 @@ from speclab.runlog.select import (
 )
 from speclab.runlog.trouble import telling
 
-_PARKED: Final = (
-    "SELECT json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM event "
-    "WHERE kind = 'parked' AND run IN ("
-    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1), "
-    "(SELECT id FROM run WHERE spec_id = ?1 AND ended_at IS NOT NULL AND trigger <> 'retry' ORDER BY id DESC LIMIT 1))"
+_PARKED: Final = " UNION ".join(
+    "SELECT value, json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM json_each(?1) JOIN event "
+    "ON event.id IN (SELECT id FROM event WHERE run = (SELECT id FROM run WHERE spec_id = value "
+    f"AND ended_at IS NOT NULL{which} ORDER BY id DESC LIMIT 1) ORDER BY id DESC LIMIT 3) WHERE kind = 'parked'"
+    for which in ("", " AND trigger <> 'retry'")
 )
+"""One of the last events of a run says that it was parked; those before are one a page, and not looked at."""
 _ALL: Final = -1  # as a LIMIT, to SQLite
 _CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
 
@@ -157,7 +159,14 @@ class RunLogReader:
 
     def parked(self, spec_id: str) -> dict[str, str]:
         """Which end asked to be left alone, and until when: in the last run that is over, or the last that read."""
-        return dict(self.query(_PARKED, (spec_id,)))
+        return self.all_parked([spec_id]).get(spec_id, {})
+
+    def all_parked(self, spec_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return what `parked` returns for each of `spec_ids` that has any."""
+        found: dict[str, dict[str, str]] = {}
+        for spec_id, end, until in self.query(_PARKED, (json.dumps(list(spec_ids)),)):
+            found.setdefault(spec_id, {})[end] = until
+        return found
 
     def run(self, run: str) -> RunRow | None:
         """The run with that id."""

@@ -28,6 +28,7 @@ _MARKS: Final = {
     Condition.FAILED: glyphs.FAILED,
     Condition.ATTENTION: glyphs.ATTENTION,
     Condition.PAUSED: glyphs.PAUSED,
+    Condition.PARKED: glyphs.PARKED,
     Condition.WELL: glyphs.WELL,
     Condition.IDLE: glyphs.IDLE,
 }
@@ -182,6 +183,9 @@ def _row(one: Listed, coming: Cell, schedule: str, now: datetime, spark: int) ->
 def _last_run(health: Health, now: datetime) -> Cell:
     run = health.last_run
     assert run is not None  # noqa: S101 (the caller asked)
+    if health.condition is Condition.PARKED:
+        mark = glyphs.PARKED
+        return Cell(f"{mark.word}, {until(max(health.parked.values()), now)}", mark.style)
     if run.state is not RunState.RUNNING:
         word, style = _STATES[run.state]
         return Cell(f"{word}{ago(run.ended_at or run.started_at, now)}", style if word else "muted")

@@ -14,7 +14,8 @@ from speclab.spec.units import Rate
 
 _EPOCH: Final = 1_000_000_000  # a `reset` this large is a time, not a number of seconds
 _EPOCH_MILLISECONDS: Final = 1_000_000_000_000
-_LONGEST: Final = 10 * 365 * 86400.0
+_LONGEST: Final = 86400.0
+"""Seconds after which a system that asks for a longer wait is asked once more: it may not have meant it."""
 _DIGITS: Final = 15  # of an integer, RFC 9651 section 3.3.1
 _PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
 _OLD: Final = re.compile(r"\b(remaining|reset)\s*=\s*(\d{1,15})\b")
@@ -38,7 +39,7 @@ class Quota:
 def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
     """Seconds to wait by `Retry-After` (RFC 9110 section 10.2.3: seconds or a date); None where it is not said.
 
-    A date is measured by the server's own `Date`, where it sends one: the two clocks need not agree.
+    At most a day. A date is measured by the server's own `Date`, where it sends one: the two clocks need not agree.
     """
     text = headers.get("retry-after", "").strip()
     if not text:
