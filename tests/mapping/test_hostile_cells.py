@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.mapping import Mapper, MappingFailure, compile_mapping
 from speclab.mapping.catalogue import STEPS
@@ -143,12 +145,31 @@ def test_a_record_nested_beyond_measure_fails_alone(mapper_of: MakeMapper, cell:
     mapper.explain(record)
 
 
-def test_a_settings_block_that_is_hostile_is_refused() -> None:
-    row = MappingRow(("a",), "a", "", "", 1, (1,), 20, 40)
-    schema: dict[str, Json] = {"$ref": "http://127.0.0.1:1/schema.json"}
-    with pytest.raises(SpecError, match="M113") as caught:
-        compile_mapping([row], MappingSettings.model_validate({"check": {"a": schema}}), "x")
-    assert "127.0.0.1" in str(caught.value)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "URL/schema.json"},
+        {"$ref": "FILE"},
+        {"$id": "URL/", "$ref": "schema.json"},
+        {"$schema": "URL/schema.json"},
+        {"$schema": "FILE"},
+        {"properties": {"a": {"$dynamicRef": "URL/schema.json#a"}}},
+        {"anyOf": [{"$ref": "FILE"}]},
+    ],
+)
+def test_a_check_that_refers_to_another_document_is_refused_without_access(
+    schema: dict[str, Json], tmp_path: Path, problems_of: Callable[..., list[Problem]]
+) -> None:
+    file = tmp_path / "schema.json"
+    os.mkfifo(file)  # opening it would block
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        text = json.dumps(schema).replace("URL", url).replace("FILE", file.as_uri())
+        (problem,) = problems_of(("a", "a", ""), check={"a": json.loads(text)})
+        assert problem.code == "M113"
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_pattern_of_the_spec_takes_linear_time(mapper_of: MakeMapper) -> None:

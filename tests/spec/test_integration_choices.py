@@ -137,6 +137,14 @@ def test_an_unknown_time_zone_is_told_with_the_nearest() -> None:
     assert problems[0].message.startswith("unknown time zone 'Europe/Berln'; did you mean 'Europe/Berlin'")
 
 
+@pytest.mark.parametrize("zone", ["../../etc/passwd", "/etc/passwd", "../UTC"])
+def test_a_path_is_not_a_time_zone(zone: str) -> None:
+    schedule, problems = frequency(f"Daily at 02:00 {zone}")
+    assert schedule is None
+    assert (problems[0].code, problems[0].column, problems[0].length) == ("C103", 16, len(zone))
+    assert problems[0].message.startswith(f"unknown time zone '{zone}'; ")
+
+
 @pytest.mark.parametrize("zone", ["Europe", "Mars/Olympus"])
 def test_a_directory_of_zones_or_another_planet_is_no_zone(zone: str) -> None:
     _, problems = frequency(f"`0 2 * * *` {zone}")

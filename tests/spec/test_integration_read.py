@@ -313,6 +313,10 @@ def test_secrets_and_references_are_looked_at_in_every_block() -> None:
             ["2:10 F103 'CRM to Billing' cannot be a spec_id: expected letters, digits, '-', '_' and '.'"],
         ),
         (
+            f"spec_id: {'a' * 300}\ntype: integration\nstatus: draft",
+            ["2:10 F103 the spec_id has 300 characters: expected at most 100"],
+        ),
+        (
             "spec_id: a\ntype: integration\nstatus: aproved",
             ["4:9 F104 unknown status 'aproved'; did you mean 'approved'?"],
         ),

@@ -8,8 +8,9 @@ from typing import Final, Protocol
 from speclab.jsonvalue import Json
 from speclab.mapping.language import Argument, Call, Name, quoted
 from speclab.mapping.step import Lookup, Parameter, Step, Takes
-from speclab.spec.names import near, slip
+from speclab.spec.names import listed, near, slip
 
+_MAX_COMPARED: Final = 200  # lookups among which a similar name is looked for
 _WORDS: Final[Mapping[str, Json]] = {"true": True, "false": False, "null": None}
 _EXPECTED: Final = {
     Takes.TEXT: "text in quotes",
@@ -119,8 +120,8 @@ def _lookup(argument: Argument, lookups: Mapping[str, Mapping[str, Json]]) -> Lo
     if not isinstance(name, str):
         raise _Unfit(f"Lookup takes {_EXPECTED[Takes.LOOKUP]}, not {name}")
     if name not in lookups:
-        meant = slip(name, list(lookups))
-        there = f"There are {', '.join(lookups)}." if lookups else "The section's settings have none under lookups:."
+        meant = slip(name, list(lookups)) if len(lookups) <= _MAX_COMPARED else None
+        there = f"There are {listed(lookups)}." if lookups else "The section's settings have none under lookups:."
         hint = f"Did you mean '{meant}'?" if meant else there
         raise _Unfit(f"unknown lookup '{name}'. {hint}", meant, "M105")
     if not lookups[name]:

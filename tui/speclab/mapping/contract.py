@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import jsonschema_rs
 
 _MAX_REASON: Final = 200
+_MAX_UNKNOWN: Final = 100  # keys of `check:` that no row writes, listed one by one; the others are counted
 _MASK: Final = "\0"
 _UNFORMATTED: Final = re.compile(r' is not a "([a-z-]+)"$')
 
@@ -66,6 +67,9 @@ def compile_checks(
     """The checks of a `check:` block; what is wrong with it goes to `findings`."""
     checks: list[FieldCheck] = []
     targets = _targets(rows)
+    names = [str(target) for target in targets]
+    within = _first_within(targets) if check else {}
+    unknown = 0
     for key, schema in check.items():
         at = places.key(("check", key))
         try:
@@ -73,16 +77,20 @@ def compile_checks(
         except PathSyntaxError as error:
             findings.error("D303", at, f"{key} is no path: {error}")
             continue
-        row = _blamed(path, targets)
+        row = _blamed(path, targets, within)
         if row is None:
-            if targets:
-                meant = near(key, [str(target) for target in targets])
+            unknown += 1
+            if targets and unknown <= _MAX_UNKNOWN:
+                meant = near(key, names)
                 hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
                 findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
             continue
         validator = _validator(key, schema, places, findings)
         if validator is not None:
             checks.append(FieldCheck(path, row, validator))
+    if targets and unknown > _MAX_UNKNOWN:
+        more = unknown - _MAX_UNKNOWN
+        findings.error("M112", places.key(("check",)), f"check: {more:,} more keys that no row writes")
     return tuple(checks)
 
 
@@ -95,12 +103,23 @@ def _targets(rows: Sequence[MappingRow]) -> dict[FieldPath, MappingRow]:
     return targets
 
 
-def _blamed(path: FieldPath, targets: Mapping[FieldPath, MappingRow]) -> MappingRow | None:
+def _first_within(targets: Mapping[FieldPath, MappingRow]) -> dict[tuple[str | int, ...], MappingRow]:
+    """Map every path around a target to the first row that writes within it."""
+    within: dict[tuple[str | int, ...], MappingRow] = {}
+    for target, row in targets.items():
+        for length in range(1, len(target.parts)):
+            within.setdefault(target.parts[:length], row)
+    return within
+
+
+def _blamed(
+    path: FieldPath, targets: Mapping[FieldPath, MappingRow], within: Mapping[tuple[str | int, ...], MappingRow]
+) -> MappingRow | None:
     """The row that writes `path`, or the nearest around it, or the first within it."""
     for length in range(len(path.parts), 0, -1):
         if row := targets.get(FieldPath(path.parts[:length])):
             return row
-    return next((row for target, row in targets.items() if target.parts[: len(path.parts)] == path.parts), None)
+    return within.get(path.parts)
 
 
 def _message(error: jsonschema_rs.ValidationError) -> str:

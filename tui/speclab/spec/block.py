@@ -6,7 +6,7 @@ Whatever does not fit is told at the key or the value it is about, with what was
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from speclab.installed import Installed, Unusable, blamed
 from speclab.spec.findings import Findings
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from speclab.spec.settings import Settings
 
 M = TypeVar("M", bound="Settings")
+
+_MAX_UNKNOWN: Final = 100
+"""Unknown settings of one block that are listed one by one; the others are counted."""
 
 
 def settings_blocks(section: Section) -> list[Block]:
@@ -67,8 +70,14 @@ def to_model(tree: Fields, model: type[M], findings: Findings) -> M | None:
         validated = _validated(values, model)
     if not isinstance(validated, list):
         return validated if findings.errors == errors else None
+    unknown = 0
     for error in validated:
-        tell(error, tree, model, findings)
+        unknown += error["type"] == "extra_forbidden"
+        if unknown <= _MAX_UNKNOWN or error["type"] != "extra_forbidden":
+            tell(error, tree, model, findings)
+    if unknown > _MAX_UNKNOWN:
+        more = unknown - _MAX_UNKNOWN
+        findings.error("S202", place_of_missing(tree, None), f"{more:,} more unknown settings in this block")
     return None
 
 

@@ -19,9 +19,9 @@ _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _NOT_LINE_END: Final = re.compile(r"[^\r\n]")
 _FIRST_LINE: Final = re.compile(
     r"(?<![^\r\n])[ \t]*(?:[-*+][ \t]+)?(?P<marks>[*_]{1,3}(?=\w)|`(?=\w))?"
-    r"(?P<text>\S[^\r\n]*?)(?(marks)(?P=marks))[ \t]*(?![^\r\n])"
+    r"(?P<text>\S[^\r\n]*)"
 )
-_PROSE_AFTER: Final = re.compile(r"\s*(?:$|[.;:(\u2013\u2014]|- )")
+_PROSE_AFTER: Final = re.compile(r"\s*(?:$|[.;:](?:\s|$)|[(\u2013\u2014]|- )")
 
 
 class IntegrationType(StrEnum):
@@ -82,13 +82,12 @@ _DIRECTION_FORMS: Final = {
     Direction.MULTI: re.compile(r"multi[ -]?directional\b", re.IGNORECASE),
 }
 _HOURLY: Final = re.compile(r"(?:hourly|every\s+hour)\b", re.IGNORECASE)
+_ZONE: Final = r"(?:[A-Za-z]|\.{0,2}/)(?:[\w./+-]*\w)?"  # a path is taken, so that the message can name it
 _DAILY: Final = re.compile(
-    r"(?:daily|every\s+day)\b(?:\s+at\s+(?P<at>[\w:.]*\w))?(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?", re.IGNORECASE
+    rf"(?:daily|every\s+day)\b(?:\s+at\s+(?P<at>[\w:.]*\w))?(?:\s+(?P<zone>{_ZONE}))?", re.IGNORECASE
 )
 _EVERY: Final = re.compile(r"every\s+(?:(?P<count>\d{1,9})\s*)?(?P<unit>[a-z]+)", re.IGNORECASE)
-_CRON: Final = re.compile(
-    r"(?:`(?P<coded>[^`]+)`|(?P<bare>[\d*]\S*(?:\s+[\w*/,#-]+){4}))(?:\s+(?P<zone>[A-Za-z][\w/+-]*))?"
-)
+_CRON: Final = re.compile(rf"(?:`(?P<coded>[^`]+)`|(?P<bare>[\d*]\S*(?:\s+[\w*/,#-]+){{4}}))(?:\s+(?P<zone>{_ZONE}))?")
 _REAL_TIME: Final = re.compile(r"real[ -]?time\b", re.IGNORECASE)
 _ON_DEMAND: Final = re.compile(r"(?:on[ -]?demand|manual(?:ly)?)\b", re.IGNORECASE)
 _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -114,7 +113,12 @@ def first_line(body: str) -> Span | None:
     """Where the first line of text stands in `body`, without its marks of lists and emphasis; comments are no text."""
     visible = _COMMENT.sub(lambda match: _NOT_LINE_END.sub(" ", match[0]), body)
     match = _FIRST_LINE.search(visible)
-    return Span(match.start("text"), match.end("text")) if match else None
+    if match is None:
+        return None
+    start, text, marks = match.start("text"), match["text"].rstrip(" \t"), match["marks"] or ""
+    if marks and not text.endswith(marks):  # an emphasis that never ends is text
+        return Span(match.start("marks"), start + len(text))
+    return Span(start, start + len(text) - len(marks))
 
 
 def read_type(body: str, offset: int, findings: Findings) -> IntegrationType | None:

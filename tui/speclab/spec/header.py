@@ -14,6 +14,7 @@ INTEGRATION: Final = "integration"
 STATUSES: Final = ("draft", "approved", "in-progress", "completed")
 
 _SPEC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_SPEC_ID: Final = 100  # the id names files: locks, samples, logs
 _NO_SLUG: Final = re.compile(r"[^A-Za-z0-9._]+")
 
 
@@ -58,7 +59,10 @@ def _spec_id(document: Document, entry: Entry | None, findings: Findings) -> str
     if not _SPEC_ID.fullmatch(spec_id):
         slug = _NO_SLUG.sub("-", spec_id).strip("-._").lower()
         message = f"{spec_id!r} cannot be a spec_id: expected letters, digits, '-', '_' and '.'"
-        findings.error("F103", entry.value, message, slug or None)
+        findings.error("F103", entry.value, message, slug[:_MAX_SPEC_ID] or None)
+    elif len(spec_id) > _MAX_SPEC_ID:
+        message = f"the spec_id has {len(spec_id)} characters: expected at most {_MAX_SPEC_ID}"
+        findings.error("F103", entry.value, message)
     return spec_id
 
 

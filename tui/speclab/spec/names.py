@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
-from rapidfuzz import fuzz
+from rapidfuzz import fuzz, process
 from rapidfuzz.distance import OSA
 from rapidfuzz.utils import default_process
 
 _NEAR: Final = 65.0
 _SURE: Final = 75.0
 _SHOWN: Final = 12
+_MAX_COMPARED: Final = 2_000
+"""Names among which a similar one is looked for: comparing with more takes longer than a hint is worth."""
 
 
 def near(name: str, names: Sequence[str]) -> list[str]:
     """Those of `names` that `name` may be a slip of, nearest first, at most three; of an address its end will do."""
-    scores = {other: max(_likeness(name, other), _likeness(name, other.rpartition(" > ")[2])) for other in names}
+    if len(names) > _MAX_COMPARED:
+        return []
+    scores = dict(_scored(name, names))
+    tails = {other: other.rpartition(" > ")[2] for other in names if " > " in other}
+    for (_, score), other in zip(_scored(name, list(tails.values())), tails, strict=True):
+        scores[other] = max(scores[other], score)
     return sorted((other for other in scores if scores[other] >= _NEAR), key=lambda other: -scores[other])[:3]
 
 
 def slip(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
-    scores = sorted(((_likeness(name, other), other) for other in names), reverse=True)
+    if len(names) > _MAX_COMPARED:
+        return None
+    scores = sorted(((score, other) for other, score in _scored(name, names)), reverse=True)
     if not scores or (len(scores) > 1 and scores[1][0] == scores[0][0]):
         return None
     score, other = scores[0]
@@ -40,9 +50,16 @@ def nearest(name: str, names: Sequence[str], there_are: str) -> str:
     """A hint: `did you mean 'a' or 'b'?`; else `there_are` and the names."""
     if close := near(name, names):
         return f"did you mean {' or '.join(repr(other) for other in close)}?"
-    shown = ", ".join(repr(other) for other in names[:_SHOWN])
-    return f"{there_are} {shown}{', ...' if len(names) > _SHOWN else ''}" if names else ""
+    return f"{there_are} {listed([repr(other) for other in names[: _SHOWN + 1]])}" if names else ""
 
 
-def _likeness(one: str, other: str) -> float:
-    return fuzz.ratio(one, other, processor=default_process)
+def listed(names: Iterable[str]) -> str:
+    """Return the first of `names`, separated by commas, with `...` if there are more."""
+    shown = list(islice(names, _SHOWN + 1))
+    return ", ".join(shown[:_SHOWN] + ["..."] * (len(shown) > _SHOWN))
+
+
+def _scored(name: str, names: Sequence[str]) -> list[tuple[str, float]]:
+    """Return each of `names` with its likeness to `name` from 0 to 100, in their order."""
+    found = process.extract_iter(name, names, scorer=fuzz.ratio, processor=default_process)
+    return [(other, score) for other, score, _ in found]

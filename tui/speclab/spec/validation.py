@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final, get_args
 
 from speclab.spec.findings import Findings, Stretch
@@ -132,7 +133,8 @@ def _tell_unknown(loc: Sequence[int | str], at: Stretch, model: type[Settings], 
     inside = _model_at(model, parents)
     names = list(fields_of(inside)) if inside else []
     where = f" in `{'.'.join(str(part) for part in parents)}`" if parents else ""
-    elsewhere = [path for path in _paths_to(model, name) if path != ".".join([*map(str, parents), name])]
+    here = ".".join([*map(str, parents), name])
+    elsewhere = [path for path in _paths_of(model).get(name, ()) if path != here]
     meant = slip(name, names)
     if elsewhere and meant is None:
         findings.error("S202", at, f"`{name}` does not stand here; did you mean `{elsewhere[0]}`?")
@@ -185,10 +187,17 @@ def _description(model: type[Settings], loc: Sequence[int | str]) -> str:
     return named[str(loc[-1])].description or ""
 
 
-def _paths_to(model: type[Settings], name: str, before: str = "") -> Iterator[str]:
-    """Where in a model a setting of that name stands, as dotted paths."""
+@cache
+def _paths_of(model: type[Settings]) -> dict[str, list[str]]:
+    """Map each setting name of a model to the dotted paths at which it stands."""
+    paths: dict[str, list[str]] = {}
+    for name, path in _named_paths(model, ""):
+        paths.setdefault(name, []).append(path)
+    return paths
+
+
+def _named_paths(model: type[Settings], before: str) -> Iterator[tuple[str, str]]:
     for key, annotation in fields_of(model).items():
-        if key == name:
-            yield before + key
+        yield key, before + key
         if inner := model_in(annotation):
-            yield from _paths_to(inner, name, f"{before}{key}.")
+            yield from _named_paths(inner, f"{before}{key}.")

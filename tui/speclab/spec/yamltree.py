@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from speclab.spec.findings import Findings
@@ -116,10 +116,15 @@ class Fields:
     start: int
     end: int
     flow: bool = False
+    _by_key: dict[str, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            self._by_key.setdefault(entry.key.text, entry)
 
     def get(self, key: str) -> Entry | None:
-        """The entry of that key; of one that is written twice the first."""
-        return next((entry for entry in self.entries if entry.key.text == key), None)
+        """Return the entry with that key; the first one if the key is written twice."""
+        return self._by_key.get(key)
 
     def at(self, path: Sequence[str]) -> Entry | None:
         """The entry at `path`, or the last that is there on the way; None if not even the first is."""
@@ -131,10 +136,7 @@ class Fields:
     @property
     def value(self) -> dict[str, Json]:
         """The mapping's values by their keys; of one that is written twice the first."""
-        values: dict[str, Json] = {}
-        for entry in self.entries:
-            values.setdefault(entry.key.text, entry.node.value)
-        return values
+        return {key: entry.node.value for key, entry in self._by_key.items()}
 
 
 Node: TypeAlias = Scalar | Items | Fields
