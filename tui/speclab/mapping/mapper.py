@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.cel import RecordExpression
-from speclab.mapping.compiler import compile_rows
+from speclab.mapping.compiler import MapRecord, compile_rows
 from speclab.mapping.contract import FieldCheck
 from speclab.mapping.failure import MappingFailure, RowFailure
 from speclab.mapping.kinds import kind_of, label
@@ -53,7 +53,7 @@ class Mapper:
         self._checks = tuple(checks)
         self._filter = filter_
         self._shape = shape_of(rows)
-        self._map = compile_rows(rows, self._shape)
+        self._map: MapRecord = self._compile_and_map
 
     def accepts(self, record: Record) -> bool:
         """Whether the filter takes the record. Raises `MappingFailure` where it cannot tell."""
@@ -83,6 +83,11 @@ class Mapper:
     def explain(self, record: Record) -> tuple[RowResult, ...]:
         """What each row makes of `record`, step by step."""
         return tuple(_explained(row, record) for row in self.rows)
+
+    def _compile_and_map(self, record: Record) -> Record:
+        """Map the first record: a mapping that is only linted or explained is never compiled."""
+        self._map = compile_rows(self.rows, self._shape)
+        return self._map(record)
 
     def _map_carefully(self, record: Record) -> Record:
         values: list[Json | Dropped] = []

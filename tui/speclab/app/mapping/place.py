@@ -243,7 +243,7 @@ class MappingPlace(Replaying):
             grid_row(
                 key,
                 row,
-                row.wrong if row is trial else sheet.problems(row, found),
+                row.wrong if row is trial else sheet.problems(row, found.get(row.line, ())),
                 outcome,
                 self._fails.get(row.target, 0),
                 sampled=record is not None,
@@ -252,16 +252,23 @@ class MappingPlace(Replaying):
         ]
         rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.offered.values()]
         self._grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
-        wrong = sum(problem.level is not Level.INFO for row in sheet.rows for problem in sheet.problems(row, found))
+        wrong = sum(
+            problem.level is not Level.INFO
+            for row in sheet.rows
+            for problem in sheet.problems(row, found.get(row.line, ()))
+        )
         self._tell_panel(len(sheet.rows), wrong)
         self._show_row(shown)
 
-    def _found(self, sheet: Sheet) -> Sequence[Problem]:
-        """What is wrong by all of the document, if it was looked at as it is now, and by a sample not of failures."""
+    def _found(self, sheet: Sheet) -> Mapping[int, Sequence[Problem]]:
+        """Return the document's problems, if it was linted as it is now, and those of the sample, by line."""
         opened, judged = self.opened, self.judged
         found = opened.problems if opened is not None and opened.checked is sheet.document else ()
         missing = judged.missing if judged is not None and not self.records.failures else ()
-        return [*found, *missing]
+        by_line: dict[int, list[Problem]] = {}
+        for problem in (*found, *missing):
+            by_line.setdefault(problem.line, []).append(problem)
+        return by_line
 
     def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[Outcome | None]:
         """What each row makes of the record; rows that are the same as before are not asked again."""
@@ -369,7 +376,9 @@ class MappingPlace(Replaying):
         if row is None or self.sheet is None:
             return None
         found = self._found(self.sheet)
-        worst = sorted(self.sheet.problems(row, found), key=lambda each: list(Level).index(each.level))
+        worst = sorted(
+            self.sheet.problems(row, found.get(row.line, ())), key=lambda each: list(Level).index(each.level)
+        )
         return next((each for each in worst if each.level is not Level.INFO), None)
 
     def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from speclab.errors import EditRefused
-from speclab.jsonvalue import Record
+from speclab.jsonvalue import Json, Record
 from speclab.mapping import Mapper, MappingFailure, RowFailure, RowResult
 from speclab.mapping.assembly import assemble
 from speclab.mapping.place import Heading
@@ -126,11 +126,11 @@ class Sheet:
         if before is not None and before.settings == settings:
             known = {(row.line, before.document.lines.content(row.line - 1)): row for row in before.rows}
         written = {row.line: row for row in reading.rows}
-        rows = []
+        rows, checks = [], _checks_by_path(settings)
         for index, row in enumerate(table.rows):
             made, mine = known.get((row.line, document.lines.content(row.line - 1))), written.get(row.line)
             if made is None or made.index != index or made.written != mine:
-                made = _row(table, index, mine, settings, document.text)
+                made = _row(table, index, mine, settings, checks, document.text)
             rows.append(made)
         return cls(document, table, reading, settings, tuple(rows))
 
@@ -151,7 +151,7 @@ class Sheet:
             raise EditRefused("the cell would not be read back as one row of the table")
         findings = Findings("", small.text, small.position)
         rows = read_rows(small, small.sections[0], findings)
-        made = _row(table, 0, rows[0] if rows else None, self.settings, small.text)
+        made = _row(table, 0, rows[0] if rows else None, self.settings, _checks_by_path(self.settings), small.text)
         problems = [*made.wrong, *_wrong_of(findings.in_order(), table, 0, small.text)]
         return SheetRow(index, made.line, made.texts, made.written, made.mapper, tuple(dict.fromkeys(problems)))
 
@@ -197,12 +197,25 @@ class Sheet:
         return None
 
 
-def _row(table: Table, index: int, written: MappingRow | None, settings: MappingSettings, text: str) -> SheetRow:
+_Checks: TypeAlias = "Mapping[FieldPath | str, dict[str, dict[str, Json]]]"
+
+
+def _checks_by_path(settings: MappingSettings) -> _Checks:
+    """Group the checks by the path of their target field."""
+    checks: dict[FieldPath | str, dict[str, dict[str, Json]]] = {}
+    for target, schema in settings.check.items():
+        checks.setdefault(_path(target), {})[target] = schema
+    return checks
+
+
+def _row(
+    table: Table, index: int, written: MappingRow | None, settings: MappingSettings, checks: _Checks, text: str
+) -> SheetRow:
     row = table.rows[index]
     texts = {name: _text(table, row, name) for name in COLUMNS}
     if written is None:
         return SheetRow(index, row.line, texts, None, None)
-    own = {target: schema for target, schema in settings.check.items() if _same(target, written.target)}
+    own = checks.get(_path(written.target), {})
     for alone in (settings.model_copy(update={"filter": None, "check": own}), _no_check(settings)):
         assembly = assemble([written], alone, "", Heading(1))
         if assembly.mapper is not None:
@@ -216,11 +229,11 @@ def _no_check(settings: MappingSettings) -> MappingSettings:
     return settings.model_copy(update={"filter": None, "check": {}})
 
 
-def _same(one: str, other: str) -> bool:
+def _path(target: str) -> FieldPath | str:
     try:
-        return FieldPath.parse(one) == FieldPath.parse(other)
+        return FieldPath.parse(target)
     except PathSyntaxError:
-        return one == other
+        return target
 
 
 def _text(table: Table, row: TableRow, name: str) -> str:
