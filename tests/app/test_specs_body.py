@@ -36,6 +36,14 @@ def test_a_picture_that_stands_for_itself_is_left_alone() -> None:
     assert body.written("a ␋ c\n") == "a ␋ c\n"
 
 
+def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_comes_back() -> None:
+    odd = "".join(map(chr, [*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+    body = EditableBody.of(f"a{odd}b\n")
+    assert body.shown.strip().isprintable()
+    assert len(set(body.shown)) == len(odd) + 3
+    assert body.written(body.shown + "more") == body.body + "more"
+
+
 @pytest.mark.parametrize("body", ["caf\udce9\n", "␋ and \x0b\n"])
 def test_a_body_that_would_not_come_back_is_refused_with_a_way_out(body: str) -> None:
     with pytest.raises(EditRefused) as refused:
@@ -43,7 +51,7 @@ def test_a_body_that_would_not_come_back_is_refused_with_a_way_out(body: str) ->
     assert "$EDITOR" in refused.value.hint
 
 
-@given(st.text(alphabet=st.sampled_from("ab \t\r\n\x0b\x0c\x1c\x85\u2028\u2029|#"), max_size=60))
+@given(st.text(alphabet=st.sampled_from("ab \t\r\n\x0b\x0c\x1c\x85\x9b\u2028\u2029\u202e\u2067|#"), max_size=60))
 def test_any_body_is_itself_unedited_and_has_the_same_lines_in_the_editor(body: str) -> None:
     editable = EditableBody.of(body)
     assert editable.written(editable.shown) == body

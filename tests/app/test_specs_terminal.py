@@ -120,3 +120,19 @@ def test_an_editor_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, editor: s
     monkeypatch.setenv("EDITOR", editor)
     with pytest.raises(SpeclabError, match=reason):
         edited("Orders.", "Out of Scope")
+
+
+def test_control_characters_of_a_spec_are_shown_and_never_sent(pty: Terminal, tmp_path: Path) -> None:
+    hostile = "\x1b]52;c;cm0=\x07\x1b]0;title\x07\x9b31m\x9d0;t\x9c\u202egnp\u2066end"
+    (tmp_path / "crm.md").write_text(f"{HEAD}{hostile}\n\n## Out of Scope\n\nOrders.\n")
+    terminal = pty(APP, str(tmp_path), width=80, height=24)
+    terminal.until("✔ Problem Statement")
+    terminal.settle()
+    terminal.press("j")
+    terminal.until("gnp")
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.press("\x1b[200~pasted \x9b\u202e\x1b[201~")
+    terminal.until("pasted")
+    obeyed = ("\x1b]", "\x9b", "\x9d", "\x9c", "\u202e", "\u2066")
+    assert [one for one in obeyed if one in terminal.sent] == []

@@ -49,6 +49,14 @@ def test_one_character_that_differs_is_all_that_is_sent() -> None:
     assert sent(terminal, plain("one", "two 5", "three")) == "\x1b[2;5H5"
 
 
+def test_no_control_character_of_a_text_is_sent_and_what_stands_beside_it_keeps_its_place() -> None:
+    terminal = Terminal()
+    hostile = "a\x1b[2J\x9b\u202eb"
+    left, right = Strip([Segment(hostile)]), Strip([Segment("beside")])
+    text = sent(terminal, LayoutUpdate([[left, right]], Region(0, 0, left.cell_length + 6, 1)))
+    assert text == "\x1b[1;1Ha\u241b[2J\x1b[1;6Hbeside"
+
+
 def test_nothing_of_before_stays_beside_a_sign_that_the_terminal_draws_narrower_than_it_is() -> None:
     terminal, screen = Terminal(), pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.Stream(screen)

@@ -21,6 +21,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 from speclab.app.keyboard import OrderlyApp
+from speclab.app.widgets.cells import printable
 
 Return = TypeVar("Return")
 
@@ -57,7 +58,8 @@ class Terminal:
         style = ""
         for y, x, strip in _pieces(update):
             if y < size.height and x < size.width:  # else it was drawn for a terminal that has become smaller since
-                style = self._line(out, style, y, x, _cells(strip, colours)[: size.width - x])
+                width = min(strip.cell_length, size.width - x)  # pictures of control characters may have made it wider
+                style = self._line(out, style, y, x, _cells(strip, colours)[:width])
         if style:
             out.append("\x1b[m")
         return "".join(out)
@@ -148,6 +150,7 @@ def _cells(strip: Strip, colours: ColorSystem) -> list[_Cell]:
         if control:
             continue
         codes = Strip.render_ansi(style, colours) if style else ""
+        text = printable(text)  # noqa: PLW2901 - whatever a widget shows, the terminal is never given a control character
         if text.isascii():
             cells.extend([(character, codes) for character in text])
             continue

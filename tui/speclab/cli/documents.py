@@ -43,6 +43,8 @@ def show(spec: Path, where: str | None, as_json: bool) -> None:  # noqa: FBT001 
     text = document.text if where is None else read(document, where)
     if as_json:
         print_json(text)
+    elif sys.stdout.isatty():
+        click.echo(text, nl=not text.endswith(("\n", "\r")))
     else:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         if where and not text.endswith(("\n", "\r")):

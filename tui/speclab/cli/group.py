@@ -87,7 +87,7 @@ class SpeclabGroup(click.Group):
 
 @click.group(
     cls=SpeclabGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": True},
     options_metavar="[DIR]",
     subcommand_metavar="| COMMAND [ARGS]...",
 )

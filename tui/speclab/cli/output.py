@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ import click
 
 from speclab.errors import SpecError, SpeclabError, SystemFailure
 from speclab.jsonvalue import JsonView
+from speclab.visible import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -41,6 +43,15 @@ class _Stdout(io.FileIO):
             raise
 
 
+class _VisibleText(io.TextIOWrapper):
+    """A text stream on which control characters are shown rather than obeyed: the one filter for what is printed."""
+
+    def write(self, text: str, /) -> int:
+        """Write `text`; return the number of characters given."""
+        super().write(escape_controls(text))
+        return len(text)
+
+
 def open_streams() -> None:
     """Make the standard streams fit to be used: those that are closed (`>&-`) lead nowhere.
 
@@ -55,7 +66,14 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     encoding, lines = (sys.stdout.encoding, sys.stdout.isatty()) if sys.stdout else ("utf-8", False)
     raw = io.BufferedWriter(_Stdout(1, "w", closefd=False))
-    sys.stdout = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=lines)
+    sys.stdout = _VisibleText(raw, _full(encoding), "backslashreplace", line_buffering=lines)
+    talk = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
+    sys.stderr = _VisibleText(talk, _full(sys.stderr.encoding), "backslashreplace", line_buffering=True)
+
+
+def _full(encoding: str) -> str:
+    """Return `encoding`, or UTF-8 in place of ASCII: click takes ASCII for a mistake and would go round our stream."""
+    return "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding
 
 
 def end_output() -> int:
@@ -83,7 +101,7 @@ def tell_os_error(error: OSError) -> None:
 def tell(message: str) -> None:
     """A line of talk, to stderr; the work goes on where nobody hears it (a closed pipe, a full disk)."""
     with suppress(OSError):
-        click.echo(message, err=True)
+        click.echo(message, err=True, color=True)  # else click would drop escape sequences, not show them
 
 
 def report(level: Level, message: str) -> None:
@@ -109,7 +127,10 @@ def print_json(value: JsonView) -> None:
     """One JSON value on a line of its own, to stdout, at once: what is told of it comes after it."""
     from speclab.connectors.jsontext import encode
 
-    sys.stdout.buffer.write(encode(value) + b"\n")
+    text = encode(value)
+    if not text.isascii() or b"\x7f" in text:
+        text = escape_controls_in_json(text.decode()).encode()
+    sys.stdout.buffer.write(text + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -130,7 +151,7 @@ def print_rows(rows: Iterable[Mapping[str, JsonView]], columns: Sequence[str]) -
 def _cell(value: JsonView) -> str:
     if value is None or value == "":
         return "-"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape_controls(str(value))
 
 
 def _is_number(cell: str) -> bool:

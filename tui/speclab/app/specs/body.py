@@ -19,11 +19,17 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PICTURES: Final = {
     **{chr(code): chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
     "\x7f": "\u2421",
+    **{chr(code): chr(0x2800 + code) for code in range(0x80, 0xA0)},
     "\x85": "\u2424",
     "\u2028": "\u21b5",
     "\u2029": "\u00b6",
+    **dict(zip("\u202a\u202b\u202c\u202d\u202e", "\u21c9\u21c7\u21c5\u21d2\u21d0", strict=True)),
+    **dict(zip("\u2066\u2067\u2068\u2069", "\u21e5\u21e4\u21c6\u21f5", strict=True)),
 }
-"""Characters an editor would split lines at or swallow, and the picture that stands for each."""
+"""Characters an editor would split lines at or swallow, or a terminal obey, and the picture that stands for each.
+
+Of C1 controls it is a Braille pattern, of bidirectional controls an arrow: each its own, so that it can be put back.
+"""
 
 
 @dataclass(frozen=True, slots=True)

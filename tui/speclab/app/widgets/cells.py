@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from speclab.app.glyphs import ELLIPSIS
+from speclab.visible import UNPRINTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,12 @@ def _shares(columns: Sequence[Column], shown: list[int], spare: int) -> dict[int
     return shares
 
 
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def printable(text: str) -> str:
     """`text` with a picture for each character that would move the cursor, turn the text round or not encode.
 
     As many characters come out as go in, so that offsets into `text` still hold.
     """
-    return _UNPRINTABLE.sub(_picture, text)
+    return text if text.isprintable() else UNPRINTABLE.sub(_picture, text)
 
 
 def _picture(match: re.Match[str]) -> str:
