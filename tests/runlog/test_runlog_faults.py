@@ -84,6 +84,41 @@ def test_a_damaged_log_is_told_of(log: RunLog, path: Path, opened: Callable[[Pat
         opened(path)
 
 
+@pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
+def test_an_empty_file_is_a_log_that_lost_its_content(path: Path, opened: Callable[[Path], object]) -> None:
+    with RunLog.open(path) as log:
+        log.start_run("crm", "abc", "manual")
+    path.write_bytes(b"")
+    with pytest.raises(RunLogError, match=r"the run log is empty \(0 bytes\)"):
+        opened(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_log_that_is_deleted_or_replaced_in_mid_run_takes_no_more_pages(log: RunLog, path: Path) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, page(written=["1"]))
+    path.unlink()
+    for what in ("deleted", "replaced by another file"):
+        with pytest.raises(RunLogError, match=f"the run log was {what} while this process was writing") as error:
+            log.commit_page(run, page(written=["2"]))
+        assert "check the target before the next run" in error.value.hint
+        with pytest.raises(RunLogError, match=what):
+            log.finish_run(run)
+        RunLog.open(path).close()
+
+
+def test_a_new_log_beside_what_is_left_of_a_deleted_one_has_none_of_its_runs(path: Path) -> None:
+    with RunLog.open(path) as log:
+        log.start_run("crm", "abc", "manual")
+        path.unlink()
+        assert path.with_name("runlog.db-wal").exists()
+        with RunLog.open(path) as new, RunLogReader.open(path) as reader:
+            assert reader.runs() == []
+            new.start_run("crm", "abc", "manual")
+            assert len(reader.runs()) == 1
+    assert not path.with_name("runlog.db.new").exists()
+
+
 def test_a_place_that_cannot_be_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunLogError, match=r"file/runlog\.db: the run log cannot be reached: "):

@@ -11,6 +11,7 @@ from tests.runlog.conftest import failure, page
 from speclab.errors import RunLogError
 from speclab.outcome import FailureState, Level
 from speclab.runlog import RunLog, RunLogReader, failure_json, run_json
+from speclab.runlog.file import create_if_missing
 from speclab.runlog.tail import Tail
 
 
@@ -33,9 +34,9 @@ def test_before_the_first_run_there_is_no_log_and_nothing_in_it(path: Path) -> N
             assert [event.message for event in news.events] == ["hello"]
 
 
-def test_an_empty_file_is_a_log_in_the_making(path: Path) -> None:
+def test_a_database_without_tables_is_a_log_in_the_making(path: Path) -> None:
     path.parent.mkdir()
-    path.touch()
+    create_if_missing(path)
     with RunLogReader.open(path) as reader:
         assert not reader.present
         assert reader.runs() == []

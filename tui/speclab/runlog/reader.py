@@ -17,6 +17,7 @@ from speclab.errors import RunLogTooOld
 from speclab.jsonvalue import JsonView
 from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
+from speclab.runlog.file import refuse_empty
 from speclab.runlog.rows import AlertRow, EventRow, FailureGroup, FailureRow, IntegrationRow, RunRow
 from speclab.runlog.select import (
     EVENT_COLUMNS,
@@ -105,12 +106,12 @@ class RunLogReader:
         return self._db
 
     def _identity(self) -> tuple[int, ...] | None:
-        """Which file it is, and of a frozen one in what state; None if there is none, or nothing in it yet."""
+        """Which file it is, and of a frozen one in what state; None if there is none."""
         with suppress(FileNotFoundError, NotADirectoryError):
             status = self.path.stat()
-            if status.st_size:
-                state = (status.st_mtime_ns, self._wal.exists()) if self._frozen else ()
-                return (status.st_dev, status.st_ino, *state)
+            refuse_empty(self.path, status.st_size)
+            state = (status.st_mtime_ns, self._wal.exists()) if self._frozen else ()
+            return (status.st_dev, status.st_ino, *state)
         return None
 
     def _connect(self) -> None:

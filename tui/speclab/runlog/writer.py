@@ -21,6 +21,7 @@ from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import alerts as alerts_table
 from speclab.runlog import books, integrations, schema
 from speclab.runlog.encoding import as_json, text
+from speclab.runlog.file import create_if_missing, file_id, refuse_empty, refuse_other
 from speclab.runlog.ids import Ids
 from speclab.runlog.presence import Census, Missing, Presence, Sweep
 from speclab.runlog.process import Process, alive
@@ -47,7 +48,8 @@ class RunLog:
     next checkpoint (`synchronous = NORMAL`): the last pages may be gone then, whole, and the cursor with them. They
     are read and sent again with the same idempotency keys, like any page in doubt.
 
-    Methods may be called from any thread. They raise `RunLogError` when the file cannot be written.
+    Methods may be called from any thread. They raise `RunLogError` when the file cannot be written, and when it was
+    deleted or replaced: what is written to a file that nobody can open any more is lost.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
@@ -58,16 +60,20 @@ class RunLog:
         self._states = States()
         self._presence = Presence()
         self._lock = RLock()
+        self._file = file_id(path)
 
     @classmethod
     def open(cls, path: str | PathLike[str], clock: Clock | None = None) -> Self:
         """The run log at `path`, made with its directory if it is not there, and brought up to date.
 
-        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is something else or out of reach.
+        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, something else or out of
+        reach.
         """
         path = Path(path)
         with telling(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            create_if_missing(path)
+            refuse_empty(path, path.stat().st_size)
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 schema.version(connection, path)  # before anything is changed: it may be somebody else's file
@@ -411,6 +417,7 @@ class RunLog:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction of this process at a time, and (BEGIN IMMEDIATE) of all processes."""
         with telling(self.path), self._lock:
+            refuse_other(self.path, self._file)
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
