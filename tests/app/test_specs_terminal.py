@@ -134,5 +134,5 @@ def test_control_characters_of_a_spec_are_shown_and_never_sent(pty: Terminal, tm
     terminal.until("editing")
     terminal.press("\x1b[200~pasted \x9b\u202e\x1b[201~")
     terminal.until("pasted")
-    obeyed = ("\x1b]", "\x9b", "\x9d", "\x9c", "\u202e", "\u2066")
+    obeyed = ("\x1b]52", "\x1b]0", "\x9b", "\x9d", "\x9c", "\u202e", "\u2066")
     assert [one for one in obeyed if one in terminal.sent] == []
