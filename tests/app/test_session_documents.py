@@ -280,6 +280,22 @@ def test_what_is_unsaved_here_stays_put_aside_when_another_app_drops_what_was_of
     assert "Lowercase" in recovery.text
 
 
+def test_draft_keeps_every_other_byte_and_the_line_ends_of_the_file(path: Path) -> None:
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    spec = OpenSpec(path)
+    section = spec.document.section("Data Flow > Direction")
+    before = spec.document.text
+    draft = spec.with_draft(section, "One-way\n```\nopen fence")
+    assert draft == before.replace(spec.document.body(section), "One-way\r\n```\r\nopen fence")
+    spec.put_aside(draft, durable=False)
+    recovery = store.find_recovery(path)
+    assert recovery is not None
+    assert recovery.text == draft
+    assert not spec.unsaved
+    spec.put_aside()
+    assert store.find_recovery(path) is None
+
+
 def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")

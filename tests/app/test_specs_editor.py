@@ -11,8 +11,10 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
+from speclab.app.document_place import ASIDE
 from speclab.app.mapping.place import MappingPlace
 from speclab.app.specs.place import SpecsPlace
+from speclab.spec.store import find_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -233,3 +235,30 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
         await see(pilot, "Not changed", "cannot undo")
         assert specs.at == "Out of Scope"
         assert "status: approved" in text(specs)
+
+
+async def test_recovery_file_is_written_while_somebody_goes_on_typing(
+    spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.app.specs.writing.PAUSE", 3600.0)  # as if no pause in the typing were long enough
+    monkeypatch.setattr("speclab.app.document_place.DURABLE", 3600.0)
+    assert ASIDE <= 0.2
+    async with running(spec.parent) as pilot:
+        specs = await opened(pilot, until, "Out of Scope")
+        await pilot.press("enter", "N", "e", "w")
+        await until(pilot, lambda: (found := find_recovery(spec)) is not None and "NewOrders." in found.text)
+        assert text(specs) == TEXT  # the document, which verifies each edit, does not have it yet
+        await pilot.press("e", "r", "space")
+        await until(pilot, lambda: (found := find_recovery(spec)) is not None and "Newer Orders." in found.text)
+
+
+async def test_recovery_file_follows_changes_that_are_not_typed(
+    spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speclab.app.document_place.DURABLE", 3600.0)
+    async with running(spec.parent) as pilot:
+        await opened(pilot, until, AUTH)
+        await pilot.press("f")
+        await until(pilot, lambda: (found := find_recovery(spec)) is not None and "type: bearer" in found.text)
+        await pilot.press("u")
+        await until(pilot, lambda: find_recovery(spec) is None)

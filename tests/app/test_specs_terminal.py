@@ -94,6 +94,57 @@ def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec:
     assert spec.read_text() == before.replace("Sales keeps", "Never lose this. Sales keeps", 1)
 
 
+def crashing(what: str) -> str:
+    """A program that opens the app and in which ctrl+l, redraw, fails as `what` says."""
+    return f"""
+import sys
+from speclab.app.application import SpeclabApp
+from speclab.cli import main
+secret = "hunter2-of-a-local-variable"
+async def fail(self):
+    local = secret
+    {what}
+SpeclabApp.action_redraw = fail
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "raise IndexError('list index out of range')",
+        "self.run_worker(self.no_such_method_anywhere())",
+        "self.call_later(lambda: 1 / 0)",
+        "self.panic('the input thread failed')",
+    ],
+)
+def test_a_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Terminal, spec: Path, what: str) -> None:
+    terminal = pty(crashing(what), str(spec.parent), width=200, height=60)
+    terminal.until("✔ Problem Statement")
+    terminal.settle()
+    terminal.press("j")
+    terminal.until("Sales keeps customers")
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.press("Never lose this. \x0c")
+    terminal.until("the app crashed")
+    terminal.child.wait()
+    assert terminal.child.exitstatus == 1
+    (recovery,) = (spec.parent / ".speclab" / "recovery").iterdir()
+    assert "Never lose this. Sales keeps" in recovery.read_text()
+    assert f"is in {recovery}" in terminal.text.replace("\n", "")
+    assert "hunter2" not in terminal.sent
+
+
+def test_a_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None:
+    terminal = pty(crashing("raise IndexError"), str(spec.parent), width=120, height=40)
+    terminal.until("✔ Problem Statement")
+    terminal.press("\x0c")
+    terminal.until("There was no unsaved text.")
+    terminal.child.wait()
+    assert terminal.child.exitstatus == 1
+
+
 def test_a_section_is_edited_in_the_editor_of_ones_choice(pty: Terminal, spec: Path, tmp_path: Path) -> None:
     before = spec.read_text()
     editor = tmp_path / "editor.py"

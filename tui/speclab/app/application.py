@@ -34,6 +34,7 @@ from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from textual.notifications import SeverityLevel
 
     from speclab.app.session import Session
@@ -114,6 +115,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         self.read_only = read_only
         self._clock = clock or SystemClock()
         self.first_place = place
+        self._not_kept: list[str] = []  # why unsaved text could not be written in a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._left = asyncio.Event()
         self._fresh_until = 0.0  # when the figures are read again though nothing was committed, on the monotonic clock
@@ -145,6 +147,40 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """Give back what is watched."""
         self._left.set()
         self.run_log.close()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Exit after an error that shows itself, such as one of the input thread; unsaved text is kept first."""
+        self._keep_unsaved()
+        super().panic(*renderables)
+
+    def _fatal_error(self) -> None:
+        """Exit with the traceback of any other error, without the values of variables: they may be secrets."""
+        from rich.segment import Segments
+        from rich.traceback import Traceback
+
+        self._keep_unsaved()
+        self._exit_renderables.append(Segments(self.console.render(Traceback(width=None), self.console.options)))
+        self._close_messages_no_wait()
+
+    def _keep_unsaved(self) -> None:
+        """Bring the recovery files up to date in a crash, in which more may fail; see `crash_error`."""
+        from speclab.app.document_place import DocumentPlace
+
+        self._return_code = 1
+        for place in self.main.places() if self.screen_stack else ():
+            if isinstance(place, DocumentPlace):
+                try:
+                    place.put_draft_aside()
+                except Exception as error:  # noqa: BLE001 (whatever broke the app may break this: it is told at the end)
+                    self._not_kept.append(str(error) or type(error).__name__)
+
+    def crash_error(self) -> SpeclabError:
+        """The error to exit with after a crash, which names the files that hold unsaved text."""
+        found = self.session.recovery_files() if "session" in self.__dict__ else []
+        kept = [f"The unsaved text of {spec} is in {file}; the next start offers it." for spec, file in found]
+        lost = [f"Unsaved text may be missing there: {reason}" for reason in self._not_kept]
+        hint = "\n".join([*(kept or ["There was no unsaved text."]), *lost, "Please report the traceback above."])
+        return SpeclabError("the app crashed", hint=hint)
 
     def get_line_filters(self) -> list[LineFilter]:
         """Textual's, and ASCII where it was asked for."""
@@ -430,3 +466,5 @@ def run_app(
         )
     app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place)
     app.run()
+    if app.return_code:
+        raise app.crash_error()

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 from textual import work
 from textual.binding import BindingType
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -32,8 +33,10 @@ UNDO: Final = Action("undo", "undo", "Take the last change back, wherever it was
 REDO: Final = Action("redo", "redo", "Do again what was undone last.", ("ctrl+y",), footer=False)
 DOCUMENT: Final = (SAVE, UNDO, REDO)
 
-ASIDE: Final = 2.0
-"""Seconds between two looks at whether something unsaved must be put aside."""
+ASIDE: Final = 0.15
+"""Seconds from a change, or a key in an editor, until the recovery file has it, so that a crash loses no more."""
+DURABLE: Final = 2.0
+"""Seconds between two checks whether the recovery file must be written through to the disk, for a power failure."""
 PAUSE: Final = 0.15
 """Seconds without a further change before problems are looked for."""
 
@@ -47,12 +50,22 @@ class DocumentPlace(Place):
 
     opened: OpenSpec | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._aside: Timer | None = None
+        self._aside_trouble = ""  # why the recovery file could not be written, so that it is told once
+
     def take(self) -> None:
         """Bring what a person has typed so far into the document."""
 
     def untaken(self) -> bool:
         """Whether something was typed that `take` has not brought into the document yet."""
         return False
+
+    def draft(self) -> str | None:
+        """The whole text with what is being typed, for the recovery file; None if the document has all of it."""
+        self.take()
+        return None
 
     def show_document(self) -> None:
         """Show the document as it is now; it was changed here, in another place or on disk."""
@@ -64,7 +77,7 @@ class DocumentPlace(Place):
 
     def on_mount(self) -> None:
         """Begin to put aside what is unsaved."""
-        self.set_interval(ASIDE, self._put_aside)
+        self.set_interval(DURABLE, self._put_aside)
 
     def on_unmount(self) -> None:
         """Whatever ended the app: what is unsaved is kept."""
@@ -117,6 +130,29 @@ class DocumentPlace(Place):
         try:
             shell(self).session.put_aside()
         except SpeclabError as error:
+            self._tell_not_put_aside(error)
+
+    def put_aside_soon(self) -> None:
+        """Write the recovery file within `ASIDE` seconds, however long somebody goes on typing."""
+        if self._aside is None:
+            self._aside = self.set_timer(ASIDE, self._put_draft_aside)
+
+    def _put_draft_aside(self) -> None:
+        self._aside = None
+        try:
+            self.put_draft_aside()
+        except SpeclabError as error:
+            self._tell_not_put_aside(error)
+
+    def put_draft_aside(self) -> None:
+        """Write the recovery file now, with what is being typed. Raises `SpeclabError` if it cannot be written."""
+        draft = self.draft()
+        for spec in shell(self).session.specs():
+            spec.put_aside(draft if spec is self.opened else None, durable=False)
+
+    def _tell_not_put_aside(self, error: SpeclabError) -> None:
+        if error.message != self._aside_trouble:
+            self._aside_trouble = error.message
             shell(self).tell("Unsaved changes cannot be put aside", error)
 
     @work(group="recovery")
@@ -147,6 +183,7 @@ class DocumentPlace(Place):
 
     def changed(self) -> None:
         """The document is another now."""
+        self.put_aside_soon()
         self.show_document()
         self.look_for_problems()
         self.refresh_bindings()

@@ -69,6 +69,7 @@ class OpenSpec:
         self._undo: list[Change] = []
         self._redo: list[Change] = []
         self._aside: str | None = None  # the text that the recovery file holds
+        self._aside_is_durable = True
 
     @property
     def read_only(self) -> str:
@@ -214,16 +215,30 @@ class OpenSpec:
 
     # Recovery
 
-    def put_aside(self) -> None:
-        """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is."""
-        text = self._whole() if self.unsaved else None
-        if text == self._aside and (text is None or store.find_recovery(self.path) is not None):
+    def put_aside(self, draft: str | None = None, *, durable: bool = True) -> None:
+        """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is.
+
+        `draft` is the whole text with what is being typed, where the document does not have that yet (see
+        `with_draft`). For `durable`, see `store.write_recovery`.
+        """
+        text = draft if draft is not None else self._whole() if self.unsaved else None
+        is_done = text == self._aside and (self._aside_is_durable or not durable)
+        if is_done and (text is None or store.find_recovery(self.path) is not None):
             return  # else another speclab dropped it, to which it was offered
         if text is None:
             store.drop_recovery(self.path)
         else:
-            store.write_recovery(self.path, text)
-        self._aside = text
+            store.write_recovery(self.path, text, durable=durable)
+        self._aside, self._aside_is_durable = text, durable or text is None
+
+    def with_draft(self, section: Section, body: str) -> str:
+        """The document's text with `body` in `section`, whatever that makes of the sections behind it.
+
+        Cheap enough for every key, unlike an edit, which is verified; for the recovery file only.
+        """
+        text, newline = self.document.text, self.document.newline
+        lines = newline.join(body.split("\n")) if "\r" not in body else body
+        return f"{text[: section.body.start]}{lines}{text[section.body.end :]}"
 
     def recover(self, recovery: store.Recovery) -> None:
         """Take back what was put aside, as a step of the history."""
@@ -264,6 +279,15 @@ class Session:
     def opened(self, path: Path) -> OpenSpec | None:
         """The spec at `path` if it was opened."""
         return self._specs.get(path.resolve())
+
+    def specs(self) -> list[OpenSpec]:
+        """All of them."""
+        return list(self._specs.values())
+
+    def recovery_files(self) -> list[tuple[Path, Path]]:
+        """The specs with text that was put aside and is not in their file, and the files that hold it."""
+        paths = [spec.path for spec in self._specs.values()]
+        return [(path, store.recovery_path(path)) for path in paths if store.find_recovery(path) is not None]
 
     def put_aside(self) -> None:
         """Bring all recovery files up to date. Raises `SpeclabError` where one cannot be written."""

@@ -91,18 +91,22 @@ class Recovery:
     at: datetime
 
 
-def write_recovery(path: Path, text: str) -> None:
-    """Put aside the unsaved `text` of the spec at `path`, in its workspace's `.speclab/recovery`."""
-    aside = _recovery_path(path)
+def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
+    """Put aside the unsaved `text` of the spec at `path`, in its workspace's `.speclab/recovery`.
+
+    Unless it is `durable`, the text survives the end of the process, and not yet that of the machine: waiting for the
+    disk at every key would make keys late.
+    """
+    aside = recovery_path(path)
     state_directory(workspace_of(path))
     _make(aside.parent, 0o700)
     with _writing(aside):
-        _replace(aside, text.encode("utf-8", "surrogateescape"))
+        _replace(aside, text.encode("utf-8", "surrogateescape"), durable=durable)
 
 
 def find_recovery(path: Path) -> Recovery | None:
     """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
-    aside = _recovery_path(path)
+    aside = recovery_path(path)
     try:
         data, at = aside.read_bytes(), aside.stat().st_mtime
     except (FileNotFoundError, PermissionError):
@@ -114,10 +118,11 @@ def find_recovery(path: Path) -> Recovery | None:
 
 def drop_recovery(path: Path) -> None:
     """Forget what was put aside for the spec at `path`."""
-    _recovery_path(path).unlink(missing_ok=True)
+    recovery_path(path).unlink(missing_ok=True)
 
 
-def _recovery_path(path: Path) -> Path:
+def recovery_path(path: Path) -> Path:
+    """The file with the text put aside for the spec at `path`, whether or not there is one."""
     whole = path.resolve()
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
     return workspace_of(path) / ".speclab" / "recovery" / name
@@ -146,8 +151,11 @@ def _writing(path: Path) -> Iterator[None]:
         raise SpeclabError(f"{path}: cannot be saved: {reason}", hint="nothing was written") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write `data` beside the file, then put it in its place in one step; links stay, and who may do what with it."""
+def _replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` beside the file, then put it in its place in one step; links stay, and who may do what with it.
+
+    With `durable`, wait until it is on the disk.
+    """
     target = Path(os.path.realpath(path))
     old = target.stat() if target.exists() else None
     if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
@@ -160,11 +168,14 @@ def _replace(path: Path, data: bytes) -> None:
                 _make_alike(out.fileno(), target, old)
             out.write(data)
             out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                os.fsync(out.fileno())
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

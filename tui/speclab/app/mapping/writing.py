@@ -160,6 +160,7 @@ class RowWriting(DocumentPlace):
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
         """What the cell would do with `text` in it; the row shows it already."""
+        self.put_aside_soon()
         if self.sheet is None:
             return Hint("")
         try:

@@ -134,6 +134,10 @@ class Desk(Panel):
         """Whether anything was written since `written` was last asked."""
         return self.editing and self.editor.text != self._taken
 
+    def draft(self) -> str | None:
+        """What was written since `written` was last asked, as a body; None if nothing. It stays to be asked for."""
+        return self._editable.written(self.editor.text) if self.untaken else None
+
     def written(self) -> str | None:
         """What was written since this was last asked, as a body; None if nothing."""
         if not self.untaken:

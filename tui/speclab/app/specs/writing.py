@@ -118,6 +118,7 @@ class Writing(DocumentPlace):
         if self._pause is not None:
             self._pause.stop()
         if self.desk.editing:
+            self.put_aside_soon()
             self._pause = self.set_timer(PAUSE, self._take_typed)
 
     def _take_typed(self) -> None:
@@ -127,6 +128,15 @@ class Writing(DocumentPlace):
     def untaken(self) -> bool:
         """Whether something was typed since it was last taken."""
         return self.desk.untaken
+
+    def draft(self) -> str | None:
+        """The text with what is being typed in the section, not verified yet."""
+        body, section = self.desk.draft(), self.section
+        if self.opened is None or body is None:
+            return None
+        if section is None:  # it was taken out of the file meanwhile
+            return super().draft()
+        return self.opened.with_draft(section, body)
 
     def take(self) -> None:
         """Bring what was typed into the document, or keep it beside where the document refuses it."""
