@@ -350,7 +350,10 @@ async def test_parents_beside_an_error_are_not_all_there_are_where_the_lists_of_
         return web.json_response({"data": [{"id": 1}], **error})
 
     url = await serve(source)
-    assert keys(await read_all(reader(url))) == ["11"]
+    pages, failure = await read_to_failure(reader(url))
+    assert keys(pages) == ["11"]
+    assert not pages[-1].complete
+    assert failure.message.endswith("records, and an error: shard 3 is down; records may be missing")
     _, failure = await read_to_failure(reader(url, missing="delete"))
     assert failure.message.endswith("records, and an error: shard 3 is down")
 

@@ -81,27 +81,13 @@ async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) ->
     [
         ({"success": False, "message": "search timed out", "data": []}, "search timed out"),
         ({"data": [], "errors": [{"message": "shard 3 is down"}]}, "shard 3 is down"),
-        ({"status": "error", "data": []}, "it does not say which"),
+        ({"status": "error", "data": []}, "the response does not say which"),
     ],
 )
 async def test_an_empty_list_beside_an_error_is_no_list(serve: Serve, read: Read, body: Json, said: str) -> None:
     handler, _ = script(web.json_response(body))
     with pytest.raises(BadAnswer, match=f"an empty list, and an error: {said}"):
         await read(await serve(handler))
-
-
-async def test_records_beside_an_error_are_read_and_the_error_is_told_once(
-    serve: Serve, read: Read, reports: Reports
-) -> None:
-    async def half(request: web.Request) -> web.Response:
-        following = "/people?page=2" if "page" not in request.query else None
-        body = {"data": [{"id": request.query_string}], "next": following, "errors": [{"message": "shard 3 is down"}]}
-        return web.json_response(body)
-
-    assert len(records_of(await read(await serve(half)))) == 2
-    (line,) = reports.lines
-    assert line.startswith("warning: ")
-    assert line.endswith("/people: records, and an error; some may be missing: shard 3 is down")
 
 
 async def test_records_beside_an_error_are_not_all_there_is_where_the_rest_would_be_deleted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
-from speclab.errors import SpecError, SpecHeld, Unreachable
+from speclab.errors import IncompleteRead, SpecError, SpecHeld, Unreachable
 from speclab.outcome import ErrorClass, RunState, Stage
 from speclab.sync.lock import hold
 from speclab.sync.prepare import prepare
@@ -143,6 +143,16 @@ async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: Worl
     assert result.row.error == f"{world.spec.name}:11: no route"
     world.source.fails_at = None
     assert counts((await world.run()).row) == {"written": 1}
+
+
+async def test_a_read_that_may_have_missed_records_is_a_partial_run_and_exits_1(world: World) -> None:
+    world.source = MemorySource([[person("p1")], [person("p2")]], fails_at=1, error=IncompleteRead("records missing"))
+    result = await world.run()
+    assert (result.row.state, result.row.written) == (RunState.PARTIAL, 1)
+    assert result.row.error is not None
+    assert "records missing" in result.row.error
+    assert result.error is not None
+    assert result.error.exit_code == 1
 
 
 async def test_a_secret_that_is_not_there_is_a_failed_run(world: World) -> None:

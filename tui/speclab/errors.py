@@ -10,6 +10,7 @@ SpeclabError
 │   ├── Unreachable        no connection, or none in time                                exit 4
 │   ├── Unauthorized       it refuses the credentials                                    exit 4
 │   └── BadAnswer          it answers something that is not what the spec says           exit 1
+│       └── IncompleteRead     the read went to its end and may have missed records      exit 1
 ├── MappingFailure         a record its mapping cannot take (in `speclab.mapping`)       exit 1
 ├── SpecHeld               another run of the same spec is alive                         exit 1
 ├── WorkspaceHeld          another `speclab up` of the same workspace is alive           exit 1
@@ -125,6 +126,10 @@ class Unauthorized(SystemFailure):
 
 class BadAnswer(SystemFailure):
     """The system answered, but not with what the spec says: no JSON, no list at `records`, a loop of pages."""
+
+
+class IncompleteRead(BadAnswer):
+    """The read went to its end and may have missed records: the run is partial and the next one reads them again."""
 
 
 class SpecHeld(SpeclabError):

@@ -12,7 +12,7 @@ from typing import Final
 
 from speclab.clock import Clock
 from speclab.connectors.base import Answer, Item, Page, Reader, Report
-from speclab.errors import SystemFailure
+from speclab.errors import IncompleteRead, SystemFailure
 from speclab.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.runlog import RunLog
 from speclab.spec.integration import Integration
@@ -188,11 +188,12 @@ class PageLoop:
 
 
 def _broken_off(error: SystemFailure, source: str, now: datetime) -> Halt:
-    """The end of a run whose source failed; parked, if it asks to wait longer than a run does."""
+    """The end of a run whose source failed: parked if it asks to wait too long, partial if records may be missing."""
     until = now + timedelta(seconds=error.retry_after) if error.retry_after is not None else None
     if error.error_class is ErrorClass.RATE_LIMIT:
         return Halt(RunState.PARTIAL, f"{source}: parked: {error.message}", error, until=until, end="source")
-    return Halt(RunState.FAILED, f"{source}: {error.message}", error, until=until, end="source")
+    state = RunState.PARTIAL if isinstance(error, IncompleteRead) else RunState.FAILED
+    return Halt(state, f"{source}: {error.message}", error, until=until, end="source")
 
 
 def _page_text(number: int, page: Page, counts: Counter[Outcome]) -> str:

@@ -1,7 +1,8 @@
-"""One list over HTTP: page after page, tried again where it may heal, stopped where it would lie.
+"""One list over HTTP: page after page, retried where that helps, stopped where the result would be wrong.
 
-A read that got less than the source holds must not look like one that got all: a page that repeats, a total that is not
-reached, a list that is not there end it with `BadAnswer`.
+A read that got less than the source holds must not look complete: a page that repeats, a total that is not reached, a
+list that is not there end it with `BadAnswer`. Where records may be missing, the rest is read and delivered, and the
+read ends with `IncompleteRead`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Final
 from speclab.connectors.base import Page
 from speclab.connectors.http.answers import WrongBody, message_in, path, records_at
 from speclab.connectors.http.client import Client, Exchange, status_line
+from speclab.connectors.http.completeness import Doubt, SeenKeys, partial_page
 from speclab.connectors.http.pagination import PageTurnError, Position, Turn, number_at, style
 from speclab.connectors.http.prefetch import Prefetch
 from speclab.connectors.http.question import Questions
 from speclab.connectors.http.ratelimit import server_time
 from speclab.connectors.http.reading import Reading
 from speclab.connectors.http.retries import answered
-from speclab.connectors.http.successes import tells_of_failure
+from speclab.connectors.http.successes import judgement, tells_of_failure
 from speclab.connectors.http.templates import scalar_text
 from speclab.connectors.jsontext import decode
 from speclab.connectors.since import Uncomparable, earlier
-from speclab.errors import BadAnswer, SpecError
+from speclab.errors import BadAnswer, IncompleteRead, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.paths import FieldPath
@@ -35,13 +37,13 @@ from speclab.spec.systems.http import HttpRead
 
 _STALE: Final = frozenset({400, 404, 410, 422})
 """What a page cursor of yesterday may be answered with."""
-_MOST_EMPTY: Final = 1000
-"""Pages without a record in a row, after which a source is taken to go round in circles."""
+_MOST_EMPTY: Final = 50
+"""Empty pages in a row after which a read ends as a loop; the next run goes on from the page it stopped at."""
 _MOST_AHEAD: Final = 16_000_000
 """Bytes of answers that may wait for their turn; a page as large as that is asked for alone."""
 
 
-class Shifted(BadAnswer):
+class Shifted(IncompleteRead):
     """Numbered pages may have skipped records, for the source came to hold less while they were read."""
 
 
@@ -58,11 +60,12 @@ class Listing:
         at_once: int,
         fingerprint: str,
         key: Sequence[FieldPath] = (),
+        identity: Sequence[FieldPath] = (),
     ) -> None:
         """Lists of `read` from `client`, at most `at_once` pages ahead; `fingerprint` marks cursors of these settings.
 
-        `key` is where a record has its identity, if it has that by itself. Raises `SpecError` for settings that cannot
-        work.
+        `key` is where a record has its identity, if it has that by itself, and `identity` what tells it from others
+        of the same list. Raises `SpecError` for settings that cannot work.
         """
         self._client = client
         self._retry = retry
@@ -77,6 +80,10 @@ class Listing:
         self._nested = read.for_each is not None
         self._size = read.pagination.size
         self._key = key
+        self._identity = identity or key
+        self._ok = None if read.ok is None else judgement(read.ok, "read.ok")
+        self._end = read.pagination.end
+        self._counted = read.pagination.total is not None or read.pagination.pages is not None
         self._sweeps = read.missing == "delete"
         self._since = read.since
         _optional(read.since.field if read.since else None, "read.since.field")
@@ -106,6 +113,13 @@ class Listing:
                 "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
                 Shifted,
             )
+        if read.doubt is not None:
+            raise IncompleteRead(
+                f"{read.doubt.message}; records may be missing",
+                request=read.doubt.request,
+                response=read.doubt.response,
+                hint="What was read is delivered, and the cursor stays: the next run reads it again.",
+            )
 
     async def _first(self, questions: Questions, read: Reading) -> Exchange:
         """The answer to a read's first question, and with it the time it began, by the source's clock."""
@@ -123,6 +137,8 @@ class Listing:
             # The list was made at some time between the question and the answer's date, which is cut to the second.
             elapsed = timedelta(seconds=clock.monotonic() - began + 1)
             read.watch(server_time(exchange.headers, clock.now()) - elapsed)
+        if self._numbered and self._since is not None:
+            read.keys = SeenKeys(self._identity, from_first=not read.resumed)
         read.visit(read.position)
         return exchange
 
@@ -147,7 +163,7 @@ class Listing:
         """The page in an answer, the position of the next, and those expected after it. Raises `BadAnswer`."""
         body = self._parsed(exchange)
         records = self._listed(exchange, body)
-        self._mind_failure(read, exchange, body, records)
+        self._check_complete(read, exchange, body, records)
         if records and records == read.previous:
             if not (self._numbered and self._size is not None and len(records) < self._size):
                 raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
@@ -155,18 +171,22 @@ class Listing:
         read.previous = records
         total = self._total_in(exchange, body)
         read.count_on(len(records), total)
+        turn = Turn(read.position, exchange, body, records, read.count, self._look_behind(read, exchange, records))
         read.empty = 0 if records else read.empty + 1
-        turn = Turn(read.position, exchange, body, records, read.count)
+        read.last, read.longest = len(records), max(len(records), read.longest)
         try:
             following = self._style.after(turn)
             fresh = read.watermark.take(records) if read.watermark else records
+            if read.keys is not None:
+                read.keys.take(records)
         except (PageTurnError, Uncomparable) as error:
             raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
         following = self._checked(questions, read, exchange, following)
         if following is None:
             self._finish(read, exchange, total)
             self._mind_more(read, turn)
-        whole = following is None and not (self._numbered and read.shrunk)
+            self._check_moves(read, exchange)
+        whole = following is None and not (self._numbered and read.shrunk) and read.doubt is None
         page = Page(
             records=fresh,
             cursor=read.cursor(following) if whole or following is not None else read.again(),
@@ -195,8 +215,12 @@ class Listing:
             raise self._bad(
                 exchange, f"the next page is one that was read before: {following}", "Check `read.pagination`."
             )
-        if read.empty >= _MOST_EMPTY:
-            raise self._bad(exchange, f"{read.empty} pages without a record in a row", "Check `read.pagination`.")
+        if read.empty and read.empty % _MOST_EMPTY == 0:
+            raise self._bad(
+                exchange,
+                f"{read.empty} empty pages in a row, each with another next page",
+                "If an empty page ends this list, say so: `read.pagination: {end: empty}`. The next run goes on here.",
+            )
         return following
 
     def _finish(self, read: Reading, exchange: Exchange, total: int | None) -> None:
@@ -217,12 +241,6 @@ class Listing:
                 self._client.report(
                     Level.WARNING,
                     f"no record has `{self._since.field}`, so the next run cannot ask for what changed only",
-                )
-            if self._numbered and len(read.visited) > 1 and read.watermark.passed and read.watermark.ordered:
-                self._client.report(
-                    Level.WARNING,
-                    f"records changed while pages by number were read in the order of `{self._since.field}`: what "
-                    "slipped onto a page read before is missed; ask for another order, such as by id, or for a cursor",
                 )
             if self._since.sorted and not read.watermark.ordered:
                 self._client.report(
@@ -253,23 +271,73 @@ class Listing:
                 f"{line}: the pages end here, but {more}; set `total` or `pages` in `read.pagination` to go by it",
             )
 
-    def _mind_failure(self, read: Reading, exchange: Exchange, body: Json, records: list[Record]) -> None:
-        """Take no empty list beside an error for a list, and none at all where what it lacks would be deleted."""
-        own = {str(self._records.parts[0])} if self._records is not None else set[str]()
-        if not tells_of_failure(body, own):
+    def _check_moves(self, read: Reading, exchange: Exchange) -> None:
+        """Doubt a read by numbered pages in which a record moved from a page that was read to one at the end."""
+        mark, keys = read.watermark, read.keys
+        if self._since is None or mark is None or keys is None or keys.moved is False:
             return
-        said = message_in(body) or "it does not say which"
-        if not records or self._sweeps:
-            what = "records" if records else "an empty list"
-            raise self._bad(
+        if mark.passed and mark.ordered and (len(read.visited) > 1 or read.resumed):
+            self._doubt(
+                read,
                 exchange,
-                f"{what}, and an error: {said}",
-                "Nobody knows what else the list would hold; the next run asks for it again.",
+                f"records changed while numbered pages were read in the order of `{self._since.field}`, and what moved "
+                "onto a page that was read before is missed; sort by another field, such as id, or use a cursor",
             )
-        if not read.doubted:
-            read.doubted = True
-            line = self._client.line(exchange.method, exchange.url)
-            self._client.report(Level.WARNING, f"{line}: records, and an error; some may be missing: {said}")
+
+    def _look_behind(self, read: Reading, exchange: Exchange, records: list[Record]) -> int:
+        """Records of a full page, where an empty numbered page may stand in the middle of the list; else 0.
+
+        Nothing but the empty page says that the list ends there, and the page before it was full or is not known.
+        """
+        if not self._numbered or self._counted or self._end is not None:
+            return 0
+        if records:
+            if read.empty and read.count > len(records):
+                self._doubt(read, exchange, "the page before this one was empty, in the middle of the list")
+            return 0
+        full = self._size or read.longest
+        known_short = read.last < full if read.last else not read.resumed
+        return 0 if read.empty or known_short else full or 1
+
+    def _check_complete(self, read: Reading, exchange: Exchange, body: Json, records: list[Record]) -> None:
+        """Doubt a page that says it is a part, and refuse an empty one beside an error.
+
+        Where missing records would be deleted at the target, a page in doubt is refused at once.
+        """
+        if exchange.status == 204:
+            if not self._numbered and self._end is None and read.position != self._style.first():
+                self._doubt(read, exchange, "no content, for a page that the page before it names")
+            return
+        if self._ok is not None:
+            failed = not self._judged(exchange, body)
+            problem = "`read.ok` is false" if failed else None
+        else:
+            failed = tells_of_failure(body, {str(self._records.parts[0])} if self._records is not None else ())
+            problem = "an error" if failed else partial_page(exchange, body, records)
+        if problem is None:
+            return
+        what = "records" if records else "an empty list"
+        said = f": {message_in(body) or 'the response does not say which'}" if failed else ""
+        message = f"{what}, and {problem}{said}"
+        if self._sweeps or (failed and not records):
+            raise self._bad(exchange, message, "What else the list holds is not known; the next run reads it again.")
+        self._doubt(read, exchange, message)
+
+    def _judged(self, exchange: Exchange, body: Json) -> bool:
+        assert self._ok is not None  # noqa: S101 - the caller looked
+        try:
+            return self._ok(body)
+        except WrongBody as error:
+            raise self._bad(exchange, str(error), "Correct `read.ok`.") from None
+
+    def _doubt(self, read: Reading, exchange: Exchange, message: str) -> None:
+        """Keep the first reason why records may be missing, and report it."""
+        if read.doubt is not None:
+            return
+        line = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
+        text = f"{self._client.message(line)}: {self._client.message(message)}"
+        read.doubt = Doubt(text, self._client.request_text(exchange), self._client.response_text(exchange))
+        self._client.report(Level.WARNING, f"{text}; records may be missing")
 
     def _total_in(self, exchange: Exchange, body: Json) -> int | None:
         """What the source says the read holds; None where the spec does not say that it does."""

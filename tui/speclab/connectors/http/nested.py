@@ -15,14 +15,14 @@ from typing import Final, TypeAlias
 
 from speclab.connectors.base import Page, Report
 from speclab.connectors.http.lanes import MOST_WAITING, Gathered, Lane
-from speclab.connectors.http.listing import Listing
+from speclab.connectors.http.listing import Listing, Shifted
 from speclab.connectors.http.parents import ParentQuestions
 from speclab.connectors.http.question import Questions
 from speclab.connectors.http.reading import from_mark, mark_in
 from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.templates import MissingValue
 from speclab.connectors.since import digest
-from speclab.errors import BadAnswer, SystemFailure
+from speclab.errors import BadAnswer, IncompleteRead, SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
 from speclab.spec.system import Since
@@ -138,13 +138,14 @@ class Nested:
         A parent whose list is refused does not keep the others from being read; the read ends with what was answered
         (`BadAnswer` or `Forbidden`) then, unless the parent turns out to be gone.
         """
+        doubts: list[IncompleteRead] = []  # of the list of parents
         round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
             self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
         gathered, refused = Gathered(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
         failure: SystemFailure | None = None
         try:
-            async with aclosing(self._read(round_, refused)) as read:
+            async with aclosing(self._read(round_, refused, doubts)) as read:
                 async for child, page in read:
                     gathered.add(page, self._named(child, page))
                     round_.took(child.key, page)
@@ -159,15 +160,20 @@ class Nested:
             if gathered.requests:
                 yield gathered.take(round_.cursor())
             raise failure
-        yield gathered.take(round_.over(refused), complete=not refused)
+        unread = {*refused, *(round_.marks if doubts else ())}
+        yield gathered.take(round_.over(unread), complete=not refused and not doubts)
         if refused:
             raise _refusal(refused)
+        if doubts:
+            raise doubts[0]
 
-    async def _read(self, round_: Round, refused: dict[str, Refused]) -> AsyncGenerator[tuple[Child, Page]]:
+    async def _read(
+        self, round_: Round, refused: dict[str, Refused], doubts: list[IncompleteRead]
+    ) -> AsyncGenerator[tuple[Child, Page]]:
         """The pages of all lists, one list after the other; the next lists are begun while one is read."""
         window: deque[Child] = deque()
         try:
-            async with aclosing(self._unread(set(round_.done))) as parents:
+            async with aclosing(self._unread(set(round_.done), doubts)) as parents:
                 while True:
                     while len(window) < self._at_once and (parent := await anext(parents, None)) is not None:
                         key, missing = self._key(parent)
@@ -191,22 +197,29 @@ class Nested:
             for child in window:
                 await child.lane.aclose()
 
-    async def _unread(self, seen: set[str]) -> AsyncGenerator[Record]:
+    async def _unread(self, seen: set[str], doubts: list[IncompleteRead]) -> AsyncGenerator[Record]:
         """The parents that are not `seen` yet.
 
         A list of several pages is gone through until nothing in it is new: one that loses a parent may move another
-        from a page that is still to come to one that was.
+        from a page that is still to come to one that was. If a list may lack parents, the reason goes to `doubts` and
+        those it has are read.
         """
         while True:
             pages, before = 0, len(seen)
+            doubts.clear()
             async with aclosing(self._all_parents()) as listed:
-                async for page in listed:
-                    pages += 1
-                    for parent in page.records:
-                        key, _ = self._key(parent)
-                        if key not in seen:
-                            seen.add(key)
-                            yield parent
+                try:
+                    async for page in listed:
+                        pages += 1
+                        for parent in page.records:
+                            key, _ = self._key(parent)
+                            if key not in seen:
+                                seen.add(key)
+                                yield parent
+                except IncompleteRead as error:
+                    if isinstance(error, Shifted):
+                        raise
+                    doubts.append(error)
             if pages == 1 or len(seen) == before:
                 return
 
@@ -241,7 +254,10 @@ class Nested:
         """Those of `refused` whose parent is in the list still; one that was deleted meanwhile has nothing to read."""
         if not refused:
             return {}
-        listed = {self._key(parent)[0] async for page in self._all_parents() for parent in page.records}
+        try:
+            listed = {self._key(parent)[0] async for page in self._all_parents() for parent in page.records}
+        except IncompleteRead:  # those it lacks may be there
+            return dict(refused)
         gone = len(refused.keys() - listed)
         if gone:
             self._report(Level.INFO, f"{gone} of `{self._name}` went away while they were read")

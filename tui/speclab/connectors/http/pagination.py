@@ -33,6 +33,7 @@ class Turn:
     body: Json
     records: list[Record]
     read: int  # records read so far, this page included
+    look_behind: int = 0  # records of a full page, where an empty page may not be the end; 0 where it is
 
     @property
     def signs(self) -> Signs:
@@ -84,12 +85,45 @@ class _Base:
         self._header = settings.header
         self._pages = _optional(settings.pages, "read.pagination.pages")
         self._total = _optional(settings.total, "read.pagination.total")
+        self._end = settings.end
+        self._full = settings.size or 0
 
     def first(self) -> Position:
         return {"params": dict(self._size)}
 
     def beyond(self, turn: Turn, most: int) -> list[Position]:  # noqa: ARG002 - who is told where to go cannot guess
         return []
+
+    def _ended(self, turn: Turn) -> bool | None:
+        """Whether `turn` is the last page by the setting `end`; None where that has another say, or is not set."""
+        match self._end:
+            case "empty":
+                return not turn.records
+            case "short":
+                return len(turn.records) < self._full
+            case "total" if self._total is not None:
+                return turn.read >= number_at(turn.body, self._total) or not turn.records
+        return None
+
+    def _is_last(self, turn: Turn) -> bool:
+        """Whether a numbered page is the last.
+
+        By `end`; else by the total, where the answer has one and it is what was read: less than that it cannot be.
+        Otherwise only an empty page is, unless `look_behind` asks for the one after it: a short page may be a server
+        that sends fewer than requested, and stopping there would lose records.
+        """
+        ended = self._ended(turn)
+        if ended is not None:
+            return ended
+        if self._total is not None:
+            return turn.read == number_at(turn.body, self._total) or not turn.records
+        return not turn.records and not turn.look_behind
+
+    def _unnamed(self) -> Position | None:
+        """None for a page that names no next page. Raises `PageTurnError` where only an empty page may be the last."""
+        if self._end == "empty":
+            raise PageTurnError("a page with records names no next page, but by `end: empty` an empty page is the last")
+        return None
 
     def _next_value(self, turn: Turn) -> str | int | float | None:
         """What the answer gives as next, in the body or a header; None or empty text at the end."""
@@ -114,9 +148,11 @@ class _One(_Base):
 
 class _Cursor(_Base):
     def after(self, turn: Turn) -> Position | None:
+        if self._ended(turn):
+            return None
         value = self._next_value(turn)
         if value is None:
-            return None
+            return self._unnamed()
         return {"params": {**self._size, self._param: value}}
 
 
@@ -134,7 +170,7 @@ class _Page(_Base):
             pages = number_at(turn.body, self._pages)
             if page - self._start + 1 >= pages:
                 return None
-        elif _ends(turn, self._total):
+        elif self._is_last(turn):
             return None
         return {"params": {**self._size, self._param: page + 1}}
 
@@ -159,9 +195,10 @@ class _Offset(_Base):
         return {"params": {**self._size, self._param: self._start}}
 
     def after(self, turn: Turn) -> Position | None:
-        if _ends(turn, self._total):
+        if self._is_last(turn):
             return None
-        return {"params": {**self._size, self._param: _number(turn.position, self._param) + len(turn.records)}}
+        step = len(turn.records) or turn.look_behind
+        return {"params": {**self._size, self._param: _number(turn.position, self._param) + step}}
 
     def beyond(self, turn: Turn, most: int) -> list[Position]:
         step = len(turn.records)
@@ -174,18 +211,22 @@ class _Offset(_Base):
 
 class _NextUrl(_Base):
     def after(self, turn: Turn) -> Position | None:
+        if self._ended(turn):
+            return None
         value = self._next_value(turn)
-        return None if value is None else _follow(str(value), turn)
+        return self._unnamed() if value is None else _follow(str(value), turn)
 
 
 class _Link(_Base):
     def after(self, turn: Turn) -> Position | None:
+        if self._ended(turn):
+            return None
         target = next_link(turn.exchange.headers.get_list("link"))
         if target is not None:
             return _follow(target, turn)
         if more := turn.signs.more():
             raise PageTurnError(f'the answer has no Link header with rel="next", but {more}')
-        return None
+        return self._unnamed()
 
 
 class _Auto(_Base):
@@ -264,18 +305,6 @@ def _follow(reference: str, turn: Turn) -> Position:
 
 def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
-
-
-def _ends(turn: Turn, total: FieldPath | None) -> bool:
-    """Whether a numbered page is the last.
-
-    By the total, where the answer has one and it is what was read: less than that it cannot be. Otherwise only an
-    empty page is: a short one may be a server that gives fewer than it is asked for, and stopping there would lose
-    records.
-    """
-    if total is not None:
-        return turn.read == number_at(turn.body, total) or not turn.records
-    return not turn.records
 
 
 def number_at(body: Json, where: FieldPath) -> int:

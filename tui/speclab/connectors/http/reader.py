@@ -95,9 +95,13 @@ class HttpReader:
         above = above.model_copy(update={"missing": read.missing})  # a parent that is missed takes its list with it
         hidden = self._hidden | _secret(written.request or written.path, written.params)
         hidden_above = self._hidden | _secret(written.for_each.path, written.for_each.params)
+        own = [path for path in self._key if path.parts[0] != each.name]
         nested = Nested(
             (self._listing(above), Questions(above, client.base, client.origin, hidden=hidden_above)),
-            (self._listing(read), ParentQuestions(read, each.name, client.base, client.origin, hidden=hidden)),
+            (
+                self._listing(read, identity=own),
+                ParentQuestions(read, each.name, client.base, client.origin, hidden=hidden),
+            ),
             name=each.name,
             since=read.since,
             at_once=at_once,

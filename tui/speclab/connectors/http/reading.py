@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from speclab.clock import timestamp
+from speclab.connectors.http.completeness import Doubt, SeenKeys
 from speclab.connectors.http.pagination import Position
 from speclab.connectors.jsontext import encode_sorted
 from speclab.connectors.since import Mark, Watermark, no_later_than
@@ -19,8 +20,8 @@ class Reading:
     """One read on its way through the pages.
 
     `fingerprint` is of the settings: a position is of no use to others. `before` is the mark the read asks from, and
-    None for a read of everything. `shrunk` is True once the source's total was less than before, and `doubted` once an
-    answer told of an error beside its records.
+    None for a read of everything. `shrunk` is True once the source's total was less than before; `doubt` is the first
+    reason why records may be missing; `longest` is the length of the longest page, and `last` that of the page before.
     """
 
     fingerprint: str
@@ -36,7 +37,10 @@ class Reading:
     watermark: Watermark | None = None
     previous: list[Record] | None = None
     empty: int = 0
-    doubted: bool = False
+    last: int = 0
+    longest: int = 0
+    doubt: Doubt | None = None
+    keys: SeenKeys | None = None
     visited: set[bytes] = field(default_factory=set)
 
     @classmethod
@@ -52,6 +56,9 @@ class Reading:
         read.count = count if isinstance(count, int) else 0
         read.total = total if isinstance(total, int) else None
         read.shrunk = held.get("shrunk") is True
+        doubt = held.get("doubt")
+        read.doubt = Doubt(doubt) if isinstance(doubt, str) else None
+        read.empty = 1 if held.get("after_empty") is True else 0
         if isinstance(started, str):
             read.watch(datetime.fromisoformat(started), Mark.load(held.get("reached")))
         return read
@@ -78,6 +85,8 @@ class Reading:
         self.count = 0
         self.total = None
         self.shrunk = False
+        self.doubt = None
+        self.empty = 0
         self.started = self.watermark = None
 
     def count_on(self, records: int, total: int | None) -> None:
@@ -102,6 +111,10 @@ class Reading:
         held: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
         if self.total is not None:
             held |= {"total": self.total, "shrunk": self.shrunk}
+        if self.doubt is not None:
+            held["doubt"] = self.doubt.message
+        if self.empty:
+            held["after_empty"] = True
         if since is not None and self.watermark is not None and self.started is not None:
             reached = self.watermark.reached()
             held |= {

@@ -128,21 +128,24 @@ def _entries(body: Json) -> Iterator[Json]:
             yield from inner
 
 
-def judgement(text: str) -> Callable[[Json], bool]:
-    """What `ok` says of an entry. Calling it raises `WrongBody` where the expression cannot be evaluated."""
+def judgement(text: str, setting: str = "write.ok") -> Callable[[Json], bool]:
+    """Compile the CEL of `setting` to a function that judges a body or an entry.
+
+    Calling it raises `WrongBody` where the expression cannot be evaluated.
+    """
     from speclab.mapping.cel import EvaluationError, Expression  # the engine is loaded for those who use it
     from speclab.mapping.cel_check import ExpressionSyntaxError
 
     try:
         expression = Expression(text, ["item"])
     except ExpressionSyntaxError as error:
-        raise SpecError(f"write.ok: {error}") from None
+        raise SpecError(f"{setting}: {error}") from None
 
     def ok(entry: Json) -> bool:
         try:
             return expression.evaluate({"item": entry}) is True
         except EvaluationError as error:
-            raise WrongBody(f"write.ok: {error}") from None
+            raise WrongBody(f"{setting}: {error}") from None
 
     return ok
 

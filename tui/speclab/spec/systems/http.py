@@ -37,6 +37,13 @@ _PAGED: Final[Mapping[str, tuple[str, ...]]] = {
     "pages": ("page",),
 }
 """Settings of a pagination that mean something to some ways of paging, and to others nothing."""
+_ENDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "empty": ("cursor", "page", "offset", "next_url", "link"),
+    "short": ("cursor", "page", "offset", "next_url", "link"),
+    "none": ("cursor", "next_url", "link"),
+    "total": ("cursor", "page", "offset", "next_url", "link"),
+}
+"""What may end a list, and the ways of paging that know it."""
 _SHORTEST_WINDOW: Final = 60.0
 _DATE: Final = len("2024-01-31")
 _UNIX_DIGITS: Final = (10, 13)  # of seconds and of milliseconds
@@ -58,6 +65,12 @@ class Pagination(Settings):
     size: int | None = Field(default=None, ge=1, description="records a page")
     pages: Path | None = Field(default=None, description="path of the number of pages in the body")
     total: Path | None = Field(default=None, description="path of the number of records in the body")
+    end: Literal["empty", "short", "none", "total"] | None = Field(
+        default=None,
+        description="what ends the list: an `empty` page, a page `short` of `size`, a page that names `none` next, or "
+        "the `total` (default: total or pages where given, none for cursors and links, else an empty page after which "
+        "one more is requested)",
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Pagination:
@@ -76,11 +89,25 @@ class Pagination(Settings):
                 raise misfit(f"`{name}` goes with pagination by {' or '.join(ways)}, not by {self.by}", at=name)
         if self.next is not None and self.header is not None:
             raise misfit("expected one of `next` and `header`, not both", at="header")
+        self._check_end()
         if self.size_param is not None and self.size is None:
             raise misfit("`size_param` needs `size`, what is asked for with it", at="size_param")
         if self.size is not None and self.size_param is None and self.by not in ("page", "offset"):
             raise misfit("`size` needs `size_param`, the parameter that asks for it", at="size")
         return self
+
+    def _check_end(self) -> None:
+        if self.end is None:
+            return
+        ways = _ENDS[self.end]
+        if self.by not in ways:
+            raise misfit(f"`end: {self.end}` goes with pagination by {', '.join(ways)}, not by {self.by}", at="end")
+        if self.pages is not None:
+            raise misfit("expected one of `end` and `pages`, not both: each says where the list ends", at="end")
+        if self.end == "short" and self.size is None:
+            raise misfit("`end: short` needs `size`, the number of records of a full page", at="end")
+        if self.end == "total" and self.total is None:
+            raise misfit("`end: total` needs `total`, the path of the number of records in the body", at="end")
 
 
 class HttpSince(Since):
@@ -134,6 +161,10 @@ class HttpRead(Settings):
     records: Path | None = Field(default=None, description="path of the list in the body (default: the body itself)")
     pagination: Pagination = Field(default_factory=Pagination, description="how pages follow")
     since: HttpSince | None = Field(default=None, description="read only what changed")
+    ok: Cel | None = Field(
+        default=None,
+        description="CEL over the body of a page (`item`) that is true of a complete page",
+    )
     deleted: Cel | None = Field(default=None, description="CEL that is true of a deleted record")
     missing: Missing = "keep"
     for_each: ForEach | None = Field(default=None, description="a parent list to read once for each of")

@@ -1,0 +1,305 @@
+"""A read that may have missed records delivers what it has, keeps its cursor and does not look complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+from tests.clocks import HeldClock
+from tests.connectors.conftest import Handler, Reports, Serve, read_all, read_to_failure, records_of
+
+from speclab.connectors import References, open_reader
+from speclab.connectors.base import Page, Reader, Seams
+from speclab.errors import BadAnswer, IncompleteRead
+from speclab.jsonvalue import Json
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem, Pagination
+
+Open = Callable[..., Reader]
+Answer = Callable[[list[Json], Json], web.Response]
+NUMBERED: dict[str, Json] = {"by": "page", "param": "page", "size": 10}
+CURSOR: dict[str, Json] = {"by": "cursor", "param": "page", "next": "next"}
+
+
+@pytest.fixture
+def reader(references: References, seams: Seams) -> Open:
+    def opened(base_url: str, pagination: Json, **read: Json) -> Reader:
+        read = {"path": "/p", "records": "data", "pagination": pagination, **read}
+        system = HttpSystem.model_validate({"connector": "http", "base_url": base_url, "key": "id", "read": read})
+        return open_reader(system, NoAuth(), references, seams)
+
+    return opened
+
+
+def whole(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows, "next": following})
+
+
+def no_content(_rows: list[Json], _following: Json) -> web.Response:
+    return web.Response(status=204)
+
+
+def partial_content(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows[:6], "next": following}, status=206)
+
+
+def beside_errors(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows[:3], "next": following, "errors": [{"message": "shard 3 is down"}]})
+
+
+def status_error(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows[:3], "next": following, "status": "error"})
+
+
+def timed_out(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows[:3], "next": following, "timed_out": True})
+
+
+def failed_shards(rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": rows[:3], "next": following, "_shards": {"total": 5, "failed": 1}})
+
+
+def empty(_rows: list[Json], following: Json) -> web.Response:
+    return web.json_response({"data": [], "next": following})
+
+
+def five_pages(third: Answer, asked: list[int] | None = None, size: int = 10) -> Handler:
+    """Fifty records in five pages, of which the third is answered by `third`."""
+
+    async def source(request: web.Request) -> web.Response:
+        page = int(request.query.get("page", "1"))
+        if asked is not None:
+            asked.append(page)
+        rows: list[Json] = [{"id": n} for n in range(page * size - size, page * size)] if page <= 5 else []
+        return (third if page == 3 else whole)(rows, page + 1 if page < 5 else None)
+
+    return source
+
+
+def ids(pages: list[Page]) -> list[Json]:
+    return [record["id"] for record in records_of(pages)]
+
+
+@pytest.mark.parametrize("pagination", [NUMBERED, CURSOR])
+@pytest.mark.parametrize(
+    ("third", "said", "delivered"),
+    [
+        (beside_errors, "records, and an error: shard 3 is down", 43),
+        (status_error, "records, and an error", 43),
+        (timed_out, "records, and `timed_out` is true", 43),
+        (failed_shards, "records, and `_shards.failed` is 1", 43),
+        (partial_content, "partial content, and no `Content-Range` header", 46),
+    ],
+)
+async def test_a_page_that_is_a_part_leaves_the_read_incomplete_and_the_rest_delivered(
+    third: Answer, said: str, delivered: int, pagination: Json, serve: Serve, reader: Open, reports: Reports
+) -> None:
+    pages, failure = await read_to_failure(reader(await serve(five_pages(third)), pagination))
+    assert isinstance(failure, IncompleteRead)
+    assert said in failure.message
+    assert failure.message.endswith("; records may be missing")
+    assert failure.response
+    assert len(ids(pages)) == delivered
+    assert [page.complete for page in pages].count(True) == 0
+    assert len(reports.lines) == 1
+
+
+async def test_no_content_for_a_page_that_was_named_leaves_the_read_incomplete(serve: Serve, reader: Open) -> None:
+    pages, failure = await read_to_failure(reader(await serve(five_pages(no_content)), CURSOR))
+    assert isinstance(failure, IncompleteRead)
+    assert "204 No Content: no content, for a page that the page before it names" in failure.message
+    assert len(ids(pages)) == 20
+
+
+@pytest.mark.parametrize("by", [NUMBERED, {"by": "page", "param": "page"}])
+@pytest.mark.parametrize("third", [no_content, empty])
+async def test_an_empty_numbered_page_in_mid_list_is_looked_behind_and_leaves_the_read_incomplete(
+    third: Answer, by: Json, serve: Serve, reader: Open
+) -> None:
+    pages, failure = await read_to_failure(reader(await serve(five_pages(third)), by))
+    assert isinstance(failure, IncompleteRead)
+    assert "the page before this one was empty, in the middle of the list" in failure.message
+    assert len(ids(pages)) == 40
+
+
+async def test_an_empty_offset_page_in_mid_list_is_looked_behind(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        offset = int(request.query["offset"])
+        rows: list[Json] = [{"id": n} for n in range(offset, min(offset + 10, 50))]
+        return whole([] if offset == 20 else rows, None)
+
+    pages, failure = await read_to_failure(reader(await serve(source), {"by": "offset", "param": "offset"}))
+    assert isinstance(failure, IncompleteRead)
+    assert len(ids(pages)) == 40
+
+
+async def test_one_page_behind_the_end_is_requested_only_after_a_full_page(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        asked.append(page := int(request.query["page"]))
+        rows: list[Json] = [{"id": n} for n in range(page * 10 - 10, min(page * 10, held))]
+        return whole(rows, None)
+
+    url = await serve(source)
+    for held, expected in ((20, [1, 2, 3, 4]), (25, [1, 2, 3, 4]), (0, [1])):
+        asked: list[int] = []
+        assert len(ids(await read_all(reader(url, NUMBERED)))) == held
+        assert asked == expected
+
+
+@pytest.mark.parametrize("end", ["empty", "short"])
+async def test_the_end_that_the_spec_names_is_not_looked_behind(end: str, serve: Serve, reader: Open) -> None:
+    asked: list[int] = []
+    pages = await read_all(reader(await serve(five_pages(empty, asked)), {**NUMBERED, "end": end}))
+    assert asked == [1, 2, 3]
+    assert pages[-1].complete
+
+
+async def test_a_short_page_ends_a_list_only_where_the_spec_says_so(serve: Serve, reader: Open) -> None:
+    def short(rows: list[Json], following: Json) -> web.Response:
+        return whole(rows[:4], following)
+
+    url = await serve(five_pages(short))
+    assert len(ids(await read_all(reader(url, NUMBERED)))) == 44
+    for by in (NUMBERED, {**CURSOR, "size": 10, "size_param": "n"}):
+        assert len(ids(await read_all(reader(url, {**by, "end": "short"})))) == 24
+
+
+async def test_an_empty_page_ends_a_list_whose_cursor_never_does(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        page = int(request.query.get("page", "1"))
+        return whole([{"id": page}] if page <= 3 else [], page + 1)
+
+    url = await serve(source)
+    assert ids(await read_all(reader(url, {**CURSOR, "end": "empty"}))) == [1, 2, 3]
+    with pytest.raises(BadAnswer, match="names no next page, but by `end: empty`"):
+        await read_all(reader(await serve(five_pages(whole)), {**CURSOR, "end": "empty"}))
+
+
+async def test_the_total_ends_a_list_whose_cursor_never_does(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        page = int(request.query.get("page", "1"))
+        return web.json_response({"data": [{"id": page}], "next": page + 1, "n": 3})
+
+    by = {**CURSOR, "end": "total", "total": "n"}
+    assert ids(await read_all(reader(await serve(source), by))) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**NUMBERED, "end": "none"}, "goes with pagination by cursor, next_url, link"),
+        ({"by": "auto", "end": "empty"}, "not by auto"),
+        ({**CURSOR, "end": "short"}, "needs `size`"),
+        ({**CURSOR, "end": "total"}, "needs `total`"),
+        ({**NUMBERED, "end": "empty", "pages": "pages"}, "not both"),
+    ],
+)
+def test_an_end_that_cannot_be_known_is_an_error_of_the_spec(settings: Json, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Pagination.model_validate(settings)
+
+
+async def test_empty_pages_with_ever_new_cursors_end_as_a_loop(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        asked.append(page := int(request.query.get("page", "1")))
+        return empty([], page + 1)
+
+    asked: list[int] = []
+    url = await serve(source)
+    pages, failure = await read_to_failure(reader(url, CURSOR))
+    assert "50 empty pages in a row, each with another next page" in failure.message
+    assert len(asked) == 50
+    await read_to_failure(reader(url, CURSOR), pages[-1].cursor)  # sparse results get on from run to run
+    assert len(asked) == 100 - 1
+    assert asked[50] == 50
+
+
+async def test_a_page_of_a_stated_range_is_a_page(serve: Serve, reader: Open) -> None:
+    async def source(request: web.Request) -> web.Response:
+        start = int(request.query["offset"])
+        rows: list[Json] = [{"id": n} for n in range(start, min(start + 2, 5))]
+        told = f"{unit}{start}-{start + len(rows) - 1}/5" if rows else "*/5"
+        body = {"data": rows[lost if start == 2 else 0 :], "n": 5 - lost}
+        return web.json_response(body, status=206 if rows else 200, headers={"Content-Range": told})
+
+    url = await serve(source)
+    by: Json = {"by": "offset", "param": "offset", "total": "n"}
+    unit, lost = "", 0
+    assert len(ids(await read_all(reader(url, by)))) == 5
+    unit = "items "
+    assert len(ids(await read_all(reader(url, by)))) == 5
+    lost = 1
+    _, failure = await read_to_failure(reader(url, by))
+    assert "`Content-Range` is 'items 2-3/5', but there are 1 records" in failure.message
+
+
+async def test_what_is_a_complete_page_can_be_said_in_the_spec(serve: Serve, reader: Open) -> None:
+    async def source(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": 1}], "errors": [{"message": "deprecated"}], "state": state})
+
+    url, state = await serve(source), "done"
+    assert (await read_all(reader(url, {"by": "none"}, ok="item.state == 'done'")))[-1].complete
+    state = "running"
+    _, failure = await read_to_failure(reader(url, {"by": "none"}, ok="item.state == 'done'"))
+    assert "records, and `read.ok` is false: deprecated; records may be missing" in failure.message
+
+
+async def test_a_read_in_doubt_keeps_its_cursor_also_when_it_was_broken_off_after_the_doubt(
+    serve: Serve, reader: Open
+) -> None:
+    def source(third: Answer) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            page = int(request.query.get("page", "1"))
+            since.append(request.query.get("since"))
+            rows: list[Json] = [{"id": n, "at": f"2024-01-{n + 1:02}"} for n in range(page * 5 - 5, page * 5)]
+            return (third if page == 3 else whole)(rows, page + 1 if page < 5 else None)
+
+        return answer
+
+    since: list[str | None] = []
+    changed: Json = {"param": "since", "field": "at"}
+    url = await serve(source(beside_errors))
+    pages, failure = await read_to_failure(reader(url, CURSOR, since=changed))
+    assert isinstance(failure, IncompleteRead)
+    resumed, failure = await read_to_failure(reader(url, CURSOR, since=changed), pages[2].cursor)
+    assert isinstance(failure, IncompleteRead)
+    assert "shard 3 is down" in failure.message
+    since.clear()
+    whole_url = await serve(source(whole))
+    for last in (pages[-1], resumed[-1]):
+        again = await read_all(reader(whole_url, CURSOR, since=changed), last.cursor)
+        assert len(ids(again)) == 25
+        assert again[-1].complete
+    assert set(since) == {None}
+
+
+async def test_a_record_that_moves_behind_numbered_pages_leaves_the_read_incomplete_and_is_read_next_time(
+    serve: Serve, reader: Open, clock: HeldClock
+) -> None:
+    rows = {key: f"2024-01-0{day}T00:00:00Z" for day, key in enumerate("fedcba", 1)}
+    changes = {2: ("f", "2026-11-24T12:00:30Z")}
+
+    async def source(request: web.Request) -> web.Response:
+        if change := changes.pop(int(request.query["page"]), None):
+            rows[change[0]] = change[1]
+        page = int(request.query["page"])
+        asked = request.query.get("since", "")
+        listed = sorted(
+            ({"id": key, "at": at} for key, at in rows.items() if at >= asked), key=lambda row: (row["at"], row["id"])
+        )
+        headers = {"Date": format_datetime(clock.now(), usegmt=True)}
+        return web.json_response({"data": listed[page * 2 - 2 : page * 2]}, headers=headers)
+
+    since: Json = {"param": "since", "field": "at"}
+    url = await serve(source)
+    pages, failure = await read_to_failure(reader(url, {"by": "page", "param": "page"}, since=since))
+    assert isinstance(failure, IncompleteRead)
+    assert "records changed while numbered pages were read in the order of `at`" in failure.message
+    assert "d" not in ids(pages)
+    again = await read_all(reader(url, {"by": "page", "param": "page"}, since=since), pages[-1].cursor)
+    assert "d" in ids(again)
+    changes[1] = ("g", "2026-11-24T12:00:40Z")  # a new record moves no other
+    assert (await read_all(reader(url, {"by": "page", "param": "page"}, since=since)))[-1].complete
