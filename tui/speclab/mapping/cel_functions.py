@@ -10,12 +10,10 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from speclab.jsonvalue import Json
+from speclab.mapping.sizes import MAX_TEXT
 from speclab.mapping.steps.scalar import WHOLE, at_places, decimal_of
 
 Function: TypeAlias = Callable[..., Json]
-
-MAX_TEXT: Final = 1_000_000
-"""Characters a function may return: an expression must not be a way to fill the memory."""
 
 _WORDS: Final = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 

@@ -14,6 +14,7 @@ from typing import Final
 from speclab.jsonvalue import Record
 from speclab.mapping.kinds import Kind, types_of
 from speclab.mapping.program import Bound, Row
+from speclab.mapping.sizes import add_size
 from speclab.mapping.step import DROPPED, Lookup
 from speclab.mapping.steps.scalar import json_number
 from speclab.mapping.targets import Shape
@@ -24,16 +25,21 @@ _DECIMAL: Final = Decimal
 _TEXT: Final = frozenset({str})
 
 
-def compile_rows(rows: Sequence[Row], shape: Shape) -> MapRecord:
-    """The function that maps a record by `rows` into `shape`."""
-    return written(rows, shape).function()
+def compile_rows(rows: Sequence[Row], shape: Shape, measured: Sequence[bool] = ()) -> MapRecord:
+    """The function that maps a record by `rows` into `shape`; the values of `measured` rows count for its size."""
+    return written(rows, shape, measured).function()
 
 
-def written(rows: Sequence[Row], shape: Shape) -> Writer:
+def written(rows: Sequence[Row], shape: Shape, measured: Sequence[bool] = ()) -> Writer:
     """The writer that has written the function."""
     writer = Writer()
+    measures = any(measured)
+    if measures:
+        writer.begin_measuring()
     for number, row in enumerate(rows):
         writer.row(row, f"v{number}")
+        if measures and measured[number]:
+            writer.measure(f"v{number}")
     writer.result(shape, dropping=[bool(row.steps) and row.steps[-1].step.ends for row in rows])
     return writer
 
@@ -78,6 +84,14 @@ class Writer:
                     self._step(bound, variable)
         if row.kind & Kind.DECIMAL:
             self._line(f"if type({name}) is {self._constant(_DECIMAL)}: {name} = {self._constant(json_number)}({name})")
+
+    def begin_measuring(self) -> None:
+        """Write the line before all rows whose values are measured."""
+        self._line("size = 0")
+
+    def measure(self, name: str) -> None:
+        """Write the line that adds the size of the variable `name`, or raises `StepError`."""
+        self._line(f"size = {self._constant(add_size)}(size, {name})")
 
     def result(self, shape: Shape, dropping: Sequence[bool]) -> None:
         """The lines that build and return the record; `dropping` tells which rows may leave their field out."""

@@ -10,9 +10,10 @@ from speclab.mapping.cel import RecordExpression
 from speclab.mapping.compiler import MapRecord, compile_rows
 from speclab.mapping.contract import FieldCheck
 from speclab.mapping.failure import MappingFailure, RowFailure
-from speclab.mapping.kinds import kind_of, label
+from speclab.mapping.kinds import as_json, kind_of, label
 from speclab.mapping.place import Place, in_cell, of_source
 from speclab.mapping.program import Fault, Row, Traced
+from speclab.mapping.sizes import add_size, is_measured, shorten
 from speclab.mapping.step import Dropped, StepError
 from speclab.mapping.targets import build, shape_of
 from speclab.outcome import Stage
@@ -53,6 +54,7 @@ class Mapper:
         self._checks = tuple(checks)
         self._filter = filter_
         self._shape = shape_of(rows)
+        self._measured = is_measured(rows)
         self._map: MapRecord = self._compile_and_map
 
     def accepts(self, record: Record) -> bool:
@@ -86,14 +88,21 @@ class Mapper:
 
     def _compile_and_map(self, record: Record) -> Record:
         """Map the first record: a mapping that is only linted or explained is never compiled."""
-        self._map = compile_rows(self.rows, self._shape)
+        self._map = compile_rows(self.rows, self._shape, self._measured)
         return self._map(record)
 
     def _map_carefully(self, record: Record) -> Record:
         values: list[Json | Dropped] = []
         failures: list[RowFailure] = []
-        for row in self.rows:
+        size = 0
+        for row, measured in zip(self.rows, self._measured, strict=True):
             value = row.run(record, [])
+            if measured and not isinstance(value, Fault):
+                try:
+                    size = add_size(size, value)
+                except StepError as error:
+                    failures.append(_failure(row, Fault(str(error), None, row.steps[-1])))
+                    break
             if isinstance(value, Fault):
                 failures.append(_failure(row, value))
             else:
@@ -116,7 +125,7 @@ def _explained(row: Row, record: Record) -> RowResult:
             missing.append(str(path))
     failure = _failure(row, value) if isinstance(value, Fault) else None
     dropped = isinstance(value, Dropped)
-    result = None if isinstance(value, (Dropped, Fault)) else value
+    result = None if isinstance(value, (Dropped, Fault)) else as_json(shorten(value))
     return RowResult(
         row=str(row.target),
         line=row.written.line,

@@ -13,6 +13,7 @@ from decimal import Decimal
 from speclab.jsonvalue import Json, Record
 from speclab.mapping.cel import RecordExpression
 from speclab.mapping.kinds import Kind, Value, as_json, in_words, kind_of, show
+from speclab.mapping.sizes import shorten
 from speclab.mapping.step import Apply, Dropped, Lookup, Step, StepError
 from speclab.mapping.steps.scalar import json_number
 from speclab.paths import FieldPath
@@ -125,7 +126,7 @@ class Row:
         if isinstance(values, Fault):
             return values
         if self.origin:
-            trace.append(Traced(self.origin.text, self.origin.start, self.origin.end, tuple(map(as_json, values))))
+            trace.append(Traced(self.origin.text, self.origin.start, self.origin.end, _traced(values)))
         for bound in self.steps:
             results: list[Value] = []
             for given in [values] if bound.step.joins else [[value] for value in values]:
@@ -137,7 +138,7 @@ class Row:
                     return result
                 results.append(result)
             values = results
-            trace.append(Traced(bound.text, bound.start, bound.end, tuple(map(as_json, values))))
+            trace.append(Traced(bound.text, bound.start, bound.end, _traced(values)))
         try:
             return _finished(values[0])
         except StepError as error:
@@ -162,8 +163,12 @@ def _finished(value: Value) -> Json:
     return json_number(value) if isinstance(value, Decimal) else value
 
 
+def _traced(values: Sequence[Value]) -> tuple[Json, ...]:
+    return tuple(as_json(shorten(value)) for value in values)
+
+
 def _shown(values: Sequence[Value]) -> Json:
-    shown = [as_json(value) for value in values]
+    shown = [as_json(shorten(value)) for value in values]
     return shown[0] if len(shown) == 1 else shown
 
 

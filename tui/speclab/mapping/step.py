@@ -99,6 +99,7 @@ class Step:
     never_null: bool = False
     may_fail: bool = False
     may_null: bool = False
+    may_grow: bool = False  # its result may be larger than what it is given
     inline: str | None = None
     other_names: tuple[str, ...] = ()  # what people call it elsewhere, for "did you mean"
 

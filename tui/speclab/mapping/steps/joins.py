@@ -8,6 +8,7 @@ from typing import Final
 
 from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind, Value, in_words, kind_of
+from speclab.mapping.sizes import MAX_TEXT, check_text
 from speclab.mapping.step import Example, Lookup, Parameter, Step, StepError, Takes
 from speclab.mapping.steps.scalar import json_number, text_of
 
@@ -22,6 +23,9 @@ def _concat(separator: str = "") -> Callable[[Sequence[Value]], str | None]:
                 raise StepError(f"cannot join {in_words(kind_of(value))}")
             elif value is not None:
                 parts.append(text_of(value))
+        size = sum(map(len, parts)) + len(separator) * (len(parts) - 1) if parts else 0
+        if size > MAX_TEXT:
+            check_text(size, max(map(len, parts)))
         return separator.join(parts) if parts else None
 
     return apply
@@ -53,6 +57,7 @@ JOIN_STEPS: Final = (
         joins=True,
         may_fail=True,
         may_null=True,
+        may_grow=True,
         example=Example('Trim, Concat(" ")', ["Ada ", None, "Lovelace"], "Ada Lovelace"),
         other_names=("join", "concatenate", "merge", "combine", "implode", "textjoin"),
     ),

@@ -12,6 +12,7 @@ import re2
 
 from speclab.jsonvalue import Json
 from speclab.mapping.kinds import Kind, show
+from speclab.mapping.sizes import MAX_ITEMS, MAX_TEXT, check_items, check_text
 from speclab.mapping.step import Example, Parameter, Step, StepError, Takes
 from speclab.mapping.steps.scalar import text_of
 
@@ -29,24 +30,37 @@ def _title(value: str) -> str:
 
 
 def _replace(old: str, new: str) -> Callable[[str], str]:
-    return lambda value: value.replace(old, new)
+    growth = len(new) - len(old)
+
+    def apply(value: str) -> str:
+        if growth > 0 and len(value) * len(new) > MAX_TEXT:
+            check_text(len(value) + growth * value.count(old), len(value))
+        return value.replace(old, new)
+
+    return apply
 
 
 def _regex_replace(pattern: str, new: str) -> Callable[[str], str]:
     compiled = re2.compile(pattern, _REGEX)
-    pieces = re.split(r"\\([0-9])", new)  # literal, group, literal, ...
-    literals, groups = pieces[::2], [_group(compiled.groups, int(piece)) for piece in pieces[1::2]]
+    parts = re.split(r"\\([0-9])", new)  # literal, group, literal, ...
+    literals, groups = parts[::2], [_group(compiled.groups, int(part)) for part in parts[1::2]]
 
     def apply(value: str) -> str:
         made: list[str] = []
+        size = 0
         span = (0, 0)
         for found in compiled.finditer(_utf8(value)):
             if made and found.span() == span:
                 continue  # RE2's iterator finds what is empty and not where it looked from, such as an end, once more
-            made += [value[span[1] : found.start()], literals[0]]
+            pieces = [value[span[1] : found.start()], literals[0]]
             for group, literal in zip(groups, literals[1:], strict=True):
-                made += [found[group] or "", literal]
+                pieces += [found[group] or "", literal]
+            made += pieces
+            size += sum(map(len, pieces))
+            if size > MAX_TEXT:
+                check_text(size, len(value))
             span = found.span()
+        check_text(size + len(value) - span[1], len(value))
         return "".join([*made, value[span[1] :]])
 
     return apply
@@ -88,6 +102,8 @@ def _pad(length: int, fill: str = "0") -> Callable[[str], str]:
 
 def _split(separator: str, index: int | None = None) -> Callable[[str], Json]:
     def parts(value: str) -> list[Json]:
+        if len(value) > MAX_ITEMS:
+            check_items(value.count(separator) + 1)
         return [*value.split(separator)] if value else []
 
     def part(value: str) -> Json:
@@ -174,6 +190,7 @@ TEXT_STEPS: Final = (
         gives=Kind.TEXT,
         make=_replace,
         parameters=(Parameter("old", Takes.TEXT, check=_not_empty), Parameter("new", Takes.TEXT)),
+        may_grow=True,
         example=Example('Replace("-", "")', "020-7946", "0207946"),
         other_names=("substitute", "translate", "remove"),
     ),
@@ -185,6 +202,7 @@ TEXT_STEPS: Final = (
         make=_regex_replace,
         parameters=(Parameter("pattern", Takes.TEXT, check=_pattern), Parameter("new", Takes.TEXT)),
         may_fail=True,
+        may_grow=True,
         example=Example(r'RegexReplace("\D+", "")', "+44 20 7946", "44207946"),
         other_names=("regex", "gsub", "sub", "resub"),
     ),
@@ -224,6 +242,7 @@ TEXT_STEPS: Final = (
             Parameter("length", Takes.COUNT, check=_length),
             Parameter("fill", Takes.TEXT, optional=True, check=_one_character),
         ),
+        may_grow=True,
         example=Example("Pad(5)", "1067", "01067"),
         other_names=("zfill", "lpad", "padleft", "padstart"),
     ),
@@ -239,6 +258,7 @@ TEXT_STEPS: Final = (
             Parameter("index", Takes.INTEGER, optional=True),
         ),
         may_null=True,
+        may_grow=True,
         example=Example('Split(", ", 0)', "Lovelace, Ada", "Lovelace"),
         other_names=("tokenize", "part", "explode"),
     ),
