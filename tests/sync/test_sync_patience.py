@@ -10,25 +10,25 @@ from speclab.sync.patience import Patience, wait_text
 
 async def test_it_waits_while_there_is_patience_left() -> None:
     patience = Patience(SystemClock(), 0.03, asyncio.Event())
-    assert await patience.wait(0.02)
-    assert not await patience.wait(0.02)
-    assert await patience.wait(0.0)
+    assert await patience.wait(0.02, "a test")
+    assert not await patience.wait(0.02, "a test")
+    assert await patience.wait(0.0, "a test")
 
 
 async def test_a_wait_longer_than_is_left_is_not_begun() -> None:
     patience = Patience(SystemClock(), 10, asyncio.Event())
-    assert not await patience.wait(11)
+    assert not await patience.wait(11, "a test")
     assert patience.left == 10
 
 
 async def test_being_asked_to_stop_ends_a_wait() -> None:
     cancelled = asyncio.Event()
     patience = Patience(SystemClock(), 3600, cancelled)
-    waiting = asyncio.create_task(patience.wait(3600))
+    waiting = asyncio.create_task(patience.wait(3600, "a test"))
     await asyncio.sleep(0)
     cancelled.set()
     assert await waiting is False
-    assert not await patience.wait(0)
+    assert not await patience.wait(0, "a test")
 
 
 async def test_what_is_done_already_is_given_even_then() -> None:

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from speclab.clock import Clock
+from speclab.connectors.activity import Activity
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Effect, ErrorClass, Level
 
@@ -198,6 +199,7 @@ class Seams:
     random: Random
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
     report: Report = field(default=silent)
+    activity: Activity = field(default_factory=Activity)  # of the run: what it does within the page in progress
     tokens: Path | None = None  # where OAuth tokens are kept; None: in the user's state directory
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from speclab.clock import Clock
+from speclab.connectors.activity import Activity
 from speclab.spec.units import Rate
 
 _MEASURED: Final = 20
@@ -42,12 +43,13 @@ class Pace:
     until there are no light ones left. `async with pace:` waits for the turn of a request of weight 1.
     """
 
-    def __init__(self, concurrency: int, rates: Sequence[Rate], clock: Clock) -> None:
+    def __init__(self, concurrency: int, rates: Sequence[Rate], clock: Clock, activity: Activity | None = None) -> None:
         self._places = asyncio.Semaphore(concurrency)
         self._turns = asyncio.Lock()
         self._windows = [_Window(rate) for rate in rates]
         self._policies: dict[Rate, _Window] = {}
         self._clock = clock
+        self._activity = activity or Activity()
         self._held_until = -inf
         self._quota = _Quota(0, -inf)
         self._under_way = 0
@@ -123,9 +125,12 @@ class Pace:
                 until, reason = free, f"the rate limit of {window.rate}"
         if until - now > patience:
             raise TooLong(until - now, f"{reason} is used up")
-        if (wait := max(until, self._gap.until) - now) <= 0:
+        if self._gap.until > until:
+            until, reason = self._gap.until, "the pace was lowered after a 429"
+        if (wait := until - now) <= 0:
             return True
-        await self._clock.sleep(wait)
+        with self._activity.waiting(reason, wait, self._clock):
+            await self._clock.sleep(wait)
         return False
 
     def _began(self, weight: int) -> float:

@@ -71,6 +71,10 @@ class RunRow:
     error: str | None
     total: int | None = None
     """Records the source says the whole read holds, where it says so; for progress, not in JSON."""
+    cancel: int = 0
+    """Whether it was asked to stop: 1 after the page in progress, 2 now; not in JSON."""
+    progress: Record | None = None
+    """What it does within its page (`progress_text`), while it runs; not in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +222,12 @@ class Settled:
     bytes_out: int = 0
 
 
+_INTERNAL = ("total", "cancel", "progress")
+
+
 def run_json(row: RunRow) -> dict[str, Json]:
     """A run as a JSON row: the fields of the reference, in its order."""
-    return {name: getattr(row, name) for name in RunRow.__slots__ if name != "total"}
+    return {name: getattr(row, name) for name in RunRow.__slots__ if name not in _INTERNAL}
 
 
 def failure_json(row: FailureRow, *, full: bool = False) -> dict[str, Json]:

@@ -224,7 +224,12 @@ WAY: Final = """
 ALTER TABLE checkpoint ADD COLUMN way TEXT;             -- from which source to which target; of no use on another
 """
 
-VERSIONS: Final = (TABLES, PAUSES, USUAL, PRESENCE, WAY)
+CONTROL: Final = """
+ALTER TABLE run ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0;   -- asked to stop: 1 after the page in progress, 2 now
+ALTER TABLE run ADD COLUMN progress TEXT;   -- JSON: what it does within its page, at most a second old; null once ended
+"""
+
+VERSIONS: Final = (TABLES, PAUSES, USUAL, PRESENCE, WAY, CONTROL)
 """What each version did to the schema, the first one first."""
 
 VERSION: Final = len(VERSIONS)
@@ -300,5 +305,9 @@ def migrations() -> Migrations:
     @steps()
     def way(db: Database) -> None:
         db.executescript(WAY)
+
+    @steps()
+    def control(db: Database) -> None:
+        db.executescript(CONTROL)
 
     return steps

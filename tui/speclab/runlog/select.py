@@ -23,7 +23,7 @@ FROM integration i"""
 
 RUN_COLUMNS: Final = (
     "id, spec_id, spec_hash, trigger, state, started_at, ended_at, read, written, created, updated, deleted, "
-    "unchanged, filtered, waiting, dead, unknown, bytes_in, bytes_out, cursor, error, total"
+    "unchanged, filtered, waiting, dead, unknown, bytes_in, bytes_out, cursor, error, total, cancel, progress"
 )
 FAILURE_SUMMARY: Final = (
     'id, run, spec_id, key, state, stage, class, status, message, "row", "column", file, line, attempts, first_at, '
@@ -46,6 +46,7 @@ def run_row(row: Sequence[Any]) -> RunRow:
     """The run in a row of `RUN_COLUMNS`."""
     values = list(row)
     values[4], values[19] = RunState(row[4]), json.loads(row[19])
+    values[23] = None if row[23] is None else json.loads(row[23])
     return RunRow(*values)
 
 

@@ -19,7 +19,7 @@ from speclab.errors import RunLogTooOld, UsageError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import alerts as alerts_table
-from speclab.runlog import books, integrations, schema
+from speclab.runlog import books, control, integrations, schema
 from speclab.runlog.encoding import as_json, text
 from speclab.runlog.file import create_if_missing, file_id, refuse_empty, refuse_other
 from speclab.runlog.ids import Ids
@@ -210,6 +210,29 @@ class RunLog:
             self._states.add(db, entry.integration, [one.state for one in settled if one.state is not None])
             if message:
                 self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
+
+    def note_progress(self, run: str, progress: Record) -> RunRow:
+        """Store what a run does within its page, if that is news, and return its row."""
+        with telling(self.path), self._lock:
+            row = control.running(self._db, run)
+        if row.progress == progress:
+            return row
+        with self._transaction() as db:
+            return control.note_progress(db, run, progress)
+
+    def cancel(self, spec_id: str, by: str, *, now: bool = False) -> list[RunRow]:
+        """Ask the running runs of an integration to stop, and return them.
+
+        The first time they finish the page in progress; with `now`, or when asked again, they stop at once. A run looks
+        once a second for such a request.
+        """
+        with self._transaction() as db:
+            runs = control.cancel(db, spec_id, now=now)
+            for run in runs:
+                self._know(db, spec_id)
+                message, fields = control.cancel_event(run, by)
+                self._event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
+        return runs
 
     def finish_run(
         self,
@@ -475,7 +498,7 @@ class RunLog:
         seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
         seconds = max(seconds, 0.0)  # a clock may be set back meanwhile
         db.execute(
-            "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ? WHERE id = ?",
+            "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ?, progress = NULL WHERE id = ?",
             (state, entry.at, seconds, error and text(error), entry.run),
         )
         if state is RunState.FAILED:

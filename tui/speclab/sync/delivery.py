@@ -95,6 +95,7 @@ class Delivery:
             if refusal is not None and splits(refusal):
                 answered = await bisect(self._write, batch, splits)
             answers += answered
+            self._seams.activity.sent += len(answered)
         return answers
 
     @property
@@ -199,7 +200,7 @@ class Delivery:
         seconds = max(asked) if asked else delay(holds, self._retry.base, self._retry.cap, self._seams.random)
         text = wait_text(seconds)
         self._seams.report(Level.WARNING, f"the target is to be left alone: {refusals[0].message}, next in {text}")
-        if await self._patience.wait(seconds):
+        if await self._patience.wait(seconds, f"the target asks to wait: {refusals[0].message}"):
             return True
         if self._patience.cancelled:
             self.halt = CANCELLED

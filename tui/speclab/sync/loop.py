@@ -11,6 +11,7 @@ from math import ceil
 from typing import Final
 
 from speclab.clock import Clock
+from speclab.connectors.activity import Activity
 from speclab.connectors.base import Answer, Item, Page, Reader, Report
 from speclab.errors import IncompleteRead, SystemFailure
 from speclab.outcome import ErrorClass, Level, Outcome, RunState
@@ -50,6 +51,7 @@ class PageLoop:
     retries: Retries
     patience: Patience
     clock: Clock
+    activity: Activity
     tell: Report  # to those who watch; what is booked tells the run log by itself
     missing: Missing | None  # None where the target keeps what the source has no more
 
@@ -80,6 +82,7 @@ class PageLoop:
         number = 0
         complete = False
         try:
+            self.activity.read_page(1)
             pages = reader.pages(cursor, full=full or self.delivery.anew)
             async with aclosing(read_ahead(pages, self.drafter, self.patience, limit)) as drafted:
                 async for page in drafted:
@@ -89,6 +92,7 @@ class PageLoop:
                     if number == 1 and page.page.from_start:
                         await self.delivery.begin()
                     await self._page(number, page, guard)
+                    self.activity.read_page(number + 1)
                     complete = page.page.complete and not page.cut
                     if self.delivery.halt or self.patience.cancelled or complete:
                         break
@@ -122,6 +126,7 @@ class PageLoop:
     async def _page(self, number: int, drafted: DraftedPage, guard: Guard) -> None:
         """Deliver and book a page. The cursor moves with its last draft, and only if all of the page is decided."""
         page, counts = drafted.page, Counter[Outcome]()
+        self.activity.send_page(drafted.read)
         for at, draft in enumerate(drafted.drafts, 1):
             changed = draft if self.delivery.anew else draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
             items = self.drafter.items(changed)
@@ -166,7 +171,7 @@ class PageLoop:
 
     async def _retry_due(self) -> None:
         """Try again what is due now."""
-        while not self.delivery.halt:
+        while not self.delivery.halt and not self.patience.cancelled:
             rows = self.log.due(self.spec.spec_id, self.clock.now(), _RETRIES_AT_ONCE)
             if not rows:
                 return
@@ -181,7 +186,8 @@ class PageLoop:
             if self.delivery.halt or not due:
                 return
             pause = (datetime.fromisoformat(str(due[0].next_attempt_at)) - now).total_seconds()
-            if not await self.patience.wait(max(pause, min(_GATHER, self.patience.left))):
+            pause = max(pause, min(_GATHER, self.patience.left))
+            if not await self.patience.wait(pause, "the next record of the retry queue is due"):
                 break
         if self.patience.cancelled:
             self.delivery.halt = CANCELLED

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from speclab.clock import Clock
+from speclab.connectors.activity import Activity
 from speclab.spec.units import duration_text
 
 T = TypeVar("T")
@@ -15,24 +16,31 @@ T = TypeVar("T")
 class Patience:
     """The seconds a run may spend doing nothing, and the one place where it does so."""
 
-    def __init__(self, clock: Clock, seconds: float, cancelled: asyncio.Event) -> None:
+    def __init__(
+        self, clock: Clock, seconds: float, cancelled: asyncio.Event, activity: Activity | None = None
+    ) -> None:
         self.left = seconds
         self._clock = clock
         self._cancelled = cancelled
+        self._activity = activity or Activity()
 
     @property
     def cancelled(self) -> bool:
         """Whether the run was asked to stop."""
         return self._cancelled.is_set()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait `seconds`, never less; False, at once, where that is more than is left or the run is asked to stop."""
+    async def wait(self, seconds: float, reason: str) -> bool:
+        """Wait `seconds` for `reason`, never less.
+
+        False, at once, where that is more than is left or the run is asked to stop.
+        """
         if seconds > self.left or self.cancelled:
             return False
         self.left -= seconds
         pause = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
-            await self.unless_cancelled(pause)
+            with self._activity.waiting(reason, seconds, self._clock):
+                await self.unless_cancelled(pause)
         finally:
             pause.cancel()
         return not self.cancelled

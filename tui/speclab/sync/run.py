@@ -12,6 +12,7 @@ from typing import Final
 
 from speclab.clock import timestamp
 from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.activity import Activity
 from speclab.connectors.base import Declaring, Remembering, Seams, Writer
 from speclab.errors import RunLogError, SpecError, SpeclabError
 from speclab.mapping.fields import Field
@@ -32,9 +33,11 @@ from speclab.sync.prepare import Prepared
 from speclab.sync.rehearsal import NoddingWriter, rehearsal
 from speclab.sync.retries import Retries
 from speclab.sync.verdict import Judge
+from speclab.sync.watch import Show, Watch
 from speclab.sync.way import way
 
 _OBJECTS_A_PAGE: Final = 20_000
+STOPPED: Final = "stopped in the middle of a page; the next run continues from the checkpoint"
 _TURN: Final = 0.0001
 """Seconds for which a thread keeps Python's lock when another wants it."""
 
@@ -72,11 +75,14 @@ async def run(
     seams: Seams,
     options: RunOptions = RunOptions(),
     cancelled: asyncio.Event | None = None,
+    show: Show = lambda _row: None,
 ) -> RunResult:
     """One run of a spec, from the checkpoint to the end of the source.
 
     What ends it early (a system out of reach, credentials refused, a target that is dying) is told in the row and
-    given with it. `cancelled` lets the page in hand finish and then stops. A dry run's row is in no run log.
+    given with it. `cancelled` lets the page in progress finish and then stops, as does a request in the run log
+    (`RunLog.cancel`); a second request stops at once. `show` is given the row, with its progress, once a second. A dry
+    run's row is in no run log.
 
     Raises `SpecHeld` if the spec is being run already, and `RunLogError` if the books cannot be kept.
     """
@@ -90,7 +96,7 @@ async def run(
             stack.enter_context(hold(prepared.workspace, spec_id, seams.clock))
             if any(row.spec_id == spec_id for row in interrupted):
                 seams.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
-        return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event()).recorded()
+        return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event(), show).recorded()
 
 
 @contextmanager
@@ -113,6 +119,13 @@ def _tuned_interpreter() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
+def _survive_cancel() -> None:
+    """Take back the cancellation of this task: it was meant for the run only, and the run has ended."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What `run` was given, on its way through the run."""
@@ -123,6 +136,7 @@ class _Run:
     seams: Seams
     options: RunOptions
     cancelled: asyncio.Event
+    show: Show
 
     async def recorded(self) -> RunResult:
         """Make the run, between its start and its end in the run log, whatever happens in between."""
@@ -130,17 +144,23 @@ class _Run:
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
+        activity = Activity()
+        watch = Watch(log, run, activity, self.cancelled, self.seams.report, self.show)
         try:
-            halt = await self._made(run)
+            async with watch.watching():
+                halt = await self._made(run, activity)
         except RunLogError:
             raise
         except SpeclabError as error:
             halt = Halt(RunState.FAILED, error.message, error)
         except BaseException as crash:
+            if watch.stopped and isinstance(crash, asyncio.CancelledError):
+                _survive_cancel()
+                return RunResult(log.finish_run(run, STOPPED, RunState.CANCELLED))
             stopped = isinstance(crash, asyncio.CancelledError | KeyboardInterrupt)
             state = RunState.CANCELLED if stopped else RunState.FAILED
             with suppress(RunLogError):  # what is on its way up matters more
-                log.finish_run(run, "stopped in the middle of a page" if stopped else self._bug(crash), state)
+                log.finish_run(run, STOPPED if stopped else self._bug(crash), state)
             raise
         if halt is None:
             return RunResult(log.finish_run(run))
@@ -154,7 +174,7 @@ class _Run:
         """What to say of an error that is ours; it may hold what it stumbled over, such as a secret."""
         return self.references.redactor.redact(f"a bug: {crash!r}")
 
-    async def _made(self, run: str) -> Halt | None:
+    async def _made(self, run: str, activity: Activity) -> Halt | None:
         """Open both ends, go through the source, and close them; gives why it ended early, where it did."""
         spec, references = self.prepared.integration, self.references
 
@@ -162,7 +182,7 @@ class _Run:
             self.log.event(spec.spec_id, run, level, "log", message)
             self.seams.report(level, message)
 
-        seams = replace(self.seams, report=report)
+        seams = replace(self.seams, report=report, activity=activity)
         await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
         async with AsyncExitStack() as stack:
             reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
@@ -189,7 +209,7 @@ class _Run:
         target = resolved.destination()
         table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
         failures = Failures(spec, self.prepared.file)
-        patience = Patience(seams.clock, self.options.patience, self.cancelled)
+        patience = Patience(seams.clock, self.options.patience, self.cancelled, seams.activity)
         drafter = Drafter(
             spec_id=spec.spec_id,
             target=target,
@@ -219,6 +239,7 @@ class _Run:
             retries=Retries(run, spec.spec_id, self.log, drafter, delivery, doubt, judge),
             patience=patience,
             clock=seams.clock,
+            activity=seams.activity,
             tell=self.seams.report,
             missing=self._missing(run, drafter, delivery, judge, patience),
         )

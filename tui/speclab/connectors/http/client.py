@@ -93,6 +93,7 @@ class Client:
         """
         self.redactor = references.redactor
         self.clock = seams.clock
+        self.activity = seams.activity
         base = _base_url(system.base_url)
         self._auth = http_auth(auth, self.redactor, seams)
         if base.userinfo:
@@ -110,7 +111,7 @@ class Client:
                 connections=system.limits.concurrency, connect=self._connect, tls=base.scheme == "https"
             )
         )
-        self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock)
+        self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock, seams.activity)
         self._weights = Weights(system.limits.weights, self.base)
         self._heard = httpx.Headers()
         self._patience = patience
@@ -149,6 +150,7 @@ class Client:
             message = f"{error.reason}; the next request may go in {duration_text(error.seconds)}"
             line, wait = self.line(method, url), error.seconds
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
+        self.activity.requests += 1
         try:
             response, body = await self._answer(request)
         except (httpx.RequestError, TimeoutError, Unreadable) as error:

@@ -70,7 +70,8 @@ async def answered(
         client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")
         if for_all:
             client.hold(wait)
-        await client.clock.sleep(wait)
+        with client.activity.waiting(f"retry after: {failure.message}", wait, client.clock):
+            await client.clock.sleep(wait)
         tries += 1
 
 
