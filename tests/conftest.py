@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+os.environ["SPECLAB_TRUST"] = "all"  # the tests' own specs, as in any container; tests of trust take it away
 PORTS: Final = {"postgresql": 5432, "mariadb": 3306}
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is behind a shell's `&`; the tests' processes inherit it

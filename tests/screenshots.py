@@ -60,7 +60,7 @@ def main() -> None:
         workspace = lay_out(Path(directory) / "demo")
         with running(workspace.billing) as env:
             os.environ |= env
-            run_spec(workspace.spec, RunOptions(trigger="demo"), workspace.runlog)
+            run_spec(workspace.spec, RunOptions(trigger="demo"), lambda _wanted: True, workspace.runlog)
             for shot in SHOTS:
                 asyncio.run(shoot(workspace, *shot))
 

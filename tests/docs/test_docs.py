@@ -59,8 +59,11 @@ def follow(page: Path, directory: Path, env: Mapping[str, str]) -> Iterator[tupl
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_snippet_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def test_every_snippet_does_what_the_page_says(
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    trusting_nobody = {"SPECLAB_TRUST": "", "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | trusting_nobody
     for command, expected, printed in follow(page, tmp_path, env):
         assert matches(expected, printed), f"$ {command}\n{printed}"
     for number, block in enumerate(blocks(page, "python")):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import speclab
 
 EVERYTHING_BELOW_THE_APP = """
 import importlib, pkgutil, sys
@@ -19,3 +23,13 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "textual"
 def test_nothing_below_the_app_loads_textual_or_the_app() -> None:
     done = subprocess.run([sys.executable, "-c", EVERYTHING_BELOW_THE_APP], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_references_are_resolved_behind_the_one_gate_of_trust() -> None:
+    source = Path(speclab.__file__).parent
+    found = [path for path in source.rglob("*.py") if re.search(r"\b(?:References|ungated)\(", path.read_text())]
+    names = {str(path.relative_to(source)) for path in found}
+    assert names - {"connectors/references.py", "connectors/trust.py"} == {
+        "connectors/machine.py",
+        "connectors/testing.py",
+    }

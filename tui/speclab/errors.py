@@ -3,7 +3,8 @@
 SpeclabError
 ├── UsageError             a wrong argument, an unknown spec, section or row             exit 2
 ├── SpecError              a spec that cannot run; carries its problems                  exit 3
-│   └── UnresolvedReference    `${env:NAME}` and the like name nothing                   exit 3
+│   ├── UnresolvedReference    `${env:NAME}` and the like name nothing                   exit 3
+│   └── Untrusted              it uses what nobody has agreed to                         exit 3
 ├── EditRefused            an edit that would change more than it is about               exit 1
 ├── SaveConflict           the file changed underneath and the two cannot be merged      exit 1
 ├── SystemFailure          a system at either end                                        exit 1
@@ -61,6 +62,10 @@ class SpecError(SpeclabError):
 
 class UnresolvedReference(SpecError):
     """A `${kind:name}` whose kind is unknown or whose name is not set."""
+
+
+class Untrusted(SpecError):
+    """A spec that uses hosts, programs, secrets or files outside of its workspace to which nobody has agreed."""
 
 
 class EditRefused(SpeclabError):

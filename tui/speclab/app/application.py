@@ -339,7 +339,10 @@ class SpeclabApp(ThriftyApp[None], Actor):
     async def run_spec(self, path: Path, name: str) -> None:
         """Start a run of the spec at `path`, called `name`, and tell if it cannot; how it goes is in the run log."""
         from speclab.app.launch import launch
+        from speclab.app.trust import may_use
 
+        if not await may_use(self, path):
+            return
         try:
             launched = launch(path, name, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:
@@ -354,7 +357,11 @@ class SpeclabApp(ThriftyApp[None], Actor):
     async def start_service(self) -> None:
         """Start a `speclab up` for the specs here, and tell how it ends if it does not end well."""
         from speclab.app.launch import launch_service
+        from speclab.app.trust import may_use
 
+        for spec in self.specs or ():
+            if spec.type == "integration" and spec.status == "in-progress":
+                await may_use(self, spec.path)  # one that may not is not run, and the service says so
         try:
             launched = launch_service(self.directory, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:

@@ -10,12 +10,13 @@ import click
 
 from speclab.cli.output import json_option, print_json, report, tell, tell_error
 from speclab.cli.place import spec_argument
+from speclab.cli.trust import approval, trust_option
 
 if TYPE_CHECKING:
-    from speclab.connectors import Access
+    from speclab.connectors import Access, References
     from speclab.connectors.auth.login import Prompt
+    from speclab.connectors.base import Seams
     from speclab.jsonvalue import Record
-    from speclab.spec.document import Document
     from speclab.spec.integration import End, Role
 
 ROLES: tuple[Role, ...] = ("source", "target")
@@ -26,8 +27,16 @@ ROLES: tuple[Role, ...] = ("source", "target")
 @click.argument("end", type=click.Choice(ROLES), required=False)
 @click.option("--renew", is_flag=True, help="Get a new token or log in anew, though what is kept is still good.")
 @click.option("--browser/--no-browser", default=True, help="Open the login page in a browser, where there is one.")
+@trust_option
 @json_option
-def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool) -> None:  # noqa: FBT001
+def auth(
+    spec: Path,
+    end: Role | None,
+    renew: bool,  # noqa: FBT001 - click hands flags by name
+    browser: bool,  # noqa: FBT001
+    trust: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Try the credentials of SPEC's source and target, or of one END, and say how far they go.
 
     What they refer to is resolved, a token is got where they take one, and the cheapest request is made that needs
@@ -38,12 +47,18 @@ def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool
     """
     import asyncio
 
+    from speclab.connectors import this_machine
     from speclab.spec.document import Document
+    from speclab.spec.read import read_end
 
     document = Document.load(spec)
+    ends = [read_end(document, role) for role in ([end] if end else ROLES)]
+    approve = approval(trust=trust)
+    this_machine(spec, ends, approve)  # asks once about both
     codes = []
-    for role in [end] if end else ROLES:
-        found, access = asyncio.run(_tried(document, role, renew=renew, browser=browser))
+    for found in ends:
+        machine = this_machine(spec, [found], approve, report)
+        access = asyncio.run(_tried(found, *machine, renew=renew, browser=browser))
         if as_json:
             print_json(_row(found, access))
         else:
@@ -54,18 +69,13 @@ def auth(spec: Path, end: Role | None, renew: bool, browser: bool, as_json: bool
     click.get_current_context().exit(max(codes))
 
 
-async def _tried(document: Document, role: Role, *, renew: bool, browser: bool) -> tuple[End, Access]:
-    from speclab.connectors import this_machine, try_access
-    from speclab.spec.read import read_end
-    from speclab.spec.workspace import workspace_of
+async def _tried(end: End, references: References, seams: Seams, *, renew: bool, browser: bool) -> Access:
+    from speclab.connectors import try_access
 
     def show(prompt: Prompt) -> None:
-        _show(prompt, role, browser=browser)
+        _show(prompt, end.role, browser=browser)
 
-    found = read_end(document, role)
-    workspace = workspace_of(document.path or Path.cwd())
-    references, seams = this_machine(workspace, report=report)
-    return found, await try_access(found, references, seams, show=show, renew=renew)
+    return await try_access(end, references, seams, show=show, renew=renew)
 
 
 def _show(prompt: Prompt, role: Role, *, browser: bool) -> None:

@@ -23,6 +23,8 @@ def demo(directory: Path | None) -> None:
     workspace = lay_out(directory)
     with running(workspace.billing) as env:
         os.environ |= env
+        if workspace.is_own:
+            _trust(workspace.spec)
         if sys.stdin.isatty() and sys.stdout.isatty():
             from speclab.app import run_app
             from speclab.app.launch import launch
@@ -34,12 +36,20 @@ def demo(directory: Path | None) -> None:
             _run_once(workspace.spec, workspace.runlog)
 
 
+def _trust(spec: Path) -> None:
+    """Agree to what the spec uses: it is the demo's own, and so are the systems."""
+    from speclab.connectors.trust import give_trust, read_wanted
+
+    give_trust(read_wanted(spec))
+
+
 def _run_once(spec: Path, runlog: Path) -> None:
     from speclab.cli.books import print_books
     from speclab.cli.run import run_spec
+    from speclab.cli.trust import approval
     from speclab.sync.run import RunOptions
 
-    result, _ = run_spec(spec, RunOptions(trigger="demo"), runlog)
+    result, _ = run_spec(spec, RunOptions(trigger="demo"), approval(trust=False), runlog)
     print_books(result.row, runlog)
     click.echo(f"  the spec: {spec}\n  the run log: {runlog}")
     if result.error is not None:

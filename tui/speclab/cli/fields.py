@@ -10,10 +10,12 @@ import click
 from speclab.cli.auth import ROLES
 from speclab.cli.output import json_option, print_json, print_rows, report, tell
 from speclab.cli.place import spec_argument
+from speclab.cli.trust import approval, trust_option
 from speclab.plural import plural
 
 if TYPE_CHECKING:
     from speclab.connectors.base import Description
+    from speclab.connectors.trust import Approve
     from speclab.jsonvalue import JsonView
     from speclab.mapping.fields import Field
     from speclab.spec.integration import Role
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(min=1), default=500, show_default=True, help="How many records to look at."
 )
+@trust_option
 @json_option
-def fields(spec: Path, end: Role, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
+def fields(spec: Path, end: Role, limit: int, trust: bool, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
     """Say what fields the system at one END of SPEC has, with their types; nothing is written.
 
     A database tells its columns, a Singer tap its schema; of other systems the first records are read. `share` is the
@@ -37,7 +40,7 @@ def fields(spec: Path, end: Role, limit: int, as_json: bool) -> None:  # noqa: F
     """
     import asyncio
 
-    found = asyncio.run(_described(spec, end, limit))
+    found = asyncio.run(_described(spec, end, limit, approval(trust=trust)))
     if as_json:
         for field in found.fields:
             print_json({"end": end, **_row(field)})
@@ -46,15 +49,14 @@ def fields(spec: Path, end: Role, limit: int, as_json: bool) -> None:  # noqa: F
     tell(f"{end}: {plural(len(found.fields), 'field')}, by {found.origin}")
 
 
-async def _described(spec: Path, end: Role, limit: int) -> Description:
+async def _described(spec: Path, role: Role, limit: int, approve: Approve) -> Description:
     from speclab.connectors import describe, this_machine
     from speclab.spec.document import Document
     from speclab.spec.read import read_end
-    from speclab.spec.workspace import workspace_of
 
-    document = Document.load(spec)
-    references, seams = this_machine(workspace_of(spec), report=report)
-    return await describe(read_end(document, end), references, seams, limit)
+    end = read_end(Document.load(spec), role)
+    references, seams = this_machine(spec, [end], approve, report)
+    return await describe(end, references, seams, limit)
 
 
 def _row(field: Field) -> dict[str, JsonView]:

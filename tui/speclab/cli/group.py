@@ -20,6 +20,7 @@ _COMMANDS = {
     "set": "speclab.cli.documents:set_",
     "map": "speclab.cli.mapping:map_",
     "fields": "speclab.cli.fields:fields",
+    "trust": "speclab.cli.trust:trust",
     "auth": "speclab.cli.auth:auth",
     "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",

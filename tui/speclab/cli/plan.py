@@ -10,6 +10,7 @@ import click
 
 from speclab.cli.output import json_option, print_json
 from speclab.cli.place import runlog_option, spec_argument
+from speclab.cli.trust import approval, trust_option
 from speclab.plural import plural
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _WIDTH: Final = 40
     show_default=True,
     help="Look up so many records at most where each takes a request.",
 )
+@trust_option
 @runlog_option
 @json_option
 def plan(
@@ -40,6 +42,7 @@ def plan(
     full: bool,  # noqa: FBT001 - click hands flags by name
     limit: int | None,
     lookups: int,
+    trust: bool,  # noqa: FBT001
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
@@ -58,7 +61,7 @@ def plan(
     from speclab.sync.plan import PlanOptions
     from speclab.sync.plan import plan as make
 
-    prepared, references, seams = equip(spec)
+    prepared, references, seams = equip(spec, approval(trust=trust))
     options = PlanOptions(full=full, limit=limit, lookups=lookups)
     made = asyncio.run(make(prepared, runlog or runlog_path(prepared.workspace), references, seams, options))
     if as_json:

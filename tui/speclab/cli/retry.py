@@ -14,10 +14,12 @@ import click
 
 from speclab.cli.output import end_output, json_option, print_json, tell, tell_error
 from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
+from speclab.cli.trust import approval, trust_option
 from speclab.errors import SpeclabError, UsageError
 from speclab.outcome import ErrorClass, FailureState, Outcome
 
 if TYPE_CHECKING:
+    from speclab.connectors.trust import Approve
     from speclab.runlog import FailureRow, RunLogReader
     from speclab.sync.again import Again
 
@@ -39,6 +41,7 @@ _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED
 @click.option(
     "--patience", metavar="DURATION", default="60s", show_default=True, help="How long to wait to send again, in all."
 )
+@trust_option
 @runlog_option
 @json_option
 def retry(
@@ -47,6 +50,7 @@ def retry(
     error_class: str | None,
     row: str | None,
     patience: str,
+    trust: bool,  # noqa: FBT001
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
@@ -76,7 +80,8 @@ def retry(
             tell("There is nothing to try again.")
         by_spec = attrgetter("spec_id")
         groups = [(spec_id, list(group)) for spec_id, group in groupby(sorted(chosen, key=by_spec), key=by_spec)]
-        codes = [_retry(spec_id, group, log, seconds, as_json=as_json) for spec_id, group in groups]
+        approve = approval(trust=trust)
+        codes = [_retry(spec_id, group, log, seconds, approve, as_json=as_json) for spec_id, group in groups]
     click.get_current_context().exit(max(codes, default=0))
 
 
@@ -134,10 +139,12 @@ def _chosen(
     return chosen
 
 
-def _retry(spec_id: str, chosen: Sequence[FailureRow], log: RunLogReader, patience: float, *, as_json: bool) -> int:
+def _retry(
+    spec_id: str, chosen: Sequence[FailureRow], log: RunLogReader, patience: float, approve: Approve, *, as_json: bool
+) -> int:
     """Try failures of one spec again and print what became of them; gives the exit code."""
     try:
-        again = _try_again(spec_id, [failure.id for failure in chosen], log.path, patience)
+        again = _try_again(spec_id, [failure.id for failure in chosen], log.path, patience, approve)
     except SpeclabError as error:
         tell_error(error)
         return error.exit_code
@@ -164,7 +171,7 @@ def _retry(spec_id: str, chosen: Sequence[FailureRow], log: RunLogReader, patien
     return unprinted if counts.keys() <= _WELL else 1
 
 
-def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float) -> Again:
+def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, approve: Approve) -> Again:
     import asyncio
 
     from speclab.cli.run import equip
@@ -173,7 +180,7 @@ def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float) 
     from speclab.sync.run import RunOptions
     from speclab.sync.signals import cancelled_by_signals
 
-    prepared, references, seams = equip(find_spec(workspace_of(Path.cwd()), spec_id))
+    prepared, references, seams = equip(find_spec(workspace_of(Path.cwd()), spec_id), approve)
 
     async def go() -> Again:
         with cancelled_by_signals() as cancelled:

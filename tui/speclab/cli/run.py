@@ -12,12 +12,14 @@ import click
 from speclab.cli.books import print_books
 from speclab.cli.output import end_output, json_option, print_json, report, tell, tell_error
 from speclab.cli.place import runlog_option, seconds_of, specs_argument
+from speclab.cli.trust import approval, trust_option
 from speclab.errors import SpeclabError
 from speclab.outcome import Level, RunState
 
 if TYPE_CHECKING:
     from speclab.connectors.base import Seams
     from speclab.connectors.references import References
+    from speclab.connectors.trust import Approve
     from speclab.runlog import RunRow
     from speclab.sync.prepare import Prepared
     from speclab.sync.run import RunOptions, RunResult
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     help="How long to wait to send records again, in all.",
 )
 @click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
+@trust_option
 @runlog_option
 @json_option
 def run(
@@ -47,6 +50,7 @@ def run(
     dry_run: bool,  # noqa: FBT001
     patience: str,
     trigger: str,
+    trust: bool,  # noqa: FBT001
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
@@ -59,16 +63,16 @@ def run(
 
     wait = seconds_of(patience, "--patience")
     options = RunOptions(full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, patience=wait)
-    codes = [_run(path, options, runlog, as_json=as_json) for path in specs]
+    codes = [_run(path, options, approval(trust=trust), runlog, as_json=as_json) for path in specs]
     click.get_current_context().exit(max(codes))
 
 
-def _run(path: Path, options: RunOptions, runlog: Path | None, *, as_json: bool) -> int:
+def _run(path: Path, options: RunOptions, approve: Approve, runlog: Path | None, *, as_json: bool) -> int:
     """Run one spec and print what came of it; gives the exit code."""
     from speclab.cli import INTERRUPTED
 
     try:
-        result, log_path = run_spec(path, options, runlog)
+        result, log_path = run_spec(path, options, approve, runlog)
     except SpeclabError as error:
         tell_error(error)
         return error.exit_code
@@ -96,10 +100,11 @@ def _print(row: RunRow, log_path: Path, *, as_json: bool) -> None:
         print_books(row, log_path)
 
 
-def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tuple[RunResult, Path]:
+def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | None = None) -> tuple[RunResult, Path]:
     """Run the spec at `path` with the machine's own time, chance and network; gives the path of the run log too.
 
-    Raises `SpecError` if it cannot run, `SpecHeld` if it is being run, `RunLogError` if the books cannot be kept.
+    Raises `SpecError` if it cannot or may not run, `SpecHeld` if it is being run, `RunLogError` if the books cannot be
+    kept.
     """
     import asyncio
 
@@ -108,7 +113,7 @@ def run_spec(path: Path, options: RunOptions, runlog: Path | None = None) -> tup
     from speclab.sync.run import run as run_sync
     from speclab.sync.signals import cancelled_by_signals
 
-    prepared, references, seams = equip(path)
+    prepared, references, seams = equip(path, approve)
     log_path = runlog or runlog_path(prepared.workspace)
 
     async def go(log: RunLog) -> RunResult:
@@ -146,13 +151,13 @@ def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
         tell(f"{reason}; this run was asked for, and goes on all the same")
 
 
-def equip(path: Path) -> tuple[Prepared, References, Seams]:
+def equip(path: Path, approve: Approve) -> tuple[Prepared, References, Seams]:
     """The spec at `path`, ready to run, and the machine's own secrets, time, chance and network to run it with.
 
-    Raises `SpecError` if it cannot run.
+    Raises `SpecError` if it cannot run, and `Untrusted` if it may not.
     """
     from speclab.connectors import this_machine
     from speclab.sync.prepare import prepare
 
     prepared = prepare(path)
-    return prepared, *this_machine(prepared.workspace, report=report)
+    return prepared, *this_machine(path, prepared.integration.ends, approve, report)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speclab.cli.output import tell
+from speclab.cli.output import tell, tell_error
 from speclab.cli.place import runlog_option
+from speclab.cli.trust import approval, trust_option
+from speclab.errors import SpeclabError, Untrusted
 
 if TYPE_CHECKING:
     from speclab.outcome import Level
@@ -17,13 +19,17 @@ if TYPE_CHECKING:
 @click.command(short_help="Run every spec in progress on its schedule.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
 @click.option("--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Runs at once, at most.")
+@trust_option
 @runlog_option
-def up(directory: Path, jobs: int, runlog: Path | None) -> None:
+def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click hands flags by name
     """Run every spec in DIRECTORY (default: here) whose status is in-progress on its schedule, but for paused ones.
 
     Each run is a process of its own. Records in the retry queue are sent again when they are due, alerts are evaluated
     once a minute, and old rows of the run log go. Specs that change are read anew. One `speclab up` is enough for a
     workspace; a second one says who is at it.
+
+    A spec must be trusted to be run (see speclab trust): at a terminal you are asked for those that are not, and
+    --trust allows all of them for as long as this goes on.
 
     The first ctrl+c (or SIGTERM) lets running runs finish the page in hand, the second ends them at once.
     """
@@ -39,7 +45,11 @@ def up(directory: Path, jobs: int, runlog: Path | None) -> None:
     directory = directory.resolve()
     workspace = workspace_of(directory)
     state_directory(workspace)
-    serving = Serving(directory, workspace, (runlog or runlog_path(workspace)).absolute(), jobs)
+    serving = Serving(
+        directory, workspace, (runlog or runlog_path(workspace)).absolute(), jobs, ("--trust",) if trust else ()
+    )
+    if not trust:
+        _ask_for_trust(directory, workspace)
 
     async def go() -> bool:
         with stopped_by_signals() as stop:
@@ -48,6 +58,21 @@ def up(directory: Path, jobs: int, runlog: Path | None) -> None:
 
     tell(f"Running what is in progress in {directory}; ctrl+c stops it.")
     click.get_current_context().exit(INTERRUPTED if asyncio.run(go()) else 0)
+
+
+def _ask_for_trust(directory: Path, workspace: Path) -> None:
+    """Ask for each spec in progress that is not trusted, where a person is there; else tell which would not run."""
+    from speclab.connectors.trust import read_wanted, require_trust
+    from speclab.spec.workspace import find_specs, workspace_of
+    from speclab.sync.roster import IN_PROGRESS
+
+    for spec in find_specs(directory):
+        if spec.type == "integration" and spec.status == IN_PROGRESS and workspace_of(spec.path) == workspace:
+            try:
+                require_trust(read_wanted(spec.path), approval(trust=False))
+            except (SpeclabError, OSError) as error:  # the service goes on with the others
+                if isinstance(error, Untrusted):
+                    tell_error(error)
 
 
 def _report(level: Level, message: str) -> None:

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from speclab.clock import SystemClock
 from speclab.connectors.base import Report, Seams, silent
 from speclab.connectors.references import References
+from speclab.connectors.trust import Approve, refuse, require_trust, what_is_wanted
+
+if TYPE_CHECKING:
+    from speclab.spec.integration import End
 
 
-def this_machine(workspace: Path, report: Report = silent) -> tuple[References, Seams]:
-    """What references mean in `workspace`, and the seams, for one piece of work on its specs."""
+def this_machine(
+    spec: Path, ends: Iterable[End], approve: Approve = refuse, report: Report = silent
+) -> tuple[References, Seams]:
+    """What references mean for the spec at `spec`, and the seams, for one piece of work on `ends` of it.
+
+    This is the one gate before a connection, a program or a secret. Raises `Untrusted` if the spec may not use what
+    `ends` name and `approve` does not agree to it.
+    """
+    wanted = what_is_wanted(spec, ends)
+    require_trust(wanted, approve)
+    return ungated(wanted.workspace, report)
+
+
+def ungated(workspace: Path, report: Report = silent) -> tuple[References, Seams]:
+    """What `this_machine` returns, for settings that no spec holds: those of the tests of a connector."""
     return References(os.environ, workspace), Seams(clock=SystemClock(), random=SystemRandom(), report=report)

@@ -191,19 +191,20 @@ class References:
 
 def named(settings: Settings) -> list[str]:
     """The references in `settings`, as `kind:name`, each once, in order."""
-    found = (match for text in _texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
+    found = (match for text in texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts(value: object) -> Iterator[str]:
+    """All strings in a value of mappings and lists, but for the keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from texts(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            yield from texts(inner)
 
 
 def _pattern(secret: str) -> str:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from uuid import NAMESPACE_OID, uuid5
 
 from speclab.connectors.base import Answer, Connector, Item, Page, Refusal, Seams, Snapshot, Writer
-from speclab.connectors.machine import this_machine
+from speclab.connectors.machine import ungated
 from speclab.connectors.references import References
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
@@ -128,7 +128,7 @@ class _Check(Generic[S]):
         return opens(self.system, self.auth, *self._around())
 
     def _around(self) -> tuple[References, Seams, RetrySettings]:
-        return *this_machine(self.workspace), RetrySettings()
+        return *ungated(self.workspace), RetrySettings()
 
     def _item(self, record: Record, *, keyed: bool) -> Item:
         key = [self.system.key] if isinstance(self.system.key, str) else self.system.key

@@ -23,6 +23,11 @@ class Workspace:
         return self.directory / "specs" / SPEC
 
     @property
+    def is_own(self) -> bool:
+        """Whether the spec is the demo's own to the letter, and not one that somebody else has put there."""
+        return self.spec.read_bytes() == Path(__file__).with_name(SPEC).read_bytes()
+
+    @property
     def runlog(self) -> Path:
         """The run log."""
         return self.directory / ".speclab" / "runlog.db"

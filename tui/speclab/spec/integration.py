@@ -131,3 +131,8 @@ class Integration:
     volume: VolumeSettings
     source_line: int  # of the Source System heading: where failures of reading point
     target_line: int  # of the Target System heading: where failures of writing point if no row is to blame
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """The source and the target."""
+        return End("source", self.source, self.source_auth), End("target", self.target, self.target_auth)

@@ -7,7 +7,8 @@ entry point of the group `speclab.settings`, under the name that specs use.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from pydantic import Field, StrictBool
 
 from speclab.paths import FieldPath
 from speclab.spec.kinds import Duration, Key, Rates, Size, Text, Timeout, is_secret
+from speclab.spec.reach import Reach
 from speclab.spec.settings import Settings
 
 
@@ -67,6 +69,13 @@ class System(Settings):
         secrets = {name for name, info in type(self).model_fields.items() if is_secret(info)}
         settings = self.model_dump_json(exclude={"limits", *secrets})
         return f"{self.connector} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:  # noqa: ARG002 - for subclasses
+        """What this system uses outside of `workspace` beside its references and the hosts of URLs in its settings.
+
+        References still stand in the settings. A connector that starts programs or opens files overrides this.
+        """
+        yield from ()
 
     def deletes_missing(self) -> bool:
         """Whether what this source has no more is to be deleted at the target, once all of the source was read.

@@ -47,8 +47,16 @@ class Child:
         self._output = output
 
     @classmethod
-    async def start(cls, spec: Path, trigger: Trigger, runlog: Path, workspace: Path, output: Path) -> Child:
-        """Start a run of the spec at `spec`; what it says goes to `output`.
+    async def start(
+        cls,
+        spec: Path,
+        trigger: Trigger,
+        runlog: Path,
+        workspace: Path,
+        output: Path,
+        options: Sequence[str] = (),
+    ) -> Child:
+        """Start a run of the spec at `spec`, with `options` beside; what it says goes to `output`.
 
         Raises `SpeclabError` where no process can be started.
         """
@@ -57,7 +65,7 @@ class Child:
             output.parent.mkdir(exist_ok=True)  # no more than that: a workspace that is gone is not made anew
             with output.open("wb") as file:
                 process = await asyncio.create_subprocess_exec(
-                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only,
+                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only, *options,
                     cwd=workspace,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,

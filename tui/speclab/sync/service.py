@@ -51,12 +51,16 @@ _UNDER_WAY: Final = "SELECT 1 FROM run WHERE spec_id = ? AND state = 'running' L
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a service works on: the specs in `directory` that belong to `workspace`, at most `jobs` of them at once."""
+    """What a service works on: the specs in `directory` that belong to `workspace`, at most `jobs` of them at once.
+
+    `options` are what each run is given beside.
+    """
 
     directory: Path
     workspace: Path
     runlog: Path
     jobs: int
+    options: tuple[str, ...] = ()
 
 
 async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: Stop) -> None:
@@ -233,7 +237,8 @@ class _Service:
 
     async def _start(self, group: asyncio.TaskGroup, job: Job, spec: Enlisted, now: datetime) -> None:
         output = self.serving.workspace / ".speclab" / "runs" / f"{quote(job.spec_id, safe=' ')}.up.log"
-        child = await Child.start(spec.path, job.trigger, self.serving.runlog, self.serving.workspace, output)
+        serving = self.serving
+        child = await Child.start(spec.path, job.trigger, serving.runlog, serving.workspace, output, serving.options)
         self.agenda.begin(job, now)
         self.children[job.spec_id] = child
         late = job.trigger is Trigger.SCHEDULE and (now - job.at).total_seconds() > _MINUTE

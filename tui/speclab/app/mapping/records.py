@@ -87,33 +87,33 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
     return path
 
 
-async def live(integration: Integration, directory: Path) -> Records:
+async def live(integration: Integration) -> Records:
     """The first records of the integration's source. Raises as a reader does."""
-    sample, references, seams = await loaded(partial(_means, directory))
+    sample, references, seams = await loaded(partial(_means, integration))
     found = await sample(integration.source, integration.source_auth, references, seams, LIMIT, integration.retry)
     if not found:
         raise SpecError("the source has no records", hint="is the read in Source System about the right list?")
     return Records(tuple(found), "live")
 
 
-def _means(directory: Path) -> tuple[_Sample, References, Seams]:
+def _means(integration: Integration) -> tuple[_Sample, References, Seams]:
     """What reads a source, with the machine's own time, chance, network and environment."""
     from speclab.connectors import sample, this_machine
 
-    return sample, *this_machine(directory)
+    return sample, *this_machine(integration.path, integration.ends[:1])
 
 
-async def fields_at_target(integration: Integration, directory: Path) -> tuple[Field, ...]:
+async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
     """The fields the integration's target has. Raises as a reader does, and `SpeclabError` where it cannot say."""
-    describe, references, seams = await loaded(partial(_describing, directory))
-    end = End("target", integration.target, integration.target_auth)
-    return (await describe(end, references, seams)).fields
+    target = integration.ends[1]
+    describe, references, seams = await loaded(partial(_describing, integration.path, target))
+    return (await describe(target, references, seams)).fields
 
 
-def _describing(directory: Path) -> tuple[_Describe, References, Seams]:
+def _describing(spec: Path, end: End) -> tuple[_Describe, References, Seams]:
     from speclab.connectors import describe, this_machine
 
-    return describe, *this_machine(directory)
+    return describe, *this_machine(spec, [end])
 
 
 def of_failures(failures: Sequence[FailureRow]) -> Records:

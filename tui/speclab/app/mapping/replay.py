@@ -17,6 +17,7 @@ from speclab.app.launch import launch_retry
 from speclab.app.mapping.records import LIMIT, of_failures
 from speclab.app.mapping.sampling import Sampling
 from speclab.app.shell import shell
+from speclab.app.trust import may_use
 from speclab.app.widgets.dialogs import CANCEL, Dialog
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
@@ -165,6 +166,8 @@ class Replaying(Sampling):
         question = ReplayQuestion(f"replay dead letters of {alike.spec_id}", self._words(alike, total), total)
         which = await self.app.push_screen_wait(question)
         if which is None or (self.opened is not None and self.opened.unsaved and not await self.save()):
+            return
+        if self.opened is not None and not await may_use(shell(self), self.opened.path):
             return
         alone = which == "one" or total == 1
         chosen, count = ([failure.id], 1) if alone else (alike.options, total)

@@ -22,24 +22,19 @@ from speclab.app.mapping.records import (
     of_failures,
     read_records,
 )
-from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT
+from speclab.app.mapping.rows import TRANSFORMATION_AT
 from speclab.app.mapping.sheet import Sheet, Verdict
 from speclab.app.mapping.writing import RowWriting
 from speclab.app.shell import shell
+from speclab.app.trust import may_use
 from speclab.app.widgets.dialogs import Choice, Prompt
 from speclab.app.widgets.grid import Row
 from speclab.errors import SpeclabError
 from speclab.plural import plural
-from speclab.spec.table import TARGET
-from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
-    from speclab.spec.system import System
-
-_NEAR: Final = ("file", "sql")
-"""Systems that are asked for their fields without being told to: they answer at once, and it costs nothing."""
 
 PAUSE: Final = 0.1
 """Seconds without a further change before all records are put through the mapping."""
@@ -57,7 +52,6 @@ class Sampling(RowWriting):
         self.verdict: Verdict | None = None
         self._judged: Sheet | None = None  # the sheet that the verdict is of
         self.at_target: tuple[Field, ...] = ()
-        self._asked: System | None = None  # the target whose fields these are, or will be
         self.reading: Worker[None] | None = None
 
     @property
@@ -128,7 +122,6 @@ class Sampling(RowWriting):
     def action_live(self) -> None:
         """Read some records from the source, and learn which fields the target has."""
         self.reading = self._read_live()
-        self._ask_target()
         self.show_record()
         self.refresh_bindings()
 
@@ -138,7 +131,9 @@ class Sampling(RowWriting):
         if self.opened is None or integration is None:
             return
         try:
-            self.have(await live(integration, workspace_of(self.opened.path)))
+            if await may_use(shell(self), self.opened.path, integration.ends):
+                self._ask_target()
+                self.have(await live(integration))
         except SpeclabError as error:
             shell(self).tell("No sample from the source", error)
         finally:
@@ -146,23 +141,13 @@ class Sampling(RowWriting):
             self.show_record()
             self.refresh_bindings()
 
-    def begin(self, index: int, column: int, group: str = "") -> None:
-        """Edit a cell; where a target field is written, those there are are good to know, if they are near at hand."""
-        super().begin(index, column, group)
-        integration = self.sheet.reading.integration if self.sheet is not None else None
-        if EDITED[column] != TARGET or integration is None or self._asked == integration.target:
-            return
-        if integration.target.connector in _NEAR:
-            self._ask_target()
-
     @work(exclusive=True, group="target")
     async def _ask_target(self) -> None:
         integration = self.sheet.reading.integration if self.sheet is not None else None
         if self.opened is None or integration is None:
             return
-        self._asked = integration.target
         try:
-            self.at_target = await fields_at_target(integration, workspace_of(self.opened.path))
+            self.at_target = await fields_at_target(integration)
         except SpeclabError:
             self.at_target = ()  # they would be offered, no more; `speclab fields` says why they are not known
         self.offer_targets()
@@ -175,7 +160,7 @@ class Sampling(RowWriting):
 
     def forget_target(self) -> None:
         """It is another spec now."""
-        self.at_target, self._asked = (), None
+        self.at_target = ()
 
     def action_stop(self) -> None:
         """Stop reading."""

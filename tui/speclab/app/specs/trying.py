@@ -13,15 +13,16 @@ from textual.worker import Worker
 
 from speclab.app.actions import Action
 from speclab.app.loading import loaded
+from speclab.app.shell import shell
 from speclab.app.specs.login import LoginDialog
 from speclab.app.specs.trial import Trial
 from speclab.app.specs.writing import Writing
+from speclab.app.trust import may_use
 from speclab.errors import SpecError
 from speclab.outcome import Level
 from speclab.spec.document import Document
 from speclab.spec.outline import comparable
 from speclab.spec.sections import SOURCE_AUTH, SOURCE_SYSTEM, TARGET_AUTH, TARGET_SYSTEM
-from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.connectors import Access
@@ -111,6 +112,8 @@ class Trying(Writing):
 
         tell(trial)
         try:
+            if not await may_use(shell(self), path, [await loaded(partial(_end, document, role))]):
+                return  # it ends as stopped
             end, attempt = await loaded(partial(_means, document, path, role, reports))
             tell(replace(trial, title=f"{role}: {end.system.connector}, {end.login}"))
 
@@ -153,16 +156,22 @@ def _means(document: Document, path: Path, role: Role, reports: list[str]) -> tu
     """The end, and what tries it; all that takes time to load is loaded then. Raises `SpecError`."""
     from speclab.connectors import this_machine, try_access
     from speclab.connectors.opening import connector_of
-    from speclab.spec.read import read_end
 
     def report(level: Level, message: str) -> None:
         if level is not Level.INFO:
             reports.append(message)
 
-    end = read_end(document, role)
+    end = _end(document, role)
     connector_of(end.system)
-    references, seams = this_machine(workspace_of(path), report)
+    references, seams = this_machine(path, [end], report=report)
     return end, partial(try_access, end, references, seams)
+
+
+def _end(document: Document, role: Role) -> End:
+    """The end that the document writes. Raises `SpecError`."""
+    from speclab.spec.read import read_end
+
+    return read_end(document, role)
 
 
 def _said(document: Document, role: Role) -> tuple[str, ...]:

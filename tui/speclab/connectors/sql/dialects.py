@@ -20,6 +20,7 @@ from sqlalchemy.exc import (
 )
 
 from speclab.errors import SpecError
+from speclab.spec.systems.sql import refused_option
 
 _BLAMED: Final = (
     re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)"),  # SQLite
@@ -150,6 +151,8 @@ def parsed(text: str) -> URL:
         raise SpecError(
             "url has a second @, and only one can end its login", hint="Write %40 for an @ in the password."
         )
+    if reason := refused_option(name, url.query):
+        raise SpecError(f"url: {reason}")
     return url.set(drivername=DATABASES[name].driver)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from speclab.paths import FieldPath
 from speclab.spec.kinds import Kind, Text, Timeout, misfit
+from speclab.spec.reach import Reach, ReachKind, outside
 from speclab.spec.settings import Settings
 from speclab.spec.system import Missing, System, without_login
 
@@ -111,6 +114,21 @@ class FileSystem(System):
     )
     limits: StoreLimits = Field(default_factory=StoreLimits, description="what the store of a URL may take")
 
+    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
+        """Files outside of the workspace, hidden ones, ones with no ending of a data format, and stores elsewhere."""
+        if is_elsewhere(self.path):
+            place = "::".join(without_login(part) if "://" in part else part for part in self.path.split("::"))
+            yield Reach(role, ReachKind.HOST, place)
+            for name, value in _named(self.options, _STORE):
+                yield Reach(role, ReachKind.HOST, f"{name}={value}")
+            return
+        path = unquote(urlsplit(self.path).path) if self.path.startswith("file://") else self.path
+        exposed = list(outside(path, workspace))
+        if not exposed and role == "target" and format_of(path) not in _FORMATS:
+            exposed = [path]  # such as a Makefile
+        for one in exposed:
+            yield Reach(role, ReachKind.PATH, one)
+
     def deletes_missing(self) -> bool:
         """As `missing` says."""
         return self.missing == "delete"
@@ -155,6 +173,15 @@ class FileSystem(System):
         options = {**(inner if isinstance(inner, dict) else {}), **self.options}
         store = "".join(f" {name}={options[name]}" for name in _STORE if name in options)
         return f"file {without_login(self.path)}{store}"
+
+
+def _named(value: JsonValue, names: Sequence[str]) -> Iterator[tuple[str, JsonValue]]:
+    """The options called one of `names`, however deep."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in names and not isinstance(inner, dict | list):
+                yield name, inner
+            yield from _named(inner, names)
 
 
 def why_not_append(path: str, kind: str, encoding: str) -> str:

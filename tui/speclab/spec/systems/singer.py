@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from speclab.spec.kinds import Kind, Size, Text, Timeout, misfit
+from speclab.spec.reach import Reach, ReachKind, outside
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
 from speclab.spec.system import Missing, System
@@ -73,6 +76,13 @@ class SingerSystem(System):
         config = {name: value for name, value in self.config.items() if not names_secret(name)}
         text = json.dumps([self.command, config], sort_keys=True)
         return f"singer {self.stream} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
+        """The command, and a catalog outside of the workspace."""
+        yield Reach(role, ReachKind.COMMAND, self.command)
+        if self.catalog not in (None, "none"):
+            for path in outside(str(self.catalog), workspace):
+                yield Reach(role, ReachKind.PATH, path)
 
     def deletes_missing(self) -> bool:
         """As `missing` says."""

@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl
 
 from pydantic import Field, StrictBool, model_validator
 
 from speclab.paths import FieldPath
 from speclab.spec.kinds import Columns, DatabaseUrl, Text, misfit
+from speclab.spec.reach import Reach, ReachKind, outside
 from speclab.spec.settings import Settings
 from speclab.spec.system import Limited, Missing, Since
 
 _PLACE: Final = re.compile(r"([\w+]+://)(?:[^:/@]*(?::[^@]*)?@)?([^?]*)")
 """A URL as SQLAlchemy reads it, whose password may have a `/` or a `#`: without the login, and what follows a `?`."""
+
+_ALIASES: Final = {"postgres": "postgresql"}
+_PATHS: Final = frozenset(
+    {"sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_capath", "unix_socket"}
+)
+"""Options that are paths on this machine."""
+_MYSQL: Final = frozenset(
+    {"charset", "collation", "connect_timeout", "program_name", "read_timeout", "unix_socket", "write_timeout"}
+    | {"ssl_ca", "ssl_capath", "ssl_cert", "ssl_check_hostname", "ssl_cipher", "ssl_disabled", "ssl_key"}
+    | {"ssl_verify_cert", "ssl_verify_identity"}
+)
+URL_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "sqlite": frozenset(),
+    "postgresql": frozenset(
+        {"application_name", "channel_binding", "client_encoding", "connect_timeout", "gssencmode", "host"}
+        | {"keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "options", "require_auth"}
+        | {"sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert", "ssl_min_protocol_version"}
+        | {"target_session_attrs", "tcp_user_timeout"}
+    ),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
+"""What may follow the question mark of a URL, by database.
+
+Left out are options that hand a file or a password of this machine to the server (`local_infile`, `passfile`,
+`read_default_file`), run statements (`init_command`), or send the connection elsewhere (`service`, `hostaddr`).
+"""
+
+
+def refused_option(database: str, names: Iterable[str]) -> str:
+    """Why one of the options `names` of a URL of `database` is refused; empty if none is."""
+    allowed = URL_OPTIONS.get(database)
+    refused = sorted(set(names) - allowed) if allowed is not None else []
+    if not refused:
+        return ""
+    expected = f"expected one of {', '.join(sorted(allowed))}" if allowed else f"a {database} URL has no options"
+    return f"the option {refused[0]!r} is not allowed in a database URL; {expected}"
+
+
+def _options(url: str) -> list[tuple[str, str]]:
+    """What follows the question mark of `url`."""
+    place = _PLACE.match(url)
+    return parse_qsl(url[place.end() + 1 :], keep_blank_values=True) if place else []
 
 
 class SqlRead(Settings):
@@ -62,11 +108,36 @@ class SqlSystem(Limited):
     read: SqlRead | None = Field(default=None, description="how it is read, at the source")
     write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
 
+    @model_validator(mode="after")
+    def _known_options(self) -> SqlSystem:
+        name = self.url.partition(":")[0].partition("+")[0]
+        names = [name for name, _ in _options(self.url)]
+        if reason := refused_option(_ALIASES.get(name, name), names):
+            raise misfit(reason, at="url")
+        return self
+
     def destination(self) -> str:
         """The URL of the database, and the table."""
         table = (self.write.upsert or self.write.insert) if self.write else None
         place = _PLACE.match(self.url)
         return f"sql {(place[1] + place[2]).rstrip('/') if place else ''} {table}"
+
+    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
+        """The database, and files that its options name; of SQLite, a file outside of the workspace."""
+        place = _PLACE.match(self.url)
+        if place is None:  # a reference alone, which is listed as one
+            return
+        if place[1].startswith("sqlite"):
+            for path in outside(place[2].removeprefix("/"), workspace):
+                yield Reach(role, ReachKind.PATH, path)
+            return
+        yield Reach(role, ReachKind.DATABASE, place[1] + place[2].rstrip("/"))
+        for name, value in _options(self.url):
+            if name in _PATHS:
+                for path in outside(value, workspace):
+                    yield Reach(role, ReachKind.PATH, path)
+            elif name == "host":
+                yield Reach(role, ReachKind.HOST, value)
 
     def deletes_missing(self) -> bool:
         """As `read.missing` says."""

@@ -1,0 +1,215 @@
+"""Trust: a person's decision that a spec may use what it names outside of its workspace, and where it is kept.
+
+A spec is text that somebody else may have written, so nothing it names is connected, started or resolved before a
+person has seen the list and agreed. The decision is kept in the user's state directory, never in the workspace, and
+holds for one spec in one workspace; whatever the spec comes to use beyond it is asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+
+from speclab.connectors.environment import Environment
+from speclab.connectors.references import References, named, texts
+from speclab.connectors.stores import STORES
+from speclab.errors import SpecError, SpeclabError, Untrusted
+from speclab.jsonvalue import Json
+from speclab.spec.integration import Role
+from speclab.spec.reach import Reach, ReachKind, hosts_in, outside
+from speclab.spec.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from speclab.spec.integration import End
+
+VARIABLE: Final = "SPECLAB_TRUST"
+"""Environment variable that, set to `all`, trusts every spec: for containers and CI, where nobody can be asked."""
+_STORE_ADDRESSES: Final = {"vault": "VAULT_ADDR", "aws": "AWS_ENDPOINT_URL_SECRETS_MANAGER"}
+"""Variables that say where a store of secrets is; the workspace's `.env` may set them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the spec at `spec` uses outside of `workspace`, for the endpoints `roles`; `granted` is what is agreed."""
+
+    workspace: Path
+    spec: Path
+    roles: frozenset[str]
+    reaches: frozenset[Reach]
+    granted: frozenset[str]
+
+    @property
+    def missing(self) -> list[Reach]:
+        """What nobody has agreed to yet, in order."""
+        return sorted(reach for reach in self.reaches if str(reach) not in self.granted)
+
+
+Approve: TypeAlias = Callable[[Wanted], bool]
+"""Asks a person, or whoever decides for them; whether the spec may use what is missing."""
+
+
+def refuse(_wanted: Wanted) -> bool:
+    """Agree to nothing beyond the decision that is kept: where nobody can be asked."""
+    return False
+
+
+def what_is_wanted(spec: Path, ends: Iterable[End]) -> Wanted:
+    """What `ends` of the spec at `spec` use, beside the decision that is kept. Raises `SpeclabError`."""
+    spec, workspace = spec.resolve(), workspace_of(spec).resolve()
+    ends = tuple(ends)
+    reaches = frozenset(reach for end in ends for reach in _reaches(end, workspace))
+    return Wanted(workspace, spec, frozenset(end.role for end in ends), reaches, _granted(workspace, spec))
+
+
+def read_wanted(spec: Path) -> Wanted:
+    """What both endpoints of the spec at `spec` use, or the one that can be read.
+
+    Raises `SpecError` if neither can, and `OSError`.
+    """
+    from speclab.spec.document import Document
+    from speclab.spec.read import read_end
+
+    document = Document.load(spec)
+    ends, errors = [], []
+    for role in get_args(Role):
+        try:
+            ends.append(read_end(document, role))
+        except SpecError as error:
+            errors.append(error)
+    if not ends:
+        raise errors[0]
+    return what_is_wanted(spec, ends)
+
+
+def require_trust(wanted: Wanted, approve: Approve = refuse) -> None:
+    """Return if the spec may use all that is wanted. Raises `Untrusted` with the list if not."""
+    if not wanted.missing or os.environ.get(VARIABLE) == "all" or approve(wanted):
+        return
+    path = os.path.relpath(wanted.spec)
+    listed = "\n".join(f"  {describe_reach(reach)}" for reach in wanted.missing)
+    known = "more than you agreed to" if wanted.granted else "what nobody has agreed to yet"
+    raise Untrusted(
+        f"{path} is not trusted: it uses {known}\n{listed}",
+        hint=f"`speclab trust {path}` lists all of it and asks; `--trust` allows it for this command alone.",
+    )
+
+
+def give_trust(wanted: Wanted) -> None:
+    """Keep the decision that the spec may use all that is wanted; what was agreed for another endpoint stays.
+
+    Raises `SpeclabError` if it cannot be kept.
+    """
+    others = {text for text in wanted.granted if text.partition(" ")[0] not in wanted.roles}
+    granted = sorted(others | {str(reach) for reach in wanted.reaches})
+    digest = hashlib.sha256("\n".join(granted).encode("utf-8", "surrogateescape")).hexdigest()
+    decision: Json = {
+        "workspace": os.fspath(wanted.workspace),
+        "spec": os.fspath(wanted.spec),
+        "granted": [*granted],
+        "digest": digest,
+    }
+    directory = trust_directory()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".trust-", dir=directory)  # 0600, by its contract
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as out:
+                json.dump(decision, out)  # escapes all that is not ASCII, odd bytes of paths as well
+            Path(temporary).replace(_kept_at(wanted.workspace, wanted.spec))
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SpeclabError(f"{directory}: the decision cannot be kept: {error.strerror or error}") from error
+
+
+def revoke_trust(spec: Path) -> bool:
+    """Forget the decision about the spec at `spec`; whether there was one. Raises `SpeclabError`."""
+    path = _kept_at(workspace_of(spec).resolve(), spec.resolve())
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SpeclabError(f"{path}: the decision cannot be revoked: {error.strerror or error}") from error
+    return True
+
+
+def describe_reach(reach: Reach) -> str:
+    """`reach` for a person, with the address that a variable of the environment holds, if it is one."""
+    kind, _, name = reach.what.partition(":")
+    if reach.kind is ReachKind.REFERENCE and kind == "env":
+        for host in hosts_in(os.environ.get(name, "")):
+            return f"{reach} ({host})"
+    return str(reach)
+
+
+def trust_directory() -> Path:
+    """Where this user's decisions are kept."""
+    from platformdirs import user_state_path
+
+    return user_state_path("speclab", appauthor=False) / "trust"
+
+
+def _kept_at(workspace: Path, spec: Path) -> Path:
+    about = json.dumps([os.fspath(workspace), os.fspath(spec)])
+    return trust_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
+
+
+def _granted(workspace: Path, spec: Path) -> frozenset[str]:
+    """What was agreed for the spec; nothing where there is no decision, or none that is whole."""
+    try:
+        decision = json.loads(_kept_at(workspace, spec).read_bytes())
+        granted = [str(text) for text in decision["granted"]]
+        about = decision["workspace"], decision["spec"], decision["digest"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return frozenset()
+    digest = hashlib.sha256("\n".join(granted).encode("utf-8", "surrogateescape")).hexdigest()
+    return frozenset(granted) if about == (os.fspath(workspace), os.fspath(spec), digest) else frozenset()
+
+
+class _FromWorkspace(References):
+    """Replaces only references to variables that the workspace's own `.env` sets: it may be as hostile as a spec."""
+
+    def __init__(self, environ: Mapping[str, str], base: Path) -> None:
+        super().__init__(environ, base)
+        self._process = environ
+        self._file = Environment({}, base / ".env")
+
+    def _value(self, kind: str, name: str) -> str:
+        value = None if kind != "env" or name in self._process else self._file.get(name)
+        return value or f"${{{kind}:{name}}}"
+
+
+def _reaches(end: End, workspace: Path) -> Iterator[Reach]:
+    """What one endpoint uses."""
+    inside = _FromWorkspace(os.environ, workspace)
+    references = list(dict.fromkeys((*named(end.system), *named(end.auth))))
+    system, auth = inside.resolve_settings(end.system), inside.resolve_settings(end.auth)
+    yield from (Reach(end.role, ReachKind.REFERENCE, reference) for reference in references)
+    own = list(system.reaches(end.role, workspace))
+    yield from own
+    for text in (*texts(system.model_dump()), *texts(auth.model_dump())):
+        for host in hosts_in(text):
+            if not any(host in reach.what for reach in own):
+                yield Reach(end.role, ReachKind.HOST, host)
+    kinds = {reference.partition(":")[0] for reference in references}
+    for kind in sorted(kinds & STORES.keys() & _STORE_ADDRESSES.keys()):
+        address = f"${{env:{_STORE_ADDRESSES[kind]}}}"
+        if (found := inside.resolve(address)) != address:
+            yield Reach(end.role, ReachKind.HOST, f"{kind} {found}")
+    if kinds & {"env", *STORES}:
+        yield from (Reach(end.role, ReachKind.PATH, path) for path in _foreign_env(workspace))
+
+
+def _foreign_env(workspace: Path) -> Iterator[str]:
+    """The workspace's `.env`, if it is a link to a file elsewhere."""
+    file = workspace / ".env"
+    if file.is_symlink():
+        yield from outside(os.fspath(file), workspace)
