@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speclab.hangup import Hangup
+
 
 def run_app(
     directory: Path,
@@ -12,8 +14,9 @@ def run_app(
     ascii: bool = False,  # noqa: A002 (the option's name)
     runlog: Path | None = None,
     place: str = "specs",
+    hangup: Hangup | None = None,
 ) -> None:
     """Open the app on the workspace `directory` and stay until it is left; see `speclab.app.application.run_app`."""
     from speclab.app.application import run_app as run
 
-    run(directory, read_only=read_only, ascii=ascii, runlog=runlog, place=place)
+    run(directory, read_only=read_only, ascii=ascii, runlog=runlog, place=place, hangup=hangup)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
@@ -32,9 +31,11 @@ from speclab.app.watch import POLL, Log
 from speclab.app.widgets.header import Header
 from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
+from speclab.hangup import Hangup
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from textual.driver import Driver
     from textual.notifications import SeverityLevel
 
     from speclab.app.session import Session
@@ -107,6 +108,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         runlog: Path | None = None,
         place: str = "specs",
         clock: Clock | None = None,
+        hangup: Hangup | None = None,
     ) -> None:
         no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
         super().__init__(ansi_color=True if no_colour else None)
@@ -114,6 +116,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         self.run_log = Log(self.directory, runlog, read_only=read_only)
         self.read_only = read_only
         self._clock = clock or SystemClock()
+        self._hangup = hangup
         self.first_place = place
         self._not_kept: list[str] = []  # why unsaved text could not be written in a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
@@ -136,11 +139,22 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """The screen with the places."""
         return Main()
 
+    def get_driver_class(self) -> type[Driver]:
+        """Return Textual's, or one that survives the end of its terminal where there is one."""
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from speclab.app.driver import LastingDriver
+
+        found = super().get_driver_class()
+        return LastingDriver if found is LinuxDriver else found
+
+    def on_load(self) -> None:
+        """Exit when asked to, from now on by way of the event loop."""
+        if self._hangup is not None:
+            self._hangup.ask = partial(asyncio.get_running_loop().call_soon_threadsafe, self.exit)
+
     def on_mount(self) -> None:
-        """Be ready to be told to go."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.exit)
+        """Start to follow what changes, once the first screen is painted."""
         self.call_after_refresh(self._begin_following)
 
     def on_unmount(self) -> None:
@@ -460,18 +474,23 @@ def run_app(
     ascii: bool = False,  # noqa: A002 (the option's name)
     runlog: Path | None = None,
     place: str = "specs",
+    hangup: Hangup | None = None,
 ) -> None:
     """Open the app on the workspace `directory` and stay until it is left.
 
-    SIGTERM and SIGHUP leave it in good order: places keep what is unsaved, and the terminal is put back. Raises
-    `UsageError` where there is no terminal to draw on.
+    `hangup` (default: a new one) ends it in good order on SIGTERM, on SIGHUP and when the terminal is gone: unsaved
+    text is kept, and the terminal is put back. Raises `UsageError` where there is no terminal to draw on.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM", "") in {"", "dumb"}:
         raise UsageError(
             "the app needs a terminal that can place text, and this is none",
             hint="Use `speclab status`, `speclab runs` and `speclab failures` here; `speclab --help` lists the rest.",
         )
-    app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place)
-    app.run()
+    hangup = hangup or Hangup()
+    app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place, hangup=hangup)
+    try:
+        app.run()
+    finally:
+        hangup.ask = None
     if app.return_code:
         raise app.crash_error()

@@ -30,6 +30,10 @@ class _App(click.Command):
 @runlog_option
 def open_app(directory: Path, read_only: bool, as_ascii: bool, runlog: Path | None) -> None:  # noqa: FBT001
     """Open the app on the specs in DIRECTORY (default: here)."""
+    from speclab.hangup import Hangup
+
+    hangup = Hangup()
+
     from speclab.app import run_app
 
-    run_app(directory, read_only=read_only, ascii=as_ascii, runlog=runlog)
+    run_app(directory, read_only=read_only, ascii=as_ascii, runlog=runlog, hangup=hangup)

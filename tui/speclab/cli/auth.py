@@ -48,9 +48,11 @@ def auth(
     import asyncio
 
     from speclab.connectors import this_machine
+    from speclab.hangup import Hangup
     from speclab.spec.document import Document
     from speclab.spec.read import read_end
 
+    Hangup()
     document = Document.load(spec)
     ends = [read_end(document, role) for role in ([end] if end else ROLES)]
     approve = approval(trust=trust)

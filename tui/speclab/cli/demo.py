@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
+
+if TYPE_CHECKING:
+    from speclab.demo.workspace import Workspace
+    from speclab.hangup import Hangup
+
+_PATIENCE: Final = 3.0
+"""Seconds in which a run may finish its page."""
 
 
 @click.command(short_help="See it work, on two systems of its own.")
@@ -17,6 +27,10 @@ def demo(directory: Path | None) -> None:
     DIRECTORY is the workspace to make, or to go on with; by default a new temporary one. Without a terminal the
     integration runs once, the result is printed, and the exit code is 0.
     """
+    from speclab.hangup import Hangup
+
+    hangup = Hangup()
+
     from speclab.demo.servers import running
     from speclab.demo.workspace import lay_out
 
@@ -26,12 +40,7 @@ def demo(directory: Path | None) -> None:
         if workspace.is_own:
             _trust(workspace.spec)
         if sys.stdin.isatty() and sys.stdout.isatty():
-            from speclab.app import run_app
-            from speclab.app.launch import launch
-
-            launch(workspace.spec, workspace.spec.stem, workspace.directory, workspace.runlog)
-            run_app(workspace.directory, place="monitor")
-            click.echo(f"The demo's workspace stays at {workspace.directory}", err=True)
+            _open(workspace, hangup)
         else:
             _run_once(workspace.spec, workspace.runlog)
 
@@ -41,6 +50,29 @@ def _trust(spec: Path) -> None:
     from speclab.connectors.trust import give_trust, read_wanted
 
     give_trust(read_wanted(spec))
+
+
+def _open(workspace: Workspace, hangup: Hangup) -> None:
+    """Start a run and open the app on it; a run that has not ended when the app is left ends with its two systems."""
+    from speclab.app import run_app
+    from speclab.app.launch import launch
+
+    with ExitStack() as started:
+        with hangup.postponed():
+            launched = launch(workspace.spec, workspace.spec.stem, workspace.directory, workspace.runlog)
+            started.callback(_stop, launched.process)
+        run_app(workspace.directory, place="monitor", hangup=hangup)
+        click.echo(f"The demo's workspace stays at {workspace.directory}", err=True)
+
+
+def _stop(run: subprocess.Popen[bytes]) -> None:
+    """Let a run finish its page, or else kill it."""
+    run.terminate()
+    try:
+        run.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.wait()
 
 
 def _run_once(spec: Path, runlog: Path) -> None:

@@ -31,6 +31,9 @@ def watch(directory: Path) -> None:
     """
     import asyncio
 
+    from speclab.hangup import Hangup
+
+    Hangup()
     asyncio.run(_watch(directory))
 
 

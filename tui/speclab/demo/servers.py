@@ -17,9 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from speclab.errors import SpeclabError
-from speclab.launcher import module_command
+from speclab.launcher import attach, detach, module_command
+
+_GRACE: Final = 1
+"""Seconds in which requests may still be answered when the demo ends."""
 
 
 @contextmanager
@@ -31,6 +35,7 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     process = subprocess.Popen(
         module_command(__name__, str(database)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    attach(process.pid)
     assert process.stdin is not None  # noqa: S101 - asked for above
     assert process.stdout is not None  # noqa: S101
     try:
@@ -41,6 +46,7 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     finally:
         process.stdin.close()
         process.wait()
+        detach(process.pid)
         process.stdout.close()
 
 
@@ -60,7 +66,16 @@ async def _serve(database: Path) -> None:
     apps = (Crm(token, time.monotonic).app(), Billing(key, database).app())
     listeners = [_listen(), _listen()]
     servers = [
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", loop="asyncio"))
+        uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                loop="asyncio",
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
         for app in apps
     ]
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, listeners, strict=True)]

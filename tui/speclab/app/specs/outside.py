@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from speclab.errors import SpeclabError
+from speclab.launcher import attach, detach
 
 
 def edited(body: str, name: str) -> str:
@@ -21,10 +22,13 @@ def edited(body: str, name: str) -> str:
         path = Path(directory, f"{name}.md")
         path.write_bytes(body.encode("utf-8", "surrogateescape"))
         try:
-            subprocess.run([*shlex.split(command), str(path)], check=True)
+            process = subprocess.Popen([*shlex.split(command), str(path)])
         except (OSError, ValueError) as error:
             hint = "set EDITOR to one that is there, such as EDITOR=nano"
             raise SpeclabError(f"the editor {command!r} cannot be started: {error}", hint=hint) from error
-        except subprocess.CalledProcessError as error:
-            raise SpeclabError(f"the editor {command!r} ended with exit code {error.returncode}") from error
+        attach(process.pid)
+        code = process.wait()
+        detach(process.pid)
+        if code != 0:
+            raise SpeclabError(f"the editor {command!r} ended with exit code {code}")
         return path.read_bytes().decode("utf-8", "surrogateescape")

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from speclab.connectors.singer.log import Log
 from speclab.connectors.singer.program import Files, Program
 from speclab.errors import BadAnswer, Unreachable
+from speclab.launcher import attach, detach
 from speclab.spec.units import duration_text, size_text
 
 _CHUNK: Final = 1 << 18
@@ -59,6 +60,7 @@ class Running:
             )
         except OSError as error:
             raise Unreachable(f"{program.name}: cannot be started: {error.strerror or error}") from None
+        attach(process.pid)
         running = cls(program, process)
         try:
             files.note(process.pid)
@@ -133,6 +135,7 @@ class Running:
         finally:
             self._signal(signal.SIGKILL)
         await self._process.wait()
+        detach(self._process.pid)
         with suppress(TimeoutError):
             await asyncio.wait_for(rest, _GRACE)
 
