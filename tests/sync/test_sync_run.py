@@ -82,6 +82,24 @@ async def test_a_record_without_a_key_is_one_dead_letter_however_often_it_is_rea
     assert sorted(world.failures().values()) == ["dead", "dead"]
 
 
+@pytest.mark.parametrize(
+    "field", ["age", "Age", "AGE", "data.attributes.age", "[0].properties.age", "input.age", "age[0]", "age.unit"]
+)
+async def test_a_refused_field_leads_to_its_mapping_row_whatever_wraps_or_spells_it(world: World, field: str) -> None:
+    await world.run([[person("p1")]], lambda *_: no(status=422, field=field))
+    with world.reader as reader:
+        (failure,) = reader.failures()
+    assert failure.row == "age"
+
+
+@pytest.mark.parametrize("field", ["billing.age", "a b.c", "..", "[0]", "data"])
+async def test_a_field_of_another_object_leads_to_no_row(world: World, field: str) -> None:
+    await world.run([[person("p1")]], lambda *_: no(status=422, field=field))
+    with world.reader as reader:
+        (failure,) = reader.failures()
+    assert failure.row is None
+
+
 async def test_a_failure_of_a_field_nobody_maps_points_at_the_target(world: World) -> None:
     await world.run([[person("a")]], lambda *_: no(status=422, field="vat"))
     with world.reader as reader:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal
 from speclab.jsonvalue import Record
 from speclab.mapping import RowFailure
 from speclab.outcome import ErrorClass, FailureState, Stage
+from speclab.paths import FieldPath, PathSyntaxError
 from speclab.runlog.rows import FailureRow, NewFailure
 from speclab.spec.integration import Integration, MappingRow
 from speclab.sync.identity import stand_in
+
+_WRAPPERS: Final = frozenset(
+    {"body", "data", "attributes", "properties", "input", "inputs", "record", "records", "payload", "request", "fields",
+     "resource", "object", "entity", "items", "variables", "params", "json"}
+)  # fmt: skip
+"""Names of what APIs put around a record, which an error's location may begin with."""
 
 
 class Failures:
@@ -22,6 +31,8 @@ class Failures:
         self._target_line = integration.target_line
         self._key = integration.source.key
         self._rows = {row.target: row for row in integration.rows}
+        spellings = Counter(map(_spelling, self._rows))
+        self._spelled = {_spelling(name): row for name, row in self._rows.items() if spellings[_spelling(name)] == 1}
 
     def keyless(self, record: Record) -> NewFailure:
         """The failure of a record that has nothing at the source's `key`."""
@@ -87,12 +98,34 @@ class Failures:
         )
 
     def _blamed(self, field: str | None) -> MappingRow | None:
-        """The row that fills `field`, or the nearest thing around it (`address` for `address.city`)."""
-        while field:
-            if row := self._rows.get(field):
-                return row
-            field = field.rpartition(".")[0]
+        """The row that fills `field`, or the nearest around it (`address` for `address.city`) or in it.
+
+        Steps before it that wrap a record in requests (`[0].properties.email`) are left out if no row has them.
+        """
+        steps = _steps(field) if field else ()
+        while steps:
+            for end in range(len(steps), 0, -1):
+                name = str(FieldPath(steps[:end]))
+                if row := self._rows.get(name) or self._spelled.get(_spelling(name)):
+                    return row
+            if inner := next((row for name, row in self._rows.items() if _steps(name)[: len(steps)] == steps), None):
+                return inner
+            if not (isinstance(steps[0], int) or steps[0] in _WRAPPERS):
+                return None
+            steps = steps[1:]
         return None
+
+
+def _steps(field: str) -> tuple[str | int, ...]:
+    try:
+        return FieldPath.parse(field).parts
+    except PathSyntaxError:
+        return (field,)
+
+
+def _spelling(name: str) -> str:
+    """`name` as it is compared with a location in another style: `FirstName`, `first_name` and `first-name` are one."""
+    return name.replace("_", "").replace("-", "").casefold()
 
 
 def unanswered(row: FailureRow) -> Answer:

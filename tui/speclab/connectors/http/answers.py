@@ -1,8 +1,8 @@
-"""What an answer means: classes of statuses, messages and blamed fields in error bodies, records in a page's body."""
+"""What a response means: classes of statuses, messages in error bodies, records in a page's body."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from speclab.connectors.http.client import Exchange, status_line
@@ -12,12 +12,8 @@ from speclab.jsonvalue import Json, Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
 from speclab.spec.names import meant
-from speclab.spec.systems.http_write import ErrorFields
 
 _MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
-_FIELDS: Final = ("field", "pointer", "source", "path", "loc", "property", "param", "name", "attribute")
-_OUTSIDE_A_LIST: Final = ("field", "param", "pointer")
-"""Names that blame a field also in a lone error; `path` and `name` there are often the request's own."""
 
 
 def classify(status: int) -> ErrorClass:
@@ -70,55 +66,6 @@ def message_in(body: Json) -> str | None:
 
 class WrongBody(Exception):
     """A body without the list of records that was expected; the message says what is there."""
-
-
-class Blame:
-    """Finds the field an error body refuses."""
-
-    def __init__(self, fields: ErrorFields | None, envelope: Sequence[str | int]) -> None:
-        """Look where `fields` says, else where RFC 9457 and common frameworks put it.
-
-        `envelope` are the steps that lead to the record in a body, and are no part of the field.
-        """
-        self._envelope = list(envelope)
-        self._at = None if fields is None else path(fields.at.removesuffix("[*]"), "write.errors.at")
-        self._field = None if fields is None else path(fields.field, "write.errors.field")
-        self._message = None if fields is None else path(fields.message, "write.errors.message")
-
-    def find(self, body: Json) -> tuple[str | None, str | None]:
-        """The first field that is blamed and what is said of it, each None where it is not there."""
-        if self._at is not None and self._field is not None and self._message is not None:
-            entries = look(body, self._at)
-            for refused in entries if isinstance(entries, list) else [entries]:
-                if named := self._name(look(refused, self._field)):
-                    return named, message_in(look(refused, self._message))
-            return None, None
-        for entry in _entries(body):
-            for name in _FIELDS:
-                if name in entry and (named := self._name(entry[name])):
-                    return named, message_in({key: value for key, value in entry.items() if key != name})
-        return None, None
-
-    def _name(self, value: Json) -> str | None:
-        """A field as a path, from a name, a JSON pointer (RFC 6901) or a list of steps; `envelope` taken off."""
-        if isinstance(value, dict):  # JSON:API: {"source": {"pointer": ...}}
-            value = value.get("pointer") or value.get("parameter")
-        if isinstance(value, str) and value.startswith(("/", "#/")):
-            steps: list[str | int] = [
-                int(step) if step.isdecimal() else step.replace("~1", "/").replace("~0", "~")
-                for step in value.removeprefix("#")[1:].split("/")
-            ]
-        elif isinstance(value, str):
-            return value.removeprefix(f"{FieldPath(tuple(self._envelope))}.") if self._envelope else value
-        elif isinstance(value, list) and value and all(isinstance(step, str | int) for step in value):
-            steps = [step for step in value if isinstance(step, str | int)]
-            if steps[0] == "body":  # FastAPI: ["body", "email"]
-                steps = steps[1:]
-        else:
-            return None
-        if self._envelope and steps[: len(self._envelope)] == self._envelope:
-            steps = steps[len(self._envelope) :]
-        return str(FieldPath(tuple(steps))) if steps else None
 
 
 def records_at(body: Json, where: FieldPath | None, start: str) -> list[Record]:
@@ -180,23 +127,6 @@ def _follow(body: Json, where: FieldPath, start: str) -> Json:
                 f"{start} {kind(value)}{inside} and no `{part}` in it, expected a list at `{where}`{near}"
             ) from None
     return value
-
-
-def _entries(body: Json) -> Iterator[Mapping[str, Json]]:
-    """The entries of an error body that may each blame a field."""
-    if not isinstance(body, dict):
-        return
-    for name in ("errors", "detail", "details", "violations", "invalid-params", "invalid_params"):
-        value = body.get(name)
-        if isinstance(value, list):
-            yield from (entry for entry in value if isinstance(entry, dict))
-        elif isinstance(value, dict) and name == "errors":  # Rails: {"errors": {"email": ["is invalid"]}}
-            yield from ({"field": field, "message": said} for field, said in value.items())
-    inner = body.get("error")
-    if isinstance(inner, dict):
-        yield from _entries(inner)
-    if any(name in body for name in _OUTSIDE_A_LIST):
-        yield body
 
 
 def _names(names: Mapping[str, Json] | list[str]) -> str:

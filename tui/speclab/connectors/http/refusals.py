@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from speclab.connectors.base import Refusal
-from speclab.connectors.http.answers import Blame, classify, explain, parsed
+from speclab.connectors.http.answers import classify, explain, parsed
 from speclab.connectors.http.client import Client, Exchange, RequestFailed, status_text
+from speclab.connectors.http.error_locations import ErrorLocator
 from speclab.connectors.http.ratelimit import retry_after
 from speclab.connectors.http.templates import MissingValue
 from speclab.jsonvalue import Json
@@ -16,14 +17,14 @@ from speclab.outcome import ErrorClass
 class Refusals:
     """Makes the refusals of one target."""
 
-    def __init__(self, client: Client, blame: Blame) -> None:
+    def __init__(self, client: Client, locator: ErrorLocator) -> None:
         self._client = client
-        self._blame = blame
+        self._locator = locator
 
     def of_answer(self, exchange: Exchange) -> Refusal:
         """The refusal an answer that is no success stands for."""
         body = parsed(exchange)
-        field, said = self._blame.find(body)
+        field, said = self._locator.find(body)
         message = explain(exchange, body)
         if said and said not in message:
             message = f"{message}: {said}"
@@ -40,7 +41,7 @@ class Refusals:
     def of_entry(self, exchange: Exchange, entry: Json, status: int | None, message: str | None) -> Refusal:
         """The refusal of one entry in a batch's answer, which has that status and says that message."""
         known = status if status is not None and status >= 300 else None
-        field, said = self._blame.find(entry)
+        field, said = self._locator.find(entry)
         text = message or said or (status_text(known) if known else "the target refused this record")
         return Refusal(
             error_class=classify(known) if known else ErrorClass.REJECTED,
@@ -53,7 +54,7 @@ class Refusals:
 
     def denied(self, exchange: Exchange, message: str) -> Refusal:
         """The refusal of a success that says in its body that it is none."""
-        field, _ = self._blame.find(parsed(exchange))
+        field, _ = self._locator.find(parsed(exchange))
         return Refusal(
             error_class=ErrorClass.REJECTED,
             message=self._client.message(message),

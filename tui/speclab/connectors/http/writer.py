@@ -9,9 +9,10 @@ from http import HTTPStatus
 from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal, Seams
-from speclab.connectors.http.answers import Blame, WrongBody
+from speclab.connectors.http.answers import WrongBody
 from speclab.connectors.http.batch import Batches
 from speclab.connectors.http.client import Client, RequestFailed
+from speclab.connectors.http.error_locations import ErrorLocator
 from speclab.connectors.http.headers import Headers, of_lookup
 from speclab.connectors.http.lookup import Found, Lookup
 from speclab.connectors.http.refusals import Refusals, held_back, no_answer, unsendable
@@ -52,7 +53,7 @@ class HttpWriter:
         self._headers = Headers(templates, self._client, references)
         self._conditional = templates.conditional
         self._shape = shape_of(write)
-        self._refusals = Refusals(self._client, Blame(write.errors, steps_to_record(self._shape)))
+        self._refusals = Refusals(self._client, ErrorLocator(write.errors, steps_to_record(self._shape)))
         self._upsert = _endpoint(write.upsert, "upsert")
         self._create = _endpoint(write.create, "create")
         self._update = _endpoint(write.update, "update")
