@@ -136,6 +136,20 @@ def test_a_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Te
     assert "hunter2" not in terminal.sent
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\x1b[\xff", b"\x80" * 5000])
+def test_bytes_that_are_not_utf8_are_shown_as_replaced_and_end_nothing(pty: Terminal, spec: Path, data: bytes) -> None:
+    terminal = open_section(pty, spec)
+    terminal.press("\r")
+    terminal.until("editing")
+    os.write(terminal.child.child_fd, data)
+    terminal.press(" before é after ")
+    terminal.until("before é after")
+    terminal.settle()
+    terminal.press("\x1bOQ")  # F2
+    terminal.until("crm.md is saved")
+    assert "before é after" in spec.read_text()
+
+
 def test_a_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None:
     terminal = pty(crashing("raise IndexError"), str(spec.parent), width=120, height=40)
     terminal.until("✔ Problem Statement")

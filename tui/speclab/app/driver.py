@@ -12,10 +12,11 @@ from io import TextIOWrapper
 from typing import TextIO, cast
 
 from textual.app import App
-from textual.drivers.linux_driver import LinuxDriver
+
+from speclab.app.input import InputDriver
 
 
-class LastingDriver(LinuxDriver):
+class LastingDriver(InputDriver):
     """A driver whose output goes nowhere once the terminal is gone, and which says so with SIGHUP."""
 
     def __init__(
