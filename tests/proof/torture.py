@@ -233,6 +233,7 @@ def count_runs(job: Job) -> int:
 
 def main() -> None:
     """Torment every route, and print what came of it."""
+    os.environ["SPECLAB_TRUST"] = "all"
     kills = int(os.environ.get("KILLS", "200"))
     first = int(os.environ.get("SEED", str(Random().randrange(1_000_000))))
     print(f"{kills} kills, seeds from {first}", flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
@@ -16,6 +16,7 @@ from speclab.connectors.backoff import delay
 from speclab.connectors.base import Seams
 from speclab.connectors.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
+from speclab.connectors.sql.mysql import connect, split_tls
 from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
 from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.outcome import Level
@@ -57,6 +58,10 @@ class Database:
     def absent(self) -> bool:
         """Whether it is a file that is not there yet."""
         return self._file is not None and not self._file.exists()
+
+    @property
+    def _is_mysql(self) -> bool:
+        return self._url.get_backend_name() in ("mysql", "mariadb")
 
     async def run(self, work: Callable[[Connection], R], anew: Callable[[], None] | None = None) -> R:
         """What `work` returns, called with the connection in its thread, inside a transaction of its own.
@@ -105,9 +110,12 @@ class Database:
         try:
             if new and self._file is not None:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
+            location, tls = split_tls(self._location()) if self._is_mysql else (self._location(), {})
             engine = create_engine(
-                self._location(), poolclass=NullPool, connect_args=self._arguments(), **self.kind.options
+                location, poolclass=NullPool, connect_args={**self._arguments(), **tls}, **self.kind.options
             )
+            if self._is_mysql:
+                event.listen(engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options))
             connection = self._connected(engine)
             if new:  # a file of our own making may keep its log as is fastest; others are left as they are
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")

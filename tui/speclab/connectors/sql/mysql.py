@@ -1,0 +1,98 @@
+"""The way to MySQL and MariaDB: encrypted where the server is elsewhere, and no password in clear text without that."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.engine import URL
+
+from speclab.errors import SpecError
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+_TLS: Final = frozenset(
+    {"ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher"}
+    | {"ssl_check_hostname", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
+)
+_YES: Final = ("1", "true", "yes", "on")
+_NO: Final = ("0", "false", "no", "off")
+_CLEAR: Final = (b"mysql_clear_password", b"dialog", b"mysql_old_password")
+"""Methods of a server to log in by which whoever listens, or answers in its place, learns the password."""
+
+
+def split_tls(url: URL) -> tuple[URL, dict[str, object]]:
+    """`url` without its options of TLS, and what the driver is given for them.
+
+    TLS is required, and the server's certificate is verified where the URL names a CA or asks for it. On this machine,
+    by a loopback address or a socket, it is used if the server offers it; with `ssl_disabled` it is not used. Raises
+    `SpecError` for options that do not go together or lead nowhere.
+    """
+    given = {name: str(value) for name, value in url.query.items() if name in _TLS}
+    plain = url.difference_update_query(given)
+    if _is_yes(given.pop("ssl_disabled", "no"), "ssl_disabled"):
+        if given:
+            raise SpecError(f"url: ssl_disabled and {min(given)} exclude each other")
+        return plain, {"ssl_disabled": True}
+    if not given and ("unix_socket" in url.query or _is_loopback(url.host or "localhost")):
+        return plain, {}
+    return plain, {"ssl": _context(given)}
+
+
+def connect(*arguments: Any, **options: Any) -> Connection:
+    """A connection of PyMySQL that gives the password in clear text only under TLS or to a socket of this machine."""
+    from pymysql.connections import Connection
+    from pymysql.err import OperationalError
+
+    class Careful(Connection):  # type: ignore[misc]  # PyMySQL has no types
+        def _process_auth(self, plugin_name: bytes, auth_packet: object, handler: object = None) -> object:
+            if plugin_name in _CLEAR and not self._secure:
+                method = plugin_name.decode("ascii")
+                raise OperationalError(
+                    2059, f"the server wants the password in clear text ({method}) on a connection without TLS"
+                )
+            return super()._process_auth(plugin_name, auth_packet, handler)
+
+    return Careful(*arguments, **options)
+
+
+def _context(given: dict[str, str]) -> ssl.SSLContext:
+    """TLS as the options say."""
+    flags = {
+        name: _is_yes(given[name], name)
+        for name in ("ssl_check_hostname", "ssl_verify_cert", "ssl_verify_identity")
+        if name in given
+    }
+    has_ca = "ssl_ca" in given or "ssl_capath" in given
+    identity = flags.get("ssl_verify_identity", flags.get("ssl_check_hostname", has_ca))
+    verify = flags.get("ssl_verify_cert", has_ca or identity)
+    try:
+        context = ssl.create_default_context(cafile=given.get("ssl_ca"), capath=given.get("ssl_capath"))
+        # MySQL's own certificates do not keep to all of RFC 5280.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.check_hostname = identity and verify
+        context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+        if "ssl_cert" in given:
+            context.load_cert_chain(given["ssl_cert"], given.get("ssl_key"))
+        if "ssl_cipher" in given:
+            context.set_ciphers(given["ssl_cipher"])
+    except (OSError, ssl.SSLError) as error:
+        raise SpecError(f"url: its options of TLS cannot be used: {error}") from None
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _is_yes(text: str, name: str) -> bool:
+    if text.lower() in _YES:
+        return True
+    if text.lower() in _NO:
+        return False
+    raise SpecError(f"url: {name}: expected true or false, got {text!r}")
