@@ -6,7 +6,8 @@ from speclab.connectors.access import Access, try_access
 from speclab.connectors.describing import describe
 from speclab.connectors.machine import this_machine
 from speclab.connectors.opening import open_finder, open_reader, open_writer, sample
-from speclab.connectors.references import Redactor, References
+from speclab.connectors.redaction import Redactor
+from speclab.connectors.references import References
 
 __all__ = [
     "Access",

@@ -1,4 +1,4 @@
-"""References in settings (`${env:NAME}` and its like) and the redactor that keeps what they hide out of sight.
+"""References in settings (`${env:NAME}` and its like).
 
 Values are resolved when a run starts and live in memory only. Whoever resolves a secret tells the redactor, and
 everything that leaves a connector as text passes through it.
@@ -7,7 +7,6 @@ everything that leaves a connector as text passes through it.
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,59 +15,19 @@ from urllib.parse import quote
 
 from speclab.connectors.backchannel import Transports
 from speclab.connectors.environment import Environment
+from speclab.connectors.redaction import Redactor
 from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
 from speclab.spec.kinds import has_login, is_secret
 from speclab.spec.names import meant
 from speclab.spec.settings import Settings
 
-MASK: Final = "***"
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options"})
 """Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
-_SHORT: Final = 4
-"""A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""
-
-_A_LINE: Final = 8
-"""Characters from which on a line of a secret is one; not so what frames a key, `-----BEGIN ...` (RFC 7468)."""
-
-_LONGEST_CHARACTER: Final = 24
-"""Bytes a character may take, escaped as two surrogates within another escape."""
-
 S = TypeVar("S", bound=Settings)
-
-
-class Redactor:
-    """Takes every secret it was told out of a text, however the text has encoded it."""
-
-    def __init__(self) -> None:
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def add(self, secret: str) -> None:
-        """Mask `secret` from now on: as it is and in base64, percent-encoded or escaped as in JSON, also in part.
-
-        Each line of a secret that has several, such as a private key, is one itself: a log has them one by one.
-        """
-        if not secret.strip():
-            return
-        lines = secret.splitlines() if "\n" in secret else ()
-        self._secrets |= {line for line in lines if len(line) >= _A_LINE and not line.startswith("-----")}
-        encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii")
-        self._secrets |= {secret, encoded.rstrip("=")}
-        longest_first = sorted(self._secrets, key=len, reverse=True)  # one secret may begin another
-        self._pattern = re.compile("|".join(map(_pattern, longest_first)))
-
-    def redact(self, text: str) -> str:
-        """`text` with `***` where a secret stood."""
-        return self._pattern.sub(MASK, text) if self._pattern is not None else text
-
-    def excerpt(self, body: bytes, limit: int) -> str:
-        """About the first `limit` bytes of `body` as text; a secret is not cut in two and so not shown by half."""
-        margin = _LONGEST_CHARACTER * max(map(len, self._secrets), default=0)
-        return self.redact(body[: limit + margin].decode("utf-8", "replace"))[:limit]
 
 
 class References:
@@ -205,19 +164,3 @@ def texts(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from texts(inner)
-
-
-def _pattern(secret: str) -> str:
-    found = "".join(map(_encodings, secret))
-    return found if len(secret) >= _SHORT else rf"(?<!\w){found}(?!\w)"
-
-
-def _encodings(character: str) -> str:
-    """A pattern of the ways `character` may be written: itself, percent-encoded, or escaped, however often."""
-    if character.isascii() and character.isalnum():
-        return character
-    percent = "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    escape = "".join(rf"\\+u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    ways = [rf"\\*{re.escape(character)}", f"(?i:{percent})", f"(?i:{escape})"]
-    return f"(?:{'|'.join([*ways, *([chr(92) + '+'] if character == ' ' else [])])})"

@@ -7,7 +7,7 @@ from speclab.connectors.auth.plain import Credentials, HeaderAuth, ParamAuth, ba
 from speclab.connectors.auth.signature import HmacSignature
 from speclab.connectors.auth.sigv4 import AwsSignature
 from speclab.connectors.base import Seams
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, OAuth2Auth
 
 __all__ = ["Credentials", "basic", "http_auth"]

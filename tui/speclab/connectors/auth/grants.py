@@ -16,7 +16,7 @@ import httpx
 from speclab.connectors.auth.tokens import Token
 from speclab.connectors.backchannel import Reply, ask
 from speclab.connectors.base import Seams
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json, Record
 from speclab.spec.auth import OAuth2Auth

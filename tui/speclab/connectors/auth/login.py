@@ -20,7 +20,7 @@ from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint, seconds_
 from speclab.connectors.auth.redirect import listening
 from speclab.connectors.auth.tokens import Token
 from speclab.connectors.base import Seams
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.errors import SpecError, Unauthorized, Unreachable
 from speclab.spec.auth import OAuth2Auth
 from speclab.spec.units import duration_text

@@ -16,7 +16,7 @@ from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint
 from speclab.connectors.auth.plain import Credentials
 from speclab.connectors.auth.tokens import Token, TokenFile, token_directory
 from speclab.connectors.base import Seams
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.errors import SpecError, Unauthorized
 from speclab.outcome import Level
 from speclab.spec.auth import OAuth2Auth

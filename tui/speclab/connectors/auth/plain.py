@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.errors import SpecError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.errors import SpecError, SpeclabError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from typing import Final
 
 from speclab.connectors.base import Report
-from speclab.connectors.references import Redactor
+from speclab.connectors.redaction import Redactor
 from speclab.outcome import Level
 
 _LINE: Final = 2_000

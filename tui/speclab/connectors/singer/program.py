@@ -16,7 +16,8 @@ from typing import Final, Literal
 
 from speclab.connectors.base import Seams
 from speclab.connectors.jsontext import decode, encode
-from speclab.connectors.references import Redactor, References
+from speclab.connectors.redaction import Redactor
+from speclab.connectors.references import References
 from speclab.connectors.singer.log import Log
 from speclab.errors import Unreachable
 from speclab.jsonvalue import Json
