@@ -25,6 +25,7 @@ _COMMANDS = {
     "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",
     "up": "speclab.cli.up:up",
+    "cancel": "speclab.cli.cancel:cancel",
     "pause": "speclab.cli.pause:pause",
     "resume": "speclab.cli.pause:resume",
     "status": "speclab.cli.runlog:status",

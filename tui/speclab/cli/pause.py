@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import tell
-from speclab.cli.place import runlog_option, spec_argument
-from speclab.errors import UsageError
+from speclab.cli.place import runlog_option, spec_argument, spec_id_and_runlog
 
 if TYPE_CHECKING:
     from speclab.runlog import IntegrationRow
@@ -28,7 +27,7 @@ def pause(spec: Path, reason: str, runlog: Path | None) -> None:
     from speclab.runlog import RunLog
     from speclab.sync.lock import user
 
-    spec_id, path = _named(spec, runlog)
+    spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log, RunLog.reader(path) as reader:
         if log.pause(spec_id, user(), reason.strip()):
             tell(f"{spec_id} is paused; 'speclab resume {spec_id}' ends that")
@@ -45,7 +44,7 @@ def resume(spec: Path, runlog: Path | None) -> None:
     from speclab.runlog import RunLog
     from speclab.sync.lock import user
 
-    spec_id, path = _named(spec, runlog)
+    spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log:
         tell(f"{spec_id} is resumed" if log.resume(spec_id, user()) else f"{spec_id} was not paused")
 
@@ -54,13 +53,3 @@ def paused(row: IntegrationRow) -> str:
     """By whom an integration that is paused was, since when and why: `by ada since 2026-...: the ledger is closed`."""
     why = f": {row.paused_reason}" if row.paused_reason else ""
     return f"by {row.paused_by} since {row.paused_at}{why}"
-
-
-def _named(spec: Path, runlog: Path | None) -> tuple[str, Path]:
-    """The spec_id of the spec at `spec`, and the run log it is told of in."""
-    from speclab.spec.workspace import read_spec_file, runlog_path, workspace_of
-
-    found = read_spec_file(spec)
-    if found is None:
-        raise UsageError(f"{spec} is no spec", hint="A spec has a front matter with a type and a spec_id.")
-    return found.spec_id, runlog or runlog_path(workspace_of(spec))

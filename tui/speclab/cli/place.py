@@ -73,6 +73,17 @@ def spec_id_of(log: RunLogReader, name: str) -> str:
     return spec.spec_id if spec else name
 
 
+def spec_id_and_runlog(spec: Path, runlog: Path | None) -> tuple[str, Path]:
+    """Return the spec_id of the spec at `spec` and the path of its run log. Raise `UsageError` if it is no spec."""
+    from speclab.errors import UsageError
+    from speclab.spec.workspace import read_spec_file, runlog_path, workspace_of
+
+    found = read_spec_file(spec)
+    if found is None:
+        raise UsageError(f"{spec} is no spec", hint="A spec has a front matter with a type and a spec_id.")
+    return found.spec_id, runlog or runlog_path(workspace_of(spec))
+
+
 def seconds_of(text: str, option: str) -> float:
     """The duration given to `option`, in seconds. Raises `UsageError`."""
     from speclab.errors import UsageError

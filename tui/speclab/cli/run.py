@@ -57,7 +57,8 @@ def run(
     """Run each of SPECS once, now, from where its last run came to.
 
     Exits 0 if every record arrived, 1 if some did not, 3 if a spec cannot run, 4 if a system cannot be reached or
-    refuses the credentials. The first ctrl+c lets the page in hand finish, the second ends the run at once.
+    refuses the credentials. The first ctrl+c finishes the page in progress, the second stops the run at once;
+    `speclab cancel` does the same from elsewhere. On a terminal, the last line shows what the run does.
     """
     from speclab.sync.run import RunOptions
 
@@ -107,7 +108,9 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     kept.
     """
     import asyncio
+    from dataclasses import replace
 
+    from speclab.cli.live import LiveLine
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
     from speclab.sync.run import run as run_sync
@@ -116,9 +119,18 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     prepared, references, seams = equip(path, approve)
     log_path = runlog or runlog_path(prepared.workspace)
 
+    live = LiveLine()
+    seams = replace(seams, report=live.report)
+
+    def stopping() -> None:
+        live.report(Level.INFO, "Stopping after the page in progress; ctrl+c again stops now.")
+
     async def go(log: RunLog) -> RunResult:
-        with cancelled_by_signals() as cancelled:
-            return await run_sync(prepared, log, references, seams, options, cancelled)
+        with cancelled_by_signals(stopping) as cancelled:
+            try:
+                return await run_sync(prepared, log, references, seams, options, cancelled, live.show)
+            finally:
+                live.clear()
 
     with RunLog.open(log_path) as log:
         if options.trigger == "manual":

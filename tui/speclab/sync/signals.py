@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
 @contextmanager
-def cancelled_by_signals() -> Iterator[asyncio.Event]:
+def cancelled_by_signals(tell: Callable[[], None] = lambda: None) -> Iterator[asyncio.Event]:
     """An event that the first signal sets; a second one, and any after the block, does what it does by default.
 
-    To be used in the main thread, inside a running event loop.
+    `tell` is called with the first, to say so. To be used in the main thread, inside a running event loop.
     """
     loop = asyncio.get_running_loop()
     cancelled = asyncio.Event()
     numbers = _heard()
 
     def first(number: signal.Signals) -> None:
+        if not cancelled.is_set():
+            tell()
         cancelled.set()
         if number != signal.SIGHUP:
             for one in set(numbers) - {signal.SIGHUP}:

@@ -1,0 +1,109 @@
+"""`speclab cancel` and ctrl+c: a run that waits for a slow system is asked to stop, once and again."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.cli.conftest import Api, Shell
+
+
+@pytest.fixture
+def busy(shell: Shell, api: Api) -> Shell:
+    """A workspace whose source asks every reader to wait for two minutes, and a spec that is patient enough."""
+    api.status, api.retry_after = 429, 120
+    path = shell.spec(api.source())
+    path.write_text(path.read_text().replace("cap: 20ms", "cap: 1h"))
+    return shell
+
+
+@contextmanager
+def running(shell: Shell, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """A run of `people` in a process of its own, once its wait is in the run log."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "speclab", *(args or ("run", "people"))],
+        cwd=shell.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_for(lambda: bool(shell.rows("runs", exit_code=None)))
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_cancel_stops_a_run_that_waits_and_it_ends_as_cancelled(busy: Shell) -> None:
+    with running(busy) as process:
+        assert "people was asked to stop after the page in progress; cancel it again" in busy("cancel", "people").stderr
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "asked to cancel: the run stops after the page in progress" in said
+    (run,) = busy.rows("runs")
+    assert (run["state"], run["error"]) == ("cancelled", "cancelled; the next run goes on from the checkpoint")
+    assert "people is not running" in busy("cancel", "people", exit_code=1).stderr
+
+
+def test_cancel_now_stops_a_run_that_the_service_started(busy: Shell) -> None:
+    path = busy.directory / "specs/people.md"
+    path.write_text(path.read_text().replace("Hourly", "Every 1 second"))
+    with running(busy, "up") as process:
+        assert "people was asked to stop now" in busy("cancel", "people", "--now").stderr
+        wait_for(lambda: busy.rows("runs")[-1]["state"] != "running")
+        run = busy.rows("runs")[-1]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert run["state"] == "cancelled"
+    assert run["error"].startswith("stopped in the middle of a page")
+
+
+def test_cancel_marks_a_run_whose_process_is_gone(busy: Shell) -> None:
+    with running(busy) as process:
+        process.kill()
+        process.wait()
+        done = busy("cancel", "people", exit_code=1)
+    assert "ended without a word; the run is marked as interrupted" in done.stderr
+    assert busy.rows("runs")[0]["state"] == "interrupted"
+
+
+def test_on_a_terminal_a_run_shows_what_it_waits_for_and_ctrl_c_cancels_it(busy: Shell) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(busy.directory)
+        os.execvpe(
+            sys.executable, [sys.executable, "-P", "-m", "speclab", "run", "people"], os.environ | {"TERM": "xterm"}
+        )
+    said = b""
+
+    def heard(part: bytes) -> bool:
+        nonlocal said
+        said += os.read(terminal, 4096)
+        return part in said
+
+    try:
+        os.set_blocking(terminal, True)
+        wait_for(lambda: heard(b"people: 0 read, page 1: reading, 1 request, waits "))
+        os.write(terminal, b"\x03")
+        wait_for(lambda: heard(b"ctrl+c again stops now"))
+        with pytest.raises(OSError, match="Input/output error"):
+            wait_for(lambda: heard(b"never"))
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert re.search(rb"waits \d+ s: retry after: .*429", said)
+    assert b"\r\x1b[KStopping after the page in progress" in said
+    assert busy.rows("runs")[0]["state"] == "cancelled"
