@@ -64,3 +64,12 @@ def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
         said("sample of 1: 1 pass")
         people("new", "orders")
         said("specs/orders.md: ")
+
+
+def test_a_spec_in_a_directory_made_later_is_linted(people: Shell) -> None:
+    with watching(people) as said:
+        said("watching 1 spec;")
+        (people.directory / "new" / "deep").mkdir(parents=True)
+        time.sleep(1)
+        shutil.copy(people.directory / "specs/people.md", people.directory / "new/deep/orders.md")
+        said("new/deep/orders.md: 0 errors")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from watchfiles._rust_notify import RustNotify
 
-from speclab.spec.changes import file_changes, is_spec, is_spec_or_new_directory
+from speclab.spec.changes import file_changes, is_spec, is_spec_or_directory
 
 
 async def test_what_is_written_right_after_the_empty_set_is_told(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) 
 async def test_it_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     stop = asyncio.Event()
     told: list[set[Path]] = []
-    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_new_directory, stop), told))
+    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_directory, stop), told))
     await _until(lambda: told)
     (tmp_path / "below").mkdir()
     await _until(lambda: len(told) > 1)

@@ -11,7 +11,15 @@ import pytest
 from speclab.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
 from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, create_spec, new_spec
-from speclab.spec.workspace import SpecFile, find_spec, find_specs, runlog_path, state_directory, workspace_of
+from speclab.spec.workspace import (
+    SpecFile,
+    directories_to_watch,
+    find_spec,
+    find_specs,
+    runlog_path,
+    state_directory,
+    workspace_of,
+)
 
 
 def put(path: Path, text: str) -> Path:
@@ -46,6 +54,17 @@ def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
         SpecFile(workspace / "specs" / "b.md", "crm-to-erp", "integration", "draft", "The CRM"),
     ]
     assert find_specs(workspace / "nowhere") == []
+
+
+def test_directories_without_specs_are_watched_the_nearest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/deep", "b", ".git/hooks", "node_modules/c"):
+        (tmp_path / name).mkdir(parents=True)
+    assert directories_to_watch(tmp_path, []) == {tmp_path, tmp_path / "a", tmp_path / "a" / "deep", tmp_path / "b"}
+    put(tmp_path / "a" / "deep" / "crm.md", TEMPLATE)
+    monkeypatch.setattr("speclab.spec.workspace.WATCHED", 2)
+    assert directories_to_watch(tmp_path, find_specs(tmp_path)) == {tmp_path, tmp_path / "a", tmp_path / "a" / "deep"}
 
 
 def test_a_pipe_is_no_spec_and_not_waited_for(tmp_path: Path) -> None:

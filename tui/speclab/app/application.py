@@ -275,34 +275,36 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     @work(group="specs")
     async def _follow_specs(self) -> None:
-        from speclab.spec.changes import file_changes, is_spec_or_new_directory
+        from speclab.spec.changes import file_changes, is_spec_or_directory
 
-        await self._find_specs()
-        directories = {self.directory, *(spec.path.parent for spec in self.specs or ())}
+        watched = await self._find_specs()
         while not self._left.is_set():
-            watched = {directory for directory in directories if directory.is_dir()}
             try:
-                async with aclosing(file_changes(watched, is_spec_or_new_directory, self._left)) as stream:
+                async with aclosing(file_changes(watched, is_spec_or_directory, self._left)) as stream:
                     async for changed in stream:
-                        await self._find_specs()
+                        directories = await self._find_specs()
                         for place in self.main.places():
                             place.specs_changed(changed)
-                        directories |= {path for path in changed if path.is_dir()}
-                        directories |= {spec.path.parent for spec in self.specs or ()}
-                        if any(directory not in watched and directory.is_dir() for directory in directories):
-                            break  # there is one that is not watched yet
-            except FileNotFoundError:  # one went while it was to be watched
+                        if directories != watched:
+                            watched = directories
+                            break
+            except FileNotFoundError:  # a directory was deleted before it was watched
                 await asyncio.sleep(LOOK)
+                watched = await self._find_specs()
             except OSError as error:
                 self.notify(
                     f"What others change is noticed when it is opened or saved only: {error}", severity="warning"
                 )
                 return
 
-    async def _find_specs(self) -> None:
-        from speclab.spec.workspace import find_specs
+    async def _find_specs(self) -> set[Path]:
+        """Find the specs, and return the directories in which they can change or others appear."""
+        from speclab.spec.workspace import directories_to_watch, find_specs
 
-        self.specs = tuple(await asyncio.to_thread(find_specs, self.directory))
+        specs = await asyncio.to_thread(find_specs, self.directory)
+        self.specs = tuple(specs)
+        directories = await asyncio.to_thread(directories_to_watch, self.directory, specs)
+        return {directory for directory in directories if directory.is_dir()}
 
     # Places
 

@@ -56,8 +56,9 @@ async def _watch(directory: Path) -> None:
 
 
 def _counts(change: Change, path: str) -> bool:
-    del change
-    return path.endswith((".md", ".jsonl"))
+    from speclab.spec.changes import is_spec_or_directory
+
+    return path.endswith(".jsonl") or is_spec_or_directory(change, path)
 
 
 def _look_at_news(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None, State | None]]) -> None:
@@ -78,11 +79,12 @@ def _sample_of(spec: SpecFile) -> Path:
 
 
 def _directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
-    """Where specs and samples are."""
-    found = {directory}
-    for spec in specs:
-        found |= {parent for parent in (spec.path.parent, _sample_of(spec).parent) if parent.is_dir()}
-    return found
+    """Return the directories in which specs and samples can change or appear."""
+    from speclab.spec.workspace import directories_to_watch
+
+    specs = list(specs)
+    found = directories_to_watch(directory, specs) | {_sample_of(spec).parent for spec in specs}
+    return {directory for directory in found if directory.is_dir()}
 
 
 def _look_at(spec: SpecFile) -> None:

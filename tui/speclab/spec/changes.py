@@ -87,8 +87,10 @@ def is_spec(change: Change, path: str) -> bool:
     return path.endswith(".md")
 
 
-def is_spec_or_new_directory(change: Change, path: str) -> bool:
-    """Whether a change is one of a file that may be a spec, or a directory that may bring some."""
+def is_spec_or_directory(change: Change, path: str) -> bool:
+    """Return whether a file that may be a spec changed, or a directory that may hold some came or went."""
+    if change.name == "deleted":
+        return is_spec(change, path) or not Path(path).suffix
     return is_spec(change, path) or (change.name == "added" and Path(path).is_dir())
 
 

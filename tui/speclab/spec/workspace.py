@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,8 @@ from speclab.spec.names import nearest
 
 STATE: Final = ".speclab"
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
+WATCHED: Final = 500
+"""Directories without specs that are watched at most."""
 _HEAD: Final = 32_768  # bytes; a front matter and a title fit
 _TITLE: Final = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
 
@@ -37,11 +39,27 @@ def find_specs(directory: Path) -> list[SpecFile]:
     One whose front matter is broken is among them, so that it can be mended. Hidden directories are left out.
     """
     found: list[SpecFile] = []
-    for root, directories, names in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in _SKIPPED)
-        files = [Path(root, name) for name in sorted(names) if name.endswith(".md") and not name.startswith(".")]
+    for root, names in _walk(directory):
+        files = [root / name for name in sorted(names) if name.endswith(".md") and not name.startswith(".")]
         found.extend(spec for file in files if (spec := read_spec_file(file)))
     return found
+
+
+def directories_to_watch(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
+    """Return the directories in which a spec can change or appear: those of `specs`, and those below `directory`.
+
+    Of the latter at most `WATCHED`, those nearest to `directory` first: a workspace may be in the middle of a large
+    tree, and the kernel limits how many directories a user can watch.
+    """
+    below = sorted((root for root, _ in _walk(directory)), key=lambda root: len(root.parts))
+    return {directory, *below[:WATCHED], *(spec.path.parent for spec in specs)}
+
+
+def _walk(directory: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every directory at and below `directory` that can hold specs, with the names of its files."""
+    for root, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in _SKIPPED)
+        yield Path(root), names
 
 
 def read_spec_file(path: Path) -> SpecFile | None:

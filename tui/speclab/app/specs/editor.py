@@ -207,7 +207,13 @@ class SectionEditor(Actor, TextArea):
     def _refresh_changed_lines(self) -> None:
         self._comparing = False
         left, width = self.gutter.left, self.outer_size.width
-        changed = [y for y in range(self.size.height) if self._line(y) != self._painted.get(y)]
+        height = self.size.height
+        changed = [y for y in range(height) if self._line(y) != self._painted.get(y)]
+        # Textual keeps lines that are out of sight (all of them while another view is shown) as they were painted last.
+        hidden = [y for y in self._painted if y >= height]
+        for y in hidden:
+            del self._painted[y]
+        changed += hidden
         if changed:
             super().refresh(*(Region(-left, y, width, 1) for y in changed))
 
