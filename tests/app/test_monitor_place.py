@@ -301,7 +301,7 @@ async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, o
     async with opened(filled, size=(160, 45)) as pilot:
         await see(pilot, "▲ 1 alert", "▲ firing    alert  too many dead: dead_letters() is 14", "5 min ago")
         await pilot.press("tab", "home", "D")
-        await see(pilot, "─ newest of these ─", "there is no failure under the cursor")
+        await see(pilot, "─ newest of these ─", "this row is an alert, not a failed record")
         await pilot.press("enter")
         await see(pilot, "runs of people")
 

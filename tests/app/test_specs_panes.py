@@ -27,7 +27,7 @@ async def test_the_outline_says_of_every_section_whether_it_is_filled_empty_or_w
 ) -> None:
     async with running(spec.parent) as pilot:
         await see(pilot, "✔ Problem Statement", "◌ Direction", "✖ Source System Auth")
-        await see(pilot, "◌ crm", "draft")
+        await see(pilot, "✖ crm", "2 errors")
 
 
 async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(

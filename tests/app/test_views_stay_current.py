@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from speclab.app.specs.desk import Desk
-from speclab.app.widgets.grid import Grid
+from speclab.app.widgets.log import EventLog
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -54,3 +53,64 @@ async def test_a_spec_added_to_a_directory_without_specs_is_listed(tmp_path: Pat
         await see(pilot, "orders", "draft")
         (tmp_path / "specs").rename(tmp_path.parent / "elsewhere")
         await see(pilot, "No specs here yet.")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_spec_with_errors_is_marked_in_the_list(
+    workspace: Any, running: Running, see: See, size: tuple[int, int]
+) -> None:
+    people = workspace.directory / "people.md"
+    good = people.read_text("utf-8")
+    people.write_text(good.replace("connector: file", "connector: fil"), "utf-8")
+    async with running(workspace.directory, size=size) as pilot:
+        await see(pilot, "✖ people", "2 errors", "◌ orders")
+        people.write_text(good, "utf-8")
+        await see(pilot, "◌ people", "never run")
+
+
+async def test_an_error_that_is_typed_is_marked_in_the_list_before_it_is_saved(
+    workspace: Any, running: Running, see: See
+) -> None:
+    async with running(workspace.directory) as pilot:
+        await see(pilot, "◌ orders")
+        await pilot.press("slash", *"field", "enter")
+        await see(pilot, "| id | external_id | Direct | |")
+        await pilot.press("e", "ctrl+end", *"| a | b | Nonsense | |", "escape")
+        await see(pilot, "✖ orders", "unsaved")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_state_of_a_spec_with_a_long_name_is_shown(
+    workspace: Any, running: Running, see: See, size: tuple[int, int]
+) -> None:
+    name = "salesforce-opportunities-and-line-items-to-billing"
+    (workspace.directory / "orders.md").rename(workspace.directory / f"{name}.md")
+    text = (workspace.directory / f"{name}.md").read_text("utf-8")
+    (workspace.directory / f"{name}.md").write_text(text.replace("spec_id: orders", f"spec_id: {name}"), "utf-8")
+    async with running(workspace.directory, size=size) as pilot:
+        await see(pilot, "◌ salesforce-o", "never run")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_age_of_the_oldest_waiting_record_is_kept_up_to_date(
+    filled: Any, running: Running, see: See, size: tuple[int, int]
+) -> None:
+    filled.clock.time -= timedelta(minutes=6)
+    async with running(filled.directory, place="monitor", clock=filled.clock, size=size) as pilot:
+        await see(pilot, "oldest 5.0 s")
+        filled.clock.time += timedelta(seconds=30)
+        await see(pilot, "oldest 35 s")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_filtered_events_follow_the_integration_under_the_cursor(
+    filled: Any, running: Running, see: See, until: Until, size: tuple[int, int]
+) -> None:
+    async with running(filled.directory, place="monitor", clock=filled.clock, size=size) as pilot:
+        await see(pilot, "failures of people", "✔ orders")
+        await pilot.press("f")
+        await see(pilot, "events of people")
+        await pilot.press("down")
+        await see(pilot, "failures of orders", "events of orders")
+        log = pilot.app.query_one(EventLog)
+        await until(pilot, lambda: log.event is not None and {log.event.spec_id} == {"orders"})

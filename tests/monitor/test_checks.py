@@ -59,6 +59,19 @@ def test_a_verdict_tells_the_figures_found(checks: Checks) -> None:
     assert checks.evaluate("retry_depth() == 3").detail == "retry_depth() is 3"
 
 
+@pytest.mark.parametrize(
+    ("expression", "detail"),
+    [
+        ("since_success() > 60.0", "since_success() is 5,400.0 s"),
+        ('duration_p95("24h") > 5.0', 'duration_p95("24h") is 40.0 s'),
+        ('bytes("24h") > 5', 'bytes("24h") is 20,200 B'),
+        ("lag() > 60.0", "lag() is 7,260.0 s"),
+    ],
+)
+def test_a_verdict_names_the_unit_of_seconds_and_bytes(checks: Checks, expression: str, detail: str) -> None:
+    assert checks.evaluate(expression).detail == detail
+
+
 def test_what_has_no_data_is_neither_true_nor_false(checks: Checks) -> None:
     nothing = 'success_rate("10m") has no value: nothing was read'
     assert checks.evaluate('success_rate("10m") >= 0.995') == Verdict(holds=None, detail=nothing)

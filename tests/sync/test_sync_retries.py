@@ -28,6 +28,17 @@ async def test_what_heals_in_time_is_written_by_the_same_run(world: World) -> No
     assert any(text.startswith("retried ") for text in world.events("retry"))
 
 
+async def test_retries_that_change_nothing_share_one_event(world: World) -> None:
+    world.edit("attempts: 3\nbase: 2s\ncap: 1m", "attempts: 20\nbase: 1s\ncap: 1s")
+    result = await world.run([[person("a"), person("b")]], down(15))
+    assert counts(result.row) == {"written": 2}
+    tries = sum(world.target.tries.values()) - 2
+    told = [text for text in world.events("retry") if text.startswith("retried ")]
+    assert sum(int(text.removeprefix("retried ").partition(":")[0]) for text in told) == tries == 30
+    assert len(told) <= 4
+    assert told[-1].endswith(" written")
+
+
 async def test_every_attempt_has_the_same_idempotency_key(world: World) -> None:
     await world.run([[person("a")]], down(2))
     assert len(world.target.keys["a"]) == 3

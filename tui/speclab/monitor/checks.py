@@ -108,14 +108,14 @@ class Checks:
 
     def bytes(self, window: str) -> int:
         """Bytes received from the source."""
-        return self._tell(f'bytes("{window}")', self._figures(window).bytes_in)
+        return self._tell(f'bytes("{window}")', self._figures(window).bytes_in, "B")
 
     def duration_p95(self, window: str) -> float:
         """Seconds that 95 of 100 runs take at most."""
         seconds = duration_p95(self._reader, self._spec_id, duration(window), self._now)
         if seconds is None:
             raise self._no_data(f'duration_p95("{window}")', "no run went through to the end")
-        return self._tell(f'duration_p95("{window}")', seconds)
+        return self._tell(f'duration_p95("{window}")', seconds, "s")
 
     def retry_depth(self) -> int:
         """Records waiting in the retry queue."""
@@ -131,13 +131,13 @@ class Checks:
         if (row := self._integration) is None:
             raise self._no_data("lag()", "it has never run")
         arrived = row.arrived_at or row.registered_at
-        return self._tell("lag()", self._since(min(arrived, row.oldest_waiting or arrived)))
+        return self._tell("lag()", self._since(min(arrived, row.oldest_waiting or arrived)), "s")
 
     def since_success(self) -> float:
         """Seconds since a run last ended as succeeded."""
         if (row := self._integration) is None:
             raise self._no_data("since_success()", "it has never run")
-        return self._tell("since_success()", self._since(row.succeeded_at or row.registered_at))
+        return self._tell("since_success()", self._since(row.succeeded_at or row.registered_at), "s")
 
     def _figures(self, window: str) -> Figures:
         return figures(self._reader, self._spec_id, duration(window), self._now)
@@ -145,8 +145,9 @@ class Checks:
     def _since(self, at: str) -> float:
         return max((self._now - datetime.fromisoformat(at)).total_seconds(), 0.0)
 
-    def _tell(self, call: str, value: Number) -> Number:
-        self._found[call] = f"{round(value, 4):,}"
+    def _tell(self, call: str, value: Number, unit: str = "") -> Number:
+        """Keep `value`, in `unit` unless it is a count or a share, for the details of the verdict; return it."""
+        self._found[call] = f"{round(value, 4):,}{unit and f' {unit}'}"
         return value
 
     def _no_data(self, call: str, why: str) -> ValueError:

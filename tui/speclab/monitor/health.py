@@ -57,6 +57,11 @@ class Figures:
         well = sum(self.outcomes[outcome] for outcome in _WELL)
         return well / self.read if self.read else None
 
+    @property
+    def unclassified(self) -> int:
+        """Errors without a class: runs that failed for a reason that has none."""
+        return self.errors - sum(self.errors_by_class.values())
+
 
 class Bucket(NamedTuple):
     """Records that are as they should be, and records read, in one part of a window."""

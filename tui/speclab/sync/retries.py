@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
+from typing import Final
 
+from speclab.clock import Clock
 from speclab.connectors.base import Item
 from speclab.jsonvalue import Record
 from speclab.outcome import Outcome
@@ -16,6 +18,9 @@ from speclab.sync.delivery import UNDECIDED, Delivery
 from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
 from speclab.sync.verdict import Judge
+
+QUIET: Final = 10.0
+"""Seconds after a retry event in which retries that all end as waiting have no event of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,30 @@ class _Try:
     @property
     def number(self) -> int:
         return self.row.attempts + 1
+
+
+@dataclass(slots=True)
+class RetryMessages:
+    """The messages of retry events, such as `retried 12: 10 written, 2 waiting`.
+
+    While every retry ends as waiting, one event in `QUIET` seconds is enough: it counts those since the last one. A
+    short backoff would otherwise fill the event log with lines that all say the same.
+    """
+
+    _counts: Counter[Outcome] = field(default_factory=Counter)
+    _last: datetime | None = None
+
+    def message(self, settled: Sequence[Settled], now: datetime) -> str:
+        """Count `settled`, and return the message of the event; empty if none is due."""
+        self._counts.update(one.outcome for one in settled)
+        quiet = self._last is not None and (now - self._last).total_seconds() < QUIET
+        if quiet and all(one.outcome is Outcome.WAITING for one in settled):
+            return ""
+        outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in self._counts.most_common())
+        text = f"retried {self._counts.total():,}: {outcomes}"
+        self._counts.clear()
+        self._last = now
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +75,8 @@ class Retries:
     delivery: Delivery
     doubt: Doubt
     judge: Judge
+    clock: Clock
+    messages: RetryMessages = field(default_factory=RetryMessages)
 
     async def again(self, rows: Sequence[FailureRow]) -> None:
         """Try each of `rows` once more and settle what it came to; those a halt came before stay as they are."""
@@ -58,7 +89,7 @@ class Retries:
         for number, group in groupby(tries, key=lambda one: one.number):
             settled += await self._send(list(group), number)
         if settled:
-            self.log.settle(self.run, settled, _message(settled))
+            self.log.settle(self.run, settled, self.messages.message(settled, self.clock.now()))
 
     def _draft(self, row: FailureRow, gone: Record | None, settled: list[Settled], tries: list[_Try]) -> None:
         """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`.
@@ -97,9 +128,3 @@ def _source(row: FailureRow) -> Record:
     if row.source is None:
         raise ValueError(f"failure {row.id} was read without its record")
     return row.source
-
-
-def _message(settled: Sequence[Settled]) -> str:
-    """Such as `retried 12: 10 written, 2 waiting`."""
-    counts = Counter(one.outcome.value for one in settled)
-    return f"retried {len(settled)}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())

@@ -236,7 +236,7 @@ class _Run:
             delivery=delivery,
             doubt=doubt,
             judge=judge,
-            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, doubt, judge),
+            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, doubt, judge, seams.clock),
             patience=patience,
             clock=seams.clock,
             activity=seams.activity,

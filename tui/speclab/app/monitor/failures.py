@@ -31,6 +31,10 @@ MARKS: Final = {
 
 OPEN: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
 
+_NO_FAILURE: Final = "there is no failure under the cursor"
+_FAILED_RUN: Final = "this row is the failed run itself, not a failed record: r runs the integration again"
+_ALERT: Final = "this row is an alert, not a failed record: the failed records are listed below it"
+
 
 class FailuresGrid(Grid):
     """The open failures of one integration, or of all, alike ones in one row."""
@@ -48,7 +52,8 @@ class FailuresGrid(Grid):
             empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
         )
         self.groups: dict[str, FailureGroup] = {}
-        self._whole: dict[str, str] = {}  # what rows that are no group tell, by key
+        self._whole: dict[str, str] = {}  # the full text of rows that are no group, by key
+        self._why_not: dict[str, str] = {}  # why their records cannot be retried or discarded, by key
 
     @property
     def group(self) -> FailureGroup | None:
@@ -66,6 +71,13 @@ class FailuresGrid(Grid):
         """What the row under the cursor tells, in full, if it is no group."""
         return self._whole.get(self.row.key) if self.row is not None else None
 
+    @property
+    def why_no_records(self) -> str | None:
+        """Why there are no records under the cursor to retry or to discard; None if there are."""
+        if self.group is not None:
+            return None
+        return self._why_not.get(self.row.key, _NO_FAILURE) if self.row is not None else _NO_FAILURE
+
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
         """Ask the run log and show what it says; above it, why the last run failed, if it did, and alerts that fire."""
         found = await shell(self).ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
@@ -74,10 +86,12 @@ class FailuresGrid(Grid):
         groups, alerts = found
         self.groups = {_key(group): group for group in groups}
         self._whole.clear()
+        self._why_not.clear()
         self.show([*self._failed(last_run), *self._firing(alerts), *self._told(groups)])
 
     def _failed(self, run: RunRow | None) -> Iterator[Row]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
+            self._why_not[run.run] = _FAILED_RUN
             yield self._other(run.run, glyphs.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
 
     def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[Row]:
@@ -85,6 +99,7 @@ class FailuresGrid(Grid):
             if alert.state is AlertState.FIRING:
                 told = f"{alert.name}: {alert.detail}"
                 key = f"{alert.spec_id} {alert.name}"
+                self._why_not[key] = _ALERT
                 yield self._other(key, glyphs.ATTENTION, "firing", "alert", told, alert.since)
 
     def _other(self, key: str, sign: Mark, state: str, what: str, told: str, since: str) -> Row:

@@ -12,7 +12,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.glyphs import SPARKS
+from speclab.app.glyphs import ELLIPSIS, SPARKS
 from speclab.app.shell import shell
 from speclab.app.widgets.cells import fit
 from speclab.app.words import count, moment, percent, span
@@ -86,12 +86,14 @@ class FiguresLine(Widget):
         rate = figures.success_rate
         style = "strong" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"
         spark = sparkline(shown.buckets, 24 if self.size.width >= 100 else 12)
-        return [
-            Part((("success ", "muted"), (percent(rate, 2), style), ("  ", ""), (spark, "spark"))),
+        success = (("success ", "muted"), (percent(rate, 2), style))
+        rest = [
             Part((("records ", "muted"), (count(figures.read), "strong"))),
             Part((("errors ", "muted"), (count(figures.errors), "strong"))),
             *self._open(shown, shell(self).now()),
         ]
+        drawn = [Part((*success, ("  ", ""), (spark, "spark"))), *rest]
+        return drawn if self._fits(drawn) else [Part(success), *rest]
 
     @staticmethod
     def _open(shown: Overview, at: datetime) -> list[Part]:
@@ -112,21 +114,37 @@ class FiguresLine(Widget):
     def _second(shown: Overview) -> list[Part]:
         figures = shown.figures
         by_class = sorted(figures.errors_by_class.items(), key=lambda item: -item[1])
-        parts = [Part(((f"{name.value.replace('_', ' ')} ", "muted"), (count(n), ""))) for name, n in by_class]
+        named = [(name.value.replace("_", " "), number) for name, number in by_class]
+        if named and figures.unclassified:
+            named.append(("no class", figures.unclassified))
+        parts = [Part(((f"{name} ", "muted"), (count(number), ""))) for name, number in named]
         return [Part((("errors by class", "muted"),)), *parts] if parts else []
 
+    @property
+    def _apart(self) -> int:
+        """Blank cells between two parts."""
+        return 4 if self.size.width >= 100 else 3
+
+    def _fits(self, parts: Sequence[Part]) -> bool:
+        return 1 + sum(part.width for part in parts) + self._apart * (len(parts) - 1) < self.size.width
+
     def _strip(self, parts: Sequence[Part]) -> Strip:
+        """Draw the parts, as many as fit; an ellipsis takes the place of the others."""
         width = self.size.width
-        apart = 4 if width >= 100 else 3
         base = self.rich_style
+        shown = list(parts)
+        while len(shown) > 1 and not self._fits(shown if len(shown) == len(parts) else [*shown, _MORE]):
+            shown.pop()
+        if len(shown) < len(parts):
+            shown.append(_MORE)
         segments = [Segment(" ", base)]
-        at = 1
-        for part in parts:
-            if at + part.width > width - 1 and at > 1:
-                break
+        for part in shown:
             for text, style in part.words:
                 extra = self.get_component_rich_style(f"figures--{style}", partial=True) if style else None
                 segments.append(Segment(fit(text, width - 2), base + extra if extra else base))
-            segments.append(Segment(" " * apart, base))
-            at += part.width + apart
+            segments.append(Segment(" " * self._apart, base))
         return Strip(segments).adjust_cell_length(width, base)
+
+
+_MORE: Final = Part(((ELLIPSIS, "muted"),))
+"""Stands for the parts that do not fit."""

@@ -53,7 +53,7 @@ MONITOR: Final = (
     ),
     Action("service", "start service", "Start `speclab up`, or ask the one that is alive to stop.", ("S",)),
     Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
-    Action("filter", "filter", "Show the events of one integration only, or of all.", ("f",)),
+    Action("filter", "filter", "Show only the events of the integration under the cursor, or those of all.", ("f",)),
     Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
 )
 
@@ -62,7 +62,9 @@ WIDE: Final = 140
 """Columns from which a sparkline has a bar for every hour of a day, and a pause says whose it is."""
 
 TELL_TIME: Final = 10.0
-"""Seconds after which `6 min ago` is told anew."""
+"""Seconds after which times such as `6 min ago` are rendered again."""
+TICK: Final = 1.0
+"""Seconds after which times below a minute, such as `oldest 12 s` and `in 4 s`, are rendered again."""
 
 
 class MonitorPlace(Place):
@@ -115,6 +117,7 @@ class MonitorPlace(Place):
         self.watch(self.app, "pulse", self._tell_service)
         self.watch(self.app, "starting", self._tell_service)
         self.set_interval(TELL_TIME, self._tell_service)
+        self.set_interval(TICK, self._tick)
 
     def on_arrive(self) -> None:
         """The integrations have the focus; events and failures are caught up with."""
@@ -167,6 +170,12 @@ class MonitorPlace(Place):
         self._tell_integrations()
         self.refresh_bindings()
 
+    def _tick(self) -> None:
+        """Render the times that change from one second to the next."""
+        if self.display and self.screen is self.app.screen:
+            self.query_one(FiguresLine).refresh()
+            self._tell_integrations()
+
     def _tell_integrations(self) -> None:
         app, listed = shell(self), self._listed.values()
         wide, served = self.size.width >= WIDE, app.pulse.served if app.pulse is not None else _unknown
@@ -196,6 +205,15 @@ class MonitorPlace(Place):
             self._log.replace(events)
 
     @on(Grid.Moved, "#integrations Grid")
+    def _follow_cursor(self) -> None:
+        """Show the failures of the integration under the cursor, and its events if they are filtered."""
+        chosen = self._chosen
+        if self._of is not None and chosen is not None and self._of != chosen.spec_id:
+            self._of = chosen.spec_id
+            self._read_events()
+            self._name_events()
+        self._read_failures()
+
     @work(exclusive=True, group="failures")
     async def _read_failures(self) -> None:
         chosen = self._chosen
@@ -242,8 +260,7 @@ class MonitorPlace(Place):
         if action in {"retry", "discard"}:
             if shell(self).read_only:
                 return "the app was started with --read-only"
-            if self.query_one(FailuresGrid).group is None:
-                return "there is no failure under the cursor"
+            return self.query_one(FailuresGrid).why_no_records
         return None
 
     def actions(self) -> Sequence[Action]:

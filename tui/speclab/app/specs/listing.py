@@ -1,21 +1,26 @@
-"""The specs of the workspace as rows: each with how it runs, as sign and word."""
+"""The specs of the workspace as rows: each with its errors or the state of its last run, as icon and word."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from speclab.app.glyphs import IDLE, Mark
+from speclab.app.glyphs import FAILED, IDLE, Mark
 from speclab.app.monitor.integrations import mark
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 from speclab.monitor.health import Condition
+from speclab.plural import plural
 from speclab.spec.workspace import SpecFile
 
 if TYPE_CHECKING:
     from speclab.app.session import OpenSpec
     from speclab.monitor.health import Health, Overview
+
+_SHORTEST: Final = 8
+"""Cells that a name has at least."""
 
 
 class SpecList(Grid):
@@ -28,18 +33,26 @@ class SpecList(Grid):
             empty=("No specs here yet.", "n makes one."),
         )
 
-    def show_specs(self, specs: Sequence[SpecFile], overview: Overview | None, unsaved: Sequence[OpenSpec]) -> None:
-        """Show `specs`: the sign of each one's last run, and the word that matters most.
+    def show_specs(
+        self,
+        specs: Sequence[SpecFile],
+        overview: Overview | None,
+        unsaved: Sequence[OpenSpec],
+        errors: Mapping[Path, int],
+    ) -> None:
+        """Show `specs`: the icon of each one's state, and the word that matters most.
 
-        What is `unsaved` is among them also where the file is gone: it can be gone to, and saved anew.
+        A spec that is `unsaved` is listed also where its file is gone: it can be opened and saved again. `errors` are
+        the numbers of errors by resolved path, of the specs that were checked so far.
         """
         healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
         changed = {spec.path.resolve() for spec in unsaved}
         there = {spec.path.resolve() for spec in specs}
         lost = [_of(spec) for spec in unsaved if spec.path.resolve() not in there]
-        rows = [
-            _row(spec, healths.get(spec.spec_id), unsaved=spec.path.resolve() in changed) for spec in (*specs, *lost)
-        ]
+        rows = []
+        for spec in (*specs, *lost):
+            path = spec.path.resolve()
+            rows.append(_row(spec, healths.get(spec.spec_id), errors.get(path, 0), unsaved=path in changed))
         self.lay_out(_columns(rows))
         self.show(rows)
 
@@ -51,16 +64,20 @@ def _of(spec: OpenSpec) -> SpecFile:
 
 
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    names, words = ([cell_len(_text(row.cells[at])) for row in rows] or [0] for at in (0, 1))
-    return (Column("", min(max(names), 26), flex=1), Column("", max(words), align="right", drop=1, gap=1))
+    """Return the columns: the state is always shown whole, a name that is too long is cut."""
+    word = max((cell_len(_text(row.cells[1])) for row in rows), default=0)
+    return (Column("", _SHORTEST, flex=1, gap=1), Column("", word, align="right", gap=1))
 
 
 def _text(cell: Cell | str) -> str:
     return cell if isinstance(cell, str) else cell.text
 
 
-def _row(spec: SpecFile, health: Health | None, *, unsaved: bool) -> Row:
+def _row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bool) -> Row:
     sign, word = _sign(spec, health)
+    running = health is not None and health.condition is Condition.RUNNING
+    if errors and not running:
+        sign, word = FAILED, plural(errors, "error")
     text = f"{sign.glyph} {spec.spec_id}"
     told = Cell("unsaved", "live") if unsaved else Cell(word, sign.style if word[:1].isdigit() else "muted")
     return Row(str(spec.path), (Cell(text, spans=(Span(0, 1, sign.style),)), told))

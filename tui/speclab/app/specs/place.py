@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from speclab.app.actions import Action, Command, bindings
 from speclab.app.document_place import DOCUMENT
 from speclab.app.glyphs import CRUMB, FAILED
 from speclab.app.shell import shell
+from speclab.app.specs.checking import SpecErrors
 from speclab.app.specs.guide import GuideView, Paragraph
 from speclab.app.specs.listing import SpecList
 from speclab.app.specs.outline import Outline, address_at, outline_rows
@@ -29,6 +30,7 @@ from speclab.app.widgets.dialogs import Prompt
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.errors import EditRefused, SpeclabError
+from speclab.outcome import Level
 from speclab.spec.document import Section
 from speclab.spec.guide import guide
 from speclab.spec.problem import Problem
@@ -91,6 +93,7 @@ class SpecsPlace(Trying):
         self._problems_panel.add_class("-extra")
         self._side = Vertical(self._guide_panel, self._problems_panel, id="side", classes="column")
         self._dwell: Timer | None = None
+        self._spec_errors = SpecErrors()
 
     def compose(self) -> ComposeResult:
         """The panels."""
@@ -100,7 +103,7 @@ class SpecsPlace(Trying):
 
     def on_mount(self) -> None:
         """Take what the app knows, as it changes."""
-        self.watch(self.app, "specs", self._list)
+        self.watch(self.app, "specs", self._specs_found)
         self.watch(self.app, "overview", self._list)
 
     def on_arrive(self) -> None:
@@ -123,9 +126,31 @@ class SpecsPlace(Trying):
         app = shell(self)
         if app.specs is None:
             return
-        self._listed.show_specs(app.specs, app.overview, app.session.unsaved())
+        self._listed.show_specs(app.specs, app.overview, app.session.unsaved(), self._errors())
         if self.opened is None and app.specs and app.spec is None:
             self._open_soon(Path(self._listed.rows[0].key))
+
+    def _errors(self) -> Mapping[Path, int]:
+        """Return the number of errors of each spec; of the open one as it is edited."""
+        opened = self.opened
+        if opened is None or opened.checked is None:
+            return self._spec_errors.counts
+        errors = sum(problem.level is Level.ERROR for problem in opened.problems)
+        return {**self._spec_errors.counts, opened.path.resolve(): errors}
+
+    @work(exclusive=True, group="errors")
+    async def _count_errors(self) -> None:
+        async for _ in self._spec_errors.count(shell(self).specs or ()):
+            self._list()
+
+    def _specs_found(self) -> None:
+        self._list()
+        self._count_errors()
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Take over external changes, and count the errors of the specs that changed."""
+        super().specs_changed(paths)
+        self._count_errors()
 
     def show_document(self) -> None:
         """The outline, the section in hand, and its guide."""
@@ -149,6 +174,7 @@ class SpecsPlace(Trying):
         """The outline's marks, the underlines and the list of problems."""
         if self.opened is not None:
             self._outline.show(outline_rows(self.opened.document, self.opened.problems))
+            self._list()
             self._show_section()
 
     def _show_section(self) -> None:
