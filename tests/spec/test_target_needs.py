@@ -60,3 +60,14 @@ def test_nothing_where_no_record_is_looked_for(mode: str) -> None:
 
 def test_nothing_while_a_row_cannot_be_read() -> None:
     assert told(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
+
+
+@pytest.mark.parametrize(("more", "asked"), [("", True), (', results: "[*]"', False), (", ok: item.done", False)])
+def test_lint_asks_what_a_success_is_where_one_response_is_for_many_records(more: str, asked: bool) -> None:  # noqa: FBT001
+    text = SPEC.format(source=SOURCE, target=HTTP.format(write=f"batch: POST /batch{more}").replace("{{", "{"))
+    _, problems = read_integration(Document.parse(text))
+    found = [problem for problem in problems if problem.code == "S212"]
+    assert [problem.message for problem in found] == (
+        ["`results` or `ok` is missing: it says which records of a batch the target took"] if asked else []
+    )
+    assert all(text.splitlines()[one.line - 1][one.column - 1 :].startswith("POST /batch") for one in found)

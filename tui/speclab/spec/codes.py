@@ -211,6 +211,12 @@ _ALL: Final = (
         "record can be written. Add a row for it, or name a field that the table makes.",
     ),
     Code(
+        "S212",
+        "Success of a batch is not defined",
+        "The response to a batch is one for many records. Say with `results` where each record has its own result, or "
+        "with `ok` what a successful response is; without either, only known signs of a failure are recognised.",
+    ),
+    Code(
         "A101",
         "A secret stands in the file",
         "A spec is shared, copied and versioned. Put the secret into the environment and its name here, as "

@@ -227,6 +227,9 @@ class _Reader:
 
     def _look_at_needs(self, target: System, rows: Sequence[MappingRow]) -> None:
         """Tell of what the target needs of every record, and no row makes."""
+        unclear = target.unclear_success()
+        if self._target and unclear and (at := self._target.at(unclear[0])):
+            self._findings.warning("S212", at.node, unclear[1])
         made = [FieldPath.parse(row.target).parts for row in rows]
         for setting, paths in target.needs().items():
             entry = self._target.at(setting) if self._target else None

@@ -92,6 +92,10 @@ class System(Settings):
         """What a delete at this target takes of a mapped record, or after `source` of the record before mapping."""
         return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
 
+    def unclear_success(self) -> tuple[tuple[str, ...], str] | None:
+        """The setting whose responses may not say what they did, and what is missing; None where all is clear."""
+        return None
+
     def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
         """What a mapped record must hold to be written at this target, by the setting that says so.
 

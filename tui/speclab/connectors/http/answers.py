@@ -13,7 +13,11 @@ from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
 from speclab.spec.names import meant
 
-_MESSAGES: Final = ("detail", "message", "error_description", "error", "title", "msg", "reason", "description")
+_MESSAGES: Final = (
+    "detail", "message", "errordescription", "errormessage", "errormsg", "errmsg", "faultstring", "error", "fault",
+    "exception", "title", "msg", "reason", "description", "usererrors", "errors",
+)  # fmt: skip
+"""Names of messages, compared without case, `_` and `-`."""
 
 
 def classify(status: int) -> ErrorClass:
@@ -58,10 +62,11 @@ def message_in(body: Json) -> str | None:
         return next((said for said in map(message_in, body) if said), None)
     if not isinstance(body, dict):
         return None
+    values = {name.replace("_", "").replace("-", "").casefold(): value for name, value in body.items()}
     for name in _MESSAGES:
-        if (value := body.get(name)) and (said := message_in(value)):
+        if (value := values.get(name)) and (said := message_in(value)):
             return said
-    return message_in(body.get("errors"))
+    return None
 
 
 class WrongBody(Exception):

@@ -96,6 +96,8 @@ class Batches:
         return [self._judge(exchange, entry, share) for entry in results]
 
     def _judge(self, exchange: Exchange, entry: Json, share: int) -> Answer:
+        if look(entry, self._successes.status) is None:
+            entry = self._successes.unwrapped(entry)
         try:
             ok = self._successes.takes(entry)
         except WrongBody as error:

@@ -18,13 +18,14 @@ from speclab.connectors.base import Page
 from speclab.connectors.http.answers import WrongBody, message_in, path, records_at
 from speclab.connectors.http.client import Client, Exchange, status_line
 from speclab.connectors.http.completeness import Doubt, SeenKeys, partial_page
+from speclab.connectors.http.failure_signs import failure_sign
 from speclab.connectors.http.pagination import PageTurnError, Position, Turn, number_at, style
 from speclab.connectors.http.prefetch import Prefetch
 from speclab.connectors.http.question import Questions
 from speclab.connectors.http.ratelimit import server_time
 from speclab.connectors.http.reading import Reading
 from speclab.connectors.http.retries import answered
-from speclab.connectors.http.successes import judgement, tells_of_failure
+from speclab.connectors.http.successes import judgement
 from speclab.connectors.http.templates import scalar_text
 from speclab.connectors.jsontext import decode
 from speclab.connectors.since import Uncomparable, earlier
@@ -312,7 +313,7 @@ class Listing:
             failed = not self._judged(exchange, body)
             problem = "`read.ok` is false" if failed else None
         else:
-            failed = tells_of_failure(body, {str(self._records.parts[0])} if self._records is not None else ())
+            failed = failure_sign(body, {str(self._records.parts[0])} if self._records is not None else ()) is not None
             problem = "an error" if failed else partial_page(exchange, body, records)
         if problem is None:
             return

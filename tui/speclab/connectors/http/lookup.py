@@ -8,8 +8,8 @@ from typing import Final
 from speclab.connectors.base import Item, Refusal
 from speclab.connectors.http.answers import WrongBody, kind, look, message_in, path
 from speclab.connectors.http.client import Client, Exchange, RequestFailed
+from speclab.connectors.http.failure_signs import failure_sign
 from speclab.connectors.http.refusals import Refusals, held_back, no_answer, unsendable
-from speclab.connectors.http.successes import tells_of_failure
 from speclab.connectors.http.templates import SCOPE, Endpoint, MissingValue
 from speclab.connectors.jsontext import decode
 from speclab.jsonvalue import Json, Record
@@ -92,6 +92,6 @@ class Lookup:
             if not (isinstance(value, list) if isinstance(part, int) else isinstance(value, dict) and part in value):
                 raise WrongBody(f"has no `{step}`, but {kind(value)}; expected the record at `{self._found}`")
             value = look(value, step)
-        if not value and tells_of_failure(body):
+        if not value and failure_sign(body):
             raise WrongBody(f"is an error: {message_in(body) or 'it does not say which'}")
         return value

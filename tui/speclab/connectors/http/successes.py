@@ -13,16 +13,12 @@ from typing import Final
 
 from speclab.connectors.http.answers import WrongBody, look, message_in, parsed, path
 from speclab.connectors.http.client import Exchange, status_line
+from speclab.connectors.http.failure_signs import Sign, failure_sign, is_suspicious
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json
 from speclab.paths import FieldPath
 from speclab.spec.systems.http_write import HttpWrite
 
-_ERRORS: Final = ("error", "errors")
-_FLAGS: Final = ("ok", "success")
-_FAILED: Final = ("error", "fail", "failed", "failure")
-_SUSPICIOUS: Final = re.compile(rb'"(?:err|fail|status"|(?:ok|success)"\s*:\s*0)|false', re.IGNORECASE)
-"""What a body has somewhere that tells of a failure: by far the most do not, and need not be read."""
 _WEB_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _WRITTEN: Final = re.compile(r"[1-5]\d\d(?!\d)", re.ASCII)
 _STATUS: Final = FieldPath(("status",))
@@ -43,7 +39,7 @@ class Successes:
         """Raises `SpecError` for an expression or a path that is none."""
         self.ok = None if write.ok is None else judgement(write.ok)
         self._message = None if write.message is None else from_item(write.message, "write.message")
-        self._status = _STATUS if write.status is None else from_item(write.status, "write.status")
+        self.status = _STATUS if write.status is None else from_item(write.status, "write.status")
 
     def denied(self, exchange: Exchange, sent: Json) -> Denial | None:
         """What the answer to `sent`, a record or a batch, says is wrong; None where all is well.
@@ -58,24 +54,31 @@ class Successes:
                 "the answer is a web page; is `base_url` that of the API? (if it is, say with `ok` what is a success)"
             )
             raise WrongBody(f"{status_line(exchange)}: {said}")
-        if not _SUSPICIOUS.search(exchange.body):
+        if not is_suspicious(exchange.body):
             return None
         body = parsed(exchange)
         # A target that gives the record back says nothing by its fields.
         records = sent if isinstance(sent, list) else [sent]
         own = {name for record in records if isinstance(record, dict) for name in record}
         told = _entries(body) if isinstance(sent, list) else [body]
-        wrong = next((part for part in told if tells_of_failure(part, own)), None)
-        if wrong is None:
+        wrong, sign = next(((part, sign) for part in told if (sign := _sign(part, own))), (None, None))
+        if sign is None:
             return None
         message = f"{self._message_of(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
         several = isinstance(sent, list) and len(sent) > 1
-        listed = wrong is not body or (isinstance(body, dict) and isinstance(body.get("errors"), list))
-        return Denial(message, whole=not (several and listed))
+        return Denial(message, whole=not (several and (sign.part or wrong is not body)))
 
     def _message_of(self, exchange: Exchange, body: Json) -> str:
         said = message_in(look(body, self._message) if self._message is not None else body)
         return f"{status_line(exchange)}: {said or 'the target says that it did not do it'}"
+
+    def unwrapped(self, entry: Json) -> Json:
+        """The result in an entry that wraps it in the name of its action, as Elasticsearch does: `{index: {...}}`."""
+        if self.ok is None and isinstance(entry, dict) and len(entry) == 1:
+            ((name, inner),) = entry.items()
+            if isinstance(inner, dict) and name not in ("error", "errors"):
+                return inner
+        return entry
 
     def takes(self, entry: Json) -> bool:
         """Whether one entry of a list of results is a success: by `ok`, else by its status, else unless it says not.
@@ -85,11 +88,11 @@ class Successes:
         if self.ok is not None:
             return self.ok(entry)
         status = self.status_of(entry)
-        return status < 300 if status is not None else not tells_of_failure(entry)
+        return status < 300 if status is not None else _sign(entry) is None
 
     def status_of(self, entry: Json) -> int | None:
         """The HTTP status in an entry, a number or a text that begins with one."""
-        status = look(entry, self._status)
+        status = look(entry, self.status)
         if isinstance(status, str) and (match := _WRITTEN.match(status)):
             return int(match[0])
         return status if isinstance(status, int) and not isinstance(status, bool) else None
@@ -99,33 +102,16 @@ class Successes:
         return message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
 
 
-def tells_of_failure(body: Json, own: Collection[str] = ()) -> bool:
-    """Whether the body of a success says that it is none; names in `own` say nothing."""
-    if not isinstance(body, dict):
-        return False
-    if any(_says_anything(body.get(name)) for name in _ERRORS if name not in own):
-        return True
-    if any(body.get(name) in (False, 0) for name in _FLAGS if name not in own):
-        return True
-    status = None if "status" in own else body.get("status")
-    if isinstance(status, str):
-        return status.casefold() in _FAILED
-    return isinstance(status, int) and 400 <= status < 600
-
-
-def _says_anything(value: Json) -> bool:
-    """Whether there is anything in `value`: `{"code": 0, "message": ""}` is how some say that there is no error."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return any(map(_says_anything, value)) if isinstance(value, list) else bool(value)
-
-
 def _entries(body: Json) -> Iterator[Json]:
     """The answer to a batch, and what may be results in it."""
     yield body
     for inner in body.values() if isinstance(body, dict) else [body]:
         if isinstance(inner, list):
             yield from inner
+
+
+def _sign(body: Json, own: Collection[str] = ()) -> Sign | None:
+    return failure_sign(body, own, write=True)
 
 
 def judgement(text: str, setting: str = "write.ok") -> Callable[[Json], bool]:

@@ -291,6 +291,13 @@ class HttpSystem(Limited):
         templates = [self.write.delete, self.write.lookup, self.write.headers] if self.write else []
         return of_the_record(templates) or super().known_by()
 
+    def unclear_success(self) -> tuple[tuple[str, ...], str] | None:
+        """A batch has one response for many records."""
+        write = self.write
+        if write is None or write.batch is None or write.ok is not None or write.results is not None:
+            return None
+        return ("write", "batch"), "`results` or `ok` is missing: it says which records of a batch the target took"
+
     def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
         """What stands in braces in its requests."""
         write = self.write

@@ -1,0 +1,155 @@
+"""A success status whose body means a failure: each known shape by its documented example."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from aiohttp import web
+from tests.connectors.conftest import Serve, item
+
+from speclab.connectors import References, open_writer
+from speclab.connectors.base import Answer, Seams
+from speclab.connectors.http.answers import message_in
+from speclab.connectors.http.failure_signs import failure_sign, is_suspicious
+from speclab.jsonvalue import Json
+from speclab.outcome import Effect, ErrorClass
+from speclab.spec.auth import NoAuth
+from speclab.spec.systems.http import HttpSystem
+
+FAILURES: list[tuple[str, Json, str | None]] = [
+    ("Slack", {"ok": False, "error": "invalid_auth"}, "invalid_auth"),
+    ("Telegram", {"ok": False, "error_code": 400, "description": "Bad Request: chat not found"}, "Bad Request"),
+    ("capitals", {"Success": False, "Message": "no such plan"}, "no such plan"),
+    ("text flag", {"success": "false", "message": "no such plan"}, "no such plan"),
+    ("isSuccess", {"isSuccess": False, "errorMessage": "no such plan"}, "no such plan"),
+    ("JSON-RPC", {"jsonrpc": "2.0", "error": {"code": -32602, "message": "Invalid params"}, "id": 1}, "Invalid params"),
+    ("GraphQL", {"data": None, "errors": [{"message": "Name is required"}]}, "Name is required"),
+    (
+        "Shopify",
+        {"data": {"productCreate": {"product": None, "userErrors": [{"field": ["title"], "message": "is blank"}]}}},
+        None,
+    ),
+    ("GraphQL result", {"data": {"issueCreate": {"success": False}}}, None),
+    ("WeChat", {"errcode": 40013, "errmsg": "invalid appid"}, "invalid appid"),
+    ("text code", {"errorCode": "INVALID_FIELD", "message": "no such plan"}, "no such plan"),
+    ("code and msg", {"code": 99991663, "msg": "app token invalid"}, "app token invalid"),
+    ("code as text", {"code": "40001", "message": "not permitted"}, "not permitted"),
+    ("word code", {"code": "INVALID_DATA", "message": "no such plan", "status": "error"}, "no such plan"),
+    ("Apigee", {"fault": {"faultstring": "Invalid ApiKey", "detail": {"errorcode": "oauth.v2"}}}, "Invalid ApiKey"),
+    (
+        "QuickBooks",
+        {"Fault": {"Error": [{"Message": "Required param missing"}], "type": "ValidationFault"}},
+        "Required",
+    ),
+    ("Google Maps", {"error_message": "key is invalid", "status": "REQUEST_DENIED", "results": []}, "key is invalid"),
+    ("Google Maps status", {"status": "OVER_QUERY_LIMIT"}, None),
+    ("JSend", {"status": "fail", "data": {"title": "A title is required"}}, None),
+    ("result", {"result": "error", "msg": "no such plan"}, "no such plan"),
+    ("gateway", {"statusCode": 500, "message": "Internal"}, "Internal"),
+    ("Instagram", {"meta": {"code": 400, "error_message": "no such plan"}}, None),
+    ("CoinMarketCap", {"status": {"error_code": 1001, "error_message": "key is invalid"}, "data": {}}, None),
+    ("Solr", {"responseHeader": {"status": 400, "QTime": 1}}, None),
+    ("Elasticsearch bulk", {"took": 30, "errors": True, "items": [{"index": {"status": 400}}]}, None),
+    ("Kinesis", {"FailedRecordCount": 1, "Records": []}, None),
+    ("Mailchimp", {"new_members": [], "error_count": 2}, None),
+    ("DynamoDB", {"UnprocessedItems": {"customers": [{}]}}, None),
+    ("BigQuery", {"kind": "x", "insertErrors": [{"index": 0}]}, None),
+    ("Google Ads", {"results": [], "partialFailureError": {"code": 3, "message": "x"}}, None),
+]
+SUCCESSES: list[tuple[str, Json]] = [
+    ("WeChat", {"errcode": 0, "errmsg": "ok"}),
+    ("zero code", {"code": 0, "msg": "success"}),
+    ("code 1", {"code": 1, "msg": "Success."}),
+    ("code 200", {"code": 200, "message": "Contact saved"}),
+    ("code of a record", {"id": 7, "code": "P-100", "name": "Chair", "message": "hello"}),
+    ("code alone", {"id": 7, "code": 4711}),
+    ("Google Maps", {"status": "OK", "results": []}),
+    ("state", {"id": 7, "status": "active", "result": "created"}),
+    ("Elasticsearch", {"_id": "1", "result": "updated", "_shards": {"total": 2, "successful": 1, "failed": 0}}),
+    ("bulk", {"took": 30, "errors": False, "items": [{"index": {"status": 201}}]}),
+    ("Shopify", {"data": {"productCreate": {"product": {"id": 1}, "userErrors": []}}}),
+    ("JSON-RPC", {"jsonrpc": "2.0", "result": {"id": 1}, "error": None, "id": 1}),
+    ("no error", {"error": "none", "errorMessage": "", "error_count": 0, "failures": []}),
+    ("Solr", {"responseHeader": {"status": 0, "QTime": 1}}),
+    ("echo", {"data": {"id": 7, "errors": [], "success": True}}),
+    ("list", [{"id": 1}]),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
+def test_a_body_that_means_a_failure_is_recognised(body: Json, said: str | None) -> None:
+    assert failure_sign(body, write=True) is not None
+    assert is_suspicious(json.dumps(body).encode())
+    if said is not None:
+        assert said in (message_in(body) or "")
+
+
+@pytest.mark.parametrize("body", [case[1] for case in SUCCESSES], ids=[case[0] for case in SUCCESSES])
+def test_a_body_that_means_a_success_is_none(body: Json) -> None:
+    assert failure_sign(body, write=True) is None
+
+
+def test_what_the_target_gives_back_of_the_record_is_no_sign() -> None:
+    body: Json = {"id": 7, "status": "failed", "error": "broken pipe", "result": {"status": "error"}}
+    assert failure_sign(body, {"status", "error", "result"}) is None
+    assert failure_sign(body, {"status", "result"}) is not None
+
+
+def test_counts_of_failures_in_a_list_that_is_read_are_no_failure_of_the_read() -> None:
+    body: Json = {"data": [], "failed": 3, "failures": [{"id": 1}]}
+    assert failure_sign(body) is None
+    assert failure_sign(body, write=True) is not None
+
+
+BULK: Json = {
+    "took": 30,
+    "errors": True,
+    "items": [
+        {"index": {"_index": "test", "_id": "1", "status": 201, "result": "created"}},
+        {
+            "index": {
+                "_index": "test",
+                "_id": "2",
+                "status": 400,
+                "error": {"type": "document_parsing_exception", "reason": "failed to parse field [age] of type [long]"},
+            }
+        },
+    ],
+}
+
+
+async def bulk(serve: Serve, references: References, seams: Seams, body: Json, **write: Json) -> list[Answer]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    settings = {
+        "connector": "http",
+        "base_url": await serve(answer),
+        "key": "id",
+        "write": {"batch": "POST /b", **write},
+    }
+    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+    answers = list(await writer.write([item("1"), item("2")]))
+    await writer.close()
+    return answers
+
+
+async def test_nested_statuses_of_a_bulk_response_decide_for_each_record(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    first, second = await bulk(serve, references, seams, BULK, results="items[*]")
+    assert first.effect is Effect.CREATED
+    assert second.refusal is not None
+    assert (second.refusal.status, second.refusal.error_class) == (400, ErrorClass.REJECTED)
+    assert "failed to parse field [age]" in second.refusal.message
+
+
+@pytest.mark.parametrize("body", [BULK, {"FailedRecordCount": 1}, {"errors": [{"message": "one of them"}]}])
+async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_results(
+    body: Json, serve: Serve, references: References, seams: Seams
+) -> None:
+    for answer in await bulk(serve, references, seams, body):
+        assert answer.refusal is not None
+        assert answer.refusal.error_class is ErrorClass.BAD_ANSWER
+        assert "say with `results` where each has its own" in answer.refusal.message
