@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.errors import IncompleteRead, SpecError, SpecHeld, Unreachable
-from speclab.outcome import ErrorClass, RunState, Stage
+from speclab.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.sync.lock import hold
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions
@@ -287,3 +288,27 @@ def test_a_draft_cannot_leave_for_later_what_a_run_needs(world: World) -> None:
         prepare(world.spec)
     keys = [(problem.line, problem.column, problem.code) for problem in caught.value.problems]
     assert len(set(keys)) == len(keys)
+
+
+async def test_an_unreadable_record_is_a_dead_letter_with_its_bytes_and_no_retry_changes_it(world: World) -> None:
+    bad = UnreadableRecord({"id": "b", "name": "\udcff"}, b'{"id": "b", "name": "\xff"}\n', "not UTF-8", "a.jsonl:2")
+    result = await world.run([[person("a"), bad, person("c")]])
+    assert result.row.state is RunState.PARTIAL
+    assert counts(result.row) == {"written": 2, "dead": 1}
+    with world.reader as reader:
+        (failure,) = reader.failures(full=True)
+    assert (failure.state, failure.stage, failure.error_class) == (
+        FailureState.DEAD,
+        Stage.READ,
+        ErrorClass.BAD_ANSWER,
+    )
+    assert failure.message == "a.jsonl:2: not UTF-8"
+    assert failure.response == '{"id": "b", "name": "\\xff"}\n'
+    assert world.spec.read_text().splitlines()[failure.line - 1] == "### Source System"
+    assert world.log.requeue([failure.id]) == 1
+    again = await world.run(options=RunOptions(retries=True))
+    assert counts(again.row) == {"dead": 1}
+    with world.reader as reader:
+        (after,) = reader.failures(full=True)
+    assert (after.state, after.message, after.response) == (FailureState.DEAD, failure.message, failure.response)
+    assert list(world.target.content) == ["a", "c"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.base import Connector, Finder, Reader, Seams, Writer
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.errors import SpecError
 from speclab.installed import Installed, Unfit, Unusable
 
@@ -68,7 +69,7 @@ async def sample(
     try:
         pages = reader.pages(None, full=True)
         async for page in pages:
-            records += page.records
+            records += [record for record in page.records if not isinstance(record, UnreadableRecord)]
             if len(records) >= limit:
                 break
         if isinstance(pages, AsyncGenerator):

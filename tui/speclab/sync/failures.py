@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from speclab.connectors.base import Answer, Item, Refusal
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.jsonvalue import Record
 from speclab.mapping import RowFailure
 from speclab.outcome import ErrorClass, FailureState, Stage
@@ -35,7 +36,20 @@ class Failures:
         self._spelled = {_spelling(name): row for name, row in self._rows.items() if spellings[_spelling(name)] == 1}
 
     def keyless(self, record: Record) -> NewFailure:
-        """The failure of a record that has nothing at the source's `key`."""
+        """The failure of a record that cannot be read, or has nothing at the source's `key`."""
+        if isinstance(record, UnreadableRecord):
+            place = f"{record.place}: " if record.place else ""
+            return NewFailure(
+                key=stand_in(record),
+                state=FailureState.DEAD,
+                stage=Stage.READ,
+                error_class=ErrorClass.BAD_ANSWER,
+                message=f"{place}{record.reason}",
+                file=self._file,
+                line=self._source_line,
+                source={},
+                response=record.text,
+            )
         key = self._key if isinstance(self._key, str) else ", ".join(self._key)
         return NewFailure(
             key=stand_in(record),
@@ -138,4 +152,20 @@ def unanswered(row: FailureRow) -> Answer:
             response=row.response or "",
             status=row.status,
         )
+    )
+
+
+def unreadable(row: FailureRow) -> NewFailure:
+    """Return the failure `row`, which was stored without its record, as it is: a dead letter."""
+    return NewFailure(
+        key=row.key,
+        state=FailureState.DEAD,
+        stage=row.stage,
+        error_class=row.error_class,
+        message=row.message,
+        file=row.file or "",
+        line=row.line,
+        source={},
+        request=row.request,
+        response=row.response,
     )

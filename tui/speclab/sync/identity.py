@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
 
@@ -31,10 +32,12 @@ class RecordKey:
         return ", ".join(map(str, self._paths))
 
     def of(self, record: Record) -> str | None:
-        """The key of `record` as text; None where a part of it is missing, null or empty.
+        """The key of `record` as text; None where a part of it is missing, null or empty, or the record is unreadable.
 
         Text is itself, a number as JSON writes it; several parts are a JSON list.
         """
+        if isinstance(record, UnreadableRecord):
+            return None
         try:
             values = [path.get(record) for path in self._paths]
         except KeyError:
@@ -66,7 +69,8 @@ def stand_in(record: Record) -> str:
 
     So reading it again does not make another dead letter of it.
     """
-    return f"#{hashlib.blake2b(canonical(record), digest_size=6).hexdigest()}"
+    text = record.raw if isinstance(record, UnreadableRecord) else canonical(record)
+    return f"#{hashlib.blake2b(text, digest_size=6).hexdigest()}"
 
 
 class Hasher:

@@ -17,6 +17,7 @@ from speclab.runlog import FailureRow, RunLog, Settled
 from speclab.sync.delivery import UNDECIDED, Delivery
 from speclab.sync.doubt import Doubt
 from speclab.sync.draft import Drafter
+from speclab.sync.failures import unreadable
 from speclab.sync.verdict import Judge
 
 QUIET: Final = 10.0
@@ -96,7 +97,10 @@ class Retries:
 
         What the source has no more is `gone`, and is not mapped but deleted by what was kept of it.
         """
-        (mapped,) = self.drafter.drafts([_source(row)]) if gone is None else [self.drafter.departed({row.key: gone})]
+        if not row.source:  # it could not be read, and no retry changes that
+            settled.append(Settled(row.id, Outcome.DEAD, again=unreadable(row)))
+            return
+        (mapped,) = self.drafter.drafts([row.source]) if gone is None else [self.drafter.departed({row.key: gone})]
         draft = mapped if self.delivery.anew else mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
         if items := self.drafter.items(draft):
             tries.append(_Try(row, items[0], draft.hashes[0]))
@@ -122,9 +126,3 @@ class Retries:
                 )
             )
         return settled
-
-
-def _source(row: FailureRow) -> Record:
-    if row.source is None:
-        raise ValueError(f"failure {row.id} was read without its record")
-    return row.source

@@ -25,6 +25,8 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.file import FileSystem
 
 _PAGE: Final = 1000
+_BYTES: Final = 8_000_000
+"""A page ends with either."""
 
 
 class FileReader:
@@ -68,8 +70,7 @@ class FileReader:
         with read_to_its_end(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
             found = rows(stream, file.name, layout, spot)
             while not ended:
-                page = await asyncio.to_thread(_take, found)
-                ended = len(page) < _PAGE
+                page, ended = await asyncio.to_thread(_take, found)
                 spot = page[-1].end if page else spot
                 yield Page(
                     records=[row.record for row in page],
@@ -94,8 +95,16 @@ class FileReader:
         return 0, Spot(), True
 
 
-def _take(found: Iterator[Row]) -> list[Row]:
-    return list(islice(found, _PAGE))
+def _take(found: Iterator[Row]) -> tuple[list[Row], bool]:
+    """Return the rows of a page, and whether the file ends with them."""
+    page: list[Row] = []
+    size = 0
+    for row in islice(found, _PAGE):
+        page.append(row)
+        size += len(row.raw)
+        if size >= _BYTES:
+            return page, False
+    return page, len(page) < _PAGE
 
 
 def _fingerprints(files: list[Found]) -> list[str]:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from speclab.connectors.file.layout import Layout
+from speclab.connectors.file.lines import limited_lines, too_long
 from speclab.connectors.file.packing import undecodable
 from speclab.connectors.file.row import Row, Spot
 from speclab.connectors.jsontext import encode
+from speclab.connectors.unreadable import checked
 from speclab.errors import BadAnswer
 from speclab.jsonvalue import Json, Record
 from speclab.spec.names import meant
 
 _BOM: Final = b"\xef\xbb\xbf"
+_ENCODING: Final = "; `encoding` says how a table is encoded, such as cp1252"
 csv.field_size_limit(16_000_000)  # as long as a cell may be; a quote that is never closed ends there
 
 
@@ -53,6 +56,8 @@ def header(stream: BinaryIO, name: str, layout: Layout) -> Header | None:
     if found is None:
         return None
     names, raw, line, end = found
+    if not is_text(raw):
+        raise _undecodable(raw, name, line)
     twice = [each for at, each in enumerate(names) if each in names[:at]]
     if twice:
         raise BadAnswer(
@@ -70,7 +75,19 @@ def table_rows(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iter
     for cells, raw, line, end in _cells(stream, name, layout, start if start.offset else head.end):
         if len(cells) != len(columns):
             raise BadAnswer(f"{name}:{line}: expected {len(columns)} cells, as {of}, found {len(cells)}")
-        yield Row(dict(zip(columns, cells, strict=True)), raw, end)
+        record: Record = dict(zip(columns, cells, strict=True))
+        if not is_text(raw):
+            record = checked(record, raw, f"{name}:{line}", hint=_ENCODING)
+        yield Row(record, raw, end)
+
+
+def _undecodable(raw: bytes, name: str, line: int) -> BadAnswer:
+    """Return the error of a header that is not UTF-8, and stands at the beginning of its file."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return undecodable(name, line + raw[: error.start].count(b"\n"), error.start, raw[error.start], "UTF-8")
+    raise AssertionError("it is UTF-8")
 
 
 class TableLines:
@@ -142,15 +159,28 @@ def cell(value: Json) -> str:
     return value if isinstance(value, str) else encode(value).decode()
 
 
+def is_text(raw: bytes) -> bool:
+    """Whether `raw` is UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator[tuple[list[str], bytes, int, Spot]]:
     """The rows of a table, blank lines left out: its cells, its bytes, the line it begins in, the place after it."""
     stream.seek(start.offset)
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
-        for raw in stream:
+        for raw, size in limited_lines(stream):
+            if size > len(raw):
+                line = spot.line + len(taken)
+                raise BadAnswer(f"{name}:{line}: {too_long(raw, size, '').reason}")
             taken.append(raw)
-            yield (raw.removeprefix(_BOM) if start.offset == 0 and len(taken) == 1 else raw).decode()
+            text = raw.removeprefix(_BOM) if start.offset == 0 and len(taken) == 1 else raw
+            yield text.decode("utf-8", "surrogateescape")
 
     reader = csv.reader(
         lines(),
@@ -165,11 +195,6 @@ def _cells(stream: BinaryIO, name: str, layout: Layout, start: Spot) -> Iterator
             cells = next(reader)
         except StopIteration:
             return
-        except UnicodeDecodeError as error:
-            before, raw = b"".join(taken[:-1]), taken[-1]
-            at = len(raw) - len(error.object) + error.start
-            line, offset = spot.line + len(taken) - 1, spot.offset + len(before) + at
-            raise undecodable(name, line, offset, raw[at], "UTF-8") from None
         except csv.Error as error:
             raise BadAnswer(f"{name}:{spot.line}: {error}") from None
         raw, line = b"".join(taken), spot.line

@@ -19,7 +19,8 @@ from speclab.connectors.file.tables import Header, Misfit, cell, header
 from speclab.connectors.file.whereabouts import place_of
 from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
-from speclab.errors import SpecError, Unreachable
+from speclab.connectors.unreadable import UnreadableRecord
+from speclab.errors import BadAnswer, SpecError, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import ErrorClass
 from speclab.paths import FieldPath, PathSyntaxError
@@ -86,7 +87,10 @@ class Target:
     def rows(self) -> Iterator[Row]:
         """What the file holds. Raises `BadAnswer` for what cannot be read."""
         with self._opened() as stream:
-            yield from rows(stream, self.name, self.layout)
+            for row in rows(stream, self.name, self.layout):
+                if isinstance(row.record, UnreadableRecord):
+                    raise BadAnswer(f"{row.record.place}: {row.record.reason}")
+                yield row
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:

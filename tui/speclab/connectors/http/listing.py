@@ -27,8 +27,9 @@ from speclab.connectors.http.reading import Reading
 from speclab.connectors.http.retries import answered
 from speclab.connectors.http.successes import judgement
 from speclab.connectors.http.templates import scalar_text
-from speclab.connectors.jsontext import decode
+from speclab.connectors.jsontext import Lenient, decode_leniently
 from speclab.connectors.since import Uncomparable, earlier
+from speclab.connectors.unreadable import checked
 from speclab.errors import BadAnswer, IncompleteRead, SpecError
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
@@ -162,8 +163,11 @@ class Listing:
 
     def _take(self, questions: Questions, read: Reading, exchange: Exchange) -> tuple[Page, list[Position]]:
         """The page in an answer, the position of the next, and those expected after it. Raises `BadAnswer`."""
-        body = self._parsed(exchange)
+        found = self._parsed(exchange)
+        body = found.value
         records = self._listed(exchange, body)
+        if not found.is_clean:
+            records = [checked(record) for record in records]
         self._check_complete(read, exchange, body, records)
         if records and records == read.previous:
             if not (self._numbered and self._size is not None and len(records) < self._size):
@@ -349,11 +353,11 @@ class Listing:
         except PageTurnError as error:
             raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
 
-    def _parsed(self, exchange: Exchange) -> Json:
+    def _parsed(self, exchange: Exchange) -> Lenient:
         if exchange.status == 204:
-            return None
+            return Lenient(None, is_clean=True)
         try:
-            return decode(exchange.body)
+            return decode_leniently(exchange.body)
         except ValueError as error:
             found = exchange.headers.get("content-type", "no content type")
             what = "an empty body" if not exchange.body.strip() else f"a body that is no JSON ({found}): {error}"

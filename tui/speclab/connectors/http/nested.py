@@ -22,6 +22,7 @@ from speclab.connectors.http.reading import from_mark, mark_in
 from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.templates import MissingValue
 from speclab.connectors.since import digest
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.errors import BadAnswer, IncompleteRead, SystemFailure
 from speclab.jsonvalue import Json, Record
 from speclab.outcome import Level
@@ -248,7 +249,11 @@ class Nested:
                 request=page.request,
                 hint="Let the parents go by another name, with `as` in `read.for_each`.",
             )
-        return [{**record, self._name: child.parent} for record in page.records]
+        more: Record = {self._name: child.parent}
+        return [
+            record.with_fields(more) if isinstance(record, UnreadableRecord) else {**record, **more}
+            for record in page.records
+        ]
 
     async def _still_there(self, refused: Mapping[str, Refused]) -> dict[str, Refused]:
         """Those of `refused` whose parent is in the list still; one that was deleted meanwhile has nothing to read."""

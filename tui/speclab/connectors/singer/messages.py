@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from speclab.connectors.jsontext import decode
+from speclab.connectors.jsontext import decode_leniently
+from speclab.connectors.unreadable import checked
 from speclab.jsonvalue import Json, Record
 
 
@@ -55,12 +56,12 @@ _EXPECTED: Final = 'expected a Singer message such as {"type": "RECORD", ...}'
 def parse(line: bytes) -> Message:
     """The message that `line` is. Raises `NoMessage`."""
     try:
-        value = decode(line)
+        found = decode_leniently(line)
     except ValueError:
         raise NoMessage(f"is not JSON; {_EXPECTED}") from None
-    match value:
+    match found.value:
         case {"type": "RECORD", "stream": str(stream), "record": dict(record)}:
-            return RecordMessage(stream, record)
+            return RecordMessage(stream, record if found.is_clean else checked(record, line))
         case {"type": "STATE", "value": state}:
             return StateMessage(state)
         case {"type": "SCHEMA", "stream": str(stream), "schema": dict(schema), **rest}:

@@ -1,0 +1,50 @@
+"""Records that a source has and that cannot be read: they go through a run as dead letters, and fail nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from speclab.connectors.jsontext import why_unfit
+from speclab.jsonvalue import Json, Record
+
+MAX_KEPT: Final = 100_000
+"""Bytes of an unreadable record that are kept."""
+
+
+class UnreadableRecord(dict[str, Json]):
+    """A record in which something cannot be kept, as far as it can be read.
+
+    `raw` are its bytes, or the first of `size`; `reason` says what is wrong, `place` where it stands in the source.
+    """
+
+    __slots__ = ("place", "raw", "reason", "size")
+
+    def __init__(self, fields: Mapping[str, Json], raw: bytes, reason: str, place: str = "", size: int = 0) -> None:
+        super().__init__(fields)
+        self.raw = raw[:MAX_KEPT]
+        self.size = size or len(raw)
+        self.reason = reason
+        self.place = place
+
+    @property
+    def text(self) -> str:
+        """The bytes as text, those that are not UTF-8 with a backslash; the end is cut if there are many."""
+        text = self.raw.decode("utf-8", "backslashreplace")
+        return text if self.size <= MAX_KEPT else f"{text}… ({self.size:,} bytes)"
+
+    def with_fields(self, fields: Mapping[str, Json]) -> UnreadableRecord:
+        """Return the record with more fields."""
+        return UnreadableRecord({**self, **fields}, self.raw, self.reason, self.place, self.size)
+
+
+def checked(record: Record, raw: bytes | None = None, place: str = "", hint: str = "") -> Record:
+    """Return `record`, which was read leniently, or an `UnreadableRecord` where a part of it cannot be kept.
+
+    `raw` are its bytes; without, they are written anew. `hint` is the end of the reason.
+    """
+    reason = why_unfit(record)
+    if reason is None:
+        return record
+    return UnreadableRecord(record, json.dumps(record).encode() if raw is None else raw, reason + hint, place)
