@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import SECRET, TAP, Taps, begun, gone, numbers, starts
 
@@ -34,9 +35,9 @@ async def test_a_command_is_no_shell_and_its_path_is_from_the_workspace(tap: Tap
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" "$2" > "{tmp_path}/args"\nshift 2\nexec {TAP} "$@"\n')
     program.chmod(0o700)
-    pages = await read_all(tap([{"count": [1, 2]}], command="'bin/my tap' '$HOME; ls' ${env:SECRET}"))
+    pages = await read_all(tap([{"count": [1, 2]}], command="'bin/my tap' '$HOME; ls' more"))
     assert numbers(pages) == [1, 2]
-    assert (tmp_path / "args").read_text() == f"$HOME; ls\n{SECRET}\n"
+    assert (tmp_path / "args").read_text() == "$HOME; ls\nmore\n"
 
 
 async def test_config_is_for_this_user_alone_and_holds_the_secrets(tap: Taps, witness: Path, tmp_path: Path) -> None:
@@ -126,3 +127,30 @@ def _files_of(owner: Process, leader: Process) -> Path:
     (directory / "owner.json").write_text(json.dumps([owner.pid, owner.host, owner.started]))
     (directory / "leader.json").write_text(json.dumps([leader.pid, leader.host, leader.started]))
     return directory
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["tap --start ${env:SECRET}", "tap --api-key=abc", "tap --token abc", "tap --client_secret abc --more"],
+)
+def test_a_command_with_a_secret_is_refused(command: str, tap: Taps) -> None:
+    with pytest.raises(ValidationError, match="put it into `config` or `env`"):
+        tap([], command=command)
+
+
+async def test_a_tap_is_given_no_environment_variable_but_those_of_its_surroundings_and_its_own(
+    tap: Taps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for taps")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    program = tmp_path / "tap-env"
+    program.write_text(f'#!/bin/sh\nenv > "{tmp_path}/given"\nexec {TAP} "$@"\n')
+    program.chmod(0o700)
+    await read_all(tap([], command="./tap-env", env={"TAP_TOKEN": "${env:SECRET}"}))
+    given = dict(line.partition("=")[::2] for line in (tmp_path / "given").read_text().splitlines())
+    assert "AWS_SECRET_ACCESS_KEY" not in given
+    assert (given["TAP_TOKEN"], given["https_proxy"], given["PATH"]) == (
+        SECRET,
+        "http://127.0.0.1:9",
+        os.environ["PATH"],
+    )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from speclab.connectors.backchannel import Transports
 from speclab.connectors.environment import Environment
@@ -20,13 +20,25 @@ from speclab.connectors.stores import STORES, Surroundings
 from speclab.errors import UnresolvedReference
 from speclab.spec.kinds import has_login, is_secret
 from speclab.spec.names import meant
+from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
 
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _KINDS: Final = ("env", "file", *STORES)
-_CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options"})
-"""Fields of a system whose references are taken for secrets; a `base_url` from the environment is none."""
+_CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options", "env"})
+"""Fields of a system whose references are secrets whatever they look like."""
+_BEFORE_HOST: Final = re.compile(r"(?:[\w+.-]+://(?:[^/?#@]*@)?[^/?#@]*|sqlite:.*)", re.DOTALL)
+"""What stands before a reference to a host, a port, or a file of SQLite."""
+_ADDRESS: Final = re.compile(r"[\w+.-]+://.*|[./~].*", re.DOTALL)
+"""A URL or a path."""
+_TELLING: Final = 8
+"""Characters from which on a reference is masked that stands where secrets usually do not: a table may be `people`."""
+_IN_URL: Final = re.compile(r"(?P<scheme>[\w+.-]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
+_SECRET_PARAMETER: Final = re.compile(r"pass|pwd|secret|token|sig", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?!.*\.\w{1,7}$).{12,}")
+"""A part of a path that is a token rather than a name: long, with letters and digits, and without a file's ending."""
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -84,17 +96,26 @@ class References:
         if login is None:
             return url
         as_is = "" if ":" in _REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
-        return _REFERENCE.sub(lambda one: quote(self.resolve(one[0]), safe=as_is), login[0]) + url[login.end() :]
+        for part in (resolved := self._login_parts(login[0])).values():
+            for secret in part.split(":") if as_is else [part]:
+                self.redactor.add(secret)
+        return _REFERENCE.sub(lambda one: quote(resolved[one[0]], safe=as_is), login[0]) + url[login.end() :]
+
+    def _login_parts(self, login: str) -> dict[str, str]:
+        return {match[0]: self.resolve(match[0]) for match in _REFERENCE.finditer(login)}
 
     def _walk(self, value: object, *, secret: bool) -> object:
         if isinstance(value, str):
             if "${" not in value:
                 return value
             for match in _REFERENCE.finditer(value):
-                in_query = "?" in value[: match.start()]  # where a URL has its keys, whatever setting it is
-                if secret or in_query:
-                    self.redactor.add(self._value(match["kind"], match["name"].strip()))
-            return self.resolve(value)
+                resolved = self._value(match["kind"], match["name"].strip())
+                if secret or not _may_be_shown(value, match, resolved):
+                    self.redactor.add(resolved)
+            text = self.resolve(value)
+            for part in secrets_of_url(text):
+                self.redactor.add(part)
+            return text
         if isinstance(value, Settings):
             return self._settings(value, secret=secret)
         if isinstance(value, dict):
@@ -146,6 +167,41 @@ class References:
                 raise UnresolvedReference(self.redactor.redact(error.message), hint=error.hint) from None
             self.redactor.add(self._fetched[reference])
         return self._fetched[reference]
+
+
+def secrets_of_url(text: str) -> Iterator[str]:
+    """Yield what is secret in `text` if it is a URL: the password, tokens in the path, and parameters by their name."""
+    url = _IN_URL.match(text)
+    if url is None:
+        return
+    login, at, _ = url["authority"].rpartition("@")
+    is_web = url["scheme"].lower() in ("http", "https")
+    if not at and "@" in url["path"] and not url["authority"].rpartition(":")[2].isdigit():
+        login = (url["authority"] + url["path"]).rpartition("@")[0]  # a password with a slash in it
+    user, colon, password = login.partition(":")
+    found = [password if colon else user if is_web else ""]
+    found += [part for part in url["path"].split("/") if is_web and _TOKEN.fullmatch(unquote(part))]
+    for parameter in (url["query"] or "").split("&"):
+        name, _, value = parameter.partition("=")
+        if _SECRET_PARAMETER.search(name) or names_secret(name):
+            found.append(value)
+    for secret in filter(None, found):
+        yield secret
+        yield unquote(secret)
+
+
+def _may_be_shown(text: str, match: re.Match[str], resolved: str) -> bool:
+    """Return whether the reference at `match` of a setting's `text` is an address or a name, and not a secret.
+
+    That is a URL or a path at its start, and a host or a port within a URL. In a query it is a secret at any length.
+    """
+    if "?" in text[: match.start()]:
+        return False
+    if len(resolved) < _TELLING:
+        return True
+    if match.start() == 0:
+        return _ADDRESS.fullmatch(resolved) is not None
+    return _BEFORE_HOST.fullmatch(text, 0, match.start()) is not None
 
 
 def named(settings: Settings) -> list[str]:

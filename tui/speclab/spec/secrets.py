@@ -40,7 +40,7 @@ _SECRET_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _QUERIED: Final = re.compile(r"[?&](?P<name>[^\s=&?#]+)=(?P<value>[^\s&#]+)")
-_OF_OTHERS: Final = ("config", "options")
+_OF_OTHERS: Final = ("config", "options", "env")
 """Settings that are handed on to a program or a driver that is not ours."""
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 from speclab.connectors.redaction import Redactor
+from speclab.connectors.references import secrets_of_url
 from speclab.errors import SpecError, SpeclabError, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 
@@ -27,7 +28,7 @@ _RENAMES: Final = frozenset({"sftp", "ssh", "ftp", "local"})
 _HTTP: Final = frozenset({"http", "https"})
 _TIMED: Final = frozenset({"ftp", "sftp", "ssh"})
 """Stores whose driver takes a `timeout` by itself."""
-_LOGIN: Final = re.compile(r"(?<=://)[^/@]*@")
+_LOGIN: Final = re.compile(r"(?<=://)[^/]*@")
 _CREDENTIALS: Final = re.compile(r"Credential|Authenti|Authoriz|AccessDenied|Forbidden|Token(?:Retrieval|Load)")
 """What the errors of libraries are called that refuse a login or find none to send."""
 _NO_CONTAINER: Final = re.compile(r"NoSuchBucket|ContainerNotFound")
@@ -73,8 +74,12 @@ class Store:
         login = _LOGIN.search(url)
         password = login[0].removesuffix("@").partition(":")[2] if login else ""
         signature = url.partition("?")[2] if self.is_http else ""  # who has such a URL needs no login
-        for secret in (password, unquote(password), signature):
+        for secret in (password, unquote(password), signature, *secrets_of_url(url)):
             redactor.add(secret)
+        if login is not None and self.protocol in _TIMED:  # whose drivers take what is encoded in a login as it is
+            url = _LOGIN.sub("", url)
+            user, colon, _ = login[0].removesuffix("@").partition(":")
+            options = {"username": unquote(user), **({"password": unquote(password)} if colon else {}), **options}
         self._url = url
         self._redactor = redactor
         self.name = self._shown(url)

@@ -55,6 +55,7 @@ class Running:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=program.directory,
+                env=program.environment,
                 start_new_session=True,
                 limit=_CHUNK,
             )

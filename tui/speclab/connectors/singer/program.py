@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,13 @@ from speclab.jsonvalue import Json
 from speclab.runlog.process import Process, alive
 from speclab.spec.systems.singer import SingerSystem
 
+_INHERITED: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TERM|TMPDIR|TEMP|TMP|XDG_\w+|NO_COLOR|VIRTUAL_ENV"
+    r"|(?:HTTP|HTTPS|ALL|NO|FTP)_PROXY|SSL_CERT_(?:FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|PYTHON(?:PATH|HOME|UTF8|IOENCODING|UNBUFFERED|DONTWRITEBYTECODE|WARNINGS|HASHSEED)|LD_LIBRARY_PATH|DYLD_\w+"
+    r"|SYSTEMROOT|COMSPEC|PATHEXT|WINDIR|APPDATA|LOCALAPPDATA|PROGRAMDATA|USERPROFILE"
+)
+"""Names of environment variables that a tap or target inherits."""
 _PREFIX: Final = "speclab-singer-"
 _OWNER: Final = "owner.json"
 _LEADER: Final = "leader.json"
@@ -36,6 +44,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     config: Mapping[str, Json]
+    environment: Mapping[str, str]
     directory: Path
     silence: float
     longest: int
@@ -45,13 +54,14 @@ class Program:
     @classmethod
     def of(cls, system: SingerSystem, references: References, seams: Seams) -> Program:
         """The program of `system`. Raises `UnresolvedReference`."""
-        command = tuple(references.resolve(part) for part in shlex.split(system.command))
+        command = tuple(shlex.split(system.command))
         resolved = references.resolve_settings(system)
         name = references.redactor.redact(_name(command))
         return cls(
             name=name,
             command=command,
             config=resolved.config,
+            environment=_inherited(os.environ) | resolved.env,
             directory=references.base,
             silence=resolved.limits.timeout,
             longest=resolved.limits.response,
@@ -72,6 +82,11 @@ class Program:
                 "`command` if it is not on the PATH.",
             )
         return found
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `environ` that any program may have: of its surroundings, and none that may be secret."""
+    return {name: value for name, value in environ.items() if _INHERITED.fullmatch(name.upper())}
 
 
 def _name(command: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ class Database:
             self.redactor.add(str(self._url.password))
         self.kind = kind_of(self._url)
         plain = self._url.set(drivername=self._url.get_backend_name())
-        self.name = plain.render_as_string(hide_password=True)
+        self.name = self.redactor.redact(plain.render_as_string(hide_password=True))
         is_file = plain.drivername == "sqlite" and self._url.database not in _IN_MEMORY
         self._file = references.base / str(self._url.database) if is_file else None
         self._writes = writes

@@ -93,7 +93,10 @@ class StoreLimits(Settings):
 class FileSystem(System):
     """Files of records."""
 
-    path: Text = Field(description="the file, or a URL such as s3://bucket/people.csv; a glob when reading")
+    path: Text = Field(
+        description="the file, or a URL such as s3://bucket/people.csv; a glob when reading",
+        json_schema_extra={"login": True},
+    )
     format: Literal["json", "jsonl", "csv", "tsv", "parquet"] | None = Field(
         default=None, description="default: by the ending"
     )

@@ -265,7 +265,7 @@ class HttpSystem(Limited):
 
     logs_in = True
 
-    base_url: BaseUrl = Field(description="where every path starts")
+    base_url: BaseUrl = Field(description="where every path starts", json_schema_extra={"login": True})
     limits: HttpLimits = Field(default_factory=HttpLimits, description="what it may be asked for")
     headers: dict[HeaderName, HeaderText] = Field(default_factory=dict, description="headers of every request")
     read: HttpRead | None = Field(

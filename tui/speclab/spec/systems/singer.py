@@ -23,6 +23,18 @@ def _command(text: str) -> str:
         parts = shlex.split(text)
     except ValueError as error:
         raise ValueError(f"{text!r} cannot be split into arguments: {error}") from None
+    if "${" in text:
+        raise ValueError(
+            "a reference cannot stand in `command`, which every user of the machine can read; "
+            "put it into `config` or `env`"
+        )
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        name, is_given, _ = part.lstrip("-").partition("=")
+        if part.startswith("-") and names_secret(name) and (is_given or (following and following[0] != "-")):
+            raise ValueError(
+                f"`{part.partition('=')[0]}` takes a secret, and every user of the machine can read `command`; "
+                "put it into `config` or `env`"
+            )
     if not parts:
         raise ValueError("expected a program such as tap-rest-api-msdk, and its own arguments if it takes any")
     return text
@@ -58,6 +70,10 @@ class SingerSystem(System):
     command: Command = Field(description="the tap or target: a program and its arguments")
     config: dict[str, JsonValue] = Field(
         default_factory=dict, description="its config; handed over in a file for this user alone, removed afterwards"
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        description="environment variables it is given, besides those every program needs, such as PATH and HOME",
     )
     stream: Text = Field(description="the stream to read, or the name records are written under")
     catalog: Text | None = Field(
