@@ -59,3 +59,25 @@ def test_no_room_for_the_index_is_told_like_no_room_for_the_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, old)
     assert caught.value.errno in (errno.ENOSPC, errno.EIO)
+
+
+def test_a_journal_is_held_by_one_writer(journal: Journal) -> None:
+    other = Journal(journal.path)
+    assert journal.hold()
+    assert not other.hold()
+    with pytest.raises(BlockingIOError):
+        other.add([("a", {"n": 1})])
+    journal.add([("a", {"n": 1})])
+    journal.remove()
+    assert other.hold()
+    assert not other.exists()
+    other.close()
+    assert not journal.path.exists()  # an empty one is not left behind
+
+
+def test_a_journal_that_is_a_symbolic_link_is_not_followed(journal: Journal, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("as it was")
+    journal.path.symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        journal.add([("a", {"n": 1})])
+    assert (tmp_path / "precious").read_text() == "as it was"

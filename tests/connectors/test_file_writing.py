@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -151,7 +152,7 @@ async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Ope
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet"])
 async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_path: Path, target: Open) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(BadAnswer, match=f"{name}: cannot be read to its end: Is a directory"):
+    with pytest.raises(BadAnswer, match=f"{name}: expected a regular file, found a pipe, a device or a directory"):
         await write(target(name), item("a"))
     assert (tmp_path / name).is_dir()
 
@@ -248,3 +249,25 @@ async def test_a_full_disk_blames_no_record_and_leaves_nothing_half_written(
     assert path.read_text() == before
     assert effects(await write(writer, item("c"))) == [Effect.CREATED if mode == "append" else Effect.WRITTEN]
     assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"c"}\n'
+
+
+async def test_two_runs_that_upsert_into_one_file_take_turns(tmp_path: Path, target: Open) -> None:
+    first, second, idle = target("out.jsonl"), target("out.jsonl"), target("out.jsonl")
+    await first.write([item("a")])
+    with pytest.raises(Unreachable, match=r"out\.jsonl: another run is writing to this file"):
+        await second.write([item("b")])
+    await second.close()
+    await idle.close()  # a run that has nothing to write leaves the journal of the other alone
+    await first.write([item("c")])
+    await first.close()
+    third = target("out.jsonl")
+    await write(third, item("b"))
+    assert [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == ["a", "c", "b"]
+    assert not (tmp_path / ".out.jsonl.speclab").exists()
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
+async def test_a_pipe_in_the_place_of_the_file_is_refused_at_once(tmp_path: Path, target: Open, mode: str) -> None:
+    os.mkfifo(tmp_path / "out.jsonl")
+    with pytest.raises(BadAnswer, match=r"out\.jsonl: expected a regular file, found a pipe"):
+        await write(target("out.jsonl", mode), item("a"))

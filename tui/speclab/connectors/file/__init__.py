@@ -20,15 +20,15 @@ from speclab.spec.systems.file import FileSystem
 
 def file_writer(system: FileSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> Writer:
     """The writer for a file's `mode`. Raises `SpecError` for settings that cannot work."""
-    del auth, seams, retry  # the file system knows who we are, and is not waited for
+    del auth, retry  # the file system knows who we are
     target = Target(references.resolve_settings(system), references)
     match system.mode:
         case "append":
             return AppendingWriter(target)
         case "upsert":
-            return UpsertingWriter(target)
+            return UpsertingWriter(target, seams.clock, system.limits.timeout)
         case "replace":
-            return ReplacingWriter(target)
+            return ReplacingWriter(target, seams.clock, system.limits.timeout)
 
 
 CONNECTOR: Final[Connector[FileSystem]] = Connector(

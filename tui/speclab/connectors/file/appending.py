@@ -8,11 +8,12 @@ import gzip
 import os
 from collections.abc import Sequence
 from io import FileIO
+from typing import cast
 
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.durable import add_marked, mend
 from speclab.connectors.file.output import fields, json_line
-from speclab.connectors.file.place import LocalPlace
+from speclab.connectors.file.place import LocalPlace, open_regular
 from speclab.connectors.file.tables import TableLines
 from speclab.connectors.file.target import BATCH, Target
 from speclab.errors import SpecError
@@ -58,8 +59,7 @@ class AppendingWriter:
     def _append(self, items: Sequence[Item], answers: list[Answer | None]) -> None:
         """Put the lines of `items` on the disk, all or nothing; those that cannot be in the file get their answer."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+b", buffering=0) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # another spec may append to it, too
+        with self._opened() as stream:
             mend(stream, self._mark)
             if self._target.layout.is_table:
                 lines = self._table_lines(items, answers)
@@ -67,6 +67,15 @@ class AppendingWriter:
                 lines = [json_line(item.payload) for item in items]
             if lines:
                 self._add(stream, b"".join(lines))
+
+    def _opened(self) -> FileIO:
+        """The file, open at its end, and locked: another spec may append to it, too, or put a new one in its place."""
+        while True:
+            stream = cast("FileIO", open_regular(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, "a+b"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(stream.fileno()), self._path.stat()):
+                return stream
+            stream.close()
 
     def _table_lines(self, items: Sequence[Item], answers: list[Answer | None]) -> list[bytes]:
         """The lines of a table for `items`; those with a field that is no column get their answer instead."""

@@ -8,6 +8,8 @@ is of a run that was broken off, and goes on.
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -24,7 +26,11 @@ _CACHE: Final = 8_000
 
 
 class Journal:
-    """Keys and records (null for one that was deleted), in the order they were written; the last of a key counts."""
+    """Keys and records (null for one that was deleted), in the order they were written; the last of a key counts.
+
+    One writer of any process holds it, from before its first entry until the entries are in their place: two that
+    merged into one file at once would each leave out what the other has written.
+    """
 
     def __init__(self, path: Path) -> None:
         """The journal at `path`, which is there while a run is on its way."""
@@ -33,18 +39,46 @@ class Journal:
 
     def exists(self) -> bool:
         """Whether anything was written that is not in its place yet."""
-        return self.path.exists()
+        try:
+            return self.path.stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def hold(self) -> bool:
+        """Hold the journal from now on; False if another writer does. Raises `OSError`.
+
+        The lock is `flock(2)` on the file itself, which its holder may remove: who got one that was removed gets the
+        next. A symbolic link is not followed.
+        """
+        if self._stream is not None:
+            return True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            stream = os.fdopen(os.open(self.path, flags, 0o666), "ab", buffering=0)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(stream):
+                    self._mend(stream)
+                    self._stream = stream
+                    return True
+            except BlockingIOError:
+                return False
+            finally:
+                if self._stream is not stream:
+                    stream.close()
 
     def add(self, entries: Iterable[tuple[str, Record | None]]) -> None:
-        """Write `entries` to the disk, all or none. Raises `OSError`."""
-        self._stream = self._stream or self._open()
-        add(self._stream, b"".join(encode([key, record]) + b"\n" for key, record in entries))
+        """Write `entries` to the disk, all or none. Raises `OSError`, also if another writer holds the journal."""
+        add(self._held(), b"".join(encode([key, record]) + b"\n" for key, record in entries))
 
     @contextmanager
     def entries(self) -> Iterator[Entries]:
-        """What is in the journal, to be looked up. Raises `OSError`, also where there is no room to index it."""
-        if self._stream is None:
-            self._stream = self._open()
+        """What is in the journal, to be looked up.
+
+        Raises `OSError`, also where there is no room to index it, and if another writer holds the journal.
+        """
+        self._held()
         with self.path.open("rb") as stream, closing(sqlite3.connect("", isolation_level=None)) as index:
             try:
                 yield Entries(stream, index)
@@ -52,24 +86,42 @@ class Journal:
                 full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
                 raise OSError(errno.ENOSPC if full else errno.EIO, f"the index of {self.path.name}: {error}") from None
 
+    def clear(self) -> None:
+        """Forget all entries, and hold the journal still. Raises `OSError`."""
+        os.ftruncate(self._held().fileno(), 0)
+
     def close(self) -> None:
-        """Close the file; it stays."""
+        """Let go of the journal; the file stays if there is anything in it."""
         if self._stream is not None:
+            if os.fstat(self._stream.fileno()).st_size == 0:
+                self.path.unlink(missing_ok=True)
             self._stream.close()
             self._stream = None
 
     def remove(self) -> None:
-        """Forget it all: it is in its place now."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+        """Forget it all, and let go: it is in its place now."""
+        self.path.unlink(missing_ok=True)  # before the lock goes, or it would be the next one's
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
-    def _open(self) -> FileIO:
-        """The journal, open at its end; what a crash left half written is cut off: nobody was told it was there."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.exists():
-            with self.path.open("r+b") as stream:
-                stream.truncate(sum(len(line) for line in stream if line.endswith(b"\n")))
-        return self.path.open("ab", buffering=0)
+    def _held(self) -> FileIO:
+        if not self.hold():
+            raise BlockingIOError(errno.EAGAIN, "another run is writing to this file", os.fspath(self.path))
+        assert self._stream is not None  # noqa: S101 - it is held
+        return self._stream
+
+    def _is_current(self, stream: FileIO) -> bool:
+        """Whether the file that was opened is still the one at the path."""
+        try:
+            return os.path.samestat(os.fstat(stream.fileno()), self.path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def _mend(self, stream: FileIO) -> None:
+        """Cut off what a crash left half written: nobody was told it was there."""
+        with self.path.open("rb") as lines:
+            os.ftruncate(stream.fileno(), sum(len(line) for line in lines if line.endswith(b"\n")))
 
 
 class Entries:

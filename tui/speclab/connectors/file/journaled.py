@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from typing import Final
 
+from speclab.clock import Clock
 from speclab.connectors.base import Answer, Item
 from speclab.connectors.file.form import Form
 from speclab.connectors.file.journal import Entries, Journal
@@ -14,6 +16,9 @@ from speclab.connectors.file.target import BATCH, Target
 from speclab.errors import Unauthorized, Unreachable
 from speclab.jsonvalue import Record
 from speclab.outcome import Effect
+
+_LOOK_AGAIN: Final = 0.1
+"""Seconds between two tries for a file that another run writes to."""
 
 
 class _JournaledWriter:
@@ -27,8 +32,11 @@ class _JournaledWriter:
     _merged: bool
     """Whether what the file holds stays in it."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, clock: Clock, patience: float) -> None:
+        """A writer to `target`, which waits `patience` seconds for another run that writes to the same file."""
         self._target = target
+        self._clock = clock
+        self._patience = patience
         self._journal = Journal(target.place.journal)
         self._form: Form | None = None
 
@@ -38,7 +46,23 @@ class _JournaledWriter:
         A record that cannot be in the file is refused. Raises `Unreachable` where nothing can be written beside the
         file, and `BadAnswer` where it holds something that nothing can be merged with.
         """
+        await self._hold()
         return await asyncio.to_thread(self._write, items)
+
+    async def _hold(self) -> None:
+        """Be the only one, of all runs of all specs, that writes to the file. Raises `Unreachable`."""
+        waited = 0.0
+        try:
+            while not await asyncio.to_thread(self._journal.hold):
+                if waited >= self._patience:
+                    raise Unreachable(
+                        f"{self._target.name}: another run is writing to this file",
+                        hint="Two specs with one target file take turns: give them schedules, or files, of their own.",
+                    )
+                await self._clock.sleep(_LOOK_AGAIN)
+                waited += _LOOK_AGAIN
+        except OSError:
+            return  # it is met again when the first record is added, and told as what it is
 
     def _write(self, items: Sequence[Item]) -> list[Answer]:
         form = self._form = self._form or self._begun()
@@ -95,6 +119,13 @@ class _JournaledWriter:
             raise type(error)(error.message, hint=self._kept_hint()) from None
         self._journal.remove()
 
+    def _holds(self) -> bool:
+        """Whether the journal is ours, or was left by a run that is over."""
+        try:
+            return self._journal.hold() and self._journal.exists()
+        except OSError as error:
+            raise self._kept(error) from None
+
     def _kept(self, error: OSError) -> Unreachable:
         return Unreachable(f"{self._target.name}: {error.strerror or error}", hint=self._kept_hint())
 
@@ -123,7 +154,7 @@ class UpsertingWriter(_JournaledWriter):
         written stays in the journal then, for the next run.
         """
         try:
-            if self._journal.exists():
+            if self._journal.exists() and await asyncio.to_thread(self._holds):  # else it is of a run under way
                 await asyncio.to_thread(self._publish)
         finally:
             self._journal.close()
@@ -137,13 +168,15 @@ class ReplacingWriter(_JournaledWriter):
     async def begin(self) -> None:
         """Forget what a run that was broken off has left. Raises `Unreachable`."""
         try:
-            await asyncio.to_thread(self._journal.remove)
+            await self._hold()
+            await asyncio.to_thread(self._journal.clear)
         except OSError as error:
             raise Unreachable(f"{self._journal.path}: {error.strerror or error}") from None
         self._form = None
 
     async def finish(self) -> None:
         """Put the new file in the place of the old one."""
+        await self._hold()
         await asyncio.to_thread(self._publish)
 
     async def close(self) -> None:

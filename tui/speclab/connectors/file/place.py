@@ -5,16 +5,18 @@ Who looks at a place that is written sees the old file or the new one, whatever 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 from uuid import uuid4
 
-from speclab.errors import Unreachable
+from speclab.errors import BadAnswer, Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class LocalPlace:
         return self.path.exists()
 
     def opened(self, *, seeking: bool) -> BinaryIO:
-        """The file that is there. Raises `OSError`."""
+        """The file that is there. Raises `OSError`, and `BadAnswer` for a pipe or a device, which might never end."""
         del seeking
-        return self.path.open("rb")
+        return open_regular(self.path, os.O_RDONLY, "rb")
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
@@ -109,19 +111,47 @@ class LocalPlace:
         """
         path = Path(os.path.realpath(self.path))
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise _irregular(path)
         draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
         try:
-            with draft.open("xb") as stream:
+            with _held(path), draft.open("xb") as stream:
                 if path.exists():
                     draft.chmod(path.stat().st_mode & 0o7777)
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            draft.replace(path)
+                draft.replace(path)
             _sync_directory(path.parent)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep those who append to `path` waiting while another file takes its place."""
+    try:
+        stream = path.open("rb")
+    except (FileNotFoundError, PermissionError):  # who may write need not be let look
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def open_regular(path: Path, flags: int, mode: str) -> BinaryIO:
+    """The file at `path`, open; a pipe is not waited for. Raises `OSError`, and `BadAnswer` for what is no file."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _irregular(path)
+    return cast("BinaryIO", os.fdopen(descriptor, mode, buffering=0 if "a" in mode else -1))
+
+
+def _irregular(path: Path) -> BadAnswer:
+    return BadAnswer(f"{path}: expected a regular file, found a pipe, a device or a directory")
 
 
 def _sync_directory(directory: Path) -> None:
