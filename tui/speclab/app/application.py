@@ -32,6 +32,7 @@ from speclab.app.widgets.header import Header
 from speclab.clock import Clock, SystemClock
 from speclab.errors import RunLogError, SpeclabError, UsageError
 from speclab.hangup import Hangup
+from speclab.spec.files import real_path
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,7 +113,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
     ) -> None:
         no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
         super().__init__(ansi_color=True if no_colour else None)
-        self.directory = directory.resolve()
+        self.directory = real_path(directory)
         self.run_log = Log(self.directory, runlog, read_only=read_only)
         self.read_only = read_only
         self._clock = clock or SystemClock()

@@ -25,6 +25,7 @@ from speclab.app.widgets.record import Lines
 from speclab.errors import EditRefused, SaveConflict, SpeclabError, UsageError
 from speclab.spec import store
 from speclab.spec.document import Document
+from speclab.spec.files import real_path
 from speclab.spec.merge import Conflict, Side
 from speclab.spec.problem import Problem
 
@@ -205,7 +206,7 @@ class DocumentPlace(Place):
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
         """Take over what others wrote to the open spec; a place that is not seen does so when it is opened again."""
-        if self.display and self.opened and self.opened.path.resolve() in {path.resolve() for path in paths}:
+        if self.display and self.opened and real_path(self.opened.path) in set(map(real_path, paths)):
             self.take()
             self._look()
             self.changed()
@@ -213,12 +214,18 @@ class DocumentPlace(Place):
     def _look(self) -> None:
         if self.opened is None:
             return
-        was_gone = self.opened.gone
+        was_gone, was_unreadable = self.opened.gone, self.opened.unreadable
         found, name = self.opened.look(), self.opened.path.name
         if found is Found.CONFLICT:
             self.notify(f"{name}: others changed it where you did too. F2 asks whose to take.", severity="warning")
         elif found is Found.GONE and not was_gone:
             self.notify(f"{name} is gone. F2 writes it anew.", severity="warning")
+        elif found is Found.UNREADABLE and self.opened.unreadable != was_unreadable:
+            self.notify(
+                f"{self.opened.unreadable}\nThe text here is the last that could be read. Move what is there away.",
+                title="The spec was replaced",
+                severity="warning",
+            )
         elif found is Found.MERGED:
             self.notify(f"{name}: others changed it. Your unsaved changes are kept.")
 

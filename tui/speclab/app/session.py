@@ -16,6 +16,7 @@ from typing import Final
 from speclab.errors import EditRefused, SaveConflict, UsageError
 from speclab.spec import store
 from speclab.spec.document import Document, Section
+from speclab.spec.files import LARGEST, real_path, too_large
 from speclab.spec.merge import Side, merge
 from speclab.spec.problem import Problem
 
@@ -49,6 +50,7 @@ class Found(StrEnum):
     MERGED = "merged"  # it changed, and what is unsaved here was put on top of it
     CONFLICT = "conflict"  # it changed where this was changed too: saving will ask
     GONE = "gone"
+    UNREADABLE = "unreadable"  # something stands there that is not read, such as a named pipe or a file of 24 MB
 
 
 class OpenSpec:
@@ -63,6 +65,7 @@ class OpenSpec:
         self.document = self.base = Document.load(path)
         self.typed: Typed | None = None
         self.gone = False
+        self.unreadable = ""  # why the file as it is now cannot be read
         self.problems: Sequence[Problem] = ()
         self.checked: Document | None = None
         self._read_only = read_only
@@ -83,7 +86,7 @@ class OpenSpec:
     @property
     def unsaved(self) -> bool:
         """Whether closing now would lose something."""
-        return self.typed is not None or self.gone or self.document.text != self.base.text
+        return self.typed is not None or self.gone or bool(self.unreadable) or self.document.text != self.base.text
 
     # History
 
@@ -106,6 +109,9 @@ class OpenSpec:
             raise EditRefused(f"nothing can be changed: {self.read_only}")
         if after.text == self.document.text:
             return
+        if len(after.text) > LARGEST >= len(self.document.text):
+            error = too_large(self.path, len(after.to_bytes()))
+            raise EditRefused(error.message, hint=error.hint)
         before = self.document
         if group and self._undo and self._undo[-1].group == group and self._undo[-1].after == before:
             before = self._undo.pop().before
@@ -176,10 +182,11 @@ class OpenSpec:
         """See whether the file changed, and take over what did; what is unsaved here stays on top of it."""
         try:
             now = Document.load(self.path)
-        except UsageError:
-            self.gone = True
-            return Found.GONE
-        self.gone = False
+        except UsageError as error:
+            self.unreadable = error.message if os.path.lexists(self.path) else ""
+            self.gone = not self.unreadable
+            return Found.UNREADABLE if self.unreadable else Found.GONE
+        self.gone, self.unreadable = False, ""
         if now.text == self.base.text:
             return Found.SAME
         if self.document.text in (self.base.text, now.text):
@@ -204,7 +211,7 @@ class OpenSpec:
             raise EditRefused(f"not saved: {refusal.message}", hint=refusal.hint)
         saved = store.save(self.document, self.base)
         self.document = self.base = saved.document
-        self.gone = False
+        self.gone, self.unreadable = False, ""
         self.put_aside()
         return saved.merged
 
@@ -267,7 +274,7 @@ class Session:
 
     def open(self, path: Path) -> OpenSpec:
         """The spec at `path`, as it is here if it was opened before. Raises `UsageError` if it cannot be read."""
-        whole = path.resolve()
+        whole = real_path(path)
         if whole not in self._specs:
             self._specs[whole] = OpenSpec(path, read_only=self._read_only)
         return self._specs[whole]
@@ -278,7 +285,7 @@ class Session:
 
     def opened(self, path: Path) -> OpenSpec | None:
         """The spec at `path` if it was opened."""
-        return self._specs.get(path.resolve())
+        return self._specs.get(real_path(path))
 
     def specs(self) -> list[OpenSpec]:
         """All of them."""

@@ -6,6 +6,7 @@ usage, 3 a spec that cannot run, 4 a system cannot be reached or refuses the cre
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,7 +15,7 @@ import click
 
 from speclab.cli.group import SeenEnough, speclab
 from speclab.cli.output import STDOUT, end_output, open_streams, tell, tell_error, tell_os_error
-from speclab.errors import SpeclabError
+from speclab.errors import SpeclabError, UsageError
 
 INTERRUPTED = 130
 
@@ -37,8 +38,20 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except OSError as error:
         if error.filename is None:
+            if not _is_here():
+                tell_error(UsageError("the current directory was removed", hint="Change to a directory that exists."))
+                sys.exit(max(UsageError.exit_code, end_output()))
             raise
         code = 1
         if error.filename != STDOUT:  # of that we tell when we end
             tell_os_error(error)
     sys.exit(max(code if isinstance(code, int) else 0, end_output()))
+
+
+def _is_here() -> bool:
+    """Return whether the current directory still exists."""
+    try:
+        os.getcwd()  # noqa: PTH109 (`Path.cwd` does the same)
+    except FileNotFoundError:
+        return False
+    return True

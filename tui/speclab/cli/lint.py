@@ -39,6 +39,8 @@ def lint(which: Sequence[str], form: str) -> None:
     from speclab.mapping import lint as problems_of
     from speclab.outcome import Level
     from speclab.spec.document import Document
+    from speclab.spec.files import TooLarge
+    from speclab.spec.problem import Problem
     from speclab.spec.workspace import find_spec, find_specs, read_spec_file, workspace_of
 
     files: list[Path] = []
@@ -50,7 +52,12 @@ def lint(which: Sequence[str], form: str) -> None:
     around = functools.cache(find_specs)
     problems = []
     for file in files:
-        document = Document.load(file)
+        try:
+            document = Document.load(file)
+        except TooLarge as error:
+            message = f"{error.message.removeprefix(f'{file}: ')}. {error.hint}"
+            problems.append(Problem(str(file), 1, 1, "D105", Level.ERROR, message))
+            continue
         if read_spec_file(file) is None:
             raise UsageError(f"{file} is no spec: its front matter has neither a `type` nor a `spec_id`")
         problems += [*_doubles(document, around(workspace_of(file))), *problems_of(document)]

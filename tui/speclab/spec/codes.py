@@ -71,6 +71,12 @@ _ALL: Final = (
         r"Markdown drops what is beyond the last column. A pipe inside a cell is written \|.",
     ),
     Code(
+        "D105",
+        "A spec is too large",
+        "A file of more than 1 MB is listed, and neither parsed nor run: it would make every command slow. Split the "
+        "spec, or move what is not about the integration to another file.",
+    ),
+    Code(
         "F101",
         "The front matter cannot be read",
         "It stands between two lines of --- at the very top of the file and is YAML.",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from speclab.errors import UsageError
 from speclab.spec import edit
+from speclab.spec.files import read_regular_file
 from speclab.spec.front_matter import FrontMatter, Settable, read_front_matter
 from speclab.spec.lines import Lines, Span, dominant_newline
 from speclab.spec.names import nearest
@@ -57,9 +58,12 @@ class Document:
 
     @classmethod
     def load(cls, path: Path) -> Document:
-        """The document in the file at `path`. Raises `UsageError` if there is none, or it cannot be read."""
+        """The document in the file at `path`.
+
+        Raises `UsageError` if there is none, or it cannot be read, and `TooLarge` if it is larger than a spec may be.
+        """
         try:
-            data = path.read_bytes()
+            data = read_regular_file(path)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
         return cls.parse(data.decode("utf-8", "surrogateescape"), path)

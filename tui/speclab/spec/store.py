@@ -17,6 +17,7 @@ from typing import Final
 
 from speclab.errors import SaveConflict, SpeclabError, UsageError
 from speclab.spec.document import Document
+from speclab.spec.files import LARGEST, read_regular_file, real_path, too_large
 from speclab.spec.merge import merge
 from speclab.spec.workspace import state_directory, workspace_of
 
@@ -28,6 +29,10 @@ _REASONS: Final = {
     errno.EACCES: "no permission to write in its directory",
     errno.EPERM: "it is another user's in a directory such as /tmp, or it is immutable",
 }
+
+
+_LARGEST_RECOVERY: Final = 16 * LARGEST
+"""Bytes of unsaved text: more than a spec may have, for it may have been pasted by mistake and is kept all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,10 @@ def save(document: Document, base: Document) -> Saved:
     if document.path is None:
         raise UsageError("the document has no path to be saved at")
     path = document.path
+    _refuse_too_large(document)
     with _writing(path):
         try:
-            theirs = Document.parse(path.read_bytes().decode("utf-8", "surrogateescape"), path)
+            theirs = Document.parse(read_regular_file(path).decode("utf-8", "surrogateescape"), path)
         except FileNotFoundError:
             theirs = None
         except PermissionError as error:
@@ -70,8 +76,15 @@ def save(document: Document, base: Document) -> Saved:
                 hint="nothing was written; read the file again and repeat the change",
             )
         result = Document.parse(merged.resolved(), path)
+        _refuse_too_large(result)
         _replace(path, result.to_bytes())
         return Saved(result, merged=True)
+
+
+def _refuse_too_large(document: Document) -> None:
+    size = len(document.to_bytes())
+    if size > LARGEST:
+        raise too_large(document.path, size)
 
 
 def create(path: Path, text: str) -> None:
@@ -97,22 +110,27 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
     Unless it is `durable`, the text survives the end of the process, and not yet that of the machine: waiting for the
     disk at every key would make keys late.
     """
-    aside = recovery_path(path)
-    state_directory(workspace_of(path))
+    aside, data = recovery_path(path), text.encode("utf-8", "surrogateescape")
+    if len(data) > _LARGEST_RECOVERY:
+        raise too_large(path, len(data), _LARGEST_RECOVERY)
+    state_directory(workspace_of(real_path(path).parent))
     _make(aside.parent, 0o700)
     with _writing(aside):
-        _replace(aside, text.encode("utf-8", "surrogateescape"), durable=durable)
+        _replace(aside, data, durable=durable)
 
 
 def find_recovery(path: Path) -> Recovery | None:
     """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
     aside = recovery_path(path)
     try:
-        data, at = aside.read_bytes(), aside.stat().st_mtime
-    except (FileNotFoundError, PermissionError):
+        data, at = read_regular_file(aside, _LARGEST_RECOVERY), aside.stat().st_mtime
+    except (OSError, UsageError):  # a pipe, or anything else that `write_recovery` did not write
         return None
-    if path.is_file() and path.read_bytes() == data:
-        return None
+    try:
+        if read_regular_file(path) == data:
+            return None
+    except (OSError, UsageError):
+        pass  # the file is gone, or cannot be read: then this text is all there is
     return Recovery(data.decode("utf-8", "surrogateescape"), datetime.fromtimestamp(at, UTC))
 
 
@@ -123,9 +141,9 @@ def drop_recovery(path: Path) -> None:
 
 def recovery_path(path: Path) -> Path:
     """The file with the text put aside for the spec at `path`, whether or not there is one."""
-    whole = path.resolve()
+    whole = real_path(path)
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
-    return workspace_of(path) / ".speclab" / "recovery" / name
+    return workspace_of(whole.parent) / ".speclab" / "recovery" / name
 
 
 def _make(directory: Path, mode: int) -> None:

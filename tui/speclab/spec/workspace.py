@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from speclab.errors import SpeclabError, UsageError
+from speclab.spec.files import LARGEST, read_head, real_path
 from speclab.spec.front_matter import read_front_matter
 from speclab.spec.lines import Lines
 from speclab.spec.names import nearest
@@ -24,13 +25,17 @@ _TITLE: Final = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """A spec as the list shows it. `spec_id` is the file's stem where the front matter has none."""
+    """A spec as the list shows it. `spec_id` is the file's stem where the front matter has none.
+
+    One that is `too_large` is listed, and neither parsed nor run; see `speclab.spec.files.LARGEST`.
+    """
 
     path: Path
     spec_id: str
     type: str
     status: str
     title: str
+    too_large: bool = False
 
 
 def find_specs(directory: Path) -> list[SpecFile]:
@@ -65,12 +70,10 @@ def _walk(directory: Path) -> Iterator[tuple[Path, list[str]]]:
 def read_spec_file(path: Path) -> SpecFile | None:
     """The head of the file at `path`; None if it is no spec, or cannot be read now."""
     try:
-        if not path.is_file():  # a pipe would be waited for
-            return None
-        with path.open("rb") as file:
-            text = file.read(_HEAD).decode("utf-8", "surrogateescape")
-    except OSError:  # gone, or not ours: the list has what can be opened
+        head, size = read_head(path, _HEAD)
+    except (OSError, UsageError):  # gone, not ours, or a pipe: the list has what can be opened
         return None
+    text = head.decode("utf-8", "surrogateescape")
     lines = Lines.of_file(text)
     front_matter = read_front_matter(lines, str(path))
     if not front_matter.problems and not {"type", "spec_id"} & front_matter.values.keys():
@@ -82,6 +85,7 @@ def read_spec_file(path: Path) -> SpecFile | None:
         type=front_matter.said("type", text),
         status=front_matter.said("status", text),
         title=next((title[1] for title in titles if title), ""),
+        too_large=size > LARGEST,
     )
 
 
@@ -122,7 +126,7 @@ def workspace_of(path: Path) -> Path:
     That is the nearest directory around it that has a `.speclab`; where none has, the current directory if `path` is in
     it, else the directory of `path`.
     """
-    directory = path.resolve()
+    directory = real_path(path)
     if not directory.is_dir():
         directory = directory.parent
     around = (directory, *directory.parents)

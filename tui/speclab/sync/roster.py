@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from speclab.errors import SpecError, SpeclabError
+from speclab.errors import SpecError, SpeclabError, UsageError
 from speclab.outcome import Level
 from speclab.runlog.encoding import text
 from speclab.spec.changes import State, file_state
+from speclab.spec.files import read_head
 from speclab.spec.header import STATUSES
 from speclab.spec.integration import Integration
 from speclab.spec.names import nearest
@@ -133,9 +134,9 @@ def _words(file: str, error: SpeclabError | OSError) -> str:
 def _was_passed_over(path: Path) -> bool:
     """Whether the spec at `path`, which was not found, is there all the same: out of reach now, or a moment ago."""
     try:
-        path.open("rb").close()
+        read_head(path, 1)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:
+    except (OSError, UsageError):
         return True
     return read_spec_file(path) is not None

@@ -10,6 +10,7 @@ from speclab.app.loading import loaded
 from speclab.errors import SpeclabError
 from speclab.outcome import Level
 from speclab.spec.changes import State, file_state
+from speclab.spec.files import real_path
 from speclab.spec.workspace import SpecFile
 
 
@@ -22,7 +23,7 @@ class SpecErrors:
 
     async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
         """Count the errors of those that changed since the last count; yield the path of each that has others now."""
-        paths = [spec.path.resolve() for spec in specs]
+        paths = [real_path(spec.path) for spec in specs]
         for gone in self.counts.keys() - set(paths):
             del self.counts[gone], self._states[gone]
         for path in paths:

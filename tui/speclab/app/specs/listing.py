@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from speclab.app.glyphs import FAILED, IDLE, Mark
+from speclab.app.glyphs import ATTENTION, FAILED, IDLE, Mark
 from speclab.app.monitor.integrations import mark
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 from speclab.monitor.health import Condition
 from speclab.plural import plural
+from speclab.spec.files import real_path
 from speclab.spec.workspace import SpecFile
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ class SpecList(Grid):
         the numbers of errors by resolved path, of the specs that were checked so far.
         """
         healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
-        changed = {spec.path.resolve() for spec in unsaved}
-        there = {spec.path.resolve() for spec in specs}
-        lost = [_of(spec) for spec in unsaved if spec.path.resolve() not in there]
+        changed = {real_path(spec.path) for spec in unsaved}
+        there = {real_path(spec.path) for spec in specs}
+        lost = [_of(spec) for spec in unsaved if real_path(spec.path) not in there]
         rows = []
         for spec in (*specs, *lost):
-            path = spec.path.resolve()
+            path = real_path(spec.path)
             rows.append(_row(spec, healths.get(spec.spec_id), errors.get(path, 0), unsaved=path in changed))
         self.lay_out(_columns(rows))
         self.show(rows)
@@ -84,6 +85,8 @@ def _row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bool) -
 
 
 def _sign(spec: SpecFile, health: Health | None) -> tuple[Mark, str]:
+    if spec.too_large:
+        return ATTENTION, "too large"
     if spec.type not in {"integration", ""}:
         return IDLE, spec.type
     if health is None or health.condition is Condition.IDLE:

@@ -32,6 +32,7 @@ from speclab.app.widgets.panel import Panel
 from speclab.errors import EditRefused, SpeclabError
 from speclab.outcome import Level
 from speclab.spec.document import Section
+from speclab.spec.files import real_path
 from speclab.spec.guide import guide
 from speclab.spec.problem import Problem
 
@@ -136,7 +137,7 @@ class SpecsPlace(Trying):
         if opened is None or opened.checked is None:
             return self._spec_errors.counts
         errors = sum(problem.level is Level.ERROR for problem in opened.problems)
-        return {**self._spec_errors.counts, opened.path.resolve(): errors}
+        return {**self._spec_errors.counts, real_path(opened.path): errors}
 
     @work(exclusive=True, group="errors")
     async def _count_errors(self) -> None:

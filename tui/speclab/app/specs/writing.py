@@ -23,6 +23,7 @@ from speclab.errors import EditRefused, SpeclabError
 from speclab.spec.address import write
 from speclab.spec.choices import first_line
 from speclab.spec.document import Document, Section
+from speclab.spec.files import real_path
 from speclab.spec.guide import Form, guide
 from speclab.spec.header import STATUSES
 from speclab.spec.template import is_template_text
@@ -177,7 +178,7 @@ class Writing(DocumentPlace):
 
     def open(self, spec: Path) -> None:
         """Show another spec; what is written in this one is in it, or kept beside it."""
-        if self.opened is not None and self.desk.editing and self.opened.path.resolve() != spec.resolve():
+        if self.opened is not None and self.desk.editing and real_path(self.opened.path) != real_path(spec):
             self.take()
             self._held = None
             self.desk.end()
