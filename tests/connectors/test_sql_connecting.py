@@ -11,7 +11,7 @@ from tests.connectors.databases import Databases, Ends, row, told
 
 from speclab.connectors import References
 from speclab.connectors.base import Seams
-from speclab.errors import SpecError, Unauthorized, Unreachable
+from speclab.errors import SpecError, SystemFailure, Unauthorized, Unreachable
 from speclab.jsonvalue import Json
 from speclab.spec.systems.sql import SqlSystem
 
@@ -163,3 +163,33 @@ async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: He
     finally:
         await writer.close()
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
+
+
+async def test_a_function_in_a_query_changes_nothing_on_postgresql(postgresql: Ends) -> None:
+    table = postgresql.table("id INT PRIMARY KEY", "1")
+    postgresql.sql(
+        f"CREATE FUNCTION sneak_{table}() RETURNS INT LANGUAGE plpgsql AS "
+        f"$$ BEGIN INSERT INTO {table} VALUES (99); RETURN 1; END $$"
+    )
+    with pytest.raises(SystemFailure, match="read-only transaction"):
+        await postgresql.read(query=f"SELECT id, sneak_{table}() AS n FROM {table}")
+    await postgresql.read(query=f"SELECT id, set_config('default_transaction_read_only', 'off', false) FROM {table}")
+    assert postgresql.sql(f"SELECT id FROM {table}") == [(1,)]
+
+
+async def test_what_a_query_sets_does_not_outlive_its_page(postgresql: Ends) -> None:
+    table = postgresql.table("id INT PRIMARY KEY", "1", "2", "3")
+    setting = "set_config('default_transaction_read_only', 'off', false)"
+    query = f"SELECT id, {setting} AS had, current_setting('transaction_read_only') AS read_only FROM {table}"
+    assert {record["read_only"] for record in await postgresql.read(query=query, size=1)} == {"on"}
+
+
+async def test_a_function_in_a_query_changes_nothing_on_mysql(mariadb: Ends) -> None:
+    table = mariadb.table("id INT PRIMARY KEY", "1")
+    mariadb.sql(
+        f"CREATE FUNCTION sneak_{table}() RETURNS INT BEGIN INSERT INTO {table}_log VALUES (99); RETURN 1; END",
+        f"CREATE TABLE {table}_log (id INT) ENGINE=MyISAM",  # which no transaction rolls back
+    )
+    with pytest.raises(SystemFailure, match="READ ONLY transaction"):
+        await mariadb.read(query=f"SELECT id, sneak_{table}() AS n FROM {table}")
+    assert mariadb.sql(f"SELECT id FROM {table}_log") == []

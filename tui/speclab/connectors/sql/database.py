@@ -94,8 +94,11 @@ class Database:
             self._connection = self._connect()
             self._was_there = True
         try:
-            with self._connection.begin():
-                return work(self._connection)
+            with self._connection.begin() as transaction:
+                result = work(self._connection)
+                if not self._writes:  # a function that a query calls may have changed something
+                    transaction.rollback()
+                return result
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
@@ -120,7 +123,7 @@ class Database:
             if new:  # a file of our own making may keep its log as is fastest; others are left as they are
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
-            for statement in self.kind.session:
+            for statement in (*self.kind.session, *(() if self._writes else self.kind.read_only)):
                 connection.exec_driver_sql(statement.format(seconds=self._seconds))
             connection.commit()
         except ModuleNotFoundError:

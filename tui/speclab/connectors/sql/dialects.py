@@ -44,7 +44,8 @@ _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError,
 class DatabaseKind:
     """One kind of database; `extra` is the one of speclab that brings its driver.
 
-    `session` is said once a connection, `{seconds}` being those that a statement may take. `key_text` and `text` are
+    `session` is said once a connection, `{seconds}` being those that a statement may take, and `read_only` besides
+    where nothing is to be changed, not even by a function that a query calls. `key_text` and `text` are
     the types of columns made here. What an error code stands for (MySQL's number, else an SQLSTATE) is in `passing`,
     for what may be over soon, `full`, for a disk that is, and, where SQLAlchemy tells it otherwise, `of_a_row` and
     `of_no_row`. `options` are SQLAlchemy's.
@@ -54,6 +55,7 @@ class DatabaseKind:
     options: Mapping[str, object] = field(default_factory=lambda: {"paramstyle": "format"})
     extra: str = ""
     session: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
     text: str = "TEXT"
     key_text: str = "TEXT"
     passing: frozenset[str] = frozenset()
@@ -102,6 +104,7 @@ _MYSQL: Final = DatabaseKind(
         "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
         "SET SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds}",
     ),
+    read_only=("SET SESSION TRANSACTION READ ONLY",),
     text="LONGTEXT",
     key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
     passing=frozenset({"1040", "1203", "1205", "1213", "1317", "1969", "3024"}),
@@ -124,6 +127,7 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
         driver="postgresql+psycopg",
         extra="postgresql",
         session=("SET statement_timeout = {seconds}000",),
+        read_only=("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",),
         passing=frozenset({"40001", "40P01", "53200", "53300", "53400", "55P03", "57014"}),
         full=frozenset({"53100"}),
         of_a_row=frozenset({"54000", "P0001", "P0004"}),  # too much for an index; RAISE and ASSERT in a trigger
