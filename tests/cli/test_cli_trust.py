@@ -134,7 +134,7 @@ def test_a_person_at_a_terminal_is_asked_once(strict: Shell, asked: list[str]) -
     def run() -> pexpect.spawn[str]:
         return pexpect.spawn(
             sys.executable,
-            ["-m", "speclab", "run", "people"],
+            ["-P", "-m", "speclab", "run", "people"],
             cwd=strict.directory,
             env=os.environ | strict.env,
             encoding="utf-8",
@@ -157,7 +157,7 @@ def test_the_service_runs_no_spec_that_is_not_trusted(strict: Shell, asked: list
     often(strict)
     service = pexpect.spawn(
         "sh",
-        ["-c", f"{sys.executable} -m speclab up </dev/null 2>&1"],
+        ["-c", f"{sys.executable} -P -m speclab up </dev/null 2>&1"],
         cwd=strict.directory,
         env=os.environ | strict.env,
         encoding="utf-8",
@@ -173,7 +173,7 @@ def test_the_service_runs_all_specs_with_trust(strict: Shell, asked: list[str]) 
     often(strict)
     service = pexpect.spawn(
         "sh",
-        ["-c", f"{sys.executable} -m speclab up --trust </dev/null 2>&1"],
+        ["-c", f"{sys.executable} -P -m speclab up --trust </dev/null 2>&1"],
         cwd=strict.directory,
         env=os.environ | strict.env,
         encoding="utf-8",

@@ -150,6 +150,8 @@ def test_who_may_not_write_reads_all_the_same() -> None:
         path = directory / "runlog.db"
         with RunLog.open(path) as log:
             log.finish_run(log.start_run("crm", "abc", "manual"))
+            for shared in directory.iterdir():
+                shared.chmod(0o644)
             with somebody_else(directory), RunLogReader.open(path) as reader:
                 assert len(reader.runs()) == 1
         with RunLogReader(path) as reader:

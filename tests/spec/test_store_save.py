@@ -295,12 +295,12 @@ for count in range(10):
     base = Document.load(path)
     save(write(base, where, f"{where} {count}"), base)
 """
-    places = ["status", "ctm_task", "Data Flow > Volume", "Field Mapping[field1].Notes", "Field Mapping[field2].Notes"]
+    places = ["updated", "ctm_task", "Data Flow > Volume", "Field Mapping[field1].Notes", "Field Mapping[field2].Notes"]
     writers = [python(code, spec, place) for place in places]
     assert [writer.wait() for writer in writers] == [0] * len(writers)
     document = Document.load(spec)
     assert document.mapping is not None
-    assert document.front_matter.get("status") == "status 9"
+    assert document.front_matter.get("updated") == "updated 9"
     assert document.front_matter.get("ctm_task") == "ctm_task 9"
     assert document.body(document.section("Volume")) == "Data Flow > Volume 9"
     notes = [row.cells[3].text for row in document.mapping.rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from speclab.connectors.jsontext import decode
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
 from speclab.launcher import speclab_command
+from speclab.statefiles import open_private
 
 _LOOK: Final = 0.25
 """Seconds between two looks at whether the process has ended."""
@@ -109,10 +111,10 @@ def _start(
 ) -> Launched:
     """Start `speclab` with `arguments` in `directory` (default: here); what `output` holds is kept in `before`."""
     try:
-        output.parent.mkdir(exist_ok=True)
+        output.parent.mkdir(0o700, exist_ok=True)
         if before is not None and output.exists():
             output.replace(before)
-        with output.open("wb") as file:
+        with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             process = subprocess.Popen(
                 speclab_command(*arguments),
                 cwd=directory,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from speclab.statefiles import make_private_directory, refuse_links
 
 SPEC: Final = "crm-contacts-to-billing.md"
 
@@ -41,8 +43,9 @@ class Workspace:
 def lay_out(directory: Path | None) -> Workspace:
     """The workspace in `directory`, made where it is not there; None: a new temporary directory, which stays."""
     workspace = Workspace((directory or Path(tempfile.mkdtemp(prefix="speclab-demo-"))).resolve())
-    for needed in (workspace.spec.parent, workspace.billing.parent):
-        needed.mkdir(parents=True, exist_ok=True)
-    if not workspace.spec.exists():
-        shutil.copyfile(Path(__file__).with_name(SPEC), workspace.spec)
+    workspace.spec.parent.mkdir(parents=True, exist_ok=True)
+    make_private_directory(workspace.billing.parent)
+    refuse_links(workspace.billing)
+    with suppress(FileExistsError), workspace.spec.open("xb") as spec:
+        spec.write(Path(__file__).with_name(SPEC).read_bytes())
     return workspace

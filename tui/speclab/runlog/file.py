@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from speclab.errors import RunLogError
+from speclab.statefiles import STATE, find_link
 
 FileId: TypeAlias = tuple[int, int]
 """Device and inode."""
@@ -36,12 +37,23 @@ def _create(path: Path) -> None:
     draft = path.with_name(f"{path.name}.new")
     for leftover in (draft, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         leftover.unlink(missing_ok=True)  # of a killed process; SQLite would read a log beside the wrong database
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # it will hold records
     connection = sqlite3.connect(draft)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
     draft.replace(path)
+
+
+def refuse_linked(path: Path) -> None:
+    """Raise `RunLogError` if the run log of a workspace, or what SQLite keeps beside it, is a symbolic link."""
+    for suffix in ("", "-wal", "-shm", "-journal", ".new"):
+        if (link := find_link(path.with_name(path.name + suffix))) is not None:
+            raise RunLogError(
+                f"{link}: is a symbolic link, and speclab follows none in {STATE}",
+                hint="Delete the link, or name the run log that is meant with --runlog.",
+            )
 
 
 def refuse_empty(path: Path, size: int) -> None:

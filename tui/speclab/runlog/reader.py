@@ -17,7 +17,7 @@ from speclab.errors import RunLogTooOld
 from speclab.jsonvalue import JsonView
 from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
-from speclab.runlog.file import refuse_empty
+from speclab.runlog.file import refuse_empty, refuse_linked
 from speclab.runlog.rows import AlertRow, EventRow, FailureGroup, FailureRow, IntegrationRow, RunRow
 from speclab.runlog.select import (
     EVENT_COLUMNS,
@@ -120,6 +120,7 @@ class RunLogReader:
         Reading in WAL mode takes a file of shared memory beside the run log. Where that is not there and may not be
         made, nobody is writing either, and the run log is read as it is, frozen, until that changes.
         """
+        refuse_linked(self.path)
         self._frozen = False
         try:
             self._db = self._opened("mode=ro")

@@ -21,7 +21,7 @@ from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import alerts as alerts_table
 from speclab.runlog import books, control, integrations, schema
 from speclab.runlog.encoding import as_json, text
-from speclab.runlog.file import create_if_missing, file_id, refuse_empty, refuse_other
+from speclab.runlog.file import create_if_missing, file_id, refuse_empty, refuse_linked, refuse_other
 from speclab.runlog.ids import Ids
 from speclab.runlog.presence import Census, Missing, Presence, Sweep
 from speclab.runlog.process import Process, alive
@@ -32,6 +32,7 @@ from speclab.runlog.rows import AlertRow, FailureRow, PageBooks, RunRow, Settled
 from speclab.runlog.select import FAILURE_COLUMNS, RUN_COLUMNS, failure_row, run_row
 from speclab.runlog.states import States
 from speclab.runlog.trouble import telling
+from speclab.statefiles import make_private_directory
 
 THIS_PROCESS: Final = 0
 """The pid to give for this very process, whichever it is."""
@@ -71,7 +72,8 @@ class RunLog:
         """
         path = Path(path)
         with telling(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_linked(path)
+            make_private_directory(path.parent)
             create_if_missing(path)
             refuse_empty(path, path.stat().st_size)
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)

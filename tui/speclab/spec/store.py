@@ -19,7 +19,8 @@ from speclab.errors import SaveConflict, SpeclabError, UsageError
 from speclab.spec.document import Document
 from speclab.spec.files import LARGEST, read_regular_file, real_path, too_large
 from speclab.spec.merge import merge
-from speclab.spec.workspace import state_directory, workspace_of
+from speclab.spec.workspace import workspace_of
+from speclab.statefiles import STATE, find_link, make_private_directory, refuse_links
 
 _REASONS: Final = {
     errno.ENOSPC: "the disk is full",
@@ -89,7 +90,7 @@ def _refuse_too_large(document: Document) -> None:
 
 def create(path: Path, text: str) -> None:
     """Write a new file, its directory made if need be. Raises `UsageError` if there is one already."""
-    _make(path.parent, 0o777)
+    _make(path.parent)
     with _writing(path):
         if os.path.lexists(path):
             raise UsageError(f"{path} is already there", hint="choose another name")
@@ -113,8 +114,8 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
     aside, data = recovery_path(path), text.encode("utf-8", "surrogateescape")
     if len(data) > _LARGEST_RECOVERY:
         raise too_large(path, len(data), _LARGEST_RECOVERY)
-    state_directory(workspace_of(real_path(path).parent))
-    _make(aside.parent, 0o700)
+    _make(aside.parent)
+    refuse_links(aside)
     with _writing(aside):
         _replace(aside, data, durable=durable)
 
@@ -122,6 +123,8 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
 def find_recovery(path: Path) -> Recovery | None:
     """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
     aside = recovery_path(path)
+    if find_link(aside) is not None:
+        return None  # nobody put anything aside there
     try:
         data, at = read_regular_file(aside, _LARGEST_RECOVERY), aside.stat().st_mtime
     except (OSError, UsageError):  # a pipe, or anything else that `write_recovery` did not write
@@ -146,9 +149,9 @@ def recovery_path(path: Path) -> Path:
     return workspace_of(whole.parent) / ".speclab" / "recovery" / name
 
 
-def _make(directory: Path, mode: int) -> None:
+def _make(directory: Path) -> None:
     try:
-        directory.mkdir(mode, parents=True, exist_ok=True)
+        make_private_directory(directory)
     except OSError as error:
         raise SpeclabError(f"{directory}: cannot be made: {error.strerror or error}") from error
 
@@ -179,7 +182,8 @@ def _replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
         raise SpeclabError(f"{path}: cannot be saved: the file is read-only", hint="nothing was written")
     temporary = target.with_name(f".speclab-{secrets.token_hex(8)}.tmp")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = 0o600 if STATE in path.parts else 0o666
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(file, "wb") as out:
             if old is not None:

@@ -14,8 +14,8 @@ from speclab.spec.files import LARGEST, read_head, real_path
 from speclab.spec.front_matter import read_front_matter
 from speclab.spec.lines import Lines
 from speclab.spec.names import nearest
+from speclab.statefiles import STATE, make_private_directory
 
-STATE: Final = ".speclab"
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
 WATCHED: Final = 500
 """Directories without specs that are watched at most."""
@@ -140,13 +140,13 @@ def runlog_path(workspace: Path) -> Path:
 
 
 def state_directory(workspace: Path) -> Path:
-    """The workspace's `.speclab`, made if it is not there, and kept out of version control."""
+    """Return the workspace's `.speclab`, created for this user alone if it is missing, and kept out of git.
+
+    Raises `SpeclabError` where it cannot be created, or is a symbolic link.
+    """
     state = workspace / STATE
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        ignore = state / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+        make_private_directory(state)
     except OSError as error:
         raise SpeclabError(f"{state}: cannot be made: {error.strerror or error}") from error
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import orjson
 from speclab.errors import SpeclabError
 from speclab.jsonvalue import Record
 from speclab.launcher import speclab_command
+from speclab.statefiles import open_private
 from speclab.sync.agenda import Trigger
 
 _COMMAND: Final = speclab_command("run")
@@ -62,8 +64,8 @@ class Child:
         """
         only: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
         try:
-            output.parent.mkdir(exist_ok=True)  # no more than that: a workspace that is gone is not made anew
-            with output.open("wb") as file:
+            output.parent.mkdir(0o700, exist_ok=True)  # no more: a workspace that is gone is not created again
+            with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 process = await asyncio.create_subprocess_exec(
                     *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only, *options,
                     cwd=workspace,

@@ -20,6 +20,7 @@ import orjson
 from speclab.clock import timestamp
 from speclab.errors import SpeclabError, UsageError
 from speclab.runlog.process import Process, alive
+from speclab.statefiles import open_private, read_private
 from speclab.sync.lock import serves, user
 
 PERIOD: Final = 10.0
@@ -95,7 +96,8 @@ def write(workspace: Path, heartbeat: Heartbeat) -> None:
     path = heartbeat_path(workspace)
     new = path.with_suffix(".new")
     try:
-        new.write_bytes(orjson.dumps(heartbeat))
+        with os.fdopen(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(orjson.dumps(heartbeat))
         new.replace(path)
     except OSError as error:
         raise SpeclabError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -104,7 +106,7 @@ def write(workspace: Path, heartbeat: Heartbeat) -> None:
 def last(workspace: Path) -> Heartbeat | None:
     """The last beat of the service of `workspace`, be it alive or not; None if there never was one."""
     try:
-        told = orjson.loads(heartbeat_path(workspace).read_bytes())
+        told = orjson.loads(read_private(heartbeat_path(workspace)))
         specs = {spec_id: Served(**_known(Served, one)) for spec_id, one in told.pop("specs").items()}
         return Heartbeat(**_known(Heartbeat, told), specs=specs)
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError):

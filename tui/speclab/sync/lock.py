@@ -17,6 +17,7 @@ import orjson
 from speclab.clock import Clock, SystemClock, timestamp
 from speclab.errors import SpecHeld, SpeclabError, WorkspaceHeld
 from speclab.runlog.process import Process, alive
+from speclab.statefiles import make_private_directory, open_private, read_private
 
 
 @contextlib.contextmanager
@@ -81,8 +82,8 @@ def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
     """Hold the lock at `path`; gives who else does, in words, or nothing if it is ours."""
     with contextlib.ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            make_private_directory(path.parent)
+            descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
             stack.callback(os.close, descriptor)
             if taken := _taken(descriptor):
                 os.ftruncate(descriptor, 0)
@@ -152,7 +153,7 @@ def _taker(path: Path) -> Process | None:
 def _last(path: Path) -> dict[str, Any] | None:
     """Who took the lock at `path` last; None if nobody did, or one has only just taken it."""
     try:
-        told: dict[str, Any] = orjson.loads(path.read_bytes())
+        told: dict[str, Any] = orjson.loads(read_private(path))
     except (OSError, orjson.JSONDecodeError):
         return None
     return told

@@ -14,7 +14,8 @@ from speclab.spec.files import read_head
 from speclab.spec.header import STATUSES
 from speclab.spec.integration import Integration
 from speclab.spec.names import nearest
-from speclab.spec.workspace import STATE, SpecFile, find_specs, read_spec_file, workspace_of
+from speclab.spec.workspace import SpecFile, find_specs, read_spec_file, workspace_of
+from speclab.statefiles import STATE
 from speclab.sync.prepare import prepare
 
 IN_PROGRESS: Final = "in-progress"

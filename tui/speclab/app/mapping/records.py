@@ -14,7 +14,8 @@ from speclab.connectors.jsontext import decode, encode
 from speclab.errors import SpecError, UsageError
 from speclab.jsonvalue import Record
 from speclab.spec.integration import End
-from speclab.spec.workspace import STATE, state_directory, workspace_of
+from speclab.spec.workspace import workspace_of
+from speclab.statefiles import STATE, find_link, make_private_directory, refuse_links
 
 if TYPE_CHECKING:
     from speclab.connectors import References
@@ -55,6 +56,8 @@ def named(text: str, spec: Path) -> Path:
 
 def read_records(path: Path) -> Records:
     """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
+    if (link := find_link(path)) is not None:
+        raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE}")
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -80,8 +83,8 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
     from speclab.spec.store import create
 
     path = kept_at(spec, spec_id)
-    state_directory(workspace_of(spec))
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    refuse_links(path)
+    make_private_directory(path.parent)
     path.unlink(missing_ok=True)
     create(path, "".join(f"{encode(record).decode()}\n" for record in records))
     return path

@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 from speclab.connectors.file.durable import add
 from speclab.connectors.jsontext import decode, encode
 from speclab.jsonvalue import Json, Record
+from speclab.statefiles import make_private_directory
 
 _CACHE: Final = 8_000
 """KiB of the index of a journal that are in memory."""
@@ -52,7 +53,7 @@ class Journal:
         """
         if self._stream is not None:
             return True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self.path.parent)
         while True:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             stream = os.fdopen(os.open(self.path, flags, 0o666), "ab", buffering=0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from speclab.connectors.file.place import Found
 from speclab.connectors.file.store import Access, Store, version_of
 from speclab.errors import Unreachable
+from speclab.statefiles import make_private_directory
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -67,7 +68,7 @@ class RemotePlace:
 
         Raises `Unauthorized` and `Unreachable`, also if the file has changed since it was `opened`.
         """
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self.journal.parent)
         with tempfile.NamedTemporaryFile(dir=self.journal.parent, suffix=".draft") as draft:
             yield cast("BinaryIO", draft)
             draft.flush()
