@@ -18,6 +18,7 @@ from tests.connectors.conftest import Serve, read_all
 from tests.connectors.issuer import Issuer
 
 from speclab.connectors import References, open_reader
+from speclab.connectors.auth.browser import open_page
 from speclab.connectors.auth.login import Prompt, challenge, log_in
 from speclab.connectors.auth.oauth2 import Tokens
 from speclab.connectors.auth.redirect import listening
@@ -205,3 +206,41 @@ async def test_a_device_endpoint_that_is_none_says_so(
         auth = issuer.auth("device_code", device_url=url)
         with pytest.raises(Unauthorized, match=message):
             await log_in(auth, references.redactor, seams, lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["verification_uri", "verification_uri_complete"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "--new-window",
+        "http://",
+        "https:///x",
+        "https://x/\x1b]0;t",
+        "ftp://x/",
+    ],
+)
+async def test_a_login_page_that_is_not_a_web_page_is_refused(
+    page: str, name: str, issuer: Issuer, serve: Serve, references: References, seams: Seams
+) -> None:
+    async def hostile(_: web.Request) -> web.Response:
+        pages = {"verification_uri": "https://id.example.com/go", name: page}
+        return web.json_response({"device_code": "x-device-code", "user_code": "AB-CD", **pages})
+
+    shown: list[Prompt] = []
+    auth = issuer.auth("device_code", device_url=await serve(hostile))
+    with pytest.raises(Unauthorized, match=f"gave a {name} that is not an http:// or https:// page"):
+        await log_in(auth, references.redactor, seams, shown.append)
+    assert shown == []
+    with pytest.raises(ValueError, match="not an http"):
+        open_page(page)
+
+
+async def test_an_authorize_url_that_resolves_to_another_scheme_is_refused(
+    issuer: Issuer, browser: Browser, references: References, seams: Seams
+) -> None:
+    auth = issuer.auth("authorization_code").model_copy(update={"authorize_url": "file:///etc/passwd"})
+    with pytest.raises(SpecError, match="authorize_url must be an http:// or https:// URL"):
+        await log_in(auth, references.redactor, seams, browser.show)
+    assert browser.prompts == []

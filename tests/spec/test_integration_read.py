@@ -387,3 +387,16 @@ def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert answer.stdout == "[]\n"
+
+
+def test_credentials_that_are_sent_unencrypted_are_told_where_there_are_any() -> None:
+    spec = SPEC.replace("base_url: ${env:CRM_URL}", "base_url: http://crm.example.com").replace(
+        "base_url: ${env:BILLING_URL}", "base_url: http://billing.example.com"
+    )
+    told = [(problem.line, problem.message) for problem in read(spec) if problem.code == "A105"]
+    assert told == [
+        (
+            line_of("base_url: http://crm", spec),
+            "the token is sent unencrypted over http://, where everybody on the way can read it; use https://",
+        )
+    ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from speclab.outcome import Level
 from speclab.spec.auth import AUTHS
 from speclab.spec.document import Document
 from speclab.spec.findings import Findings
 from speclab.spec.problem import Problem
-from speclab.spec.secrets import check_references, check_secrets
+from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.settings import Settings
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
@@ -217,3 +218,43 @@ def test_a_literal_secret_for_the_driver_of_a_files_url_is_told_and_one_in_the_u
         (5, 16, "A101"),
         (6, 69, "A101"),
     ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://crm.example.com/v1",
+        "HTTP://10.0.0.8:8080",
+        "http://me:${env:P}@crm.example.com",
+        "http://localhost.evil.com",
+    ],
+)
+def test_credentials_over_plain_http_are_a_warning(url: str) -> None:
+    assert [one.code for one in unencrypted(url)] == ["A105"]
+    assert unencrypted(url)[0].level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://crm.example.com",
+        "http://localhost:8080/v1",
+        "http://api.localhost",
+        "http://127.0.0.1:8080",
+        "http://127.1.2.3",
+        "http://[::1]:8080/x",
+        "${env:CRM_URL}",
+        "http://${env:CRM_HOST}/v1",
+    ],
+)
+def test_an_encrypted_or_local_or_unknown_address_is_no_warning(url: str) -> None:
+    assert unencrypted(url) == []
+
+
+def unencrypted(url: str) -> list[Problem]:
+    yaml = f'base_url: "{url}"\n'
+    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    tree = parse(yaml, 0, findings)
+    assert tree is not None
+    check_encryption(tree, "base_url", "the token is", findings)
+    return findings.in_order()

@@ -244,6 +244,12 @@ _ALL: Final = (
         "A URL may hold references: postgresql://sync:${env:DB_PASSWORD}@db/crm.",
     ),
     Code(
+        "A105",
+        "Credentials are sent unencrypted",
+        "Over http:// everybody on the way can read a token, key or password. Use https://; a server on this machine "
+        "(localhost, 127.0.0.1) is not warned of.",
+    ),
+    Code(
         "C101",
         "A choice is unknown",
         "The first line of the section is one of the forms in the message; prose may follow on the lines below it.",

@@ -21,7 +21,7 @@ from speclab.spec.integration import Alert, End, ErrorRule, Integration, Mapping
 from speclab.spec.mapping_rows import read_rows
 from speclab.spec.problem import Problem
 from speclab.spec.rules import Expression, read_alerts, read_criteria, read_error_rules
-from speclab.spec.secrets import check_references, check_secrets
+from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.sections import (
     ALERTS,
     CREDENTIALS,
@@ -116,6 +116,7 @@ class _Reader:
         self._expressions: list[Expression] = []
         self._missing: Scalar | None = None
         self._target: Fields | None = None
+        self._systems: dict[str, Fields] = {}
 
     def read(self) -> Reading:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
@@ -206,6 +207,7 @@ class _Reader:
             return None, section.line, True
         model = self._check_secrets(tree, "connector", SYSTEMS, role)
         logs_in = model.logs_in if model else tree.get("connector") is None  # of an unknown one it is not known
+        self._systems[role] = tree
         if model is None or issubclass(model, HttpSystem):
             self._collect_expressions(tree)
         system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
@@ -255,7 +257,10 @@ class _Reader:
         tree = read_block(section, self._findings) if section else None
         if tree is not None:
             self._check_secrets(tree, "type", AUTHS, role)
-            return to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
+            auth = to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
+            if auth is not None:
+                self._check_encryption(auth, tree, role)
+            return auth
         if self._findings.errors > errors:
             return None
         if not logs_in:
@@ -277,6 +282,15 @@ class _Reader:
         check_references(tree, self._findings)
         check_secrets(tree, model, role, self._findings)
         return model
+
+    def _check_encryption(self, auth: Auth, tree: Fields, role: str) -> None:
+        """Warn of credentials that are sent unencrypted."""
+        what = {"bearer": "the token is", "oauth2": "the token is", "basic": "the password is", "api_key": "the key is"}
+        if auth.type in what and role in self._systems:
+            check_encryption(self._systems[role], "base_url", what[auth.type], self._findings)
+        if auth.type == "oauth2":
+            for setting in ("token_url", "device_url"):
+                check_encryption(tree, setting, "the client's credentials are", self._findings)
 
     def _collect_expressions(self, tree: Fields) -> None:
         """The expressions in a system's settings; those of the mapping are the mapping's."""

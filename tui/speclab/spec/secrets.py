@@ -40,6 +40,8 @@ _SECRET_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _QUERIED: Final = re.compile(r"[?&](?P<name>[^\s=&?#]+)=(?P<value>[^\s&#]+)")
+_UNENCRYPTED: Final = re.compile(r"http://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|(?:\$\{[^{}]*\}|[^/?#:])+)", re.IGNORECASE)
+_LOOPBACK: Final = re.compile(r"(?:.*\.)?localhost\.?|127(?:\.\d{1,3}){3}|\[::1\]", re.IGNORECASE)
 _OF_OTHERS: Final = ("config", "options", "env")
 """Settings that are handed on to a program or a driver that is not ours."""
 
@@ -85,6 +87,18 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
         _check_query(scalar, owner, findings)
     for entry in _carried(tree):
         _refuse_literal(entry, owner, findings, whole=False)
+
+
+def check_encryption(tree: Fields, setting: str, what: str, findings: Findings) -> None:
+    """Warn of an `http://` URL in `setting` over which `what` is sent unencrypted (A105); loopback is no network."""
+    entry = tree.get(setting)
+    if entry is None or not isinstance(entry.node, Scalar):
+        return
+    url = _UNENCRYPTED.match(entry.node.text)
+    if url is None or "${" in url["host"] or _LOOPBACK.fullmatch(url["host"]):
+        return
+    message = f"{what} sent unencrypted over http://, where everybody on the way can read it; use https://"
+    findings.warning("A105", entry.node.part(0, len("http")), message)
 
 
 def _secrets(tree: Fields, model: type[Settings]) -> Iterator[Entry]:

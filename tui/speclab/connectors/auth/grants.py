@@ -13,6 +13,7 @@ from urllib.parse import quote_plus, urlencode
 
 import httpx
 
+from speclab.connectors.auth.browser import is_page
 from speclab.connectors.auth.tokens import Token
 from speclab.connectors.backchannel import Reply, ask
 from speclab.connectors.base import Seams
@@ -85,6 +86,10 @@ class TokenEndpoint:
         needed = ("device_code", "user_code", "verification_uri")
         if not all(isinstance(answer.get(name), str) for name in needed):
             raise self._useless(url, reply, f"gave no {', '.join(needed)}")
+        for name in ("verification_uri", "verification_uri_complete"):
+            page = answer.get(name)
+            if page and not is_page(str(page)):
+                raise self._useless(url, reply, f"gave a {name} that is not an http:// or https:// page: {page!r}")
         return answer
 
     async def _post(self, url: str, params: dict[str, str]) -> tuple[Record, Reply]:

@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 
+from speclab.connectors.auth.browser import is_page
 from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint, seconds_in
 from speclab.connectors.auth.redirect import listening
 from speclab.connectors.auth.tokens import Token
@@ -71,6 +72,8 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
         base = httpx.URL(auth.authorize_url or "")
     except httpx.InvalidURL as error:
         raise SpecError(f"authorize_url is no URL: {error}") from None
+    if not is_page(str(base)):
+        raise SpecError("authorize_url must be an http:// or https:// URL")
     async with listening(auth.redirect_port or 0, state) as redirect:
         url = base.copy_merge_params(
             {
