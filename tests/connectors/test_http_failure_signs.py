@@ -6,7 +6,7 @@ import json
 
 import pytest
 from aiohttp import web
-from tests.connectors.conftest import Serve, item
+from tests.connectors.conftest import Reports, Serve, item
 
 from speclab.connectors import References, open_writer
 from speclab.connectors.base import Answer, Seams
@@ -153,3 +153,35 @@ async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_resu
         assert answer.refusal is not None
         assert answer.refusal.error_class is ErrorClass.BAD_ANSWER
         assert "say with `results` where each has its own" in answer.refusal.message
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ({"ack": 7, "queue": "contacts"}, True),
+        ({"ack": 7, "status": "queued"}, False),
+        ({"id": "1", "ack": 7}, False),
+        ({"name": "Ada"}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+async def test_a_run_asks_once_for_ok_where_the_shape_of_a_response_is_unknown(
+    body: Json, *, asked: bool, serve: Serve, references: References, seams: Seams, reports: Reports
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    for ok in ({}, {"ok": "true"}):
+        write: dict[str, Json] = {"upsert": "PUT /c/{id}", **ok}
+        settings = {"connector": "http", "base_url": await serve(answer), "key": "id", "write": write}
+        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+        for one in await writer.write([item("1", name="Ada"), item("2", name="Bo")]):
+            assert one.effect is Effect.UPDATED
+        await writer.close()
+    assert len(reports.lines) == int(asked)
+    if asked:
+        assert reports.lines[0].startswith("warning: PUT ")
+        assert (
+            "the response has `ack`, `queue`, and nothing in it says whether the record was written" in reports.lines[0]
+        )

@@ -132,6 +132,13 @@ def failure_sign(body: Json, own: Collection[str] = (), *, write: bool = False) 
     return None
 
 
+def unknown_shape(body: Json, own: Collection[str]) -> list[str]:
+    """The names in a response that has no known sign, and nothing of the record that was sent; else nothing."""
+    names = list(body) if isinstance(body, dict) else []
+    known = any(_plain(name) in _KNOWN or name in own for name in names)
+    return [] if known else names
+
+
 def is_suspicious(body: bytes) -> bool:
     """Whether a body may hold any of the signs: by far the most do not, and need not be parsed."""
     return _SUSPICIOUS.search(body) is not None
@@ -142,6 +149,12 @@ _SUSPICIOUS: Final = re.compile(
     rb'|"(?:ok|(?:is_?)?succe\w*)"\s*:\s*(?:false|0|"(?:false|0|no?|err|fail|k|f))',
     re.IGNORECASE,
 )
+
+
+_KNOWN: Final = frozenset(name for sign in SIGNS for name in sign.names) | {
+    "code", "id", "uuid", "guid", "key", "data", "links", "href", "url", "created", "updated", "createdat", "updatedat",
+}  # fmt: skip
+"""Names by which a response is known: signs, and what a target adds to a record that it gives back."""
 
 
 def _sign_in(body: Json, own: Collection[str], *, write: bool) -> Sign | None:

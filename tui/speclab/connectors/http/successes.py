@@ -13,9 +13,9 @@ from typing import Final
 
 from speclab.connectors.http.answers import WrongBody, look, message_in, parsed, path
 from speclab.connectors.http.client import Exchange, status_line
-from speclab.connectors.http.failure_signs import Sign, failure_sign, is_suspicious
+from speclab.connectors.http.failure_signs import Sign, failure_sign, is_suspicious, unknown_shape
 from speclab.errors import SpecError
-from speclab.jsonvalue import Json
+from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
 from speclab.spec.systems.http_write import HttpWrite
 
@@ -67,6 +67,18 @@ class Successes:
         message = f"{self._message_of(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
         several = isinstance(sent, list) and len(sent) > 1
         return Denial(message, whole=not (several and (sign.part or wrong is not body)))
+
+    def unclear(self, exchange: Exchange, sent: Record) -> str | None:
+        """Why a 200 for a record may be no success for all that can be told; None where it is clear, or `ok` is set."""
+        if self.ok is not None or exchange.status != 200:
+            return None
+        names = unknown_shape(parsed(exchange), sent)
+        if not names:
+            return None
+        shown = ", ".join(f"`{name}`" for name in names[:5])
+        return (
+            f"the response has {shown}, and nothing in it says whether the record was written; say with `ok` what does"
+        )
 
     def _message_of(self, exchange: Exchange, body: Json) -> str:
         said = message_in(look(body, self._message) if self._message is not None else body)

@@ -11,7 +11,7 @@ from typing import Final
 from speclab.connectors.base import Answer, Item, Refusal, Seams
 from speclab.connectors.http.answers import WrongBody
 from speclab.connectors.http.batch import Batches
-from speclab.connectors.http.client import Client, RequestFailed
+from speclab.connectors.http.client import Client, Exchange, RequestFailed
 from speclab.connectors.http.error_locations import ErrorLocator
 from speclab.connectors.http.headers import Headers, of_lookup
 from speclab.connectors.http.lookup import Found, Lookup
@@ -23,7 +23,7 @@ from speclab.connectors.jsontext import encode
 from speclab.connectors.references import References
 from speclab.errors import SpecError
 from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass
+from speclab.outcome import Effect, ErrorClass, Level
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -64,6 +64,7 @@ class HttpWriter:
             self._lookup = Lookup(write.lookup, found, client, refusals, for_etag=self._conditional)
         self._batches = None if write.batch is None else Batches(write, self._client, self._refusals, self._headers)
         self._successes = Successes(write)
+        self._answered = False
         self._exists = frozenset(write.exists)
         self._at_once = system.limits.concurrency
         self.keyed = write.idempotency is not None
@@ -188,8 +189,19 @@ class HttpWriter:
                 return Answer(refusal=self._refusals.bad(exchange, str(error)), bytes_out=len(content))
             if denied is not None:
                 return Answer(refusal=self._refusals.denied(exchange, denied.message), bytes_out=len(content))
+            if not silent:
+                self._check_first(exchange, item)
             return Answer(effect=_told(exchange.status, endpoint.method, effect), bytes_out=len(content))
         return Answer(refusal=self._refusals.of_answer(exchange), bytes_out=len(content))
+
+    def _check_first(self, exchange: Exchange, item: Item) -> None:
+        """Report once if the first success has a shape of which nothing is known."""
+        if self._answered:
+            return
+        self._answered = True
+        if unclear := self._successes.unclear(exchange, item.payload):
+            line = self._client.line(exchange.method, exchange.url)
+            self._client.report(Level.WARNING, f"{line}: {self._client.message(unclear)}")
 
 
 def _contested(refusal: Refusal, found: Found | None) -> Refusal:
