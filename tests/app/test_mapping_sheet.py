@@ -219,6 +219,14 @@ def test_a_sample_file_that_is_none_is_told_with_its_line(tmp_path: Path, text: 
     assert "JSON object" in error.value.hint
 
 
+def test_a_sample_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sample.jsonl"
+    with path.open("wb") as file:
+        file.truncate(10**10)  # sparse
+    with pytest.raises(UsageError, match="a sample of more than 8,000,000 bytes"):
+        read_records(path)
+
+
 def test_a_sample_file_may_have_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     path.write_text(f"\n{json.dumps(ADA)}\n\n")

@@ -70,6 +70,15 @@ def test_map_keeps_every_digit_of_a_long_number(people: Shell) -> None:
     assert people("map", "people", stdin=line).stdout == line
 
 
+def test_map_fails_a_record_that_cannot_be_read_and_maps_the_others(people: Shell) -> None:
+    lines = '{"id":"1","name":"Ada"}\n{"id":"2","name":"\\ud800"}\n{"id":"3","name":"Bo","n":1e400}\n'
+    done = people("map", "people", stdin=lines, exit_code=1)
+    assert done.stdout == '{"id":"1","name":"Ada"}\n'
+    assert "<stdin>:2: record 2: the text at name has half a surrogate pair" in done.stderr
+    assert "<stdin>:3: record 3: the number 1e400 at n cannot be read without loss" in done.stderr
+    assert "1 mapped, 0 filtered, 2 failed" in done.stderr
+
+
 def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
     shell("new", "people")
     row = "| Source Field | Target Field | Transformation |\n|---|---|---|\n| source.name | target.name | {} |\n"

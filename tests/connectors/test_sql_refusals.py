@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 
 import pytest
 from tests.connectors.databases import Databases, Ends, row, told
@@ -195,3 +196,40 @@ async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
         await asyncio.to_thread(other.exec_driver_sql, f"UPDATE {table} SET v = 2 WHERE id = 'a'")
         answers = await writing
     assert [answer.refusal and answer.refusal.error_class for answer in answers] == [ErrorClass.SERVER] * 2
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "sqlite"])
+@pytest.mark.parametrize("value", [1.005, "1.005", "-0.001", -0.001, 1e-7])
+async def test_more_decimal_places_than_the_column_keeps_are_not_rounded_in_silence(
+    kind: str, value: Json, databases: Databases, seams: Seams
+) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
+    (answer,) = await ends.write(row(v=value), upsert=table)
+    if kind == "sqlite":  # which keeps it as it is
+        assert ends.sql(f"SELECT v FROM {table}") == [(float(str(value)),)]
+        return
+    assert answer.refusal is not None
+    assert (answer.refusal.error_class, answer.refusal.field) == (ErrorClass.REJECTED, "v")
+    assert answer.refusal.message == (
+        f"{value} would be rounded, for the column 'v' keeps 2 decimal places; Round(2) in its mapping row rounds it"
+    )
+    assert ends.sql(f"SELECT v FROM {table}") == []
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+@pytest.mark.parametrize("value", [1.01, "1.010000", 7, "7", 0.1, "1e2", "-0.00", None])
+async def test_a_number_that_its_column_keeps_is_written(
+    kind: str, value: Json, databases: Databases, seams: Seams
+) -> None:
+    ends = databases.ends(kind, seams)
+    table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
+    assert told(await ends.write(row(v=value), upsert=table)) == ["created"]
+    expected = None if value is None else Decimal(str(value))
+    assert ends.sql(f"SELECT v FROM {table}") == [(expected,)]
+
+
+@pytest.mark.parametrize(("column", "value"), [("MONEY", "1.005"), ("NUMERIC(5,-2)", 150)])
+async def test_postgresql_rounds_no_other_kind_of_number_in_silence(column: str, value: Json, postgresql: Ends) -> None:
+    table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
+    assert await refused(postgresql, table, v=value) is ErrorClass.REJECTED

@@ -97,10 +97,11 @@ class Retries:
 
         What the source has no more is `gone`, and is not mapped but deleted by what was kept of it.
         """
-        if not row.source:  # it could not be read, and no retry changes that
+        source = row.source or {}
+        if gone is None and not source:  # it could not be read, and no retry changes that
             settled.append(Settled(row.id, Outcome.DEAD, again=unreadable(row)))
             return
-        (mapped,) = self.drafter.drafts([row.source]) if gone is None else [self.drafter.departed({row.key: gone})]
+        (mapped,) = self.drafter.drafts([source]) if gone is None else [self.drafter.departed({row.key: gone})]
         draft = mapped if self.delivery.anew else mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
         if items := self.drafter.items(draft):
             tries.append(_Try(row, items[0], draft.hashes[0]))

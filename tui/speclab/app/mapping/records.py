@@ -40,6 +40,9 @@ class Records:
     failures: tuple[FailureRow, ...] = ()
 
 
+MAX_SAMPLE: Final = 8_000_000
+"""Bytes of a sample file: all of its records are held while the spec is open."""
+
 NONE: Final = Records((), "")
 _EXPECTED: Final = "expected a JSON object on each line"
 
@@ -59,10 +62,15 @@ def read_records(path: Path) -> Records:
     if (link := find_link(path)) is not None:
         raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE}")
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            text = file.read(MAX_SAMPLE + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    records = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(text) > MAX_SAMPLE:
+        raise UsageError(
+            f"{path}: a sample of more than {MAX_SAMPLE:,} bytes", hint="Keep some of its lines: head -n 500 FILE."
+        )
+    records = [_record(path, number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     if not records:
         raise UsageError(f"{path}: there is no record in it", hint=_EXPECTED)
     return Records(tuple(records), path.name)

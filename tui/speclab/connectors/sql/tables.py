@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.types import CHAR, JSON, NullType, TypeEngine
+from sqlalchemy.types import CHAR, JSON, NullType, Numeric, TypeEngine
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
 from speclab.connectors.sql.spelling import Keys, Padded
@@ -39,9 +39,9 @@ class Table:
 
     `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
     columns that are unique in it; one of an index on expressions is empty. Of columns, `loose` may be NULL; in those of
-    `whole` the database rounds a fraction, and in those of `zoneless` it drops an offset, in silence; those of `listed`
-    it orders as their values are listed, and not as they compare. `folds` if it may take two texts for one, such as `a`
-    and `A`.
+    `whole` the database rounds a fraction, in those of `scaled` it rounds to so many decimal places, and in those of
+    `zoneless` it drops an offset, in silence; those of `listed` it orders as their values are listed, and not as they
+    compare. `folds` if it may take two texts for one, such as `a` and `A`.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Table:
     keys: frozenset[frozenset[str]]
     loose: frozenset[str]
     whole: frozenset[str]
+    scaled: Mapping[str, int]
     zoneless: frozenset[str]
     listed: frozenset[str]
     folds: bool
@@ -90,7 +91,9 @@ class Table:
         )
         listed = frozenset(column["name"] for column in columns if isinstance(column["type"], mysql.ENUM | mysql.SET))
         folds = _folds(connection, name, columns)
-        return cls(name, types, frozenset(keys), loose, whole, zoneless, listed, folds)
+        places = {column["name"]: _places(column["type"]) for column in columns} if rounds else {}
+        scaled = {column: count for column, count in places.items() if count is not None}
+        return cls(name, types, frozenset(keys), loose, whole, scaled, zoneless, listed, folds)
 
     def keyed_by(self, key: Sequence[str]) -> Keys:
         """What keys of those columns are like."""
@@ -139,6 +142,13 @@ def _folds(connection: Connection, name: str, columns: Sequence[ReflectedColumn]
             return any(isinstance(column["type"], postgresql.CITEXT) for column in columns)
         case _:
             return True
+
+
+def _places(column: TypeEngine[object]) -> int | None:
+    """Return the decimal places that a column keeps of a number, and rounds the others; None where it keeps all."""
+    if isinstance(column, postgresql.MONEY):
+        return 2
+    return column.scale if isinstance(column, Numeric) else None
 
 
 def _python_type(column: TypeEngine[object], connection: Connection) -> type:

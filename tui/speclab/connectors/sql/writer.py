@@ -295,10 +295,7 @@ class SqlWriter:
             self._longest = statements.longest(connection)
         for columns, run in runs:
             _check_length(self._longest, run)
-            for column in table.whole.intersection(columns or ()):
-                _check_whole(column, run)
-            for column in table.zoneless.intersection(columns or ()):
-                _check_zone(column, run)
+            _check_values(table, columns or (), run)
         self._table = table
         return table
 
@@ -382,12 +379,45 @@ def _check_length(longest: float, items: Sequence[Item]) -> None:
             raise _Unfit(column, f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)")
 
 
+def _check_values(table: Table, columns: Sequence[str], items: Sequence[Item]) -> None:
+    """Raise `_Unfit` for a value that a column of the table would change in silence."""
+    for column in table.whole.intersection(columns):
+        _check_whole(column, items)
+    for column in table.scaled.keys() & columns:
+        _check_places(column, table.scaled[column], items)
+    for column in table.zoneless.intersection(columns):
+        _check_zone(column, items)
+
+
 def _check_whole(column: str, items: Sequence[Item]) -> None:
     """Raise `_Unfit` for a fraction on its way to a column of whole numbers."""
     for item in items:
         value = item.payload[column]
         if (type(value) is float or type(value) is str) and _has_fraction(value):
             raise _Unfit(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
+
+
+def _check_places(column: str, places: int, items: Sequence[Item]) -> None:
+    """Raise `_Unfit` for a number with more decimal places than its column keeps."""
+    for item in items:
+        value = item.payload[column]
+        numeric = type(value) in (float, str) or (type(value) is int and places < 0)
+        if numeric and isinstance(value, int | float | str) and _places_of(value) > places:
+            raise _Unfit(
+                column,
+                f"{value} would be rounded, for the column '{column}' keeps {places} decimal places; Round({places}) "
+                "in its mapping row rounds it",
+            )
+
+
+def _places_of(value: float | str) -> int:
+    """The decimal places that a number needs, which may be negative; 0 for what is no number."""
+    try:
+        _, digits, exponent = Decimal(str(value)).as_tuple()
+    except InvalidOperation:
+        return 0
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return -exponent - zeros if isinstance(exponent, int) and any(digits) else 0
 
 
 def _check_zone(column: str, items: Sequence[Item]) -> None:
