@@ -53,6 +53,35 @@ def why_not_pause(app: SpeclabApp, listed: Listed | None) -> str | None:
     return None
 
 
+def why_not_cancel(app: SpeclabApp, listed: Listed | None) -> str | None:
+    """Return why the run of an integration cannot be cancelled now; None if it can."""
+    if listed is None:
+        return "there is no integration to cancel a run of"
+    if app.read_only:
+        return "the app was started with --read-only"
+    if not listed.running:
+        return f"{listed.spec_id} is not running"
+    return None
+
+
+async def cancel(app: SpeclabApp, listed: Listed, key: str) -> None:
+    """Ask the running run to stop after its page, or at once if it was asked before; `key` asks again."""
+    from speclab.runlog.progress import NOW
+    from speclab.sync.lock import user
+
+    try:
+        runs = await app.run_log.record(lambda log: log.cancel(listed.spec_id, user()))
+    except RunLogError as error:
+        app.tell("Nothing was recorded", error)
+        return
+    if not runs:
+        app.notify("It ended before.", title=f"{listed.spec_id} is not running", timeout=3)
+    elif runs[0].cancel == NOW:
+        app.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
+    else:
+        app.notify(f"{key} again stops it now.", title=f"{listed.spec_id} stops after this page", timeout=5)
+
+
 async def pause(app: SpeclabApp, listed: Listed) -> None:
     """Have `speclab up` leave an integration alone, or end that."""
     from speclab.sync.lock import user

@@ -14,6 +14,7 @@ from speclab.app.widgets.record import lines
 from speclab.app.words import ago, count, exactly, until
 from speclab.outcome import AlertState, FailureState, RunState
 from speclab.plural import plural
+from speclab.runlog.progress import progress_text
 
 if TYPE_CHECKING:
     from speclab.app.glyphs import Mark
@@ -79,7 +80,7 @@ class FailuresGrid(Grid):
         return self._why_not.get(self.row.key, _NO_FAILURE) if self.row is not None else _NO_FAILURE
 
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
-        """Ask the run log and show what it says; above it, why the last run failed, if it did, and alerts that fire."""
+        """Ask the run log and show what it says; above it, how the last run goes or why it failed, and alerts."""
         found = await shell(self).ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
         if found is None:
             return
@@ -87,12 +88,16 @@ class FailuresGrid(Grid):
         self.groups = {_key(group): group for group in groups}
         self._whole.clear()
         self._why_not.clear()
-        self.show([*self._failed(last_run), *self._firing(alerts), *self._told(groups)])
+        self.show([*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._told(groups)])
 
     def _failed(self, run: RunRow | None) -> Iterator[Row]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
             self._why_not[run.run] = _FAILED_RUN
             yield self._other(run.run, glyphs.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
+
+    def _in_progress(self, run: RunRow | None) -> Iterator[Row]:
+        if run is not None and run.state is RunState.RUNNING and (text := progress_text(run)):
+            yield self._other(run.run, glyphs.RUNNING, "running", "run", text, run.started_at)
 
     def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[Row]:
         for alert in alerts:

@@ -14,7 +14,7 @@ from speclab.app import glyphs
 from speclab.app.glyphs import NOTHING, Mark, bar
 from speclab.app.monitor.figures import sparkline
 from speclab.app.widgets.grid import Cell, Column, Row
-from speclab.app.words import ago, count, percent, span, until
+from speclab.app.words import ago, clock_time, count, percent, span, until
 from speclab.monitor.health import Condition
 from speclab.outcome import RunState
 
@@ -189,9 +189,16 @@ def _last_run(health: Health, now: datetime) -> Cell:
     if run.state is not RunState.RUNNING:
         word, style = _STATES[run.state]
         return Cell(f"{word}{ago(run.ended_at or run.started_at, now)}", style if word else "muted")
+    progress = run.progress or {}
+    if run.cancel:
+        return Cell(f"stopping, {count(run.read)} read", "attention")
+    if until_ := progress.get("until"):
+        return Cell(f"waits to {clock_time(str(until_))}", "attention")
     if run.total:
-        share = min(1.0, run.read / run.total)
+        share = min(1.0, (run.read + int(str(progress.get("sent", 0)))) / run.total)
         return Cell(f"{bar(share, 10)} {int(share * 100):3d} %", "live")
+    if records := progress.get("records"):
+        return Cell(f"running, {count(run.read)} + {progress['sent']:,}/{records:,}", "live")
     return Cell(f"running, {count(run.read)} read", "live")
 
 

@@ -17,9 +17,11 @@ from speclab.app.monitor.decide import (
     DISCARD,
     RETRY,
     Chosen,
+    cancel,
     discard,
     pause,
     retry,
+    why_not_cancel,
     why_not_pause,
     why_not_run,
 )
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 MONITOR: Final = (
     Action("open", "open", "Open the runs of an integration, the records of a group, or an event in full.", ("enter",)),
     Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
+    Action("cancel-run", "cancel run", "Stop the run after the page in progress; a second time, stop it now.", ("x",)),
     RETRY,
     DISCARD,
     Action(
@@ -251,6 +254,8 @@ class MonitorPlace(Place):
         chosen = self._chosen
         if action == "run-now":
             return why_not_run(shell(self), chosen)
+        if action == "cancel-run":
+            return why_not_cancel(shell(self), chosen)
         if action == "pause":
             return why_not_pause(shell(self), chosen)
         if action == "service":
@@ -264,13 +269,24 @@ class MonitorPlace(Place):
         return None
 
     def actions(self) -> Sequence[Action]:
-        """Those of the class; whether space pauses or resumes, and S starts or stops, goes by what is so."""
+        """Those of the class; the titles and the footer follow what is paused, running and alive."""
         chosen, pulse = self._chosen, shell(self).pulse
         titles = {
             "pause": "resume" if chosen is not None and chosen.paused else "pause",
             "service": "stop service" if pulse is not None and pulse.alive else "start service",
         }
-        return [replace(action, title=titles.get(action.id, action.title)) for action in self.ACTIONS]
+        running = chosen is not None and chosen.running
+        footer = {"run-now": not running, "cancel-run": running}
+        return [
+            replace(action, title=titles.get(action.id, action.title), footer=footer.get(action.id, action.footer))
+            for action in self.ACTIONS
+        ]
+
+    @work
+    async def action_cancel_run(self) -> None:
+        """Cancel the running run of the integration under the cursor."""
+        if (chosen := self._chosen) is not None:
+            await cancel(shell(self), chosen, "x")
 
     @work
     async def action_pause(self) -> None:

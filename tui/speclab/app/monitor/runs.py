@@ -20,6 +20,7 @@ from speclab.app.widgets.panel import Panel
 from speclab.app.words import ago, count, exactly, moment, span
 from speclab.outcome import Outcome, RunState
 from speclab.plural import plural
+from speclab.runlog.progress import progress_text
 
 if TYPE_CHECKING:
     from speclab.runlog import RunRow
@@ -176,7 +177,7 @@ def _row(run: RunRow, at: datetime) -> Row:
             Cell(run.trigger, "muted"),
             count(run.read),
             *outcomes,
-            Cell(run.error or "", "muted"),
+            Cell(run.error or progress_text(run), "muted"),
         ),
     )
 

@@ -1,0 +1,57 @@
+"""The Monitor and a run that is running: what it does within its page, and how it is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from speclab.clock import timestamp
+from speclab.outcome import Level, RunState
+
+Open = Callable[..., Any]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_monitor_shows_what_a_run_does_within_its_page(
+    filled: Any, running: Open, see: Open, size: tuple[int, int]
+) -> None:
+    run = filled.start("people", read=0, total=0)
+    async with running(filled.directory, place="monitor", size=size) as pilot:
+        await pilot.press("down")
+        with filled.log() as log:
+            log.note_progress(run, {"page": 1, "records": 200, "sent": 40, "requests": 41})
+        await see(pilot, "running, 0 + 40/200", "page 1: 40 of")
+        until = filled.clock.time + timedelta(seconds=90)
+        with filled.log() as log:
+            progress = {"page": 1, "records": 200, "sent": 40, "requests": 41}
+            log.note_progress(run, {**progress, "wait": "the rate limit", "until": timestamp(until)})
+        await see(pilot, f"waits to {until.astimezone():%H:%M:%S}", f"waits until {until.astimezone():%H:%M:%S}")
+
+
+async def test_x_cancels_the_run_under_the_cursor_and_a_second_time_stops_it_now(
+    filled: Any, running: Open, see: Open
+) -> None:
+    run = filled.start("people", read=50, total=0)
+    async with running(filled.directory, place="monitor") as pilot:
+        await pilot.press("down")
+        await see(pilot, "running, 50 read", "x cancel run")
+        with filled.log() as log:
+            for asked, told in ((1, "people stops after this page"), (2, "people stops now")):
+                await pilot.press("x")
+                await see(pilot, told, "stopping, 50 read")
+                assert log.note_progress(run, {}).cancel == asked
+            log.finish_run(run, "stopped", RunState.CANCELLED)
+        await see(pilot, "stops now", "cancelled")
+
+
+async def test_a_parked_integration_says_until_when(filled: Any, running: Open, see: Open) -> None:
+    with filled.log() as log:
+        run = log.start_run("orders", "hash", "schedule")
+        until = timestamp(filled.clock.time + timedelta(days=365))
+        log.event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.finish_run(run, "parked", RunState.PARTIAL)
+    async with running(filled.directory, place="monitor") as pilot:
+        await see(pilot, "↻ orders", "parked, in ")
