@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -114,7 +115,19 @@ cap: 2ms
 def forms() -> list[bytes]:
     """What no text may have in it: the marker, and the marker in base64 wherever it begins."""
     shifted = (base64.b64encode(b"x" * shift + MARKER.encode()) for shift in range(3))
-    return [MARKER.encode(), *(encoded[(shift * 8 + 5) // 6 : -4] for shift, encoded in enumerate(shifted))]
+    in_base64 = [encoded[(shift * 8 + 5) // 6 : -4] for shift, encoded in enumerate(shifted)]
+    percent = "".join(f"%25{ord(one):02x}" for one in MARKER)
+    others = (MARKER, MARKER.upper(), MARKER.encode().hex(), percent)
+    return [*(one.encode() for one in others), *in_base64, *(one.lower() for one in in_base64)]
+
+
+def encoded_forms(text: str) -> str:
+    """What a server may make of `text` that says back what it was told."""
+    shifted = [base64.b64encode(b"x" * shift + text.encode()).decode() for shift in range(3)]
+    url_safe = base64.urlsafe_b64encode(b"x" + text.encode()).decode()
+    percent = "".join(f"%25{byte:02x}" for byte in text.encode())
+    twice = quote(quote(text, safe=""), safe="")
+    return " ".join([*shifted, shifted[1].lower(), url_safe, percent, twice.lower(), text.upper(), text.encode().hex()])
 
 
 @dataclass
@@ -152,6 +165,8 @@ class Systems:
     async def bad(self, request: web.Request, how: str, echo: str) -> web.StreamResponse:
         errors = [{"field": "name", "detail": echo}]
         match how:
+            case "encoded":
+                return web.json_response({"message": encoded_forms(echo)}, status=422)
             case "broken JSON":
                 return web.Response(text=f'{{"data": [{echo}', content_type="application/json")
             case "HTML":
@@ -234,6 +249,7 @@ WAYS: Final = ["401", "403", "404", "422", "500", "503", "broken JSON", "HTML", 
 FAILURES: Final = [
     *(("token", how) for how in ("400", "401", "500", "broken JSON", "HTML", "no list", "elsewhere", "dropped")),
     *(("source", how) for how in (*WAYS, "dropped", "too large", "a loop")),
+    *((where, "encoded") for where in ("token", "source", "target")),
     *(("target", how) for how in ("401", "403", "409", "422", "500", "elsewhere", "late", "dropped")),
 ]
 

@@ -14,6 +14,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 _SHORT: Final = 4
@@ -35,6 +36,7 @@ _ENCODED: Final = re.compile(
     rb"|\\+",
     re.IGNORECASE,
 )
+_PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 _ENTITIES: Final = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _FOLDED: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ -_", b"abcdefghijklmnopqrstuvwxyz++/")
 """Case, the alphabets of base64 and base64url (RFC 4648), and the blank of forms, which is a plus."""
@@ -186,11 +188,14 @@ def _needles(secret: str) -> dict[bytes, bool]:
     found = {_Normal(_bytes(one)).text: False for one in forms}
     raw = secret.encode("utf-8", "surrogateescape")
     found[_Normal(raw).text] = False
-    found[raw.hex().encode()] = False
-    for shift in range(3):
-        whole = base64.b64encode(bytes(shift) + raw)
-        first, last = -(-shift * 8 // 6), (shift + len(raw)) * 8 // 6
-        found.setdefault(whole[first:last].translate(_FOLDED), True)
+    in_url = (quote(raw, safe=""), quote(raw), quote_plus(raw))
+    inner = {raw, *(one.encode() for one in in_url), *(_PERCENT.sub(_lower, one).encode() for one in in_url)}
+    for one in inner | {json.dumps(secret)[1:-1].encode()}:
+        found[one.hex().encode()] = False
+        for shift in range(3):
+            whole = base64.b64encode(bytes(shift) + one)
+            first, last = -(-shift * 8 // 6), (shift + len(one)) * 8 // 6
+            found.setdefault(whole[first:last].translate(_FOLDED), True)
     return {needle: encoded for needle, encoded in found.items() if len(needle.strip(b"+/=")) >= _SHORT}
 
 
@@ -200,6 +205,10 @@ def _widened(text: bytes, at: int, length: int) -> tuple[int, int]:
     while stop < len(text) and stop < at + length + 3 and text[stop] in _BASE64:
         stop += 1
     return start, stop
+
+
+def _lower(match: re.Match[str]) -> str:
+    return match[0].lower()
 
 
 def _found(needle: bytes, text: bytes) -> Iterator[int]:
