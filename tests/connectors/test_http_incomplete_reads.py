@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Handler, Reports, Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors import References, open_reader
+from speclab.connectors import References, open_reader, sample
 from speclab.connectors.base import Page, Reader, Seams
 from speclab.errors import BadAnswer, IncompleteRead
 from speclab.jsonvalue import Json
@@ -303,3 +303,12 @@ async def test_a_record_that_moves_behind_numbered_pages_leaves_the_read_incompl
     assert "d" in ids(again)
     changes[1] = ("g", "2026-11-24T12:00:40Z")  # a new record moves no other
     assert (await read_all(reader(url, {"by": "page", "param": "page"}, since=since)))[-1].complete
+
+
+async def test_a_sample_of_an_incomplete_read_is_what_was_read(
+    serve: Serve, references: References, seams: Seams
+) -> None:
+    read: Json = {"path": "/p", "records": "data", "pagination": CURSOR}
+    url = await serve(five_pages(beside_errors))
+    system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "read": read})
+    assert len(await sample(system, NoAuth(), references, seams, 100)) == 43

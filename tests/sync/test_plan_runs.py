@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,8 +15,10 @@ from tests.cli.conftest import SPEC, Api, api
 
 from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.errors import Unreachable
+from speclab.connectors.base import Page, Seams
+from speclab.connectors.file.reader import FileReader
+from speclab.errors import IncompleteRead, Unreachable
+from speclab.jsonvalue import Json
 from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageBooks, RunLog, RunRow, under_way
 from speclab.sync.differences import Difference
@@ -256,6 +260,20 @@ async def test_a_limit_cuts_it_and_says_so(place: Place) -> None:
     found = await place.plan(limit=2)
     assert (found.read, found.cut) == (2, True)
     assert not (await place.plan(limit=3)).cut
+
+
+async def test_a_plan_of_an_incomplete_read_is_of_what_was_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = FileReader.pages
+
+    async def incomplete(reader: FileReader, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
+        async for page in read(reader, cursor, full=full):
+            yield replace(page, complete=False)
+        raise IncompleteRead("records may be missing")
+
+    monkeypatch.setattr(FileReader, "pages", incomplete)
+    place.people((1, "Ada"), (2, "Bo"))
+    found = await place.plan()
+    assert (found.read, found.cut) == (2, True)
 
 
 async def test_a_source_that_cannot_be_read_is_raised(place: Place) -> None:

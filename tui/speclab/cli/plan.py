@@ -79,7 +79,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     where = "going on from the checkpoint" if plan.resumed else "from the start of the source"
     yield f"{plan.spec_id}: what a run would do now, {where}"
     yield ""
-    yield f"  {'read':<10}{plan.read:>9,}{'   and more: the limit cut it' if plan.cut else ''}"
+    yield f"  {'read':<10}{plan.read:>9,}{'   and more, which were not looked at' if plan.cut else ''}"
     for would in (Would.CREATE, Would.UPDATE, Would.DELETE):
         yield f"  {would:<10}{plan.would[would]:>9,}"
     if plan.would[Would.SAME]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.base import Connector, Finder, Reader, Seams, Writer
 from speclab.connectors.unreadable import UnreadableRecord
-from speclab.errors import SpecError
+from speclab.errors import IncompleteRead, SpecError
 from speclab.installed import Installed, Unfit, Unusable
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ def open_finder(
 async def sample(
     system: System, auth: Auth, references: References, seams: Seams, limit: int, retry: RetrySettings | None = None
 ) -> list[Record]:
-    """The first `limit` records of `system`, from as many pages as they take. Raises as a reader does."""
+    """Return the first `limit` records of `system`, from as many pages as they take.
+
+    Records may be missing: a sample need not be complete. Raises as a reader does.
+    """
     await references.fetch(system, auth)
     reader = open_reader(system, auth, references, seams, retry)
     records: list[Record] = []
@@ -74,6 +77,9 @@ async def sample(
                 break
         if isinstance(pages, AsyncGenerator):
             await pages.aclose()  # it may have asked for the next page already
+    except IncompleteRead:
+        if not records:
+            raise
     finally:
         await reader.close()
     return records[:limit]

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.base import Finder, Item, Page, Refusal, Seams
-from speclab.errors import SystemFailure
+from speclab.errors import IncompleteRead, SystemFailure
 from speclab.jsonvalue import Record
 from speclab.outcome import FailureState, Level, Outcome
 from speclab.runlog import NewFailure, RunLog, under_way
@@ -151,14 +151,18 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
         pages = reader.pages(cursor, full=options.full)
         if isinstance(pages, AsyncGenerator):
             stack.push_async_callback(pages.aclose)
-        async for page in pages:
-            left = None if options.limit is None else options.limit - planner.read
-            await planner.take(page, page.records[:left])
-            planner.turn(page)
-            seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
-            if planner.read == options.limit:
-                planner.cut = not page.complete or len(page.records) > (left or 0)
-                break
+        try:
+            async for page in pages:
+                left = None if options.limit is None else options.limit - planner.read
+                await planner.take(page, page.records[:left])
+                planner.turn(page)
+                seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
+                if planner.read == options.limit:
+                    planner.cut = not page.complete or len(page.records) > (left or 0)
+                    break
+        except IncompleteRead as error:  # the plan is of what was read; a run would do the same, and end partial
+            planner.cut = True
+            seams.report(Level.WARNING, error.message)
         planner.end()
         waiting = log.count_due(spec.spec_id, seams.clock.now())
         return planner.plan(resumed=cursor is not None, waiting=waiting)
