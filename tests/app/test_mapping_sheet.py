@@ -9,7 +9,7 @@ import pytest
 
 from speclab.app.mapping.panes import failing_fields, mapped_lines, record_lines, step_lines
 from speclab.app.mapping.records import Records, keep, kept_at, read_records
-from speclab.app.mapping.rows import grid_row
+from speclab.app.mapping.rows import Fails, grid_row
 from speclab.app.mapping.sheet import Sheet, Wrong
 from speclab.app.widgets.grid import Cell
 from speclab.errors import EditRefused, UsageError
@@ -121,7 +121,7 @@ def test_a_document_without_a_table_has_no_rows() -> None:
 
 def test_the_grid_shows_source_fields_as_they_are_written_without_their_system() -> None:
     (row,) = Sheet.of(document('| source["a,b"],source.c, d | target.x | First | |', "")).rows
-    cell = grid_row("x", row, row.wrong, None, 0, sampled=False).cells[1]
+    cell = grid_row("x", row, row.wrong, None, Fails(None, 0), sampled=False).cells[1]
     assert isinstance(cell, Cell)
     assert cell.text == 'source["a,b"],c, d'
 

@@ -25,7 +25,7 @@ CELL = 60
     ("cell", "code", "offset", "length", "message", "fix"),
     [
         ("Upercase", "M101", 0, 8, "unknown step 'Upercase'. Did you mean 'Uppercase'?", "Uppercase"),
-        ("Trim, Qqqq(1)", "M101", 6, 4, "unknown step 'Qqqq'. The help lists all steps.", None),
+        ("Trim, Qqqq(1)", "M101", 6, 4, "unknown step 'Qqqq'. Press F1 in Mapping for a list of all steps.", None),
         ("Trim | Uppercase", "M102", 4, 3, "steps are separated by commas, not by pipes", ","),
         ("Trim(1)", "M103", 5, 1, "Trim takes no arguments: Trim", None),
         ('Replace("a")', "M103", 0, 12, "Replace needs its argument new: Replace(old, new)", None),

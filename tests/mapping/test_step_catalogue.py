@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from speclab.jsonvalue import Json
 from speclab.mapping import Mapper
 from speclab.mapping.catalogue import STEPS, find, near
+from speclab.mapping.complete import complete_step
 from speclab.mapping.kinds import types_of
 from speclab.mapping.step import Step, Takes
 
@@ -109,3 +110,10 @@ def test_closed_choices_are_all_good_arguments() -> None:
         for parameter in step.parameters:
             if parameter.takes is Takes.TEXT and parameter.check:
                 assert not [choice for choice in parameter.choices if parameter.check(choice)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("typed", ["Tr", "Tri", "Upp", "Con", "dat"])
+def test_the_step_that_is_suggested_is_the_first_completion(typed: str) -> None:
+    step = near(typed)
+    assert step is not None
+    assert complete_step(typed, len(typed))[0].text.rstrip("(") == step.name

@@ -121,7 +121,7 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
             "c_5": "1815-12-10",
             "c_6": "soon",
         }
-        await until(pilot, lambda: mapping.grid.rows[3].cells[8] != Cell("3", "failed"))
+        await until(pilot, lambda: mapping.grid.rows[3].cells[9] != Cell("3", "failed"))
         await pilot.press("R")
         await see(pilot, "it was replayed, and is written")
 

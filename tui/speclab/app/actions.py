@@ -127,6 +127,26 @@ def offers(node: DOMNode) -> Iterator[Offer]:
             return
 
 
+def working_keys(offer: Offer, focused: DOMNode) -> tuple[str, ...]:
+    """Return the keys of `offer` that do it while `focused` has the focus.
+
+    A text editor takes the keys that write, and those it binds itself, such as ctrl+c.
+    """
+    return tuple(key for key in offer.action.keys if not _is_taken(key, offer.actor, focused))
+
+
+def _is_taken(key: str, actor: Actor, focused: DOMNode) -> bool:
+    from textual.keys import key_to_character
+    from textual.widget import Widget
+
+    if isinstance(focused, Widget) and focused.check_consume_key(key, key_to_character(key)):
+        return True
+    if cast("DOMNode", actor) is focused or not isinstance(focused, Widget) or focused.is_modal:
+        return False
+    own = {name for action in focused.ACTIONS for name in action.keys} if isinstance(focused, Actor) else set()
+    return key in focused._bindings.key_to_bindings and key not in own  # noqa: SLF001 (Textual has no public way)
+
+
 _NAMES: Final = {
     "question_mark": "?",
     "slash": "/",

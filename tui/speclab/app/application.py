@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from textual.notifications import Notify
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers
+from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers, working_keys
 from speclab.app.glyphs import AsciiOnly
 from speclab.app.place import Place
 from speclab.app.refusal import Refusal
@@ -431,7 +432,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
         from speclab.app.help import Help
 
         here = f"in {self.here}" if self.screen is self.main else "on this page"
-        self.push_screen(Help(here, list(offers(self.screen.focused or self.screen))))
+        focused = self.screen.focused or self.screen
+        told = []
+        for offer in offers(focused):
+            keys = working_keys(offer, focused)
+            if keys or not offer.action.keys:
+                told.append(replace(offer, action=replace(offer.action, keys=keys)))
+        self.push_screen(Help(here, told, self.place.reference() if self.place is not None else ()))
 
     @work
     async def action_palette(self) -> None:
@@ -444,16 +451,18 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     def _commands(self) -> Iterator[Command]:
         """What the palette offers: all that can be done from here, then what the place adds."""
-        for offer in offers(self.screen.focused or self.screen):
+        focused = self.screen.focused or self.screen
+        for offer in offers(focused):
             action = offer.action
             if not action.palette:
                 continue
+            keys = working_keys(offer, focused)
             yield Command(
                 action.title,
                 "anywhere" if offer.actor is self else self.here,
                 partial(offer.actor.action_act, action.id),
                 action.description,
-                key_name(action.keys[0]) if action.keys else "",
+                key_name(keys[0]) if keys else "",
                 offer.reason,
             )
         if self.place is not None:

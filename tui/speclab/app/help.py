@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_name
+from speclab.app.place import Reference
 from speclab.app.widgets.dialogs import Dialog
 from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
 from speclab.app.widgets.keybar import KeyBar
@@ -159,15 +160,25 @@ class Help(Dialog[None]):
     Help > #box > Grid { height: 1fr; }
     """
 
-    def __init__(self, here: str, offers: Sequence[Offer]) -> None:
+    def __init__(self, here: str, offers: Sequence[Offer], reference: Reference = ()) -> None:
         super().__init__("help")
         self._here = here
         self._offers = offers
+        self._reference = reference
         self._beside = 0  # cells that the sentences leave to what stands beside them
 
     def inside(self) -> Sequence[Widget]:
         """A table of keys."""
-        keys = max(len(text) for text in (self._here, _ELSEWHERE, _MOVING, *(_keys(o.action) for o in self._offers)))
+        keys = max(
+            len(text)
+            for text in (
+                self._here,
+                _ELSEWHERE,
+                _MOVING,
+                *(_keys(o.action) for o in self._offers),
+                *(name for name, _ in self._reference),
+            )
+        )
         titles = max(len(offer.action.title) for offer in self._offers)
         self._beside = keys + titles + 10  # with the gaps, the frame and the scroll bar
         columns = [Column("", keys), Column("", titles), Column("", _LEAST, flex=1)]
@@ -185,6 +196,14 @@ class Help(Dialog[None]):
         for name, offers in groups:
             rows.append(Row(name, (Cell(name, "strong"), "", "")))
             rows.extend(row for offer in offers for row in self._lines(offer, width))
+            rows.append(Row(f"after {name}", ("", "", "")))
+        for name, entries in self._reference:
+            rows.append(Row(name, (Cell(name, "strong"), "", "")))
+            for term, explanation in entries:
+                rows.append(Row(term, ("", "", Cell(term, "live"))))
+                rows.extend(
+                    Row(f"{term} {line}", ("", "", Cell(line, "muted"))) for line in textwrap.wrap(explanation, width)
+                )
             rows.append(Row(f"after {name}", ("", "", "")))
         self.query_one(Grid).show(rows[:-1])
 

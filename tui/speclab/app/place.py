@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from textual import events
 from textual.containers import Container
@@ -16,6 +16,9 @@ from speclab.app.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from speclab.runlog.tail import News
+
+Reference: TypeAlias = Sequence[tuple[str, Sequence[tuple[str, str]]]]
+"""Groups of the help, each with a title, terms and their explanations."""
 
 
 class Place(Container, Actor):
@@ -66,6 +69,10 @@ class Place(Container, Actor):
 
     def commands(self) -> Iterable[Command]:
         """What the palette offers here beyond the actions within reach: specs to open, sections to go to."""
+        return ()
+
+    def reference(self) -> Reference:
+        """Return what the help lists below the actions."""
         return ()
 
     # Panels

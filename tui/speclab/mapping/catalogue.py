@@ -35,6 +35,9 @@ def near(name: str) -> Step | None:
     plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
     if step := _BY_NAME.get(plain) or _BY_OTHER_NAME.get(plain):
         return step
+    begun = [step for key, step in _BY_NAME.items() if len(plain) > 1 and key.startswith(plain)]
+    if begun:
+        return begun[0]  # what completion offers first
     for names in (_BY_NAME, _BY_OTHER_NAME):
         for found in process.extract(plain, names.keys(), scorer=fuzz.ratio, score_cutoff=_NEAR, limit=1):
             return names[found[0]]

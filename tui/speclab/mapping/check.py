@@ -112,7 +112,7 @@ class _Chain:
             self._many = False  # an unknown step may be meant to join
         if step is None:
             meant = catalogue.near(call.name)
-            hint = f"Did you mean '{meant.name}'?" if meant else "The help lists all steps."
+            hint = f"Did you mean '{meant.name}'?" if meant else "Press F1 in Mapping for a list of all steps."
             message = f"unknown step '{call.name}'. {hint}"
             self.tell("M101", call.start, call.name_end, message, meant.name if meant else None)
             self._follow(call.name, Kind.ANY)

@@ -10,7 +10,7 @@ _ALL: Final = (
     Code(
         "M101",
         "A step is unknown",
-        "A Transformation is a list of named steps; the help lists them all.",
+        "A Transformation is a list of named steps. Press F1 in Mapping for a list of all steps.",
     ),
     Code(
         "M102",

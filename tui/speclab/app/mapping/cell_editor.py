@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from speclab.app.actions import Action, Actor, bindings
-from speclab.app.widgets.cells import fit
+from speclab.app.widgets.cells import fit, fit_middle
 from speclab.app.widgets.grid import Cell, Column, Grid, Row
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Below(Vertical):
 
     def __init__(self) -> None:
         self._hint = Static(markup=False)
-        self._list = Grid((Column("", 12, flex=1, most=24), Column("", 10, flex=3)), heading=False)
+        self._list = Grid(_columns((), _WIDEST), heading=False)
         self._list.can_focus = False
         super().__init__(self._hint, self._list)
         self._candidates: Sequence[Candidate] = ()
@@ -251,7 +251,11 @@ class Below(Vertical):
         if candidates != self._candidates:
             self._candidates = candidates
             self.went = False
-            self._list.show([Row(each.text, (each.text, Cell(each.about, "muted"))) for each in candidates])
+            self._list.lay_out(_columns(candidates, self._width))
+            room = self._list.columns[0].width
+            self._list.show(
+                [Row(each.text, (fit_middle(each.text, room), Cell(each.about, "muted"))) for each in candidates]
+            )
             self._list.move(0)
         lines: list[Content] = []
         if hint.end > hint.start:
@@ -268,3 +272,11 @@ class Below(Vertical):
         below = self._region.y + 1
         fits = below + height <= self._bounds.bottom
         self.styles.offset = Offset(self._region.x - 1, below if fits else max(0, self._region.y - height))
+
+
+def _columns(candidates: Sequence[Candidate], width: int) -> tuple[Column, ...]:
+    """Return the columns of the completions: what is completed is shown whole if it fits, then what it is."""
+    longest = max((cell_len(each.text) for each in candidates), default=12)
+    about = max((cell_len(each.about) for each in candidates), default=0)
+    first = max(12, min(longest, width if not about else max(24, width // 2)))
+    return (Column("", first), Column("", 10, flex=1, drop=1))

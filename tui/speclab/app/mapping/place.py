@@ -23,6 +23,7 @@ from speclab.app.mapping.records import NONE
 from speclab.app.mapping.replay import REPLAY, Replaying
 from speclab.app.mapping.rows import (
     TRANSFORMATION_AT,
+    Fails,
     columns,
     fails_by_row,
     grid_row,
@@ -31,12 +32,14 @@ from speclab.app.mapping.rows import (
     unmapped_row,
 )
 from speclab.app.mapping.sheet import Outcome, Sheet, SheetRow, Wrong
+from speclab.app.place import Reference
 from speclab.app.shell import shell
 from speclab.app.widgets.cells import fit, printable
 from speclab.app.widgets.grid import MOVES, Cell, Grid
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import Lines
 from speclab.jsonvalue import Record
+from speclab.mapping.catalogue import STEPS
 from speclab.outcome import Level
 from speclab.plural import plural
 from speclab.spec.problem import Problem
@@ -239,13 +242,17 @@ class MappingPlace(Replaying):
         record = self.record
         self._outcomes = self._outcomes_of(shown, record)
         found = self._found(sheet)
+        failing = self.judged.failing if self.judged is not None and self.records.records else None
         rows = [
             grid_row(
                 key,
                 row,
                 row.wrong if row is trial else sheet.problems(row, found.get(row.line, ())),
                 outcome,
-                self._fails.get(row.target, 0),
+                Fails(
+                    len(failing.get(row.target, ())) if failing is not None and row.mapper is not None else None,
+                    self._fails.get(row.target, 0),
+                ),
                 sampled=record is not None,
             )
             for key, row, outcome in zip(keys(sheet.rows), shown, self._outcomes, strict=True)
@@ -341,7 +348,11 @@ class MappingPlace(Replaying):
         if verdict is not None and total:
             if self.number in verdict.filtered:
                 notes.append("filtered out")
-            notes.append(f"{verdict.passed:,} pass")
+            blocked = sum(row.mapper is None and not row.blank for row in self.sheet.rows) if self.sheet else 0
+            if blocked:
+                notes.append(f"{plural(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
+            else:
+                notes.append(f"{verdict.passed:,} pass")
             here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
             if here and self.row is not None:
                 notes.append(f"{len(here):,} fail on {self.row.target}")
@@ -412,6 +423,10 @@ class MappingPlace(Replaying):
     @on(Grid.Chosen, "MappingGrid")
     async def _edit_cell(self) -> None:
         await self.action_act("edit")
+
+    def reference(self) -> Reference:
+        """Return all steps that a Transformation can have."""
+        return (("steps", [(step.signature, step.summary) for step in STEPS.values()]),)
 
     def commands(self) -> Iterable[Command]:
         """Every spec."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
     from speclab.spec.integration import Integration
+    from speclab.spec.settings import RetrySettings
 
 _Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
 _Describe: TypeAlias = "Callable[[End, References, Seams], Awaitable[Description]]"
@@ -98,20 +99,20 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
     return path
 
 
-async def live(integration: Integration) -> Records:
-    """The first records of the integration's source. Raises as a reader does."""
-    sample, references, seams = await loaded(partial(_means, integration))
-    found = await sample(integration.source, integration.source_auth, references, seams, LIMIT, integration.retry)
+async def live(end: End, retry: RetrySettings, spec: Path) -> Records:
+    """Return the first records of the source `end` of `spec`. Raises as a reader does."""
+    sample, references, seams = await loaded(partial(_means, end, spec))
+    found = await sample(end.system, end.auth, references, seams, LIMIT, retry)
     if not found:
-        raise SpecError("the source has no records", hint="is the read in Source System about the right list?")
+        raise SpecError("the source has no records", hint="Check that `read` in Source System names the right list.")
     return Records(tuple(found), "live")
 
 
-def _means(integration: Integration) -> tuple[_Sample, References, Seams]:
-    """What reads a source, with the machine's own time, chance, network and environment."""
+def _means(end: End, spec: Path) -> tuple[_Sample, References, Seams]:
+    """Load what reads a source, with the machine's own time, chance, network and environment."""
     from speclab.connectors import sample, this_machine
 
-    return sample, *this_machine(integration.path, integration.ends[:1])
+    return sample, *this_machine(spec, [end])
 
 
 async def fields_at_target(integration: Integration) -> tuple[Field, ...]:

@@ -19,7 +19,7 @@ from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 
 TRANSFORMATION_AT: Final = 3
 _PREFIX: Final = re.compile(r"(?:^|(?<=,)|(?<=, ))source\.")
-EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 9: NOTES}
+EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 10: NOTES}
 """The grid's columns that are columns of the table."""
 
 
@@ -38,6 +38,17 @@ class Unmapped:
         return f"+{self.target}"
 
 
+@dataclass(frozen=True, slots=True)
+class Fails:
+    """How many records fail on a row: of the sample, and in the run log (open failures of earlier runs).
+
+    `sample` is None while there is no sample, or it is not mapped yet.
+    """
+
+    sample: int | None
+    dead: int
+
+
 def columns(width: int) -> tuple[Column, ...]:
     """The grid's columns in `width` cells; where that is little, all are narrower and the sample goes first."""
     small = width < 100
@@ -49,17 +60,18 @@ def columns(width: int) -> tuple[Column, ...]:
         Column("Transformation", 16 if tiny else 19 if small else 24, flex=4, most=48),
         Column("Sample", 14, flex=3, most=34, drop=4, gap=1),
         Column(ARROW, 1, drop=4, gap=1),
-        Column("Result", 11 if tiny else 14, flex=3, most=34),
+        Column("Result", 11 if tiny else 12 if small else 14, flex=3, most=34),
         Column("Type", 8, drop=5),
-        Column("Fails", 5, align="right", drop=3),
+        Column("Fails", 5, align="right", drop=3, gap=1 if small else 2),
+        Column("Dead", 4, align="right", drop=3),
         Column("Notes", 16, flex=2, drop=9),
     )
 
 
 def grid_row(
-    key: str, row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None, fails: int, *, sampled: bool
+    key: str, row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None, fails: Fails, *, sampled: bool
 ) -> Row:
-    """One row of the table; `sampled` if there is a record to show."""
+    """Return one row of the table; `sampled` if there is a record to show."""
     mark = _mark(row, wrong, outcome)
     sample, result = _sample(outcome), _result(row, outcome, sampled=sampled)
     return Row(
@@ -73,7 +85,8 @@ def grid_row(
             Cell(ARROW, "muted") if sampled and not row.blank else "",
             result,
             Cell(outcome.result.type if outcome is not None else "", "muted"),
-            Cell(f"{fails:,}", "failed") if fails else Cell("·", "muted"),
+            _counted(fails.sample),
+            _counted(fails.dead),
             Cell(row.texts[NOTES], "muted"),
         ),
     )
@@ -97,6 +110,7 @@ def unmapped_row(unmapped: Unmapped, value: str) -> Row:
             "",
             Cell("required" if unmapped.required else "optional", "attention" if unmapped.required else "muted"),
             Cell(unmapped.type, "muted"),
+            "",
             "",
             "",
         ),
@@ -125,6 +139,12 @@ def fails_by_row(groups: Iterable[tuple[str | None, int]]) -> Mapping[str, int]:
         if row is not None:
             counts[row] += count
     return counts
+
+
+def _counted(number: int | None) -> Cell:
+    if number is None:
+        return Cell(NOTHING, "muted")
+    return Cell(f"{number:,}", "failed") if number else Cell("·", "muted")
 
 
 def _mark(row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None) -> Mark:

@@ -26,15 +26,21 @@ from speclab.app.mapping.rows import TRANSFORMATION_AT
 from speclab.app.mapping.sheet import Sheet, Verdict
 from speclab.app.mapping.writing import RowWriting
 from speclab.app.shell import shell
+from speclab.app.specs.outline import address_at
 from speclab.app.trust import may_use
-from speclab.app.widgets.dialogs import Choice, Prompt
+from speclab.app.widgets.dialogs import Choice, Confirm, Prompt
 from speclab.app.widgets.grid import Row
-from speclab.errors import SpeclabError
+from speclab.errors import SpecError, SpeclabError
+from speclab.outcome import Level
 from speclab.plural import plural
+from speclab.spec.problem import Problem
+from speclab.spec.read import read_end
 
 if TYPE_CHECKING:
+    from speclab.app.actions import Action
     from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
+    from speclab.spec.document import Document
 
 PAUSE: Final = 0.1
 """Seconds without a further change before all records are put through the mapping."""
@@ -53,6 +59,9 @@ class Sampling(RowWriting):
         self._judged: Sheet | None = None  # the sheet that the verdict is of
         self.at_target: tuple[Field, ...] = ()
         self.reading: Worker[None] | None = None
+        self._checked_source: tuple[Document, Problem | None] | None = (
+            None  # what is wrong with the source of a document
+        )
 
     @property
     def judged(self) -> Verdict | None:
@@ -127,13 +136,17 @@ class Sampling(RowWriting):
 
     @work(exclusive=True, group="sample")
     async def _read_live(self) -> None:
-        integration = self.sheet.reading.integration if self.sheet is not None else None
-        if self.opened is None or integration is None:
+        from speclab.spec.settings import RetrySettings
+
+        if self.opened is None or self.sheet is None:
             return
+        path, integration = self.opened.path, self.sheet.reading.integration
         try:
-            if await may_use(shell(self), self.opened.path, integration.ends):
+            end = read_end(self.sheet.document, "source")
+            if await may_use(shell(self), path, integration.ends if integration is not None else [end]):
                 self._ask_target()
-                self.have(await live(integration))
+                retry = integration.retry if integration is not None else RetrySettings.model_validate({})
+                self.have(await live(end, retry, path))
         except SpeclabError as error:
             shell(self).tell("No sample from the source", error)
         finally:
@@ -224,6 +237,41 @@ class Sampling(RowWriting):
         self.number = next((number for number in numbers if number > self.number), numbers[0])
         self.show_record()
 
+    def _source_problem(self) -> Problem | None:
+        """Return what has to be mended before the source can be read; None if nothing."""
+        if self.sheet is None or self.sheet.reading.integration is not None:
+            return None
+        if self._checked_source is None or self._checked_source[0] is not self.sheet.document:
+            found = None
+            try:
+                read_end(self.sheet.document, "source")
+            except SpecError as error:
+                found = next((each for each in error.problems if each.level is Level.ERROR), None)
+            self._checked_source = (self.sheet.document, found)
+        return self._checked_source[1]
+
+    def _section_title(self, problem: Problem) -> str:
+        address = address_at(self.sheet.document, problem.line) if self.sheet is not None else ""
+        return address.rpartition(" > ")[2] or "Spec"
+
+    def refuse(self, action: Action, reason: str) -> None:
+        """Tell why `action` was not done; where a section is in the way of a live sample, offer to go there."""
+        problem = self._source_problem() if action.id == "live" else None
+        if problem is None or self.sheet is None:
+            super().refuse(action, reason)
+        else:
+            self._offer_section(reason, address_at(self.sheet.document, problem.line))
+
+    @work(group="ask")
+    async def _offer_section(self, reason: str, address: str) -> None:
+        from speclab.app.specs.place import SpecsPlace
+
+        message = f"The source cannot be read yet.\n{reason}"
+        if await self.app.push_screen_wait(Confirm("live sample", message, yes="go to the section", no="stay here")):
+            place = await shell(self).show_place("specs")
+            assert isinstance(place, SpecsPlace)  # noqa: S101 (that is its name)
+            place.go_to(address)
+
     def why_not(self, action: str) -> str | None:
         """Why there is no sample to be had, or to go on to."""
         if action in {"next-record", "previous-record", "keep", "explain"} and not self.records.records:
@@ -232,8 +280,8 @@ class Sampling(RowWriting):
             return "no sample record fails"
         if action in {"live", "samples"} and self.opened is None:
             return "no spec is open"
-        if action == "live" and (self.sheet is None or self.sheet.reading.integration is None):
-            return "the spec does not say yet where records come from: see its problems in Specs"
+        if action == "live" and (problem := self._source_problem()) is not None:
+            return f"{self._section_title(problem)}: {problem.message}"
         if action == "live" and self.reading is not None:
             return "it is being read"
         return super().why_not(action)

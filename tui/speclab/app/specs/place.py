@@ -23,7 +23,7 @@ from speclab.app.shell import shell
 from speclab.app.specs.checking import SpecErrors
 from speclab.app.specs.guide import GuideView, Paragraph
 from speclab.app.specs.listing import SpecList
-from speclab.app.specs.outline import Outline, address_at, outline_rows
+from speclab.app.specs.outline import FRONT_MATTER, Outline, address_at, outline_rows
 from speclab.app.specs.problems import COLOURS, LEVELS
 from speclab.app.specs.trying import TRY, Trying
 from speclab.app.widgets.dialogs import Prompt
@@ -369,12 +369,16 @@ class SpecsPlace(Trying):
         yield from self._sections()
 
     def _sections(self) -> Iterable[Command]:
-        for section in self.opened.document.sections if self.opened else ():
+        if self.opened is None:
+            return
+        places = [(FRONT_MATTER, "Front matter", "")]
+        places += [(each.address, each.title, " > ".join(each.path[:-1])) for each in self.opened.document.sections]
+        for address, title, above in places:
 
-            async def go(address: str = section.address) -> None:
+            async def go(address: str = address) -> None:
                 self.go_to(address)
 
-            yield Command(section.title, "section", go, " > ".join(section.path[:-1]))
+            yield Command(title, "section", go, above)
 
     # What can be done
 

@@ -129,6 +129,18 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + ELLIPSIS
 
 
+def fit_middle(text: str, width: int) -> str:
+    """Return `text`, printable, cut in its middle where it is longer than `width` cells: paths differ at their ends."""
+    text = printable(text)
+    if width < 4 or cell_len(text) <= width:
+        return fit(text, width)
+    head = (width - 1) // 4
+    start, end = set_cell_size(text, head), text
+    while cell_len(end) > width - 1 - head:
+        end = end[1:]
+    return f"{start}{ELLIPSIS}{end}"
+
+
 def broken(text: str, width: int) -> Iterator[str]:
     """The lines of `text`, broken between words to `width` cells; a word that is longer than a line is cut."""
     line = ""

@@ -9,13 +9,11 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.app import App
-from textual.dom import DOMNode
-from textual.keys import key_to_character
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.actions import Offer, key_name, offers
+from speclab.app.actions import Offer, key_name, offers, working_keys
 
 _APART = 3
 
@@ -73,8 +71,7 @@ class KeyBar(Widget):
         found = tuple(
             _Offered(offer, key_name(key))
             for offer in offers(focused)
-            if offer.action.footer
-            and (key := next((key for key in offer.action.keys if not _is_text(focused, key)), None)) is not None
+            if offer.action.footer and (key := next(iter(working_keys(offer, focused)), None)) is not None
         )
         if found != self._offered:
             self._offered = found
@@ -121,8 +118,3 @@ class KeyBar(Widget):
         for item in self._keys():
             if item.x <= event.x < item.x + item.offered.width:
                 await item.offered.offer.actor.action_act(item.offered.offer.action.id)
-
-
-def _is_text(focused: DOMNode, key: str) -> bool:
-    """Whether what has focus takes that key as something to write."""
-    return focused.check_consume_key(key, key_to_character(key))
