@@ -91,3 +91,9 @@ def test_drop_leaves_the_field_out_only_for_null(mapper_of: MakeMapper) -> None:
     assert mapper.map({"a": None, "b": ""}) == {}
     assert mapper.map({"b": "x"}) == {"b": "x"}
     assert mapper.map({"a": "", "b": "x"}) == {"a": "", "b": "x"}
+
+
+@pytest.mark.parametrize("number", ["0.12345678901234567890", "12345678901234567.89"])
+def test_parse_json_refuses_a_number_that_would_lose_digits(mapper_of: MakeMapper, number: str) -> None:
+    with pytest.raises(MappingFailure, match=f"{number} has more digits than a JSON number keeps"):
+        mapper_of(("a", "b", "ParseJson")).map({"a": f"[{number}]"})

@@ -52,7 +52,28 @@ def test_the_parts_of_a_key_do_not_run_into_each_other() -> None:
 def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
     for paths in ("id", "a.b", ("region", "id")):
         key = RecordKey(paths)
-        assert key.of_all(several) == [key.of(record) for record in several]
+        alone = [key.of(record) for record in several]
+        assert all(one in (None, other) for one, other in zip(key.of_all(several), alone, strict=True))
+        assert [RecordKey(paths).of_all([record]) for record in several] == [[one] for one in alone]
+
+
+@pytest.mark.parametrize("path", ["id", "meta.id"])
+@pytest.mark.parametrize(
+    ("pages", "keys"),
+    [
+        ([[1, "1", 2, "a"], ["2", 3]], ["1", None, "2", "a", None, "3"]),
+        ([["1", "b", 1], [2, "3"]], ["1", "b", None, None, "3"]),
+        ([["a"], [1], ["1"]], ["a", "1", None]),
+        ([[1], ["a"], ["1"], [2]], ["1", "a", None, "2"]),
+        ([["1"], ["2"], [1.5], ["x"]], ["1", "2", None, "x"]),
+        ([["1c9f-4", "-", 5]], ["1c9f-4", "-", "5"]),
+        ([[1], [2.5], ["-3"]], ["1", "2.5", None]),
+    ],
+)
+def test_text_and_a_number_that_read_alike_are_not_one_key(path: str, pages: list[list[Json]], keys: list[str]) -> None:
+    key = RecordKey(path)
+    records: list[list[Record]] = [[{"id": id_, "meta": {"id": id_}} for id_ in page] for page in pages]
+    assert [found for page in records for found in key.of_all(page)] == keys
 
 
 @given(records)

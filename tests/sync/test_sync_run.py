@@ -312,3 +312,14 @@ async def test_an_unreadable_record_is_a_dead_letter_with_its_bytes_and_no_retry
         (after,) = reader.failures(full=True)
     assert (after.state, after.message, after.response) == (FailureState.DEAD, failure.message, failure.response)
     assert list(world.target.content) == ["a", "c"]
+
+
+async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads_alike(world: World) -> None:
+    result = await world.run([[person(1)], [person("1", name="Bo")]])
+    assert counts(result.row) == {"written": 1, "dead": 1}
+    assert world.target.content == {"1": mapped(person(1))}
+    with world.reader as reader:
+        (failure,) = reader.failures(full=True)
+    assert failure.stage is Stage.READ
+    assert failure.message.startswith("the key 1 at id is text where others are numbers")
+    assert failure.source == person("1", name="Bo")

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from speclab.jsonvalue import Json, JsonView
+from speclab.jsonvalue import Json, JsonView, loses_digits
 
 _BOM: Final = b"\xef\xbb\xbf"
 _ZEROED: Final = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
@@ -71,7 +71,7 @@ def decode_leniently(text: bytes) -> Lenient:
             raise error from None
     digits = text.translate(_ZEROED, b".")
     if _LONG in digits:
-        if _loses_digits(text):
+        if _has_lossy(text):
             return Lenient(_read_slowly(text), is_clean=False)
         if _BEYOND in digits:
             return Lenient(_read_slowly(text), is_clean=_MAX_WHOLE not in digits)
@@ -109,30 +109,15 @@ def _shown(text: str) -> str:
     return short.encode("utf-8", "backslashreplace").decode()
 
 
-def _loses_digits(text: bytes) -> bool:
-    return any(_is_lossy(found[0].decode()) for found in _NUMBER.finditer(text))
-
-
-def _is_lossy(number: str) -> bool:
-    """Whether a double would not keep the digits of `number`: it is neither its shortest form nor a longer print."""
-    mantissa = number.lower().partition("e")[0]
-    if "." not in mantissa and "e" not in number.lower():
-        return False  # a whole number, which has all of its digits
-    try:
-        exact, double = Decimal(number), float(number)
-    except (ValueError, ArithmeticError):
-        return False  # digits and dots in a text
-    if not math.isfinite(double):
-        return True
-    digits = len(mantissa.lstrip("-0.").replace(".", ""))
-    return exact not in (Decimal(repr(double)), Decimal(f"{double:.{max(digits, 1) - 1}e}"))
+def _has_lossy(text: bytes) -> bool:
+    return any(loses_digits(found[0].decode()) for found in _NUMBER.finditer(text))
 
 
 def _read_slowly(text: bytes) -> Json:
     """Read JSON with what cannot be kept: `Unfit` numbers, and surrogates for halves of pairs and odd bytes."""
 
     def real(number: str) -> float | Unfit:
-        return Unfit(number) if _is_lossy(number) or not math.isfinite(float(number)) else float(number)
+        return Unfit(number) if loses_digits(number) or not math.isfinite(float(number)) else float(number)
 
     def whole(number: str) -> int | Unfit:
         return int(number) if len(number) <= _MAX_DIGITS else Unfit(number)

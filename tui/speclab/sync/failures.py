@@ -14,7 +14,7 @@ from speclab.outcome import ErrorClass, FailureState, Stage
 from speclab.paths import FieldPath, PathSyntaxError
 from speclab.runlog.rows import FailureRow, NewFailure
 from speclab.spec.integration import Integration, MappingRow
-from speclab.sync.identity import stand_in
+from speclab.sync.identity import RecordKey, stand_in
 
 _WRAPPERS: Final = frozenset(
     {"body", "data", "attributes", "properties", "input", "inputs", "record", "records", "payload", "request", "fields",
@@ -51,12 +51,18 @@ class Failures:
                 response=record.text,
             )
         key = self._key if isinstance(self._key, str) else ", ".join(self._key)
+        message = f"the record has no key: expected text or a number at {key}"
+        if (mixed := RecordKey(self._key).of(record)) is not None:
+            message = (
+                f"the key {mixed} at {key} is text where others are numbers, or a number where others are text: "
+                "two records would be taken for one; have the source write all keys alike"
+            )
         return NewFailure(
             key=stand_in(record),
             state=FailureState.DEAD,
             stage=Stage.READ,
             error_class=ErrorClass.BAD_ANSWER,
-            message=f"the record has no key: expected text or a number at {key}",
+            message=message,
             file=self._file,
             line=self._source_line,
             source=record,

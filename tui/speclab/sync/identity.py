@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -15,6 +16,8 @@ from speclab.jsonvalue import Json, Record
 from speclab.paths import FieldPath
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://speclab.dev/idempotency")
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_BEGINS_NUMBER: Final = frozenset("-0123456789")
 _SORTED: Final = orjson.OPT_SORT_KEYS
 
 
@@ -24,6 +27,7 @@ class RecordKey:
     def __init__(self, paths: str | Sequence[str]) -> None:
         self._paths = [FieldPath.parse(path) for path in ([paths] if isinstance(paths, str) else paths)]
         self._plain = None
+        self._kind: type | None = None  # of keys that read as a number: text or int, as the first of them is
         if len(self._paths) == 1 and len(parts := self._paths[0].parts) == 1 and isinstance(parts[0], str):
             self._plain = parts[0]
 
@@ -47,20 +51,42 @@ class RecordKey:
         return None if None in map(_text, values) else canonical(values).decode()
 
     def of_all(self, records: Sequence[Record]) -> list[str | None]:
-        """The key of each record, as `of` gives it."""
+        """The key of each record, as `of` gives it; None where it is text and that of another record a number.
+
+        The text "1" and the number 1 would be one key, and their records one record. Whichever is read first stays.
+        """
         name = self._plain
         if name is None:
-            return [self.of(record) for record in records]
-        keys: list[str | None] = []
+            keys = [self.of(record) for record in records]
+            return keys if len(self._paths) > 1 else self._apart(records, keys)
+        keys = []
+        texts = numbers = False
         for record in records:
             # By far the most keys are one field that holds text or a whole number: no call for those.
             value = record.get(name) if type(record) is dict else None
             if type(value) is str and value:
                 keys.append(value)
+                texts = True
             elif type(value) is int:
                 keys.append(str(value))
+                numbers = True
             else:
                 keys.append(self.of(record))
+                texts = numbers = True
+        if (numbers and not texts and self._kind is int) or (texts and not numbers and self._kind is str):
+            return keys
+        return self._apart(records, keys)
+
+    def _apart(self, records: Sequence[Record], keys: list[str | None]) -> list[str | None]:
+        """Return `keys`, which are of `records`, without those of the kind that was not read first."""
+        (path,) = self._paths
+        for index, key in enumerate(keys):
+            if key is None or key[0] not in _BEGINS_NUMBER or not _NUMBER.fullmatch(key):
+                continue
+            kind = str if isinstance(path.get(records[index]), str) else int
+            self._kind = self._kind or kind
+            if kind is not self._kind:
+                keys[index] = None
         return keys
 
 

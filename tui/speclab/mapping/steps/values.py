@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import orjson
 from rapidfuzz import fuzz, process
 
-from speclab.jsonvalue import Json
+from speclab.jsonvalue import Json, loses_digits
 from speclab.mapping.kinds import Kind, Value, kind_of, show
 from speclab.mapping.step import DROPPED, Dropped, Example, Lookup, Parameter, Step, StepError, Takes
 from speclab.mapping.steps.scalar import decimal_of, text_of
@@ -108,6 +108,8 @@ def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise StepError(f"{text} is too large for a JSON number")
+    if loses_digits(text):
+        raise StepError(f"{text} has more digits than a JSON number keeps")
     return number
 
 
