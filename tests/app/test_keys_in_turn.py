@@ -11,8 +11,10 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input
+from textual.widgets.text_area import Edit, EditResult
 
 from speclab.app.application import SpeclabApp
+from speclab.app.specs.editor import SectionEditor
 from speclab.app.specs.outline import FRONT_MATTER
 from speclab.app.specs.place import SpecsPlace
 
@@ -139,3 +141,23 @@ async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Runnin
         await pilot.press("enter")
         burst(pilot, "letters" * 100)
         await until(pilot, lambda: specs.desk.editor.text == "letters" * 100 + "Two lists.")
+
+
+async def test_text_that_comes_key_by_key_is_written_in_few_edits(
+    spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = 0
+    edit = SectionEditor.edit
+
+    def counted(self: SectionEditor, made: Edit) -> EditResult:
+        nonlocal edits
+        edits += 1
+        return edit(self, made)
+
+    monkeypatch.setattr(SectionEditor, "edit", counted)
+    async with running(spec.parent) as pilot:
+        specs = await at_the_problem(pilot, until)
+        await pilot.press("enter")
+        burst(pilot, "pasted " * 400 + "⌫⌫s!⏎")
+        await until(pilot, lambda: specs.desk.editor.text == "pasted " * 399 + "pastes!\nTwo lists.")
+    assert edits < 100

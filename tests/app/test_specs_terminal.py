@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -201,3 +202,60 @@ def test_control_characters_of_a_spec_are_shown_and_never_sent(pty: Terminal, tm
     terminal.until("pasted")
     obeyed = ("\x1b]52", "\x1b]0", "\x9b", "\x9d", "\x9c", "\u202e", "\u2066")
     assert [one for one in obeyed if one in terminal.sent] == []
+
+
+def to_pipe(spec: Path) -> None:
+    spec.unlink()
+    os.mkfifo(spec)
+
+
+def to_link_to_itself(spec: Path) -> None:
+    spec.unlink()
+    spec.symlink_to(spec)
+
+
+def to_24_megabytes(spec: Path) -> None:
+    with spec.open("a") as file:
+        file.write("Sales keeps customers in the CRM.\n" * 700_000)
+
+
+@pytest.mark.parametrize("replace", [to_pipe, to_link_to_itself, to_24_megabytes])
+def test_the_app_answers_after_the_open_spec_was_replaced(
+    pty: Terminal, spec: Path, replace: Callable[[Path], None]
+) -> None:
+    terminal = open_section(pty, spec)
+    replace(spec)
+    terminal.until("The spec was replaced")
+    terminal.press("j")
+    terminal.until("Orders.")
+    terminal.press("\r")
+    terminal.until("editing")
+    terminal.press("Kept. ")
+    terminal.until("Kept. Orders.")
+    terminal.press("\x1bOQ")  # F2
+    terminal.until("Not saved")
+    terminal.child.kill(signal.SIGTERM)
+    terminal.read(5)
+    terminal.child.wait()
+    (recovery,) = (spec.parent / ".speclab" / "recovery").iterdir()
+    assert "Kept. Orders." in recovery.read_text()
+
+
+def test_the_app_answers_after_its_workspace_and_current_directory_were_removed(pty: Terminal, spec: Path) -> None:
+    terminal = pty(f"import os; os.chdir({str(spec.parent)!r}); {APP}", ".", width=120, height=40)
+    terminal.until("✔ Problem Statement")
+    terminal.settle()
+    shutil.rmtree(spec.parent)
+    terminal.until("crm.md is gone")
+    terminal.press("3")
+    terminal.until("No integrations here yet.")
+    terminal.press("2")
+    terminal.settle()
+    terminal.press("1")
+    terminal.until("✔ Problem Statement")
+    terminal.press("q")
+    terminal.until("the file is gone")
+    terminal.press("y")
+    terminal.read(5)
+    terminal.child.wait()
+    assert terminal.child.exitstatus == 0

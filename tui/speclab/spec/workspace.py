@@ -130,8 +130,14 @@ def workspace_of(path: Path) -> Path:
     if not directory.is_dir():
         directory = directory.parent
     around = (directory, *directory.parents)
-    here = Path.cwd()
-    return next((one for one in around if (one / STATE).is_dir()), here if here in around else directory)
+    with_state = next((one for one in around if (one / STATE).is_dir()), None)
+    if with_state is not None:
+        return with_state
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return directory
+    return here if here in around else directory
 
 
 def runlog_path(workspace: Path) -> Path:
