@@ -489,6 +489,18 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
         await place.until(lambda: place.events("log") == ["of now"])
 
 
+async def test_a_second_service_is_refused_though_the_lock_file_was_deleted(place: Workspace) -> None:
+    async with place.serving():
+        await place.until(lambda: heartbeat.last(place.directory))
+        (place.directory / ".speclab" / "up.lock").unlink()
+        with pytest.raises(WorkspaceHeld, match=f"by process {os.getpid()} of .*, whose lock file was deleted"):
+            await place.serve(1)
+        assert heartbeat.service_of(place.directory, datetime.now(UTC)) is not None
+    (place.directory / ".speclab" / "up.lock").unlink()
+    async with place.serving():  # after the end of the first, a deleted lock file keeps nobody away
+        pass
+
+
 async def test_a_second_service_is_told_who_serves(place: Workspace) -> None:
     async with place.serving():
         await place.until(lambda: heartbeat.last(place.directory))

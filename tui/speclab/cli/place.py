@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,7 +54,23 @@ def open_reader(runlog: Path | None) -> RunLogReader:
 
     if runlog is not None and not runlog.exists():
         raise UsageError(f"there is no run log at {runlog}", hint="The first run, or `speclab up`, makes it.")
-    return RunLog.reader(runlog or runlog_path(workspace_of(Path.cwd())))
+    workspace = workspace_of(Path.cwd())
+    reader = RunLog.reader(runlog or runlog_path(workspace))
+    _mark_killed_runs(reader, workspace)
+    return reader
+
+
+def _mark_killed_runs(reader: RunLogReader, workspace: Path) -> None:
+    """Mark runs as interrupted whose process is gone, wherever it ran: a killed run cannot do so itself."""
+    from speclab.errors import RunLogError
+    from speclab.outcome import RunState
+    from speclab.runlog import RunLog
+    from speclab.sync.lock import goes_on
+
+    if not reader.runs(limit=1, state=RunState.RUNNING):
+        return
+    with suppress(RunLogError), RunLog.open(reader.path) as log:  # who may only read sees what was recorded
+        log.interrupted(goes_on(workspace))
 
 
 def spec_id_of(log: RunLogReader, name: str) -> str:

@@ -21,7 +21,7 @@ from speclab.clock import timestamp
 from speclab.errors import SpeclabError, UsageError
 from speclab.runlog.process import Process, alive
 from speclab.statefiles import open_private, read_private
-from speclab.sync.lock import serves, user
+from speclab.sync.lock import is_last_to_serve, serves, user
 
 PERIOD: Final = 10.0
 """Seconds between two beats."""
@@ -123,6 +123,17 @@ def service_of(workspace: Path, now: datetime) -> Heartbeat | None:
     """The service that is alive in `workspace`; None if nothing runs there by itself."""
     found = last(workspace)
     return found if found is not None and found.alive(workspace, now) else None
+
+
+def unproven_service(workspace: Path, now: datetime) -> Heartbeat | None:
+    """Return the service that is alive by its heartbeat, where the lock file does not name it; None if there is none.
+
+    Its lock file was deleted, so the lock cannot keep a second service away.
+    """
+    found = last(workspace)
+    if found is None or is_last_to_serve(workspace, found.process) or not found.alive(workspace, now):
+        return None
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ def goes_on(workspace: Path) -> Callable[[str, Process], bool]:
     return of
 
 
+def is_last_to_serve(workspace: Path, process: Process) -> bool:
+    """Whether `process` was the last to take the lock of `workspace`: then the lock tells whether it serves."""
+    return _taker(_of_service(workspace)) == process
+
+
 def serves(workspace: Path, process: Process) -> bool:
     """Whether `process` holds the lock of `workspace`, in whichever container or namespace of this machine it is."""
     path = _of_service(workspace)

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from speclab.clock import Clock, timestamp
 from speclab.connectors.base import Report
-from speclab.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError
+from speclab.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError, WorkspaceHeld
 from speclab.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
 from speclab.spec.changes import file_changes, is_spec
@@ -69,11 +69,18 @@ async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report
     Raises `WorkspaceHeld` if another process does, and `RunLogError` if the run log cannot be opened, or if another
     takes its place, or a newer speclab brings it up to date. Other trouble with it is told, and the service goes on.
     """
+    unproven = heartbeat.unproven_service(serving.workspace, clock.now())
     with (
         hold_workspace(serving.workspace, clock),
         RunLog.open(serving.runlog, clock) as log,
         RunLogReader.open(serving.runlog) as reader,
     ):
+        if unproven is not None:
+            raise WorkspaceHeld(
+                f"the specs in {serving.workspace} are run on their schedules already, by process {unproven.pid} of "
+                f"{unproven.user} on {unproven.host}, whose lock file was deleted",
+                hint="Stop that one first.",
+            )
         await _Service(serving, evaluate, clock, tell, stop, log, reader).go()
 
 
