@@ -87,6 +87,12 @@ class CellLine(Actor, Input):
     class Cancelled(Message):
         """The cell stays as it was."""
 
+    @dataclass
+    class CellsPasted(Message):
+        """Cells separated by tabs were pasted."""
+
+        text: str
+
     def __init__(self, below: Below) -> None:
         super().__init__(select_on_focus=False)
         self.cursor_blink = False
@@ -128,6 +134,9 @@ class CellLine(Actor, Input):
     def on_paste(self, event: Paste) -> None:
         """A cell is one line, so what is pasted becomes one; the line by itself would take the first of them."""
         event.prevent_default().stop()
+        if "\t" in event.text:
+            self.post_message(self.CellsPasted(event.text))
+            return
         first, *others = _LINE_END.split(event.text)
         text = " ".join([first, *filter(None, map(str.strip, others))])
         self.replace(text, *self.selection)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from textual import on
+from textual.events import Paste
 from textual.geometry import Region
 
 from speclab.app.document_place import DocumentPlace
@@ -23,6 +27,7 @@ from speclab.jsonvalue import Record
 from speclab.mapping.complete import Candidate, complete_source, complete_step, complete_target, in_system
 from speclab.mapping.fields import Field, fields_of
 from speclab.outcome import Level
+from speclab.plural import plural
 from speclab.spec.document import Document, Table
 from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
 
@@ -258,6 +263,38 @@ class RowWriting(DocumentPlace):
         target = text if name == TARGET else edited.target
         self._edited = replace(edited, index=index, taken=text.strip(), target=target.strip())
 
+    # Cells of a spreadsheet
+
+    def on_paste(self, event: Paste) -> None:
+        """Write the cells that are pasted, from the cell under the cursor on."""
+        event.stop()
+        self._paste(event.text, self.row.index if self.row is not None else None, self._column)
+
+    @on(CellLine.CellsPasted)
+    def _paste_over_cell(self, event: CellLine.CellsPasted) -> None:
+        if (edited := self._edited) is not None:
+            self._cancelled()
+            self._paste(event.text, edited.index, edited.column)
+
+    def _paste(self, text: str, first: int | None, column: int) -> None:
+        """Write lines of cells separated by tabs into the rows from `first` on; rows that are missing are added."""
+        lines = [line for line in csv.reader(io.StringIO(text), dialect="excel-tab") if any(line)]
+        names = [EDITED[at] for at in EDITED if at >= column and self._is_there(at)]
+        if lines and {cell.strip().lower() for cell in lines[0]} <= {name.lower() for name in EDITED.values()}:
+            del lines[0]  # the heading of the table
+        widest = max(map(len, lines), default=0)
+        reason = self.why_not("add")
+        if reason is None and not widest:
+            reason = "the clipboard has no cells"
+        if reason is None and widest > len(names):
+            reason = f"{widest} columns do not fit: there are {len(names)} from {EDITED[column]} on"
+        if reason is not None:
+            self.notify(reason, title="Not pasted", severity="warning")
+            return
+        cells = [dict(zip(names, (" ".join(cell.split()) for cell in line), strict=False)) for line in lines]
+        if self.change(f"paste of {plural(len(cells), 'row')}", partial(_with_cells, first=first, rows=cells)):
+            self.notify(f"{plural(len(cells), 'row')} pasted; u undoes it.", timeout=3)
+
     # Rows
 
     def action_add(self) -> None:
@@ -341,6 +378,17 @@ def _found_again(edited: _Edited, name: str, table: Table) -> int:
         if same:
             return index
     raise EditRefused("the cell was changed by others meanwhile", hint="esc leaves it as they wrote it")
+
+
+def _with_cells(document: Document, first: int | None, rows: Sequence[Mapping[str, str]]) -> Document:
+    start = len(_table(document).rows) if first is None else first
+    for index, cells in enumerate(rows, start):
+        if index < len(_table(document).rows):
+            for name, text in cells.items():
+                document = document.with_cell(_table(document), index, name, text)
+        else:
+            document = document.with_row_added(_table(document), len(_table(document).rows), cells)
+    return document
 
 
 def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
