@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from speclab.outcome import Level
 
+STOPPING: Final = "Stopping after the page in progress; ctrl+c again stops now."
+"""What a run says to the first ctrl+c."""
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 STDOUT: Final = "standard output"

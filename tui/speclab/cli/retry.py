@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from speclab.cli.output import end_output, json_option, print_json, tell, tell_error
+from speclab.cli.output import STOPPING, end_output, json_option, print_json, tell, tell_error
 from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.cli.trust import approval, trust_option
 from speclab.errors import SpeclabError, UsageError
@@ -183,7 +183,7 @@ def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, 
     prepared, references, seams = equip(find_spec(workspace_of(Path.cwd()), spec_id), approve)
 
     async def go() -> Again:
-        with cancelled_by_signals() as cancelled:
+        with cancelled_by_signals(lambda: tell(STOPPING)) as cancelled:
             options = RunOptions(patience=patience)
             return await try_again(prepared, runlog, ids, references, seams, options, cancelled)
 

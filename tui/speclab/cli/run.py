@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.books import print_books
-from speclab.cli.output import end_output, json_option, print_json, report, tell, tell_error
+from speclab.cli.output import STOPPING, end_output, json_option, print_json, report, tell, tell_error
 from speclab.cli.place import runlog_option, seconds_of, specs_argument
 from speclab.cli.trust import approval, trust_option
 from speclab.errors import SpeclabError
@@ -123,7 +123,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     seams = replace(seams, report=live.report)
 
     def stopping() -> None:
-        live.report(Level.INFO, "Stopping after the page in progress; ctrl+c again stops now.")
+        live.report(Level.INFO, STOPPING)
 
     async def go(log: RunLog) -> RunResult:
         with cancelled_by_signals(stopping) as cancelled:
