@@ -1,6 +1,6 @@
 """Signs in a successful page that it does not hold all its records, and the doubt that a read keeps of them.
 
-A read that may have missed records must not look complete: what is read is delivered, and the read ends with
+A read that may have missed records must not look complete: its records are delivered, and it ends with
 `IncompleteRead`, so that its cursor stays where it was.
 """
 
@@ -38,10 +38,10 @@ class Doubt:
 
 
 class SeenKeys:
-    """The keys of a read by numbered pages, to tell a record that moved to a later page from a new one.
+    """The keys of a read by numbered pages, which distinguish a record that moved to a later page from a new record.
 
-    A record that changes moves to the end of a list in the order of changes, and one that was not read yet takes its
-    place on a page that was. Bounded: `moved` is None, not known, where there is no key or there are too many.
+    In a list in the order of changes, a record that changes moves to the end, and an unread record takes its place on
+    a page that was read. Bounded: `moved` is None (not known) without a key, or with too many of them.
     """
 
     def __init__(self, key: Sequence[FieldPath], *, from_first: bool) -> None:
@@ -76,10 +76,10 @@ def partial_page(exchange: Exchange, body: Json, records: Sequence[Record]) -> s
 
 def _range_problem(exchange: Exchange, count: int) -> str | None:
     """Why 206 is not a page of a list: no range of records in the headers, or one of another length."""
-    told = exchange.headers.get("content-range", "")
-    found = _CONTENT_RANGE.fullmatch(told) or _PLAIN_RANGE.fullmatch(told)
+    stated = exchange.headers.get("content-range", "")
+    found = _CONTENT_RANGE.fullmatch(stated) or _PLAIN_RANGE.fullmatch(stated)
     if found is None:
         return "it is partial content, and no `Content-Range` header says which part"
     if int(found[2]) - int(found[1]) + 1 != count:
-        return f"`Content-Range` is {told!r}, but there are {count} records"
+        return f"`Content-Range` is {stated!r}, but there are {count} records"
     return None

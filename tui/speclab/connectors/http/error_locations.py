@@ -23,7 +23,7 @@ class Shape:
 
     `entries` leads from the body to the entries that may each name a field: `*` is each entry of a list, `%` each value
     of an object, `%%` each text or list of texts in an object by its path of keys, `%%!` if it has nothing but lists of
-    texts. `field` leads from an entry to the name, empty where the keys are the name; `message` to what is said of it.
+    texts. `field` leads from an entry to the name, empty where the keys are the name; `message` to its message.
     With `operation`, the first step of the name is a GraphQL operation.
     """
 
@@ -93,7 +93,7 @@ _NOT_OF_THE_BODY: Final = frozenset({"query", "path", "header", "headers", "cook
 _OF_THE_RECORD: Final = frozenset(
     {"non_field_errors", "nonFieldErrors", "base", "formErrors", "errors", "error", "message", "messages", "detail"}
 )
-"""Keys beside those of fields, for what is said of the whole record: Django REST framework, Rails, Zod."""
+"""Keys for messages about the whole record, beside those of fields: Django REST framework, Rails, Zod."""
 _DEPTH: Final = 5
 _LONGEST: Final = 200
 _SEPARATORS: Final = re.compile(r"""[.\[\]'"]+""")
@@ -107,7 +107,7 @@ class ErrorLocator:
     def __init__(self, fields: ErrorFields | None, envelope: Sequence[str | int]) -> None:
         """Look where `fields` says, else by the table.
 
-        `envelope` are the steps that lead to the record in a request body, and are no part of the field.
+        `envelope` are the steps that lead to the record in a request body; they are removed from the field.
         """
         self._envelope = tuple(envelope)
         self._at = None if fields is None else path(fields.at.removesuffix("[*]"), "write.errors.at")
@@ -115,7 +115,7 @@ class ErrorLocator:
         self._message = None if fields is None else path(fields.message, "write.errors.message")
 
     def find(self, body: Json) -> tuple[str | None, str | None]:
-        """Return the first field that is refused and what is said of it, each None where it is not there."""
+        """Return the first field that is refused and its message, each None where the body has none."""
         if self._at is not None and self._field is not None and self._message is not None:
             entries = look(body, self._at)
             for refused in entries if isinstance(entries, list) else [entries]:
@@ -193,7 +193,7 @@ def _is_keyed(value: Json, depth: int = _DEPTH) -> bool:
 
 
 def _is_said(value: Json) -> bool:
-    """Whether `value` is what is said of one field: a list of texts, or of objects that say it."""
+    """Whether `value` holds the messages of one field: a list of texts, or of objects with texts."""
     return isinstance(value, list) and bool(value) and all(isinstance(said, str | dict) for said in value)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from speclab.jsonvalue import Json
 
 _NOTHING: Final = frozenset({"", "0", "00", "000", "0000", "false", "no", "none", "null", "ok", "success", "no error"})
-"""Texts by which a name for an error says that there is none."""
+"""Texts that mean "no error" by a name for errors."""
 _FAILED: Final = frozenset({"error", "errors", "err", "fail", "failed", "failure", "ko", "nok", "exception", "fatal"})
 _FAILED_WORD: Final = re.compile(
     r"(?:.*_)?(?:error|failed|failure|denied|exception|unauthorized|forbidden)|invalid_\w+|over_\w+_limit",
@@ -27,7 +27,7 @@ _GOOD: Final = re.compile(r"\W*(?:ok|okay|success\w*|succeeded|done|created|upda
 
 
 def _says_anything(value: Json) -> bool:
-    """Whether there is anything in `value`: `{"code": 0, "message": ""}` is how some say that there is no error."""
+    """Whether there is anything in `value`: some write "no error" as `{"code": 0, "message": ""}`."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -79,7 +79,7 @@ def _number(value: Json) -> int | None:
 class Sign:
     """Names, and when a value by such a name means a failure.
 
-    `part` if it may be one of a part of what was sent; `writes` if it says so only in the response to a write.
+    `part` if it may concern a part of the records sent; `writes` if it counts only in the response to a write.
     """
 
     systems: str
@@ -126,8 +126,8 @@ def failure_sign(body: Json, own: Collection[str] = (), *, write: bool = False) 
     if isinstance(data, dict) and "data" not in own:
         for result in data.values():
             if isinstance(result, dict) and len(result) < 20:
-                told = {name: value for name, value in result.items() if _plain(name) in _OPERATION}
-                if (found := _sign_in(told, own, write=write)) is not None:
+                signs = {name: value for name, value in result.items() if _plain(name) in _OPERATION}
+                if (found := _sign_in(signs, own, write=write)) is not None:
                     return found
     return None
 
@@ -154,7 +154,7 @@ _SUSPICIOUS: Final = re.compile(
 _KNOWN: Final = frozenset(name for sign in SIGNS for name in sign.names) | {
     "code", "id", "uuid", "guid", "key", "data", "links", "href", "url", "created", "updated", "createdat", "updatedat",
 }  # fmt: skip
-"""Names by which a response is known: signs, and what a target adds to a record that it gives back."""
+"""Names by which a response is known: signs, and names that a target adds to a record it returns."""
 
 
 def _sign_in(body: Json, own: Collection[str], *, write: bool) -> Sign | None:
