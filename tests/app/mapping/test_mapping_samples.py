@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import current_thread, main_thread
 
+import pytest
 from tests.app.mapping.conftest import Running, See, Until, at_row, replace
 
 from speclab.app.mapping.records import keep, read_records
+from speclab.app.mapping.sheet import Sheet
+from speclab.spec.document import Document
 
 
 async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
@@ -48,3 +52,27 @@ def test_a_sample_is_kept_within_the_workspace_whatever_the_spec_is_called(spec:
     assert kept.parent == spec.parent / ".speclab" / "samples"
     assert read_records(kept).records == ({"id": 1},)
     assert beside.read_text("utf-8") == ""
+
+
+def add_settings(spec: Path, count: int) -> None:
+    keys = "".join(f"key{number}: {number}\n" for number in range(count))
+    spec.write_text(spec.read_text("utf-8").replace("connector: file\n", f"connector: file\n{keys}", 1), "utf-8")
+
+
+async def test_a_spec_with_very_many_settings_opens_in_a_thread(
+    spec: Path, running: Running, see: See, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+    build = Sheet.of
+
+    def noted(document: Document, before: Sheet | None = None) -> Sheet:
+        threads.append(current_thread() is main_thread())
+        return build(document, before)
+
+    monkeypatch.setattr(Sheet, "of", noted)
+    add_settings(spec, 20_000)
+    async with running(spec.parent, place="mapping") as pilot:
+        await see(pilot, "4 rows")
+        await at_row(pilot, until, 0)
+    assert threads
+    assert not any(threads)

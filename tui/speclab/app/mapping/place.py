@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,6 +48,10 @@ from speclab.spec.problem import Problem
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow
     from speclab.runlog.tail import News
+    from speclab.spec.document import Document
+
+LARGE: Final = 200_000
+"""Characters of a document from which its rows are read in a thread."""
 
 MAPPING: Final = (
     Action("edit", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("e",), footer=False),
@@ -139,6 +144,7 @@ class MappingPlace(Replaying):
         self._outcomes: list[Outcome | None] = []
         self._fails: Mapping[str, int] = {}
         self._explaining = False
+        self._built: Document | None = None  # the large document that is read in a thread, or was last
 
     def compose(self) -> ComposeResult:
         """The panels, and the cell editor above them."""
@@ -212,10 +218,26 @@ class MappingPlace(Replaying):
         if self.opened is None or self.line.editing:
             return
         if self.sheet is None or self.sheet.document is not self.opened.document:
+            if len(self.opened.document.text) > LARGE:
+                if self._built is not self.opened.document:
+                    before, self.sheet = self.sheet, None  # nothing is edited by the rows of another document
+                    self._built = self.opened.document
+                    self._build_sheet(self.opened.document, before)
+                return
             self.sheet = Sheet.of(self.opened.document, self.sheet)
             self.judge()
         self.offer_targets()
         self._show_rows()
+
+    @work(exclusive=True, group="sheet")
+    async def _build_sheet(self, document: Document, before: Sheet | None) -> None:
+        """Read a large document in a thread, so that no key waits for it."""
+        sheet = await asyncio.to_thread(Sheet.of, document, before)
+        if self.opened is not None and self.opened.document is document:
+            self.sheet = sheet
+            self.judge()
+            self.offer_targets()
+            self._show_rows()
 
     def show_problems(self) -> None:
         """Rows with problems that only the whole spec knows of."""
