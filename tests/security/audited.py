@@ -1,0 +1,39 @@
+"""`python audited.py LOG OUTSIDE ARGS...`: the command `speclab ARGS`, with what it does to the machine written to LOG.
+
+A line is `event what`: connections, processes, files below OUTSIDE that are opened, and at the end the peak of memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import sys
+
+_LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+_OUTSIDE = sys.argv[2]
+_EVENTS = frozenset(
+    {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork"}
+)
+
+
+def _note(event: str, what: object) -> None:
+    os.write(_LOG, f"{event} {what!r}\n".encode("utf-8", "backslashreplace"))
+
+
+def _hook(event: str, args: tuple[object, ...]) -> None:
+    if event in _EVENTS:
+        _note(event, args[:2])
+    elif event in {"open", "sqlite3.connect"} and isinstance(args[0], str | bytes | os.PathLike):
+        follows = event != "open" or not (isinstance(args[2], int) and args[2] & os.O_NOFOLLOW)
+        if follows and os.path.realpath(os.fsdecode(args[0])).startswith(_OUTSIDE):
+            _note(event, args[0])
+
+
+sys.addaudithook(_hook)
+atexit.register(lambda: _note("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+sys.argv = ["speclab", *sys.argv[3:]]
+
+from speclab.cli import main  # noqa: E402 - after the hook
+
+main()
