@@ -13,6 +13,7 @@ from speclab.app.loading import loaded
 from speclab.connectors.jsontext import decode, encode
 from speclab.errors import SpecError, UsageError
 from speclab.jsonvalue import Record
+from speclab.spec.files import read_head
 from speclab.spec.integration import End
 from speclab.spec.workspace import workspace_of
 from speclab.statefiles import STATE, find_link, make_private_directory, refuse_links
@@ -63,8 +64,7 @@ def read_records(path: Path) -> Records:
     if (link := find_link(path)) is not None:
         raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE}")
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SAMPLE + 1)
+        text, _ = read_head(path, MAX_SAMPLE + 1)  # a pipe would be waited for
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(text) > MAX_SAMPLE:
