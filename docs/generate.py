@@ -68,8 +68,7 @@ def command_line() -> Iterator[str]:
 
 def settings() -> Iterator[str]:
     """The settings blocks, section by section."""
-    from speclab.spec.examples import SUMMARIES
-    from speclab.spec.guide import guide
+    from speclab.spec.guide import SUMMARIES, guide
 
     yield "# Settings\n\nThe first fenced `yaml` block of a section; prose around it is prose.\n"
     yield "References such as `${env:NAME}` ([all kinds](../how-to/authenticate.md)) are replaced when a run starts;"
@@ -94,8 +93,8 @@ def settings() -> Iterator[str]:
 
 def steps() -> Iterator[str]:
     """The steps of the Transformation cell."""
-    from speclab.mapping.catalogue import STEPS
-    from speclab.mapping.cel_functions import FUNCTIONS
+    from speclab.mapping.cel.functions import FUNCTIONS
+    from speclab.mapping.steps.catalogue import STEPS
 
     yield "# Mapping steps\n\nThe Transformation cell is a list of steps, applied from left to right. Their names"
     yield "are in any case; an empty cell is `Direct`. An expression in CEL may stand first, after `=`.\n"
@@ -120,8 +119,8 @@ def steps() -> Iterator[str]:
 
 def problems() -> Iterator[str]:
     """The problem codes."""
-    from speclab.mapping.codes import CODES as MAPPING_CODES
-    from speclab.spec.codes import CODES
+    from speclab.mapping.problems import CODES as MAPPING_CODES
+    from speclab.spec.problems import CODES
 
     yield "# Problems\n\nWhat `speclab lint` prints as `file:line:column: CODE message`. Codes do not change.\n"
     found = [*CODES.values(), *MAPPING_CODES.values()]
@@ -134,12 +133,12 @@ def keys() -> Iterator[str]:
     """The keys of the app, place by place."""
     from speclab.app.actions import key_name
     from speclab.app.application import APP
-    from speclab.app.mapping.place import MAPPING
-    from speclab.app.monitor.detail import RECORD
-    from speclab.app.monitor.place import MONITOR
+    from speclab.app.mapping.view import MAPPING
+    from speclab.app.monitor.failures import RECORD
     from speclab.app.monitor.runs import RUNS
-    from speclab.app.shell import PANES
-    from speclab.app.specs.place import SPECS
+    from speclab.app.monitor.view import MONITOR
+    from speclab.app.specs.view import SPECS
+    from speclab.app.view import PANES
 
     places = {
         "Everywhere": (*APP, *PANES),

@@ -15,7 +15,7 @@ from typing import Any
 
 import botocore.session
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 
 SECRET = "a-secret-of-ours"
 _NUMBERS = count()

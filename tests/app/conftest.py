@@ -24,8 +24,8 @@ from textual.notifications import Notification
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog
 
 _PRIVATE = re.compile(r"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*\$p")  # kitty's keyboard and mode queries: not for pyte
 
@@ -206,10 +206,10 @@ class Workspace:
         return run
 
 
-def page(read: int, failures: Sequence[NewFailure] = ()) -> PageBooks:
+def page(read: int, failures: Sequence[NewFailure] = ()) -> PageResult:
     states = Counter(failure.state.value for failure in failures)
     outcomes = {Outcome(state): count for state, count in states.items()}
-    return PageBooks(
+    return PageResult(
         read=read,
         outcomes={Outcome.WRITTEN: read - len(failures), **outcomes},
         effects={},

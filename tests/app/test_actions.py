@@ -14,16 +14,16 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 from textual.widgets import Button
 
-from speclab.app import application, help, shell  # noqa: A004 (the module's name)
+from speclab.app import application, dialogs, view
+from speclab.app import help as app_help
 from speclab.app.actions import Action, Actor, bindings, key_name, offers
 from speclab.app.application import SpeclabApp
-from speclab.app.mapping import place as mapping
-from speclab.app.monitor import detail, runs
-from speclab.app.monitor import place as monitor
-from speclab.app.specs import place as specs
-from speclab.app.widgets import dialogs
+from speclab.app.mapping import view as mapping
+from speclab.app.monitor import failures, runs
+from speclab.app.monitor import view as monitor
+from speclab.app.specs import view as specs
 
-MODULES = (application, shell, specs, mapping, monitor, detail, runs, dialogs, help)
+MODULES = (application, view, specs, mapping, monitor, failures, runs, dialogs, app_help)
 SWALLOWED = {"ctrl+b", "ctrl+j", "ctrl+q", "ctrl+s", "ctrl+enter", "alt+enter"}
 """Keys that a terminal, tmux or screen keeps for itself."""
 

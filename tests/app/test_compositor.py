@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.app import App
 from textual.widget import Widget
 
-from speclab.app.compositor import TellingScreen
+from speclab.app.terminal import ResizeFixScreen
 
 
 class Told(Widget):
@@ -20,8 +20,8 @@ class Told(Widget):
 
 
 class Asking(App[None]):
-    def get_default_screen(self) -> TellingScreen[None]:
-        return TellingScreen()
+    def get_default_screen(self) -> ResizeFixScreen[None]:
+        return ResizeFixScreen()
 
 
 async def test_a_widget_asked_about_after_a_scroll_and_before_its_layout_is_told_its_size() -> None:

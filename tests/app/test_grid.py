@@ -15,14 +15,14 @@ from textual.pilot import Pilot
 
 from speclab.app.theme import DARK
 from speclab.app.widgets.cells import broken, fit, layout, printable
-from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
-from speclab.app.widgets.record import Lines
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
+from speclab.app.widgets.record import RecordView
 
-COLUMNS = (Column("name", 6, flex=1), Column("count", 6, align="right"))
+COLUMNS = (GridColumn("name", 6, flex=1), GridColumn("count", 6, align="right"))
 
 
-def rows(*names: str) -> list[Row]:
-    return [Row(name, (name, str(len(name)))) for name in names]
+def rows(*names: str) -> list[GridRow]:
+    return [GridRow(name, (name, str(len(name)))) for name in names]
 
 
 class Shown(App[None]):
@@ -88,8 +88,8 @@ async def test_an_empty_grid_says_what_to_do() -> None:
 
 
 async def test_spans_of_a_cell_have_a_style_of_their_own() -> None:
-    cell = Cell("01/02", spans=(Span(0, 2, "failed"),))
-    async with Shown(Grid((Column("", 5),), [Row("a", (cell,))])).run_test(size=(10, 3)) as pilot:
+    cell = GridCell("01/02", spans=(TextSpan(0, 2, "failed"),))
+    async with Shown(Grid((GridColumn("", 5),), [GridRow("a", (cell,))])).run_test(size=(10, 3)) as pilot:
         grid = grid_of(pilot)
         styled = {segment.text: segment.style for segment in grid.render_line(1)}
         failed = grid.get_component_rich_style("grid--failed", partial=True)
@@ -100,17 +100,17 @@ async def test_spans_of_a_cell_have_a_style_of_their_own() -> None:
 
 
 def test_columns_share_what_is_left_over_by_their_flex() -> None:
-    slots = layout((Column("", 4, flex=1), Column("", 4, flex=3), Column("", 4)), 40)
+    slots = layout((GridColumn("", 4, flex=1), GridColumn("", 4, flex=3), GridColumn("", 4)), 40)
     assert [(slot.x, slot.width) for slot in slots] == [(1, 10), (13, 20), (35, 4)]
 
 
 def test_a_column_takes_no_more_than_its_most() -> None:
-    slots = layout((Column("", 4, flex=1, most=6), Column("", 4, flex=1)), 40)
+    slots = layout((GridColumn("", 4, flex=1, most=6), GridColumn("", 4, flex=1)), 40)
     assert [slot.width for slot in slots] == [6, 30]
 
 
 def test_columns_that_matter_least_go_first_where_not_all_fit() -> None:
-    columns = (Column("a", 10), Column("b", 10, drop=1), Column("c", 10, drop=2))
+    columns = (GridColumn("a", 10), GridColumn("b", 10, drop=1), GridColumn("c", 10, drop=2))
     assert [slot.column for slot in layout(columns, 40)] == [0, 1, 2]
     assert [slot.column for slot in layout(columns, 30)] == [0, 1]
     assert [slot.column for slot in layout(columns, 20)] == [0]
@@ -158,8 +158,8 @@ async def test_enter_and_a_second_click_open_a_row() -> None:
 
 
 async def test_a_cell_cursor_goes_sideways_over_columns_that_are_seen() -> None:
-    columns = (Column("a", 4), Column("hidden", 40, drop=1), Column("c", 4))
-    grid = Grid(columns, [Row("x", ("1", "2", "3"))], cursor="cell")
+    columns = (GridColumn("a", 4), GridColumn("hidden", 40, drop=1), GridColumn("c", 4))
+    grid = Grid(columns, [GridRow("x", ("1", "2", "3"))], cursor="cell")
     async with Shown(grid).run_test(size=(20, 5)) as pilot:
         await pilot.press("right")
         assert grid_of(pilot).cursor_column == 2
@@ -213,14 +213,14 @@ async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows(
 
 async def test_text_is_broken_to_what_a_scroll_bar_leaves() -> None:
     text = "0123456789" * 30
-    told = Lines()
+    told = RecordView()
     async with Shown(told).run_test(size=(30, 6)) as pilot:
         told.tell_text(text)
         await pilot.pause()
         assert told.show_vertical_scrollbar
         cells = [row.cells[0] for row in told.rows]
-        assert all(isinstance(cell, Cell) and cell_len(cell.text) <= 27 for cell in cells)
-        assert "".join(cell.text for cell in cells if isinstance(cell, Cell)) == text
+        assert all(isinstance(cell, GridCell) and cell_len(cell.text) <= 27 for cell in cells)
+        assert "".join(cell.text for cell in cells if isinstance(cell, GridCell)) == text
 
 
 async def test_a_cells_place_is_told_for_editing_in_it() -> None:
@@ -249,7 +249,7 @@ async def test_one_cell_that_changes_is_the_only_region_drawn_again(drawn: list[
     async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
         await pilot.pause()
         drawn.clear()
-        grid_of(pilot).show([*rows("a", "b"), Row("c", ("c", "9"))])
+        grid_of(pilot).show([*rows("a", "b"), GridRow("c", ("c", "9"))])
         assert drawn == [Region(23, 3, 6, 1)]
 
 
@@ -258,7 +258,7 @@ async def test_rows_that_are_not_seen_are_not_drawn_again(drawn: list[Region]) -
     async with Shown(Grid(COLUMNS, rows(*names))).run_test(size=(30, 6)) as pilot:
         await pilot.pause()
         drawn.clear()
-        grid_of(pilot).show([*rows(*names[:-1]), Row("r49", ("changed", "0"))])
+        grid_of(pilot).show([*rows(*names[:-1]), GridRow("r49", ("changed", "0"))])
         assert drawn == []
 
 
@@ -270,7 +270,7 @@ async def test_moving_the_cursor_draws_two_lines_again(drawn: list[Region]) -> N
         assert drawn == [Region(0, 1, 30, 1), Region(0, 2, 30, 1)]
 
 
-class Made(Sequence[Row]):
+class Made(Sequence[GridRow]):
     """A hundred thousand rows, made when they are asked for and counted."""
 
     def __init__(self) -> None:
@@ -280,13 +280,13 @@ class Made(Sequence[Row]):
         return 100_000
 
     @overload
-    def __getitem__(self, index: int) -> Row: ...
+    def __getitem__(self, index: int) -> GridRow: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+    def __getitem__(self, index: slice) -> Sequence[GridRow]: ...
+    def __getitem__(self, index: int | slice) -> GridRow | Sequence[GridRow]:
         assert isinstance(index, int)
         self.asked.add(index)
-        return Row(str(index), (f"record {index}", str(index)))
+        return GridRow(str(index), (f"record {index}", str(index)))
 
 
 async def test_a_hundred_thousand_rows_are_asked_only_for_those_that_are_seen() -> None:

@@ -121,7 +121,8 @@ def test_an_app_that_ignores_hangups_ends_with_its_terminal(filled: Any) -> None
 @needs_proc
 def test_runs_go_on_when_the_terminal_closes(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from speclab.app import launch; from speclab.hangup import Hangup\n"
+        "import sys; from pathlib import Path; from speclab.app import launch; from speclab.core.processes "
+        "import Hangup\n"
         "launch.speclab_command = lambda *args: (sys.executable, '-c', 'import time; time.sleep(60)')\n"
         "Hangup(); launch.launch(Path('a.md'), 'a', Path(), Path('a.db')); print('started', flush=True); input()"
     )
@@ -138,7 +139,7 @@ STUCK = """
 import subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from speclab import hangup
-from speclab.launcher import attach
+from speclab.core.processes import attach
 hangup.GRACE = 0.5
 stuck = hangup.Hangup()
 {more}

@@ -15,8 +15,8 @@ from textual.widgets.text_area import Edit, EditResult
 
 from speclab.app.application import SpeclabApp
 from speclab.app.specs.editor import SectionEditor
-from speclab.app.specs.outline import FRONT_MATTER
-from speclab.app.specs.place import SpecsPlace
+from speclab.app.specs.lists import FRONT_MATTER
+from speclab.app.specs.view import SpecsView
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 Until = Callable[..., Awaitable[None]]
@@ -60,11 +60,11 @@ def burst(pilot: Pilot[None], keys: str) -> None:
         pilot.app.post_message(Key(name, key if name == key or key == " " else None))
 
 
-def place(pilot: Pilot[None]) -> SpecsPlace:
-    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def place(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
 
 
-async def at_the_problem(pilot: Pilot[None], until: Until) -> SpecsPlace:
+async def at_the_problem(pilot: Pilot[None], until: Until) -> SpecsView:
     await until(pilot, lambda: place(pilot).opened is not None)
     place(pilot).go_to("Problem Statement")
     await pilot.pause()
@@ -78,7 +78,7 @@ async def test_what_is_typed_and_what_is_taken_back_come_in_the_order_of_the_key
         specs = await at_the_problem(pilot, until)
         await pilot.press("enter")
         burst(pilot, "abx⌫c⏎de←f⏎↓g")
-        await until(pilot, lambda: specs.desk.editor.text == "abc\ndf\neTwo lists.g")
+        await until(pilot, lambda: specs.section_panel.editor.text == "abc\ndf\neTwo lists.g")
 
 
 async def test_what_is_typed_ahead_goes_into_the_text_that_the_first_key_opens(
@@ -87,7 +87,7 @@ async def test_what_is_typed_ahead_goes_into_the_text_that_the_first_key_opens(
     async with running(spec.parent) as pilot:
         specs = await at_the_problem(pilot, until)
         burst(pilot, "⏎nuq quick")  # each of them a key of the place, but for what comes before
-        await until(pilot, lambda: specs.desk.editor.text == "nuq quickTwo lists.")
+        await until(pilot, lambda: specs.section_panel.editor.text == "nuq quickTwo lists.")
         burst(pilot, "⎋q")
         await see(pilot, "y quit", "n stay")
 
@@ -116,7 +116,7 @@ async def test_what_joins_letters_and_parts_them_is_typed_like_a_letter(
     async with running(spec.parent) as pilot:
         specs = await at_the_problem(pilot, until)
         burst(pilot, f"⏎{written}")
-        await until(pilot, lambda: specs.desk.editor.text == f"{written}Two lists.")
+        await until(pilot, lambda: specs.section_panel.editor.text == f"{written}Two lists.")
         burst(pilot, f"⎋^{written}")
         await see(pilot, "Nothing is called that.")
         line = cast("Input", pilot.app.focused)
@@ -140,7 +140,7 @@ async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Runnin
         specs = await at_the_problem(pilot, until)
         await pilot.press("enter")
         burst(pilot, "letters" * 100)
-        await until(pilot, lambda: specs.desk.editor.text == "letters" * 100 + "Two lists.")
+        await until(pilot, lambda: specs.section_panel.editor.text == "letters" * 100 + "Two lists.")
 
 
 async def test_text_that_comes_key_by_key_is_written_in_few_edits(
@@ -159,5 +159,5 @@ async def test_text_that_comes_key_by_key_is_written_in_few_edits(
         specs = await at_the_problem(pilot, until)
         await pilot.press("enter")
         burst(pilot, "pasted " * 400 + "⌫⌫s!⏎")
-        await until(pilot, lambda: specs.desk.editor.text == "pasted " * 399 + "pastes!\nTwo lists.")
+        await until(pilot, lambda: specs.section_panel.editor.text == "pasted " * 399 + "pastes!\nTwo lists.")
     assert edits < 100

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from speclab.app.launch import launch, launch_service
-from speclab.errors import SpeclabError
+from speclab.core.errors import SpeclabError
+from speclab.core.locks import hold_workspace
 from speclab.runlog import RunLogReader
-from speclab.sync.lock import hold_workspace
+from speclab.workbench.launcher import launch, launch_service
 
 
 async def test_a_run_goes_on_in_a_session_of_its_own_and_says_what_it_does_in_a_file(workspace: Any) -> None:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from speclab.app.mapping.panes import failing_fields, mapped_lines, record_lines, step_lines
-from speclab.app.mapping.records import Records, keep, kept_at, read_records
-from speclab.app.mapping.rows import Fails, grid_row
-from speclab.app.mapping.sheet import Sheet, Wrong
-from speclab.app.widgets.grid import Cell
-from speclab.errors import EditRefused, UsageError
-from speclab.jsonvalue import Record
+from speclab.app.mapping.rows import Fails, failing_fields, grid_row, mapped_lines, record_lines, step_lines
+from speclab.app.widgets.grid import GridCell
+from speclab.core.errors import EditRejected, UsageError
+from speclab.core.json import Record
 from speclab.mapping import lint
 from speclab.spec.document import Document
+from speclab.workbench.mapping_sheet import CellProblem, MappingSheet
+from speclab.workbench.samples import SampleRecords, keep, kept_at, read_records
 
 ROWS = """| source.id | target.external_id | Direct | |
 | source.name.given, source.name.family | target.full_name | Trim, Concat(" ") | |
@@ -43,44 +42,44 @@ def document(rows: str = ROWS, settings: str = SETTINGS) -> Document:
     )
 
 
-def results(sheet: Sheet, record: Record) -> list[object]:
+def results(sheet: MappingSheet, record: Record) -> list[object]:
     found = [row.outcome(record) for row in sheet.rows]
     return [each and (each.failure.reason if each.failure else each.result.value) for each in found]
 
 
 def test_every_row_says_what_it_makes_of_a_record() -> None:
-    assert results(Sheet.of(document()), ADA) == ["c_1", "Ada Lovelace", "1815-12-10", 1200, "ada@example.org"]
+    assert results(MappingSheet.of(document()), ADA) == ["c_1", "Ada Lovelace", "1815-12-10", 1200, "ada@example.org"]
 
 
 def test_a_row_that_is_wrong_spoils_no_other() -> None:
-    sheet = Sheet.of(document(ROWS.replace("Trim, Concat", "Trimm, Concat")))
+    sheet = MappingSheet.of(document(ROWS.replace("Trim, Concat", "Trimm, Concat")))
     assert results(sheet, ADA) == ["c_1", None, "1815-12-10", 1200, "ada@example.org"]
     assert sheet.rows[1].wrong == (
-        Wrong("Transformation", 0, 5, "unknown step 'Trimm'. Did you mean 'Trim'?", "M101", "Trim"),
+        CellProblem("Transformation", 0, 5, "unknown step 'Trimm'. Did you mean 'Trim'?", "M101", "Trim"),
     )
 
 
 def test_a_row_fails_by_its_steps_or_by_the_contract() -> None:
-    reasons = results(Sheet.of(document()), {**ADA, "born": "1815-12-10", "email": "nobody"})
+    reasons = results(MappingSheet.of(document()), {**ADA, "born": "1815-12-10", "email": "nobody"})
     assert '"1815-12-10" is no date' in str(reasons[2])
     assert "email" in str(reasons[4])
 
 
 def test_rows_that_are_the_same_are_not_compiled_again() -> None:
-    before = Sheet.of(document())
-    after = Sheet.of(document(ROWS.replace("Lowercase", "Uppercase")), before)
+    before = MappingSheet.of(document())
+    after = MappingSheet.of(document(ROWS.replace("Lowercase", "Uppercase")), before)
     assert [old is new for old, new in zip(before.rows, after.rows, strict=True)] == [True, True, True, True, False]
 
 
 def test_other_settings_compile_all_rows_again() -> None:
-    before = Sheet.of(document())
-    after = Sheet.of(document(settings="check:\n  email: {minLength: 100}"), before)
+    before = MappingSheet.of(document())
+    after = MappingSheet.of(document(settings="check:\n  email: {minLength: 100}"), before)
     assert results(before, ADA)[4] == "ada@example.org"
     assert "100" in str(results(after, ADA)[4])
 
 
 def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> None:
-    sheet = Sheet.of(document())
+    sheet = MappingSheet.of(document())
     trial = sheet.trial(4, "Transformation", "Uppercase")
     outcome = trial.outcome(ADA)
     assert outcome is not None
@@ -99,30 +98,30 @@ def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> No
     ],
 )
 def test_what_is_wrong_in_a_cell_is_found_to_the_character(column: str, text: str, wrong: str) -> None:
-    (found,) = [each for each in Sheet.of(document()).trial(4, column, text).wrong if each.column == column]
+    (found,) = [each for each in MappingSheet.of(document()).trial(4, column, text).wrong if each.column == column]
     assert text[found.start : found.end].startswith(wrong)
 
 
 def test_a_cell_of_two_lines_is_refused() -> None:
-    with pytest.raises(EditRefused):
-        Sheet.of(document()).trial(0, "Notes", "one\ntwo")
+    with pytest.raises(EditRejected):
+        MappingSheet.of(document()).trial(0, "Notes", "one\ntwo")
 
 
 def test_a_row_knows_the_problems_that_only_the_whole_spec_has() -> None:
     twice = document(ROWS + "\n| source.id | target.email | Direct | |")
-    sheet = Sheet.of(twice)
+    sheet = MappingSheet.of(twice)
     (wrong,) = sheet.problems(sheet.rows[5], lint(twice))
     assert (wrong.column, wrong.code) == ("Target Field", "D301")
 
 
 def test_a_document_without_a_table_has_no_rows() -> None:
-    assert Sheet.of(Document.parse("# Spec\n\n## Field Mapping\n\nNone yet.\n")).rows == ()
+    assert MappingSheet.of(Document.parse("# Spec\n\n## Field Mapping\n\nNone yet.\n")).rows == ()
 
 
 def test_the_grid_shows_source_fields_as_they_are_written_without_their_system() -> None:
-    (row,) = Sheet.of(document('| source["a,b"],source.c, d | target.x | First | |', "")).rows
+    (row,) = MappingSheet.of(document('| source["a,b"],source.c, d | target.x | First | |', "")).rows
     cell = grid_row("x", row, row.wrong, None, Fails(None, 0), sampled=False).cells[1]
-    assert isinstance(cell, Cell)
+    assert isinstance(cell, GridCell)
     assert cell.text == 'source["a,b"],c, d'
 
 
@@ -137,7 +136,7 @@ def test_all_records_are_judged_by_row() -> None:
         {**ADA, "born": "x", "email": "nobody"},
         {**ADA, "email": "nobody"},
     ]
-    verdict = Sheet.of(document()).judge(records)
+    verdict = MappingSheet.of(document()).judge(records)
     assert verdict.passed == 1
     assert verdict.filtered == {1}
     assert verdict.failing == {"birth_date": (2, 3), "email": (4,)}
@@ -145,7 +144,7 @@ def test_all_records_are_judged_by_row() -> None:
 
 
 def test_records_are_judged_by_the_rows_that_can_run() -> None:
-    sheet = Sheet.of(document(ROWS.replace("Date(", "Dote("), "filter: source.test ==\nlookups: 3"))
+    sheet = MappingSheet.of(document(ROWS.replace("Date(", "Dote("), "filter: source.test ==\nlookups: 3"))
     assert sheet.judge([ADA, {**ADA, "turnover": "much"}]).failing == {"cents": (1,)}
 
 
@@ -153,7 +152,7 @@ def test_records_are_judged_by_the_rows_that_can_run() -> None:
 
 
 def test_the_record_marks_the_fields_of_a_failing_row() -> None:
-    sheet = Sheet.of(document())
+    sheet = MappingSheet.of(document())
     record: Record = {**ADA, "born": "1815-12-10"}
     failing = failing_fields(sheet.rows, [row.outcome(record) for row in sheet.rows])
     lines = [cell.text for cell in record_lines(record, 60, failing, set())]
@@ -168,7 +167,7 @@ def test_a_mark_stands_at_the_field_itself_where_the_record_is_spread_out() -> N
 
 
 def test_the_mapped_record_says_where_it_fails() -> None:
-    sheet = Sheet.of(document())
+    sheet = MappingSheet.of(document())
     record: Record = {**ADA, "born": "1815-12-10"}
     lines = [cell.text for cell in mapped_lines(sheet.rows, [row.outcome(record) for row in sheet.rows], "email")]
     assert lines == [
@@ -181,12 +180,12 @@ def test_the_mapped_record_says_where_it_fails() -> None:
 
 
 def test_the_steps_of_a_row_are_told_one_by_one() -> None:
-    lines = [cell.text for cell in step_lines(Sheet.of(document()).rows[1].outcome(ADA))]
+    lines = [cell.text for cell in step_lines(MappingSheet.of(document()).rows[1].outcome(ADA))]
     assert lines == ["sample       Ada , Lovelace", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace']
 
 
 def test_the_step_that_fails_says_why() -> None:
-    lines = [cell.text for cell in step_lines(Sheet.of(document()).rows[2].outcome({"born": "soon"}))]
+    lines = [cell.text for cell in step_lines(MappingSheet.of(document()).rows[2].outcome({"born": "soon"}))]
     assert lines[0] == "sample            soon"
     assert lines[1].startswith('Date("%d/%m/%Y")  "soon" is no date')
 
@@ -199,7 +198,7 @@ def test_a_sample_that_is_kept_is_read_again(tmp_path: Path) -> None:
     spec.write_text(document().text)
     path = keep([ADA, {"id": 12345678901234567890}], spec, "crm")
     assert path == kept_at(spec, "crm")
-    assert read_records(path) == Records((ADA, {"id": 12345678901234567890}), "crm.jsonl")
+    assert read_records(path) == SampleRecords((ADA, {"id": 12345678901234567890}), "crm.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from speclab.clock import timestamp
-from speclab.outcome import Level, RunState
+from speclab.core.clock import timestamp
+from speclab.core.outcome import Level, RunState
 
 Open = Callable[..., Any]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.app.conftest import dead
 from textual.pilot import Pilot
 
-from speclab.outcome import ErrorClass
+from speclab.core.outcome import ErrorClass
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]

@@ -12,11 +12,11 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.glyphs import NOTHING
+from speclab.app.icons import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
-from speclab.clock import timestamp
-from speclab.outcome import AlertState, Level
+from speclab.core.clock import timestamp
+from speclab.core.outcome import AlertState, Level
 from speclab.runlog import AlertRow, RunLogReader
 from speclab.runlog.schema import VERSION
 
@@ -387,7 +387,7 @@ async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see
 
 
 async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open, see: Open) -> None:
-    from speclab.sync.lock import hold
+    from speclab.core.locks import hold
 
     async with opened(workspace) as pilot:
         with hold(workspace.directory, "orders"):

@@ -17,12 +17,12 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.monitor.service import ServiceLine, words
-from speclab.clock import timestamp
+from speclab.app.monitor.actions import ServiceLine, words
+from speclab.core.clock import timestamp
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
-from speclab.sync import heartbeat
-from speclab.sync.heartbeat import Heartbeat, Pulse, Served
+from speclab.service import heartbeat
+from speclab.service.heartbeat import Heartbeat, ServedSpec, ServiceState
 
 Open = Callable[..., Any]
 
@@ -38,14 +38,14 @@ def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
         app = SpeclabApp(workspace.directory, place="monitor", **options)
         async with app.run_test(size=size, notifications=True) as pilot:
-            await until(pilot, lambda: bool(app.query(ServiceLine)) and app.pulse is not None)
+            await until(pilot, lambda: bool(app.query(ServiceLine)) and app.service_state is not None)
             await until(pilot, lambda: app.specs is not None and app.overview is not None and app.focused is not None)
             await pilot.pause()
             try:
                 yield pilot
             finally:
                 _end_what_was_started(workspace.directory)
-                await until(pilot, lambda: app.pulse is not None and not app.pulse.alive)
+                await until(pilot, lambda: app.service_state is not None and not app.service_state.alive)
             await until(pilot, lambda: not {"start_service", "run_spec"} & {worker.name for worker in app.workers})
 
     return start
@@ -68,34 +68,34 @@ def beat(**given: Any) -> Heartbeat:
 
 def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
-    alive = beat(pid=42, host="crane", user="ada", specs={"crm": Served("Hourly", ""), "erp": Served("", "")})
-    sign, what, more = words(Pulse(alive, alive=True), NOW, starting=False, key="S")
+    alive = beat(pid=42, host="crane", user="ada", specs={"crm": ServedSpec("Hourly", ""), "erp": ServedSpec("", "")})
+    sign, what, more = words(ServiceState(alive, alive=True), NOW, starting=False, key="S")
     assert (sign.word, what) == ("running", "speclab up runs 2 specs")
     assert more == "since 09:15, process 42 of ada on crane"
     old = replace(alive, since=timestamp(NOW - timedelta(days=3)))
-    assert words(Pulse(old, alive=True), NOW, starting=False, key="S")[2].startswith("since 3 d ago, ")
+    assert words(ServiceState(old, alive=True), NOW, starting=False, key="S")[2].startswith("since 3 d ago, ")
 
 
 def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None:
-    broken = beat(specs={"crm": Served("", "", problem="M101"), "erp": Served("", "")})
-    assert words(Pulse(broken, alive=True), NOW, starting=False, key="S")[1] == (
+    broken = beat(specs={"crm": ServedSpec("", "", problem="M101"), "erp": ServedSpec("", "")})
+    assert words(ServiceState(broken, alive=True), NOW, starting=False, key="S")[1] == (
         "speclab up runs 2 specs, 1 cannot run"
     )
     stopping = replace(broken, stopping=timestamp(NOW))
-    assert "is stopping, once its runs" in words(Pulse(stopping, alive=True), NOW, starting=False, key="S")[1]
+    assert "is stopping, once its runs" in words(ServiceState(stopping, alive=True), NOW, starting=False, key="S")[1]
 
 
 def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed() -> None:
-    none = Pulse(None, alive=False)
+    none = ServiceState(None, alive=False)
     assert words(none, NOW, starting=False, key="S")[1] == "nothing runs by itself: S starts speclab up"
     assert words(none, NOW, starting=False, key="")[1] == "nothing runs by itself"
     assert words(none, NOW, starting=True, key="S")[1] == "speclab up is starting"
-    stopped = Pulse(beat(stopped=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    stopped = ServiceState(beat(stopped=timestamp(NOW - timedelta(minutes=3))), alive=False)
     assert words(stopped, NOW, starting=False, key="S")[2] == "the last one stopped 3 min ago"
 
 
 def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
-    crashed = Pulse(beat(beat=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    crashed = ServiceState(beat(beat=timestamp(NOW - timedelta(minutes=3))), alive=False)
     sign, what, more = words(crashed, NOW, starting=False, key="S")
     assert (sign.word, what) == ("failed", "speclab up ended without a word: S starts another")
     assert more.startswith(f"last seen 3 min ago, process {os.getpid()} of ")
@@ -162,7 +162,7 @@ async def test_one_that_cannot_be_stopped_from_here_says_why(
     async with monitor(workspace) as pilot:
         app = pilot.app
         assert isinstance(app, SpeclabApp)
-        await until(pilot, lambda: app.pulse is not None and app.pulse.alive)
+        await until(pilot, lambda: app.service_state is not None and app.service_state.alive)
         await pilot.press("S")
         await see(pilot, "Not now: stop service", reason)
         heartbeat.write(workspace.directory, replace(alive, stopped=alive.beat))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from speclab.app.session import Found, OpenSpec, Session
 from speclab.cli import main
-from speclab.errors import EditRefused, SpeclabError, UsageError
+from speclab.core.errors import EditRejected, SpeclabError, UsageError
+from speclab.core.files import LARGEST, TooLarge
 from speclab.spec.document import Document
-from speclab.spec.files import LARGEST, TooLarge
 from speclab.spec.store import find_recovery, recovery_path, save, write_recovery
 from speclab.spec.workspace import find_specs, read_spec_file, workspace_of
+from speclab.workbench.open_specs import OpenOutcome, OpenSpec, Session
 
 TEXT = "---\nspec_id: a\ntype: integration\nstatus: in-progress\n---\n\n# A\n\n## Problem Statement\n\nText.\n"
 
@@ -64,7 +64,7 @@ def test_open_spec_keeps_its_text_when_its_file_is_replaced(spec: Path, put: Cal
     opened = Session().open(spec)
     spec.unlink()
     put(spec)
-    assert opened.look() is Found.UNREADABLE
+    assert opened.look() is OpenOutcome.UNREADABLE
     assert opened.document.text == TEXT
     assert opened.unsaved
     with pytest.raises(SpeclabError, match=r"a\.md: "):
@@ -75,7 +75,7 @@ def test_open_spec_keeps_its_text_when_its_file_is_replaced(spec: Path, put: Cal
     assert recovery.text == TEXT
     spec.rmdir() if put is directory else spec.unlink()
     spec.write_text(TEXT)
-    assert opened.look() is Found.SAME
+    assert opened.look() is OpenOutcome.SAME
     assert not opened.unsaved
 
 
@@ -118,7 +118,7 @@ def test_lint_names_a_spec_that_is_too_large_and_goes_on_to_the_others(
 def test_edit_that_makes_a_spec_too_large_is_refused_and_its_text_kept(spec: Path) -> None:
     opened = OpenSpec(spec)
     section = opened.document.section("Problem Statement")
-    with pytest.raises(EditRefused, match="too large"):
+    with pytest.raises(EditRejected, match="too large"):
         opened.edit(opened.document.with_body(section, "x" * LARGEST), "edit")
     opened.type(section, "x" * LARGEST, "stay")
     assert opened.typed is not None

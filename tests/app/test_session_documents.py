@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from speclab.app.session import Found, OpenSpec, Session
-from speclab.errors import EditRefused, SaveConflict
+from speclab.core.errors import EditRejected, SaveConflict
 from speclab.spec import store
 from speclab.spec.merge import Side
+from speclab.workbench.open_specs import OpenOutcome, OpenSpec, Session
 
 TEXT = """---
 spec_id: crm
@@ -99,7 +99,7 @@ def test_a_new_edit_forgets_what_was_undone(path: Path) -> None:
     _cell(spec, 0, "Text")
     spec.undo()
     _cell(spec, 1, "Lowercase")
-    with pytest.raises(EditRefused, match="nothing to do again"):
+    with pytest.raises(EditRejected, match="nothing to do again"):
         spec.redo()
 
 
@@ -109,7 +109,7 @@ def test_undo_keeps_what_others_wrote_meanwhile(path: Path) -> None:
     spec.save()
     theirs = path.read_text().replace("Hourly", "On-demand")
     path.write_text(theirs)
-    assert spec.look() is Found.READ_AGAIN
+    assert spec.look() is OpenOutcome.READ_AGAIN
     spec.undo()
     assert spec.document.text == TEXT.replace("Hourly", "On-demand")
 
@@ -120,7 +120,7 @@ def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(
     spec.save()
     path.write_text(path.read_text().replace("Daily", "On-demand"))
     spec.look()
-    with pytest.raises(EditRefused, match="changed since"):
+    with pytest.raises(EditRejected, match="changed since"):
         spec.undo()
     assert "On-demand" in spec.document.text
     assert spec.next_undo == "edit of Frequency"
@@ -135,7 +135,7 @@ def test_text_that_would_swallow_the_next_section_is_kept_and_not_saved(path: Pa
     assert spec.typed is not None
     assert "Frequency" in spec.typed.refusal.message
     assert spec.unsaved
-    with pytest.raises(EditRefused, match="not saved"):
+    with pytest.raises(EditRejected, match="not saved"):
         spec.save()
     assert path.read_text() == TEXT
 
@@ -162,9 +162,9 @@ def test_saving_writes_the_one_line_the_edit_is_about(path: Path) -> None:
 
 def test_a_change_from_outside_is_read_again(path: Path) -> None:
     spec = OpenSpec(path)
-    assert spec.look() is Found.SAME
+    assert spec.look() is OpenOutcome.SAME
     path.write_text(TEXT.replace("Hourly", "On-demand"))
-    assert spec.look() is Found.READ_AGAIN
+    assert spec.look() is OpenOutcome.READ_AGAIN
     assert "On-demand" in spec.document.text
     assert not spec.unsaved
 
@@ -173,7 +173,7 @@ def test_unsaved_changes_stay_on_top_of_a_change_from_outside(path: Path) -> Non
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     path.write_text(TEXT.replace("| Direct |", "| Text |"))
-    assert spec.look() is Found.MERGED
+    assert spec.look() is OpenOutcome.MERGED
     assert spec.unsaved
     spec.save()
     assert path.read_text() == TEXT.replace("| Direct |", "| Text |").replace("| Trim |", "| Lowercase |")
@@ -188,7 +188,7 @@ def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Sid
     _cell(spec, 1, "Lowercase")
     theirs = TEXT.replace("| Trim |", "| Uppercase |").replace("Hourly", "On-demand")
     path.write_text(theirs)
-    assert spec.look() is Found.CONFLICT
+    assert spec.look() is OpenOutcome.CONFLICT
     with pytest.raises(SaveConflict) as conflict:
         spec.save()
     assert path.read_text() == theirs
@@ -202,7 +202,7 @@ def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Sid
 def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path: Path) -> None:
     spec = OpenSpec(path)
     path.unlink()
-    assert spec.look() is Found.GONE
+    assert spec.look() is OpenOutcome.GONE
     assert spec.unsaved
     spec.save()
     assert path.read_text() == TEXT
@@ -214,7 +214,7 @@ def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path
 
 def test_nothing_can_be_changed_when_the_app_only_reads(path: Path) -> None:
     spec = Session(read_only=True).open(path)
-    with pytest.raises(EditRefused, match="--read-only"):
+    with pytest.raises(EditRejected, match="--read-only"):
         _cell(spec, 0, "Text")
     assert spec.document.text == TEXT
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from speclab.app.application import SpeclabApp
+from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
 from speclab.app.theme import THEMES
-from speclab.app.widgets.dialogs import Choice, Confirm, Prompt
-from speclab.app.widgets.grid import Row
+from speclab.app.widgets.grid import GridRow
 
 OPEN = """
 import sys
@@ -84,7 +84,7 @@ async def test_a_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) 
     async with app.run_test() as pilot:
         for key, answer in (("y", True), ("enter", True), ("n", False), ("escape", False)):
             answers: list[bool | None] = []
-            await app.push_screen(Confirm("leave", "Really?", yes="leave"), answers.append)
+            await app.push_screen(ConfirmDialog("leave", "Really?", yes="leave"), answers.append)
             await pilot.press(key)
             await pilot.pause()
             assert answers == [answer]
@@ -95,7 +95,7 @@ async def test_a_prompt_takes_only_what_is_right(workspace: Any, see: See) -> No
     async with app.run_test() as pilot:
         answers: list[str | None] = []
         wrong = lambda text: None if text.isdigit() else "A number is needed."  # noqa: E731
-        await app.push_screen(Prompt("size", "How many?", value="x", wrong=wrong), answers.append)
+        await app.push_screen(PromptDialog("size", "How many?", value="x", wrong=wrong), answers.append)
         await pilot.press("enter")
         await see(pilot, "A number is needed.")
         await pilot.press("backspace", "4", "2", "enter")
@@ -107,8 +107,12 @@ async def test_a_choice_begins_at_what_holds_now(workspace: Any) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
         answers: list[str | None] = []
-        options = [Row("h", ("Hourly", "every hour")), Row("d", ("Daily", "once a day")), Row("o", ("On-demand", ""))]
-        await app.push_screen(Choice("frequency", options, now="d"), answers.append)
+        options = [
+            GridRow("h", ("Hourly", "every hour")),
+            GridRow("d", ("Daily", "once a day")),
+            GridRow("o", ("On-demand", "")),
+        ]
+        await app.push_screen(ChoiceDialog("frequency", options, now="d"), answers.append)
         await pilot.press("down", "enter")
         await pilot.pause()
         assert answers == ["o"]
@@ -199,5 +203,5 @@ async def test_brackets_in_names_are_brackets(filled: Any, see: See) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "integrations")
         app.notify("of [/crm] and [b]erp", title="what is [new]")
-        app.push_screen(Confirm("retry 3 records of [/crm]", "of [/crm], again", yes="retry"))
+        app.push_screen(ConfirmDialog("retry 3 records of [/crm]", "of [/crm], again", yes="retry"))
         await see(pilot, "of [/crm] and [b]erp", "what is [new]", "retry 3 records of [/crm]", "of [/crm], again")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.app.specs.body import EditableBody
-from speclab.errors import EditRefused
+from speclab.app.specs.editor import EditableBody
+from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
 
 ODD = "a\r\nb\rc\nd \x0b e\x85f\u2028g\n\n  tail\t"
@@ -46,7 +46,7 @@ def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_co
 
 @pytest.mark.parametrize("body", ["caf\udce9\n", "␋ and \x0b\n"])
 def test_a_body_that_would_not_come_back_is_refused_with_a_way_out(body: str) -> None:
-    with pytest.raises(EditRefused) as refused:
+    with pytest.raises(EditRejected) as refused:
         EditableBody.of(body)
     assert "$EDITOR" in refused.value.hint
 

@@ -11,9 +11,9 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.document_place import ASIDE
-from speclab.app.mapping.place import MappingPlace
-from speclab.app.specs.place import SpecsPlace
+from speclab.app.document_view import ASIDE
+from speclab.app.mapping.view import MappingView
+from speclab.app.specs.view import SpecsView
 from speclab.spec.store import find_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
@@ -65,11 +65,11 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def specs_place(pilot: Pilot[None]) -> SpecsPlace:
-    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def specs_place(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
 
 
-async def opened(pilot: Pilot[None], until: Until, address: str) -> SpecsPlace:
+async def opened(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
     """The place with the section at `address` shown, and its problems looked for."""
     specs = specs_place(pilot)
     await until(pilot, lambda: specs.opened is not None and specs.opened.checked is specs.opened.document)
@@ -82,7 +82,7 @@ def put(spec: Path, text: str) -> None:
     spec.write_bytes(text.encode())
 
 
-def text(specs: SpecsPlace) -> str:
+def text(specs: SpecsView) -> str:
     assert specs.opened is not None
     return specs.opened.document.text
 
@@ -167,7 +167,7 @@ async def test_next_problem_goes_on_editing_where_a_section_was_edited(
             before = specs.at
             await pilot.press("f8")
             await until(pilot, lambda before=before: specs.at != before)
-        assert specs.desk.editing
+        assert specs.section_panel.editing
 
 
 async def test_undo_in_the_editor_moves_to_the_section_that_changes_and_names_it(
@@ -182,7 +182,7 @@ async def test_undo_in_the_editor_moves_to_the_section_that_changes_and_names_it
         await pilot.press("enter", "ctrl+z")
         await until(pilot, lambda: specs.at == "Out of Scope")
         assert text(specs) == TEXT
-        assert specs.desk.editing
+        assert specs.section_panel.editing
         await see(pilot, "Undone", "edit of Out of Scope")
         await pilot.press("ctrl+y")
         await until(pilot, lambda: "Returns. Orders." in text(specs))
@@ -195,7 +195,7 @@ async def test_undo_of_a_front_matter_key_leaves_the_editor(spec: Path, running:
         specs.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter", "ctrl+z")
         await until(pilot, lambda: specs.at == "")
-        assert not specs.desk.editing
+        assert not specs.section_panel.editing
         assert text(specs) == TEXT
 
 
@@ -207,8 +207,8 @@ async def test_undo_in_mapping_moves_to_the_row_or_the_section_that_changes(
         await pilot.press("enter")
         pilot.app.post_message(Paste("Returns. "))
         await pilot.press("escape", "2")
-        await until(pilot, lambda: isinstance(pilot.app.main.place, MappingPlace))  # type: ignore[attr-defined]
-        mapping = cast("MappingPlace", pilot.app.main.place)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(pilot.app.main.place, MappingView))  # type: ignore[attr-defined]
+        mapping = cast("MappingView", pilot.app.main.place)  # type: ignore[attr-defined]
         await until(pilot, lambda: mapping.sheet is not None)
         await pilot.press("down", "m", "escape", "up")
         assert len(mapping.sheet.rows if mapping.sheet else ()) == 3
@@ -241,7 +241,7 @@ async def test_recovery_file_is_written_while_somebody_goes_on_typing(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speclab.app.specs.writing.PAUSE", 3600.0)  # as if no pause in the typing were long enough
-    monkeypatch.setattr("speclab.app.document_place.DURABLE", 3600.0)
+    monkeypatch.setattr("speclab.app.document_view.DURABLE", 3600.0)
     assert ASIDE <= 0.2
     async with running(spec.parent) as pilot:
         specs = await opened(pilot, until, "Out of Scope")
@@ -255,7 +255,7 @@ async def test_recovery_file_is_written_while_somebody_goes_on_typing(
 async def test_recovery_file_follows_changes_that_are_not_typed(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.document_place.DURABLE", 3600.0)
+    monkeypatch.setattr("speclab.app.document_view.DURABLE", 3600.0)
     async with running(spec.parent) as pilot:
         await opened(pilot, until, AUTH)
         await pilot.press("f")

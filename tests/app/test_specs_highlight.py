@@ -2,7 +2,7 @@
 
 import pytest
 
-from speclab.app.specs.highlight import Kind, State, states, tokens
+from speclab.app.specs.editor import HighlightState, TokenType, states, tokens
 
 SECTION = """\
 A `code` word <!-- and a
@@ -18,7 +18,7 @@ type: text
 ~~~"""
 
 
-def told() -> list[list[tuple[str, Kind]]]:
+def told() -> list[list[tuple[str, TokenType]]]:
     lines = SECTION.split("\n")
     return [
         [(line[start:end], kind) for start, end, kind in tokens(line, state)]
@@ -29,26 +29,31 @@ def told() -> list[list[tuple[str, Kind]]]:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        (0, [("`code`", Kind.CODE), ("<!-- and a", Kind.COMMENT)]),
-        (1, [("hint -->", Kind.COMMENT)]),
-        (2, [("```yaml", Kind.FENCE)]),
-        (3, [("type", Kind.KEY), ("# the way in", Kind.COMMENT)]),
-        (4, [("token", Kind.KEY), ("${env:CRM_TOKEN}", Kind.REFERENCE)]),
-        (5, [("read", Kind.KEY), ("path", Kind.KEY), ('"odd"', Kind.KEY)]),
-        (6, [("```", Kind.FENCE)]),
-        (7, [("- [ ]", Kind.MARK), ("|", Kind.MARK)]),
-        (8, [("~~~", Kind.FENCE)]),
-        (9, [("type: text", Kind.CODE)]),
-        (10, [("~~~", Kind.FENCE)]),
+        (0, [("`code`", TokenType.CODE), ("<!-- and a", TokenType.COMMENT)]),
+        (1, [("hint -->", TokenType.COMMENT)]),
+        (2, [("```yaml", TokenType.FENCE)]),
+        (3, [("type", TokenType.KEY), ("# the way in", TokenType.COMMENT)]),
+        (4, [("token", TokenType.KEY), ("${env:CRM_TOKEN}", TokenType.REFERENCE)]),
+        (5, [("read", TokenType.KEY), ("path", TokenType.KEY), ('"odd"', TokenType.KEY)]),
+        (6, [("```", TokenType.FENCE)]),
+        (7, [("- [ ]", TokenType.MARK), ("|", TokenType.MARK)]),
+        (8, [("~~~", TokenType.FENCE)]),
+        (9, [("type: text", TokenType.CODE)]),
+        (10, [("~~~", TokenType.FENCE)]),
     ],
 )
-def test_every_line_is_told_by_what_it_is(line: int, found: list[tuple[str, Kind]]) -> None:
+def test_every_line_is_told_by_what_it_is(line: int, found: list[tuple[str, TokenType]]) -> None:
     assert told()[line] == found
 
 
 def test_a_fence_ends_only_with_as_many_marks() -> None:
-    assert states(["````", "```", "````", "x"]) == [State(), State("````"), State("````"), State()]
+    assert states(["````", "```", "````", "x"]) == [
+        HighlightState(),
+        HighlightState("````"),
+        HighlightState("````"),
+        HighlightState(),
+    ]
 
 
 def test_prose_has_no_tokens() -> None:
-    assert tokens("Two lists of customers drift apart.", State()) == []
+    assert tokens("Two lists of customers drift apart.", HighlightState()) == []

@@ -17,7 +17,7 @@ from tests.app.test_specs_place import (
     take_in_hand,
 )
 
-from speclab.app.specs.place import SpecsPlace
+from speclab.app.specs.view import SpecsView
 
 __all__ = ["spec"]
 
@@ -58,13 +58,13 @@ async def test_a_text_that_is_edited_has_the_whole_of_a_screen_that_becomes_narr
     async with running(spec.parent, size=(80, 24)) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter")
-        await until(pilot, lambda: specs.desk.editing)
+        await until(pilot, lambda: specs.section_panel.editing)
         await pilot.resize_terminal(60, 20)
-        await until(pilot, lambda: specs.desk.region.width == 60)
+        await until(pilot, lambda: specs.section_panel.region.width == 60)
         await pilot.press("escape")
-        await until(pilot, lambda: not specs.desk.region and specs.query_one("#outline").region.width == 60)
+        await until(pilot, lambda: not specs.section_panel.region and specs.query_one("#outline").region.width == 60)
         await pilot.press("enter")
-        await until(pilot, lambda: specs.desk.region.width == 60)
+        await until(pilot, lambda: specs.section_panel.region.width == 60)
 
 
 async def test_a_narrow_screen_is_never_given_to_problems_there_are_none_of(
@@ -83,13 +83,13 @@ async def test_a_narrow_screen_is_never_given_to_problems_there_are_none_of(
 
 
 async def test_as_many_panes_are_seen_as_fit(spec: Path, running: Running, until: Until) -> None:
-    panes = {"specs", "outline", "desk", "guide"}
+    panes = {"specs", "outline", "section_panel", "guide"}
     async with running(spec.parent) as pilot:
         specs = await take_in_hand(pilot, until, FREQUENCY)
         for width, seen in [(120, panes), (80, panes - {"guide"}), (60, {"outline"})]:
             await pilot.resize_terminal(width, 24)
             await until(pilot, lambda seen=seen: {pane for pane in panes if _is_seen(specs, pane)} == seen)
-        for pane in ("outline", "desk", "guide"):
+        for pane in ("outline", "section_panel", "guide"):
             await until(pilot, lambda pane=pane: {each for each in panes if _is_seen(specs, each)} == {pane})
             assert specs.query_one(f"#{pane}").region.width == 60
             await pilot.press("tab")
@@ -114,7 +114,7 @@ async def test_the_guide_takes_the_place_of_the_outline_and_the_focus_with_it(
         await until(pilot, lambda: _is_seen(specs, "outline"))
 
 
-def _is_seen(specs: SpecsPlace, pane: str) -> bool:
+def _is_seen(specs: SpecsView, pane: str) -> bool:
     region = specs.query_one(f"#{pane}").region
     return region.area > 0 and specs.region.contains_region(region)
 
@@ -135,7 +135,7 @@ async def test_a_line_that_was_drawn_before_it_was_broken_for_the_width_is_drawn
 ) -> None:
     put(spec, TEXT.replace("Two lists of customers drift apart.", "first " * 10 + "\n" + "word " * 30))
     async with running(spec.parent, size=(80, 24)) as pilot:
-        editor = (await take_in_hand(pilot, until, "Problem Statement")).desk.editor
+        editor = (await take_in_hand(pilot, until, "Problem Statement")).section_panel.editor
         editor.wrapped_document.wrap(200)
         assert editor.render_line(1).text.split() == ["word"] * 30
         editor.indent_width = 4  # breaks all lines anew

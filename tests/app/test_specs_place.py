@@ -11,8 +11,8 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.specs.outline import FRONT_MATTER
-from speclab.app.specs.place import SpecsPlace
+from speclab.app.specs.lists import FRONT_MATTER
+from speclab.app.specs.view import SpecsView
 from speclab.spec.store import find_recovery, write_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
@@ -70,8 +70,8 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def place(pilot: Pilot[None]) -> SpecsPlace:
-    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def place(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
 
 
 def content(spec: Path) -> str:
@@ -92,7 +92,7 @@ async def write(pilot: Pilot[None], text: str) -> None:
     await pilot.pause()
 
 
-async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsPlace:
+async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
     await until(pilot, lambda: place(pilot).opened is not None)
     specs = place(pilot)
     specs.go_to(address)
@@ -194,8 +194,8 @@ async def test_the_next_problem_is_gone_to_with_the_cursor_on_it(spec: Path, run
             await pilot.press("f8")
             await until(pilot, lambda before=before: specs.at != before)
         await pilot.press("enter")
-        assert specs.desk.editing
-        assert specs.desk.editor.cursor_location == (1, 0)
+        assert specs.section_panel.editing
+        assert specs.section_panel.editor.cursor_location == (1, 0)
 
 
 async def test_an_empty_section_is_begun_with_the_example(spec: Path, running: Running, see: See, until: Until) -> None:
@@ -252,7 +252,7 @@ async def test_undoing_more_than_was_done_is_told(spec: Path, running: Running, 
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter", "N", "ctrl+z", "ctrl+z")
         await see(pilot, "Not now: undo", "there is nothing to undo")
-        assert specs.desk.editing
+        assert specs.section_panel.editing
 
 
 # Refused
@@ -273,10 +273,10 @@ async def test_text_that_would_swallow_a_section_is_refused_with_the_reason_and_
         await pilot.press("escape")
         await see(pilot, "keep editing")
         await pilot.press("n")
-        assert specs.desk.editor.text.startswith("```\nTwo lists")
+        assert specs.section_panel.editor.text.startswith("```\nTwo lists")
 
         await pilot.press("up", "delete", "delete", "delete", "delete", "escape")
-        await until(pilot, lambda: not specs.desk.editing)
+        await until(pilot, lambda: not specs.section_panel.editing)
         assert specs.opened is not None
         assert not specs.opened.unsaved
 
@@ -289,7 +289,7 @@ async def test_refused_text_is_given_up_when_asked(spec: Path, running: Running,
         await pilot.press("escape")
         await see(pilot, "a heading of its own, 'New'")
         await pilot.press("y")
-        await until(pilot, lambda: not specs.desk.editing)
+        await until(pilot, lambda: not specs.section_panel.editing)
         await see(pilot, "Two lists of customers drift apart.")
         assert specs.opened is not None
         assert not specs.opened.unsaved
@@ -303,7 +303,7 @@ async def test_bytes_that_are_no_text_are_shown_and_left_alone(
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await see(pilot, "bytes that are no UTF-8", "F4 opens it in $EDITOR")
-        assert not specs.desk.editing
+        assert not specs.section_panel.editing
 
 
 async def test_odd_line_ends_stay_where_nobody_typed(spec: Path, running: Running, until: Until) -> None:
@@ -323,7 +323,7 @@ async def test_nothing_is_edited_when_the_app_only_reads(spec: Path, running: Ru
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await see(pilot, "Not now: edit", "--read-only")
-        assert not specs.desk.editing
+        assert not specs.section_panel.editing
 
 
 async def test_what_is_unsaved_is_put_aside_when_the_app_ends(spec: Path, running: Running, until: Until) -> None:
@@ -487,6 +487,6 @@ async def test_a_spec_with_unsaved_changes_keeps_them_while_another_is_looked_at
         await write(pilot, "Mine ")
         await pilot.app.open_spec(spec.parent / "orders.md")  # type: ignore[attr-defined]  # as the palette does
         await see(pilot, "orders ▸ Problem Statement", "Two lists", "unsaved")
-        assert not specs.desk.editing
+        assert not specs.section_panel.editing
         await pilot.app.open_spec(spec)  # type: ignore[attr-defined]
         await see(pilot, "Mine Two lists")

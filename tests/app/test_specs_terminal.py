@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from speclab.app.specs.outside import edited
-from speclab.errors import SpeclabError
+from speclab.app.specs.editor import edited
+from speclab.core.errors import SpeclabError
 
 Terminal = Callable[..., Any]
 

@@ -17,9 +17,9 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from speclab.app.actions import offers
+from speclab.app.dialogs import ConfirmDialog
 from speclab.app.specs.guide import GuideView
-from speclab.app.specs.place import SpecsPlace
-from speclab.app.widgets.dialogs import Confirm
+from speclab.app.specs.view import SpecsView
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -107,8 +107,8 @@ def oauth(flow: str) -> str:
     return OAUTH.format(flow=flow, page=page, client=f'"{CLIENT_ID}"', secret="client_secret: ${env:CRM_SECRET}")
 
 
-def place(pilot: Pilot[None]) -> SpecsPlace:
-    return cast("SpecsPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def place(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
 
 
 def told(pilot: Pilot[None]) -> str:
@@ -125,7 +125,7 @@ async def tells(pilot: Pilot[None], until: Until, *texts: str) -> None:
         raise AssertionError(f"not all of {texts} in: {told(pilot)}") from None
 
 
-async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsPlace:
+async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
     await until(pilot, lambda: place(pilot).opened is not None)
     place(pilot).go_to(address)
     await pilot.pause()
@@ -264,7 +264,7 @@ async def test_a_login_that_is_done_below_a_question_is_closed_with_it(
     issuer.pending = ["authorization_pending"] * 1000
     async with trying(oauth("device_code")) as pilot:
         await see(pilot, "WDJB-MJHT")
-        pilot.app.push_screen(Confirm("quit", "Is something lost?", yes="quit"))
+        pilot.app.push_screen(ConfirmDialog("quit", "Is something lost?", yes="quit"))
         issuer.pending.clear()
         await tells(pilot, until, "✔ let in")
         await pilot.press("n")

@@ -11,15 +11,15 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 
-from speclab.app import glyphs
-from speclab.app.glyphs import AsciiOnly, bar
-from speclab.app.monitor.figures import sparkline
+from speclab.app import icons
+from speclab.app.formatting import ago, count, percent, span, until
+from speclab.app.icons import AsciiOnly, bar
+from speclab.app.monitor.integrations import sparkline
 from speclab.app.widgets.record import lines
-from speclab.app.words import ago, count, percent, span, until
-from speclab.clock import timestamp
-from speclab.jsonvalue import Json
+from speclab.core.clock import timestamp
+from speclab.core.json import Json
+from speclab.core.text import plural
 from speclab.monitor.health import Bucket
-from speclab.plural import plural
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -46,7 +46,7 @@ def test_the_future_is_told_from_now(seconds: float, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "told"),
-    [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.912, "91.2 %"), (0.0, "0.0 %"), (None, glyphs.NOTHING)],
+    [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.912, "91.2 %"), (0.0, "0.0 %"), (None, icons.NOTHING)],
 )
 def test_a_share_is_rounded_down_so_that_only_all_is_all(share: float | None, told: str) -> None:
     assert percent(share) == told
@@ -108,12 +108,12 @@ def test_every_value_can_be_told_at_any_width(value: Json) -> None:
 
 
 def test_each_status_is_told_by_sign_and_word_and_no_two_share_one() -> None:
-    assert len({mark.glyph for mark in glyphs.MARKS}) == len({mark.word for mark in glyphs.MARKS}) == len(glyphs.MARKS)
+    assert len({mark.glyph for mark in icons.MARKS}) == len({mark.word for mark in icons.MARKS}) == len(icons.MARKS)
 
 
 def test_every_sign_has_a_twin_in_ascii_of_the_same_width() -> None:
-    own = [value for name, value in vars(glyphs).items() if name.isupper() and isinstance(value, str)]
-    signs = "".join(own) + "".join(mark.glyph for mark in glyphs.MARKS) + "┼┬├┌╭╮╰╯│▁▅█"
+    own = [value for name, value in vars(icons).items() if name.isupper() and isinstance(value, str)]
+    signs = "".join(own) + "".join(mark.glyph for mark in icons.MARKS) + "┼┬├┌╭╮╰╯│▁▅█"
     (drawn,) = AsciiOnly().apply([Segment(signs)], Color(0, 0, 0))
     assert drawn.text.isascii()
     assert len(drawn.text) == cell_len(signs)

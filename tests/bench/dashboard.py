@@ -13,12 +13,12 @@ from typing import Final
 
 from tests.bench.budget import at_most
 
-from speclab.clock import timestamp
-from speclab.monitor.dashboard import Dashboard
-from speclab.outcome import Outcome
-from speclab.runlog import PageBooks, RunLog, RunLogReader
-from speclab.runlog.rollup import Span
-from speclab.runlog.tail import Tail
+from speclab.core.clock import timestamp
+from speclab.core.outcome import Outcome
+from speclab.monitor.health import Dashboard
+from speclab.runlog import PageResult, RunLog, RunLogReader
+from speclab.runlog.reader import Tail
+from speclab.runlog.rollup import RollupSpan
 
 INTEGRATIONS: Final = 200
 RUNS: Final = 500  # an integration, one every quarter of an hour
@@ -71,7 +71,7 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
         (
             (_name(number), span, span.start(timestamp(began + timedelta(seconds=60 * minute))))
             for number, _, began in _runs(runs, integrations)
-            for span in Span
+            for span in RollupSpan
             for minute in range(0, 15, 2)
         ),
     )
@@ -92,7 +92,7 @@ def main() -> None:
             dashboard.look(NOW)
             ticks = []
             for number in range(20):
-                page = PageBooks(
+                page = PageResult(
                     read=200, outcomes={Outcome.WRITTEN: 200}, effects={}, bytes_in=0, bytes_out=0, cursor=number,
                     message=f"page {number}",
                 )  # fmt: skip

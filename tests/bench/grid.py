@@ -12,11 +12,11 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
 from speclab.app.theme import DARK
-from speclab.app.widgets.grid import Column, Grid, Row
+from speclab.app.widgets.grid import Grid, GridColumn, GridRow
 
 ROWS: Final = 100_000
 TIMES: Final = 20
-_COLUMNS: Final = (Column("key", 12), Column("message", 40, flex=1), Column("count", 8, align="right"))
+_COLUMNS: Final = (GridColumn("key", 12), GridColumn("message", 40, flex=1), GridColumn("count", 8, align="right"))
 
 
 class Shown(App[None]):
@@ -34,7 +34,7 @@ class Shown(App[None]):
 
 async def measured() -> tuple[float, float]:
     """Seconds until the rows are there and drawn, and of a page down."""
-    rows = [Row(str(n), (f"c_{n}", f"the target refuses record {n}", str(n % 7))) for n in range(ROWS)]
+    rows = [GridRow(str(n), (f"c_{n}", f"the target refuses record {n}", str(n % 7))) for n in range(ROWS)]
     async with Shown().run_test(size=(160, 45)) as pilot:
         grid = pilot.app.query_one(Grid)
         grid.focus()

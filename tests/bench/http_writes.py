@@ -19,9 +19,9 @@ from tests.bench.budget import at_least
 from tests.bench.contacts import Source, serving
 from tests.bench.passes import Job, measured
 
-from speclab.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Item, Seams
+from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.core.clock import SystemClock
 from speclab.spec.auth import ApiKeyAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -61,7 +61,7 @@ def serve(tell: Connection) -> None:
     asyncio.run(run())
 
 
-def item(number: int) -> Item:
+def item(number: int) -> MappedRecord:
     """A record of usual size on its way to the target."""
     key = f"c_{number}"
     payload: dict[str, object] = {
@@ -76,7 +76,7 @@ def item(number: int) -> Item:
         "country": "GB",
         "origin": "crm",
     }
-    return Item(key, payload, {"id": key}, f"00000000-0000-5000-8000-{number:012d}")  # type: ignore[arg-type]
+    return MappedRecord(key, payload, {"id": key}, f"00000000-0000-5000-8000-{number:012d}")  # type: ignore[arg-type]
 
 
 async def write(port: int) -> tuple[float, float]:
@@ -91,14 +91,14 @@ async def write(port: int) -> tuple[float, float]:
         }
     )
     auth = ApiKeyAuth(type="api_key", header="X-Api-Key", key="k" * 32)
-    writer = open_writer(system, auth, References({}, Path()), Seams(SystemClock(), Random(1)))
+    writer = open_writer(system, auth, References({}, Path()), RuntimeContext(SystemClock(), Random(1)))
     items = [item(number) for number in range(RECORDS)]
     try:
         await writer.write(items[: CONNECTIONS * 2])  # connections are made before the clock starts
         began, used = time.perf_counter(), time.process_time()
         for at in range(0, RECORDS, writer.batch):
             answers = await writer.write(items[at : at + writer.batch])
-            assert all(answer.refusal is None for answer in answers)
+            assert all(answer.write_error is None for answer in answers)
         return time.perf_counter() - began, time.process_time() - used
     finally:
         await writer.close()

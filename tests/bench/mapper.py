@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.bench.budget import at_most
 
-from speclab.jsonvalue import Record
+from speclab.core.json import Record
 from speclab.mapping import Mapper, compile_mapping
 from speclab.spec.integration import MappingRow
 from speclab.spec.settings import MappingSettings

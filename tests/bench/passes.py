@@ -61,9 +61,9 @@ Side = Callable[[Job, Path], Callable[[], None]]
 
 def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     """A run as `speclab run` makes it."""
-    from speclab.clock import SystemClock
     from speclab.connectors import References
-    from speclab.connectors.base import Seams
+    from speclab.connectors.api import RuntimeContext
+    from speclab.core.clock import SystemClock
     from speclab.runlog import RunLog
     from speclab.sync.run import run
 
@@ -78,8 +78,8 @@ def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
 
     def go() -> None:
         with RunLog.open(directory / "runlog.db") as log:
-            seams = Seams(SystemClock(), Random())
-            result = asyncio.run(run(prepared, log, References(environ, directory), seams))
+            context = RuntimeContext(SystemClock(), Random())
+            result = asyncio.run(run(prepared, log, References(environ, directory), context))
             assert (result.row.state, result.row.written) == ("succeeded", job.records), result.row
 
     return go

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from tests.cli.conftest import Shell
 
-from speclab.demo.contacts import BAD, COUNT
+from speclab.demo.workspace import BAD, COUNT
 
 
 def test_the_demo_runs_once_prints_its_books_and_exits_well(shell: Shell) -> None:

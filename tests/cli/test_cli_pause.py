@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from tests.cli.conftest import Shell
 
-from speclab.clock import timestamp
-from speclab.outcome import Level, RunState
+from speclab.core.clock import timestamp
+from speclab.core.outcome import Level, RunState
 from speclab.runlog import RunLog
 from speclab.spec.workspace import runlog_path
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from tests.cli.conftest import Shell
 
-from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import FailureRow, NewFailure, PageBooks, RunLog, RunLogReader
-from speclab.sync.lock import hold
+from speclab.core.locks import hold
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import FailureRow, NewFailure, PageResult, RunLog, RunLogReader
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_records_in_doubt_are_sent_again_only_where_they_are_named(failed: Shell
     )
     with RunLog.open(failed.directory / ".speclab/runlog.db") as log:
         run = log.start_run("people", "", "manual")
-        log.commit_page(run, PageBooks(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, [failure], keep_cursor=True))
+        log.commit_page(run, PageResult(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, [failure], keep_cursor=True))
         log.finish_run(run)
     assert "1 in doubt are left alone" in failed("retry", "--all").stderr
     assert list(ids(failed)) == ["9"]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Shell
 
-from speclab.app.launch import launch, launch_retry, launch_service
-from speclab.app.mapping.records import keep, kept_at, read_records
-from speclab.clock import SystemClock
-from speclab.errors import RunLogError, SpeclabError, UsageError
+from speclab.core.clock import SystemClock
+from speclab.core.errors import RunLogError, SpeclabError, UsageError
+from speclab.core.locks import hold, hold_workspace
 from speclab.runlog import RunLog, RunLogReader
+from speclab.service.heartbeat import HeartbeatWriter, heartbeat_path, last
 from speclab.spec.store import find_recovery, recovery_path, write_recovery
-from speclab.sync.heartbeat import Beats, heartbeat_path, last
-from speclab.sync.lock import hold, hold_workspace
+from speclab.workbench.launcher import launch, launch_retry, launch_service
+from speclab.workbench.samples import keep, kept_at, read_records
 
 PRECIOUS = "what the next reader of the workspace wrote\n"
 
@@ -109,7 +109,7 @@ def serve(directory: Path) -> None:
         ("up.log", serve),
         ("locks/people.lock", lambda here: hold(here, "people").__enter__()),
         ("up.lock", lambda here: hold_workspace(here).__enter__()),
-        ("up.new", lambda here: Beats(here, SystemClock().now()).beat(SystemClock().now(), {})),
+        ("up.new", lambda here: HeartbeatWriter(here, SystemClock().now()).beat(SystemClock().now(), {})),
         ("samples", lambda here: keep([{"id": 1}], here / "people.md", "people")),
         ("samples/people.jsonl", lambda here: keep([{"id": 1}], here / "people.md", "people")),
         ("recovery", lambda here: write_recovery(here / "people.md", "text")),

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 import pytest
 from tests.cli.conftest import Shell
 
-from speclab.clock import timestamp
-from speclab.sync import heartbeat
-from speclab.sync.heartbeat import Heartbeat
+from speclab.core.clock import timestamp
+from speclab.service import heartbeat
+from speclab.service.heartbeat import Heartbeat
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Reader, Seams
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -153,7 +153,12 @@ async def served(source: Source) -> AsyncIterator[str]:
 
 
 def opened(
-    url: str, seams: Seams | None = None, *, concurrency: int = 4, read: dict[str, Json] | None = None, **since: Json
+    url: str,
+    context: RuntimeContext | None = None,
+    *,
+    concurrency: int = 4,
+    read: dict[str, Json] | None = None,
+    **since: Json,
 ) -> Reader:
     system = {
         "connector": "http",
@@ -162,9 +167,9 @@ def opened(
         "limits": {"concurrency": concurrency},
         "read": {"path": "/rows", "records": "data", "pagination": BY_CURSOR, "since": SINCE | since, **(read or {})},
     }
-    seams = seams or Seams(clock=HeldClock(), random=Random(7))
+    context = context or RuntimeContext(clock=HeldClock(), random=Random(7))
     references = References({}, Path("/nowhere"))
-    return open_reader(HttpSystem.model_validate(system), NoAuth(), references, seams, RetrySettings(attempts=1))
+    return open_reader(HttpSystem.model_validate(system), NoAuth(), references, context, RetrySettings(attempts=1))
 
 
 def days(*ages: float) -> dict[int, tuple[datetime, int]]:

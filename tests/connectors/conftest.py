@@ -17,11 +17,11 @@ from tests.connectors.databases import Databases, Ends
 from tests.connectors.taps import Taps
 
 from speclab.connectors import References
-from speclab.connectors.base import Item, Page, Reader, Seams
+from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext
 from speclab.connectors.singer import process
-from speclab.errors import SystemFailure
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Level
+from speclab.core.errors import EndpointError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -49,8 +49,8 @@ def reports() -> Reports:
 
 
 @pytest.fixture
-def seams(clock: HeldClock, reports: Reports) -> Seams:
-    return Seams(clock=clock, random=Random(7), report=reports)
+def context(clock: HeldClock, reports: Reports) -> RuntimeContext:
+    return RuntimeContext(clock=clock, random=Random(7), report=reports)
 
 
 @pytest.fixture
@@ -66,19 +66,19 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
 
 
 @pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
-def ends(request: pytest.FixtureRequest, databases: Databases, seams: Seams) -> Ends:
+def ends(request: pytest.FixtureRequest, databases: Databases, context: RuntimeContext) -> Ends:
     """Each kind of database in turn."""
-    return databases.ends(request.param, seams)
+    return databases.ends(request.param, context)
 
 
 @pytest.fixture
-def postgresql(databases: Databases, seams: Seams) -> Ends:
-    return databases.ends("postgresql", seams)
+def postgresql(databases: Databases, context: RuntimeContext) -> Ends:
+    return databases.ends("postgresql", context)
 
 
 @pytest.fixture
-def mariadb(databases: Databases, seams: Seams) -> Ends:
-    return databases.ends("mariadb", seams)
+def mariadb(databases: Databases, context: RuntimeContext) -> Ends:
+    return databases.ends("mariadb", context)
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def singer_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 @pytest.fixture
-def tap(tmp_path: Path, seams: Seams) -> Taps:
+def tap(tmp_path: Path, context: RuntimeContext) -> Taps:
     """Readers of taps that do what they are told."""
-    return Taps(tmp_path, seams)
+    return Taps(tmp_path, context)
 
 
 @pytest.fixture
@@ -163,13 +163,13 @@ async def read_all(reader: Reader, cursor: Json = None, *, full: bool = False) -
         await reader.close()
 
 
-async def read_to_failure(reader: Reader, cursor: Json = None) -> tuple[list[Page], SystemFailure]:
+async def read_to_failure(reader: Reader, cursor: Json = None) -> tuple[list[Page], EndpointError]:
     """The pages of a read that fails, and what it fails with; the reader closed."""
     given: list[Page] = []
     try:
         async for page in reader.pages(cursor, full=False):
             given.append(page)  # noqa: PERF401 - what came before the failure is kept
-    except SystemFailure as error:
+    except EndpointError as error:
         return given, error
     finally:
         await reader.close()
@@ -181,6 +181,6 @@ def records_of(pages: list[Page]) -> list[Record]:
     return [record for page in pages for record in page.records]
 
 
-def item(key: str, *, delete: bool = False, source: Record | None = None, **payload: Json) -> Item:
+def item(key: str, *, delete: bool = False, source: Record | None = None, **payload: Json) -> MappedRecord:
     """An item with `payload` and an idempotency key that follows from its key."""
-    return Item(key, {"id": key, **payload}, source or {}, f"idempotency-of-{key}", delete=delete)
+    return MappedRecord(key, {"id": key, **payload}, source or {}, f"idempotency-of-{key}", delete=delete)

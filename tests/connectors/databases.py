@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from tests.proof.conftest import Store, database
 
 from speclab.connectors import References, open_finder, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Reader, Seams, Writer
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext, Writer, WriteResult
+from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
 
@@ -27,11 +27,11 @@ class Databases:
     stack: ExitStack
     made: dict[str, Store] = field(default_factory=dict)
 
-    def ends(self, kind: str, seams: Seams) -> Ends:
+    def ends(self, kind: str, context: RuntimeContext) -> Ends:
         """The database of a kind."""
         if kind not in self.made:
             self.made[kind] = self.stack.enter_context(database(kind, self.directory))
-        return Ends(self.made[kind], References({}, self.directory), seams)
+        return Ends(self.made[kind], References({}, self.directory), context)
 
 
 _numbers = count()
@@ -43,7 +43,7 @@ class Ends:
 
     store: Store
     references: References
-    seams: Seams
+    context: RuntimeContext
 
     @property
     def kind(self) -> str:
@@ -75,7 +75,7 @@ class Ends:
     def reader(self, **settings: Any) -> Reader:
         """A reader; `settings` are those of `read`, and `key`, `timeout` and `url`."""
         own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
-        return open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.seams)
+        return open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.context)
 
     async def pages(self, cursor: Json = None, *, full: bool = False, **settings: Any) -> list[Page]:
         """The pages of a read, with `settings` as for `reader`."""
@@ -92,9 +92,9 @@ class Ends:
     def writer(self, **settings: Any) -> Writer:
         """A writer; `settings` are those of `write`, and `key`, `timeout` and `url`."""
         own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
-        return open_writer(self.system(**own, write=settings), NoAuth(), self.references, self.seams)
+        return open_writer(self.system(**own, write=settings), NoAuth(), self.references, self.context)
 
-    async def write(self, *items: Item, **settings: Any) -> list[Answer]:
+    async def write(self, *items: MappedRecord, **settings: Any) -> list[WriteResult]:
         """The answers to `items`, written by a writer of their own."""
         writer = self.writer(**settings)
         try:
@@ -102,10 +102,10 @@ class Ends:
         finally:
             await writer.close()
 
-    async def find(self, *items: Item, **settings: Any) -> list[Any]:
+    async def find(self, *items: MappedRecord, **settings: Any) -> list[Any]:
         """What the table has of `items`."""
         own = {name: settings.pop(name) for name in ("key",) if name in settings}
-        finder = open_finder(self.system(**own, write=settings), NoAuth(), self.references, self.seams)
+        finder = open_finder(self.system(**own, write=settings), NoAuth(), self.references, self.context)
         assert finder is not None
         try:
             return list(await finder.find(items))
@@ -113,16 +113,18 @@ class Ends:
             await finder.close()
 
 
-def row(key: Json = "a", **fields: Json) -> Item:
+def row(key: Json = "a", **fields: Json) -> MappedRecord:
     """A record with that `id`."""
-    return Item(str(key), {"id": key, **fields}, {}, "")
+    return MappedRecord(str(key), {"id": key, **fields}, {}, "")
 
 
-def gone(key: Json) -> Item:
+def gone(key: Json) -> MappedRecord:
     """The delete of the record with that `id`."""
-    return Item(str(key), {"id": key}, {}, "", delete=True)
+    return MappedRecord(str(key), {"id": key}, {}, "", delete=True)
 
 
-def told(answers: Sequence[Answer]) -> list[str]:
+def told(answers: Sequence[WriteResult]) -> list[str]:
     """What became of each: its effect, or why it was refused."""
-    return [str(each.effect) if each.effect else each.refusal.message if each.refusal else "" for each in answers]
+    return [
+        str(each.effect) if each.effect else each.write_error.message if each.write_error else "" for each in answers
+    ]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from tests.connectors.conftest import read_all
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Answer, Item, Page, Seams, Snapshot, Writer
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import FullReplace, MappedRecord, Page, RuntimeContext, Writer, WriteResult
+from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem, is_elsewhere
 
@@ -30,22 +30,22 @@ class Files:
     """Readers and writers of files in one workspace."""
 
     references: References
-    seams: Seams
+    context: RuntimeContext
 
     async def read(self, path: str, cursor: Json = None, **more: Json) -> list[Page]:
         """All pages after `cursor`."""
-        return await read_all(open_reader(file_at(path, **more), NoAuth(), self.references, self.seams), cursor)
+        return await read_all(open_reader(file_at(path, **more), NoAuth(), self.references, self.context), cursor)
 
     def opened(self, path: str, **more: Json) -> Writer:
         """A writer."""
-        return open_writer(file_at(path, **more), NoAuth(), self.references, self.seams)
+        return open_writer(file_at(path, **more), NoAuth(), self.references, self.context)
 
-    async def write(self, path: str, *items: Item, **more: Json) -> list[Answer]:
+    async def write(self, path: str, *items: MappedRecord, **more: Json) -> list[WriteResult]:
         """A whole run's writing; gives the answers."""
         writer = self.opened(path, **more)
         try:
             answers = list(await writer.write(items))
-            if isinstance(writer, Snapshot):
+            if isinstance(writer, FullReplace):
                 await writer.finish()
             return answers
         finally:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus, urlencode
 
 from aiohttp import web
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.spec.auth import OAuth2Auth
 from speclab.spec.systems.http import HttpSystem
 
@@ -95,9 +95,9 @@ class Issuer:
         if self.odd is not None:
             return web.Response(status=self.odd.status, body=self.odd.body, headers=self.odd.headers)
         if self.confidential and not self._is_client(request, form):
-            return refusal("invalid_client", f"unknown client, it said {form}", 401)
+            return write_error("invalid_client", f"unknown client, it said {form}", 401)
         if not self.confidential and form.get("client_id") != CLIENT_ID:
-            return refusal("invalid_client", "a public client says who it is", 401)
+            return write_error("invalid_client", "a public client says who it is", 401)
         match form["grant_type"].rpartition(":")[2]:
             case "client_credentials":
                 return self._given(refresh=False)
@@ -107,11 +107,11 @@ class Issuer:
                 return self._polled(form["device_code"])
             case "authorization_code":
                 return self._redeemed(form)
-        return refusal("unsupported_grant_type")
+        return write_error("unsupported_grant_type")
 
     def _refreshed(self, token: str) -> web.StreamResponse:
         if token not in self.refresh:
-            return refusal("invalid_grant", f"{token} is revoked")
+            return write_error("invalid_grant", f"{token} is revoked")
         if self.rotates:
             self.refresh.discard(token)
         return self._given(refresh=self.rotates)
@@ -121,14 +121,14 @@ class Issuer:
         if told.isdigit():
             return web.Response(status=int(told))
         if told or code != "the-device-code":
-            return refusal(told or "invalid_grant")
+            return write_error(told or "invalid_grant")
         return self._given(refresh=True)
 
     def _redeemed(self, form: Mapping[str, str]) -> web.StreamResponse:
         verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
         said = f"{base64.urlsafe_b64encode(verifier).decode().rstrip('=')} {form['redirect_uri']}"
         if self.challenges.pop(form["code"], None) != said:
-            return refusal("invalid_grant", "wrong code, verifier or redirection")
+            return write_error("invalid_grant", "wrong code, verifier or redirection")
         return self._given(refresh=True)
 
     async def device(self, request: web.Request) -> web.StreamResponse:
@@ -211,5 +211,5 @@ class Issuer:
         )
 
 
-def refusal(code: str, description: str = "", status: int = 400) -> web.Response:
+def write_error(code: str, description: str = "", status: int = 400) -> web.Response:
     return web.json_response({"error": code, "error_description": description}, status=status)

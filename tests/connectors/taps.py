@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from speclab.connectors import References
-from speclab.connectors.base import Page, Seams
+from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.singer.reader import SingerReader
-from speclab.jsonvalue import Json
-from speclab.runlog.process import Process, alive
+from speclab.core.json import Json
+from speclab.core.locks import ProcessIdentity, alive
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
@@ -29,7 +29,7 @@ class Taps:
     """Readers of taps in one workspace, whose environment has SECRET and KEY."""
 
     directory: Path
-    seams: Seams
+    context: RuntimeContext
 
     @property
     def references(self) -> References:
@@ -41,7 +41,7 @@ class Taps:
     ) -> SingerReader:
         """A reader of a tap that does this."""
         return SingerReader(
-            settings(do, witness, config, **more), NoAuth(), self.references, self.seams, RetrySettings()
+            settings(do, witness, config, **more), NoAuth(), self.references, self.context, RetrySettings()
         )
 
 
@@ -86,7 +86,7 @@ async def begun(witness: Path) -> None:
 async def gone(pid: int) -> bool:
     """Whether a process ends within seconds."""
     for _ in range(200):
-        if not alive(Process.of(pid)):
+        if not alive(ProcessIdentity.of(pid)):
             return True
         await asyncio.sleep(0.02)
     return False

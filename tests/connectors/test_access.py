@@ -13,13 +13,13 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve
 from tests.connectors.issuer import CLIENT_SECRET, Issuer
 
-from speclab.connectors import References, try_access
-from speclab.connectors.auth.login import Prompt
-from speclab.connectors.base import Seams
-from speclab.errors import BadAnswer, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
-from speclab.jsonvalue import Json
+from speclab.connectors import References, check_connection
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.login import LoginPrompt
+from speclab.core.errors import BadResponse, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
+from speclab.core.json import Json
 from speclab.spec.auth import BearerAuth, NoAuth
-from speclab.spec.integration import End
+from speclab.spec.integration import Endpoint
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem
@@ -33,8 +33,8 @@ async def issuer(serve: Serve) -> Issuer:
 
 
 @pytest.fixture
-def seams(seams: Seams, tmp_path: Path) -> Seams:
-    return replace(seams, tokens=tmp_path / "tokens")
+def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
+    return replace(context, tokens=tmp_path / "tokens")
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def references(tmp_path: Path) -> References:
 
 
 async def test_a_source_that_lets_us_in_tells_names_token_and_request(
-    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
+    issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
-    end = End("source", issuer.system(), issuer.auth(client_secret="${env:CLIENT_SECRET}"))
-    access = await try_access(end, references, seams)
+    end = Endpoint("source", issuer.system(), issuer.auth(client_secret="${env:CLIENT_SECRET}"))
+    access = await check_connection(end, references, context)
     assert access.granted
     assert access.references == ("env:CLIENT_SECRET",)
     assert access.request == f"GET {issuer.url}/people: 1 record"
@@ -54,22 +54,22 @@ async def test_a_source_that_lets_us_in_tells_names_token_and_request(
     assert access.token.expires_at == clock.now().timestamp() + 3600
     assert access.is_new
     await clock.sleep(10)
-    again = await try_access(end, references, seams)
+    again = await check_connection(end, references, context)
     assert (again.is_new, again.token, len(issuer.asked)) == (False, access.token, 1)
-    renewed = await try_access(end, references, seams, renew=True)
+    renewed = await check_connection(end, references, context, renew=True)
     assert (renewed.is_new, len(issuer.asked)) == (True, 2)
 
 
 async def test_a_login_is_asked_for_where_there_is_none_and_kept(
-    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
+    issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
-    shown: list[Prompt] = []
-    end = End("source", issuer.system(), issuer.auth("device_code"))
-    nobody = await try_access(end, references, seams)
+    shown: list[LoginPrompt] = []
+    end = Endpoint("source", issuer.system(), issuer.auth("device_code"))
+    nobody = await check_connection(end, references, context)
     assert isinstance(nobody.error, Unauthorized)
     assert "is not there yet" in nobody.error.message
     for expected in (1, 1, 2):
-        access = await try_access(end, references, seams, show=shown.append, renew=expected == 2)
+        access = await check_connection(end, references, context, show=shown.append, renew=expected == 2)
         assert access.granted
         assert len(shown) == expected
         await clock.sleep(10)
@@ -77,14 +77,16 @@ async def test_a_login_is_asked_for_where_there_is_none_and_kept(
         issuer.revoke()
         issuer.refresh.clear()
         await clock.sleep(slept)
-        assert (await try_access(end, references, seams, show=shown.append)).granted
+        assert (await check_connection(end, references, context, show=shown.append)).granted
     assert len(shown) == 4
 
 
 async def test_a_reference_that_names_nothing_ends_it_before_anything_is_asked(
-    issuer: Issuer, references: References, seams: Seams
+    issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
-    access = await try_access(End("source", issuer.system(), issuer.auth(client_secret="${env:X}")), references, seams)
+    access = await check_connection(
+        Endpoint("source", issuer.system(), issuer.auth(client_secret="${env:X}")), references, context
+    )
     assert isinstance(access.error, UnresolvedReference)
     assert access.references == ("env:X",)
     assert (access.token, issuer.asked) == (None, [])
@@ -114,7 +116,7 @@ def target(url: str, **write: Json) -> HttpSystem:
     ],
 )
 async def test_a_target_is_looked_at_where_it_would_be_written_to(
-    write: dict[str, Json], asked: str, serve: Serve, references: References, seams: Seams
+    write: dict[str, Json], asked: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     seen: list[str] = []
 
@@ -122,8 +124,8 @@ async def test_a_target_is_looked_at_where_it_would_be_written_to(
         seen.append(f"{request.method} {request.path_qs} {request.headers['Authorization']}")
         return web.json_response({"message": "no such customer"}, status=404)
 
-    end = End("target", target(await serve(locked), **write), BearerAuth(type="bearer", token="t0p-s3cret"))
-    access = await try_access(end, references, seams)
+    end = Endpoint("target", target(await serve(locked), **write), BearerAuth(type="bearer", token="t0p-s3cret"))
+    access = await check_connection(end, references, context)
     assert seen == [f"GET {asked} Bearer t0p-s3cret"]
     assert access.request.endswith(f"{asked}: 404 Not Found, so the credentials were not refused")
 
@@ -133,63 +135,65 @@ async def test_a_target_is_looked_at_where_it_would_be_written_to(
     [
         (401, Unauthorized, "401 Unauthorized: no, not ***"),
         (403, Unauthorized, "403 Forbidden: no, not ***"),
-        (302, BadAnswer, "302 Found: no, not ***"),
+        (302, BadResponse, "302 Found: no, not ***"),
         (503, Unreachable, "503 Service Unavailable: no, not ***"),
     ],
 )
 async def test_a_target_that_does_not_let_us_in_says_what_it_said(
-    status: int, kind: type[SpeclabError], message: str, serve: Serve, references: References, seams: Seams
+    status: int, kind: type[SpeclabError], message: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def locked(request: web.Request) -> web.Response:
         return web.json_response({"message": f"no, not {request.headers['Authorization'][7:]}"}, status=status)
 
-    end = End("target", target(await serve(locked)), BearerAuth(type="bearer", token="t0p-s3cret"))
-    access = await try_access(end, references, seams)
+    end = Endpoint("target", target(await serve(locked)), BearerAuth(type="bearer", token="t0p-s3cret"))
+    access = await check_connection(end, references, context)
     assert isinstance(access.error, kind)
     assert message in access.error.message
     assert not access.granted
     assert "t0p-s3cret" not in str(vars(access.error))
 
 
-async def test_a_target_that_is_not_there_is_unreachable(references: References, seams: Seams) -> None:
-    access = await try_access(End("target", target("http://127.0.0.1:9"), NoAuth()), references, seams)
+async def test_a_target_that_is_not_there_is_unreachable(references: References, context: RuntimeContext) -> None:
+    access = await check_connection(Endpoint("target", target("http://127.0.0.1:9"), NoAuth()), references, context)
     assert isinstance(access.error, Unreachable)
 
 
 async def test_a_target_that_refuses_the_login_says_what_the_server_said(
-    issuer: Issuer, references: References, seams: Seams
+    issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
-    access = await try_access(End("target", issuer.system(), issuer.auth(client_secret="wrong")), references, seams)
+    access = await check_connection(
+        Endpoint("target", issuer.system(), issuer.auth(client_secret="wrong")), references, context
+    )
     assert isinstance(access.error, Unauthorized)
     assert "invalid_client" in access.error.message
 
 
-async def test_a_file_needs_no_credentials(references: References, seams: Seams, tmp_path: Path) -> None:
+async def test_a_file_needs_no_credentials(references: References, context: RuntimeContext, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1}\n')
-    source = await try_access(
-        End("source", FileSystem(connector="file", path="in.jsonl", key="id"), NoAuth()), references, seams
+    source = await check_connection(
+        Endpoint("source", FileSystem(connector="file", path="in.jsonl", key="id"), NoAuth()), references, context
     )
     assert source.granted
     assert "1 record" in source.request
     system = FileSystem(connector="file", path="out.jsonl", key="id")
-    assert (await try_access(End("target", system, NoAuth()), references, seams)).granted
+    assert (await check_connection(Endpoint("target", system, NoAuth()), references, context)).granted
     assert not (tmp_path / "out.jsonl").exists()
 
 
 async def test_a_database_is_connected_to_and_none_is_made(
-    references: References, seams: Seams, tmp_path: Path
+    references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     system = SqlSystem.model_validate(
         {"connector": "sql", "url": "sqlite:///out.db", "key": "id", "write": {"upsert": "people"}}
     )
-    access = await try_access(End("target", system, NoAuth()), references, seams)
+    access = await check_connection(Endpoint("target", system, NoAuth()), references, context)
     assert access.request == "sqlite:///out.db: not there yet; a run makes it"
     assert not (tmp_path / "out.db").exists()
     with closing(sqlite3.connect(tmp_path / "out.db")) as database:
         database.execute("CREATE TABLE people (id)")
-    access = await try_access(End("target", system, NoAuth()), references, seams)
+    access = await check_connection(Endpoint("target", system, NoAuth()), references, context)
     assert access.request == "sqlite:///out.db: connected"
     (tmp_path / "out.db").unlink()
     (tmp_path / "out.db").mkdir()
-    access = await try_access(End("target", system, NoAuth()), references, seams)
+    access = await check_connection(Endpoint("target", system, NoAuth()), references, context)
     assert isinstance(access.error, Unreachable)

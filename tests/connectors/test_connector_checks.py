@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from speclab.connectors.base import Answer, Connector, Finder, Item, Page, Refusal, Seams
+from speclab.connectors.api import Connector, MappedRecord, Page, RecordLookup, RuntimeContext, WriteError, WriteResult
 from speclab.connectors.file import CONNECTOR as FILES
-from speclab.connectors.references import References
+from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import CONNECTOR as DATABASES
 from speclab.connectors.testing import check_reader, check_writer
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import Auth
-from speclab.spec.settings import RetrySettings
-from speclab.spec.system import System
+from speclab.spec.settings import RetrySettings, System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.sql import SqlSystem
 
@@ -32,8 +31,10 @@ class Shelf(System):
 
 
 class ShelfReader:
-    def __init__(self, system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> None:
-        del auth, references, seams, retry
+    def __init__(
+        self, system: Shelf, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+    ) -> None:
+        del auth, references, context, retry
         self.flaw = system.flaw
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
@@ -64,15 +65,17 @@ class ShelfReader:
 class ShelfWriter:
     batch, idempotent, keyed, deletes = 10, True, True, False
 
-    def __init__(self, system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> None:
-        del auth, references, seams, retry
+    def __init__(
+        self, system: Shelf, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+    ) -> None:
+        del auth, references, context, retry
         self.flaw = system.flaw
 
-    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         if self.flaw == "it refuses":
-            return [Answer(refusal=Refusal(ErrorClass.REJECTED, "too wide", "put"))] * len(items)
+            return [WriteResult(write_error=WriteError(ErrorClass.REJECTED, "too wide", "put"))] * len(items)
         assert all(item.idempotency_key for item in items)
-        return [Answer(Effect.CREATED)] * (len(items) - (self.flaw == "too few"))
+        return [WriteResult(Effect.CREATED)] * (len(items) - (self.flaw == "too few"))
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -84,7 +87,7 @@ class ShelfFinder:
     def __init__(self, system: Shelf) -> None:
         self.flaw = system.flaw
 
-    async def find(self, items: Sequence[Item]) -> Sequence[Record | Refusal | None]:
+    async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
         return [None if self.flaw == "it loses" else item.payload for item in items]
 
     async def close(self) -> None:
@@ -92,9 +95,9 @@ class ShelfFinder:
 
 
 def shelf_finder(
-    system: Shelf, auth: Auth, references: References, seams: Seams, retry: RetrySettings
-) -> Finder | None:
-    del auth, references, seams, retry
+    system: Shelf, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> RecordLookup | None:
+    del auth, references, context, retry
     return ShelfFinder(system)
 
 

@@ -15,14 +15,14 @@ import aiohttp
 import orjson
 import pytest
 
-from speclab.connectors import References, try_access
-from speclab.connectors.auth.login import Prompt, log_in
+from speclab.connectors import References, check_connection
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.login import LoginPrompt, log_in
 from speclab.connectors.auth.oauth2 import Tokens
-from speclab.connectors.base import Seams
 from speclab.connectors.http.client import Client
-from speclab.errors import Unauthorized
+from speclab.core.errors import Unauthorized
 from speclab.spec.auth import Auth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
-from speclab.spec.integration import End
+from speclab.spec.integration import Endpoint
 from speclab.spec.systems.http import HttpSystem
 
 HTTPBIN = "from httpbin import app; app.run(port=0)"
@@ -65,12 +65,12 @@ def provider() -> Iterator[str]:
     ],
 )
 async def test_httpbin_lets_in_whom_it_should(
-    path: str, good: Auth, bad: Auth, httpbin: str, references: References, seams: Seams
+    path: str, good: Auth, bad: Auth, httpbin: str, references: References, context: RuntimeContext
 ) -> None:
     settings = {"connector": "http", "base_url": httpbin, "key": "id", "write": {"upsert": f"PUT {path}"}}
     system = HttpSystem.model_validate(settings)
-    assert (await try_access(End("target", system, good), references, seams)).granted
-    refused = await try_access(End("target", system, bad), references, seams)
+    assert (await check_connection(Endpoint("target", system, good), references, context)).granted
+    refused = await check_connection(Endpoint("target", system, bad), references, context)
     assert isinstance(refused.error, Unauthorized)
 
 
@@ -80,7 +80,7 @@ class Person:
     def __init__(self) -> None:
         self.task: asyncio.Task[str] | None = None
 
-    def show(self, prompt: Prompt) -> None:
+    def show(self, prompt: LoginPrompt) -> None:
         self.task = asyncio.create_task(self._log_in(prompt.url))
 
     async def _log_in(self, url: str) -> str:
@@ -89,9 +89,9 @@ class Person:
 
 
 async def test_a_login_at_an_openid_provider_lasts_until_it_is_revoked(
-    provider: str, references: References, seams: Seams, tmp_path: Path
+    provider: str, references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
-    seams = replace(seams, tokens=tmp_path / "tokens")
+    context = replace(context, tokens=tmp_path / "tokens")
     auth = OAuth2Auth(
         type="oauth2",
         flow="authorization_code",
@@ -102,15 +102,15 @@ async def test_a_login_at_an_openid_provider_lasts_until_it_is_revoked(
         scope="openid email",
     )
     person = Person()
-    first = await log_in(auth, references.redactor, seams, person.show)
+    first = await log_in(auth, references.redactor, context, person.show)
     assert person.task is not None
     assert "You are logged in." in await person.task
-    tokens = Tokens(auth, references.redactor, seams)
+    tokens = Tokens(auth, references.redactor, context)
     await tokens.take(first)
     assert (await tokens.renewed()).access != first.access
 
     system = HttpSystem.model_validate({"connector": "http", "base_url": provider, "key": "sub"})
-    client = Client(system, auth, references, seams, patience=1)
+    client = Client(system, auth, references, context, wait_budget=1)
     found = await client.send("GET", f"{provider}/userinfo")
     assert orjson.loads(found.body) == {"sub": "ada", "email": "ada"}
     await client.send("POST", f"{provider}/users/ada/revoke-tokens")

@@ -15,35 +15,35 @@ from aiohttp import web
 from tests.connectors.conftest import Serve
 from tests.proof.conftest import Store, database
 
-from speclab.connectors import References, describe
-from speclab.connectors.base import Description, Seams
-from speclab.errors import BadAnswer, SpecError, SpeclabError, Unreachable
-from speclab.jsonvalue import Json
-from speclab.mapping.kinds import Kind
+from speclab.connectors import References, discover_schema
+from speclab.connectors.api import DiscoveredSchema, RuntimeContext
+from speclab.core.errors import BadResponse, SpecError, SpeclabError, Unreachable
+from speclab.core.json import Json
+from speclab.mapping.types import ValueKind
 from speclab.spec.auth import BearerAuth, NoAuth
-from speclab.spec.integration import End, Role
-from speclab.spec.system import System
+from speclab.spec.integration import Endpoint, Role
+from speclab.spec.settings import System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem
 
-Fields = Callable[..., Awaitable[Description]]
+Fields = Callable[..., Awaitable[DiscoveredSchema]]
 
 KINDS: dict[str, type[System]] = {"http": HttpSystem, "sql": SqlSystem, "file": FileSystem}
 
 
 @pytest.fixture
-def fields(references: References, seams: Seams) -> Fields:
+def fields(references: References, context: RuntimeContext) -> Fields:
     """The fields of one end: `await fields("source", connector="file", path="in.csv")`."""
 
-    async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> Description:
+    async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> DiscoveredSchema:
         system = KINDS[str(settings["connector"])].model_validate({"key": "id", **settings})
-        return await describe(End(role, system, auth or NoAuth()), references, seams, limit)
+        return await discover_schema(Endpoint(role, system, auth or NoAuth()), references, context, limit)
 
     return told
 
 
-def told(description: Description) -> dict[str, tuple[str, bool, float | None, Json]]:
+def told(description: DiscoveredSchema) -> dict[str, tuple[str, bool, float | None, Json]]:
     """Of each field by its path: the type as it is declared, whether it is required, the share, and a value."""
     return {
         str(field.path): (field.declared, field.required, field.share, field.values[0] if field.values else None)
@@ -91,10 +91,10 @@ async def test_an_empty_table_still_has_columns_with_kinds(crm: sqlite3.Connecti
     crm.execute("DELETE FROM people")
     found = await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "people"})
     assert [(field.kind, field.share) for field in found.fields] == [
-        (Kind.INTEGER, None),
-        (Kind.TEXT, None),
-        (Kind.TEXT, None),
-        (Kind(0), None),
+        (ValueKind.INTEGER, None),
+        (ValueKind.TEXT, None),
+        (ValueKind.TEXT, None),
+        (ValueKind(0), None),
     ]
 
 
@@ -108,9 +108,9 @@ async def test_a_query_has_the_columns_it_gives(fields: Fields) -> None:
 
 @pytest.mark.usefixtures("crm")
 async def test_a_table_that_is_not_there_is_told_with_the_one_that_is_probably_meant(fields: Fields) -> None:
-    with pytest.raises(BadAnswer, match=r"there is no table 'peple'\. Did you mean 'people'\?"):
+    with pytest.raises(BadResponse, match=r"there is no table 'peple'\. Did you mean 'people'\?"):
         await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "peple"})
-    with pytest.raises(BadAnswer, match="no such column: nam"):
+    with pytest.raises(BadResponse, match="no such column: nam"):
         await fields("source", connector="sql", url="sqlite:///crm.db", read={"query": "SELECT nam FROM people"})
 
 
@@ -217,7 +217,7 @@ async def test_an_http_source_has_the_fields_of_the_records_it_lists(
     found = await fields("source", connector="http", base_url=await serve(lists), read=READ)
     assert found.origin == "the first 2 records"
     assert told(found)["id"] == ("", False, 1.0, 1)
-    assert found.fields[0].kind == Kind.INTEGER | Kind.TEXT
+    assert found.fields[0].kind == ValueKind.INTEGER | ValueKind.TEXT
     assert told(found)["name.given"] == ("", False, 0.5, "Ada")
 
 

@@ -12,16 +12,16 @@ from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError, Unreachable
-from speclab.outcome import Effect
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpecError, Unreachable
+from speclab.core.outcome import Effect
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 async def test_appending_adds_whole_lines_to_the_end(tmp_path: Path, files: Files) -> None:
@@ -47,25 +47,25 @@ async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, files: 
         "log.csv", item("b", name="Bo"), item("c", nmae="Cy"), item("d"), mode="append"
     )
     assert (fine.effect, short.effect) == (Effect.CREATED, Effect.CREATED)
-    assert foreign.refusal is not None
-    assert foreign.refusal.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
-    assert foreign.refusal.field == "nmae"
+    assert foreign.write_error is not None
+    assert foreign.write_error.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
+    assert foreign.write_error.field == "nmae"
     assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
 
 
-async def test_a_list_cannot_be_appended_to(seams: Seams, tmp_path: Path) -> None:
+async def test_a_list_cannot_be_appended_to(context: RuntimeContext, tmp_path: Path) -> None:
     system = FileSystem(connector="file", path="${env:OUT}", mode="append", key="id")
     with pytest.raises(SpecError, match="a JSON list cannot be appended to"):
-        open_writer(system, NoAuth(), References({"OUT": "out.json"}, tmp_path), seams)
+        open_writer(system, NoAuth(), References({"OUT": "out.json"}, tmp_path), context)
 
 
 KILLED = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from random import Random
-from speclab.clock import SystemClock
+from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Item, Seams
+from speclab.connectors.api import Item, Seams
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 

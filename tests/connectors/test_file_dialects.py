@@ -12,17 +12,17 @@ from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files
 
 from speclab.connectors import References
-from speclab.connectors.base import Item, Seams
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json, Record
+from speclab.core.outcome import ErrorClass
 
 PEOPLE: list[Record] = [{"id": str(number), "name": f"Zoë {number}; €"} for number in range(1500)]
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def lines(records: list[Record]) -> str:
@@ -60,7 +60,7 @@ async def test_a_byte_that_does_not_decode_has_a_place(
     content: bytes, encoding: str, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(BadAnswer, match=message):
+    with pytest.raises(BadResponse, match=message):
         await files.read("a.csv", encoding=encoding)
 
 
@@ -83,9 +83,13 @@ async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: P
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
 async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str, tmp_path: Path, files: Files) -> None:
     bad, good = await files.write("a.csv", item("1", name="Ł"), item("2", name="L"), mode=mode, encoding="cp1252")
-    assert bad.refusal is not None
-    assert (bad.refusal.error_class, bad.refusal.field, bad.refusal.sent) == (ErrorClass.REJECTED, "name", False)
-    assert bad.refusal.message == "a.csv: the character '\\u0141' in name is not in cp1252"
+    assert bad.write_error is not None
+    assert (bad.write_error.error_class, bad.write_error.field, bad.write_error.sent) == (
+        ErrorClass.REJECTED,
+        "name",
+        False,
+    )
+    assert bad.write_error.message == "a.csv: the character '\\u0141' in name is not in cp1252"
     assert good.effect is not None
     assert (tmp_path / "a.csv").read_text() == "id,name\n2,L\n"
 
@@ -108,19 +112,19 @@ async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
     assert records_of(await files.read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
     good, bad = await files.write("a.csv", item("2", name='12" disc'), item("3", name="a|b"), delimiter="|", quote="")
     assert good.effect is not None
-    assert bad.refusal is not None
-    assert bad.refusal.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
+    assert bad.write_error is not None
+    assert bad.write_error.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
 
 
 async def test_an_empty_line_is_no_record_and_is_refused(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_text("id\n1\n")
-    good, bad = await files.write("a.csv", item("2"), Item("3", {"id": ""}, {}, ""), mode="append", quote="")
+    good, bad = await files.write("a.csv", item("2"), MappedRecord("3", {"id": ""}, {}, ""), mode="append", quote="")
     assert good.effect is not None
-    assert bad.refusal is not None
-    assert bad.refusal.message == "a.csv: id is empty, which is no line where `quote` is none"
+    assert bad.write_error is not None
+    assert bad.write_error.message == "a.csv: id is empty, which is no line where `quote` is none"
     assert (tmp_path / "a.csv").read_text() == "id\n1\n2\n"
-    await files.write("a.csv", Item("3", {"id": ""}, {}, ""), mode="append")
+    await files.write("a.csv", MappedRecord("3", {"id": ""}, {}, ""), mode="append")
     assert records_of(await files.read("a.csv")) == [{"id": "1"}, {"id": "2"}, {"id": ""}]
 
 
@@ -134,14 +138,14 @@ async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_p
             {"id": "2", "name": "Bo"},
         ]
         bad, good = await files.write("a.csv", item("3", nmae="Cy"), item("4"), mode=mode, columns=columns)
-        assert bad.refusal is not None
-        assert bad.refusal.message == "a.csv has no column 'nmae'. Did you mean 'name'?"
+        assert bad.write_error is not None
+        assert bad.write_error.message == "a.csv has no column 'nmae'. Did you mean 'name'?"
         assert good.effect is not None
         assert path.read_text() == "1,Ada\n2,Bo\n4,\n"
     await files.write("new.csv", item("1", name="Ada"), mode="replace", columns=columns)
     assert (tmp_path / "new.csv").read_text() == "1,Ada\n"
     path.write_text("1,Ada,x\n")
-    with pytest.raises(BadAnswer, match=r"a\.csv:1: expected 2 cells, as in `columns`, found 3"):
+    with pytest.raises(BadResponse, match=r"a\.csv:1: expected 2 cells, as in `columns`, found 3"):
         await files.read("a.csv", columns=columns)
 
 

@@ -16,17 +16,17 @@ from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files, file_at
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Record
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import BadResponse
+from speclab.core.json import Record
 from speclab.spec.auth import NoAuth
 
 PEOPLE: list[Record] = [{"id": number, "name": f"Zoë {number}"} for number in range(2500)]
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
@@ -119,20 +119,20 @@ async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, files: F
 )
 async def test_what_is_no_parquet_says_so(content: bytes, message: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(BadAnswer, match=message):
+    with pytest.raises(BadResponse, match=message):
         await files.read("a.parquet")
 
 
 async def test_a_date_that_is_none_says_which_column(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": [1], "at": pa.array([5 * 10**18], pa.timestamp("us"))})
-    with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
+    with pytest.raises(BadResponse, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
         await files.read("a.parquet")
 
 
 async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["id", "id"]), tmp_path / "a.parquet")
     for tried in (files.read("a.parquet"), files.write("a.parquet", item("1"))):
-        with pytest.raises(BadAnswer, match=r"a\.parquet: the column 'id' is there twice"):
+        with pytest.raises(BadResponse, match=r"a\.parquet: the column 'id' is there twice"):
             await tried
 
 
@@ -141,18 +141,20 @@ async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[40:4000] = b"\xff" * 3960
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(BadAnswer, match=r"a\.parquet: cannot be read as Parquet"):
+    with pytest.raises(BadResponse, match=r"a\.parquet: cannot be read as Parquet"):
         await files.read("a.parquet")
 
 
-async def test_one_row_group_is_read_without_holding_it(tmp_path: Path, references: References, seams: Seams) -> None:
+async def test_one_row_group_is_read_without_holding_it(
+    tmp_path: Path, references: References, context: RuntimeContext
+) -> None:
     """50 MB of text in one row group, read 1,000 rows at a time."""
     table = pa.table({"id": range(50_000), "text": [f"{n:0>1000}" for n in range(50_000)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=50_000, use_dictionary=False)
     del table
     before = pa.total_allocated_bytes()
     count = peak = 0
-    reader = open_reader(file_at("a.parquet"), NoAuth(), references, seams)
+    reader = open_reader(file_at("a.parquet"), NoAuth(), references, context)
     async for page in reader.pages(None, full=True):
         count += len(page.records)
         peak = max(peak, pa.total_allocated_bytes() - before)
@@ -165,10 +167,10 @@ import asyncio, sys
 sys.modules["pyarrow"] = None
 from pathlib import Path
 from random import Random
-from speclab.clock import SystemClock
+from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError
+from speclab.connectors.api import Seams
+from speclab.core.errors import SpecError
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 

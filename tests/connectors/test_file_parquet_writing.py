@@ -17,19 +17,18 @@ from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files, file_at
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Item, Seams
-from speclab.connectors.file.arrow_output import ParquetOutput
-from speclab.connectors.jsontext import encode
-from speclab.errors import BadAnswer, SpecError
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.connectors.file.arrow import ParquetOutput
+from speclab.core.errors import BadResponse, SpecError
+from speclab.core.json import Json, Record, encode
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
@@ -79,9 +78,13 @@ async def test_a_value_that_does_not_fit_its_column_is_refused_alone(
 ) -> None:
     good, bad = await files.write("a.parquet", item("1", v=first), item("2", v=second))
     assert good.effect is Effect.WRITTEN
-    assert bad.refusal is not None
-    assert bad.refusal.message == f"a.parquet: the column 'v' holds {message}"
-    assert (bad.refusal.error_class, bad.refusal.field, bad.refusal.sent) == (ErrorClass.REJECTED, "v", False)
+    assert bad.write_error is not None
+    assert bad.write_error.message == f"a.parquet: the column 'v' holds {message}"
+    assert (bad.write_error.error_class, bad.write_error.field, bad.write_error.sent) == (
+        ErrorClass.REJECTED,
+        "v",
+        False,
+    )
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "v": first}]
 
 
@@ -110,7 +113,7 @@ async def test_the_spec_gives_columns_their_types(tmp_path: Path, files: Files) 
         types=TYPES,
     )
     assert [answer.effect is not None for answer in answers] == [True] + [False] * 8
-    refusals = [answer.refusal.message for answer in answers if answer.refusal]
+    refusals = [answer.write_error.message for answer in answers if answer.write_error]
     assert refusals[0] == "a.parquet: the column 'born' holds date32[day]; found \"10.12.1815\""
     assert refusals[3] == "a.parquet: the column 'price' holds decimal128(12, 2); found \"1.005\""
     table = pq.read_table(tmp_path / "a.parquet")
@@ -155,12 +158,12 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
     }
     answers = await files.write(
         "a.parquet",
-        Item("2", changed, {}, ""),
-        Item("4", {"id": 4}, {}, "", delete=True),
-        Item("5", {"id": 5, "home": {"city": "Bern", "street": "x"}}, {}, ""),
-        Item("6", {"id": 2**31}, {}, ""),
-        Item("7", {"id": 7, "hour": "25:00"}, {}, ""),
-        Item("8", {"id": 8}, {}, ""),
+        MappedRecord("2", changed, {}, ""),
+        MappedRecord("4", {"id": 4}, {}, "", delete=True),
+        MappedRecord("5", {"id": 5, "home": {"city": "Bern", "street": "x"}}, {}, ""),
+        MappedRecord("6", {"id": 2**31}, {}, ""),
+        MappedRecord("7", {"id": 7, "hour": "25:00"}, {}, ""),
+        MappedRecord("8", {"id": 8}, {}, ""),
     )
     assert [answer.effect for answer in answers] == [
         Effect.WRITTEN, Effect.DELETED, None, None, None, Effect.WRITTEN,
@@ -193,7 +196,7 @@ async def test_what_json_has_no_number_for_is_text_between_two_files(tmp_path: P
     assert str(table.schema.field("v").type) == "double"
     assert str(table["v"].to_pylist()) == str(odd)
     (answer,) = await files.write("c.parquet", item("1", v="NaN is a name"), mode="replace")
-    assert answer.refusal is None
+    assert answer.write_error is None
     assert pq.read_table(tmp_path / "c.parquet")["v"].to_pylist() == ["NaN is a name"]
 
 
@@ -214,7 +217,7 @@ async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: File
     pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
     fits, null, none = await files.write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
     assert fits.effect is Effect.WRITTEN
-    assert [answer.refusal.message for answer in (null, none) if answer.refusal] == [
+    assert [answer.write_error.message for answer in (null, none) if answer.write_error] == [
         "a.parquet: the column 'n' holds int64; found null",
         "a.parquet: the column 'n' takes no null, and the record has no n",
     ]
@@ -224,7 +227,7 @@ async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: File
 async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
     before = (tmp_path / "a.parquet").read_bytes()
-    with pytest.raises(BadAnswer, match="the column 'n' is int64 in the file, and text in `types`"):
+    with pytest.raises(BadResponse, match="the column 'n' is int64 in the file, and text in `types`"):
         await files.write("a.parquet", item("1", n="x"), types={"n": "text"})
     assert (tmp_path / "a.parquet").read_bytes() == before
     await files.write("a.parquet", item("1", n="x"), types={"n": "text"}, mode="replace")
@@ -232,20 +235,20 @@ async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tm
 
 
 async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
-    tmp_path: Path, references: References, seams: Seams, files: Files
+    tmp_path: Path, references: References, context: RuntimeContext, files: Files
 ) -> None:
-    broken_off = open_writer(file_at("a.parquet", mode="replace"), NoAuth(), references, seams)
+    broken_off = open_writer(file_at("a.parquet", mode="replace"), NoAuth(), references, context)
     await broken_off.write([item("1", n=1), item("2", n=2)])
     await broken_off.close()
     assert not (tmp_path / "a.parquet").exists()
     bad, good = await files.write("a.parquet", item("3", n="x"), item("2", n=2.5), mode="replace")
-    assert bad.refusal is not None
+    assert bad.write_error is not None
     assert good.effect is Effect.WRITTEN
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
 
 
 def test_a_type_that_parquet_has_not_says_so() -> None:
-    with pytest.raises(BadAnswer, match=r"a\.parquet: cannot be written as Parquet: Unhandled type"):
+    with pytest.raises(BadResponse, match=r"a\.parquet: cannot be written as Parquet: Unhandled type"):
         ParquetOutput("a.parquet", BytesIO(), pa.schema([("every", pa.month_day_nano_interval())]))
 
 
@@ -270,10 +273,12 @@ async def test_many_rows_become_row_groups_and_come_back(files: Files) -> None:
         ({"path": "a.parquet.gz"}, "Parquet is packed within, and not gzipped on top"),
     ],
 )
-async def test_what_parquet_cannot_do_is_said(more: dict[str, str], message: str, seams: Seams, tmp_path: Path) -> None:
+async def test_what_parquet_cannot_do_is_said(
+    more: dict[str, str], message: str, context: RuntimeContext, tmp_path: Path
+) -> None:
     settings = FileSystem.model_validate({"connector": "file", "key": "id", **more, "path": "${env:OUT}"})
     with pytest.raises(SpecError, match=message):
-        open_writer(settings, NoAuth(), References({"OUT": more["path"]}, tmp_path), seams)
+        open_writer(settings, NoAuth(), References({"OUT": more["path"]}, tmp_path), context)
 
 
 SCALARS = (

@@ -10,16 +10,16 @@ from tests.connectors.conftest import Reports, records_of
 from tests.connectors.files import Files
 
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.errors import BadAnswer, SpecError, Unreachable
-from speclab.jsonvalue import Record
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.json import Record
 
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f'Pérson "{number}"\nJr.'} for number in range(2500)]
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def as_jsonl(records: list[Record]) -> str:
@@ -117,7 +117,7 @@ async def test_what_cannot_be_read_is_named_with_file_and_line(
     name: str, content: str | bytes, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(BadAnswer, match=message):
+    with pytest.raises(BadResponse, match=message):
         await files.read(name)
 
 

@@ -14,12 +14,12 @@ from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_at
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
 from speclab.connectors import References, open_finder, open_reader
-from speclab.connectors.base import Seams, Snapshot
-from speclab.connectors.file import remote, store
-from speclab.connectors.file.probe import file_probe
-from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect
+from speclab.connectors.api import FullReplace, RuntimeContext
+from speclab.connectors.file import object_store, remote
+from speclab.connectors.file.reader import file_probe
+from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import Effect
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 
@@ -45,8 +45,8 @@ def references(tmp_path: Path) -> References:
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 @pytest.mark.parametrize("name", CONTENTS)
@@ -100,12 +100,12 @@ async def test_an_object_is_made_and_made_again(
 
 
 async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
-    s3: Bucket, files: Files, references: References, seams: Seams
+    s3: Bucket, files: Files, references: References, context: RuntimeContext
 ) -> None:
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
     await files.write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
     assert s3.get("a.jsonl") == b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":7}\n{"id":"c"}\n'
-    finder = open_finder(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
+    finder = open_finder(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
     assert finder is not None
     assert await finder.find([item("a"), item("x")]) == [{"id": "a", "n": 7}, None]
     await finder.close()
@@ -120,7 +120,7 @@ async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_o
     assert s3.get("a.jsonl") == b'{"id":"old"}\n'
     goes_on = files.opened(s3.at("a.jsonl"), **more)
     await goes_on.write([item("c")])
-    assert isinstance(goes_on, Snapshot)
+    assert isinstance(goes_on, FullReplace)
     await goes_on.finish()
     await goes_on.close()
     assert s3.get("a.jsonl") == b'{"id":"a"}\n{"id":"b"}\n{"id":"c"}\n'
@@ -131,7 +131,7 @@ async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(s3
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     await writer.write([item("a")])
     s3.client.delete_bucket(Bucket=s3.name)
-    assert isinstance(writer, Snapshot)
+    assert isinstance(writer, FullReplace)
     with pytest.raises(Unreachable, match="The specified bucket does not exist") as caught:
         await writer.finish()
     await writer.close()
@@ -156,7 +156,7 @@ async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, f
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "probe"])
 async def test_refused_credentials_are_unauthorized_and_stay_secret(
-    way: str, s3: Bucket, files: Files, references: References, seams: Seams
+    way: str, s3: Bucket, files: Files, references: References, context: RuntimeContext
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
     s3.ask_for_logins(after=0)
@@ -165,7 +165,7 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
         "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
         "pattern": lambda: files.read(s3.at("*.jsonl"), options=s3.options),
         "upsert": lambda: files.opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
-        "probe": lambda: file_probe(target, NoAuth(), references, seams, ONCE),
+        "probe": lambda: file_probe(target, NoAuth(), references, context, ONCE),
     }
     with pytest.raises(Unauthorized, match=s3.at("")) as caught:
         await tried[way]()
@@ -180,7 +180,7 @@ async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, files: Files
     answers = await writer.write([item("a")])
     assert [answer.effect for answer in answers] == [Effect.WRITTEN]
     s3.ask_for_logins(after=10**9)
-    assert isinstance(writer, Snapshot)
+    assert isinstance(writer, FullReplace)
     await writer.finish()
     await writer.close()
     assert s3.get("a.jsonl") == b'{"id":"a"}\n'
@@ -220,12 +220,12 @@ async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
 
 
 async def test_an_object_that_changes_while_it_is_read_is_no_mixture_of_two(
-    s3: Bucket, files: Files, references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+    s3: Bucket, files: Files, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(store._OPENED, store.Access.FORWARD, {"block_size": 10_000})
+    monkeypatch.setitem(object_store._OPENED, object_store.StoreAccess.FORWARD, {"block_size": 10_000})
     monkeypatch.setattr(remote, "_BUFFER", 10_000)
     s3.put("a.jsonl", as_jsonl(PEOPLE))
-    reader = open_reader(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, seams)
+    reader = open_reader(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
     pages = reader.pages(None, full=False)
     first = await anext(aiter(pages))
     s3.put("a.jsonl", as_jsonl(PEOPLE[::-1]))
@@ -235,14 +235,14 @@ async def test_an_object_that_changes_while_it_is_read_is_no_mixture_of_two(
     assert records_of(await files.read(s3.at("a.jsonl"), first.cursor, options=s3.options)) == PEOPLE[::-1]
 
 
-async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, seams: Seams) -> None:
+async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, context: RuntimeContext) -> None:
     target = file_at(s3.at("a.jsonl"), options=s3.options)
     assert (
-        await file_probe(target, NoAuth(), references, seams, ONCE)
+        await file_probe(target, NoAuth(), references, context, ONCE)
         == f"{s3.at('a.jsonl')}: not there yet; a run makes it"
     )
     s3.put("a.jsonl", b"")
-    assert await file_probe(target, NoAuth(), references, seams, ONCE) == f"{s3.at('a.jsonl')}: is there"
+    assert await file_probe(target, NoAuth(), references, context, ONCE) == f"{s3.at('a.jsonl')}: is there"
 
 
 async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, files: Files) -> None:
@@ -269,8 +269,8 @@ async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, fil
 
 async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: Bucket, files: Files) -> None:
     s3.put("a.csv", b"id,name\n1,Ada\n2,\xff\n")
-    with pytest.raises(BadAnswer, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
+    with pytest.raises(BadResponse, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
         await files.read(s3.at("a.csv"), options=s3.options)
     s3.put("a.parquet", b"no parquet at all")
-    with pytest.raises(BadAnswer, match=f"{s3.at('a.parquet')}: cannot be read as Parquet"):
+    with pytest.raises(BadResponse, match=f"{s3.at('a.parquet')}: cannot be read as Parquet"):
         await files.read(s3.at("a.parquet"), options=s3.options)

@@ -13,9 +13,9 @@ from tests.connectors.files import CONTENTS, PEOPLE, Files, file_at
 from tests.s3 import SECRET
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError, SpeclabError, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpecError, SpeclabError, Unauthorized, Unreachable
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 
 
@@ -25,8 +25,8 @@ def references(tmp_path: Path) -> References:
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def served(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -142,11 +142,11 @@ def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, messag
         files.opened(path, options=options)
 
 
-async def test_what_is_appended_is_refused_also_of_a_reference(references: References, seams: Seams) -> None:
+async def test_what_is_appended_is_refused_also_of_a_reference(references: References, context: RuntimeContext) -> None:
     target = file_at("${env:SECRET}", mode="append", format="csv")
     elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
     with pytest.raises(SpecError, match="a file elsewhere is only put there whole"):
-        open_writer(target, NoAuth(), elsewhere, seams)
+        open_writer(target, NoAuth(), elsewhere, context)
 
 
 async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(tmp_path: Path, files: Files) -> None:

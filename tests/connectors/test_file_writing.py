@@ -13,9 +13,9 @@ import pytest
 from tests.connectors.conftest import item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams, Snapshot, Writer
-from speclab.errors import BadAnswer, Unreachable
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import FullReplace, MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
@@ -23,25 +23,25 @@ Open = Callable[..., Writer]
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(path: str, mode: str = "upsert") -> Writer:
         system = FileSystem.model_validate({"connector": "file", "path": path, "mode": mode, "key": "id"})
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
 
-async def write(writer: Writer, *items: Item) -> list[Answer]:
+async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
         answers = list(await writer.write(items))
-        if isinstance(writer, Snapshot):
+        if isinstance(writer, FullReplace):
             await writer.finish()
         return answers
     finally:
         await writer.close()
 
 
-def effects(answers: list[Answer]) -> list[Effect | None]:
+def effects(answers: list[WriteResult]) -> list[Effect | None]:
     return [answer.effect for answer in answers]
 
 
@@ -105,7 +105,7 @@ async def test_a_replaced_file_holds_nothing_of_a_run_that_was_broken_off_before
     await broken_off.write([item("a", n=1)])
     await broken_off.close()
     anew = target("out.csv", "replace")
-    assert isinstance(anew, Snapshot)
+    assert isinstance(anew, FullReplace)
     await anew.begin()
     await write(anew, item("b", m=2))
     assert (tmp_path / "out.csv").read_text() == "id,m\nb,2\n"
@@ -115,9 +115,9 @@ CRASH = """
 import asyncio, os, sys
 from pathlib import Path
 from random import Random
-from speclab.clock import SystemClock
+from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Item, Seams
+from speclab.connectors.api import Item, Seams
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
@@ -152,7 +152,7 @@ async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Ope
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet"])
 async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_path: Path, target: Open) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(BadAnswer, match=f"{name}: expected a regular file, found a pipe, a device or a directory"):
+    with pytest.raises(BadResponse, match=f"{name}: expected a regular file, found a pipe, a device or a directory"):
         await write(target(name), item("a"))
     assert (tmp_path / name).is_dir()
 
@@ -160,7 +160,7 @@ async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_pat
 async def test_a_gzipped_table_that_is_cut_short_is_told_and_left(tmp_path: Path, target: Open) -> None:
     cut = gzip.compress(b"id\nz\n")[:-10]
     (tmp_path / "out.csv.gz").write_bytes(cut)
-    with pytest.raises(BadAnswer, match=r"out\.csv\.gz: cannot be read to its end: Compressed file ended before"):
+    with pytest.raises(BadResponse, match=r"out\.csv\.gz: cannot be read to its end: Compressed file ended before"):
         await write(target("out.csv.gz"), item("a"))
     assert (tmp_path / "out.csv.gz").read_bytes() == cut
 
@@ -170,7 +170,7 @@ async def test_a_file_that_cannot_be_merged_is_left_and_nothing_is_lost(tmp_path
     path.write_text('{"id":"z"}\n{broken\n')
     writer = target("out.jsonl")
     await writer.write([item("a")])
-    with pytest.raises(BadAnswer, match=r"out\.jsonl:2: no JSON"):
+    with pytest.raises(BadResponse, match=r"out\.jsonl:2: no JSON"):
         await writer.close()
     assert path.read_text() == '{"id":"z"}\n{broken\n'
     path.write_text('{"id":"z"}\n')
@@ -202,18 +202,22 @@ async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_oth
     name: str, mode: str, tmp_path: Path, target: Open
 ) -> None:
     refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
-    assert refused.refusal is not None
-    assert (refused.refusal.field, refused.refusal.sent) == ("note", False)
-    assert refused.refusal.message == f"{name}: note has half a surrogate pair, which is no text"
+    assert refused.write_error is not None
+    assert (refused.write_error.field, refused.write_error.sent) == ("note", False)
+    assert refused.write_error.message == f"{name}: note has half a surrogate pair, which is no text"
     assert written.effect is Effect.WRITTEN
     assert json.loads((tmp_path / name).read_bytes().strip(b"[]\n")) == {"id": "b", "n": 2**70}
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
 async def test_a_record_without_a_key_is_refused_alone(mode: str, tmp_path: Path, target: Open) -> None:
-    bad, good = await write(target("out.jsonl", mode), Item("?", {"name": "x"}, {}, ""), item("a"))
-    assert bad.refusal is not None
-    assert (bad.refusal.error_class, bad.refusal.sent, bad.refusal.field) == (ErrorClass.REJECTED, False, "id")
+    bad, good = await write(target("out.jsonl", mode), MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
+    assert bad.write_error is not None
+    assert (bad.write_error.error_class, bad.write_error.sent, bad.write_error.field) == (
+        ErrorClass.REJECTED,
+        False,
+        "id",
+    )
     assert good.effect is Effect.WRITTEN
     assert (tmp_path / "out.jsonl").read_text() == '{"id":"a"}\n'
 
@@ -269,5 +273,5 @@ async def test_two_runs_that_upsert_into_one_file_take_turns(tmp_path: Path, tar
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
 async def test_a_pipe_in_the_place_of_the_file_is_refused_at_once(tmp_path: Path, target: Open, mode: str) -> None:
     os.mkfifo(tmp_path / "out.jsonl")
-    with pytest.raises(BadAnswer, match=r"out\.jsonl: expected a regular file, found a pipe"):
+    with pytest.raises(BadResponse, match=r"out\.jsonl: expected a regular file, found a pipe"):
         await write(target("out.jsonl", mode), item("a"))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.connectors.http.answers import message_in
-from speclab.jsonvalue import Json
+from speclab.connectors.http.response import message_in
+from speclab.core.json import Json
 
 
 @pytest.mark.parametrize(

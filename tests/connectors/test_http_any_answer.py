@@ -16,9 +16,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import item
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpeclabError
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpeclabError
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -105,8 +105,8 @@ def opened(opener: Callable[..., Any], answers: list[Any], **settings: Json | Ma
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": "http://h", "key": "id", "limits": {"concurrency": 2}, **settings}
     )
-    seams = Seams(clock=HeldClock(), random=Random(7), transport=lambda: Answering(answers))
-    return opener(system, NoAuth(), References({}, Path("/nowhere")), seams, RetrySettings(attempts=2))
+    context = RuntimeContext(clock=HeldClock(), random=Random(7), transport=lambda: Answering(answers))
+    return opener(system, NoAuth(), References({}, Path("/nowhere")), context, RetrySettings(attempts=2))
 
 
 @settings(max_examples=150, deadline=None)
@@ -138,6 +138,6 @@ async def test_any_answer_to_a_write_is_an_effect_or_a_refusal_of_that_record(
     told = await writer.write(items)
     assert len(told) == len(items)
     for answer in told:
-        assert (answer.effect is None) != (answer.refusal is None)
-        assert answer.refusal is None or answer.refusal.message
+        assert (answer.effect is None) != (answer.write_error is None)
+        assert answer.write_error is None or answer.write_error.message
     await writer.close()

@@ -9,9 +9,9 @@ from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Seams
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -25,12 +25,12 @@ Answer = Callable[[int, list[Record]], web.Response]
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(base_url: str, cursor: Json = None, path: str = "/people", **settings: Json) -> list[Page]:
         system = HttpSystem.model_validate(
             {"connector": "http", "base_url": base_url, "key": "id", "read": {"path": path, **settings}}
         )
-        return await read_all(open_reader(system, NoAuth(), references, seams), cursor)
+        return await read_all(open_reader(system, NoAuth(), references, context), cursor)
 
     return pages
 
@@ -131,7 +131,7 @@ async def test_a_page_that_says_there_are_more_but_not_how_to_ask_is_an_error(
 ) -> None:
     url = await serve(paged("seite", answer))
     records: Json = "data" if "header" not in sign else None
-    with pytest.raises(BadAnswer, match=sign):
+    with pytest.raises(BadResponse, match=sign):
         await read(url, records=records, pagination={"by": by})
 
 
@@ -162,7 +162,7 @@ async def test_an_empty_list_beside_one_that_has_the_records_is_an_error(by: Jso
         return web.json_response({"data": [], "page": {"links": [{"rel": "self"}], "results": PEOPLE}})
 
     says = r"an empty list at `data`, and 7 records at `page\.results`"
-    with pytest.raises(BadAnswer, match=says):
+    with pytest.raises(BadResponse, match=says):
         await read(await serve(moved), records="data", pagination=by)
 
 

@@ -7,20 +7,20 @@ from aiohttp import web
 from tests.connectors.conftest import Serve
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
-Send = Callable[..., Awaitable[list[Answer]]]
+Send = Callable[..., Awaitable[list[WriteResult]]]
 
 
 @pytest.fixture
-def send(serve: Serve, references: References, seams: Seams) -> Send:
+def send(serve: Serve, references: References, context: RuntimeContext) -> Send:
     """Sends records as one batch to a target that answers with `body`."""
 
-    async def sent(body: Json, *payloads: dict[str, Json], code: int = 200, **write: Json) -> list[Answer]:
+    async def sent(body: Json, *payloads: dict[str, Json], code: int = 200, **write: Json) -> list[WriteResult]:
         async def answer(_: web.Request) -> web.Response:
             return web.json_response(body, status=code)
 
@@ -32,8 +32,8 @@ def send(serve: Serve, references: References, seams: Seams) -> Send:
                 "write": {"batch": "POST /batch", **write},
             }
         )
-        writer = open_writer(system, NoAuth(), references, seams)
-        items = [Item(str(number), payload, {}, "") for number, payload in enumerate(payloads)]
+        writer = open_writer(system, NoAuth(), references, context)
+        items = [MappedRecord(str(number), payload, {}, "") for number, payload in enumerate(payloads)]
         answers = list(await writer.write(items))
         await writer.close()
         return answers
@@ -41,25 +41,25 @@ def send(serve: Serve, references: References, seams: Seams) -> Send:
     return sent
 
 
-def classes(answers: list[Answer]) -> list[Effect | ErrorClass | None]:
-    return [answer.refusal.error_class if answer.refusal else answer.effect for answer in answers]
+def classes(answers: list[WriteResult]) -> list[Effect | ErrorClass | None]:
+    return [answer.write_error.error_class if answer.write_error else answer.effect for answer in answers]
 
 
 async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> None:
     results: Json = [{"response": {"code": code}} for code in (201, 409, "503 Service Unavailable", 422)]
     answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
     assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
-    assert [answer.refusal.status for answer in answers if answer.refusal] == [503, 422]
-    assert answers[2].refusal is not None
-    assert answers[2].refusal.message == "503 Service Unavailable"
+    assert [answer.write_error.status for answer in answers if answer.write_error] == [503, 422]
+    assert answers[2].write_error is not None
+    assert answers[2].write_error.message == "503 Service Unavailable"
 
 
 async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:
     answers = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
     assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
     (refused, _) = await send({"status": 200}, {}, {}, results="[*]")
-    assert refused.refusal is not None
-    assert refused.refusal.message == "expected 2 results at `[*]`, found an object with `status`"
+    assert refused.write_error is not None
+    assert refused.write_error.message == "expected 2 results at `[*]`, found an object with `status`"
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
 async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(body: Json, send: Send) -> None:
     """Nor is it sent again in halves, which would write the other part twice: nobody knows which it is."""
     answers = await send(body, {}, {}, code=207)
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    refusal = answers[0].refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert "no such plan" in refusal.message
-    assert "say with `results` where each has its own" in refusal.message
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    write_error = answers[0].write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert "no such plan" in write_error.message
+    assert "say with `results` where each has its own" in write_error.message
 
 
 async def test_records_that_are_given_back_tell_nothing_by_their_own_fields(send: Send) -> None:
@@ -126,5 +126,5 @@ async def test_an_error_in_place_of_the_results_is_one_of_the_whole_batch(send: 
 async def test_what_is_said_to_be_a_failure_of_all_is_refused_as_a_whole(send: Send) -> None:
     answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
     assert classes(answers) == [ErrorClass.REJECTED] * 2
-    assert answers[0].refusal is not None
-    assert answers[0].refusal.message == "200 OK: plan"
+    assert answers[0].write_error is not None
+    assert answers[0].write_error.message == "200 OK: plan"

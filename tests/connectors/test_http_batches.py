@@ -7,10 +7,10 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, ServeRaw, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams, Writer
-from speclab.errors import SpecError
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.core.errors import SpecError
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -18,17 +18,17 @@ Open = Callable[..., Writer]
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(base_url: str, **write: Json) -> Writer:
         system = HttpSystem.model_validate(
             {"connector": "http", "base_url": base_url, "key": "id", "write": {"batch": "POST /batch", **write}}
         )
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
 
-async def write(writer: Writer, *items: Item) -> list[Answer]:
+async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
         return list(await writer.write(items))
     finally:
@@ -69,8 +69,8 @@ async def test_items_are_made_as_the_spec_says(serve: Serve, target: Open) -> No
         [{"method": "PUT", "path": "/customers/a%2F1", "body": {"record": {"id": "a/1", "n": 1}, "v": 2}}]
     ]
     assert good.effect is Effect.CREATED
-    assert bad.refusal is not None
-    assert (bad.refusal.field, bad.refusal.sent) == ("id", False)
+    assert bad.write_error is not None
+    assert (bad.write_error.field, bad.write_error.sent) == ("id", False)
 
 
 async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -> None:
@@ -88,11 +88,11 @@ async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -
     )
     fine, refused, there, busy = await write(writer, *map(item, "abcd"))
     assert (fine.effect, there.effect) == (Effect.WRITTEN, Effect.WRITTEN)
-    assert refused.refusal is not None
-    assert (refused.refusal.error_class, refused.refusal.status) == (ErrorClass.REJECTED, 422)
-    assert (refused.refusal.message, refused.refusal.field) == ("no such country", "country")
-    assert busy.refusal is not None
-    assert (busy.refusal.error_class, busy.refusal.message) == (ErrorClass.SERVER, "busy")
+    assert refused.write_error is not None
+    assert (refused.write_error.error_class, refused.write_error.status) == (ErrorClass.REJECTED, 422)
+    assert (refused.write_error.message, refused.write_error.field) == ("no such country", "country")
+    assert busy.write_error is not None
+    assert (busy.write_error.error_class, busy.write_error.message) == (ErrorClass.SERVER, "busy")
 
 
 async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: Open) -> None:
@@ -101,8 +101,8 @@ async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: O
 
     fine, refused, odd = await write(target(await serve(batch), results="results"), *map(item, "abc"))
     assert fine.effect is Effect.WRITTEN
-    assert refused.refusal is not None
-    assert refused.refusal.message == "taken"
+    assert refused.write_error is not None
+    assert refused.write_error.message == "taken"
     assert odd.effect is Effect.WRITTEN
 
 
@@ -115,11 +115,11 @@ async def test_results_that_do_not_match_leave_all_in_doubt(body: Json, found: s
         return web.json_response(body)
 
     answers = await write(target(await serve(batch), results="results"), *map(item, "ab"))
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    refusal = answers[0].refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert refusal.message == f"expected 2 results at `results`, found {found}"
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    write_error = answers[0].write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert write_error.message == f"expected 2 results at `results`, found {found}"
 
 
 async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serve, target: Open) -> None:
@@ -127,16 +127,16 @@ async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serv
         return web.json_response({"message": "too much"}, status=413)
 
     answers = await write(target(await serve(batch)), *map(item, "abc"))
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    assert answers[0].refusal is not None
-    assert answers[0].refusal.message == "413 Request Entity Too Large: too much"
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    assert answers[0].write_error is not None
+    assert answers[0].write_error.message == "413 Request Entity Too Large: too much"
 
 
 async def test_a_batch_without_an_answer_is_in_doubt_as_a_whole(serve_raw: ServeRaw, target: Open) -> None:
     answers = await write(target(await serve_raw(b"")), *map(item, "ab"))
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    assert answers[0].refusal is not None
-    assert (answers[0].refusal.error_class, answers[0].refusal.sent) == (ErrorClass.NETWORK, True)
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    assert answers[0].write_error is not None
+    assert (answers[0].write_error.error_class, answers[0].write_error.sent) == (ErrorClass.NETWORK, True)
 
 
 async def test_deletes_go_one_by_one(serve: Serve, target: Open) -> None:
@@ -164,6 +164,6 @@ async def test_a_result_the_expression_cannot_judge_is_in_doubt(serve: Serve, ta
         return web.json_response({"results": [{"status": "fine"}]})
 
     (answer,) = await write(target(await serve(batch), results="results", ok="item.status < 300"), item("a"))
-    assert answer.refusal is not None
-    assert answer.refusal.error_class is ErrorClass.BAD_ANSWER
-    assert answer.refusal.message.startswith("write.ok: ")
+    assert answer.write_error is not None
+    assert answer.write_error.error_class is ErrorClass.BAD_ANSWER
+    assert answer.write_error.message.startswith("write.ok: ")

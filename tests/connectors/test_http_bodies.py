@@ -7,9 +7,9 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Seams, Writer
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect
+from speclab.connectors.api import RuntimeContext, Writer, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -17,16 +17,16 @@ Open = Callable[..., Writer]
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(base_url: str, **write: Json) -> Writer:
         settings: Json = {"upsert": "PUT /c/{id}", **write}
         system = HttpSystem.model_validate({"connector": "http", "base_url": base_url, "key": "id", "write": settings})
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
 
-async def write(writer: Writer) -> Answer:
+async def write(writer: Writer) -> WriteResult:
     try:
         (answer,) = await writer.write([item("a", n=1)])
     finally:
@@ -97,5 +97,5 @@ async def test_a_field_that_is_blamed_is_the_records_own_whatever_is_around_it(
 
     for handler in (refuse, refuse_by_name):
         answer = await write(target(await serve(handler), body=shape))
-        assert answer.refusal is not None
-        assert answer.refusal.field == "email"
+        assert answer.write_error is not None
+        assert answer.write_error.field == "email"

@@ -8,9 +8,9 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams, Writer
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -67,16 +67,16 @@ class Versioned:
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(url: str, **write: Json) -> Writer:
         settings = {"headers": {"If-Match": "{lookup.etag}"}, "lookup": "GET /c/{id}", **write}
         system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "write": settings})
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
 
-async def write(writer: Writer, *items: Item) -> list[Answer]:
+async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
         return list(await writer.write(items))
     finally:
@@ -128,13 +128,13 @@ async def test_what_is_changed_every_time_is_a_conflict_that_says_so(serve: Serv
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 9
     (answer,) = await write(target(await serve(versioned), **CREATE_OR_UPDATE), item("a", name="Ada"))
-    refusal = answer.refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.status) == (ErrorClass.CONFLICT, 412)
-    assert refusal.message == (
+    write_error = answer.write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.status) == (ErrorClass.CONFLICT, 412)
+    assert write_error.message == (
         "412 Precondition Failed: changed by another: it was looked up and sent 3 times, and was another each time"
     )
-    assert '\nIf-Match: "v3"\n' in refusal.request
+    assert '\nIf-Match: "v3"\n' in write_error.request
     assert len(versioned.requests) == 6
     assert versioned.rows["a"] == {"id": "a", "by": "another"}
 
@@ -169,13 +169,13 @@ async def test_an_answer_without_an_etag_fails_the_record_and_nothing_is_sent(se
 
     url = await serve(plain)
     (answer,) = await write(target(url, **CREATE_OR_UPDATE), item("a"))
-    refusal = answer.refusal
-    assert refusal is not None
+    write_error = answer.write_error
+    assert write_error is not None
     assert requests == ["GET"]
-    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert refusal.message == "not sent: PATCH /c/{found.id}: {lookup.etag} is not in the answer to the lookup"
-    assert refusal.request.startswith(f"GET {url}/c/a\n")
-    assert refusal.response.startswith("200 OK")
+    assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert write_error.message == "not sent: PATCH /c/{found.id}: {lookup.etag} is not in the answer to the lookup"
+    assert write_error.request.startswith(f"GET {url}/c/a\n")
+    assert write_error.response.startswith("200 OK")
 
 
 async def test_a_weak_etag_that_never_matches_is_told(serve: Serve, target: Open) -> None:
@@ -183,8 +183,8 @@ async def test_a_weak_etag_that_never_matches_is_told(serve: Serve, target: Open
     versioned.put("a", {"id": "a"})
     versioned.weak = True
     (answer,) = await write(target(await serve(versioned), upsert="PUT /c/{id}"), item("a"))
-    assert answer.refusal is not None
-    assert answer.refusal.message.endswith(
+    assert answer.write_error is not None
+    assert answer.write_error.message.endswith(
         "; its ETag is a weak one (W/), which no If-Match matches (RFC 9110 section 13.1.1)"
     )
 
@@ -219,10 +219,10 @@ async def test_a_value_cannot_begin_a_header_of_its_own(serve: Serve, target: Op
 
     writer = target(await serve(never), upsert="PUT /c/{id}", headers={"X-Name": "{name}"})
     (answer,) = await write(writer, item("a", name="Ada\r\nX-Admin: yes"))
-    assert answer.refusal is not None
-    assert answer.refusal.sent is False
-    assert answer.refusal.field == "name"
-    assert answer.refusal.message.endswith("{name} has what cannot stand in a header, such as X-Name")
+    assert answer.write_error is not None
+    assert answer.write_error.sent is False
+    assert answer.write_error.field == "name"
+    assert answer.write_error.message.endswith("{name} has what cannot stand in a header, such as X-Name")
 
 
 async def test_a_secret_is_no_template(serve: Serve, references: References, target: Open) -> None:
@@ -236,13 +236,13 @@ async def test_a_secret_is_no_template(serve: Serve, references: References, tar
     url = await serve(keep)
     for text in ("${file:token}", "${file:token} {id}"):
         (answer,) = await write(target(url, upsert="PUT /c/{id}", headers={"X-Token": text}), item("a"))
-        assert answer.refusal is not None
-        assert "s3cret" not in answer.refusal.request
+        assert answer.write_error is not None
+        assert "s3cret" not in answer.write_error.request
     assert got == ["s3cret{id}", "s3cret{id} a"]
 
 
 async def test_each_header_is_sent_once_the_nearest_to_the_write(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     got: list[list[tuple[str, str]]] = []
 
@@ -265,7 +265,7 @@ async def test_each_header_is_sent_once_the_nearest_to_the_write(
             "headers": {"If-Match": "{lookup.etag}", "x-tenant": "{source.tenant}"},
         },
     }
-    writer = open_writer(HttpSystem.model_validate(system), NoAuth(), references, seams)
+    writer = open_writer(HttpSystem.model_validate(system), NoAuth(), references, context)
     await write(writer, item("a", source={"tenant": "t7"}))
     looked_up, written = got
     assert {("accept-encoding", "identity"), ("x-tenant", "all")} <= set(looked_up)

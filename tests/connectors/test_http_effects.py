@@ -7,13 +7,13 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Seams
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
-Send = Callable[..., Awaitable[list[Answer]]]
+Send = Callable[..., Awaitable[list[WriteResult]]]
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def requests() -> list[str]:
 
 
 @pytest.fixture
-def send(serve: Serve, references: References, seams: Seams, requests: list[str]) -> Send:
+def send(serve: Serve, references: References, context: RuntimeContext, requests: list[str]) -> Send:
     """Sends items to a target that answers each method with a status and a body of its own."""
 
     async def sent(
         answers: Mapping[str, tuple[int, Json]], *keys: str, leaves: bool = False, **write: Json
-    ) -> list[Answer]:
+    ) -> list[WriteResult]:
         async def answer(request: web.Request) -> web.Response:
             key = request.headers.get("Idempotency-Key")
             requests.append(f"{request.method} {request.path}" + (f" {key}" if key else ""))
@@ -42,7 +42,7 @@ def send(serve: Serve, references: References, seams: Seams, requests: list[str]
             "limits": {"concurrency": 1},
             "write": write,
         }
-        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
         found = list(await writer.write([item(key, delete=leaves) for key in keys]))
         await writer.close()
         return found
@@ -50,9 +50,9 @@ def send(serve: Serve, references: References, seams: Seams, requests: list[str]
     return sent
 
 
-def effect(answers: list[Answer]) -> Effect | ErrorClass | None:
+def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
     (answer,) = answers
-    return answer.refusal.error_class if answer.refusal else answer.effect
+    return answer.write_error.error_class if answer.write_error else answer.effect
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, 
 )
 async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
     (answer,) = await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")
-    assert answer.refusal is not None
-    assert answer.refusal.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
+    assert answer.write_error is not None
+    assert answer.write_error.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ async def test_a_200_that_tells_of_a_failure_deletes_nothing(send: Send) -> None
 
 @pytest.mark.parametrize("write", [{"upsert": "PUT /c/{id}"}, {"create": "POST /c"}, {"batch": "POST /c"}])
 async def test_a_web_page_is_no_success(
-    write: dict[str, Json], serve: Serve, references: References, seams: Seams
+    write: dict[str, Json], serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def log_in_first(_: web.Request) -> web.Response:
         return web.Response(text="\n<!DOCTYPE html><title>Please log in</title>", content_type="text/html")
 
     settings = {"connector": "http", "base_url": await serve(log_in_first), "key": "id", "write": write}
-    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert answer.refusal.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.write_error.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")

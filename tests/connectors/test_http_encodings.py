@@ -16,12 +16,12 @@ from tests.connectors.conftest import Serve, item, read_all
 from tests.connectors.test_credentials_of_others import HTTPBIN, started
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.backchannel import ask
-from speclab.connectors.base import Page, Seams
+from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.http.decoding import Decoder, Unreadable
-from speclab.errors import BadAnswer, Unreachable
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.http_once import request_once
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -75,11 +75,11 @@ def system(url: str, *, response: str = "50MB", **settings: Json) -> HttpSystem:
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(url: str, response: str = "50MB") -> list[Page]:
         source = system(url, response=response, read={"path": "/people", "records": "data"})
         retry = RetrySettings.model_validate({"attempts": 2})
-        return await read_all(open_reader(source, NoAuth(), references, seams, retry))
+        return await read_all(open_reader(source, NoAuth(), references, context, retry))
 
     return pages
 
@@ -186,7 +186,7 @@ async def test_a_bomb_of_ten_gigabytes_is_refused_with_little_memory(serve: Serv
         url = await serve(answering(bomb, encoding))
         tracemalloc.start()
         try:
-            with pytest.raises(BadAnswer, match=r"larger than the 5,000,000 bytes of `limits\.response`"):
+            with pytest.raises(BadResponse, match=r"larger than the 5,000,000 bytes of `limits\.response`"):
                 await read(url, response="5MB")
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -208,7 +208,7 @@ async def test_a_body_that_breaks_off_is_asked_for_again(serve: Serve, read: Rea
 async def test_what_others_pack_is_understood() -> None:
     said = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
     with started(HTTPBIN) as url:
-        replies = {path: await ask(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
+        replies = {path: await request_once(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
     bodies = {path: reply.body for path, reply in replies.items()}
     assert [isinstance(body, dict) and body[said[path]] for path, body in bodies.items()] == [True] * 3
 
@@ -218,51 +218,53 @@ async def test_an_encoding_nobody_asked_for_is_named(serve: Serve, read: Read) -
         r"/people: the answer is encoded as 'compress', which was not asked for; "
         r"expected one of gzip, deflate, br, zstd, or none"
     )
-    with pytest.raises(BadAnswer, match=expected):
+    with pytest.raises(BadResponse, match=expected):
         await read(await serve(answering(PEOPLE, "compress")))
 
 
 async def test_a_write_whose_answer_cannot_be_unpacked_is_in_doubt_and_has_a_place(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     url = await serve(answering(b"no brotli", "br"))
-    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, seams)
+    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert answer.refusal.message.startswith(f"{url}/c: the answer is not encoded as it says (br): ")
-    assert answer.refusal.request.startswith(f"POST {url}/c\n")
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.write_error.message.startswith(f"{url}/c: the answer is not encoded as it says (br): ")
+    assert answer.write_error.request.startswith(f"POST {url}/c\n")
 
 
 async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpacked(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     url = await serve(answering(b"no zstd", "zstd", status=422))
-    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, seams)
+    writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.status) == (ErrorClass.REJECTED, 422)
-    assert "(the answer is not encoded as it says (zstd): " in answer.refusal.response
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.status) == (ErrorClass.REJECTED, 422)
+    assert "(the answer is not encoded as it says (zstd): " in answer.write_error.response
 
 
 async def test_what_a_target_packs_is_understood_when_writing(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     denial = b'{"success": false, "message": "no such plan"}'
     url = await serve(answering(zstd.compress(denial), "zstd"))
-    writer = open_writer(system(url, write={"upsert": "PUT /c/{id}"}), NoAuth(), references, seams)
+    writer = open_writer(system(url, write={"upsert": "PUT /c/{id}"}), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
     assert answer.effect is not Effect.UPDATED
-    assert answer.refusal is not None
-    assert "no such plan" in answer.refusal.message
+    assert answer.write_error is not None
+    assert "no such plan" in answer.write_error.message
 
 
 async def test_a_token_endpoint_may_pack_its_reply_but_not_into_a_bomb(serve: Serve) -> None:
-    reply = await ask(httpx.Request("GET", await serve(answering(gzip.compress(b'{"token": 1}'), "gzip"))), None)
+    reply = await request_once(
+        httpx.Request("GET", await serve(answering(gzip.compress(b'{"token": 1}'), "gzip"))), None
+    )
     assert reply.body == {"token": 1}
     url = await serve(answering(bombs()["gzip, gzip"], "gzip, gzip"))
     with pytest.raises(Unreachable, match="the answer is larger than the 1,000,000 bytes of such a reply"):
-        await ask(httpx.Request("GET", url), None)
+        await request_once(httpx.Request("GET", url), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from speclab.connectors.http.error_locations import ErrorLocator
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 
 HUBSPOT = (
     'Property values were not valid: [{"isValid":false,"message":"Enter only letters","error":"INVALID_ALPHA",'

@@ -8,23 +8,23 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
+from speclab.connectors.api import RuntimeContext
 from speclab.connectors.http.client import Client
-from speclab.connectors.http.question import Question
+from speclab.connectors.http.request_builder import PageRequest
 from speclab.connectors.http.retries import answered
-from speclab.errors import SystemFailure
-from speclab.outcome import ErrorClass
+from speclab.core.errors import EndpointError
+from speclab.core.outcome import ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
 
 
-async def failure(url: str, references: References, seams: Seams) -> SystemFailure:
+async def failure(url: str, references: References, context: RuntimeContext) -> EndpointError:
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": url, "key": "id", "limits": {"timeout": "100ms"}, "read": {"path": "/c"}}
     )
     retry = RetrySettings.model_validate({"attempts": 2, "cap": "1m"})
-    _, failed = await read_to_failure(open_reader(system, NoAuth(), references, seams, retry))
+    _, failed = await read_to_failure(open_reader(system, NoAuth(), references, context, retry))
     return failed
 
 
@@ -38,31 +38,33 @@ async def failure(url: str, references: References, seams: Seams) -> SystemFailu
     ],
 )
 async def test_a_read_that_is_given_up_is_of_the_class_of_its_last_answer(
-    status: int, error_class: ErrorClass, serve: Serve, references: References, seams: Seams
+    status: int, error_class: ErrorClass, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    assert (await failure(await serve(refuse), references, seams)).error_class is error_class
+    assert (await failure(await serve(refuse), references, context)).error_class is error_class
 
 
-async def test_a_wait_that_is_too_long_is_a_rate_limit(serve: Serve, references: References, seams: Seams) -> None:
+async def test_a_wait_that_is_too_long_is_a_rate_limit(
+    serve: Serve, references: References, context: RuntimeContext
+) -> None:
     async def later(_: web.Request) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "7200"})
 
-    assert (await failure(await serve(later), references, seams)).error_class is ErrorClass.RATE_LIMIT
+    assert (await failure(await serve(later), references, context)).error_class is ErrorClass.RATE_LIMIT
 
 
 async def test_no_answer_and_no_connection_are_told_apart(
-    serve_raw: ServeRaw, references: References, seams: Seams
+    serve_raw: ServeRaw, references: References, context: RuntimeContext
 ) -> None:
-    assert (await failure(await serve_raw(None), references, seams)).error_class is ErrorClass.TIMEOUT
-    assert (await failure(await serve_raw(b""), references, seams)).error_class is ErrorClass.NETWORK
+    assert (await failure(await serve_raw(None), references, context)).error_class is ErrorClass.TIMEOUT
+    assert (await failure(await serve_raw(b""), references, context)).error_class is ErrorClass.NETWORK
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_wait_that_one_is_asked_for_holds_for_all(
-    status: int, serve: Serve, references: References, seams: Seams, clock: HeldClock
+    status: int, serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     came: list[float] = []
 
@@ -73,10 +75,10 @@ async def test_a_wait_that_one_is_asked_for_holds_for_all(
     url = await serve(busy_at_first)
     limits = {"concurrency": 1}
     system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "limits": limits})
-    client = Client(system, NoAuth(), references, seams, patience=60)
+    client = Client(system, NoAuth(), references, context, wait_budget=60)
     retry = RetrySettings.model_validate({})
-    questions = [Question("GET", f"{url}/{name}") for name in "ab"]
-    await asyncio.gather(*(answered(client, question, retry, seams.random) for question in questions))
+    questions = [PageRequest("GET", f"{url}/{name}") for name in "ab"]
+    await asyncio.gather(*(answered(client, question, retry, context.random) for question in questions))
     await client.close()
     assert came[0] == 0
     assert len(came) == 3

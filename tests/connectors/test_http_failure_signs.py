@@ -9,11 +9,11 @@ from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Seams
-from speclab.connectors.http.answers import message_in
-from speclab.connectors.http.failure_signs import failure_sign, is_suspicious
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.connectors.http.response import message_in
+from speclab.connectors.http.response_check import failure_sign, is_suspicious
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -119,7 +119,9 @@ BULK: Json = {
 }
 
 
-async def bulk(serve: Serve, references: References, seams: Seams, body: Json, **write: Json) -> list[Answer]:
+async def bulk(
+    serve: Serve, references: References, context: RuntimeContext, body: Json, **write: Json
+) -> list[WriteResult]:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(body)
 
@@ -129,30 +131,30 @@ async def bulk(serve: Serve, references: References, seams: Seams, body: Json, *
         "key": "id",
         "write": {"batch": "POST /b", **write},
     }
-    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
     answers = list(await writer.write([item("1"), item("2")]))
     await writer.close()
     return answers
 
 
 async def test_nested_statuses_of_a_bulk_response_decide_for_each_record(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    first, second = await bulk(serve, references, seams, BULK, results="items[*]")
+    first, second = await bulk(serve, references, context, BULK, results="items[*]")
     assert first.effect is Effect.CREATED
-    assert second.refusal is not None
-    assert (second.refusal.status, second.refusal.error_class) == (400, ErrorClass.REJECTED)
-    assert "failed to parse field [age]" in second.refusal.message
+    assert second.write_error is not None
+    assert (second.write_error.status, second.write_error.error_class) == (400, ErrorClass.REJECTED)
+    assert "failed to parse field [age]" in second.write_error.message
 
 
 @pytest.mark.parametrize("body", [BULK, {"FailedRecordCount": 1}, {"errors": [{"message": "one of them"}]}])
 async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_results(
-    body: Json, serve: Serve, references: References, seams: Seams
+    body: Json, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    for answer in await bulk(serve, references, seams, body):
-        assert answer.refusal is not None
-        assert answer.refusal.error_class is ErrorClass.BAD_ANSWER
-        assert "say with `results` where each has its own" in answer.refusal.message
+    for answer in await bulk(serve, references, context, body):
+        assert answer.write_error is not None
+        assert answer.write_error.error_class is ErrorClass.BAD_ANSWER
+        assert "say with `results` where each has its own" in answer.write_error.message
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_resu
     ],
 )
 async def test_a_run_asks_once_for_ok_where_the_shape_of_a_response_is_unknown(
-    body: Json, *, asked: bool, serve: Serve, references: References, seams: Seams, reports: Reports
+    body: Json, *, asked: bool, serve: Serve, references: References, context: RuntimeContext, reports: Reports
 ) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(body)
@@ -175,7 +177,7 @@ async def test_a_run_asks_once_for_ok_where_the_shape_of_a_response_is_unknown(
     for ok in ({}, {"ok": "true"}):
         write: dict[str, Json] = {"upsert": "PUT /c/{id}", **ok}
         settings = {"connector": "http", "base_url": await serve(answer), "key": "id", "write": write}
-        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, seams)
+        writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
         for one in await writer.write([item("1", name="Ada"), item("2", name="Bo")]):
             assert one.effect is Effect.UPDATED
         await writer.close()

@@ -12,9 +12,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Handler, Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader, sample
-from speclab.connectors.base import Page, Reader, Seams
-from speclab.errors import BadAnswer, IncompleteRead
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.core.errors import BadResponse, IncompleteRead
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem, Pagination
 
@@ -25,11 +25,11 @@ CURSOR: dict[str, Json] = {"by": "cursor", "param": "page", "next": "next"}
 
 
 @pytest.fixture
-def reader(references: References, seams: Seams) -> Open:
+def reader(references: References, context: RuntimeContext) -> Open:
     def opened(base_url: str, pagination: Json, **read: Json) -> Reader:
         read = {"path": "/p", "records": "data", "pagination": pagination, **read}
         system = HttpSystem.model_validate({"connector": "http", "base_url": base_url, "key": "id", "read": read})
-        return open_reader(system, NoAuth(), references, seams)
+        return open_reader(system, NoAuth(), references, context)
 
     return opened
 
@@ -174,7 +174,7 @@ async def test_an_empty_page_ends_a_list_whose_cursor_never_does(serve: Serve, r
 
     url = await serve(source)
     assert ids(await read_all(reader(url, {**CURSOR, "end": "empty"}))) == [1, 2, 3]
-    with pytest.raises(BadAnswer, match="names no next page, but by `end: empty`"):
+    with pytest.raises(BadResponse, match="names no next page, but by `end: empty`"):
         await read_all(reader(await serve(five_pages(whole)), {**CURSOR, "end": "empty"}))
 
 
@@ -306,9 +306,9 @@ async def test_a_record_that_moves_behind_numbered_pages_leaves_the_read_incompl
 
 
 async def test_a_sample_of_an_incomplete_read_is_what_was_read(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     read: Json = {"path": "/p", "records": "data", "pagination": CURSOR}
     url = await serve(five_pages(beside_errors))
     system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "read": read})
-    assert len(await sample(system, NoAuth(), references, seams, 100)) == 43
+    assert len(await sample(system, NoAuth(), references, context, 100)) == 43

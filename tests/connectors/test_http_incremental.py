@@ -9,9 +9,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Seams
-from speclab.errors import BadAnswer, SpecError, Unreachable
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -38,7 +38,7 @@ class Contacts:
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(
         base_url: str, cursor: Json = None, *, full: bool = False, pagination: Json = BY_CURSOR, **since: Json
     ) -> list[Page]:
@@ -55,7 +55,7 @@ def read(references: References, seams: Seams) -> Read:
                 },
             }
         )
-        return await read_all(open_reader(system, NoAuth(), references, seams), cursor, full=full)
+        return await read_all(open_reader(system, NoAuth(), references, context), cursor, full=full)
 
     return pages
 
@@ -142,7 +142,7 @@ async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_ans
     url = await serve(source)
     first = await read(url)
     source.rows = [("a", "version 7")]
-    with pytest.raises(BadAnswer, match=r"the `since` field holds version 7 \(a text\) and 2024-01-01 .* \(a time\)"):
+    with pytest.raises(BadResponse, match=r"the `since` field holds version 7 \(a text\) and 2024-01-01 .* \(a time\)"):
         await read(url, first[-1].cursor)
 
 
@@ -260,7 +260,7 @@ async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be
 
 
 async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
-    serve: Serve, references: References, seams: Seams, clock: HeldClock
+    serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     source = Contacts(clock, *((key, "2024-01-01") for key in "abcde"))
     failing = True
@@ -285,7 +285,7 @@ async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
     )
     cursor: Json = None
     delivered: list[Json] = []
-    reader = open_reader(system, NoAuth(), references, seams, RetrySettings(attempts=1))
+    reader = open_reader(system, NoAuth(), references, context, RetrySettings(attempts=1))
 
     async def go_on() -> None:
         nonlocal cursor

@@ -5,16 +5,16 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Seams
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
 
 async def ask(
-    serve: Serve, references: References, seams: Seams, body: str, found: str | None, status: int = 200
-) -> tuple[Answer, list[str]]:
+    serve: Serve, references: References, context: RuntimeContext, body: str, found: str | None, status: int = 200
+) -> tuple[WriteResult, list[str]]:
     """What becomes of a record after the lookup answered with `body`, and the methods of all requests."""
     requests: list[str] = []
 
@@ -28,7 +28,7 @@ async def ask(
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": await serve(target), "key": "id", "write": write}
     )
-    writer = open_writer(system, NoAuth(), references, seams)
+    writer = open_writer(system, NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
     return answer, requests
@@ -50,9 +50,9 @@ async def ask(
     ],
 )
 async def test_what_is_surely_not_there_is_created(
-    body: str, found: str | None, serve: Serve, references: References, seams: Seams
+    body: str, found: str | None, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    answer, requests = await ask(serve, references, seams, body, found)
+    answer, requests = await ask(serve, references, context, body, found)
     assert answer.effect is Effect.CREATED
     assert requests == ["GET", "POST"]
 
@@ -71,38 +71,40 @@ async def test_what_is_surely_not_there_is_created(
     ],
 )
 async def test_where_it_is_not_sure_nothing_is_created_twice(
-    body: str, found: str, message: str, serve: Serve, references: References, seams: Seams
+    body: str, found: str, message: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    answer, requests = await ask(serve, references, seams, body, found)
+    answer, requests = await ask(serve, references, context, body, found)
     assert requests == ["GET"]
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert f"the answer to the lookup {message}" in answer.refusal.message
-    assert answer.refusal.response.startswith("200 OK")
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert f"the answer to the lookup {message}" in answer.write_error.message
+    assert answer.write_error.response.startswith("200 OK")
 
 
 async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    answer, requests = await ask(serve, references, seams, '{"data": [{"id": 7}]}', "data[0]")
+    answer, requests = await ask(serve, references, context, '{"data": [{"id": 7}]}', "data[0]")
     assert requests == ["GET"]
-    refusal = answer.refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert refusal.message == "not sent: PUT /c/{found.n}: {found.n} is not in what the lookup found"
-    assert refusal.response.endswith('{"data": [{"id": 7}]}')
+    write_error = answer.write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert write_error.message == "not sent: PUT /c/{found.n}: {found.n} is not in what the lookup found"
+    assert write_error.response.endswith('{"data": [{"id": 7}]}')
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_what_is_not_found_is_created(status: int, serve: Serve, references: References, seams: Seams) -> None:
-    answer, requests = await ask(serve, references, seams, "gone", "data[0]", status=status)
+async def test_what_is_not_found_is_created(
+    status: int, serve: Serve, references: References, context: RuntimeContext
+) -> None:
+    answer, requests = await ask(serve, references, context, "gone", "data[0]", status=status)
     assert answer.effect is Effect.CREATED
     assert requests == ["GET", "POST"]
 
 
 async def test_a_record_that_has_a_field_called_errors_was_found_all_the_same(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    answer, requests = await ask(serve, references, seams, '{"n": 7, "errors": ["late"], "ok": false}', None)
+    answer, requests = await ask(serve, references, context, '{"n": 7, "errors": ["late"], "ok": false}', None)
     assert answer.effect is Effect.UPDATED
     assert requests == ["GET", "PUT"]

@@ -15,9 +15,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Reader, Seams
-from speclab.errors import BadAnswer, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.core.errors import BadResponse, Unauthorized, Unreachable
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -65,7 +65,7 @@ class Crm:
 
 
 @pytest.fixture
-def reader(references: References, seams: Seams) -> Callable[..., Reader]:
+def reader(references: References, context: RuntimeContext) -> Callable[..., Reader]:
     def opened(url: str, *, concurrency: int = 4, attempts: int = 1, **read: Json) -> Reader:
         settings = {
             "connector": "http",
@@ -81,7 +81,7 @@ def reader(references: References, seams: Seams) -> Callable[..., Reader]:
             },
         }
         system = HttpSystem.model_validate(settings)
-        return open_reader(system, NoAuth(), references, seams, RetrySettings(attempts=attempts))
+        return open_reader(system, NoAuth(), references, context, RetrySettings(attempts=attempts))
 
     return opened
 
@@ -126,7 +126,7 @@ async def stopped_after(reader: Reader, cursor: Json, records: int) -> tuple[lis
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page for every answer, so that there are cursors everywhere."""
-    monkeypatch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
+    monkeypatch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
 
 
 async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
@@ -312,7 +312,7 @@ async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from
     for contacts in source.accounts.values():
         contacts.append(("new", "2024-02-01"))
     given, failure = await read_to_failure(reader(url, since=SINCE), whole[-1].cursor)
-    assert isinstance(failure, Unauthorized if status == 403 else BadAnswer)
+    assert isinstance(failure, Unauthorized if status == 403 else BadResponse)
     assert re.search(rf"accounts/a/contacts\S*: {status} .* \(and 1 more like it\)", failure.message)
     assert keys(given) == ["bnew", "dnew", "enew"]
     assert not given[-1].complete
@@ -364,7 +364,7 @@ async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_t
     source = Crm(clock, **{f"k{number}": [] for number in range(500)})
     url = await serve(source)
     wrong = reader(url, path="/accouts/{account.id}/contacts", records="items")
-    with pytest.raises(BadAnswer, match="and 9 more like it"):
+    with pytest.raises(BadResponse, match="and 9 more like it"):
         await read_all(wrong)
     assert len([line for line in source.asked if "accouts" in line]) < 20
 
@@ -378,7 +378,7 @@ async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(
         return web.json_response({"data": accounts if request.path == "/accounts" else [{"id": 1}], "next": None})
 
     given, failure = await read_to_failure(reader(await serve(source)))
-    assert isinstance(failure, BadAnswer)
+    assert isinstance(failure, BadResponse)
     assert failure.message == "read.for_each: {account.id} is null, which cannot stand in a URL"
     assert keys(given) == ["b1"]
     assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
@@ -409,7 +409,7 @@ async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, read
         data = [{"id": "a"}] if request.path == "/accounts" else [{"id": 1, "account": "Savings"}]
         return web.json_response({"data": data, "next": None})
 
-    with pytest.raises(BadAnswer, match="a field `account` of their own") as raised:
+    with pytest.raises(BadResponse, match="a field `account` of their own") as raised:
         await read_all(reader(await serve(source)))
     assert "`as`" in raised.value.hint
 

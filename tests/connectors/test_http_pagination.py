@@ -7,9 +7,9 @@ from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Seams
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -20,12 +20,12 @@ Read = Callable[..., Awaitable[list[Page]]]
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(base_url: str, cursor: Json = None, **settings: Json) -> list[Page]:
         system = HttpSystem.model_validate(
             {"connector": "http", "base_url": base_url, "key": "id", "read": {"path": "/people", **settings}}
         )
-        return await read_all(open_reader(system, NoAuth(), references, seams), cursor)
+        return await read_all(open_reader(system, NoAuth(), references, context), cursor)
 
     return pages
 
@@ -172,7 +172,7 @@ async def test_a_server_that_does_not_know_the_page_parameter_is_found_out(serve
     async def deaf(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE})
 
-    with pytest.raises(BadAnswer, match="the same records as the page before"):
+    with pytest.raises(BadResponse, match="the same records as the page before"):
         await read(await serve(deaf), records="data", pagination={"by": "page", "param": "seite"})
 
 
@@ -182,7 +182,7 @@ async def test_a_cursor_that_comes_again_ends_the_read_with_an_error(serve: Serv
         return web.json_response({"data": [{"id": at}], "next": {"a": "b", "b": "c", "c": "b"}[at]})
 
     settings = {"by": "cursor", "next": "next", "param": "cursor"}
-    with pytest.raises(BadAnswer, match="the next page is one that was read before"):
+    with pytest.raises(BadResponse, match="the next page is one that was read before"):
         await read(await serve(circle), records="data", pagination=settings)
 
 
@@ -210,7 +210,7 @@ async def test_a_total_that_is_not_reached_is_an_error(serve: Serve, read: Read)
         rows = PEOPLE[:5] if request.query["page"] == "1" else []
         return web.json_response({"data": rows, "total": 7})
 
-    with pytest.raises(BadAnswer, match="holds 7 records by `total`, but gave 5"):
+    with pytest.raises(BadResponse, match="holds 7 records by `total`, but gave 5"):
         await read(await serve(short), records="data", pagination={"by": "page", "param": "page", "total": "total"})
 
 
@@ -240,14 +240,14 @@ async def test_one_page_that_says_there_are_more_is_an_error_unless_the_spec_say
         return web.json_response(body)
 
     url = await serve(first_page)
-    with pytest.raises(BadAnswer, match=sign):
+    with pytest.raises(BadResponse, match=sign):
         await read(url, records="data")
     assert keys(await read(url, records="data", pagination={"by": "none"})) == KEYS
 
 
 async def test_a_mistyped_path_of_the_cursor_does_not_end_the_read_early(serve: Serve, read: Read) -> None:
     settings = {"by": "cursor", "next": "meta.nxt_cursor", "param": "cursor"}
-    with pytest.raises(BadAnswer, match=r"no `meta\.nxt_cursor` in the answer, but `meta\.next_cursor` is there"):
+    with pytest.raises(BadResponse, match=r"no `meta\.nxt_cursor` in the answer, but `meta\.next_cursor` is there"):
         await read(await serve(by_cursor), records="data", pagination=settings)
 
 
@@ -263,7 +263,7 @@ async def test_a_next_page_at_another_origin_is_not_asked_for(serve: Serve, read
     async def lured(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": f"{elsewhere}/people?page=2"})
 
-    with pytest.raises(BadAnswer, match="another origin; the credentials are not sent there"):
+    with pytest.raises(BadResponse, match="another origin; the credentials are not sent there"):
         await read(await serve(lured), records="data", pagination={"by": "next_url", "next": "next"})
     assert asked == []
 
@@ -276,7 +276,7 @@ async def test_a_next_page_that_is_no_url_is_a_bad_answer(serve: Serve, read: Re
     async def garbled(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": following})
 
-    with pytest.raises(BadAnswer, match="what is said to be the next page is no URL") as caught:
+    with pytest.raises(BadResponse, match="what is said to be the next page is no URL") as caught:
         await read(await serve(garbled), records="data", pagination={"by": "next_url", "next": "next"})
     assert caught.value.response.startswith("200 OK")
 
@@ -285,7 +285,7 @@ async def test_a_cursor_too_long_for_a_url_is_a_bad_answer(serve: Serve, read: R
     async def endless(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": "x" * 70_000})
 
-    with pytest.raises(BadAnswer, match="URL too long"):
+    with pytest.raises(BadResponse, match="URL too long"):
         await read(await serve(endless), records="data", pagination={"by": "cursor", "next": "next", "param": "cursor"})
 
 
@@ -293,11 +293,13 @@ async def test_a_total_that_only_looks_like_a_number_is_a_bad_answer(serve: Serv
     async def squared(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "total": "\u00b2"})
 
-    with pytest.raises(BadAnswer, match="expected a number at `total`, found a text"):
+    with pytest.raises(BadResponse, match="expected a number at `total`, found a text"):
         await read(await serve(squared), records="data", pagination={"by": "page", "param": "page", "total": "total"})
 
 
-async def test_a_search_takes_the_cursor_in_its_body(serve: Serve, references: References, seams: Seams) -> None:
+async def test_a_search_takes_the_cursor_in_its_body(
+    serve: Serve, references: References, context: RuntimeContext
+) -> None:
     bodies: list[Json] = []
 
     async def search(request: web.Request) -> web.Response:
@@ -319,7 +321,7 @@ async def test_a_search_takes_the_cursor_in_its_body(serve: Serve, references: R
             },
         }
     )
-    pages = await read_all(open_reader(system, NoAuth(), references, seams))
+    pages = await read_all(open_reader(system, NoAuth(), references, context))
     assert keys(pages) == KEYS
     assert bodies == [
         {"filter": {"kind": "person"}, "page": {"size": 4}},

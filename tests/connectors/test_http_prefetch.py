@@ -11,9 +11,9 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Reader, Seams
-from speclab.errors import BadAnswer, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Reader, RuntimeContext
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -51,7 +51,9 @@ BY_TOTAL: dict[str, Json] = {"by": "page", "param": "page", "total": "total"}
 BY_OFFSET: dict[str, Json] = {"by": "offset", "param": "offset", "total": "total"}
 
 
-def reader_of(url: str, pagination: dict[str, Json], references: References, seams: Seams, **more: Any) -> Reader:
+def reader_of(
+    url: str, pagination: dict[str, Json], references: References, context: RuntimeContext, **more: Any
+) -> Reader:
     settings = {
         "connector": "http",
         "base_url": url,
@@ -59,7 +61,7 @@ def reader_of(url: str, pagination: dict[str, Json], references: References, sea
         "read": {"path": "/book", "records": "data", "pagination": pagination},
         **more,
     }
-    return open_reader(HttpSystem.model_validate(settings), NoAuth(), references, seams, RetrySettings(attempts=1))
+    return open_reader(HttpSystem.model_validate(settings), NoAuth(), references, context, RetrySettings(attempts=1))
 
 
 async def settled(book: Book) -> None:
@@ -72,11 +74,11 @@ async def settled(book: Book) -> None:
 
 @pytest.mark.parametrize("pagination", [BY_PAGES, BY_TOTAL, BY_OFFSET])
 async def test_pages_that_are_known_to_come_are_asked_for_at_once_and_given_in_order(
-    serve: Serve, references: References, seams: Seams, pagination: dict[str, Json]
+    serve: Serve, references: References, context: RuntimeContext, pagination: dict[str, Json]
 ) -> None:
     book = Book()
     book.later = {3: 0.05, 6: 0.04}
-    pages = await read_all(reader_of(await serve(book), pagination, references, seams))
+    pages = await read_all(reader_of(await serve(book), pagination, references, context))
     assert [record["id"] for record in records_of(pages)] == list(range(40))
     assert len(book.asked) == 20
     assert len(set(book.asked)) == 20
@@ -88,10 +90,10 @@ async def test_pages_that_are_known_to_come_are_asked_for_at_once_and_given_in_o
     ("pagination", "ahead"), [(BY_PAGES, 3), ({"by": "page", "param": "page"}, 1), ({**BY_OFFSET, "total": None}, 1)]
 )
 async def test_no_more_is_asked_ahead_than_the_limits_allow_and_only_the_next_where_the_end_is_unknown(
-    serve: Serve, references: References, seams: Seams, pagination: dict[str, Json], ahead: int
+    serve: Serve, references: References, context: RuntimeContext, pagination: dict[str, Json], ahead: int
 ) -> None:
     book = Book()
-    reader = reader_of(await serve(book), pagination, references, seams, limits={"concurrency": 3})
+    reader = reader_of(await serve(book), pagination, references, context, limits={"concurrency": 3})
     pages = reader.pages(None, full=False)
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
@@ -105,11 +107,11 @@ async def test_no_more_is_asked_ahead_than_the_limits_allow_and_only_the_next_wh
 
 
 async def test_large_pages_are_not_piled_up(
-    serve: Serve, references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.connectors.http.listing._MOST_AHEAD", 100)  # two answers of some fifty bytes
+    monkeypatch.setattr("speclab.connectors.http.page_reader._MOST_AHEAD", 100)  # two answers of some fifty bytes
     book = Book()
-    reader = reader_of(await serve(book), BY_PAGES, references, seams, limits={"concurrency": 20})
+    reader = reader_of(await serve(book), BY_PAGES, references, context, limits={"concurrency": 20})
     pages = reader.pages(None, full=False)
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
@@ -120,7 +122,7 @@ async def test_large_pages_are_not_piled_up(
 
 
 async def test_a_source_that_gives_fewer_than_it_did_is_followed_and_not_guessed_at_again(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     book = Book()
 
@@ -128,31 +130,31 @@ async def test_a_source_that_gives_fewer_than_it_did_is_followed_and_not_guessed
         book.size = 1 if int(request.query["offset"]) >= 10 else 2
         return await book(request)
 
-    pages = await read_all(reader_of(await serve(moody), BY_OFFSET, references, seams))
+    pages = await read_all(reader_of(await serve(moody), BY_OFFSET, references, context))
     assert [record["id"] for record in records_of(pages)] == list(range(40))
     assert len(book.asked) - len(set(book.asked)) <= 4
 
 
 async def test_what_fails_fails_in_its_turn_and_the_pages_before_it_are_given(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     book = Book()
     book.refuses = {5: 500}
     book.later = {3: 0.1}
-    given, failure = await read_to_failure(reader_of(await serve(book), BY_PAGES, references, seams))
+    given, failure = await read_to_failure(reader_of(await serve(book), BY_PAGES, references, context))
     assert isinstance(failure, Unreachable)
     assert [record["id"] for record in records_of(given)] == list(range(8))
     book.refuses = {}
-    rest = await read_all(reader_of(await serve(book), BY_PAGES, references, seams), given[-1].cursor)
+    rest = await read_all(reader_of(await serve(book), BY_PAGES, references, context), given[-1].cursor)
     assert [record["id"] for record in records_of(rest)] == list(range(8, 40))
 
 
 async def test_pages_beyond_an_end_that_comes_early_are_given_up(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     book = Book(records=6)
     book.total = 40
     book.refuses = dict.fromkeys(range(6, 21), 404)
-    with pytest.raises(BadAnswer, match="the source holds 40 records"):
-        await read_all(reader_of(await serve(book), BY_TOTAL, references, seams))
+    with pytest.raises(BadResponse, match="the source holds 40 records"):
+        await read_all(reader_of(await serve(book), BY_TOTAL, references, context))
     assert max(book.asked) <= 8

@@ -5,8 +5,8 @@ from aiohttp import web
 from tests.connectors.conftest import Serve, ServeRaw, read_all, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
-from speclab.errors import Unreachable
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import Unreachable
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -27,7 +27,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 async def test_requests_go_through_the_proxy_the_environment_names(
-    clean_environment: pytest.MonkeyPatch, serve: Serve, references: References, seams: Seams
+    clean_environment: pytest.MonkeyPatch, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     asked: list[str] = []
 
@@ -37,32 +37,32 @@ async def test_requests_go_through_the_proxy_the_environment_names(
 
     url = await serve(proxy)
     clean_environment.setenv("HTTP_PROXY", url)
-    found = await read_all(open_reader(system("http://crm.invalid:8080"), NoAuth(), references, seams))
+    found = await read_all(open_reader(system("http://crm.invalid:8080"), NoAuth(), references, context))
     assert len(records_of(found)) == 1
     assert asked == ["http://crm.invalid:8080/people"]
 
 
 async def test_loopback_and_hosts_the_environment_excludes_are_asked_directly(
-    clean_environment: pytest.MonkeyPatch, serve: Serve, references: References, seams: Seams
+    clean_environment: pytest.MonkeyPatch, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def people(_: web.Request) -> web.Response:
         return web.json_response([{"id": 1}])
 
     clean_environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     clean_environment.setenv("NO_PROXY", ".invalid")
-    assert records_of(await read_all(open_reader(system(await serve(people)), NoAuth(), references, seams)))
+    assert records_of(await read_all(open_reader(system(await serve(people)), NoAuth(), references, context)))
     with pytest.raises(Unreachable, match=r"crm\.invalid/people: cannot connect"):
         await read_all(
-            open_reader(system("http://crm.invalid"), NoAuth(), references, seams, RetrySettings(attempts=1))
+            open_reader(system("http://crm.invalid"), NoAuth(), references, context, RetrySettings(attempts=1))
         )
 
 
 async def test_a_proxy_that_refuses_is_named_and_nothing_was_sent(
-    clean_environment: pytest.MonkeyPatch, serve_raw: ServeRaw, references: References, seams: Seams
+    clean_environment: pytest.MonkeyPatch, serve_raw: ServeRaw, references: References, context: RuntimeContext
 ) -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
     clean_environment.setenv("HTTPS_PROXY", await serve_raw(answer))
     with pytest.raises(Unreachable, match="cannot connect: the proxy answers 407"):
         await read_all(
-            open_reader(system("https://crm.invalid"), NoAuth(), references, seams, RetrySettings(attempts=1))
+            open_reader(system("https://crm.invalid"), NoAuth(), references, context, RetrySettings(attempts=1))
         )

@@ -12,9 +12,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, ServeRaw, read_all, records_of
 
 from speclab.connectors import References, open_reader, sample
-from speclab.connectors.base import Page, Seams
-from speclab.errors import BadAnswer, SpecError, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -36,11 +36,11 @@ def system(base_url: str, *, limits: Json = None, **read: Json) -> HttpSystem:
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(base_url: str, *, attempts: int = 3, limits: Json = None, **settings: Json) -> list[Page]:
         retry = RetrySettings.model_validate({"attempts": attempts, "base": "2s", "cap": "1m"})
         return await read_all(
-            open_reader(system(base_url, limits=limits, **settings), NoAuth(), references, seams, retry)
+            open_reader(system(base_url, limits=limits, **settings), NoAuth(), references, context, retry)
         )
 
     return pages
@@ -86,7 +86,7 @@ async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) ->
 )
 async def test_an_empty_list_beside_an_error_is_no_list(serve: Serve, read: Read, body: Json, said: str) -> None:
     handler, _ = script(web.json_response(body))
-    with pytest.raises(BadAnswer, match=f"an empty list, and an error: {said}"):
+    with pytest.raises(BadResponse, match=f"an empty list, and an error: {said}"):
         await read(await serve(handler))
 
 
@@ -94,7 +94,7 @@ async def test_records_beside_an_error_are_not_all_there_is_where_the_rest_would
     serve: Serve, read: Read
 ) -> None:
     handler, _ = script(web.json_response({"data": PEOPLE, "error": "shard 3 is down"}))
-    with pytest.raises(BadAnswer, match="records, and an error: shard 3 is down"):
+    with pytest.raises(BadResponse, match="records, and an error: shard 3 is down"):
         await read(await serve(handler), missing="delete")
 
 
@@ -114,7 +114,7 @@ async def test_401_and_403_are_about_the_credentials_and_not_tried_again(serve: 
 
 async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response(text="<html>Login</html>", content_type="text/html"))
-    with pytest.raises(BadAnswer) as caught:
+    with pytest.raises(BadResponse) as caught:
         await read(await serve(handler))
     assert "/people: 200 OK: found a body that is no JSON (text/html; charset=utf-8)" in caught.value.message
     assert "<html>Login</html>" in caught.value.response
@@ -122,7 +122,7 @@ async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -
 
 async def test_an_empty_body_says_so(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response())
-    with pytest.raises(BadAnswer, match="found an empty body, expected JSON"):
+    with pytest.raises(BadResponse, match="found an empty body, expected JSON"):
         await read(await serve(handler))
 
 
@@ -151,7 +151,7 @@ async def test_records_that_are_not_where_the_spec_says_name_what_is(
     records: str | None, body: Json, message: str, serve: Serve, read: Read
 ) -> None:
     handler, _ = script(web.json_response(body))
-    with pytest.raises(BadAnswer, match=message):
+    with pytest.raises(BadResponse, match=message):
         await read(await serve(handler), records=records)
 
 
@@ -206,14 +206,16 @@ async def test_tries_are_counted_and_then_given_up(serve: Serve, read: Read) -> 
 
 async def test_a_client_error_is_not_tried_again(serve: Serve, read: Read) -> None:
     handler, asked = script(web.json_response({"error": {"message": "no such list"}}, status=404))
-    with pytest.raises(BadAnswer, match="404 Not Found: no such list"):
+    with pytest.raises(BadResponse, match="404 Not Found: no such list"):
         await read(await serve(handler))
     assert len(asked) == 1
 
 
 async def test_a_redirect_is_not_followed_but_told(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response(status=308, headers={"Location": "https://new.example.com/people"}))
-    with pytest.raises(BadAnswer, match=r"308 .*redirects to https://new\.example\.com/people, which is not followed"):
+    with pytest.raises(
+        BadResponse, match=r"308 .*redirects to https://new\.example\.com/people, which is not followed"
+    ):
         await read(await serve(handler))
 
 
@@ -234,13 +236,13 @@ async def test_a_connection_that_breaks_in_an_answer_is_tried_again(
 
 
 async def test_an_answer_that_is_not_http_is_bad(serve_raw: ServeRaw, read: Read) -> None:
-    with pytest.raises(BadAnswer, match="the answer is not HTTP"):
+    with pytest.raises(BadResponse, match="the answer is not HTTP"):
         await read(await serve_raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"))
 
 
 async def test_a_body_that_is_not_compressed_as_it_says_is_bad(serve_raw: ServeRaw, read: Read) -> None:
     answer = b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n{"a"'
-    with pytest.raises(BadAnswer, match="the answer is not encoded as it says"):
+    with pytest.raises(BadResponse, match="the answer is not encoded as it says"):
         await read(await serve_raw(answer))
 
 
@@ -268,7 +270,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(serve: Serve, 
         while True:
             await response.write(b"x" * 100_000)
 
-    with pytest.raises(BadAnswer, match=r"larger than the 1,000,000 bytes of `limits\.response`"):
+    with pytest.raises(BadResponse, match=r"larger than the 1,000,000 bytes of `limits\.response`"):
         await read(await serve(flood), limits={"response": "1MB"})
 
 
@@ -280,7 +282,7 @@ async def test_a_compressed_answer_counts_as_large_as_it_is(serve: Serve, read: 
 
     url = await serve(bomb)
     assert len(records_of(await read(url))) == 1
-    with pytest.raises(BadAnswer, match=r"limits\.response"):
+    with pytest.raises(BadResponse, match=r"limits\.response"):
         await read(url, limits={"response": "1MB"})
 
 
@@ -309,18 +311,18 @@ async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, c
     assert clock.naps == [60, 60]
 
 
-def test_a_reference_to_what_is_no_base_url_is_an_error_of_the_spec(seams: Seams, tmp_path: Path) -> None:
+def test_a_reference_to_what_is_no_base_url_is_an_error_of_the_spec(context: RuntimeContext, tmp_path: Path) -> None:
     for url in ("example.com/api", "ftp://example.com", "http://", "https://example.com/api?key=1"):
         with pytest.raises(SpecError, match="base_url must"):
-            open_reader(system("${env:URL}"), NoAuth(), References({"URL": url}, tmp_path), seams)
+            open_reader(system("${env:URL}"), NoAuth(), References({"URL": url}, tmp_path), context)
 
 
 async def test_a_sample_is_the_first_records_of_as_few_pages_as_it_takes(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def pages(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         return web.json_response({"data": [{"id": f"p{page}a"}, {"id": f"p{page}b"}], "pages": 50})
 
     source = system(await serve(pages), pagination={"by": "page", "param": "page", "pages": "pages"})
-    assert [record["id"] for record in await sample(source, NoAuth(), references, seams, 3)] == ["p1a", "p1b", "p2a"]
+    assert [record["id"] for record in await sample(source, NoAuth(), references, context, 3)] == ["p1a", "p1b", "p2a"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from speclab.connectors.http.templates import Endpoint, MissingValue, Template
-from speclab.errors import SpecError
+from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Template
+from speclab.core.errors import SpecError
 
 NAMES = frozenset({"source", "found"})
 
@@ -71,11 +71,11 @@ def test_a_template_that_cannot_be_read_is_an_error_of_the_spec(text: str, messa
 
 def test_an_endpoint_is_a_method_and_a_path_from_the_base() -> None:
     for text in ("PUT /c/{id}", "PUT   c/{id}"):
-        endpoint = Endpoint.parse(text, where="write.upsert")
+        endpoint = EndpointTemplate.parse(text, where="write.upsert")
         assert (endpoint.method, endpoint.target.render({"id": 1}, {})) == ("PUT", "/c/1")
 
 
 def test_what_is_asked_for_no_record_has_no_places() -> None:
-    assert Endpoint.fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
+    assert EndpointTemplate.fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
     with pytest.raises(SpecError, match=r"read: there is no record that could fill in \{id\}"):
-        Endpoint.fixed("GET /c/{id}", where="read")
+        EndpointTemplate.fixed("GET /c/{id}", where="read")

@@ -28,9 +28,9 @@ from tests.connectors.changing import (
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
-from speclab.errors import BadAnswer, SpecError
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import BadResponse, SpecError
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -58,8 +58,8 @@ async def test_a_later_read_goes_by_the_mark_and_is_cut_only_after_a_pause(serve
     source.now += timedelta(days=7)
     source.change(1)
     source.asked.clear()
-    seams = Seams(clock=clock, random=Random(7))
-    assert keys(await read_all(opened(url, seams, window="3d", start="2026-11-14T12:00:00Z"), cursor)) == [1]
+    context = RuntimeContext(clock=clock, random=Random(7))
+    assert keys(await read_all(opened(url, context, window="3d", start="2026-11-14T12:00:00Z"), cursor)) == [1]
     assert [one.get("until") for one in source.asked] == ["2026-11-27T00:00:01Z", None]
 
 
@@ -176,10 +176,10 @@ async def test_a_full_read_is_not_cut_and_finds_what_is_older_than_the_start(ser
 
 
 async def test_a_source_that_does_not_know_the_end_of_a_window_is_told(
-    serve: Serve, seams: Seams, reports: Reports
+    serve: Serve, context: RuntimeContext, reports: Reports
 ) -> None:
     source = Source(days(*(5 - age / 10 for age in range(40))), knows_until=False, size=50)
-    pages = await read_all(opened(await serve(source), seams, window="1d", start="2026-11-14T12:00:00Z"))
+    pages = await read_all(opened(await serve(source), context, window="1d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == list(range(40))
     (line,) = reports.lines
     assert "later than the window that was asked for" in line
@@ -187,13 +187,13 @@ async def test_a_source_that_does_not_know_the_end_of_a_window_is_told(
 
 
 async def test_records_without_a_time_are_read_once_though_every_window_has_them(
-    serve: Serve, seams: Seams, reports: Reports
+    serve: Serve, context: RuntimeContext, reports: Reports
 ) -> None:
     async def source(_: web.Request) -> web.Response:
         headers = {"Date": format_datetime(NOON, usegmt=True)}
         return web.json_response({"data": [{"id": 1, "at": None}, {"id": 2}], "next": None}, headers=headers)
 
-    pages = await read_all(opened(await serve(source), seams, window="1d", start="2026-11-14T12:00:00Z"))
+    pages = await read_all(opened(await serve(source), context, window="1d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == [1, 2]
     assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for what changed only"]
 
@@ -202,7 +202,7 @@ async def test_a_start_in_another_notation_than_the_field_is_told(serve: Serve) 
     source = Source(days(9, 8, 7), unix)
     source.read = lambda text: int(datetime.fromisoformat(text).timestamp())  # type: ignore[method-assign]
     _, error = await read_to_failure(opened(await serve(source), window="1d", start="2026-11-14T12:00:00Z"))
-    assert isinstance(error, BadAnswer)
+    assert isinstance(error, BadResponse)
     assert error.hint == "Write `read.since.start` in the notation of the field."
 
 
@@ -226,7 +226,7 @@ def test_a_start_that_is_resolved_to_no_time_is_an_error_of_the_spec() -> None:
     )
     references = References({"START": "yesterday"}, Path("/nowhere"))
     with pytest.raises(SpecError, match="expected a time for windows to begin at, not 'yesterday'"):
-        open_reader(system, NoAuth(), references, Seams(clock=HeldClock(), random=Random(7)), RetrySettings())
+        open_reader(system, NoAuth(), references, RuntimeContext(clock=HeldClock(), random=Random(7)), RetrySettings())
 
 
 async def test_the_bounds_go_into_the_body_of_a_search(serve: Serve) -> None:

@@ -24,15 +24,15 @@ from tests.connectors.changing import (
 )
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors.base import Seams
-from speclab.errors import BadAnswer, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Json
 
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request is a page."""
-    monkeypatch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
+    monkeypatch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -52,11 +52,11 @@ async def test_a_read_that_is_broken_off_goes_on_in_its_window(serve: Serve) -> 
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_other_settings_begin_anew_from_the_mark(serve: Serve, seams: Seams, reports: Reports) -> None:
+async def test_other_settings_begin_anew_from_the_mark(serve: Serve, context: RuntimeContext, reports: Reports) -> None:
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
-    other = opened(url, seams, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
+    other = opened(url, context, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
     assert keys(await read_all(other, cursor)) == [0, 1, 2, 3, 4]
     assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
 
@@ -107,7 +107,7 @@ async def test_numbered_pages_that_never_stand_still_are_given_up(serve: Serve) 
     url = await serve(source)
     reader = opened(url, concurrency=1, window="8d", start="2026-11-04T12:00:00Z", read={"pagination": BY_PAGE})
     _, error = await read_to_failure(reader)
-    assert isinstance(error, BadAnswer)
+    assert isinstance(error, BadResponse)
     assert "the total fell while it was read" in error.message
 
 
@@ -148,12 +148,12 @@ async def test_what_windows_give_is_the_source_whatever_changes_and_wherever_it_
     target: dict[Json, Json] = {}
     cursor: Json = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speclab.connectors.http.lanes._REQUESTS", 1)
+        patch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
         async with served(source) as url:
             clock = HeldClock()
-            seams = Seams(clock=clock, random=Random(7))
+            context = RuntimeContext(clock=clock, random=Random(7))
             for pages in [*breaks, 0, 0]:
-                reader = opened(url, seams, concurrency=concurrency, read=read, **since)
+                reader = opened(url, context, concurrency=concurrency, read=read, **since)
                 given, cursor = await stopped_after(reader, cursor, pages)
                 target.update({record["id"]: record["version"] for record in records_of(given)})
                 if given[-1].complete and not pages:

@@ -10,10 +10,10 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, ServeRaw, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams, Writer
-from speclab.errors import SpecError
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.core.errors import SpecError
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -46,7 +46,7 @@ class Customers:
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(base_url: str, *, concurrency: int = 4, timeout: str = "5s", **write: Json) -> Writer:
         system = HttpSystem.model_validate(
             {
@@ -57,20 +57,22 @@ def target(references: References, seams: Seams) -> Open:
                 "write": write,
             }
         )
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
 
-async def write(writer: Writer, *items: Item) -> list[Answer]:
+async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
         return list(await writer.write(items))
     finally:
         await writer.close()
 
 
-def effects(answers: list[Answer]) -> list[Effect | ErrorClass]:
-    return [answer.effect or (answer.refusal and answer.refusal.error_class) or Effect.WRITTEN for answer in answers]
+def effects(answers: list[WriteResult]) -> list[Effect | ErrorClass]:
+    return [
+        answer.effect or (answer.write_error and answer.write_error.error_class) or Effect.WRITTEN for answer in answers
+    ]
 
 
 async def test_an_upsert_tells_created_from_updated_and_counts_what_it_sent(serve: Serve, target: Open) -> None:
@@ -95,8 +97,10 @@ async def test_values_in_a_path_are_encoded_and_cannot_leave_their_place(serve: 
         "PUT /t/r%26d/customers/a%2Fb%20c",
         "PUT /t/r%26d/customers/x",
     ]
-    refused = [answer.refusal for answer in answers[2:5]]
-    assert [refusal is not None and (refusal.sent, refusal.field) for refusal in refused] == [(False, "id")] * 3
+    refused = [answer.write_error for answer in answers[2:5]]
+    assert [write_error is not None and (write_error.sent, write_error.field) for write_error in refused] == [
+        (False, "id")
+    ] * 3
     assert refused[0] is not None
     assert refused[0].message == (
         "PUT /t/{source.team}/customers/{id}: {id} is '..', which would change the path it stands in"
@@ -117,11 +121,15 @@ async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
 ) -> None:
     customers = Customers()
     writer = target(await serve(customers), upsert="PUT /customers/{email}")
-    lacking = Item("a", payload, {}, "")
+    lacking = MappedRecord("a", payload, {}, "")
     bad, good = await write(writer, lacking, item("b", email="b@example.org"))
-    assert bad.refusal is not None
-    assert (bad.refusal.sent, bad.refusal.error_class, bad.refusal.field) == (False, ErrorClass.REJECTED, "email")
-    assert bad.refusal.message.endswith(message)
+    assert bad.write_error is not None
+    assert (bad.write_error.sent, bad.write_error.error_class, bad.write_error.field) == (
+        False,
+        ErrorClass.REJECTED,
+        "email",
+    )
+    assert bad.write_error.message.endswith(message)
     assert good.effect is Effect.CREATED
     assert customers.requests == ["PUT /customers/b%40example.org"]
 
@@ -130,9 +138,13 @@ async def test_a_record_whose_url_is_too_long_keeps_no_other_from_being_written(
     writer = target(await serve(Customers()), upsert="PUT /customers/{id}")
     answers = await write(writer, item("a"), item("x" * 70_000), item("b"))
     assert effects(answers) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
-    refusal = answers[1].refusal
-    assert refusal is not None
-    assert (refusal.sent, refusal.message.endswith("...: URL too long"), len(refusal.request)) == (False, True, 403)
+    write_error = answers[1].write_error
+    assert write_error is not None
+    assert (write_error.sent, write_error.message.endswith("...: URL too long"), len(write_error.request)) == (
+        False,
+        True,
+        403,
+    )
 
 
 async def test_create_alone_is_idempotent_only_with_a_key_the_target_knows(serve: Serve, target: Open) -> None:
@@ -192,9 +204,9 @@ async def test_a_lookup_that_finds_two_is_refused_and_nothing_is_written(serve: 
         update="PATCH /customers/{found.id}",
     )
     (answer,) = await write(writer, item("a"))
-    assert answer.refusal is not None
-    assert answer.refusal.sent is False
-    assert "the lookup found 2 records where one was expected" in answer.refusal.message
+    assert answer.write_error is not None
+    assert answer.write_error.sent is False
+    assert "the lookup found 2 records where one was expected" in answer.write_error.message
 
 
 async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(serve: Serve, target: Open) -> None:
@@ -206,8 +218,8 @@ async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(ser
     answers = await write(writer, item("a", delete=True), item("b", delete=True))
     assert effects(answers) == [Effect.DELETED, Effect.DELETED]
     (refused,) = await write(target(url, upsert="PUT /customers/{id}"), item("a", delete=True))
-    assert refused.refusal is not None
-    assert (refused.refusal.sent, "has no `delete`" in refused.refusal.message) == (False, True)
+    assert refused.write_error is not None
+    assert (refused.write_error.sent, "has no `delete`" in refused.write_error.message) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -230,13 +242,18 @@ async def test_a_status_has_its_class(status: int, error_class: ErrorClass, serv
         return web.json_response({"message": "no"}, status=status, headers={"Retry-After": "7"})
 
     (answer,) = await write(target(await serve(refuse), upsert="PUT /c/{id}"), item("a", name="Ada"))
-    refusal = answer.refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.status, refusal.retry_after, refusal.sent) == (error_class, status, 7, True)
-    assert refusal.message.startswith(str(status))
-    assert refusal.response.endswith('{"message": "no"}')
-    assert refusal.request.startswith("PUT http://127.0.0.1")
-    assert refusal.request.endswith('{"id":"a","name":"Ada"}')
+    write_error = answer.write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.status, write_error.retry_after, write_error.sent) == (
+        error_class,
+        status,
+        7,
+        True,
+    )
+    assert write_error.message.startswith(str(status))
+    assert write_error.response.endswith('{"message": "no"}')
+    assert write_error.request.startswith("PUT http://127.0.0.1")
+    assert write_error.request.endswith('{"id":"a","name":"Ada"}')
 
 
 async def test_a_status_that_means_already_there_is_well(serve: Serve, target: Open) -> None:
@@ -256,9 +273,9 @@ async def test_a_problem_names_the_field_it_is_about(serve: Serve, target: Open)
         return web.json_response(problem, status=422, content_type="application/problem+json")
 
     (answer,) = await write(target(await serve(refuse), create="POST /c", envelope="customer"), item("a"))
-    assert answer.refusal is not None
-    assert answer.refusal.field == "address.city"
-    assert answer.refusal.message == "422 Unprocessable Entity: Not valid: must not be empty"
+    assert answer.write_error is not None
+    assert answer.write_error.field == "address.city"
+    assert answer.write_error.message == "422 Unprocessable Entity: Not valid: must not be empty"
 
 
 async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -> None:
@@ -267,8 +284,8 @@ async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -
 
     errors = {"at": "faults[*]", "field": "at.name", "message": "why"}
     (answer,) = await write(target(await serve(refuse), create="POST /c", errors=errors), item("a"))
-    assert answer.refusal is not None
-    assert (answer.refusal.field, answer.refusal.message) == ("email", "400 Bad Request: taken")
+    assert answer.write_error is not None
+    assert (answer.write_error.field, answer.write_error.message) == ("email", "400 Bad Request: taken")
 
 
 async def test_at_most_as_many_requests_at_once_as_the_spec_allows(serve: Serve, target: Open) -> None:
@@ -300,9 +317,9 @@ async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Ope
     answers = await write(writer, *(item(str(number)) for number in range(9)))
     assert requests == 3
     assert effects(answers) == [Effect.UPDATED] * 2 + [ErrorClass.RATE_LIMIT] * 7
-    refused = [answer.refusal for answer in answers[2:] if answer.refusal]
-    assert [refusal.sent for refusal in refused] == [True] + [False] * 6
-    assert {refusal.retry_after for refusal in refused} == {9}
+    refused = [answer.write_error for answer in answers[2:] if answer.write_error]
+    assert [write_error.sent for write_error in refused] == [True] + [False] * 6
+    assert {write_error.retry_after for write_error in refused} == {9}
 
 
 async def test_a_quota_that_is_used_up_holds_the_next_requests(
@@ -324,9 +341,9 @@ async def test_a_quota_that_resets_too_late_is_answered_as_a_rate_limit(serve: S
     writer = target(await serve(counted), concurrency=1, upsert="PUT /c/{id}")
     first, second = await write(writer, item("a"), item("b"))
     assert first.effect is Effect.UPDATED
-    assert second.refusal is not None
-    assert (second.refusal.error_class, second.refusal.sent) == (ErrorClass.RATE_LIMIT, False)
-    assert second.refusal.retry_after == 7200
+    assert second.write_error is not None
+    assert (second.write_error.error_class, second.write_error.sent) == (ErrorClass.RATE_LIMIT, False)
+    assert second.write_error.retry_after == 7200
 
 
 async def test_credentials_that_are_refused_stop_the_rest(serve: Serve, target: Open) -> None:
@@ -349,15 +366,15 @@ async def test_a_target_that_is_not_there_was_surely_not_sent_anything(target: O
         writer = target(f"http://127.0.0.1:{closed.getsockname()[1]}", concurrency=1, upsert="PUT /c/{id}")
         answers = await write(writer, item("a"), item("b"))
     assert effects(answers) == [ErrorClass.NETWORK] * 2
-    assert [answer.refusal.sent for answer in answers if answer.refusal] == [False, False]
+    assert [answer.write_error.sent for answer in answers if answer.write_error] == [False, False]
 
 
 async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
     for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
         writer = target(await serve_raw(answer), create="POST /c")
         (given,) = await write(writer, item("a"))
-        assert given.refusal is not None
-        assert (given.refusal.error_class, given.refusal.sent) == (ErrorClass.NETWORK, True)
+        assert given.write_error is not None
+        assert (given.write_error.error_class, given.write_error.sent) == (ErrorClass.NETWORK, True)
 
 
 @pytest.mark.parametrize(
@@ -366,11 +383,11 @@ async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: S
 async def test_a_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw: ServeRaw, target: Open) -> None:
     answer = b"HTTP/1.1 422 " + phrase + b"\r\nX-Note: \xe9\xff\r\nContent-Length: 2\r\n\r\n{}"
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
-    assert given.refusal is not None
-    assert given.refusal.status == 422
-    assert given.refusal.message.startswith("422 Données refusées")
-    assert given.refusal.message.encode()
-    assert given.refusal.response.startswith("422 Données refusées")
+    assert given.write_error is not None
+    assert given.write_error.status == 422
+    assert given.write_error.message.startswith("422 Données refusées")
+    assert given.write_error.message.encode()
+    assert given.write_error.response.startswith("422 Données refusées")
 
 
 @pytest.mark.parametrize(
@@ -381,14 +398,14 @@ async def test_bytes_that_are_not_http_are_an_error_message_of_valid_text(
     answer: bytes, serve_raw: ServeRaw, target: Open
 ) -> None:
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
-    assert given.refusal is not None
-    assert given.refusal.message.encode()
+    assert given.write_error is not None
+    assert given.write_error.message.encode()
 
 
 async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
     (answer,) = await write(target(await serve_raw(None), timeout="50ms", create="POST /c"), item("a"))
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.TIMEOUT, True)
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.TIMEOUT, True)
 
 
 async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
@@ -396,16 +413,16 @@ async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
         return web.json_response({"message": "y" * 10_000}, status=400)
 
     (answer,) = await write(target(await serve(refuse), create="POST /c"), item("a", note="x" * 10_000))
-    assert answer.refusal is not None
-    assert answer.refusal.message == f"400 Bad Request: {'y' * 383}..."
-    assert answer.refusal.response.endswith("... (10,015 bytes)")
-    assert len(answer.refusal.response) < 4200
-    assert len(answer.refusal.request) < 4600
+    assert answer.write_error is not None
+    assert answer.write_error.message == f"400 Bad Request: {'y' * 383}..."
+    assert answer.write_error.response.endswith("... (10,015 bytes)")
+    assert len(answer.write_error.response) < 4200
+    assert len(answer.write_error.request) < 4600
 
 
-async def test_a_source_without_write_cannot_be_written(references: References, seams: Seams) -> None:
+async def test_a_source_without_write_cannot_be_written(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": "http://127.0.0.1:1", "key": "id", "read": {"path": "/x"}}
     )
     with pytest.raises(SpecError, match="an http target needs `write`"):
-        open_writer(system, NoAuth(), references, seams)
+        open_writer(system, NoAuth(), references, context)

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.jsontext import decode, encode, encode_sorted
-from speclab.jsonvalue import Json
+from speclab.core.json import Json, decode, encode, encode_sorted
 
 values: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -18,12 +18,10 @@ from tests.connectors.conftest import Serve, read_all
 from tests.connectors.issuer import Issuer
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.auth.browser import open_page
-from speclab.connectors.auth.login import Prompt, challenge, log_in
-from speclab.connectors.auth.oauth2 import Tokens
-from speclab.connectors.auth.redirect import listening
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError, Unauthorized
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.login import LoginPrompt, challenge, listening, log_in
+from speclab.connectors.auth.oauth2 import Tokens, open_page
+from speclab.core.errors import SpecError, Unauthorized
 
 FREE: Final = 0
 
@@ -36,20 +34,20 @@ async def issuer(serve: Serve) -> Issuer:
 
 
 @pytest.fixture
-def seams(seams: Seams, tmp_path: Path) -> Seams:
-    return replace(seams, tokens=tmp_path / "tokens")
+def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
+    return replace(context, tokens=tmp_path / "tokens")
 
 
 class Browser:
     """Opens what it is shown, follows redirections, and remembers the pages."""
 
     def __init__(self) -> None:
-        self.prompts: list[Prompt] = []
+        self.prompts: list[LoginPrompt] = []
         self.pages: list[str] = []
         self.before: Callable[[str], list[str]] = lambda _: []
         self._visits: set[asyncio.Task[None]] = set()
 
-    def show(self, prompt: Prompt) -> None:
+    def show(self, prompt: LoginPrompt) -> None:
         self.prompts.append(prompt)
         self._visits.add(asyncio.create_task(self._visit(prompt.url)))
 
@@ -78,16 +76,16 @@ def test_the_challenge_is_that_of_rfc_7636_appendix_b() -> None:
 
 
 async def test_a_browser_brings_the_code_back_and_the_login_is_kept(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("authorization_code", scope="read", params={"prompt": "login"})
-    token = await log_in(auth, references.redactor, seams, browser.show)
-    await Tokens(auth, references.redactor, seams).take(token)
+    token = await log_in(auth, references.redactor, context, browser.show)
+    await Tokens(auth, references.redactor, context).take(token)
     asked = parse_qs(urlsplit(browser.prompts[0].url).query)
     assert asked["scope"] == ["read"]
     assert asked["prompt"] == ["login"]
     assert asked["redirect_uri"][0].startswith("http://127.0.0.1:")
-    await read_all(open_reader(issuer.system(), auth, references, seams))
+    await read_all(open_reader(issuer.system(), auth, references, context))
     await browser.close()
     assert len(issuer.asked) == 1
     assert browser.pages[0].startswith("200 ")
@@ -95,10 +93,10 @@ async def test_a_browser_brings_the_code_back_and_the_login_is_kept(
 
 
 async def test_each_login_has_its_own_verifier_state_and_port(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     for _ in range(2):
-        await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+        await log_in(issuer.auth("authorization_code"), references.redactor, context, browser.show)
     first, second = (parse_qs(urlsplit(prompt.url).query) for prompt in browser.prompts)
     assert first["code_challenge_method"] == ["S256"]
     for name in ("state", "code_challenge", "redirect_uri"):
@@ -106,7 +104,7 @@ async def test_each_login_has_its_own_verifier_state_and_port(
 
 
 async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothing(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     def before(url: str) -> list[str]:
         redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
@@ -114,7 +112,7 @@ async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothin
         return [f"{root}/favicon.ico", f"{redirect}?code=stolen&state=guessed", f"{redirect}?code=stolen", redirect]
 
     browser.before = before
-    await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+    await log_in(issuer.auth("authorization_code"), references.redactor, context, browser.show)
     await browser.close()
     assert [page[:3] for page in browser.pages] == ["404", "400", "400", "400", "200"]
     assert [form["code"] for form in issuer.asked] == ["c0de"]
@@ -131,37 +129,37 @@ async def test_what_looks_for_open_ports_in_odd_ways_is_answered_too() -> None:
 
 
 async def test_a_person_who_declines_is_not_asked_again(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     issuer.declines = True
     with pytest.raises(Unauthorized, match=r"did not let us in: access_denied: the person said no"):
-        await log_in(issuer.auth("authorization_code"), references.redactor, seams, browser.show)
+        await log_in(issuer.auth("authorization_code"), references.redactor, context, browser.show)
     await browser.close()
     assert "You are not logged in." in browser.pages[0]
     assert issuer.asked == []
 
 
 async def test_a_fixed_port_is_used_and_told_when_it_is_taken(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
     auth = issuer.auth("authorization_code", redirect_port=port)
     with pytest.raises(SpecError, match=f"cannot listen on 127.0.0.1:{port} for the login"):
-        await log_in(auth, references.redactor, seams, browser.show)
+        await log_in(auth, references.redactor, context, browser.show)
     taken.close()
-    await log_in(auth, references.redactor, seams, browser.show)
+    await log_in(auth, references.redactor, context, browser.show)
     assert f"127.0.0.1%3A{port}%2Fcallback" in browser.prompts[0].url
 
 
 async def test_a_code_is_entered_on_another_device(
-    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
+    issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = ["authorization_pending", "slow_down", "authorization_pending"]
-    shown: list[Prompt] = []
-    token = await log_in(issuer.auth("device_code"), references.redactor, seams, shown.append)
+    shown: list[LoginPrompt] = []
+    token = await log_in(issuer.auth("device_code"), references.redactor, context, shown.append)
     assert shown == [
-        Prompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
+        LoginPrompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
     ]
     assert clock.naps == [7, 7, 12, 12]  # five seconds more after `slow_down`, for good
     assert token.refresh == "refresh-token-1"
@@ -169,10 +167,10 @@ async def test_a_code_is_entered_on_another_device(
 
 
 async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
-    issuer: Issuer, references: References, seams: Seams, clock: HeldClock
+    issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = ["503"]
-    await log_in(issuer.auth("device_code"), references.redactor, seams, lambda _: None)
+    await log_in(issuer.auth("device_code"), references.redactor, context, lambda _: None)
     assert clock.naps == [7, 14]
 
 
@@ -185,16 +183,16 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
     ],
 )
 async def test_a_code_that_nobody_enters_comes_to_an_end(
-    told: list[str], message: str, issuer: Issuer, references: References, seams: Seams, clock: HeldClock
+    told: list[str], message: str, issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = told
     with pytest.raises(Unauthorized, match=message):
-        await log_in(issuer.auth("device_code"), references.redactor, seams, lambda _: None)
+        await log_in(issuer.auth("device_code"), references.redactor, context, lambda _: None)
     assert clock.monotonic() <= 60
 
 
 async def test_a_device_endpoint_that_is_none_says_so(
-    issuer: Issuer, serve: Serve, references: References, seams: Seams
+    issuer: Issuer, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def half(_: web.Request) -> web.Response:
         return web.json_response({"device_code": "x"})
@@ -205,7 +203,7 @@ async def test_a_device_endpoint_that_is_none_says_so(
     ):
         auth = issuer.auth("device_code", device_url=url)
         with pytest.raises(Unauthorized, match=message):
-            await log_in(auth, references.redactor, seams, lambda _: None)
+            await log_in(auth, references.redactor, context, lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["verification_uri", "verification_uri_complete"])
@@ -222,25 +220,25 @@ async def test_a_device_endpoint_that_is_none_says_so(
     ],
 )
 async def test_a_login_page_that_is_not_a_web_page_is_refused(
-    page: str, name: str, issuer: Issuer, serve: Serve, references: References, seams: Seams
+    page: str, name: str, issuer: Issuer, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def hostile(_: web.Request) -> web.Response:
         pages = {"verification_uri": "https://id.example.com/go", name: page}
         return web.json_response({"device_code": "x-device-code", "user_code": "AB-CD", **pages})
 
-    shown: list[Prompt] = []
+    shown: list[LoginPrompt] = []
     auth = issuer.auth("device_code", device_url=await serve(hostile))
     with pytest.raises(Unauthorized, match=f"gave a {name} that is not an http:// or https:// page"):
-        await log_in(auth, references.redactor, seams, shown.append)
+        await log_in(auth, references.redactor, context, shown.append)
     assert shown == []
     with pytest.raises(ValueError, match="not an http"):
         open_page(page)
 
 
 async def test_an_authorize_url_that_resolves_to_another_scheme_is_refused(
-    issuer: Issuer, browser: Browser, references: References, seams: Seams
+    issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("authorization_code").model_copy(update={"authorize_url": "file:///etc/passwd"})
     with pytest.raises(SpecError, match="authorize_url must be an http:// or https:// URL"):
-        await log_in(auth, references.redactor, seams, browser.show)
+        await log_in(auth, references.redactor, context, browser.show)
     assert browser.prompts == []

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.connectors.opening import open_reader
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.registry import open_reader
 from speclab.connectors.sql.mysql import split_tls
-from speclab.errors import SpecError, SystemFailure
+from speclab.core.errors import EndpointError, SpecError
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
 
@@ -91,9 +91,9 @@ def greedy(request: pytest.FixtureRequest) -> Iterator[Rogue]:
         yield rogue
 
 
-async def read(url: str, base: Path, seams: Seams) -> None:
+async def read(url: str, base: Path, context: RuntimeContext) -> None:
     system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "read": {"table": "people"}})
-    reader = open_reader(system, NoAuth(), References({}, base), seams)
+    reader = open_reader(system, NoAuth(), References({}, base), context)
     try:
         async for _ in reader.pages(None, full=True):
             pass
@@ -103,26 +103,26 @@ async def read(url: str, base: Path, seams: Seams) -> None:
 
 @pytest.mark.parametrize("options", ["", "?ssl_disabled=true"])
 async def test_no_password_goes_in_clear_text_without_tls(
-    greedy: Rogue, options: str, tmp_path: Path, seams: Seams
+    greedy: Rogue, options: str, tmp_path: Path, context: RuntimeContext
 ) -> None:
-    with pytest.raises(SystemFailure, match="wants the password in clear text"):
-        await read(f"mysql://me:{PASSWORD}@127.0.0.1:{greedy.port}/crm{options}", tmp_path, seams)
+    with pytest.raises(EndpointError, match="wants the password in clear text"):
+        await read(f"mysql://me:{PASSWORD}@127.0.0.1:{greedy.port}/crm{options}", tmp_path, context)
     assert greedy.heard
     assert PASSWORD.encode() not in greedy.heard
 
 
-async def test_a_server_elsewhere_without_tls_is_told_no_login(tmp_path: Path, seams: Seams) -> None:
+async def test_a_server_elsewhere_without_tls_is_told_no_login(tmp_path: Path, context: RuntimeContext) -> None:
     with Rogue(b"") as rogue:  # 0.0.0.0 leads to this machine, and is no loopback address
-        with pytest.raises(SystemFailure, match="SSL is required"):
-            await read(f"mysql://me:{PASSWORD}@0.0.0.0:{rogue.port}/crm", tmp_path, seams)
+        with pytest.raises(EndpointError, match="SSL is required"):
+            await read(f"mysql://me:{PASSWORD}@0.0.0.0:{rogue.port}/crm", tmp_path, context)
         assert rogue.heard == b""
 
 
-async def test_no_server_is_sent_a_local_file(tmp_path: Path, seams: Seams) -> None:
+async def test_no_server_is_sent_a_local_file(tmp_path: Path, context: RuntimeContext) -> None:
     (tmp_path / "private").write_text("the contents of a file")
     with Rogue(b"", b"\xfb" + str(tmp_path / "private").encode()) as rogue:
-        with pytest.raises(SystemFailure):
-            await read(f"mysql://me@127.0.0.1:{rogue.port}/crm", tmp_path, seams)
+        with pytest.raises(EndpointError):
+            await read(f"mysql://me@127.0.0.1:{rogue.port}/crm", tmp_path, context)
         assert b"contents" not in rogue.heard
 
 

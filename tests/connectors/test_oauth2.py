@@ -17,12 +17,12 @@ from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
 from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 
 from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.api import Reader, RuntimeContext
 from speclab.connectors.auth.oauth2 import Tokens
 from speclab.connectors.auth.tokens import TokenFile
-from speclab.connectors.base import Reader, Seams
-from speclab.errors import SpecError, SystemFailure, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.core.errors import EndpointError, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import OAuth2Auth
 from speclab.spec.settings import RetrySettings
 
@@ -37,24 +37,24 @@ async def issuer(serve: Serve) -> Issuer:
 
 
 @pytest.fixture
-def seams(seams: Seams, tmp_path: Path) -> Seams:
-    return replace(seams, tokens=tmp_path / "state" / "tokens")
+def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
+    return replace(context, tokens=tmp_path / "state" / "tokens")
 
 
 @pytest.fixture
-def opened(issuer: Issuer, references: References, seams: Seams) -> Open:
+def opened(issuer: Issuer, references: References, context: RuntimeContext) -> Open:
     """Opens a reader of the list, as a run of its own does."""
 
     def reader(auth: OAuth2Auth | None = None) -> Reader:
         retry = RetrySettings.model_validate({"attempts": 2, "base": "1s", "cap": "1m"})
-        return open_reader(issuer.system(), auth or issuer.auth(), references, seams, retry)
+        return open_reader(issuer.system(), auth or issuer.auth(), references, context, retry)
 
     return reader
 
 
-def kept(seams: Seams) -> list[dict[str, Json]]:
-    assert seams.tokens is not None
-    return [json.loads(path.read_text()) for path in seams.tokens.glob("*.json")]
+def kept(context: RuntimeContext) -> list[dict[str, Json]]:
+    assert context.tokens is not None
+    return [json.loads(path.read_text()) for path in context.tokens.glob("*.json")]
 
 
 async def test_a_client_has_a_token_for_its_secret(issuer: Issuer, opened: Open) -> None:
@@ -78,15 +78,15 @@ async def test_the_secret_can_go_into_the_body(issuer: Issuer, opened: Open) -> 
 
 
 async def test_a_token_is_kept_for_the_next_run_and_for_this_user_only(
-    issuer: Issuer, opened: Open, seams: Seams
+    issuer: Issuer, opened: Open, context: RuntimeContext
 ) -> None:
     await read_all(opened())
     await read_all(opened())
     assert (issuer.read, len(issuer.asked)) == (2, 1)
-    assert seams.tokens is not None
-    assert seams.tokens.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in seams.tokens.iterdir()} == {0o600}
-    assert CLIENT_SECRET not in str(kept(seams))
+    assert context.tokens is not None
+    assert context.tokens.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in context.tokens.iterdir()} == {0o600}
+    assert CLIENT_SECRET not in str(kept(context))
 
 
 async def test_what_is_asked_for_otherwise_is_another_token(issuer: Issuer, opened: Open) -> None:
@@ -135,7 +135,9 @@ async def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed_and_the_reque
     assert (issuer.read, issuer.refused, len(issuer.asked)) == (2, 1, 2)
 
 
-async def test_a_new_token_that_is_refused_too_is_the_end(serve: Serve, references: References, seams: Seams) -> None:
+async def test_a_new_token_that_is_refused_too_is_the_end(
+    serve: Serve, references: References, context: RuntimeContext
+) -> None:
     issuer = Issuer()
 
     async def closed(request: web.Request) -> web.StreamResponse:
@@ -144,14 +146,14 @@ async def test_a_new_token_that_is_refused_too_is_the_end(serve: Serve, referenc
 
     issuer.url = await serve(closed)
     with pytest.raises(Unauthorized, match=r"/people: 401 Unauthorized: no good: Bearer \*\*\*"):
-        await read_all(open_reader(issuer.system(), issuer.auth(), references, seams))
+        await read_all(open_reader(issuer.system(), issuer.auth(), references, context))
     assert (issuer.refused, len(issuer.asked)) == (2, 2)
 
 
 async def test_a_write_that_was_refused_is_made_again_with_the_new_token(
-    issuer: Issuer, references: References, seams: Seams
+    issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
-    writer = open_writer(issuer.system(), issuer.auth(), references, seams)
+    writer = open_writer(issuer.system(), issuer.auth(), references, context)
     await writer.write([item("a")])
     issuer.revoke()
     answers = await writer.write([item(str(number)) for number in range(8)])
@@ -161,20 +163,20 @@ async def test_a_write_that_was_refused_is_made_again_with_the_new_token(
     assert len(issuer.asked) == 2  # eight were refused at once, and one of them asked
 
 
-async def test_many_at_once_wait_for_one_token(issuer: Issuer, references: References, seams: Seams) -> None:
+async def test_many_at_once_wait_for_one_token(issuer: Issuer, references: References, context: RuntimeContext) -> None:
     issuer.delay = 0.05
-    writer = open_writer(issuer.system(), issuer.auth(), references, seams)
+    writer = open_writer(issuer.system(), issuer.auth(), references, context)
     answers = await writer.write([item(str(number)) for number in range(8)])
     await writer.close()
     assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
     assert len(issuer.asked) == 1
 
 
-async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: Open, seams: Seams) -> None:
+async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
     for number in range(1, 4):
         await read_all(opened(auth))
-        assert [token["refresh_token"] for token in kept(seams)] == [f"refresh-token-{number}"]
+        assert [token["refresh_token"] for token in kept(context)] == [f"refresh-token-{number}"]
         issuer.revoke()
     assert [form["refresh_token"] for form in issuer.asked] == [
         "seed-refresh-token",
@@ -211,34 +213,37 @@ async def test_a_revoked_refresh_token_says_what_the_server_said(issuer: Issuer,
 
 
 async def test_a_login_that_ends_in_the_middle_of_a_run_halts_a_writer_with_what_to_do(
-    issuer: Issuer, references: References, seams: Seams
+    issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
-    writer = open_writer(issuer.system(), auth, references, seams)
+    writer = open_writer(issuer.system(), auth, references, context)
     await writer.write([item("a")])
     issuer.revoke()
     issuer.refresh.clear()
     answers = await writer.write([item(str(number)) for number in range(20)])
     await writer.close()
-    refusals = [answer.refusal for answer in answers]
-    assert all(refusal and refusal.error_class is ErrorClass.UNAUTHORIZED and not refusal.sent for refusal in refusals)
+    refusals = [answer.write_error for answer in answers]
+    assert all(
+        write_error and write_error.error_class is ErrorClass.UNAUTHORIZED and not write_error.sent
+        for write_error in refusals
+    )
     assert refusals[0] is not None
     assert "invalid_grant: *** is revoked. The refresh token is used up" in refusals[0].message
     assert len(issuer.written) == 1
 
 
 async def test_a_request_that_is_given_up_does_not_take_the_new_refresh_token_with_it(
-    issuer: Issuer, references: References, seams: Seams
+    issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     issuer.delay = 0.1
-    tokens = Tokens(issuer.auth("refresh_token", refresh_token=issuer.seed()), references.redactor, seams)
+    tokens = Tokens(issuer.auth("refresh_token", refresh_token=issuer.seed()), references.redactor, context)
     waiting = asyncio.create_task(tokens.current())
     await issuer.was_asked.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await tokens.close()
-    assert [token["refresh_token"] for token in kept(seams)] == ["refresh-token-1"]
+    assert [token["refresh_token"] for token in kept(context)] == ["refresh-token-1"]
 
 
 PROCESS = dedent("""\
@@ -246,9 +251,9 @@ PROCESS = dedent("""\
     from pathlib import Path
     from random import Random
 
-    from speclab.clock import SystemClock
+    from speclab.core.clock import SystemClock
     from speclab.connectors import References, sample
-    from speclab.connectors.base import Seams
+    from speclab.connectors.api import Seams
     from speclab.spec.auth import OAuth2Auth
     from speclab.spec.systems.http import HttpSystem
 
@@ -267,17 +272,17 @@ PROCESS = dedent("""\
 """)
 
 
-async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, seams: Seams) -> None:
+async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
     """Were it twice, the second would use a refresh token that the first has used up, and the login were over."""
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
     await read_all(opened(auth))
     issuer.revoke()
-    for path in (seams.tokens or Path()).glob("*.json"):
+    for path in (context.tokens or Path()).glob("*.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "expires_at": 1.0}))
     issuer.delay = 0.3
     arguments = [
         issuer.url,
-        str(seams.tokens),
+        str(context.tokens),
         *(one.model_dump_json(exclude_defaults=True) for one in (issuer.system(), auth)),
     ]
     processes = [
@@ -334,27 +339,29 @@ async def test_a_login_that_nobody_has_made_yet_says_how(opened: Open, issuer: I
     assert issuer.asked == []
 
 
-async def test_a_kept_token_that_cannot_be_read_is_had_anew(issuer: Issuer, opened: Open, seams: Seams) -> None:
+async def test_a_kept_token_that_cannot_be_read_is_had_anew(
+    issuer: Issuer, opened: Open, context: RuntimeContext
+) -> None:
     await read_all(opened())
-    for path in (seams.tokens or Path()).glob("*.json"):
+    for path in (context.tokens or Path()).glob("*.json"):
         path.write_text('{"access_token": "half a')
     await read_all(opened())
     assert len(issuer.asked) == 2
 
 
 async def test_a_client_needs_no_place_to_keep_its_token_and_a_login_does(
-    issuer: Issuer, references: References, seams: Seams, tmp_path: Path, reports: Reports
+    issuer: Issuer, references: References, context: RuntimeContext, tmp_path: Path, reports: Reports
 ) -> None:
     (tmp_path / "file").write_text("")
-    seams = replace(seams, tokens=tmp_path / "file")
-    await read_all(open_reader(issuer.system(), issuer.auth(), references, seams))
+    context = replace(context, tokens=tmp_path / "file")
+    await read_all(open_reader(issuer.system(), issuer.auth(), references, context))
     assert "warning: tokens are not kept: File exists" in reports.lines[0]
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
-    with pytest.raises(SystemFailure, match=r"the login cannot be kept: .*: File exists"):
-        await read_all(open_reader(issuer.system(), auth, references, seams))
+    with pytest.raises(EndpointError, match=r"the login cannot be kept: .*: File exists"):
+        await read_all(open_reader(issuer.system(), auth, references, context))
     assert issuer.count("refresh_token") == 0  # it would have been used up
     with pytest.raises(SpecError):
-        await Tokens(auth, references.redactor, seams).current()
+        await Tokens(auth, references.redactor, context).current()
 
 
 def test_a_login_outlives_a_new_secret_of_its_client(tmp_path: Path) -> None:

@@ -7,45 +7,45 @@ from pathlib import Path
 import pytest
 from tests.spec.test_settings_of_others import put
 
-from speclab.connectors import References, open_reader, open_writer, opening
-from speclab.connectors.base import Connector, Seams
-from speclab.errors import SpecError
-from speclab.installed import Installed
+from speclab.connectors import References, open_reader, open_writer, registry
+from speclab.connectors.api import Connector, RuntimeContext
+from speclab.core.errors import SpecError
+from speclab.core.plugins import PluginRegistry
 from speclab.spec.auth import NoAuth
-from speclab.spec.system import System
+from speclab.spec.settings import System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem
 
 
-def test_opening_needs_no_connection_and_no_loop(references: References, seams: Seams) -> None:
+def test_opening_needs_no_connection_and_no_loop(references: References, context: RuntimeContext) -> None:
     http = HttpSystem(connector="http", base_url="http://127.0.0.1:1", key="id")
     sql = SqlSystem(connector="sql", url="sqlite:///x.db", key="id")
     for system, words in ((http, "an http source needs `read`"), (sql, "a sql source needs `read`")):
         with pytest.raises(SpecError, match=words):
-            open_reader(system, NoAuth(), references, seams)
+            open_reader(system, NoAuth(), references, context)
     for system, words in ((http, "an http target needs `write`"), (sql, "a sql target needs `write`")):
         with pytest.raises(SpecError, match=words):
-            open_writer(system, NoAuth(), references, seams)
-    open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, seams)
+            open_writer(system, NoAuth(), references, context)
+    open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, context)
 
 
 def test_what_is_for_one_end_alone_says_so_at_the_other(
-    references: References, seams: Seams, monkeypatch: pytest.MonkeyPatch
+    references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing: Connector[System] = Connector(None, None)
-    monkeypatch.setattr(opening, "connector_of", lambda _: nothing)
+    monkeypatch.setattr(registry, "connector_of", lambda _: nothing)
     system = FileSystem(connector="file", path="*.csv", key="id")
     with pytest.raises(SpecError, match="the connector 'file' cannot read: it is for targets alone"):
-        open_reader(system, NoAuth(), references, seams)
+        open_reader(system, NoAuth(), references, context)
     with pytest.raises(SpecError, match="the connector 'file' cannot write: it is for sources alone"):
-        open_writer(system, NoAuth(), references, seams)
+        open_writer(system, NoAuth(), references, context)
 
 
-def test_a_connector_that_is_not_installed_is_named(references: References, seams: Seams) -> None:
+def test_a_connector_that_is_not_installed_is_named(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_construct(connector="soap")
     with pytest.raises(SpecError, match="there is no connector 'soap' here; there is file, http, "):
-        open_reader(system, NoAuth(), references, seams)
+        open_reader(system, NoAuth(), references, context)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,19 @@ def test_a_connector_that_is_not_installed_is_named(references: References, seam
     ],
 )
 def test_a_connector_that_is_broken_says_of_which_package_it_is(
-    code: str, words: str, references: References, seams: Seams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str,
+    words: str,
+    references: References,
+    context: RuntimeContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(tmp_path, "speclab-soap", code, "speclab.connectors", soap="SOAP")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "speclab_soap", raising=False)
-    monkeypatch.setattr(opening, "CONNECTORS", Installed("speclab.connectors", opening.checked))
+    monkeypatch.setattr(registry, "CONNECTORS", PluginRegistry("speclab.connectors", registry.checked))
     with pytest.raises(SpecError, match=f"the connector 'soap' cannot be used: {words}"):
-        open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, seams)
+        open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, context)
 
 
 def test_connectors_are_loaded_when_they_are_opened_and_not_before() -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.clocks import HeldClock
 
-from speclab.connectors.backoff import delay
-from speclab.connectors.pace import Pace
+from speclab.connectors.rate_limiter import RateLimiter, delay
 from speclab.spec.units import Rate
 
 
@@ -30,7 +29,7 @@ def test_jitter_is_full() -> None:
 def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pauses: list[float]) -> None:
     async def send() -> list[float]:
         clock = HeldClock()
-        pace = Pace(1, [Rate(count, seconds)], clock)
+        pace = RateLimiter(1, [Rate(count, seconds)], clock)
         sent: list[float] = []
         for pause in pauses:
             await clock.sleep(pause)
@@ -44,7 +43,7 @@ def test_no_window_ever_holds_more_than_the_rate(count: int, seconds: int, pause
 
 
 async def test_a_hold_lets_nothing_through_and_is_never_shortened(clock: HeldClock) -> None:
-    pace = Pace(2, (), clock)
+    pace = RateLimiter(2, (), clock)
     pace.hold(10)
     pace.hold(5)
     assert pace.held == 10
@@ -58,7 +57,7 @@ async def test_a_place_is_given_back_when_waiting_is_cancelled() -> None:
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)
 
-    pace = Pace(1, (), Forever())
+    pace = RateLimiter(1, (), Forever())
     pace.hold(1000)
     waiting = asyncio.create_task(pace.__aenter__())
     await asyncio.sleep(0)

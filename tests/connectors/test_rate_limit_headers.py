@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.http.ratelimit import Quota, policies, quota, retry_after, server_time
+from speclab.connectors.http.rate_limit_headers import RateQuota, policies, quota, retry_after, server_time
 from speclab.spec.units import Rate
 
 DAY = 86400.0
@@ -37,41 +37,46 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 @pytest.mark.parametrize(
     ("headers", "found"),
     [
-        ({"RateLimit": '"default";r=50;t=30'}, Quota(50, 30)),
-        ({"RateLimit": "limit=100, remaining=50, reset=30"}, Quota(50, 30)),
-        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "7"}, Quota(0, 7)),
-        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, Quota(3, 60)),
-        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp()) + 60)}, Quota(3, 60)),
-        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp() * 1000) + 60_000)}, Quota(3, 60)),
-        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp()) - 60)}, Quota(3, 0)),
+        ({"RateLimit": '"default";r=50;t=30'}, RateQuota(50, 30)),
+        ({"RateLimit": "limit=100, remaining=50, reset=30"}, RateQuota(50, 30)),
+        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "7"}, RateQuota(0, 7)),
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, RateQuota(3, 60)),
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp()) + 60)}, RateQuota(3, 60)),
+        (
+            {"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp() * 1000) + 60_000)},
+            RateQuota(3, 60),
+        ),
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(NOW.timestamp()) - 60)}, RateQuota(3, 0)),
         ({"X-RateLimit-Remaining": "many", "X-RateLimit-Reset": "60"}, None),
         ({"X-RateLimit-Remaining": "3"}, None),
         ({"RateLimit": "r=1"}, None),
         ({}, None),
     ],
 )
-def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: Quota | None) -> None:
+def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: RateQuota | None) -> None:
     assert quota(httpx.Headers(headers), NOW) == found
 
 
 @pytest.mark.parametrize(
     ("limit", "policy", "found"),
     [
-        ('"burst";r=0;t=5, "daily";r=900;t=40000', "", Quota(0, 5)),
-        ('"burst";r=0;t=5, "daily";r=0;t=40000', "", Quota(0, 40000)),
-        ('"burst";r=9;t=5, "daily";r=3;t=40000;pk=:dXNlcg==:', "", Quota(3, 40000)),
-        ("default;r=50;t=30", "", Quota(50, 30)),
-        ('"permin";r=7', '"permin";q=50;w=60,"perhr";q=1000;w=3600', Quota(7, 60)),
+        ('"burst";r=0;t=5, "daily";r=900;t=40000', "", RateQuota(0, 5)),
+        ('"burst";r=0;t=5, "daily";r=0;t=40000', "", RateQuota(0, 40000)),
+        ('"burst";r=9;t=5, "daily";r=3;t=40000;pk=:dXNlcg==:', "", RateQuota(3, 40000)),
+        ("default;r=50;t=30", "", RateQuota(50, 30)),
+        ('"permin";r=7', '"permin";q=50;w=60,"perhr";q=1000;w=3600', RateQuota(7, 60)),
         ('"permin";r=7', "", None),
-        ('"a,b;r=1";r=2;t=3', "", Quota(2, 3)),
-        ('"bytes";r=100;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', Quota(4, 9)),
-        ('"bytes";r=0;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', Quota(0, 9)),
+        ('"a,b;r=1";r=2;t=3', "", RateQuota(2, 3)),
+        ('"bytes";r=100;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', RateQuota(4, 9)),
+        ('"bytes";r=0;t=9, "calls";r=4;t=9', '"bytes";q=9;w=9;qu="content-bytes", "calls";q=9;w=9', RateQuota(0, 9)),
         ('"bytes";r=100;t=9', '"bytes";q=1000;w=60;qu="content-bytes"', None),
         ('"x";r=-1;t=5', "", None),
         (";;;,", "", None),
     ],
 )
-def test_of_several_quotas_it_is_the_one_that_is_used_up_first(limit: str, policy: str, found: Quota | None) -> None:
+def test_of_several_quotas_it_is_the_one_that_is_used_up_first(
+    limit: str, policy: str, found: RateQuota | None
+) -> None:
     assert quota(httpx.Headers({"RateLimit": limit, "RateLimit-Policy": policy}), NOW) == found
 
 
@@ -116,11 +121,11 @@ def test_a_date_that_is_none_is_not_said(date: str) -> None:
 
 def test_a_wait_longer_than_a_day_is_cut_to_a_day() -> None:
     assert retry_after(httpx.Headers({"Retry-After": "9" * 5000}), NOW) == DAY
-    assert quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == Quota(0, DAY)
+    assert quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == RateQuota(0, DAY)
     headers = httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 300})
-    assert quota(headers, NOW) == Quota(0, DAY)
+    assert quota(headers, NOW) == RateQuota(0, DAY)
 
 
 def test_the_header_of_other_systems_is_read_too() -> None:
     headers = httpx.Headers({"X-Rate-Limit-Remaining": "3", "X-Rate-Limit-Reset": "60"})
-    assert quota(headers, NOW) == Quota(3, 60)
+    assert quota(headers, NOW) == RateQuota(3, 60)

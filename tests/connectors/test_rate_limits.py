@@ -11,18 +11,18 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, item, read_all, records_of
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Answer, Seams
-from speclab.connectors.http.weights import Weights
-from speclab.connectors.pace import Pace, TooLong
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.connectors.http.rate_limit_headers import RequestWeights
+from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import Rate
 
 
-async def sent_at(pace: Pace, clock: HeldClock, *weights: int) -> list[float]:
+async def sent_at(pace: RateLimiter, clock: HeldClock, *weights: int) -> list[float]:
     """When requests of these weights have their turns, one after the other."""
     times = []
     for weight in weights:
@@ -33,12 +33,12 @@ async def sent_at(pace: Pace, clock: HeldClock, *weights: int) -> list[float]:
 
 
 async def test_each_of_several_windows_holds(clock: HeldClock) -> None:
-    pace = Pace(1, [Rate(2, 1), Rate(5, 60)], clock)
+    pace = RateLimiter(1, [Rate(2, 1), Rate(5, 60)], clock)
     assert await sent_at(pace, clock, *[1] * 7) == [0, 0, 1, 1, 2, 60, 60]
 
 
 async def test_a_heavy_request_takes_its_weight(clock: HeldClock) -> None:
-    pace = Pace(1, [Rate(10, 60)], clock)
+    pace = RateLimiter(1, [Rate(10, 60)], clock)
     assert await sent_at(pace, clock, 4, 4, 4, 2, 10, 99, 1) == [0, 0, 60, 60, 120, 180, 240]
 
 
@@ -51,7 +51,7 @@ def test_no_window_ever_holds_more_weight_than_its_rate(
 ) -> None:
     async def send() -> list[tuple[float, int]]:
         clock = HeldClock()
-        pace = Pace(1, [Rate(count, seconds) for count, seconds in rates], clock)
+        pace = RateLimiter(1, [Rate(count, seconds) for count, seconds in rates], clock)
         sent = []
         for weight, pause in requests:
             await clock.sleep(pause)
@@ -68,7 +68,7 @@ def test_no_window_ever_holds_more_weight_than_its_rate(
 
 
 async def test_light_requests_do_not_overtake_a_heavy_one(clock: HeldClock) -> None:
-    pace = Pace(4, [Rate(4, 10)], clock)
+    pace = RateLimiter(4, [Rate(4, 10)], clock)
     order: list[int] = []
 
     async def send(weight: int) -> None:
@@ -84,17 +84,17 @@ async def test_light_requests_do_not_overtake_a_heavy_one(clock: HeldClock) -> N
 
 
 async def test_a_wait_longer_than_patience_is_not_begun(clock: HeldClock) -> None:
-    pace = Pace(1, [Rate(1, 3600)], clock)
+    pace = RateLimiter(1, [Rate(1, 3600)], clock)
     await sent_at(pace, clock, 1)
-    with pytest.raises(TooLong, match="the rate limit of 1/h is used up") as caught:
-        await pace.take(patience=300)
+    with pytest.raises(WaitTooLong, match="the rate limit of 1/h is used up") as caught:
+        await pace.take(wait_budget=300)
     assert (caught.value.seconds, clock.naps) == (3600, [])
-    await pace.take(patience=3600)  # the place was given back
+    await pace.take(wait_budget=3600)  # the place was given back
     assert clock.naps == [3600]
 
 
 async def test_what_is_left_is_shared_with_what_is_under_way(clock: HeldClock) -> None:
-    pace = Pace(4, (), clock)
+    pace = RateLimiter(4, (), clock)
     await pace.take()
     await pace.take()
     pace.left(2, 30)  # as a third one was told
@@ -113,7 +113,7 @@ async def test_what_is_left_is_shared_with_what_is_under_way(clock: HeldClock) -
 
 
 async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: HeldClock) -> None:
-    pace = Pace(1, [Rate(2, 60)], clock)
+    pace = RateLimiter(1, [Rate(2, 60)], clock)
     pace.left(1000, 60)
     pace.keep_to([Rate(1000, 60)])
     assert await sent_at(pace, clock, 1, 1, 1) == [0, 0, 60]
@@ -124,7 +124,7 @@ async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: HeldC
 
 
 async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: HeldClock) -> None:
-    pace = Pace(1, (), clock)
+    pace = RateLimiter(1, (), clock)
     times = []
     for _ in range(10):
         times.append(await pace.take())
@@ -145,7 +145,7 @@ async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: HeldCloc
 
 
 async def test_a_system_that_says_429_again_and_again_is_asked_ever_more_seldom(clock: HeldClock) -> None:
-    pace = Pace(1, (), clock)
+    pace = RateLimiter(1, (), clock)
     gaps = []
     for _ in range(40):
         sent = await pace.take()
@@ -157,7 +157,7 @@ async def test_a_system_that_says_429_again_and_again_is_asked_ever_more_seldom(
 
 
 def test_a_request_weighs_what_the_longest_name_says() -> None:
-    weights = Weights({"POST": 5, "GET /search": 10, "GET /search/light": 2}, "https://x.example/v1")
+    weights = RequestWeights({"POST": 5, "GET /search": 10, "GET /search/light": 2}, "https://x.example/v1")
     asked = {
         "GET https://x.example/v1/customers": 1,
         "POST https://x.example/v1/search": 5,
@@ -171,14 +171,14 @@ def system(url: str, limits: Json, **settings: Json) -> HttpSystem:
     return HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "limits": limits, **settings})
 
 
-Write = Callable[..., Awaitable[list[Answer]]]
+Write = Callable[..., Awaitable[list[WriteResult]]]
 
 
 @pytest.fixture
-def write(references: References, seams: Seams) -> Write:
-    async def written(url: str, limits: Json, count: int, **write: Json) -> list[Answer]:
+def write(references: References, context: RuntimeContext) -> Write:
+    async def written(url: str, limits: Json, count: int, **write: Json) -> list[WriteResult]:
         settings: Json = {"upsert": "PUT /c/{id}", **write}
-        writer = open_writer(system(url, limits, write=settings), NoAuth(), references, seams)
+        writer = open_writer(system(url, limits, write=settings), NoAuth(), references, context)
         answers = list(await writer.write([item(str(number)) for number in range(count)]))
         await writer.close()
         return answers
@@ -207,11 +207,13 @@ async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(ser
 
     answers = await write(await serve(fine), {"rate": ["100/s", "3/h"], "concurrency": 1}, 5)
     assert requests == 3
-    assert [answer.refusal and answer.refusal.error_class for answer in answers[3:]] == [ErrorClass.RATE_LIMIT] * 2
-    refusal = answers[3].refusal
-    assert refusal is not None
-    assert (refusal.sent, refusal.retry_after) == (False, 3600)
-    assert refusal.message == "the rate limit of 3/h is used up; the next request may go in 1h"
+    assert [answer.write_error and answer.write_error.error_class for answer in answers[3:]] == [
+        ErrorClass.RATE_LIMIT
+    ] * 2
+    write_error = answers[3].write_error
+    assert write_error is not None
+    assert (write_error.sent, write_error.retry_after) == (False, 3600)
+    assert write_error.message == "the rate limit of 3/h is used up; the next request may go in 1h"
 
 
 async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve, write: Write) -> None:
@@ -231,12 +233,14 @@ async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve
     answers = await write(await serve(strict), {"concurrency": 4}, 20)
     assert sum(answer.effect is Effect.UPDATED for answer in answers) == 10
     assert most == 10
-    refused = [answer.refusal for answer in answers if answer.refusal]
-    assert {refusal.error_class for refusal in refused} == {ErrorClass.RATE_LIMIT}
-    assert not any(refusal.sent for refusal in refused)
+    refused = [answer.write_error for answer in answers if answer.write_error]
+    assert {write_error.error_class for write_error in refused} == {ErrorClass.RATE_LIMIT}
+    assert not any(write_error.sent for write_error in refused)
 
 
-async def test_a_policy_alone_is_kept_to(serve: Serve, references: References, seams: Seams, clock: HeldClock) -> None:
+async def test_a_policy_alone_is_kept_to(
+    serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
+) -> None:
     async def numbered(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         rows = [{"id": page}] if page <= 5 else []
@@ -245,6 +249,6 @@ async def test_a_policy_alone_is_kept_to(serve: Serve, references: References, s
     read: Json = {"path": "/c", "pagination": {"by": "page", "param": "page", "size": 1}}
     source = system(await serve(numbered), {"concurrency": 1}, read=read)
     retry = RetrySettings.model_validate({})
-    pages = await read_all(open_reader(source, NoAuth(), references, seams, retry))
+    pages = await read_all(open_reader(source, NoAuth(), references, context, retry))
     assert len(records_of(pages)) == 5
     assert clock.naps == [10, 10]

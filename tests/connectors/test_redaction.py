@@ -15,9 +15,9 @@ from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, ServeRaw, item, read_all
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpeclabError
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpeclabError
+from speclab.core.json import Json
 from speclab.spec.auth import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
@@ -61,7 +61,7 @@ def clean(*texts: object) -> None:
 
 @pytest.mark.parametrize("kind", AUTHS)
 async def test_no_answer_error_or_report_shows_a_secret(
-    kind: str, serve: Serve, serve_raw: ServeRaw, references: References, seams: Seams, reports: Reports
+    kind: str, serve: Serve, serve_raw: ServeRaw, references: References, context: RuntimeContext, reports: Reports
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -81,12 +81,12 @@ async def test_no_answer_error_or_report_shows_a_secret(
                 "write": {"create": "POST /customers", "headers": {"X-Third": "${env:SECRET_ASCII}"}},
             }
             system = HttpSystem.model_validate(settings)
-            writer = open_writer(system, AUTHS[kind](), references, seams)
+            writer = open_writer(system, AUTHS[kind](), references, context)
             (answer,) = await writer.write([item("a", note=MARKER)])
             await writer.close()
-            assert answer.refusal is not None
-            clean(answer.refusal)
-            reader = open_reader(system, AUTHS[kind](), references, seams, RetrySettings(attempts=2))
+            assert answer.write_error is not None
+            clean(answer.write_error)
+            reader = open_reader(system, AUTHS[kind](), references, context, RetrySettings(attempts=2))
             with pytest.raises(SpeclabError) as caught:
                 await read_all(reader)
             clean(caught.value.message, vars(caught.value), "".join(traceback.format_exception(caught.value)))
@@ -95,7 +95,7 @@ async def test_no_answer_error_or_report_shows_a_secret(
 
 
 async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     asked: list[list[str]] = []
 
@@ -112,7 +112,7 @@ async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
             "read": {"path": "/list", "params": {"q": "a b"}, "records": "data"},
         }
     )
-    reader = open_reader(system, AUTHS["param"](), references, seams)
+    reader = open_reader(system, AUTHS["param"](), references, context)
     found = [page async for page in reader.pages(None, full=False)]
     await reader.close()
     assert asked == [[MARKER], [MARKER]]
@@ -131,7 +131,7 @@ async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
     ],
 )
 async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_it(
-    read: dict[str, Json], following: str, serve: Serve, references: References, seams: Seams
+    read: dict[str, Json], following: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     asked: list[list[str]] = []
 
@@ -142,12 +142,14 @@ async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_i
 
     settings: dict[str, Json] = {"connector": "http", "base_url": await serve(pages), "key": "id"}
     system = HttpSystem.model_validate({**settings, "read": {**read, "records": "data"}})
-    found = await read_all(open_reader(system, NoAuth(), references, seams))
+    found = await read_all(open_reader(system, NoAuth(), references, context))
     assert asked == [[MARKER], [MARKER]]
     clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
 
 
-async def test_a_password_in_a_url_is_used_and_not_shown(serve: Serve, references: References, seams: Seams) -> None:
+async def test_a_password_in_a_url_is_used_and_not_shown(
+    serve: Serve, references: References, context: RuntimeContext
+) -> None:
     seen: list[str] = []
 
     async def locked(request: web.Request) -> web.Response:
@@ -157,15 +159,17 @@ async def test_a_password_in_a_url_is_used_and_not_shown(serve: Serve, reference
     url = (await serve(locked)).replace("http://", f"http://ada:{quote(MARKER, safe='')}@")
     system = HttpSystem.model_validate({"connector": "http", "base_url": url, "key": "id", "read": {"path": "/list"}})
     with pytest.raises(SpeclabError) as caught:
-        await read_all(open_reader(system, NoAuth(), references, seams))
+        await read_all(open_reader(system, NoAuth(), references, context))
     assert seen[0].startswith("Basic ")
     clean(caught.value.message, vars(caught.value))
 
 
-async def test_a_password_in_a_database_url_is_not_shown(references: References, seams: Seams, tmp_path: Path) -> None:
+async def test_a_password_in_a_database_url_is_not_shown(
+    references: References, context: RuntimeContext, tmp_path: Path
+) -> None:
     settings = {"connector": "sql", "url": f"sqlite://ada:{quote(MARKER, safe='')}@/x.db", "key": "id"}
     system = SqlSystem.model_validate({**settings, "read": {"table": "people"}})
     assert not (tmp_path / "x.db").exists()
     with pytest.raises(SpeclabError) as caught:
-        await read_all(open_reader(system, NoAuth(), references, seams))
+        await read_all(open_reader(system, NoAuth(), references, context))
     clean(caught.value.message, vars(caught.value), "".join(traceback.format_exception(caught.value)))

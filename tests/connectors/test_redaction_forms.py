@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.redaction import Redactor
+from speclab.connectors.secrets.redaction import Redactor
 
 SECRETS: Final = (
     "s3cr3t-Key/+=42",

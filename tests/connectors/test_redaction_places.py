@@ -9,9 +9,9 @@ import pytest
 from tests.connectors.conftest import read_all
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
-from speclab.errors import SpeclabError
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpeclabError
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
@@ -44,8 +44,8 @@ def sql(url: str, table: str = "people") -> SqlSystem:
     return SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "read": {"table": table}})
 
 
-async def read(system: SqlSystem | FileSystem, references: References, seams: Seams) -> None:
-    await read_all(open_reader(system, NoAuth(), references, seams))
+async def read(system: SqlSystem | FileSystem, references: References, context: RuntimeContext) -> None:
+    await read_all(open_reader(system, NoAuth(), references, context))
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,17 @@ def test_secrets_of_a_resolved_address_are_masked_and_the_rest_is_shown(
     assert references.redactor.redact(text) == shown
 
 
-async def test_a_password_in_the_query_of_a_database_url_is_not_shown(references: References, seams: Seams) -> None:
+async def test_a_password_in_the_query_of_a_database_url_is_not_shown(
+    references: References, context: RuntimeContext
+) -> None:
     with pytest.raises(SpeclabError) as caught:
-        await read(sql("${env:DSN}"), references, seams)
+        await read(sql("${env:DSN}"), references, context)
     assert "hunter2" not in f"{caught.value.message} {vars(caught.value)}"
 
 
 @pytest.mark.parametrize("path", ["ftp://me:${env:PASSWORD}@127.0.0.1:{port}/a.csv", "${env:FTP}"])
 async def test_a_password_with_the_characters_of_urls_arrives_at_an_ftp_server_and_is_not_shown(
-    path: str, tmp_path: Path, seams: Seams
+    path: str, tmp_path: Path, context: RuntimeContext
 ) -> None:
     heard: list[bytes] = []
 
@@ -106,6 +108,6 @@ async def test_a_password_with_the_characters_of_urls_arrives_at_an_ftp_server_a
         references = References({**ENVIRONMENT, "FTP": encoded}, tmp_path)
         system = FileSystem(connector="file", path=path.replace("{port}", str(port)), key="id")
         with pytest.raises(SpeclabError) as caught:
-            await read(system, references, seams)
+            await read(system, references, context)
     assert heard == [b"USER me\r\n", b"PASS p@ss/w0rd:1\r\n"]
     assert caught.value.message == f"ftp://127.0.0.1:{port}/a.csv: 530 not with PASS ***"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from speclab.connectors import References
-from speclab.connectors.references import named
-from speclab.errors import UnresolvedReference
+from speclab.connectors.secrets.references import named
+from speclab.core.errors import UnresolvedReference
 from speclab.spec.auth import ApiKeyAuth, BasicAuth
 from speclab.spec.systems.http import HttpSystem
 

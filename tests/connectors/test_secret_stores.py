@@ -17,9 +17,9 @@ from keyring.errors import KeyringLocked
 from tests.connectors.conftest import Serve, read_all
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Seams
-from speclab.errors import UnresolvedReference
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import UnresolvedReference
+from speclab.core.json import Json
 from speclab.spec.auth import BearerAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -135,7 +135,7 @@ async def test_what_vault_does_not_give_out_says_why(
     assert "t0ken" not in str(vars(caught.value)).replace("VAULT_TOKEN", "")
 
 
-async def test_a_reader_asks_vault_by_itself_too(serve: Serve, in_vault: References, seams: Seams) -> None:
+async def test_a_reader_asks_vault_by_itself_too(serve: Serve, in_vault: References, context: RuntimeContext) -> None:
     seen: list[str] = []
 
     async def people(request: web.Request) -> web.Response:
@@ -146,7 +146,7 @@ async def test_a_reader_asks_vault_by_itself_too(serve: Serve, in_vault: Referen
     settings: dict[str, Json] = {"connector": "http", "base_url": await serve(people), "key": "id"}
     system = HttpSystem.model_validate({**settings, "read": {"path": "/people"}})
     await in_vault.fetch(auth)
-    await read_all(open_reader(system, auth, in_vault, seams))
+    await read_all(open_reader(system, auth, in_vault, context))
     assert seen == ["Bearer t0p-s3cret"]
 
 

@@ -13,9 +13,9 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, item, read_all
 
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpecError
+from speclab.core.json import Json
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -55,9 +55,9 @@ def digest(text: bytes, algorithm: str = "sha256") -> bytes:
     return hmac.new(SECRET.encode(), text, algorithm).digest()
 
 
-async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: References, seams: Seams) -> None:
+async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: References, context: RuntimeContext) -> None:
     target = Target()
-    writer = open_writer(system(await serve(target)), signed("{body}", prefix="sha256="), references, seams)
+    writer = open_writer(system(await serve(target)), signed("{body}", prefix="sha256="), references, context)
     await writer.write([item("a", name="Ada")])
     await writer.close()
     (request, body), *_ = target.requests
@@ -66,7 +66,7 @@ async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: Refere
 
 
 async def test_every_part_of_a_request_can_be_signed(
-    serve: Serve, references: References, seams: Seams, clock: HeldClock
+    serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     target = Target()
     url = await serve(target)
@@ -77,7 +77,7 @@ async def test_every_part_of_a_request_can_be_signed(
         timestamp="X-Time",
         nonce="X-Nonce",
     )
-    await read_all(open_reader(system(url), auth, references, seams))
+    await read_all(open_reader(system(url), auth, references, context))
     (request, _), *_ = target.requests
     query = "q=a%20b%26c"
     text = "|".join(
@@ -97,21 +97,21 @@ async def test_every_part_of_a_request_can_be_signed(
     assert request.headers["X-Signature"] == base64.b64encode(digest(text.encode(), "sha512")).decode()
 
 
-async def test_each_request_has_its_own_nonce(serve: Serve, references: References, seams: Seams) -> None:
+async def test_each_request_has_its_own_nonce(serve: Serve, references: References, context: RuntimeContext) -> None:
     target = Target()
     auth = signed("{nonce}", nonce="X-Nonce")
-    writer = open_writer(system(await serve(target)), auth, references, seams)
+    writer = open_writer(system(await serve(target)), auth, references, context)
     await writer.write([item("a"), item("b")])
     await writer.close()
     assert len({request.headers["X-Nonce"] for request, _ in target.requests}) == 2
 
 
 async def test_aws_keys_sign_a_request_at_the_time_it_is_made(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     target = Target()
     auth = AwsAuth(type="aws_sigv4", region="eu-central-1", service="execute-api", access_key="AKID", secret_key="k")
-    await read_all(open_reader(system(await serve(target)), auth, references, seams))
+    await read_all(open_reader(system(await serve(target)), auth, references, context))
     (request, _), *_ = target.requests
     assert request.headers["X-Amz-Date"] == "20261124T120000Z"
     assert request.headers["Authorization"].startswith(
@@ -120,11 +120,11 @@ async def test_aws_keys_sign_a_request_at_the_time_it_is_made(
 
 
 async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
-    serve: Serve, references: References, seams: Seams
+    serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     target = Target()
     auth = BasicAuth(type="basic", username="ada", password="caf\udce9")
-    await read_all(open_reader(system(await serve(target)), auth, references, seams))
+    await read_all(open_reader(system(await serve(target)), auth, references, context))
     (request, _), *_ = target.requests
     assert request.headers["Authorization"] == f"Basic {base64.b64encode(b'ada:caf' + bytes([0xE9])).decode()}"
 
@@ -149,11 +149,11 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
     ],
 )
 def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
-    auth: Auth, message: str, seams: Seams, tmp_path: Path
+    auth: Auth, message: str, context: RuntimeContext, tmp_path: Path
 ) -> None:
     references = References({"SPACED": "X Key", "COLON": "X-Sig:"}, tmp_path)
     with pytest.raises(SpecError, match=message) as caught:
-        open_reader(system("http://127.0.0.1:9"), auth, references, seams)
+        open_reader(system("http://127.0.0.1:9"), auth, references, context)
     assert "t0p" not in str(caught.value) + repr(caught.value.__cause__)
 
 
@@ -166,14 +166,14 @@ def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
     ],
 )
 def test_a_header_that_cannot_be_sent_is_an_error_of_the_spec(
-    headers: Json, message: str, seams: Seams, tmp_path: Path
+    headers: Json, message: str, context: RuntimeContext, tmp_path: Path
 ) -> None:
     references = References({"KEY": "t0p-s3cret\n", "BYTES": "t0p\udc80"}, tmp_path)
     settings = {"connector": "http", "base_url": "http://127.0.0.1:9", "key": "id"}
     source = HttpSystem.model_validate({**settings, "headers": headers, "read": {"path": "/"}})
     target = HttpSystem.model_validate({**settings, "write": {"upsert": "PUT /{id}", "headers": headers}})
     with pytest.raises(SpecError, match=message) as caught:
-        open_reader(source, NoAuth(), references, seams)
+        open_reader(source, NoAuth(), references, context)
     assert "t0p" not in str(caught.value)
     with pytest.raises(SpecError, match=message):
-        open_writer(target, NoAuth(), references, seams)
+        open_writer(target, NoAuth(), references, context)

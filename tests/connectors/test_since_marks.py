@@ -6,15 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.since import Mark, Uncomparable, Watermark, digest, earlier, no_later_than, no_more_than
-from speclab.jsonvalue import Json, Record
-from speclab.paths import FieldPath
+from speclab.connectors.incremental import (
+    Bookmark,
+    IncomparableValues,
+    Watermark,
+    digest,
+    earlier,
+    no_later_than,
+    no_more_than,
+)
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
 
 AT = FieldPath.parse("at")
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def read(values: list[Json], before: Mark | None = None) -> tuple[list[Record], Mark | None]:
+def read(values: list[Json], before: Bookmark | None = None) -> tuple[list[Record], Bookmark | None]:
     """The records with these values that are delivered, two a page, and the mark after them."""
     watermark = Watermark(AT, no_later_than(NOON), before=before)
     records: list[Record] = [{"id": at, "at": value} for at, value in enumerate(values)]
@@ -38,18 +46,18 @@ def test_what_comes_again_is_delivered_once_and_what_is_new_always(values: list[
 def test_a_mark_survives_the_checkpoint() -> None:
     _, mark = read(["2024-01-01", "2024-01-02", "2024-01-02"])
     assert mark is not None
-    assert Mark.load(mark.dump()) == mark
-    assert Mark.load({"value": None, "ties": []}) is None
-    assert Mark.load("2024-01-01") is None
+    assert Bookmark.load(mark.dump()) == mark
+    assert Bookmark.load({"value": None, "ties": []}) is None
+    assert Bookmark.load("2024-01-01") is None
 
 
 def test_too_many_ties_are_not_kept() -> None:
     _, mark = read(["2024-01-01"] * 1001)
-    assert mark == Mark("2024-01-01", ())
+    assert mark == Bookmark("2024-01-01", ())
 
 
 def test_the_mark_never_goes_back() -> None:
-    before = Mark("2024-06-01", ("x",))
+    before = Bookmark("2024-06-01", ("x",))
     _, mark = read(["2024-01-01", None, True, []], before)
     assert mark == before
 
@@ -61,10 +69,10 @@ def test_times_are_compared_as_times_whatever_their_notation() -> None:
 
 
 def test_values_without_an_order_between_them_are_refused() -> None:
-    with pytest.raises(Uncomparable, match=r"7 \(a number\) and "):
+    with pytest.raises(IncomparableValues, match=r"7 \(a number\) and "):
         read(["2024-01-01", 7])
-    with pytest.raises(Uncomparable, match=r"7 \(a number\) and "):
-        read([7], Mark("2024-01-01"))
+    with pytest.raises(IncomparableValues, match=r"7 \(a number\) and "):
+        read([7], Bookmark("2024-01-01"))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import SECRET, TAP, Taps, begun, gone, numbers, starts
 
-from speclab.errors import Unreachable
-from speclab.runlog.process import Process
+from speclab.core.errors import Unreachable
+from speclab.core.locks import ProcessIdentity
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 
@@ -107,9 +107,9 @@ async def test_what_a_killed_run_left_is_removed_and_ended_by_the_next(tap: Taps
     owner = await asyncio.create_subprocess_exec(*sleeper)
     orphan = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
     other = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)
-    left = _files_of(Process.of(owner.pid), Process.of(orphan.pid))
-    mine = _files_of(Process.of(os.getpid()), Process.of(other.pid))
-    elsewhere = _files_of(Process(owner.pid, "another.example", "then"), Process.of(other.pid))
+    left = _files_of(ProcessIdentity.of(owner.pid), ProcessIdentity.of(orphan.pid))
+    mine = _files_of(ProcessIdentity.of(os.getpid()), ProcessIdentity.of(other.pid))
+    elsewhere = _files_of(ProcessIdentity(owner.pid, "another.example", "then"), ProcessIdentity.of(other.pid))
     owner.kill()
     await owner.wait()
     await read_all(tap([]))
@@ -122,7 +122,7 @@ async def test_what_a_killed_run_left_is_removed_and_ended_by_the_next(tap: Taps
     shutil.rmtree(elsewhere)
 
 
-def _files_of(owner: Process, leader: Process) -> Path:
+def _files_of(owner: ProcessIdentity, leader: ProcessIdentity) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="speclab-singer-"))
     (directory / "owner.json").write_text(json.dumps([owner.pid, owner.host, owner.started]))
     (directory / "leader.json").write_text(json.dumps([leader.pid, leader.host, leader.started]))

@@ -9,7 +9,7 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import Taps, at, cursor, numbers, starts
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 

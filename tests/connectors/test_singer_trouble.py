@@ -10,10 +10,10 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
 from tests.connectors.taps import SECRET, Taps, at, cursor, gone, numbers, settings, starts
 
-from speclab.connectors.access import try_access
-from speclab.errors import BadAnswer, Unauthorized, Unreachable
+from speclab.connectors.check import check_connection
+from speclab.core.errors import BadResponse, Unauthorized, Unreachable
 from speclab.spec.auth import NoAuth
-from speclab.spec.integration import End
+from speclab.spec.integration import Endpoint
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 
@@ -64,7 +64,7 @@ async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Taps) -> 
     assert numbers(pages) == list(range(1, 16))
     assert pages[-1].cursor == cursor(at(10), whole=True)
     assert not any(page.complete for page in pages)
-    assert type(error) is BadAnswer
+    assert type(error) is BadResponse
     assert str(error).endswith("ended with exit code 3: ValueError: no page 7")
     assert len(error.response.splitlines()) == 20
     assert "gave up with ***" in error.response
@@ -84,7 +84,7 @@ async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Tap
         ("CRITICAL 401 Client Error: Unauthorized for url: https://crm.example.com", Unauthorized),
         ("requests.exceptions.ConnectionError: [Errno 111] Connection refused", Unreachable),
         ("ReadTimeout: Read timed out. (read timeout=30)", Unreachable),
-        ("KeyError: 'id'", BadAnswer),
+        ("KeyError: 'id'", BadResponse),
     ],
 )
 async def test_what_a_tap_says_last_tells_what_kind_of_failure_it_is(last: str, kind: type, tap: Taps) -> None:
@@ -96,7 +96,7 @@ async def test_a_line_that_is_no_message_is_told_with_its_number(tap: Taps) -> N
     do = [{"count": [1, 12]}, {"raw": f"Hello, {SECRET}!\n"}, {"count": [13, 20]}, "wait"]
     pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
     assert numbers(pages) == list(range(1, 13))
-    assert type(error) is BadAnswer
+    assert type(error) is BadResponse
     assert "line 14 of its output is not JSON" in str(error)
     assert error.response == "Hello, ***!"
 
@@ -126,9 +126,9 @@ async def test_a_line_that_is_longer_than_may_be_ends_the_read(tap: Taps) -> Non
 
 async def test_a_tap_is_tried_by_its_first_page(tap: Taps, witness: Path) -> None:
     count: list[Any] = [{"count": [1, 10]}, "wait"]
-    access = await try_access(End("source", settings(count, witness), NoAuth()), tap.references, tap.seams)
+    access = await check_connection(Endpoint("source", settings(count, witness), NoAuth()), tap.references, tap.context)
     assert (access.error, access.granted, access.request) == (None, True, "tap.py: people: 10 records")
     assert await gone(starts(witness)[0]["pid"])
     refused: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
-    access = await try_access(End("source", settings(refused), NoAuth()), tap.references, tap.seams)
+    access = await check_connection(Endpoint("source", settings(refused), NoAuth()), tap.references, tap.context)
     assert type(access.error) is Unauthorized

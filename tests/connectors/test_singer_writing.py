@@ -11,19 +11,19 @@ import pytest
 from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References
-from speclab.connectors.base import Answer, Refusal, Seams
+from speclab.connectors.api import RuntimeContext, WriteError, WriteResult
 from speclab.connectors.singer.writer import SingerWriter, probe
-from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
+from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
+from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field
-from speclab.mapping.kinds import Kind
-from speclab.outcome import Effect, ErrorClass
-from speclab.paths import FieldPath
+from speclab.mapping.types import ValueKind
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
-from speclab.sync.actions import in_doubt
-from speclab.sync.bisection import bisect
+from speclab.sync.delivery import bisect
+from speclab.sync.retry_policy import in_doubt
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 
@@ -50,9 +50,9 @@ def settings(tmp_path: Path) -> Callable[..., SingerSystem]:
 
 
 @pytest.fixture
-def target(settings: Callable[..., SingerSystem], references: References, seams: Seams) -> Open:
+def target(settings: Callable[..., SingerSystem], references: References, context: RuntimeContext) -> Open:
     def opened(config: dict[str, Json] | None = None, **more: Json) -> SingerWriter:
-        return SingerWriter(settings(config, **more), NoAuth(), references, seams, RetrySettings())
+        return SingerWriter(settings(config, **more), NoAuth(), references, context, RetrySettings())
 
     return opened
 
@@ -65,11 +65,11 @@ def schemas(tmp_path: Path) -> list[Any]:
     return [json.loads(line)["schema"]["properties"] for line in (tmp_path / "schemas").read_text().splitlines()]
 
 
-def the_refusal(answers: Sequence[Answer]) -> Refusal:
+def the_refusal(answers: Sequence[WriteResult]) -> WriteError:
     """The one refusal that all have."""
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    assert answers[0].refusal is not None
-    return answers[0].refusal
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    assert answers[0].write_error is not None
+    return answers[0].write_error
 
 
 async def test_a_batch_is_written_when_the_target_has_ended_well(
@@ -89,8 +89,14 @@ async def test_the_schema_is_what_the_mapping_says_and_where_it_does_not_what_re
     target: Open, tmp_path: Path
 ) -> None:
     writer = target()
-    said = {"id": Kind.TEXT, "age": Kind.INTEGER, "born": Kind.DATE, "seen": Kind.DATETIME, "price": Kind.DECIMAL}
-    said |= {"any": Kind.ANY, "home.city": Kind.ANY_TEXT, "lines[0].sku": Kind.TEXT}
+    said = {
+        "id": ValueKind.TEXT,
+        "age": ValueKind.INTEGER,
+        "born": ValueKind.DATE,
+        "seen": ValueKind.DATETIME,
+        "price": ValueKind.DECIMAL,
+    }
+    said |= {"any": ValueKind.ANY, "home.city": ValueKind.ANY_TEXT, "lines[0].sku": ValueKind.TEXT}
     writer.declare([Field(FieldPath.parse(path), kind) for path, kind in said.items()])
     await writer.write([item("a", name="Ada", any=3, none=None, home={"zip": "1"}, lines=[{"sku": "x"}], flag=True)])
     await writer.write([item("a", name="Ada", any=3.5, none=[1], note=None)])
@@ -119,30 +125,30 @@ async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Ope
     people = [item(str(number), name=f"n{number}", age=number) for number in range(16)]
     people[5] = item("5", name="n5", age="old")
     writer = target()
-    refusal = the_refusal(await writer.write(people))
-    assert (refusal.error_class, refusal.field, refusal.status) == (ErrorClass.REJECTED, "age", None)
-    assert refusal.message == (
+    write_error = the_refusal(await writer.write(people))
+    assert (write_error.error_class, write_error.field, write_error.status) == (ErrorClass.REJECTED, "age", None)
+    assert write_error.message == (
         "target.py: ended with exit code 1: jsonschema.exceptions.ValidationError: 'old' is not of type 'integer'"
     )
-    assert refusal.request == "target.py: 16 records of people"
-    assert "On instance['age']:" in refusal.response
+    assert write_error.request == "target.py: 16 records of people"
+    assert "On instance['age']:" in write_error.response
     answers = await bisect(writer.write, people, lambda _: True)
     assert [answer.effect is None for answer in answers] == [number == 5 for number in range(16)]
     assert len(kept(tmp_path)) == 15
 
 
 async def test_a_refused_value_is_no_failure_of_the_place_whatever_it_says(target: Open) -> None:
-    refusal = the_refusal(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
-    assert (refusal.error_class, refusal.field) == (ErrorClass.REJECTED, "age")
+    write_error = the_refusal(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
+    assert (write_error.error_class, write_error.field) == (ErrorClass.REJECTED, "age")
 
 
 async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Open) -> None:
     people = [item("a", name="Ada"), item("b", name="Ben")]
     writer = target({"refuses": "Ben"}, mode="append")
     assert not writer.idempotent
-    refusal = the_refusal(await writer.write(people))
-    assert in_doubt(refusal)
-    assert refusal.message == "target.py: ended with exit code 1 and said nothing"
+    write_error = the_refusal(await writer.write(people))
+    assert in_doubt(write_error)
+    assert write_error.message == "target.py: ended with exit code 1 and said nothing"
     assert (await writer.write([item("c", name="Cy")]))[0].effect is Effect.WRITTEN
     upserting = target({"refuses": "Ben"})
     assert upserting.idempotent
@@ -150,7 +156,7 @@ async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Ope
 
 
 async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(target: Open) -> None:
-    with pytest.raises(BadAnswer, match="KeyError: 'host'"):
+    with pytest.raises(BadResponse, match="KeyError: 'host'"):
         await target({"how": "die", "dies": "KeyError: 'host'"}, mode="append").write([item("a", name="Ada")])
 
 
@@ -164,7 +170,7 @@ async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(ta
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("KeyError: 'host'", BadAnswer),
+        ("KeyError: 'host'", BadResponse),
         ("PermissionError: [Errno 13] Permission denied: '/out'", Unreachable),
         ("could not extend file: No space left on device", Unreachable),
         ("403 Client Error: Forbidden for url", Unauthorized),
@@ -173,7 +179,7 @@ async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(ta
 async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, error: type, target: Open) -> None:
     with pytest.raises(error, match="ended with exit code 1: ") as raised:
         await target({"how": "die", "dies": words}).write([item("a", name="Ada")])
-    assert isinstance(raised.value, SystemFailure)
+    assert isinstance(raised.value, EndpointError)
     assert raised.value.response == words
 
 
@@ -191,10 +197,10 @@ async def test_a_target_out_of_reach_is_told_as_such(words: str, kind: ErrorClas
 
 async def test_a_target_that_ends_before_it_has_read_all_has_not_written_it(target: Open) -> None:
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
-    refusal = the_refusal(await target({"how": "deaf"}).write(people))
-    assert refusal.error_class is ErrorClass.BAD_ANSWER
-    assert in_doubt(refusal)
-    assert "before it had read all" in refusal.message
+    write_error = the_refusal(await target({"how": "deaf"}).write(people))
+    assert write_error.error_class is ErrorClass.BAD_ANSWER
+    assert in_doubt(write_error)
+    assert "before it had read all" in write_error.message
 
 
 async def test_a_target_that_keeps_its_state_is_believed_and_that_is_told_once(target: Open, reports: Reports) -> None:
@@ -207,22 +213,22 @@ async def test_a_target_that_keeps_its_state_is_believed_and_that_is_told_once(t
 async def test_a_target_that_has_given_its_state_back_and_then_does_not_is_not_believed(target: Open) -> None:
     writer = target({"mutes": "Ben"})
     assert (await writer.write([item("a", name="Ada")]))[0].effect is Effect.WRITTEN
-    refusal = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
-    assert in_doubt(refusal)
-    assert "did not give back the STATE" in refusal.message
+    write_error = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
+    assert in_doubt(write_error)
+    assert "did not give back the STATE" in write_error.message
 
 
 async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Open) -> None:
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
-    refusal = the_refusal(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
-    assert refusal.error_class is ErrorClass.TIMEOUT
-    assert in_doubt(refusal)
+    write_error = the_refusal(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
+    assert write_error.error_class is ErrorClass.TIMEOUT
+    assert in_doubt(write_error)
 
 
 async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: Path) -> None:
     first, second = await target(key=["id", "name"]).write([item("a", name=None), item("b", name="Ben")])
-    assert first.refusal is not None
-    assert (first.refusal.field, first.refusal.sent) == ("name", False)
+    assert first.write_error is not None
+    assert (first.write_error.field, first.write_error.sent) == ("name", False)
     assert second.effect is Effect.WRITTEN
     assert kept(tmp_path) == [{"id": "b", "name": "Ben"}]
 
@@ -233,12 +239,12 @@ async def test_a_key_within_a_field_is_no_key_of_a_target(target: Open) -> None:
 
 
 async def test_a_target_is_tried_with_nothing_to_write(
-    settings: Callable[..., SingerSystem], references: References, seams: Seams, tmp_path: Path
+    settings: Callable[..., SingerSystem], references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
-    arguments = (NoAuth(), references, seams, RetrySettings())
+    arguments = (NoAuth(), references, context, RetrySettings())
     assert "starts with this config" in await probe(settings(), *arguments)
     assert not (tmp_path / "out").exists()
     with pytest.raises(Unauthorized):
         await probe(settings({"how": "die", "dies": "401 Unauthorized"}), *arguments)
-    with pytest.raises(BadAnswer, match="KeyError"):
+    with pytest.raises(BadResponse, match="KeyError"):
         await probe(settings({"how": "die", "dies": "KeyError: 'host'"}), *arguments)

@@ -10,9 +10,9 @@ from tests.connectors.conftest import Reports
 from tests.connectors.databases import Databases, Ends, row, told
 
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.errors import SpecError, SystemFailure, Unauthorized, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import EndpointError, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json
 from speclab.spec.systems.sql import SqlSystem
 
 PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
@@ -75,9 +75,15 @@ async def test_a_url_that_cannot_be_meant_is_an_error_of_the_spec(url: str, mess
     ],
 )
 async def test_what_is_wrong_with_the_way_is_told(
-    kind: str, login: str, name: str, failure: type[Exception], message: str, databases: Databases, seams: Seams
+    kind: str,
+    login: str,
+    name: str,
+    failure: type[Exception],
+    message: str,
+    databases: Databases,
+    context: RuntimeContext,
 ) -> None:
-    ends = databases.ends("mariadb" if kind == "mysql" else kind, seams)
+    ends = databases.ends("mariadb" if kind == "mysql" else kind, context)
     with pytest.raises(failure, match=message):
         await ends.read(table="people", url=f"{kind}://{login}/{name}", timeout="5s")
 
@@ -119,9 +125,9 @@ def cut_off(ends: Ends) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 async def test_a_read_goes_on_in_a_new_connection(
-    kind: str, databases: Databases, seams: Seams, reports: Reports
+    kind: str, databases: Databases, context: RuntimeContext, reports: Reports
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table("id INT PRIMARY KEY", *map(str, range(7)))
     keys: list[Json] = []
     async for page in (reader := ends.reader(table=table, size=3)).pages(None, full=False):
@@ -135,8 +141,10 @@ async def test_a_read_goes_on_in_a_new_connection(
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_what_is_written_in_a_new_connection_is_there_once(kind: str, databases: Databases, seams: Seams) -> None:
-    ends = databases.ends(kind, seams)
+async def test_what_is_written_in_a_new_connection_is_there_once(
+    kind: str, databases: Databases, context: RuntimeContext
+) -> None:
+    ends = databases.ends(kind, context)
     table = ends.table("id INT, v INT")
     writer = ends.writer(insert=table)
     for number in range(3):
@@ -171,7 +179,7 @@ async def test_a_function_in_a_query_changes_nothing_on_postgresql(postgresql: E
         f"CREATE FUNCTION sneak_{table}() RETURNS INT LANGUAGE plpgsql AS "
         f"$$ BEGIN INSERT INTO {table} VALUES (99); RETURN 1; END $$"
     )
-    with pytest.raises(SystemFailure, match="read-only transaction"):
+    with pytest.raises(EndpointError, match="read-only transaction"):
         await postgresql.read(query=f"SELECT id, sneak_{table}() AS n FROM {table}")
     await postgresql.read(query=f"SELECT id, set_config('default_transaction_read_only', 'off', false) FROM {table}")
     assert postgresql.sql(f"SELECT id FROM {table}") == [(1,)]
@@ -190,6 +198,6 @@ async def test_a_function_in_a_query_changes_nothing_on_mysql(mariadb: Ends) -> 
         f"CREATE FUNCTION sneak_{table}() RETURNS INT BEGIN INSERT INTO {table}_log VALUES (99); RETURN 1; END",
         f"CREATE TABLE {table}_log (id INT) ENGINE=MyISAM",  # which no transaction rolls back
     )
-    with pytest.raises(SystemFailure, match="READ ONLY transaction"):
+    with pytest.raises(EndpointError, match="READ ONLY transaction"):
         await mariadb.read(query=f"SELECT id, sneak_{table}() AS n FROM {table}")
     assert mariadb.sql(f"SELECT id FROM {table}_log") == []

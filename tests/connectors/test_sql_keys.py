@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.connectors.databases import Ends, gone, row, told
 
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json
 
 UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
 
@@ -98,7 +98,7 @@ async def test_keys_that_a_column_rounds_to_one_are_two_in_mariadb(mariadb: Ends
 async def test_a_unique_index_on_an_expression_is_no_key(postgresql: Ends) -> None:
     table = postgresql.table("tenant TEXT, id TEXT")
     postgresql.sql(f"CREATE UNIQUE INDEX ON {table} (lower(tenant), id)")
-    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id"):
+    with pytest.raises(BadResponse, match="needs a primary key or unique index on id"):
         await postgresql.write(row(), upsert=table)
 
 
@@ -110,9 +110,9 @@ async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Jso
     if ends.kind == "sqlite":  # which keeps it as it is
         assert ends.sql(f"SELECT n FROM {table} ORDER BY id") == [(10,), (float(str(value)),)]
         return
-    assert answer.refusal is not None
-    assert (answer.refusal.field, answer.refusal.sent) == ("n", False)
-    assert answer.refusal.message == f"{value} would be rounded, for the column 'n' holds whole numbers only"
+    assert answer.write_error is not None
+    assert (answer.write_error.field, answer.write_error.sent) == ("n", False)
+    assert answer.write_error.message == f"{value} would be rounded, for the column 'n' holds whole numbers only"
 
 
 async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either(postgresql: Ends) -> None:
@@ -123,13 +123,13 @@ async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either
         (answer,) = await writer.write([row("c", n=1.5)])
     finally:
         await writer.close()
-    assert answer.refusal is not None
-    assert answer.refusal.field == "n"
+    assert answer.write_error is not None
+    assert answer.write_error.field == "n"
 
 
 async def test_an_index_that_is_wanting_is_told_in_sql_that_makes_it(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA odd", 'CREATE TABLE odd."order" (id TEXT, "a key" TEXT)')
-    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id, a key") as caught:
+    with pytest.raises(BadResponse, match="needs a primary key or unique index on id, a key") as caught:
         await postgresql.write(row(**{"a key": "x"}), upsert="odd.order", key=["id", "a key"])
     postgresql.sql(caught.value.hint)
     assert told(await postgresql.write(row(**{"a key": "x"}), upsert="odd.order", key=["id", "a key"])) == ["created"]
@@ -156,14 +156,16 @@ async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends)
         assert told(await postgresql.write(row(fine, at=fine), upsert=table)) == ["created"]
     for lost in ("2024-01-01T10:00:00+02:00", "2024-01-01 10:00:00.5-0130", "2024-01-01 10:00:00+02"):
         (answer,) = await postgresql.write(row(lost, at=lost), upsert=table)
-        assert answer.refusal is not None
-        assert answer.refusal.field == "at"
-        assert "would lose its offset" in answer.refusal.message
+        assert answer.write_error is not None
+        assert answer.write_error.field == "at"
+        assert "would lose its offset" in answer.write_error.message
 
 
 async def test_a_schema_or_a_table_in_it_that_is_misspelt_is_told_with_the_nearest(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA sales", "CREATE TABLE sales.contacts (id TEXT PRIMARY KEY)")
-    with pytest.raises(BadAnswer, match=r"no table 'sales.contcts'\. Did you mean 'sales.contacts'"):
+    with pytest.raises(BadResponse, match=r"no table 'sales.contcts'\. Did you mean 'sales.contacts'"):
         await postgresql.write(row(), upsert="sales.contcts")
-    with pytest.raises(BadAnswer, match=r"no table 'sale.contacts': there is no schema 'sale'\. Did you mean 'sales'"):
+    with pytest.raises(
+        BadResponse, match=r"no table 'sale.contacts': there is no schema 'sale'\. Did you mean 'sales'"
+    ):
         await postgresql.read(table="sale.contacts")

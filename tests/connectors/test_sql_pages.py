@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.connectors.databases import Databases, Ends
 
-from speclab.connectors.base import Seams
+from speclab.connectors.api import RuntimeContext
 from speclab.connectors.sql.statements import page
-from speclab.errors import BadAnswer, Unreachable
-from speclab.jsonvalue import Json
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Json
 
 HEX = [f"{(number * 37) % 256:02x}{255 - number:02x}ff" for number in range(9)]
 
@@ -58,9 +58,9 @@ OF_MARIADB = [
     ],
 )
 async def test_rows_come_in_the_order_of_a_key_of_any_type(
-    kind: str, column: str, values: list[str], databases: Databases, seams: Seams
+    kind: str, column: str, values: list[str], databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table(f"id {column} PRIMARY KEY, v INT", *(f"{value}, {at}" for at, value in enumerate(values)))
     pages = await ends.pages(table=table, size=2)
     assert [record["v"] for page in pages for record in page.records] == [*range(9)]
@@ -85,14 +85,14 @@ async def test_rows_without_a_key_that_did_not_change_are_not_read_again(ends: E
 
 async def test_keys_of_which_the_database_takes_one_for_another_are_found_out(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9), v INT", *(f"'{key}', 0" for key in ["a", "b", "B", "c"]))
-    with pytest.raises(BadAnswer, match=r"follows \['[bB]'\] and is no other value to the database as its key id"):
+    with pytest.raises(BadResponse, match=r"follows \['[bB]'\] and is no other value to the database as its key id"):
         await mariadb.read(table=table, size=2)
     assert len(await mariadb.read(query=f"SELECT CAST(id AS BINARY) AS id FROM {table}", size=2)) == 4
 
 
 async def test_keys_that_are_not_what_they_show_are_found_out(mariadb: Ends) -> None:
     table = mariadb.table("id FLOAT PRIMARY KEY", *map(str, [0.1, 0.2, 0.3]))
-    with pytest.raises(BadAnswer, match=r"a row after \[0\.1\] that shows the same"):
+    with pytest.raises(BadResponse, match=r"a row after \[0\.1\] that shows the same"):
         await mariadb.read(table=table, size=1)
 
 
@@ -142,7 +142,7 @@ async def test_a_query_may_end_in_a_comment(ends: Ends) -> None:
 
 async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, at BINARY(2)", "1, x'00ff'")
-    with pytest.raises(BadAnswer, match="`at` holds bytes"):
+    with pytest.raises(BadResponse, match="`at` holds bytes"):
         await mariadb.read(table=table, since={"field": "at"})
 
 

@@ -9,9 +9,9 @@ import pytest
 from tests.connectors.conftest import Reports, read_all, records_of
 
 from speclab.connectors import References, open_reader
-from speclab.connectors.base import Page, Seams
-from speclab.errors import BadAnswer, Unreachable
-from speclab.jsonvalue import Json
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
 
@@ -33,14 +33,14 @@ def people(database: sqlite3.Connection) -> sqlite3.Connection:
 
 
 @pytest.fixture
-def read(references: References, seams: Seams) -> Read:
+def read(references: References, context: RuntimeContext) -> Read:
     async def pages(
         cursor: Json = None, *, full: bool = False, key: Json = "id", url: str = "sqlite:///crm.db", **settings: Json
     ) -> list[Page]:
         if "query" not in settings:
             settings = {"table": "people", **settings}
         system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": key, "read": {"size": 3, **settings}})
-        return await read_all(open_reader(system, NoAuth(), references, seams), cursor, full=full)
+        return await read_all(open_reader(system, NoAuth(), references, context), cursor, full=full)
 
     return pages
 
@@ -150,10 +150,10 @@ async def test_bytes_are_base64(database: sqlite3.Connection, read: Read) -> Non
 async def test_a_key_that_is_none_is_found_out(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         people.execute("UPDATE people SET name = 'same'")
-        with pytest.raises(BadAnswer, match=r"more than one row has \['same'\] as its key name"):
+        with pytest.raises(BadResponse, match=r"more than one row has \['same'\] as its key name"):
             await read(key="name")
         people.execute("UPDATE people SET name = NULL")
-        with pytest.raises(BadAnswer, match="more than one row has NULL as its key name"):
+        with pytest.raises(BadResponse, match="more than one row has NULL as its key name"):
             await read(key="name")
 
 
@@ -170,7 +170,7 @@ async def test_a_key_that_is_none_is_found_out(people: sqlite3.Connection, read:
 async def test_what_is_not_there_is_named(
     settings: dict[str, Json], message: str, people: sqlite3.Connection, read: Read
 ) -> None:
-    with closing(people), pytest.raises(BadAnswer, match=message):
+    with closing(people), pytest.raises(BadResponse, match=message):
         await read(**settings)
 
 

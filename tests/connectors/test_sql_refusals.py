@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 from tests.connectors.databases import Databases, Ends, row, told
 
-from speclab.connectors.base import Item, Seams
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json
-from speclab.outcome import ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json
+from speclab.core.outcome import ErrorClass
 
 TRIGGER = """\
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -22,8 +22,8 @@ $$ BEGIN IF NEW.v = 'bad' THEN RAISE EXCEPTION 'no way' USING ERRCODE = 'AB001';
 async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
     """The class of what refuses a row."""
     (answer,) = await ends.write(row(**fields), upsert=table)
-    assert answer.refusal is not None
-    return answer.refusal.error_class
+    assert answer.write_error is not None
+    return answer.write_error.error_class
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
 async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mariadb: Ends) -> None:
     table = mariadb.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
     (answer,) = await mariadb.write(row(v=value), upsert=table)
-    assert answer.refusal is not None
-    assert answer.refusal.error_class is ErrorClass.REJECTED
-    assert answer.refusal.field == (None if column == "GEOMETRY" else "v")
+    assert answer.write_error is not None
+    assert answer.write_error.error_class is ErrorClass.REJECTED
+    assert answer.write_error.field == (None if column == "GEOMETRY" else "v")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,17 @@ async def test_postgresql_blames_the_column_for_its_value(column: str, value: Js
     if column.endswith("UNIQUE"):
         postgresql.sql(f"INSERT INTO {table} VALUES ('other', 1, 1)")
     (answer,) = await postgresql.write(row(w=1, v=value), upsert=table)
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.field) == (ErrorClass.REJECTED, "v"), answer.refusal.message
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.field) == (ErrorClass.REJECTED, "v"), (
+        answer.write_error.message
+    )
 
 
 async def test_mariadb_refuses_a_row_for_letters_that_its_key_has_not(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) CHARACTER SET latin1 PRIMARY KEY")
     (answer,) = await mariadb.write(row("日"), upsert=table)
-    assert answer.refusal is not None
-    assert answer.refusal.error_class is ErrorClass.REJECTED
+    assert answer.write_error is not None
+    assert answer.write_error.error_class is ErrorClass.REJECTED
 
 
 async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:
@@ -87,16 +89,16 @@ async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mar
     table = mariadb.table("id INT PRIMARY KEY")
     mariadb.sql(f"ALTER TABLE {table} PARTITION BY RANGE (id) (PARTITION one VALUES LESS THAN (9))")
     (answer,) = await mariadb.write(row(10), upsert=table)
-    assert answer.refusal is not None
+    assert answer.write_error is not None
 
 
 async def test_a_row_that_is_longer_than_the_server_takes_is_refused_and_cuts_no_connection(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, v LONGTEXT")
     ((most,),) = mariadb.sql("SELECT @@max_allowed_packet")
     (answer,) = await mariadb.write(row(1, v="x" * most), upsert=table)
-    assert answer.refusal is not None
-    assert answer.refusal.field == "v"
-    assert "max_allowed_packet" in answer.refusal.message
+    assert answer.write_error is not None
+    assert answer.write_error.field == "v"
+    assert "max_allowed_packet" in answer.write_error.message
 
 
 async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_index_holds(postgresql: Ends) -> None:
@@ -104,15 +106,15 @@ async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_ind
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
     assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
     (answer,) = await postgresql.write(row("".join(map(chr, range(33, 9000)))), upsert=table)
-    assert answer.refusal is not None
-    assert "index row" in answer.refusal.message
+    assert answer.write_error is not None
+    assert "index row" in answer.write_error.message
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
 async def test_a_row_that_a_trigger_leaves_out_is_not_said_to_be_written(
-    kind: str, databases: Databases, seams: Seams
+    kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table("id INT PRIMARY KEY, v INT")
     if kind == "sqlite":
         ends.sql(f"CREATE TRIGGER skip BEFORE INSERT ON {table} WHEN NEW.v = 5 BEGIN SELECT RAISE(IGNORE); END")
@@ -131,7 +133,7 @@ async def test_a_row_that_a_trigger_leaves_out_is_not_said_to_be_written(
     finally:
         await writer.close()
     assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (10,)]
-    only_keys = [Item("0", {"id": 0}, {}, "")]
+    only_keys = [MappedRecord("0", {"id": 0}, {}, "")]
     assert told(await ends.write(*only_keys, upsert=table)) == ["updated"]
 
 
@@ -141,12 +143,12 @@ async def test_leave_that_is_missing_is_no_rows_fault_but_a_policy_that_refuses_
     other = postgresql.store.url.replace("postgres@", f"{role}@")
     postgresql.sql(f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON {table} TO {role}")
     try:
-        with pytest.raises(BadAnswer, match="permission denied"):
+        with pytest.raises(BadResponse, match="permission denied"):
             await postgresql.write(row(), row("b"), upsert=table, url=other)
         postgresql.sql(f"GRANT ALL ON {table} TO {role}", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         (answer,) = await postgresql.write(row(), upsert=table, url=other)
-        assert answer.refusal is not None
-        assert "row-level security policy" in answer.refusal.message
+        assert answer.write_error is not None
+        assert "row-level security policy" in answer.write_error.message
     finally:
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
 
@@ -165,15 +167,15 @@ def wait_until_it_waits(ends: Ends, table: str) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 async def test_a_row_that_another_holds_too_long_may_be_free_soon(
-    kind: str, databases: Databases, seams: Seams
+    kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1")
     with ends.store.engine.begin() as other:
         other.exec_driver_sql(f"UPDATE {table} SET v = 2")
         (answer,) = await ends.write(row("a", v=3), upsert=table, timeout="1s")
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.SERVER, False)
 
 
 async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends) -> None:
@@ -181,8 +183,8 @@ async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends)
     mariadb.sql(f"CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} FOR EACH ROW DO SLEEP(5)")
     url = f"{mariadb.store.url}?init_command=SET%20max_statement_time=0.1"
     (answer,) = await mariadb.write(row("a"), upsert=table, url=url)
-    assert answer.refusal is not None
-    assert answer.refusal.error_class is ErrorClass.SERVER, answer.refusal.message
+    assert answer.write_error is not None
+    assert answer.write_error.error_class is ErrorClass.SERVER, answer.write_error.message
 
 
 async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
@@ -195,23 +197,23 @@ async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
         await asyncio.to_thread(wait_until_it_waits, mariadb, table)
         await asyncio.to_thread(other.exec_driver_sql, f"UPDATE {table} SET v = 2 WHERE id = 'a'")
         answers = await writing
-    assert [answer.refusal and answer.refusal.error_class for answer in answers] == [ErrorClass.SERVER] * 2
+    assert [answer.write_error and answer.write_error.error_class for answer in answers] == [ErrorClass.SERVER] * 2
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "sqlite"])
 @pytest.mark.parametrize("value", [1.005, "1.005", "-0.001", -0.001, 1e-7])
 async def test_more_decimal_places_than_the_column_keeps_are_not_rounded_in_silence(
-    kind: str, value: Json, databases: Databases, seams: Seams
+    kind: str, value: Json, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
     (answer,) = await ends.write(row(v=value), upsert=table)
     if kind == "sqlite":  # which keeps it as it is
         assert ends.sql(f"SELECT v FROM {table}") == [(float(str(value)),)]
         return
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.field) == (ErrorClass.REJECTED, "v")
-    assert answer.refusal.message == (
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.field) == (ErrorClass.REJECTED, "v")
+    assert answer.write_error.message == (
         f"{value} would be rounded, for the column 'v' keeps 2 decimal places; Round(2) in its mapping row rounds it"
     )
     assert ends.sql(f"SELECT v FROM {table}") == []
@@ -220,9 +222,9 @@ async def test_more_decimal_places_than_the_column_keeps_are_not_rounded_in_sile
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 @pytest.mark.parametrize("value", [1.01, "1.010000", 7, "7", 0.1, "1e2", "-0.00", None])
 async def test_a_number_that_its_column_keeps_is_written(
-    kind: str, value: Json, databases: Databases, seams: Seams
+    kind: str, value: Json, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, seams)
+    ends = databases.ends(kind, context)
     table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
     assert told(await ends.write(row(v=value), upsert=table)) == ["created"]
     expected = None if value is None else Decimal(str(value))

@@ -9,14 +9,14 @@ import pytest
 from tests.connectors.conftest import Reports, item
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Declaring, Item, Remembering, Seams, Writer
+from speclab.connectors.api import MappedRecord, RuntimeContext, SchemaAware, TransactionalDedup, Writer, WriteResult
 from speclab.connectors.sql.writer import SqlWriter
-from speclab.errors import BadAnswer, SpecError, Unreachable
-from speclab.jsonvalue import Json
+from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
+from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field
-from speclab.mapping.kinds import Kind
-from speclab.outcome import Effect, ErrorClass
-from speclab.paths import FieldPath
+from speclab.mapping.types import ValueKind
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.sql import SqlSystem
 
@@ -24,12 +24,12 @@ Open = Callable[..., Writer]
 
 
 @pytest.fixture
-def target(references: References, seams: Seams) -> Open:
+def target(references: References, context: RuntimeContext) -> Open:
     def opened(url: str = "sqlite:///out/people.db", key: Json = "id", timeout: str = "5s", **write: Json) -> Writer:
         system = SqlSystem.model_validate(
             {"connector": "sql", "url": url, "key": key, "limits": {"timeout": timeout}, "write": write}
         )
-        return open_writer(system, NoAuth(), references, seams)
+        return open_writer(system, NoAuth(), references, context)
 
     return opened
 
@@ -50,7 +50,7 @@ def execute(path: Path, *statements: str) -> list[tuple[object, ...]]:
         return rows
 
 
-async def write(writer: Writer, *items: Item) -> list[Answer]:
+async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
         return list(await writer.write(items))
     finally:
@@ -68,7 +68,7 @@ def statements_of(writer: Writer) -> list[str]:
     return said
 
 
-def effects(answers: list[Answer]) -> list[Effect | None]:
+def effects(answers: list[WriteResult]) -> list[Effect | None]:
     return [answer.effect for answer in answers]
 
 
@@ -124,7 +124,7 @@ async def test_a_bad_row_among_new_ones_is_refused_for_what_it_is(database: Path
         answers = await writer.write([item("b", name="Bo"), item("c", name=None)])
     finally:
         await writer.close()
-    assert {answer.refusal and answer.refusal.field for answer in answers} == {"name"}
+    assert {answer.write_error and answer.write_error.field for answer in answers} == {"name"}
     assert execute(database, "SELECT id FROM people") == [("a",)]
 
 
@@ -174,14 +174,14 @@ async def test_a_table_is_made_of_what_the_mapping_says_where_the_first_records_
     tmp_path: Path, target: Open
 ) -> None:
     kinds = {
-        "n": Kind.INTEGER,
-        "x": Kind.INTEGER | Kind.NUMBER,
-        "yes": Kind.BOOLEAN,
-        "late": Kind.NUMBER,
-        "t": Kind.ANY,
+        "n": ValueKind.INTEGER,
+        "x": ValueKind.INTEGER | ValueKind.NUMBER,
+        "yes": ValueKind.BOOLEAN,
+        "late": ValueKind.NUMBER,
+        "t": ValueKind.ANY,
     }
     writer = target(upsert="people", create_table=True)
-    assert isinstance(writer, Declaring)
+    assert isinstance(writer, SchemaAware)
     writer.declare([Field(FieldPath((name,)), kind) for name, kind in kinds.items()])
     await write(writer, item("a", n=None, x=1, yes=None, t=None), item("b", late=None))
     assert execute(tmp_path / "out/people.db", "SELECT name, type FROM pragma_table_info('people')") == [
@@ -198,7 +198,7 @@ async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(
     database: Path, target: Open, reports: Reports
 ) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, full_name TEXT)")
-    with pytest.raises(BadAnswer, match=r"no column 'ful_name'\. Did you mean 'full_name'") as caught:
+    with pytest.raises(BadResponse, match=r"no column 'ful_name'\. Did you mean 'full_name'") as caught:
         await write(target(upsert="people"), item("a", ful_name="Ada"))
     assert "create_table" in caught.value.hint
     await write(target(upsert="people", create_table=True), item("a", age=36))
@@ -208,13 +208,13 @@ async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(
 
 async def test_a_table_that_is_not_there_names_the_nearest(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE customers (id TEXT PRIMARY KEY)")
-    with pytest.raises(BadAnswer, match=r"there is no table 'customer'\. Did you mean 'customers'"):
+    with pytest.raises(BadResponse, match=r"there is no table 'customer'\. Did you mean 'customers'"):
         await write(target(upsert="customer"), item("a"))
 
 
 async def test_an_upsert_needs_a_unique_key_and_says_how_to_get_one(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT, name TEXT)")
-    with pytest.raises(BadAnswer, match="needs a primary key or unique index on id") as caught:
+    with pytest.raises(BadResponse, match="needs a primary key or unique index on id") as caught:
         await write(target(upsert="people"), item("a"))
     execute(database, caught.value.hint)
     assert effects(await write(target(upsert="people"), item("a"))) == [Effect.CREATED]
@@ -223,10 +223,10 @@ async def test_an_upsert_needs_a_unique_key_and_says_how_to_get_one(database: Pa
 async def test_a_key_of_several_columns_is_one_key(database: Path, target: Open) -> None:
     execute(database, 'CREATE TABLE people (region TEXT, id TEXT, "odd name" TEXT, UNIQUE (id, region))')
     writer = target(upsert="people", key=["region", "id"])
-    rows = [Item(key, {"region": "eu", "id": key, "odd name": "x"}, {}, "") for key in "ab"]
+    rows = [MappedRecord(key, {"region": "eu", "id": key, "odd name": "x"}, {}, "") for key in "ab"]
     assert effects(list(await writer.write(rows))) == [Effect.CREATED, Effect.CREATED]
-    again = Item("a", {"region": "eu", "id": "a", "odd name": "y"}, {}, "")
-    other = Item("a", {"region": "us", "id": "a", "odd name": "z"}, {}, "")
+    again = MappedRecord("a", {"region": "eu", "id": "a", "odd name": "y"}, {}, "")
+    other = MappedRecord("a", {"region": "us", "id": "a", "odd name": "z"}, {}, "")
     assert effects(await write(writer, again, other)) == [Effect.UPDATED, Effect.CREATED]
     assert execute(database, "SELECT * FROM people ORDER BY 1, 2") == [
         ("eu", "a", "y"),
@@ -237,11 +237,11 @@ async def test_a_key_of_several_columns_is_one_key(database: Path, target: Open)
 
 async def test_a_record_without_a_key_is_refused_alone(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
-    keyless = [Item("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
-    answers = await write(target(upsert="people"), *keyless, Item("?", {"name": "x"}, {}, ""), item("a"))
+    keyless = [MappedRecord("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
+    answers = await write(target(upsert="people"), *keyless, MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
     assert effects(answers) == [None, None, None, Effect.CREATED]
-    refusals = [answer.refusal for answer in answers[:3] if answer.refusal]
-    assert [(refusal.message, refusal.field, refusal.sent) for refusal in refusals] == [
+    refusals = [answer.write_error for answer in answers[:3] if answer.write_error]
+    assert [(write_error.message, write_error.field, write_error.sent) for write_error in refusals] == [
         ("the key `id` is empty", "id", False),
         ("the key `id` is empty", "id", False),
         ("the key `id` is not mapped", "id", False),
@@ -253,12 +253,12 @@ async def test_a_batch_with_a_bad_row_is_undone_and_refused_as_one(database: Pat
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, email TEXT NOT NULL)")
     writer = target(upsert="people")
     answers = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
-    assert len({id(answer.refusal) for answer in answers}) == 1
-    refusal = answers[0].refusal
-    assert refusal is not None
-    assert (refusal.error_class, refusal.sent, refusal.field) == (ErrorClass.REJECTED, False, "email")
-    assert refusal.message == "NOT NULL constraint failed: people.email"
-    assert refusal.request == "UPSERT people at sqlite:///out/people.db (2 rows)"
+    assert len({id(answer.write_error) for answer in answers}) == 1
+    write_error = answers[0].write_error
+    assert write_error is not None
+    assert (write_error.error_class, write_error.sent, write_error.field) == (ErrorClass.REJECTED, False, "email")
+    assert write_error.message == "NOT NULL constraint failed: people.email"
+    assert write_error.request == "UPSERT people at sqlite:///out/people.db (2 rows)"
     assert execute(database, "SELECT count(*) FROM people") == [(0,)]
     assert effects(await write(writer, item("a", email="a@x"))) == [Effect.CREATED]
 
@@ -267,8 +267,8 @@ async def test_a_table_made_in_a_batch_that_fails_is_made_again(tmp_path: Path, 
     writer = target(upsert="people", create_table=True)
     for value, message in ((2**70, "too large"), ("\ud800", "surrogates not allowed")):
         (bad,) = await writer.write([item("a", n=value)])
-        assert bad.refusal is not None
-        assert message in bad.refusal.message
+        assert bad.write_error is not None
+        assert message in bad.write_error.message
     assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
     assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a", 1)]
 
@@ -278,9 +278,9 @@ async def test_a_locked_database_may_be_free_soon(database: Path, target: Open) 
     with closing(sqlite3.connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
         (answer,) = await write(target(upsert="people", timeout="10ms"), item("a"))
-    assert answer.refusal is not None
-    assert (answer.refusal.error_class, answer.refusal.sent) == (ErrorClass.SERVER, False)
-    assert answer.refusal.message == "database is locked"
+    assert answer.write_error is not None
+    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.SERVER, False)
+    assert answer.write_error.message == "database is locked"
 
 
 async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> None:
@@ -302,7 +302,7 @@ async def test_an_insert_appends_also_what_is_there_just_so(database: Path, targ
     assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
     for _ in range(2):
         assert effects(list(await writer.write([item("a", n=1)]))) == [Effect.CREATED]
-        assert isinstance(writer, Remembering)
+        assert isinstance(writer, TransactionalDedup)
         writer.booked()
     await writer.close()
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
@@ -310,7 +310,7 @@ async def test_an_insert_appends_also_what_is_there_just_so(database: Path, targ
 
 async def test_records_of_which_every_field_is_left_out_are_rows_all_the_same(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (name TEXT DEFAULT 'nobody')")
-    answers = await write(target(insert="people"), Item("a", {}, {}, "1"), Item("b", {}, {}, "2"))
+    answers = await write(target(insert="people"), MappedRecord("a", {}, {}, "1"), MappedRecord("b", {}, {}, "2"))
     assert effects(answers) == [Effect.CREATED] * 2
     assert execute(database, "SELECT * FROM people") == [("nobody",)] * 2
 
@@ -319,12 +319,12 @@ async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(data
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     for _ in range(2):  # the second is another process, after the first was killed
         writer = target(insert="log")
-        assert isinstance(writer, Remembering)
+        assert isinstance(writer, TransactionalDedup)
         writer.remember_for("people")
         assert effects(await write(writer, item("a", n=1), item("b", n=2))) == [Effect.CREATED, Effect.CREATED]
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("b", 2)]
     other = target(insert="log")
-    assert isinstance(other, Remembering)
+    assert isinstance(other, TransactionalDedup)
     other.remember_for("staff")
     await write(other, item("a", n=1))
     assert len(execute(database, "SELECT * FROM log")) == 3
@@ -333,7 +333,7 @@ async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(data
 async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     writer = target(insert="log")
-    assert isinstance(writer, Remembering)
+    assert isinstance(writer, TransactionalDedup)
     for number in range(5):
         await writer.write([item(f"k{number}", n=number)])
         writer.booked()
@@ -346,7 +346,7 @@ async def test_a_batch_that_is_rolled_back_is_not_remembered(database: Path, tar
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER CHECK (n < 5))")
     writer = target(insert="log")
     refused = await writer.write([item("a", n=1), item("b", n=9)])
-    assert [answer.refusal is not None for answer in refused] == [True, True]
+    assert [answer.write_error is not None for answer in refused] == [True, True]
     assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
     assert execute(database, "SELECT * FROM log") == [("a", 1)]
 
@@ -376,7 +376,7 @@ async def test_a_file_that_is_no_database_is_bad_and_a_place_that_is_none_unreac
     tmp_path: Path, target: Open
 ) -> None:
     (tmp_path / "notes.txt").write_text("no database, and long enough to be looked at" * 50)
-    with pytest.raises(BadAnswer, match="file is not a database"):
+    with pytest.raises(BadResponse, match="file is not a database"):
         await write(target("sqlite:///notes.txt", upsert="people"), item("a"))
     with pytest.raises(Unreachable, match="cannot open it"):
         await write(target("sqlite:///notes.txt/people.db", upsert="people"), item("a"))

@@ -15,14 +15,13 @@ from tests.connectors.conftest import Serve, read_all, records_of
 from tests.connectors.files import Files
 
 from speclab.connectors import References, open_reader, sample
-from speclab.connectors.base import Seams
-from speclab.connectors.file.formats import MAX_LIST
-from speclab.connectors.file.lines import MAX_LINE
-from speclab.connectors.jsontext import decode_leniently, why_unfit
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.file.codec import MAX_LINE
+from speclab.connectors.file.rows import MAX_LIST
 from speclab.connectors.singer.messages import RecordMessage, parse
 from speclab.connectors.unreadable import UnreadableRecord
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Json, Record
+from speclab.core.errors import BadResponse
+from speclab.core.json import Json, Record, decode_leniently, why_unfit
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -40,8 +39,8 @@ GOOD: list[Record] = [{"id": 1, "name": "Zoë"}, {"id": 3, "name": "😀"}]
 
 
 @pytest.fixture
-def files(references: References, seams: Seams) -> Files:
-    return Files(references, seams)
+def files(references: References, context: RuntimeContext) -> Files:
+    return Files(references, context)
 
 
 def split(records: list[Record]) -> tuple[list[Record], UnreadableRecord]:
@@ -78,7 +77,7 @@ async def test_a_bad_entry_of_a_list_fails_alone(
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
 async def test_a_bad_record_of_a_page_fails_alone(
-    raw: bytes, reason: str, serve: Serve, references: References, seams: Seams
+    raw: bytes, reason: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     first, last = (json.dumps(record).encode() for record in GOOD)
 
@@ -93,10 +92,10 @@ async def test_a_bad_record_of_a_page_fails_alone(
         "read": {"path": "/people", "pagination": {"by": "none"}},
     }
     system = HttpSystem.model_validate(settings)
-    good, bad = split(records_of(await read_all(open_reader(system, NoAuth(), references, seams))))
+    good, bad = split(records_of(await read_all(open_reader(system, NoAuth(), references, context))))
     assert good == GOOD
     assert bad.reason.startswith(reason)
-    assert await sample(system, NoAuth(), references, seams, 10) == GOOD
+    assert await sample(system, NoAuth(), references, context, 10) == GOOD
 
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
@@ -154,7 +153,7 @@ async def test_a_list_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, files
     with gzip.open(tmp_path / "a.json.gz", "wb", compresslevel=1) as file:
         file.write(b"[{}" + b",{}" * (MAX_LIST // 3))
         file.write(b"]")
-    with pytest.raises(BadAnswer, match=r"a\.json\.gz: a list of more than 50,000,000 bytes"):
+    with pytest.raises(BadResponse, match=r"a\.json\.gz: a list of more than 50,000,000 bytes"):
         await files.read("a.json.gz")
 
 

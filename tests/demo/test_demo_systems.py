@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from speclab.demo.contacts import BAD, COUNT, make_contacts
 from speclab.demo.servers import running
+from speclab.demo.workspace import BAD, COUNT, make_contacts
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.docs.test_docs import ROOT, blocks, follow, matches
 
-from speclab.outcome import Outcome, RunState
+from speclab.core.outcome import Outcome, RunState
 from speclab.runlog import RunLogReader
 from speclab.runlog.rows import RunRow
 

@@ -8,13 +8,13 @@ from random import Random
 import pytest
 from tests.docs.test_docs import ROOT, blocks
 
-from speclab.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Seams
+from speclab.connectors.api import RuntimeContext
+from speclab.core.clock import SystemClock
 from speclab.spec.auth import NoAuth
-from speclab.spec.block import read_block, to_model
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.settings_block import read_block, to_model
 from speclab.spec.systems.http import HttpSystem
 
 PAGE = ROOT / "docs" / "how-to" / "write-over-http.md"
@@ -24,11 +24,11 @@ SYSTEM = "connector: http\nbase_url: https://api.example.com\nkey: id\n"
 @pytest.mark.parametrize("block", blocks(PAGE, "yaml"))
 async def test_each_block_is_well(block: str, tmp_path: Path) -> None:
     document = Document.parse(f"## Target System\n```yaml\n{SYSTEM}{block}```\n")
-    findings = Findings("page.md", document.text, document.position)
+    findings = ProblemCollector("page.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     system = to_model(tree, HttpSystem, findings)
     assert findings.in_order() == []
     assert system is not None
-    writer = open_writer(system, NoAuth(), References({}, tmp_path), Seams(SystemClock(), Random(0)))
+    writer = open_writer(system, NoAuth(), References({}, tmp_path), RuntimeContext(SystemClock(), Random(0)))
     await writer.close()

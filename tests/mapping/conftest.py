@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import pytest
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.mapping import Mapper, check_mapping, compile_mapping
 from speclab.spec.integration import MappingRow
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem
 from speclab.spec.settings import MappingSettings
 
 FILE = "spec.md"

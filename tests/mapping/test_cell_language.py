@@ -4,27 +4,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.mapping.language import Argument, Call, CellSyntaxError, Expression, Literal, Name, parse, render
+from speclab.mapping.language import (
+    CellSyntaxError,
+    ExpressionCell,
+    Literal,
+    NameArgument,
+    StepArgument,
+    StepCall,
+    parse,
+    render,
+)
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 LITERALS: st.SearchStrategy[Literal] = st.one_of(
     st.text(),
     st.integers(-(2**63), 2**64 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
-    NAMES.map(Name),
+    NAMES.map(NameArgument),
 )
 CALLS = st.builds(
-    lambda name, values: Call(name, tuple(Argument(value) for value in values)), NAMES, st.lists(LITERALS, max_size=3)
+    lambda name, values: StepCall(name, tuple(StepArgument(value) for value in values)),
+    NAMES,
+    st.lists(LITERALS, max_size=3),
 )
 EXPRESSIONS = st.sampled_from(
     ["source.a", "1 + 2", 'f("a, b", [1, 2])', "{'a': [1, 2]}", "source.a == ',' ? 1 : 2", r'r"\" + "x"', "'''a,'b'''"]
-).map(Expression)
+).map(ExpressionCell)
 
 
-def bare(steps: tuple[Call | Expression, ...]) -> list[object]:
+def bare(steps: tuple[StepCall | ExpressionCell, ...]) -> list[object]:
     """The steps without their places."""
     return [
-        step.text if isinstance(step, Expression) else (step.name, [argument.value for argument in step.arguments])
+        step.text if isinstance(step, ExpressionCell) else (step.name, [argument.value for argument in step.arguments])
         for step in steps
     ]
 
@@ -35,9 +46,11 @@ def test_an_empty_cell_has_no_steps() -> None:
 
 def test_steps_and_arguments_know_their_places() -> None:
     trim, date = parse(' Trim ,  Date( "%d/%m/%Y" , iso)')
-    assert trim == Call("Trim", (), 1, 5)
-    assert date == Call("Date", (Argument("%d/%m/%Y", 15, 25), Argument(Name("iso"), 28, 31)), 9, 32)
-    assert isinstance(date, Call)
+    assert trim == StepCall("Trim", (), 1, 5)
+    assert date == StepCall(
+        "Date", (StepArgument("%d/%m/%Y", 15, 25), StepArgument(NameArgument("iso"), 28, 31)), 9, 32
+    )
+    assert isinstance(date, StepCall)
     assert date.name_end == 13
 
 
@@ -56,13 +69,13 @@ def test_steps_and_arguments_know_their_places() -> None:
         ("-3", -3),
         ("1.50", 1.5),
         ("2e3", 2000.0),
-        ("status", Name("status")),
-        ("true", Name("true")),
+        ("status", NameArgument("status")),
+        ("true", NameArgument("true")),
     ],
 )
 def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) -> None:
     (step,) = parse(f"F({written})")
-    assert isinstance(step, Call)
+    assert isinstance(step, StepCall)
     (argument,) = step.arguments
     assert argument.value == value
     assert type(argument.value) is type(value)
@@ -71,8 +84,8 @@ def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) ->
 def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> None:
     cell = """= f(a, [1, 2]) + {"x": ", "}["x"], Round(2)"""
     expression, step = parse(cell)
-    assert expression == Expression('f(a, [1, 2]) + {"x": ", "}["x"]', 2, cell.index(", Round"))
-    assert step == Call("Round", (Argument(2, cell.index("2)", 40), cell.index("2)", 40) + 1),), 35, 43)
+    assert expression == ExpressionCell('f(a, [1, 2]) + {"x": ", "}["x"]', 2, cell.index(", Round"))
+    assert step == StepCall("Round", (StepArgument(2, cell.index("2)", 40), cell.index("2)", 40) + 1),), 35, 43)
 
 
 @pytest.mark.parametrize(
@@ -117,20 +130,20 @@ def test_a_cell_that_cannot_be_read_says_where_and_what_to_do(
 
 
 @given(st.lists(CALLS, max_size=4), st.one_of(st.none(), EXPRESSIONS))
-def test_what_is_rendered_is_parsed_back(calls: list[Call], expression: Expression | None) -> None:
-    steps: tuple[Call | Expression, ...] = (*([expression] if expression else []), *calls)
+def test_what_is_rendered_is_parsed_back(calls: list[StepCall], expression: ExpressionCell | None) -> None:
+    steps: tuple[StepCall | ExpressionCell, ...] = (*([expression] if expression else []), *calls)
     assert bare(parse(render(steps))) == bare(steps)
 
 
 @given(st.text(alphabet="Trim(), \"'=|\\%a1.;[]{}"))
 def test_any_text_is_read_or_refused_at_a_place_in_it(cell: str) -> None:
     refused: CellSyntaxError | None = None
-    steps: tuple[Call | Expression, ...] = ()
+    steps: tuple[StepCall | ExpressionCell, ...] = ()
     try:
         steps = parse(cell)
     except CellSyntaxError as error:
         refused = error
     assert refused is None or 0 <= refused.start <= refused.end <= len(cell)
     for step in steps:
-        assert cell[step.start : step.end].startswith(step.text if isinstance(step, Expression) else step.name)
+        assert cell[step.start : step.end].startswith(step.text if isinstance(step, ExpressionCell) else step.name)
     assert bare(parse(render(steps))) == bare(steps)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.mapping.catalogue import STEPS
-from speclab.mapping.complete import Candidate, complete_source, complete_step, complete_target
-from speclab.paths import FieldPath
+from speclab.core.paths import FieldPath
+from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target
+from speclab.mapping.steps.catalogue import STEPS
 
 FIELDS = [FieldPath.parse(text) for text in ("id", "name.given", "name.family", 'tags[0]["odd key"]', '["a b"]')]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.mapping import MappingFailure
-from speclab.mapping.catalogue import STEPS
-from speclab.mapping.step import StepError
+from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.types import StepError
 
 Apply = Callable[..., Json]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
 from speclab.mapping import MappingFailure
-from speclab.mapping.cel import EvaluationError, Expression, RecordExpression
-from speclab.mapping.cel_check import BUILT_IN, MAX_LENGTH, MAX_NESTING, ExpressionSyntaxError
+from speclab.mapping.cel import CelExpression, EvaluationError, RecordExpression
+from speclab.mapping.cel.syntax import BUILT_IN, MAX_LENGTH, MAX_NESTING, ExpressionSyntaxError
 
 MapperOf = Callable[..., object]
 
@@ -201,10 +201,12 @@ def test_every_function_that_is_known_is_there(name: str) -> None:
 
 
 def test_functions_of_ones_own_can_be_called() -> None:
-    expression = Expression('success_rate("24h") >= 0.995', [], {"success_rate": lambda window: len(str(window)) / 3})
+    expression = CelExpression(
+        'success_rate("24h") >= 0.995', [], {"success_rate": lambda window: len(str(window)) / 3}
+    )
     assert expression.evaluate({}) is True
     with pytest.raises(ExpressionSyntaxError, match="Did you mean 'success_rate'"):
-        Expression('sucess_rate("24h") >= 0.995', [], {"success_rate": lambda _: 1.0})
+        CelExpression('sucess_rate("24h") >= 0.995', [], {"success_rate": lambda _: 1.0})
 
 
 def test_a_function_that_fails_writes_nothing_to_stderr() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
 from speclab.mapping import Mapper, MappingFailure, compile_mapping
-from speclab.mapping.step import Dropped, StepError
+from speclab.mapping.types import Dropped, StepError
 from speclab.spec.integration import MappingRow
 from speclab.spec.settings import MappingSettings
 
@@ -71,7 +71,7 @@ def mapping_rows(draw: st.DrawFn) -> list[MappingRow]:
 
 def compiled(rows: list[MappingRow]) -> Mapper | None:
     """The mapper of those of `rows` that are no problem."""
-    from speclab.errors import SpecError
+    from speclab.core.errors import SpecError
 
     good: list[MappingRow] = []
     for row in rows:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json
-from speclab.paths import FieldPath, PathSyntaxError
+from speclab.core.json import Json
+from speclab.core.paths import FieldPath, PathSyntaxError
 
 PARTS = st.tuples(st.text(), st.lists(st.one_of(st.text(), st.integers(0, 99)), max_size=3))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field, fields_of, fields_of_schema
-from speclab.mapping.kinds import Kind
-from speclab.paths import FieldPath
+from speclab.mapping.types import ValueKind
 
 RECORDS: list[Record] = [
     {"id": 1, "name": {"given": "Ada", "family": None}, "tags": ["a"], "lines": [{"sku": "x", "qty": 2}], "odd key": 1},
@@ -43,8 +43,8 @@ def test_paths_are_dotted_in_the_order_they_are_first_seen() -> None:
 
 def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is_a_value() -> None:
     fields = by_path(fields_of(RECORDS))
-    assert (fields["id"].kind, fields["id"].share) == (Kind.INTEGER | Kind.TEXT, 1.0)
-    assert (fields["name.family"].kind, fields["name.family"].share) == (Kind(0), 0.0)
+    assert (fields["id"].kind, fields["id"].share) == (ValueKind.INTEGER | ValueKind.TEXT, 1.0)
+    assert (fields["name.family"].kind, fields["name.family"].share) == (ValueKind(0), 0.0)
     assert (fields["lines[0].sku"].values, fields["lines[0].sku"].share) == (("x",), 0.5)
 
 
@@ -52,7 +52,7 @@ def test_only_some_values_are_kept_but_every_record_is_looked_at() -> None:
     values: list[Json] = [*range(30), "text"]
     (field,) = fields_of({"a": value} for value in values)
     assert len(field.values) == 20
-    assert field.kind == Kind.INTEGER | Kind.TEXT
+    assert field.kind == ValueKind.INTEGER | ValueKind.TEXT
 
 
 def test_no_records_have_no_fields() -> None:
@@ -64,14 +64,14 @@ def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
         (str(field.path), field.kind, field.declared, field.required, field.share) for field in fields_of_schema(STREAM)
     ]
     assert told == [
-        ("id", Kind.INTEGER, "integer", True, None),
-        ("name.given", Kind.TEXT, "string", True, None),
-        ("name.family", Kind.TEXT, "string", False, None),
-        ("seen", Kind.DATETIME, "string (date-time)", False, None),
-        ("lines[0].sku", Kind(0), "", False, None),
-        ("tags", Kind.LIST, "array", False, None),
-        ("extra", Kind.OBJECT, "object", False, None),
-        ("rate", Kind.NUMBER | Kind.TEXT, "number or string", False, None),
+        ("id", ValueKind.INTEGER, "integer", True, None),
+        ("name.given", ValueKind.TEXT, "string", True, None),
+        ("name.family", ValueKind.TEXT, "string", False, None),
+        ("seen", ValueKind.DATETIME, "string (date-time)", False, None),
+        ("lines[0].sku", ValueKind(0), "", False, None),
+        ("tags", ValueKind.LIST, "array", False, None),
+        ("extra", ValueKind.OBJECT, "object", False, None),
+        ("rate", ValueKind.NUMBER | ValueKind.TEXT, "number or string", False, None),
     ]
 
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
+from speclab.core.paths import FieldPath
 from speclab.mapping import Mapper, MappingFailure, compile_mapping
-from speclab.mapping.catalogue import STEPS
 from speclab.mapping.compiler import written
 from speclab.mapping.language import quoted
-from speclab.paths import FieldPath
+from speclab.mapping.steps.catalogue import STEPS
 from speclab.spec.integration import MappingRow
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem
 from speclab.spec.settings import MappingSettings
 
 MakeMapper = Callable[..., Mapper]

@@ -11,7 +11,7 @@ import pytest
 
 from speclab.mapping.lint import lint
 from speclab.spec.document import Document
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem
 
 SPEC = (Path(__file__).parents[2] / "specs" / "crm-contacts-to-billing.md").read_text()
 ROW = "| source.id |"

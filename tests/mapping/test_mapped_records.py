@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Stage
 from speclab.mapping import Mapper, MappingFailure
-from speclab.outcome import Stage
 
 MakeMapper = Callable[..., Mapper]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from speclab.errors import SpecError
+from speclab.core.errors import SpecError
+from speclab.core.outcome import Level
 from speclab.mapping import Mapper, compile_mapping, lint
-from speclab.mapping.codes import CODES
-from speclab.outcome import Level
+from speclab.mapping.problems import CODES
 from speclab.spec.document import Document
 from speclab.spec.integration import MappingRow
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem
 from speclab.spec.settings import MappingSettings
 
 FindProblems = Callable[..., list[Problem]]

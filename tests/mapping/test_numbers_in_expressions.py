@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
 from speclab.mapping.cel import EvaluationError, RecordExpression
 
 RECORD: Record = {"a": 7, "b": 2.5, "l": [3, 0.25, 12]}

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.mapping import Mapper
-from speclab.mapping.catalogue import STEPS, find, near
-from speclab.mapping.complete import complete_step
-from speclab.mapping.kinds import types_of
-from speclab.mapping.step import Step, Takes
+from speclab.mapping.completion import complete_step
+from speclab.mapping.steps.catalogue import STEPS, find, near
+from speclab.mapping.types import Step, Takes, types_of
 
 Apply = Callable[..., Json]
 

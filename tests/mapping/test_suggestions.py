@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
 from speclab.mapping import Mapper
-from speclab.mapping.fields import fields_of
-from speclab.mapping.kinds import Kind
-from speclab.mapping.samples import check_samples
-from speclab.mapping.suggest import suggest, unmapped
+from speclab.mapping.fields import fields_of, suggest, unmapped
+from speclab.mapping.lint import check_samples
+from speclab.mapping.types import ValueKind
 
 MakeMapper = Callable[..., Mapper]
 
@@ -35,10 +34,10 @@ RECORDS: list[Record] = [
 def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
     found = {str(field.path): field for field in fields_of(RECORDS)}
     assert list(found)[:3] == ["id", "name.given", "name.family"]
-    assert found["count"].kind == Kind.INTEGER | Kind.NUMBER
+    assert found["count"].kind == ValueKind.INTEGER | ValueKind.NUMBER
     assert found["tel"].values == ("+44",)
-    assert found["tags"].kind == Kind.LIST
-    assert found["empty"].kind == Kind.OBJECT
+    assert found["tags"].kind == ValueKind.LIST
+    assert found["empty"].kind == ValueKind.OBJECT
     assert {"lines[0].qty", '["odd key"]'} <= set(found)
     assert "lines[1].price" not in found
 

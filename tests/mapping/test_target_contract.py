@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
+from speclab.core.outcome import Stage
 from speclab.mapping import Mapper
-from speclab.outcome import Stage
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem
 
 MakeMapper = Callable[..., Mapper]
 FindProblems = Callable[..., list[Problem]]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.mapping import MappingFailure
-from speclab.mapping.catalogue import STEPS
+from speclab.mapping.steps.catalogue import STEPS
 
 Apply = Callable[..., Json]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from speclab.jsonvalue import Json
+from speclab.core.json import Json
 from speclab.mapping import Mapper, MappingFailure
 
 Apply = Callable[..., Json]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.clocks import HeldClock
 
-from speclab.outcome import ErrorClass, FailureState, Outcome, RunState, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader, RunRow
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, RunState, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader, RunRow
 
 START = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ class World:
         states = [FailureState.DEAD] * dead + [FailureState.WAITING] * waiting + [FailureState.UNKNOWN] * unknown
         self.log.commit_page(
             run,
-            PageBooks(
+            PageResult(
                 read=written + len(states),
                 outcomes={
                     Outcome.WRITTEN: written, Outcome.DEAD: dead, Outcome.WAITING: waiting, Outcome.UNKNOWN: unknown,

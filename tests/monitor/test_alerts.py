@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.monitor.conftest import World
 
-from speclab.clock import timestamp
-from speclab.monitor.alerts import evaluate
+from speclab.core.clock import timestamp
+from speclab.core.outcome import AlertState
+from speclab.monitor.checks import evaluate
 from speclab.monitor.health import Condition, health
-from speclab.outcome import AlertState
 from speclab.spec.integration import Alert
 
 

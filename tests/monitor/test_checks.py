@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.monitor.conftest import World
 
+from speclab.core.outcome import ErrorClass, FailureState
 from speclab.mapping.cel import EvaluationError
-from speclab.mapping.cel_check import ExpressionSyntaxError
-from speclab.monitor.checks import Checks, Verdict
-from speclab.outcome import ErrorClass, FailureState
+from speclab.mapping.cel.syntax import ExpressionSyntaxError
+from speclab.monitor.checks import CheckResult, Checks
 from speclab.spec.rules import RUN_LOG_FUNCTIONS
 
 
@@ -55,7 +55,7 @@ def test_a_check_is_true_or_false_of_the_run_log(checks: Checks, expression: str
 
 def test_a_verdict_tells_the_figures_found(checks: Checks) -> None:
     verdict = checks.evaluate('success_rate("24h") >= 0.995 || records("7d") > 1000')
-    assert verdict == Verdict(holds=False, detail='success_rate("24h") is 0.9653, records("7d") is 202')
+    assert verdict == CheckResult(holds=False, detail='success_rate("24h") is 0.9653, records("7d") is 202')
     assert checks.evaluate("retry_depth() == 3").detail == "retry_depth() is 3"
 
 
@@ -74,8 +74,8 @@ def test_a_verdict_names_the_unit_of_seconds_and_bytes(checks: Checks, expressio
 
 def test_what_has_no_data_is_neither_true_nor_false(checks: Checks) -> None:
     nothing = 'success_rate("10m") has no value: nothing was read'
-    assert checks.evaluate('success_rate("10m") >= 0.995') == Verdict(holds=None, detail=nothing)
-    assert checks.evaluate('!(success_rate("10m") >= 0.995)') == Verdict(holds=None, detail=nothing)
+    assert checks.evaluate('success_rate("10m") >= 0.995') == CheckResult(holds=None, detail=nothing)
+    assert checks.evaluate('!(success_rate("10m") >= 0.995)') == CheckResult(holds=None, detail=nothing)
     no_run = 'duration_p95("10m") has no value: no run went through to the end'
     assert checks.evaluate('duration_p95("10m") > 5.0').detail == no_run
     both = checks.evaluate('dead_letters() > 3 || success_rate("10m") < 0.9')
@@ -100,7 +100,9 @@ def test_lag_is_about_the_oldest_change_that_may_be_missing(world: World) -> Non
 
 def test_an_integration_that_never_ran_has_no_figures_to_be_judged_by(world: World) -> None:
     checks = Checks(world.reader, "crm", world.now)
-    assert checks.evaluate("since_success() < 60.0") == Verdict(None, "since_success() has no value: it has never run")
+    assert checks.evaluate("since_success() < 60.0") == CheckResult(
+        None, "since_success() has no value: it has never run"
+    )
     assert checks.evaluate('success_rate("24h") >= 0.995').holds is None
     assert checks.evaluate("dead_letters() == 0").holds is True
 

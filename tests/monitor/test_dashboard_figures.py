@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tests.monitor.conftest import World
 
-from speclab.monitor.dashboard import Dashboard
-from speclab.monitor.health import overview
+from speclab.monitor.health import Dashboard, overview
 from speclab.runlog import RunLog
 
 HOUR = 3600.0

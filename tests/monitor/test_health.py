@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.monitor.conftest import START, World
 
-from speclab.clock import timestamp
+from speclab.core.clock import timestamp
+from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.monitor.health import Condition, duration_p95, figures, health, overview
-from speclab.outcome import ErrorClass, Level, Outcome, RunState
-from speclab.runlog import RunLog, RunLogReader, Settled
+from speclab.runlog import RetryResult, RunLog, RunLogReader
 from speclab.runlog.rollup import stretches
 
 HOUR = 3600.0
@@ -34,7 +34,7 @@ def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: Wor
     world.page(run, written=9, waiting=1)
     world.wait(minutes=30)
     (failure,) = world.reader.failures()
-    world.log.settle(run, [Settled(failure.id, Outcome.WRITTEN)])
+    world.log.settle(run, [RetryResult(failure.id, Outcome.WRITTEN)])
     assert figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
     late = figures(world.reader, "crm", 600, world.now)
     assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it belongs to the minute it was read in
@@ -43,7 +43,7 @@ def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: Wor
 def test_a_record_that_a_later_run_retries_is_read_again(world: World) -> None:
     world.run(written=9, waiting=1)
     (failure,) = world.reader.failures()
-    world.log.settle(world.start(), [Settled(failure.id, Outcome.WRITTEN)])
+    world.log.settle(world.start(), [RetryResult(failure.id, Outcome.WRITTEN)])
     found = figures(world.reader, "crm", HOUR, world.now)
     assert (found.read, found.success_rate) == (11, 10 / 11)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from speclab.app.launch import Launched, launch, launch_retry, launch_service
 from speclab.runlog import RunLogReader
-from speclab.sync.heartbeat import last
+from speclab.service.heartbeat import last
+from speclab.workbench.launcher import Launched, launch, launch_retry, launch_service
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tui" / "speclab"

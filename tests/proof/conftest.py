@@ -23,10 +23,10 @@ from sqlalchemy.pool import NullPool
 from tests.conftest import service
 from tests.proof.faulty import Orders, person
 
-from speclab.clock import Clock, SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.outcome import Level, Outcome
+from speclab.connectors.api import RuntimeContext
+from speclab.core.clock import Clock, SystemClock
+from speclab.core.outcome import Level, Outcome
 from speclab.runlog import FailureRow, RunLog, RunLogReader, RunRow
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, RunResult, run
@@ -237,10 +237,10 @@ class Job:
 
     async def run(self, options: RunOptions = PLAIN, clock: Clock | None = None) -> RunResult:
         """One run, in this process; its books must balance whatever becomes of it."""
-        seams = Seams(clock or SystemClock(), Random(0), report=self._tell)
+        context = RuntimeContext(clock or SystemClock(), Random(0), report=self._tell)
         references = References({"SYSTEMS": self.systems.url, **self.environ}, self.directory)
-        with RunLog.open(self.log, seams.clock) as log:
-            result = await run(prepare(self.spec), log, references, seams, options, asyncio.Event())
+        with RunLog.open(self.log, context.clock) as log:
+            result = await run(prepare(self.spec), log, references, context, options, asyncio.Event())
         assert_balanced(result.row)
         return result
 

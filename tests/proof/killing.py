@@ -20,7 +20,7 @@ from aiohttp import web
 from tests.proof.conftest import SPEC, assert_balanced
 
 from speclab.cli import main
-from speclab.outcome import RunState
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader, RunRow
 
 _CONNECTORS: Final = (

@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import PORTS, service
 from tests.proof.conftest import BY_CURSOR, TO_FILE, Job, Store, Systems, crowd, database, wanted
 
-from speclab.errors import BadAnswer, Unauthorized, Unreachable
-from speclab.outcome import ErrorClass, FailureState, RunState
+from speclab.core.errors import BadResponse, Unauthorized, Unreachable
+from speclab.core.outcome import ErrorClass, FailureState, RunState
 
 SERVERS = ["postgresql", "mariadb"]
 PEOPLE = crowd(300)
@@ -206,7 +206,7 @@ async def test_a_table_that_is_not_there_is_told_with_the_nearest(job: Job, syst
     job.write(BY_CURSOR, to(store, "upsert: people"))
     systems(people=PEOPLE)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert "Did you mean 'peoples'?" in str(result.row.error)
 
 

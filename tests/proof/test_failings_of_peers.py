@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.proof.conftest import BY_CURSOR, BY_PAGE, TO_HTTP, TO_SQLITE, Job, Systems, crowd, rows_of, wanted
 
-from speclab.errors import BadAnswer
-from speclab.outcome import RunState
+from speclab.core.errors import BadResponse
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader
 
 SINCE = BY_CURSOR.replace(
@@ -105,7 +105,7 @@ async def test_a_wrong_path_never_reads_a_part_and_calls_it_all(
     job.write(source.replace(right, wrong))
     systems(people=crowd(250), size=50)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
     assert says in str(result.row.error)
     assert "people.md:" in str(result.row.error)
@@ -117,7 +117,7 @@ async def test_paging_that_stops_early_is_no_success(job: Job, systems: Systems)
         job.write(source)
         systems(people=crowd(250), size=50, total=400)
         result = await job.run()
-        assert type(result.error) is BadAnswer
+        assert type(result.error) is BadResponse
         assert "the source holds 400 records by `total`, but gave 250" in str(result.row.error)
         assert result.row.state is RunState.FAILED
 
@@ -127,7 +127,7 @@ async def test_a_wrong_parameter_of_the_cursor_is_found_out(job: Job, systems: S
     job.write(BY_CURSOR.replace("param: cursor", "param: cursr"))
     systems(people=crowd(250), size=50)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert "the same records as the page before" in str(result.row.error)
     assert len(systems.asked()) <= 4
 
@@ -184,7 +184,7 @@ async def test_one_page_of_more_is_no_success_unless_the_spec_wants_one(job: Job
     job.write(BY_CURSOR.replace("{by: cursor, next: next, param: cursor, total: total}", "{by: auto}"), TO_SQLITE)
     systems(people=crowd(250), size=50, total=250, hides_next=True)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert "nothing in the answer says how to ask for the next page" in str(result.row.error)
     job.write(BY_ONE_PAGE)
     assert (await job.run()).row.read == 50

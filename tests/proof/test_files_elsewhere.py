@@ -16,7 +16,7 @@ from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, want
 from tests.proof.torture import Route, fill_http, torment
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
-from speclab.outcome import RunState
+from speclab.core.outcome import RunState
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.proof.conftest import (
 )
 from tests.proof.torture import lines_of
 
-from speclab.outcome import RunState
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader
 from speclab.sync.run import RunOptions
 
@@ -151,7 +151,7 @@ async def test_what_waits_is_sent_also_after_the_clock_was_set_back(job: Job, sy
     people = crowd(10)[:5]
     job.write(BY_CURSOR, TO_HTTP, retry="base: 10m\ncap: 10m")  # so that none is due at once, by chance
     systems(people=people, target=["503"] * 5)
-    first = await job.run(RunOptions(patience=0), clock)
+    first = await job.run(RunOptions(wait_budget=0), clock)
     assert first.row.waiting == 5
     clock.shift = timedelta(days=-1)
     systems(people=people)

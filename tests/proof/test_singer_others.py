@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
 
-from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.connectors.describing import describe
-from speclab.errors import BadAnswer, Unauthorized, Unreachable
-from speclab.outcome import RunState
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.schema_discovery import discover_schema
+from speclab.core.clock import SystemClock
+from speclab.core.errors import BadResponse, Unauthorized, Unreachable
+from speclab.core.outcome import RunState
 from speclab.spec.document import Document
-from speclab.spec.read import read_end
+from speclab.spec.parser import read_end
 
 PEOPLE = crowd(250)
 TYPES = {name: {"type": "string"} for name in ("id", "name", "age", "updated")} | {"test": {"type": "boolean"}}
@@ -114,19 +114,19 @@ async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(
 async def test_a_config_that_a_tap_cannot_work_with_is_told_in_its_words(tapped: Job) -> None:
     tapped.write(from_tap(records_path=7), TO_SQLITE)
     result = await tapped.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert str(result.row.error).endswith(
         "ended with exit code 1: Config validation error: 7 is not of type 'string', 'null'"
     )
 
 
 async def test_the_fields_of_a_taps_stream_are_known_by_what_it_discovers(tapped: Job) -> None:
-    seams = Seams(SystemClock(), Random(0))
+    context = RuntimeContext(SystemClock(), Random(0))
     properties = {"id": {"type": "string"}, "age": {"type": ["integer", "null"]}}
     tapped.write(from_tap(schema={"properties": properties}), TO_SQLITE)
     end = read_end(Document.load(tapped.spec), "source")
     references = References({"SYSTEMS": tapped.systems.url, "TOKEN": TOKEN}, tapped.directory)
-    found = await describe(end, references, seams)
+    found = await discover_schema(end, references, context)
     assert [(str(field.path), field.declared) for field in found.fields] == [("id", "string"), ("age", "integer")]
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from tests.proof.conftest import PLAIN, TO_SQLITE, Job, rows_of
 
-from speclab.errors import RunLogError, Unreachable
+from speclab.core.errors import RunLogError, Unreachable
+from speclab.core.locks import ProcessIdentity, alive
 from speclab.runlog import RunRow
-from speclab.runlog.process import Process, alive
 from speclab.sync.run import RunOptions
 
 PROGRAMS = Path(__file__).parents[1] / "connectors" / "singer_programs"
@@ -157,7 +157,7 @@ def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()
     until(lambda: booked(singer))
-    tap = Process.of(starts(singer)[0]["pid"])
+    tap = ProcessIdentity.of(starts(singer)[0]["pid"])
     assert alive(tap)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -182,5 +182,5 @@ def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(sin
     assert process.returncode == 0, err
     assert starts(singer)[1]["state"] == {"bookmarks": {"people": {"id": 30}}}
     assert written(singer) == 40
-    until(lambda: not alive(Process.of(left["pid"])))  # it would have waited for ever
+    until(lambda: not alive(ProcessIdentity.of(left["pid"])))  # it would have waited for ever
     assert not Path(left["config"]).exists()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.proof.conftest import BY_CURSOR, BY_PAGE, QUICK, TO_SQLITE, Job, Systems, crowd, rows_of, started, wanted
 
-from speclab.errors import BadAnswer, Unauthorized, Unreachable
-from speclab.outcome import RunState
+from speclab.core.errors import BadResponse, Unauthorized, Unreachable
+from speclab.core.outcome import RunState
 from speclab.sync.run import RunResult
 
 PEOPLE = crowd(300)
@@ -95,7 +95,7 @@ async def test_a_wait_longer_than_the_cap_parks_the_run_and_is_not_shortened(job
 
 async def test_half_a_json_text_is_never_half_a_page(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "truncated"])
-    await assert_broken_off_and_mended(job, BadAnswer, "a body that is no JSON")
+    await assert_broken_off_and_mended(job, BadResponse, "a body that is no JSON")
 
 
 async def test_a_content_length_too_small_is_half_a_page_too_and_the_rest_is_no_answer(
@@ -103,24 +103,24 @@ async def test_a_content_length_too_small_is_half_a_page_too_and_the_rest_is_no_
 ) -> None:
     """Whether the rest is in the same packet decides what is seen first, half a text or an answer that is none."""
     systems(people=PEOPLE, size=PAGE, source=["", "short"])
-    await assert_broken_off_and_mended(job, BadAnswer)
+    await assert_broken_off_and_mended(job, BadResponse)
     assert any(words in str(job.runs()[0].error) for words in ("a body that is no JSON", "the answer is not HTTP"))
     assert "\n" not in str(job.runs()[0].error)
 
 
 async def test_an_empty_body_is_not_an_empty_list(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "empty"])
-    await assert_broken_off_and_mended(job, BadAnswer, "an empty body, expected JSON")
+    await assert_broken_off_and_mended(job, BadResponse, "an empty body, expected JSON")
 
 
 async def test_bytes_that_are_no_utf8_are_not_made_into_other_text(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "invalid-utf8"])
-    await assert_broken_off_and_mended(job, BadAnswer, "a body that is no JSON")
+    await assert_broken_off_and_mended(job, BadResponse, "a body that is no JSON")
 
 
 async def test_an_error_that_comes_as_200_is_an_error(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "error-200"])
-    await assert_broken_off_and_mended(job, BadAnswer, "no `data` in it", "`error`")
+    await assert_broken_off_and_mended(job, BadResponse, "no `data` in it", "`error`")
 
 
 async def test_credentials_refused_in_mid_run_end_it(job: Job, systems: Systems) -> None:
@@ -133,7 +133,7 @@ async def test_credentials_refused_in_mid_run_end_it(job: Job, systems: Systems)
 
 async def test_the_same_page_twice_in_a_row_is_told_and_no_success(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "again"])
-    await assert_broken_off_and_mended(job, BadAnswer, "the same records as the page before")
+    await assert_broken_off_and_mended(job, BadResponse, "the same records as the page before")
 
 
 async def test_a_page_that_comes_again_later_changes_nothing_and_the_one_it_stood_for_is_missed(
@@ -157,7 +157,7 @@ async def test_a_total_that_grows_while_it_is_read_is_no_success_as_long_as_reco
 ) -> None:
     systems(people=PEOPLE, size=PAGE, total_moves=10)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
     assert "the source holds 330 records by `total`, but gave 300" in str(result.row.error)
 
@@ -183,7 +183,7 @@ async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_a
     job.write(BY_PAGE)
     systems(people=PEOPLE, size=PAGE, total=400, total_moves=-50)
     result = await job.run()
-    assert isinstance(result.error, BadAnswer)
+    assert isinstance(result.error, BadResponse)
     assert result.row.state is RunState.PARTIAL
     assert "the total fell while it was read" in str(result.row.error)
     assert rows_of(job.directory / "target.db") == wanted(PEOPLE)
@@ -196,7 +196,7 @@ async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_a
 async def test_a_cursor_that_leads_back_ends_the_run(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, loop=True)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
     assert "the next page is one that was read before" in str(result.row.error)
     assert len(systems.asked()) <= 4
@@ -208,7 +208,7 @@ async def test_a_redirect_elsewhere_is_not_followed_and_no_credential_goes_there
         job.environ = {"TOKEN": "s3cr3t-token"}
         job.write(auth="type: bearer\ntoken: ${env:TOKEN}")
         systems(people=PEOPLE, size=PAGE, source=["", "redirect"], elsewhere=f"{elsewhere.url}/people")
-        await assert_broken_off_and_mended(job, BadAnswer, "302", f"redirects to {elsewhere.url}", "not followed")
+        await assert_broken_off_and_mended(job, BadResponse, "302", f"redirects to {elsewhere.url}", "not followed")
         assert elsewhere.asked() == []
 
 
@@ -220,7 +220,7 @@ async def test_a_next_url_elsewhere_is_not_followed_and_no_credential_goes_there
         job.write(source, auth="type: bearer\ntoken: ${env:TOKEN}")
         systems(people=PEOPLE, size=PAGE, elsewhere=f"{elsewhere.url}/people?cursor=100")
         result = await job.run()
-        assert type(result.error) is BadAnswer
+        assert type(result.error) is BadResponse
         assert "another origin; the credentials are not sent there" in str(result.row.error)
         assert elsewhere.asked() == []
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from tests.proof.conftest import TO_SQLITE, Job, crowd, rows_of, wanted
 
-from speclab.errors import BadAnswer
-from speclab.outcome import ErrorClass, RunState
+from speclab.core.errors import BadResponse
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
 PEOPLE = crowd(250)
@@ -289,6 +289,6 @@ async def test_all_that_datasette_holds_is_read_page_by_page(job: Job, paginatio
 async def test_a_mistyped_table_says_so_with_datasettes_words(job: Job) -> None:
     job.write(FROM_DATASETTE.replace("people.json", "peopel.json"), TO_SQLITE)
     result = await job.run()
-    assert type(result.error) is BadAnswer
+    assert type(result.error) is BadResponse
     assert "404" in str(result.row.error)
     assert "peopel" in str(result.row.error)

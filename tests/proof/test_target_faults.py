@@ -8,8 +8,8 @@ import pytest
 from tests.clocks import HeldClock
 from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, crowd, wanted
 
-from speclab.errors import Unauthorized
-from speclab.outcome import ErrorClass, FailureState, RunState
+from speclab.core.errors import Unauthorized
+from speclab.core.outcome import ErrorClass, FailureState, RunState
 from speclab.sync.run import RunOptions
 
 PEOPLE = [one | {"age": "36", "test": False} for one in crowd(100)]
@@ -114,7 +114,7 @@ async def test_a_storm_of_503_with_the_default_settings_makes_no_dead_letter(
 async def test_one_record_that_always_fails_is_given_up_and_holds_up_no_other(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=40, poison="p7")
     job.write(BY_CURSOR, TO_HTTP)
-    result = await job.run(RunOptions(patience=20))
+    result = await job.run(RunOptions(wait_budget=20))
     assert (result.row.written, result.row.dead) == (len(PEOPLE) - 1, 1)
     (failure,) = job.failures()
     assert (failure.key, failure.state, failure.attempts) == ("p7", FailureState.DEAD, 6)
@@ -139,9 +139,9 @@ async def test_a_newer_version_that_waits_too_is_the_one_that_is_written(job: Jo
     clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=PEOPLE[7:8], target=["503"] * 100)
-    await job.run(RunOptions(patience=0), clock)
+    await job.run(RunOptions(wait_budget=0), clock)
     systems(people=[PEOPLE[7] | {"name": "Grace"}], target=["503"] * 100)
-    await job.run(RunOptions(patience=0), clock)
+    await job.run(RunOptions(wait_budget=0), clock)
     (waiting,) = job.failures()
     assert waiting.state is FailureState.WAITING
     systems(people=[PEOPLE[7] | {"name": "Grace"}])

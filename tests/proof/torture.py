@@ -37,7 +37,7 @@ from tests.proof.conftest import (
 from tests.proof.faulty import HEALING, STOPPING, WRITING, person
 from tests.proof.killing import judge
 
-from speclab.outcome import RunState
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader
 
 People = list[dict[str, Any]]

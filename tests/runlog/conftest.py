@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.clocks import HeldClock
 
-from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader
 
 START = datetime(2026, 11, 24, 10, 42, 7, 123000, tzinfo=UTC)
 
@@ -36,14 +36,14 @@ def page(
     message: str = "a page",
     hash_: bytes = b"h" * 16,
     **outcomes: int,
-) -> PageBooks:
+) -> PageResult:
     """The books of a page: these failures, these keys written, and so many of other outcomes; its `read` is right."""
     counts = {Outcome(name): count for name, count in outcomes.items()}
     counts[Outcome.WRITTEN] = counts.get(Outcome.WRITTEN, 0) + len(written)
     for one in failures:
         outcome = Outcome(one.state.value)
         counts[outcome] = counts.get(outcome, 0) + 1
-    return PageBooks(
+    return PageResult(
         read=sum(counts.values()),
         outcomes=counts,
         effects={},

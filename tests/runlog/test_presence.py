@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure
 
-from speclab.jsonvalue import Record
-from speclab.outcome import FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader
-from speclab.runlog.presence import Census, Missing, Seen
+from speclab.core.json import Record
+from speclab.core.outcome import FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader
+from speclab.runlog.source_keys import MissingRecord, ScanCounts, SeenRecords
 
 HASH, DELETED = b"h" * 16, b"d" * 16
 SPEC = "crm"
@@ -29,7 +29,7 @@ class Reads:
 
     def page(
         self,
-        sweep: int,
+        full_scan: int,
         keys: Iterable[str],
         *,
         ends: bool = False,
@@ -47,7 +47,7 @@ class Reads:
             outcomes[Outcome(one.state.value)] = outcomes.get(Outcome(one.state.value), 0) + 1
         self.log.commit_page(
             self.run,
-            PageBooks(
+            PageResult(
                 read=len(keys),
                 outcomes=outcomes,
                 effects={},
@@ -58,18 +58,18 @@ class Reads:
                 keys=keys,
                 states=[(key, HASH) for key in written],
                 keep_cursor=keep,
-                seen=Seen(sweep, identities, keyless, ends),
+                seen=SeenRecords(full_scan, identities, keyless, ends),
             ),
         )
 
     def missing(self) -> list[str]:
-        self.log.census(self.run, DELETED)
+        self.log.count_scan(self.run, DELETED)
         return [one.key for one in self.log.missing(SPEC, 1000)]
 
 
 @pytest.fixture
 def reads(log: RunLog) -> Reads:
-    log.sweep(SPEC, "there")
+    log.full_scan(SPEC, "there")
     return Reads(log)
 
 
@@ -79,9 +79,9 @@ def test_what_a_whole_read_did_not_see_is_missing(reads: Reads) -> None:
     assert reads.missing() == []
     reads.page(2, "d")
     reads.page(2, "be", ends=True)
-    assert reads.log.census(reads.run, DELETED) == Census(missing=2, nameless=0, known=5)
-    assert reads.log.missing(SPEC, 10) == [Missing("a", {"id": "a"}), Missing("c", {"id": "c"})]
-    assert reads.log.missing(SPEC, 1) == [Missing("a", {"id": "a"})]
+    assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=2, nameless=0, known=5)
+    assert reads.log.missing(SPEC, 10) == [MissingRecord("a", {"id": "a"}), MissingRecord("c", {"id": "c"})]
+    assert reads.log.missing(SPEC, 1) == [MissingRecord("a", {"id": "a"})]
 
 
 def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
@@ -97,12 +97,12 @@ def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
 def test_a_sweep_goes_on_from_the_cursor_it_moved_and_from_no_other(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "ab")
-    assert (log.sweep(SPEC, "there").latest, log.sweep(SPEC, "there").held) == (1, 1)
+    assert (log.full_scan(SPEC, "there").latest, log.full_scan(SPEC, "there").held) == (1, 1)
     reads.page(2, "c", keep=True)  # another read begins, and is ended before its first page is through
-    sweep = log.sweep(SPEC, "there")
-    assert (sweep.latest, sweep.held) == (2, 1)
+    full_scan = log.full_scan(SPEC, "there")
+    assert (full_scan.latest, full_scan.held) == (2, 1)
     reads.page(0, "d")
-    assert log.sweep(SPEC, "there").held == 0
+    assert log.full_scan(SPEC, "there").held == 0
 
 
 def test_what_a_read_of_changes_sees_is_not_missing_any_more(reads: Reads) -> None:
@@ -129,21 +129,25 @@ def test_what_was_never_at_the_target_is_not_missing_there(reads: Reads) -> None
     tried = failure("d", FailureState.WAITING)
     reads.page(1, "abcd", unmapped="c", failures=[never, tried], ends=True)
     reads.page(2, "a", ends=True)
-    assert reads.log.census(reads.run, DELETED) == Census(missing=2, nameless=0, known=2)
-    assert reads.log.missing(SPEC, 9) == [Missing("b", {"id": "b"}), Missing("c", None), Missing("d", {"id": "d"})]
+    assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=2, nameless=0, known=2)
+    assert reads.log.missing(SPEC, 9) == [
+        MissingRecord("b", {"id": "b"}),
+        MissingRecord("c", None),
+        MissingRecord("d", {"id": "d"}),
+    ]
 
 
 def test_a_record_that_was_filtered_when_it_was_last_seen_keeps_its_name(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "ab", unmapped="b", ends=True)
     reads.page(3, "a", ends=True)
-    assert reads.log.census(reads.run, DELETED) == Census(missing=1, nameless=0, known=2)
+    assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=1, nameless=0, known=2)
 
 
 def test_what_was_written_and_never_named_is_counted(reads: Reads) -> None:
     reads.page(1, "ab", unmapped="b", ends=True)
     reads.page(2, "a", ends=True)
-    assert reads.log.census(reads.run, DELETED) == Census(missing=0, nameless=1, known=2)
+    assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=0, nameless=1, known=2)
 
 
 def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) -> None:
@@ -155,7 +159,7 @@ def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) 
     outcomes = {Outcome.WRITTEN: 1, Outcome.DEAD: 1}
     log.commit_page(
         reads.run,
-        PageBooks(2, outcomes, {}, 0, 0, None, [dead], "bc", [("b", DELETED)], keep_cursor=True, gone=["b", "c"]),
+        PageResult(2, outcomes, {}, 0, 0, None, [dead], "bc", [("b", DELETED)], keep_cursor=True, gone=["b", "c"]),
     )
     assert reads.missing() == ["d"]
     assert log.gone(SPEC, ["b", "c", "d"]) == {"c": {"id": "c"}}
@@ -171,7 +175,7 @@ def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) 
 def test_another_target_begins_with_no_record(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
-    assert reads.log.sweep(SPEC, "elsewhere").latest == 0
+    assert reads.log.full_scan(SPEC, "elsewhere").latest == 0
     assert reads.missing() == []
 
 
@@ -179,7 +183,7 @@ def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Pa
     reads.page(1, "abc", ends=True)
     reads.page(2, "b")
     with RunLog.open(path, clock) as other:
-        assert other.sweep(SPEC, "there").held == 2
+        assert other.full_scan(SPEC, "there").held == 2
         again = Reads(other)
         again.page(2, "c", ends=True)
         assert again.missing() == ["a"]
@@ -188,9 +192,9 @@ def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Pa
 def test_a_specs_presence_is_its_own(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
-    reads.log.sweep("other", "there")
+    reads.log.full_scan("other", "there")
     other = reads.log.start_run("other", "abc", "manual")
-    assert reads.log.census(other, DELETED) == Census(0, 0, 0)
+    assert reads.log.count_scan(other, DELETED) == ScanCounts(0, 0, 0)
     assert reads.log.gone("unheard of", ["a"]) == {}
     assert reads.log.missing("unheard of", 9) == []
 
@@ -202,7 +206,7 @@ def test_a_key_that_sqlite_would_cut_is_left_alone(reads: Reads) -> None:
 
 
 def test_many_pages_are_merged_at_once(reads: Reads, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speclab.runlog.presence._MERGE_AT", 5)
+    monkeypatch.setattr("speclab.runlog.source_keys._MERGE_AT", 5)
     counts = []
     for number in range(4):
         reads.page(1, [f"{number}{key}" for key in "ab"])
@@ -220,7 +224,7 @@ def test_after_any_reads_what_is_missing_is_what_was_and_is_not(
     tmp_path_factory: pytest.TempPathFactory, sweeps: list[set[str]]
 ) -> None:
     with RunLog.open(tmp_path_factory.mktemp("log") / "runlog.db") as log:
-        log.sweep(SPEC, "there")
+        log.full_scan(SPEC, "there")
         reads = Reads(log)
         for number, keys in enumerate(sweeps, 1):
             ordered = sorted(keys)

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
-from speclab.outcome import FailureState, Outcome, RunState
-from speclab.runlog import RunLog, RunLogReader, Settled
-from speclab.runlog.rollup import Span
+from speclab.core.outcome import FailureState, Outcome, RunState
+from speclab.runlog import RetryResult, RunLog, RunLogReader
+from speclab.runlog.rollup import RollupSpan
 
 FAILED = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 KEYS = st.sampled_from("abcdefgh")
@@ -57,7 +57,7 @@ class Books(RuleBasedStateMachine):
     def a_retry(self, data: st.DataObject, result: Outcome) -> None:
         name, key = data.draw(st.sampled_from(sorted(self.open)))
         again = failure(key, FailureState(result.value)) if result.value in set(FailureState) else None
-        self.log.settle(self.runs[name], [Settled(self._id(name, key), result, again=again)])
+        self.log.settle(self.runs[name], [RetryResult(self._id(name, key), result, again=again)])
         del self.open[name, key]
         if again is not None:
             self.open[name, key] = result.value, self.runs[name]
@@ -109,7 +109,7 @@ class Books(RuleBasedStateMachine):
     def minutes_hours_and_days_all_add_up_to_the_runs(self) -> None:
         total = ", ".join(f"sum({column})" for column in ALL)
         (runs,) = self.reader.query(f"SELECT {total} FROM run")
-        for span in Span:
+        for span in RollupSpan:
             (rolled,) = self.reader.query(f"SELECT {total} FROM rollup WHERE span = ?", (span,))
             assert zeros(rolled) == zeros(runs)
         unbalanced = f"SELECT 1 FROM rollup WHERE read <> {' + '.join(ALL[1:])}"

@@ -6,9 +6,9 @@ import pytest
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
-from speclab.errors import UsageError
-from speclab.outcome import Effect, ErrorClass, FailureState, Outcome, RunState, Stage
-from speclab.runlog import RunLog, RunLogReader, RunRow, Settled
+from speclab.core.errors import UsageError
+from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome, RunState, Stage
+from speclab.runlog import RetryResult, RunLog, RunLogReader, RunRow
 
 LATER = "2026-11-24T11:00:00.000Z"
 
@@ -136,12 +136,12 @@ def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_t
     log.settle(
         run,
         [
-            Settled(ids["a"], Outcome.WRITTEN, Effect.CREATED, state=("a", b"h" * 16), bytes_out=7),
-            Settled(ids["b"], Outcome.UNCHANGED),
-            Settled(ids["c"], Outcome.FILTERED),
-            Settled(ids["d"], Outcome.WAITING, again=failure("d", message="504", next_attempt_at=LATER)),
-            Settled(ids["e"], Outcome.DEAD, again=failure("e", FailureState.DEAD, message="422", stage=Stage.MAP)),
-            Settled(ids["f"], Outcome.UNKNOWN, again=failure("f", FailureState.UNKNOWN)),
+            RetryResult(ids["a"], Outcome.WRITTEN, Effect.CREATED, state=("a", b"h" * 16), bytes_out=7),
+            RetryResult(ids["b"], Outcome.UNCHANGED),
+            RetryResult(ids["c"], Outcome.FILTERED),
+            RetryResult(ids["d"], Outcome.WAITING, again=failure("d", message="504", next_attempt_at=LATER)),
+            RetryResult(ids["e"], Outcome.DEAD, again=failure("e", FailureState.DEAD, message="422", stage=Stage.MAP)),
+            RetryResult(ids["f"], Outcome.UNKNOWN, again=failure("f", FailureState.UNKNOWN)),
         ],
         "retried 6",
     )
@@ -169,8 +169,8 @@ def test_a_run_reads_the_records_of_an_earlier_run_again_but_each_only_once(log:
     ids = {row.key: row.id for row in reader.failures()}
     second = log.start_run("crm", "def", "retry")
     for _ in range(3):
-        log.settle(second, [Settled(ids["a"], Outcome.WAITING, again=failure("a", next_attempt_at=LATER))])
-    log.settle(second, [Settled(ids["a"], Outcome.WRITTEN), Settled(ids["b"], Outcome.WRITTEN)])
+        log.settle(second, [RetryResult(ids["a"], Outcome.WAITING, again=failure("a", next_attempt_at=LATER))])
+    log.settle(second, [RetryResult(ids["a"], Outcome.WRITTEN), RetryResult(ids["b"], Outcome.WRITTEN)])
     assert counts(log.finish_run(second)) == {"read": 2, "written": 2}
     assert counts(reader.run(first)) == {"read": 2, "waiting": 2}
     rows = {row.key: row for row in reader.failures(run=first, full=True)}
@@ -186,7 +186,9 @@ def test_a_failure_that_was_discarded_on_its_way_stays_so_unless_it_was_written(
     ids = {row.key: row.id for row in reader.failures()}
     log.discard(list(ids.values()), "the customer is gone")
     assert counts(reader.run(run)) == {"read": 2, "dead": 2}
-    log.settle(run, [Settled(ids["a"], Outcome.WAITING, again=failure("a")), Settled(ids["b"], Outcome.WRITTEN)])
+    log.settle(
+        run, [RetryResult(ids["a"], Outcome.WAITING, again=failure("a")), RetryResult(ids["b"], Outcome.WRITTEN)]
+    )
     states = {row.key: row.state for row in reader.failures(closed=True)}
     assert states == {"a": FailureState.DISCARDED, "b": FailureState.RESOLVED}
     assert counts(log.finish_run(run)) == {"read": 4, "written": 1, "dead": 3}
@@ -198,11 +200,11 @@ def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) 
     log.commit_page(run, page(failure("a")))
     (row,) = reader.failures()
     with pytest.raises(UsageError, match="crm has no failure 123"):
-        log.settle(run, [Settled("123", Outcome.WRITTEN)])
+        log.settle(run, [RetryResult("123", Outcome.WRITTEN)])
     with pytest.raises(ValueError, match="a retry came to dead, but without such a failure"):
-        log.settle(run, [Settled(row.id, Outcome.DEAD)])
+        log.settle(run, [RetryResult(row.id, Outcome.DEAD)])
     with pytest.raises(UsageError, match="erp has no failure"):
-        log.settle(log.start_run("erp", "abc", "manual"), [Settled(row.id, Outcome.WRITTEN)])
+        log.settle(log.start_run("erp", "abc", "manual"), [RetryResult(row.id, Outcome.WRITTEN)])
     assert reader.failures() == [row]
 
 
@@ -243,7 +245,7 @@ def test_failures_are_found_by_what_they_are(log: RunLog, reader: RunLogReader) 
     )
     second = log.start_run("erp", "abc", "manual")
     log.commit_page(second, page(failure("d")))
-    log.settle(second, [Settled(reader.failures("erp")[0].id, Outcome.WRITTEN)])
+    log.settle(second, [RetryResult(reader.failures("erp")[0].id, Outcome.WRITTEN)])
 
     def keys(**filters: object) -> str:
         return "".join(row.key for row in reader.failures(**filters))  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from sqlite_utils import Database, Migrations
 from tests.clocks import HeldClock
 from tests.runlog.conftest import page
 
-from speclab.errors import RunLogError, RunLogTooNew, RunLogTooOld
-from speclab.runlog import RunLog, RunLogReader, schema, writer
-from speclab.runlog.tail import Tail
+from speclab.core.errors import RunLogError, RunLogTooNew, RunLogTooOld
+from speclab.runlog import RunLog, RunLogReader, schema, store
+from speclab.runlog.reader import Tail
 
 
 def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader: RunLogReader) -> None:
@@ -37,7 +37,7 @@ def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader
 
 @pytest.mark.usefixtures("log")
 def test_a_log_that_stays_locked_is_told_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with RunLog.open(path) as second:
         holder.execute("BEGIN IMMEDIATE")

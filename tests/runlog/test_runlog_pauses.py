@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.clocks import HeldClock
 
-from speclab.errors import RunLogTooOld
-from speclab.outcome import RunState
+from speclab.core.errors import RunLogTooOld
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
 

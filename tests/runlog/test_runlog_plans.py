@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from tests.bench.dashboard import NOW, fill
 
+from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.monitor.checks import Checks
-from speclab.monitor.dashboard import Dashboard
-from speclab.monitor.health import health, overview
-from speclab.outcome import ErrorClass, FailureState, RunState, Stage
+from speclab.monitor.health import Dashboard, health, overview
 from speclab.runlog import RunLog, RunLogReader
-from speclab.runlog.tail import Tail
+from speclab.runlog.reader import Tail
 
 DAY = 86400.0
 SPEC = "integration-003"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from speclab.outcome import RunState
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLog, RunLogReader
 
 WRITER = """
 import sys
 from tests.runlog.conftest import failure, page
-from speclab.outcome import FailureState
+from speclab.core.outcome import FailureState
 from speclab.runlog import RunLog
 
 path, spec_id, pages = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -32,7 +32,7 @@ with RunLog.open(path) as log:
 KILLED = """
 import os, signal, sys
 from tests.runlog.conftest import failure, page
-from speclab.outcome import FailureState
+from speclab.core.outcome import FailureState
 from speclab.runlog import RunLog
 
 path, after = sys.argv[1], int(sys.argv[2])

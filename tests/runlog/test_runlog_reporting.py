@@ -11,7 +11,7 @@ import pytest
 from tests.clocks import HeldClock
 
 import speclab
-from speclab.outcome import FailureState, Level, RunState
+from speclab.core.outcome import FailureState, Level, RunState
 from speclab.runlog import RunLog, RunLogReader
 
 

@@ -6,8 +6,8 @@ import pytest
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
-from speclab.outcome import FailureState, Level, Outcome
-from speclab.runlog import RunLog, RunLogReader, Settled, retention
+from speclab.core.outcome import FailureState, Level, Outcome
+from speclab.runlog import RetryResult, RunLog, RunLogReader, retention
 from speclab.runlog.retention import Pruned
 
 DAY = 86400.0
@@ -59,7 +59,7 @@ def test_an_open_failure_stays_however_old_and_so_does_its_run(
     )
     ids = {row.key: row.id for row in reader.failures()}
     retrying = log.start_run("crm", "abc", "retry")
-    log.settle(retrying, [Settled(ids["d"], Outcome.WRITTEN)])
+    log.settle(retrying, [RetryResult(ids["d"], Outcome.WRITTEN)])
     log.finish_run(retrying)
     for _ in range(3):
         run_with(log)
@@ -78,7 +78,7 @@ def test_a_run_under_way_keeps_the_rollups_it_may_still_move_records_in(
     log.commit_page(run, page(failure("a")))
     clock.turn(7200)
     log.prune("crm", retention=0, failures=0)
-    log.settle(run, [Settled(reader.failures()[0].id, Outcome.WRITTEN)])
+    log.settle(run, [RetryResult(reader.failures()[0].id, Outcome.WRITTEN)])
     rows = reader.query("SELECT span, read, written, waiting FROM rollup ORDER BY span")
     assert rows == [("day", 1, 1, 0), ("hour", 1, 1, 0), ("minute", 1, 1, 0)]
 

@@ -10,9 +10,9 @@ import pytest
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
-from speclab.errors import UsageError
-from speclab.outcome import Effect, FailureState, Level, Outcome, RunState
-from speclab.runlog import PageBooks, RunLog, RunLogReader
+from speclab.core.errors import UsageError
+from speclab.core.outcome import Effect, FailureState, Level, Outcome, RunState
+from speclab.runlog import PageResult, RunLog, RunLogReader
 
 
 def test_a_run_adds_up_its_pages(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
@@ -21,7 +21,7 @@ def test_a_run_adds_up_its_pages(log: RunLog, reader: RunLogReader, clock: HeldC
     log.commit_page(run, page(failure("c_1"), failure("c_2", FailureState.DEAD), written=["c_3", "c_4"], filtered=2))
     log.commit_page(
         run,
-        PageBooks(
+        PageResult(
             read=3,
             outcomes={Outcome.WRITTEN: 2, Outcome.UNCHANGED: 1},
             effects={Effect.CREATED: 1, Effect.UPDATED: 1},
@@ -58,7 +58,7 @@ def log_row(reader: RunLogReader, **expected: object) -> object:
     ],
 )
 def test_how_a_run_ended_follows_from_its_books(
-    log: RunLog, books: PageBooks, error: str | None, state: RunState
+    log: RunLog, books: PageResult, error: str | None, state: RunState
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, books)
@@ -68,14 +68,14 @@ def test_how_a_run_ended_follows_from_its_books(
 
 def test_books_that_do_not_balance_make_a_run_failed_whatever_else_it_is(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
-    log.commit_page(run, PageBooks(10, {Outcome.WRITTEN: 9}, {}, bytes_in=0, bytes_out=0, cursor=None))
+    log.commit_page(run, PageResult(10, {Outcome.WRITTEN: 9}, {}, bytes_in=0, bytes_out=0, cursor=None))
     row = log.finish_run(run, state=RunState.CANCELLED)
     assert (row.state, row.error) == (RunState.FAILED, "books do not balance: read 10, outcomes 9")
 
 
 def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
-    log.commit_page(run, PageBooks(1, {}, {}, bytes_in=0, bytes_out=0, cursor=None))
+    log.commit_page(run, PageResult(1, {}, {}, bytes_in=0, bytes_out=0, cursor=None))
     assert log.finish_run(run, "the disk is full").error == (
         "the disk is full; books do not balance: read 1, outcomes 0"
     )
@@ -84,7 +84,7 @@ def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunL
 def test_a_page_cannot_count_a_failure_that_it_does_not_bring(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     with pytest.raises(ValueError, match="1 records dead, but 0 such failures"):
-        log.commit_page(run, PageBooks(1, {Outcome.DEAD: 1}, {}, bytes_in=0, bytes_out=0, cursor=None))
+        log.commit_page(run, PageResult(1, {Outcome.DEAD: 1}, {}, bytes_in=0, bytes_out=0, cursor=None))
     with pytest.raises(ValueError, match="two failures of one key"):
         log.commit_page(run, page(failure("a"), failure("a")))
     assert reader.failures() == []
@@ -104,7 +104,7 @@ def test_the_cursor_moves_with_the_page_and_the_next_run_starts_from_it(log: Run
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"], cursor="after a"))
     assert log.checkpoint("crm") == "after a"
-    kept = PageBooks(0, {}, {}, bytes_in=0, bytes_out=0, cursor="no", keep_cursor=True)
+    kept = PageResult(0, {}, {}, bytes_in=0, bytes_out=0, cursor="no", keep_cursor=True)
     log.commit_page(run, kept)
     assert log.checkpoint("crm") == "after a"
     log.finish_run(run)

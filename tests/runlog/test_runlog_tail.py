@@ -8,11 +8,11 @@ import pytest
 from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
-from speclab.errors import RunLogError
-from speclab.outcome import FailureState, Level
+from speclab.core.errors import RunLogError
+from speclab.core.outcome import FailureState, Level
 from speclab.runlog import RunLog, RunLogReader, failure_json, run_json
-from speclab.runlog.file import create_if_missing
-from speclab.runlog.tail import Tail
+from speclab.runlog.connection import create_if_missing
+from speclab.runlog.reader import Tail
 
 
 def say(log: RunLog, *messages: str) -> None:

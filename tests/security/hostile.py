@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog
 
 SECRET: Final = "5ecret-of-this-user"
 OUTSIDE: Final = "text-of-a-file-outside"
@@ -272,7 +272,7 @@ class Hostile:
                 request=HOSTILE,
                 response=HOSTILE,
             )
-            page = PageBooks(1, {Outcome.DEAD: 1}, {}, 0, 0, None, [failure], message=HOSTILE)
+            page = PageResult(1, {Outcome.DEAD: 1}, {}, 0, 0, None, [failure], message=HOSTILE)
             log.commit_page(run, page)
             log.finish_run(run, HOSTILE)
         (state / "locks").symlink_to(self.outside / "locks")

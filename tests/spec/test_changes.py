@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from watchfiles._rust_notify import RustNotify
 
-from speclab.spec.changes import file_changes, is_spec, is_spec_or_directory
+from speclab.spec.workspace import file_changes, is_spec, is_spec_or_directory
 
 
 async def test_what_is_written_right_after_the_empty_set_is_told(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from speclab.spec.kinds import Secret
-from speclab.spec.system import Limited, System
+from speclab.spec.settings import Limited, System
+from speclab.spec.settings_types import Secret
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from speclab.errors import EditRefused, UsageError
+from speclab.core.errors import EditRejected, UsageError
 from speclab.spec.address import read, write
 from speclab.spec.document import Document
 from speclab.spec.template import TEMPLATE
@@ -100,9 +100,9 @@ def test_a_key_of_the_template_that_is_not_there_can_be_written_but_not_read() -
 
 def test_a_value_that_cannot_stand_there_is_refused() -> None:
     document = Document.parse(SPEC)
-    with pytest.raises(EditRefused, match="swallow the section 'Frequency'"):
+    with pytest.raises(EditRejected, match="swallow the section 'Frequency'"):
         write(document, "Data Flow > Volume", "```")
-    with pytest.raises(EditRefused, match="one line of text"):
+    with pytest.raises(EditRejected, match="one line of text"):
         write(document, "Alerts[Too slow].When", "a\nb")
 
 

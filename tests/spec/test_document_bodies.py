@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.errors import EditRefused
+from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
 
 SPEC = "---\nstatus: draft\n---\n\n# T\n\n## A\n\nold\n\n## Logging\n\nkept\n\n<!-- c -->\n"
@@ -85,13 +85,13 @@ def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None
     ],
 )
 def test_a_body_that_would_change_other_sections_is_refused(body: str, reason: str) -> None:
-    with pytest.raises(EditRefused) as error:
+    with pytest.raises(EditRejected) as error:
         set_body(SPEC, body)
     assert error.value.message == reason
 
 
 def test_a_body_that_would_make_front_matter_of_prose_is_refused() -> None:
-    with pytest.raises(EditRefused, match="would make front matter of what is none"):
+    with pytest.raises(EditRejected, match="would make front matter of what is none"):
         set_body("---\nkey: v\n\n## A\n\nold\n", "text\n\n---")
 
 
@@ -104,7 +104,7 @@ def test_a_section_of_an_older_version_is_the_one_of_that_name_now() -> None:
     section = document.section("Logging")
     longer = document.with_body(document.section("A"), "much longer than before")
     assert longer.with_body(section, "new").text == longer.text.replace("kept\n\n<!-- c -->", "new")
-    with pytest.raises(EditRefused, match="the section 'Logging' is not in this version of the file"):
+    with pytest.raises(EditRejected, match="the section 'Logging' is not in this version of the file"):
         Document.parse("## A\n").with_body(section, "new")
 
 

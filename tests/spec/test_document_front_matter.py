@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from speclab.errors import EditRefused
+from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
-from speclab.spec.lint import lint
+from speclab.spec.edit import same_entries
+from speclab.spec.parser import lint
 from speclab.spec.template import TEMPLATE
-from speclab.spec.verify import same_entries
 
 
 def front(text: str) -> Document:
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, col
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (line, column, "F101")
     assert message in problem.message
-    with pytest.raises(EditRefused, match=message):
+    with pytest.raises(EditRejected, match=message):
         document.with_front_matter("status", "draft")
 
 
@@ -150,7 +150,7 @@ def test_a_front_matter_of_a_spec_that_is_never_closed_is_told_and_left_alone(te
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (text[:2].count("\n") + 1, 1, "F101")
     assert lint(document) == [problem]
-    with pytest.raises(EditRefused, match="never closed; put --- on a line of its own behind it"):
+    with pytest.raises(EditRejected, match="never closed; put --- on a line of its own behind it"):
         document.with_front_matter("status", "draft")
 
 
@@ -280,7 +280,7 @@ def test_a_file_without_front_matter_gets_one() -> None:
 
 def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
     document = front("status: &s draft\nother: *s")
-    with pytest.raises(EditRefused, match="cannot be set"):
+    with pytest.raises(EditRejected, match="cannot be set"):
         document.with_front_matter("status", "approved")
 
 
@@ -299,5 +299,5 @@ def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
 def test_the_proof_of_an_edit_sees_any_change_of_another_key(other: str) -> None:
     before = front("a: 1\nstatus: draft\nb: [1, {c: d}]").front_matter
     same_entries(before, front("a: 1\nstatus: x # new\nb: [1, {c: 'd'}]").front_matter, "status")
-    with pytest.raises(EditRefused, match="setting 'status' would change other keys"):
+    with pytest.raises(EditRejected, match="setting 'status' would change other keys"):
         same_entries(before, front(other).front_matter, "status")

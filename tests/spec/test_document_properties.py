@@ -7,10 +7,10 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speclab.errors import EditRefused
+from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
-from speclab.spec.lines import split_line_ends
 from speclab.spec.merge import merge
+from speclab.spec.outline import split_line_ends
 
 modestly = settings(deadline=None, max_examples=100)
 
@@ -100,7 +100,7 @@ def changed_or_refused(edit: Callable[[], Document], before: Document) -> Docume
     """The edited document; None if it was refused. The outline is the same either way."""
     try:
         after = edit()
-    except EditRefused:
+    except EditRejected:
         return None
     titles = [[(h.level, h.title) for h in document.outline.headings] for document in (before, after)]
     assert titles[0] == titles[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.errors import UsageError
+from speclab.core.errors import UsageError
 from speclab.spec.document import BlockKind, Document
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from speclab.spec.document import Document
-from speclab.spec.guide import Form, Guide, Setting, guide
-from speclab.spec.lint import lint
+from speclab.spec.guide import Guide, SectionForm, SettingHelp, guide
+from speclab.spec.parser import lint
 from speclab.spec.template import OUTLINE, TEMPLATE
 
 GUIDES = [guide(address) for address in OUTLINE]
@@ -18,7 +18,7 @@ EXAMPLES = [
 ]
 
 
-def settings(address: str, variant: str) -> dict[str, Setting]:
+def settings(address: str, variant: str) -> dict[str, SettingHelp]:
     found = next(one for one in guide(address).variants if one.name == variant)
     return {setting.name: setting for setting in found.settings}
 
@@ -35,19 +35,23 @@ def test_a_guide_is_found_in_any_case_and_spacing() -> None:
 
 
 def test_a_section_of_ones_own_is_prose() -> None:
-    assert guide("Glossary") == Guide("Glossary", "Prose, for people. It is kept as it is.", Form.PROSE)
+    assert guide("Glossary") == Guide("Glossary", "Prose, for people. It is kept as it is.", SectionForm.PROSE)
 
 
 def test_each_form_is_said() -> None:
     forms = {one.address.rpartition(" > ")[2]: one.form for one in GUIDES}
-    assert {title for title, form in forms.items() if form is Form.CHOICE} == {
+    assert {title for title, form in forms.items() if form is SectionForm.CHOICE} == {
         "Integration Type",
         "Direction",
         "Frequency",
     }
-    assert {title for title, form in forms.items() if form is Form.TABLE} == {"Field Mapping", "Error Types", "Alerts"}
-    assert {title for title, form in forms.items() if form is Form.CHECK_LIST} == {"Acceptance Criteria"}
-    assert {title for title, form in forms.items() if form is Form.SETTINGS} == {
+    assert {title for title, form in forms.items() if form is SectionForm.TABLE} == {
+        "Field Mapping",
+        "Error Types",
+        "Alerts",
+    }
+    assert {title for title, form in forms.items() if form is SectionForm.CHECK_LIST} == {"Acceptance Criteria"}
+    assert {title for title, form in forms.items() if form is SectionForm.SETTINGS} == {
         "Source System",
         "Target System",
         "Volume",
@@ -72,8 +76,8 @@ def test_the_choices_of_a_choice_section_are_offered() -> None:
 
 def test_settings_have_type_need_default_and_description_as_the_models_say() -> None:
     http = settings("Integration Overview > Source System", "http")
-    assert http["base_url"] == Setting("base_url", "URL", True, "", "where every path starts")
-    assert http["limits.timeout"] == Setting(
+    assert http["base_url"] == SettingHelp("base_url", "URL", True, "", "where every path starts")
+    assert http["limits.timeout"] == SettingHelp(
         "limits.timeout", "duration", False, "30s", "how long one request may take"
     )
     assert http["limits.response"].default == "50MB"

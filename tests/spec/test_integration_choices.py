@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.choices import (
     DIRECTIONS,
     FREQUENCIES,
@@ -18,15 +18,14 @@ from speclab.spec.choices import (
     read_type,
 )
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
 from speclab.spec.integration import Schedule
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem, ProblemCollector
 
 FORMS = "Hourly · Daily at 02:00 Europe/Berlin · Every 15 minutes · `*/5 * * * *` · On-demand · Real-time"
 
 
-def findings_of(body: str) -> Findings:
-    return Findings("spec.md", body, Document.parse(body).position, needs=Level.INFO)
+def findings_of(body: str) -> ProblemCollector:
+    return ProblemCollector("spec.md", body, Document.parse(body).position, needs=Level.INFO)
 
 
 def frequency(body: str) -> tuple[Schedule | None, list[Problem]]:
@@ -205,7 +204,7 @@ def test_real_time_is_a_schedule_like_any_other() -> None:
     ],
 )
 def test_any_other_type_or_direction_is_told_with_the_choices(
-    read: Callable[[str, int, Findings], object], choices: str
+    read: Callable[[str, int, ProblemCollector], object], choices: str
 ) -> None:
     findings = findings_of("Streaming")
     assert read("Streaming", 0, findings) is None

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.document import Document
-from speclab.spec.integration import Action, Alert, ErrorRule, Schedule
-from speclab.spec.problem import Problem
-from speclab.spec.read import read_integration
+from speclab.spec.integration import Alert, ErrorAction, ErrorRule, Schedule
+from speclab.spec.parser import read_integration
+from speclab.spec.problems import Problem
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.template import TEMPLATE
@@ -159,7 +159,7 @@ def test_a_complete_spec_is_an_integration() -> None:
         (("email",), "email", line_of("| source.email")),
     ]
     assert integration.mapping.filter == "source.test != true"
-    assert integration.error_rules == (ErrorRule(422, 422, None, Action.DEAD_LETTER, line_of("| 422")),)
+    assert integration.error_rules == (ErrorRule(422, 422, None, ErrorAction.DEAD_LETTER, line_of("| 422")),)
     assert integration.schedule == Schedule("every", "Every 15 minutes", every=900.0)
     assert integration.alerts == (Alert("Many fail", 'success_rate("1h") < 0.9', 900.0, "", line_of("| Many fail")),)
     assert (integration.retry.attempts, integration.logging.retention, integration.volume.records) == (
@@ -382,7 +382,7 @@ def test_places_are_the_same_whatever_the_line_ends_and_with_a_byte_order_mark(n
 
 def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     code = (
-        "import sys, speclab.spec.read, speclab.spec.lint, speclab.spec.choices, speclab.spec.integration\n"
+        "import sys, speclab.spec.parser, speclab.spec.parser, speclab.spec.choices, speclab.spec.integration\n"
         "print(sorted({'pydantic', 'cel', 'cronsim', 'textual'} & sys.modules.keys()))"
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

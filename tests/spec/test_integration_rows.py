@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
 from speclab.spec.integration import MappingRow
 from speclab.spec.mapping_rows import read_rows
-from speclab.spec.problem import Problem
+from speclab.spec.problems import Problem, ProblemCollector
 
 HEAD = "## Field Mapping\n\n| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n"
 FIRST = 5
@@ -18,7 +17,7 @@ FIRST = 5
 
 def rows(text: str) -> tuple[tuple[MappingRow, ...], list[Problem]]:
     document = Document.parse(text)
-    findings = Findings("spec.md", text, document.position, needs=Level.INFO)
+    findings = ProblemCollector("spec.md", text, document.position, needs=Level.INFO)
     return read_rows(document, document.sections[0], findings), findings.in_order()
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.outcome import ErrorClass, Level
+from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
-from speclab.spec.integration import Action, Alert, ErrorRule
-from speclab.spec.problem import Problem
-from speclab.spec.rules import RUN_LOG_FUNCTIONS, Criterion, Expression, read_alerts, read_criteria, read_error_rules
+from speclab.spec.integration import Alert, ErrorAction, ErrorRule
+from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.rules import (
+    RUN_LOG_FUNCTIONS,
+    CheckExpression,
+    Criterion,
+    read_alerts,
+    read_criteria,
+    read_error_rules,
+)
 
 ERRORS = "### Error Types\n\n| When | Action | Notes |\n|---|---|---|\n"
 ALERTS = "### Alerts\n\n| Alert | When | For | Notify |\n|---|---|---|---|\n"
@@ -19,13 +25,13 @@ FIRST = 5
 
 def error_rules(text: str) -> tuple[tuple[ErrorRule, ...], list[Problem]]:
     document = Document.parse(text)
-    findings = Findings("spec.md", text, document.position)
+    findings = ProblemCollector("spec.md", text, document.position)
     return read_error_rules(document, document.sections[0], findings), findings.in_order()
 
 
-def alerts(text: str) -> tuple[list[Alert], list[Expression], list[Problem]]:
+def alerts(text: str) -> tuple[list[Alert], list[CheckExpression], list[Problem]]:
     document = Document.parse(text)
-    findings = Findings("spec.md", text, document.position)
+    findings = ProblemCollector("spec.md", text, document.position)
     found = read_alerts(document, document.sections[0], findings)
     return [alert for alert, _ in found], [expression for _, expression in found], findings.in_order()
 
@@ -59,19 +65,19 @@ def test_an_error_is_a_status_a_range_or_a_class(
 ) -> None:
     found, problems = error_rules(f"{ERRORS}| {when} | retry | |\n")
     assert problems == []
-    assert found == (ErrorRule(low, high, error_class, Action.RETRY, FIRST),)
+    assert found == (ErrorRule(low, high, error_class, ErrorAction.RETRY, FIRST),)
 
 
 @pytest.mark.parametrize(
     ("action", "meant"),
     [
-        ("retry", Action.RETRY),
-        ("Dead letter", Action.DEAD_LETTER),
-        ("`dead-letter`", Action.DEAD_LETTER),
-        ("STOP", Action.STOP),
+        ("retry", ErrorAction.RETRY),
+        ("Dead letter", ErrorAction.DEAD_LETTER),
+        ("`dead-letter`", ErrorAction.DEAD_LETTER),
+        ("STOP", ErrorAction.STOP),
     ],
 )
-def test_an_action_is_read_in_any_case_and_spacing(action: str, meant: Action) -> None:
+def test_an_action_is_read_in_any_case_and_spacing(action: str, meant: ErrorAction) -> None:
     assert [rule.action for rule in error_rules(f"{ERRORS}| 422 | {action} | |\n")[0]] == [meant]
 
 
@@ -79,9 +85,9 @@ def test_several_errors_in_a_row_are_several_rules_in_order() -> None:
     found, problems = error_rules("### Error Types\n\n| Error | Handling |\n|--|--|\n| 408, 5xx, network | retry |\n")
     assert problems == []
     assert found == (
-        ErrorRule(408, 408, None, Action.RETRY, 5),
-        ErrorRule(500, 599, None, Action.RETRY, 5),
-        ErrorRule(None, None, ErrorClass.NETWORK, Action.RETRY, 5),
+        ErrorRule(408, 408, None, ErrorAction.RETRY, 5),
+        ErrorRule(500, 599, None, ErrorAction.RETRY, 5),
+        ErrorRule(None, None, ErrorClass.NETWORK, ErrorAction.RETRY, 5),
     )
 
 

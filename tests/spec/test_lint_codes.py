@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import speclab.spec
-from speclab.spec.codes import CODES
+from speclab.spec.problems import CODES
 
 PACKAGE = Path(speclab.spec.__path__[0])
 _CODE = re.compile(r'"([DFSAC]\d{3})"')

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.document import Document
-from speclab.spec.lint import examine, lint
+from speclab.spec.parser import examine, lint
 from speclab.spec.template import TEMPLATE, new_spec
 
 

@@ -7,20 +7,19 @@ from textwrap import dedent
 import pytest
 
 from speclab.spec.auth import AUTHS, AwsAuth, HmacAuth, OAuth2Auth
-from speclab.spec.block import to_variant
-from speclab.spec.document import Document
-from speclab.spec.findings import Findings
+from speclab.spec.document import SOURCE_AUTH, TARGET_AUTH, Document
 from speclab.spec.guide import guide
+from speclab.spec.positioned_yaml import parse
+from speclab.spec.problems import ProblemCollector
 from speclab.spec.secrets import check_references, check_secrets
-from speclab.spec.sections import SOURCE_AUTH, TARGET_AUTH
 from speclab.spec.settings import Settings
-from speclab.spec.yamltree import parse
+from speclab.spec.settings_block import to_variant
 
 
 def read(yaml: str) -> tuple[Settings | None, list[str]]:
     """The settings that `yaml` writes, and what is said of it as `line:column code message`."""
     yaml = dedent(yaml)
-    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
     tree = parse(yaml, 0, findings)
     assert tree is not None
     kind = tree.value["type"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.spec.block import read_block, to_model
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.settings_block import read_block, to_model
 from speclab.spec.systems.http import HttpSystem
 
 LINE = 6
@@ -17,7 +17,7 @@ def told(write: str) -> list[str]:
     """What is said of `write`, each as `line:column message`."""
     yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nwrite: {write}\n"
     document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
-    findings = Findings("spec.md", document.text, document.position)
+    findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     to_model(tree, HttpSystem, findings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.spec.block import read_block, to_model
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.settings_block import read_block, to_model
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import Rate
 
@@ -15,7 +15,7 @@ def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:
     """The system with these limits, and what is said of them, each as `column message`."""
     yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nlimits: {limits}\n"
     document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
-    findings = Findings("spec.md", document.text, document.position)
+    findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     found = to_model(tree, HttpSystem, findings)

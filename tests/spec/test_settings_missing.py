@@ -6,7 +6,7 @@ import pytest
 from tests.spec.test_settings_models import FIRST, problems_of, said
 
 from speclab.spec.document import Document
-from speclab.spec.read import read_integration
+from speclab.spec.parser import read_integration
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.sql import SqlSystem

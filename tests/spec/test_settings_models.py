@@ -7,12 +7,10 @@ from textwrap import dedent
 import pytest
 
 from speclab.spec.auth import AUTHS, NoAuth
-from speclab.spec.block import read_block, to_model, to_variant
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
-from speclab.spec.problem import Problem
-from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, Settings
-from speclab.spec.system import NOT_RUN_YET, System
+from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.settings import NOT_RUN_YET, LoggingSettings, MappingSettings, RetrySettings, Settings, System
+from speclab.spec.settings_block import read_block, to_model, to_variant
 from speclab.spec.systems import SYSTEMS
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
@@ -23,9 +21,9 @@ FIRST = 3
 """Line of the file on which a block's text begins in these tests."""
 
 
-def findings_and_section(yaml: str) -> tuple[Findings, Document]:
+def findings_and_section(yaml: str) -> tuple[ProblemCollector, Document]:
     document = Document.parse(f"## Section\n```yaml\n{dedent(yaml)}```\n")
-    return Findings("spec.md", document.text, document.position), document
+    return ProblemCollector("spec.md", document.text, document.position), document
 
 
 def system(yaml: str) -> tuple[System | None, list[Problem]]:

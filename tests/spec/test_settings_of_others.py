@@ -9,21 +9,21 @@ from textwrap import dedent
 
 import pytest
 
-from speclab.installed import Installed, Unusable
+from speclab.core.outcome import Level
+from speclab.core.plugins import BrokenPlugin, PluginRegistry
 from speclab.mapping import lint
-from speclab.outcome import Level
 from speclab.spec import systems
 from speclab.spec.document import Document
 from speclab.spec.guide import guide
 from speclab.spec.integration import Integration
-from speclab.spec.problem import Problem
-from speclab.spec.read import read_integration
-from speclab.spec.system import System
+from speclab.spec.parser import read_integration
+from speclab.spec.problems import Problem
+from speclab.spec.settings import System
 from speclab.spec.systems.http import HttpSystem
 
 FOLDER = """
     from pydantic import Field
-    from speclab.spec.system import System
+    from speclab.spec.settings import System
 
     class Folder(System):
         \"\"\"A folder of documents.
@@ -92,7 +92,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def install(package: str, code: str, **entries: str) -> None:
         put(tmp_path, package, code, "speclab.settings", **entries)
-        monkeypatch.setattr(systems, "SYSTEMS", Installed("speclab.settings", systems.checked))
+        monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.settings", systems.checked))
 
     yield install
     for module in set(sys.modules) - before:
@@ -144,11 +144,14 @@ def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(inst
         ("", "AttributeError: module 'speclab_folder' has no attribute 'Folder'; "),
         (
             "class Folder: ...\n",
-            "speclab_folder:Folder of speclab-folder 1.0 is no subclass of speclab.spec.system.Syst",
+            "speclab_folder:Folder of speclab-folder 1.0 is no subclass of speclab.spec.settings.Syst",
         ),
-        ("from speclab.spec.system import System\nclass Folder(System):\n    path: 'Pfad'\n", "'Pfad' is not defined"),
         (
-            "from speclab.spec.system import System\nclass Folder(System):\n    inner: 'Folder | None' = None\n",
+            "from speclab.spec.settings import System\nclass Folder(System):\n    path: 'Pfad'\n",
+            "'Pfad' is not defined",
+        ),
+        (
+            "from speclab.spec.settings import System\nclass Folder(System):\n    inner: 'Folder | None' = None\n",
             "of speclab-folder 1.0 has settings that hold themselves: Folder; ",
         ),
     ],
@@ -167,7 +170,7 @@ def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_ot
 def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: Install, tmp_path: Path) -> None:
     code = """\
         from pydantic import field_validator
-        from speclab.spec.system import System
+        from speclab.spec.settings import System
 
         class Folder(System):
             path: str
@@ -185,9 +188,9 @@ def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: I
 
 def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install) -> None:
     code = """
-        from speclab.spec.kinds import Secret
+        from speclab.spec.settings_types import Secret
         from speclab.spec.settings import Settings
-        from speclab.spec.system import System
+        from speclab.spec.settings import System
 
         class Login(Settings):
             code: Secret
@@ -219,7 +222,7 @@ def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Ins
 def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
-        from speclab.spec.system import System
+        from speclab.spec.settings import System
 
         class Feed(System):
             path: str
@@ -235,7 +238,7 @@ def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
 def test_what_is_called_as_in_another_system_means_what_the_package_says(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
-        from speclab.spec.system import System
+        from speclab.spec.settings import System
 
         class Read(Settings):
             deleted: str
@@ -253,7 +256,7 @@ def test_what_is_called_as_in_another_system_means_what_the_package_says(install
 
 def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
     code = """
-        from speclab.spec.system import System
+        from speclab.spec.settings import System
 
         class Shop(System):
             logs_in = True
@@ -273,7 +276,7 @@ def test_a_name_that_two_packages_give_is_neithers(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="Folder")
     install("speclab-folders", FOLDER, folder="Folder")
     found = systems.SYSTEMS["folder"]
-    assert isinstance(found, Unusable)
+    assert isinstance(found, BrokenPlugin)
     assert found.reason == (
         "'folder' is given by speclab-folder 1.0 and speclab-folders 1.0; uninstall all but one of them"
     )

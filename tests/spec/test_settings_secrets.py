@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.auth import AUTHS
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
-from speclab.spec.problem import Problem
+from speclab.spec.positioned_yaml import parse
+from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.settings import Settings
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem
-from speclab.spec.yamltree import parse
 
 
 def references(yaml: str) -> list[Problem]:
-    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
     tree = parse(yaml, 0, findings)
     assert tree is not None
     check_references(tree, findings)
@@ -27,7 +26,7 @@ def references(yaml: str) -> list[Problem]:
 
 
 def secrets(yaml: str, model: type[Settings] | None, owner: str = "source") -> list[Problem]:
-    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
     tree = parse(yaml, 0, findings)
     assert tree is not None
     check_secrets(tree, model, owner, findings)
@@ -253,7 +252,7 @@ def test_an_encrypted_or_local_or_unknown_address_is_no_warning(url: str) -> Non
 
 def unencrypted(url: str) -> list[Problem]:
     yaml = f'base_url: "{url}"\n'
-    findings = Findings("spec.md", yaml, Document.parse(yaml).position)
+    findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
     tree = parse(yaml, 0, findings)
     assert tree is not None
     check_encryption(tree, "base_url", "the token is", findings)

@@ -9,19 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.spec.test_settings_models import problems_of
 
-from speclab.jsonvalue import Json
-from speclab.spec.block import read_block
+from speclab.core.json import Json
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
-from speclab.spec.problem import Problem
+from speclab.spec.positioned_yaml import parse
+from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.settings import RetrySettings
-from speclab.spec.yamltree import parse
+from speclab.spec.settings_block import read_block
 
 
 def read(yaml: str) -> tuple[dict[str, Json] | None, list[Problem]]:
     """The values of a block and its problems; the block's first line is line 1."""
     document = Document.parse(yaml)
-    findings = Findings("spec.md", yaml, document.position)
+    findings = ProblemCollector("spec.md", yaml, document.position)
     tree = parse(yaml, 0, findings)
     return None if tree is None else tree.value, findings.in_order()
 
@@ -236,7 +235,7 @@ def test_deep_nesting_is_told_and_not_followed(yaml: str) -> None:
 
 def test_a_block_that_is_never_closed_is_told_at_its_fence() -> None:
     document = Document.parse("## Retry Logic\n\nFive tries.\n\n```yaml\nattempts: 5\n")
-    findings = Findings("spec.md", document.text, document.position)
+    findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 5}
@@ -248,7 +247,7 @@ def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
         "## Retry Logic\n\n````markdown\n```yaml\nattempts: 1\n```\n````\n\n"
         "~~~YAML\nattempts: 2\n~~~\n\n```json\n{}\n```\n\n```yml\nattempts: 3\n```\n"
     )
-    findings = Findings("spec.md", document.text, document.position)
+    findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 2}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from speclab.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.errors import SaveConflict, SpeclabError, UsageError
 from speclab.spec.document import Document
 from speclab.spec.merge import Side
 from speclab.spec.store import create, drop_recovery, find_recovery, save, write_recovery
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_grow_is_left_as_it_was(spec: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from speclab.errors import SpeclabError
+from speclab.core.errors import SpeclabError
 from speclab.spec.document import Document
 from speclab.spec.store import save
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speclab.errors import SpeclabError, UsageError
+from speclab.core.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
 from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, create_spec, new_spec
 from speclab.spec.workspace import (

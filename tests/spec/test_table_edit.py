@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.errors import EditRefused
-from speclab.spec.document import Document, Table
+from speclab.core.errors import EditRejected
+from speclab.spec.document import Document, MarkdownTable
 
 ALIGNED = "| Source Field | Target Field | Notes |\n|--------------|-------------:|-------|\n"
 
 
-def read(text: str) -> tuple[Document, Table]:
+def read(text: str) -> tuple[Document, MarkdownTable]:
     document = Document.parse(f"## Field Mapping\n\n{text}")
     table = document.table(document.sections[0])
     assert table is not None
@@ -100,7 +100,7 @@ def test_a_row_without_outer_pipes_gets_them_where_the_value_needs_them(row: str
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", "a\n"])
 def test_a_cell_holds_one_line(text: str) -> None:
     document, table = read("| A |\n|---|\n| a |\n")
-    with pytest.raises(EditRefused, match="a table cell is one line of text"):
+    with pytest.raises(EditRejected, match="a table cell is one line of text"):
         document.with_cell(table, 0, "A", text)
 
 
@@ -182,7 +182,7 @@ def test_columns_are_aligned_when_asked() -> None:
 def test_a_table_of_another_version_is_not_edited() -> None:
     document, table = read("| A |\n|---|\n| 1 |\n")
     longer = document.with_row_added(table, 0, {"A": "0"})
-    with pytest.raises(EditRefused, match="the table is not in this version of the file"):
+    with pytest.raises(EditRejected, match="the table is not in this version of the file"):
         longer.with_cell(table, 0, "A", "x")
 
 

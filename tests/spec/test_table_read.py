@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.errors import UsageError
-from speclab.spec.document import Document, Table
-from speclab.spec.lines import Lines
-from speclab.spec.outline import read_blocks
+from speclab.core.errors import UsageError
+from speclab.spec.document import Document, MarkdownTable
+from speclab.spec.outline import TextLines, read_blocks
 from speclab.spec.table import read_table
 
 
-def table_of(text: str) -> Table:
+def table_of(text: str) -> MarkdownTable:
     document = Document.parse(f"## Field Mapping\n\n{text}\n")
     table = document.table(document.sections[0])
     assert table is not None
@@ -110,7 +109,7 @@ def test_what_stands_in_other_blocks_or_has_no_marks_is_no_table(text: str) -> N
 
 
 def test_a_byte_order_mark_is_in_no_cell() -> None:
-    lines = Lines.of_file("\ufeff| a |\n|---|\n| 1 |\n")
+    lines = TextLines.of_file("\ufeff| a |\n|---|\n| 1 |\n")
     (block,) = read_blocks(lines, 0)
     table = read_table(lines, block)
     assert table.header.texts == ("a",)

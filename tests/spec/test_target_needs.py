@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_missing import SPEC
 
-from speclab.outcome import Level
+from speclab.core.outcome import Level
 from speclab.spec.document import Document
-from speclab.spec.read import read_integration
+from speclab.spec.parser import read_integration
 
 SOURCE = "connector: file\npath: in.jsonl\nkey: id"
 FILE = "connector: file\npath: out.jsonl\nkey: {key}"

@@ -13,10 +13,10 @@ import pytest
 from tests.clocks import HeldClock
 
 from speclab.connectors import References
-from speclab.connectors.base import Answer, Item, Page, Refusal, Seams
-from speclab.errors import SystemFailure
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass, Level, Outcome
+from speclab.connectors.api import MappedRecord, Page, RuntimeContext, WriteError, WriteResult
+from speclab.core.errors import EndpointError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Effect, ErrorClass, Level, Outcome
 from speclab.runlog import RunLog, RunLogReader, RunRow
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, RunResult, run
@@ -113,15 +113,15 @@ def no(
     retry_after: float | None = None,
     field: str | None = None,
     sent: bool = True,
-) -> Answer:
+) -> WriteResult:
     """A refusal."""
     text = message or f"{status or ''} {error_class}".strip()
-    return Answer(
-        refusal=Refusal(error_class, text, "PUT /x", "so", status, retry_after, field, sent),
+    return WriteResult(
+        write_error=WriteError(error_class, text, "PUT /x", "so", status, retry_after, field, sent),
     )
 
 
-Behaviour = Callable[[Item, int], Answer | None]
+Behaviour = Callable[[MappedRecord, int], WriteResult | None]
 """What a target answers to an item, tried for the nth time (from 1); None: it takes it."""
 
 
@@ -144,29 +144,29 @@ class MemoryTarget:
     keys: dict[str, list[str]] = field(default_factory=dict)
     closed: bool = False
 
-    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         await asyncio.sleep(0)
         self.calls.append([item.key for item in items])
         answers = [self._answer(item) for item in items]
-        refused = next((answer for answer in answers if answer.refusal), None)
+        refused = next((answer for answer in answers if answer.write_error), None)
         if self.whole and refused is not None:
             return [refused] * len(items)
         for item, answer in zip(items, answers, strict=True):
-            if answer.refusal is None and item.delete:
+            if answer.write_error is None and item.delete:
                 self.content.pop(item.key, None)
-            elif answer.refusal is None:
+            elif answer.write_error is None:
                 self.content[item.key] = item.payload
         return answers
 
-    def _answer(self, item: Item) -> Answer:
+    def _answer(self, item: MappedRecord) -> WriteResult:
         self.tries[item.key] = self.tries.get(item.key, 0) + 1
         self.keys.setdefault(item.key, []).append(item.idempotency_key)
         refused = self.behaviour(item, self.tries[item.key])
         if refused is not None:
             return refused
         if item.delete:
-            return Answer(effect=Effect.DELETED, bytes_out=1)
-        return Answer(effect=Effect.UPDATED if item.key in self.content else Effect.CREATED, bytes_out=10)
+            return WriteResult(effect=Effect.DELETED, bytes_out=1)
+        return WriteResult(effect=Effect.UPDATED if item.key in self.content else Effect.CREATED, bytes_out=10)
 
     async def close(self) -> None:
         self.closed = True
@@ -181,7 +181,7 @@ class MemorySource:
 
     content: list[list[Record]]
     fails_at: int | None = None
-    error: SystemFailure | None = None
+    error: EndpointError | None = None
     whole: bool = True
     asked: list[int] = field(default_factory=list)
     closed: bool = False
@@ -257,9 +257,9 @@ class World:
             self.source = MemorySource(pages)
         if behaviour is not None:
             self.target.behaviour = behaviour
-        seams = Seams(self.clock, Random(0), report=self._tell)
+        context = RuntimeContext(self.clock, Random(0), report=self._tell)
         references = References({}, self.directory)
-        return await run(prepare(self.spec), self.log, references, seams, options, self.cancelled)
+        return await run(prepare(self.spec), self.log, references, context, options, self.cancelled)
 
     def _tell(self, level: Level, message: str) -> None:
         self.told.append(f"{level}: {message}")

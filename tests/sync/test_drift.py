@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
 from speclab.mapping import compile_mapping
-from speclab.outcome import Level
 from speclab.spec.integration import MappingRow
 from speclab.spec.settings import GuardSettings, MappingSettings
-from speclab.sync.drift import Drift, Habit
+from speclab.sync.guards import FieldStats, SchemaDrift
 
 
 def row(source: str, target: str, line: int) -> MappingRow:
@@ -25,9 +25,11 @@ TELL = GuardSettings()
 STOP = GuardSettings(action="stop")
 
 
-def watch(usual: Json = None, guard: GuardSettings = TELL, minds: Callable[[Record], bool] = lambda _: True) -> Drift:
+def watch(
+    usual: Json = None, guard: GuardSettings = TELL, minds: Callable[[Record], bool] = lambda _: True
+) -> SchemaDrift:
     mapper = compile_mapping(ROWS, MappingSettings(), SPEC_FILE)
-    return Drift(usual, mapper.rows, SPEC_FILE, minds, guard)
+    return SchemaDrift(usual, mapper.rows, SPEC_FILE, minds, guard)
 
 
 def contacts(count: int, **fields: Json) -> list[Record]:
@@ -135,12 +137,12 @@ def test_what_was_learned_outlives_a_row_that_is_added() -> None:
 
 @given(st.lists(st.sampled_from([None, "a", 1, 1.5, True, [], {}]), max_size=60))
 def test_a_habit_survives_the_run_log_and_is_the_same_however_records_come(values: list[Json]) -> None:
-    habit, one_by_one = Habit(), Habit()
+    habit, one_by_one = FieldStats(), FieldStats()
     habit.take(values)
     for value in values:
         one_by_one.take([value])
     assert habit == one_by_one
-    assert Habit.of_json(habit.as_json()) == habit
+    assert FieldStats.of_json(habit.as_json()) == habit
     assert habit.seen + habit.missing <= len(values) <= habit.of + habit.missing
     assert habit.seen <= habit.of
 
@@ -148,5 +150,5 @@ def test_a_habit_survives_the_run_log_and_is_the_same_however_records_come(value
 @given(st.integers(10, 1000), st.integers(1, 60))
 def test_a_field_that_comes_and_goes_is_not_called_gone_by_a_usual_absence(present: int, absent: int) -> None:
     """A field in a tenth of all records is missing from 60 in a row once in 500 times: no reason for an alarm."""
-    habit = Habit(seen=present, of=present * 10, missing=absent)
+    habit = FieldStats(seen=present, of=present * 10, missing=absent)
     assert not habit.is_gone

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.sync.conftest import MemorySource, World, no, person
 
-from speclab.errors import BadAnswer, SystemFailure, Unauthorized, Unreachable
+from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.monitor.health import figures
-from speclab.outcome import ErrorClass, RunState
 
 
 def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
@@ -24,11 +24,11 @@ def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
         (Unreachable("no answer in time (30s)", error_class=ErrorClass.TIMEOUT), ErrorClass.TIMEOUT),
         (Unreachable("503 (tried 3 times)", error_class=ErrorClass.SERVER), ErrorClass.SERVER),
         (Unauthorized("401 Unauthorized"), ErrorClass.UNAUTHORIZED),
-        (BadAnswer("no JSON"), ErrorClass.BAD_ANSWER),
+        (BadResponse("no JSON"), ErrorClass.BAD_ANSWER),
     ],
 )
 async def test_a_source_that_fails_counts_under_its_class(
-    error: SystemFailure, error_class: ErrorClass, world: World
+    error: EndpointError, error_class: ErrorClass, world: World
 ) -> None:
     world.source = MemorySource([[person("a")]], fails_at=0, error=error)
     result = await world.run()

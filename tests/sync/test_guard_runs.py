@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.sync.conftest import World, counts, person
 
-from speclab.jsonvalue import Record
-from speclab.outcome import RunState
+from speclab.core.json import Record
+from speclab.core.outcome import RunState
 from speclab.sync.run import RunOptions
 
 FULL = RunOptions(full=True)

@@ -15,12 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from speclab.clock import timestamp
-from speclab.errors import SpeclabError, UsageError
-from speclab.runlog.process import Process
-from speclab.sync import heartbeat
-from speclab.sync.heartbeat import PERIOD, Beats, Heartbeat, Pulse, Served, Watch, ask_to_stop, why_not_stop
-from speclab.sync.lock import hold_workspace
+from speclab.core.clock import timestamp
+from speclab.core.errors import SpeclabError, UsageError
+from speclab.core.locks import ProcessIdentity, hold_workspace
+from speclab.service import heartbeat
+from speclab.service.heartbeat import (
+    PERIOD,
+    Heartbeat,
+    HeartbeatWatch,
+    HeartbeatWriter,
+    ServedSpec,
+    ServiceState,
+    ask_to_stop,
+    why_not_stop,
+)
 
 NOW = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
 OURS = Heartbeat.first(NOW)
@@ -43,22 +51,22 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 def of(process: subprocess.Popen[bytes]) -> Heartbeat:
     """The heartbeat that process would have."""
-    return replace(OURS, pid=process.pid, process_started=Process.of(process.pid).started)
+    return replace(OURS, pid=process.pid, process_started=ProcessIdentity.of(process.pid).started)
 
 
 def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(workspace)
-    assert watch.look(NOW) == Pulse(None, alive=False)
-    beats = Beats(workspace, NOW)
-    beats.beat(NOW, {"crm": Served("Hourly", timestamp(NOW), next=timestamp(NOW))})
-    pulse = watch.look(NOW)
-    assert pulse.alive
-    assert pulse.served("crm") == Served("Hourly", timestamp(NOW), next=timestamp(NOW))
-    assert pulse.served("erp") is None
+    watch = HeartbeatWatch(workspace)
+    assert watch.look(NOW) == ServiceState(None, alive=False)
+    heartbeat_writer = HeartbeatWriter(workspace, NOW)
+    heartbeat_writer.beat(NOW, {"crm": ServedSpec("Hourly", timestamp(NOW), next=timestamp(NOW))})
+    service_state = watch.look(NOW)
+    assert service_state.alive
+    assert service_state.served("crm") == ServedSpec("Hourly", timestamp(NOW), next=timestamp(NOW))
+    assert service_state.served("erp") is None
     with monkeypatch.context() as patch:
         patch.setattr(heartbeat, "last", None)  # nothing is read again
-        assert watch.look(NOW) == pulse
-    beats.end(NOW, {})
+        assert watch.look(NOW) == service_state
+    heartbeat_writer.end(NOW, {})
     assert not watch.look(NOW).alive
     assert not watch.look(NOW).crashed
 
@@ -66,17 +74,17 @@ def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: 
 def test_a_service_whose_process_is_gone_has_crashed_and_serves_nothing(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
-    watch = Watch(workspace)
-    heartbeat.write(workspace, replace(of(process), specs={"crm": Served("Hourly", "")}))
+    watch = HeartbeatWatch(workspace)
+    heartbeat.write(workspace, replace(of(process), specs={"crm": ServedSpec("Hourly", "")}))
     assert watch.look(NOW).alive
     process.kill()
     process.wait()
-    pulse = watch.look(NOW)
-    assert (pulse.alive, pulse.crashed, pulse.served("crm")) == (False, True, None)
+    service_state = watch.look(NOW)
+    assert (service_state.alive, service_state.crashed, service_state.served("crm")) == (False, True, None)
 
 
 def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> None:
-    watch = Watch(workspace)
+    watch = HeartbeatWatch(workspace)
     heartbeat.write(workspace, replace(OURS, host="crane"))
     assert watch.look(NOW + timedelta(seconds=2 * PERIOD)).alive
     assert watch.look(NOW + timedelta(seconds=3 * PERIOD)).crashed
@@ -92,36 +100,36 @@ def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(w
         assert heartbeat.service_of(workspace, NOW) == service
         with pytest.raises(UsageError, match="runs in a container, or where else its process is not seen"):
             ask_to_stop(workspace, service)
-    assert Watch(workspace).look(NOW).crashed
+    assert HeartbeatWatch(workspace).look(NOW).crashed
 
 
 def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -> None:
-    beats, path = Beats(workspace, NOW), heartbeat.heartbeat_path(workspace)
-    beats.beat(NOW, {})
+    heartbeat_writer, path = HeartbeatWriter(workspace, NOW), heartbeat.heartbeat_path(workspace)
+    heartbeat_writer.beat(NOW, {})
     path.unlink()
     path.mkdir()
     with pytest.raises(SpeclabError, match="cannot be written"):
-        beats.stopping(NOW, {})
+        heartbeat_writer.stopping(NOW, {})
     with pytest.raises(SpeclabError, match="cannot be written"):
-        beats.beat(NOW, {})
+        heartbeat_writer.beat(NOW, {})
     path.rmdir()
-    beats.beat(NOW, {})
-    assert Watch(workspace).look(NOW) == Pulse(replace(OURS, stopping=timestamp(NOW)), alive=True)
+    heartbeat_writer.beat(NOW, {})
+    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(replace(OURS, stopping=timestamp(NOW)), alive=True)
 
 
 def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: Path) -> None:
-    beats, earlier = Beats(workspace, NOW), NOW - timedelta(hours=1)
-    beats.beat(NOW, {})
-    beats.beat(earlier, {})
+    heartbeat_writer, earlier = HeartbeatWriter(workspace, NOW), NOW - timedelta(hours=1)
+    heartbeat_writer.beat(NOW, {})
+    heartbeat_writer.beat(earlier, {})
     beat = heartbeat.last(workspace)
     assert beat is not None
     assert beat.beat == timestamp(earlier)
     heartbeat.write(workspace, replace(OURS, host="crane"))
-    assert Watch(workspace).look(earlier).crashed
+    assert HeartbeatWatch(workspace).look(earlier).crashed
 
 
 def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:
-    served = Served("Hourly", timestamp(NOW))
+    served = ServedSpec("Hourly", timestamp(NOW))
     heartbeat.write(workspace, replace(OURS, specs={"crm": served}))
     path = heartbeat.heartbeat_path(workspace)
     told = json.loads(path.read_bytes())
@@ -132,14 +140,14 @@ def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspac
 
 def test_a_heartbeat_that_lacks_what_is_known_tells_nothing(workspace: Path) -> None:
     heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}}')
-    assert Watch(workspace).look(NOW) == Pulse(None, alive=False)
+    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(None, alive=False)
 
 
 def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None:
-    beats, watch = Beats(workspace, NOW), Watch(workspace)
+    heartbeat_writer, watch = HeartbeatWriter(workspace, NOW), HeartbeatWatch(workspace)
     later = NOW + timedelta(seconds=PERIOD)
-    beats.stopping(NOW, {})
-    beats.beat(later, {})
+    heartbeat_writer.stopping(NOW, {})
+    heartbeat_writer.beat(later, {})
     seen = watch.look(later).beat
     assert seen is not None
     assert (seen.stopping, seen.beat, seen.stopped) == (timestamp(NOW), timestamp(later), None)

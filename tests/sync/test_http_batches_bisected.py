@@ -12,16 +12,14 @@ from aiohttp import web
 from tests.clocks import HeldClock
 
 from speclab.connectors import References, open_writer
-from speclab.connectors.base import Answer, Item, Seams
-from speclab.jsonvalue import Json
-from speclab.outcome import Effect, ErrorClass
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
+from speclab.core.json import Json
+from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpSystem
-from speclab.sync.actions import ActionTable
-from speclab.sync.budget import RetryBudget
-from speclab.sync.delivery import Delivery
-from speclab.sync.patience import Patience
+from speclab.sync.delivery import Delivery, WaitBudget
+from speclab.sync.retry_policy import ActionTable, RetryBudget
 
 POISON = {"3", "11"}
 
@@ -64,22 +62,22 @@ async def target() -> AsyncIterator[AllOrNothing]:
     await runner.cleanup()
 
 
-async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> list[Answer]:
+async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> list[WriteResult]:
     """Sixteen records to `target`, in one batch at first."""
     write: Json = {"batch": "POST /batch", "size": 16, "envelope": "data"}
     system = HttpSystem.model_validate({"connector": "http", "base_url": target.url, "key": "id", "write": write})
     clock = HeldClock()
-    seams, retry = Seams(clock, Random(0)), RetrySettings.model_validate({"attempts": 3})
-    writer = open_writer(system, NoAuth(), References({}, directory), seams, retry)
+    context, retry = RuntimeContext(clock, Random(0)), RetrySettings.model_validate({"attempts": 3})
+    writer = open_writer(system, NoAuth(), References({}, directory), context, retry)
     delivery = Delivery(
         writer=writer,
         table=ActionTable((), idempotent=writer.idempotent),
         retry=retry,
-        seams=seams,
-        patience=Patience(clock, 60, asyncio.Event()),
+        context=context,
+        wait_budget=WaitBudget(clock, 60, asyncio.Event()),
         budget=RetryBudget(),
     )
-    answers = await delivery.send([Item(str(n), {"id": str(n)}, {"id": n}, "") for n in range(16)], attempt)
+    answers = await delivery.send([MappedRecord(str(n), {"id": str(n)}, {"id": n}, "") for n in range(16)], attempt)
     await writer.close()
     return answers
 
@@ -89,10 +87,10 @@ async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(
 ) -> None:
     answers = await send(target, tmp_path)
     assert sorted(target.rows, key=int) == [str(n) for n in range(16) if str(n) not in POISON]
-    refused = {str(n): answer.refusal for n, answer in enumerate(answers) if answer.refusal}
+    refused = {str(n): answer.write_error for n, answer in enumerate(answers) if answer.write_error}
     assert refused.keys() == POISON
-    assert {refusal.error_class for refusal in refused.values()} == {ErrorClass.REJECTED}
-    assert all(refusal.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, refusal in refused.items())
+    assert {write_error.error_class for write_error in refused.values()} == {ErrorClass.REJECTED}
+    assert all(write_error.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, write_error in refused.items())
     assert target.batches[0] == 16
     assert len(target.batches) <= 1 + 2 * 2 * 4
 
@@ -108,5 +106,5 @@ async def test_a_target_that_is_down_is_not_sent_halves(target: AllOrNothing, tm
     target.down = 1
     answers = await send(target, tmp_path)
     assert target.batches == [16]
-    assert {answer.refusal.error_class for answer in answers if answer.refusal} == {ErrorClass.SERVER}
+    assert {answer.write_error.error_class for answer in answers if answer.write_error} == {ErrorClass.SERVER}
     assert len(answers) == 16

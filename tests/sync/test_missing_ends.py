@@ -15,9 +15,9 @@ from aiohttp import web
 from tests.cli.conftest import SPEC
 from tests.connectors.conftest import Serve, serve
 
-from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
+from speclab.connectors.api import RuntimeContext
+from speclab.core.clock import SystemClock
 from speclab.runlog import RunLog, RunRow
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
@@ -39,9 +39,9 @@ def ends(tmp_path: Path) -> Callable[[str, str], Run]:
 
         async def once(*, full: bool = False) -> RunRow:
             with RunLog.open(tmp_path / ".speclab" / "runlog.db") as log:
-                seams = Seams(SystemClock(), Random(0))
+                context = RuntimeContext(SystemClock(), Random(0))
                 prepared = prepare(tmp_path / "people.md")
-                return (await run(prepared, log, References({}, tmp_path), seams, RunOptions(full=full))).row
+                return (await run(prepared, log, References({}, tmp_path), context, RunOptions(full=full))).row
 
         return once
 

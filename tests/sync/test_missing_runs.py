@@ -7,15 +7,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.sync.conftest import Behaviour, MemorySource, World, counts, no, person
 
-from speclab.connectors.base import Answer, Item
-from speclab.errors import SpecError, Unreachable
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, RunState
+from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.core.errors import SpecError, Unreachable
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions
 
 FULL = RunOptions(full=True)
-IMPATIENT = RunOptions(full=True, patience=0)
+IMPATIENT = RunOptions(full=True, wait_budget=0)
 RETRIES = RunOptions(retries=True)
 
 
@@ -38,11 +38,11 @@ def people(keys: str, size: int = 2) -> list[list[Record]]:
     return [everyone[at : at + size] for at in range(0, len(everyone), size)] or [[]]
 
 
-def refusing(*keys: str, answer: Answer | None = None) -> Behaviour:
+def refusing(*keys: str, answer: WriteResult | None = None) -> Behaviour:
     """A target that deletes none of `keys`."""
     refused = answer or no(status=422)
 
-    def behaviour(item: Item, _: int) -> Answer | None:
+    def behaviour(item: MappedRecord, _: int) -> WriteResult | None:
         return refused if item.delete and item.key in keys else None
 
     return behaviour
@@ -51,7 +51,7 @@ def refusing(*keys: str, answer: Answer | None = None) -> Behaviour:
 def noting(deletes: list[str]) -> Behaviour:
     """A target that takes everything, and the keys of what it is told to delete."""
 
-    def behaviour(item: Item, _: int) -> None:
+    def behaviour(item: MappedRecord, _: int) -> None:
         if item.delete:
             deletes.append(item.key)
 
@@ -253,7 +253,7 @@ async def test_one_may_go_of_few_and_not_the_last(deleting: World) -> None:
 async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read(
     deleting: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.sync.missing._AT_ONCE", 2)
+    monkeypatch.setattr("speclab.sync.deletes._AT_ONCE", 2)
     await deleting.run(people("abcdef"))
     stop = no(status=402)
     row = (await deleting.run(people("a"), refusing("e", answer=stop), FULL)).row
@@ -266,10 +266,10 @@ async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read
 
 
 async def test_a_run_that_is_cancelled_stops_between_deletes(deleting: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speclab.sync.missing._AT_ONCE", 2)
+    monkeypatch.setattr("speclab.sync.deletes._AT_ONCE", 2)
     await deleting.run(people("abcdef"))
 
-    def cancelling(item: Item, _: int) -> None:
+    def cancelling(item: MappedRecord, _: int) -> None:
         if item.delete:
             deleting.cancelled.set()
 
@@ -300,7 +300,7 @@ async def test_records_written_before_the_setting_and_never_read_since_are_told_
     assert [message.partition(" records")[0] for message in world.events("missing")] == ["1", "2"]
     assert "were written before `missing: delete` was set" in world.events("missing")[0]
     assert sorted(world.target.content) == ["a", "b", "c", "d"]
-    assert world.log.census(world.log.start_run("people", "", "manual"), b"").missing == 0
+    assert world.log.count_scan(world.log.start_run("people", "", "manual"), b"").missing == 0
 
 
 async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_target(deleting: World) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from speclab.jsonvalue import Json, Record
-from speclab.sync.differences import Difference, differences
+from speclab.core.json import Json, Record
+from speclab.sync.plan import Difference, differences
 
 
 def fields(found: Record, mapped: Record) -> list[str]:

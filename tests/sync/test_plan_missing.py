@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.sync.test_plan_runs import SQL, Place
 
-from speclab.sync.plan import Example, Plan, Would
+from speclab.sync.plan import Plan, PlanExample, PlannedEffect
 
 EVERYONE = [(number, f"Ada {number}") for number in range(10)]
 
@@ -22,7 +22,9 @@ def place(tmp_path: Path) -> Place:
 
 
 def deletes(plan: Plan) -> tuple[int, list[str]]:
-    return plan.would[Would.DELETE], [example.key for example in plan.examples if example.would is Would.DELETE]
+    return plan.would[PlannedEffect.DELETE], [
+        example.key for example in plan.examples if example.would is PlannedEffect.DELETE
+    ]
 
 
 async def test_what_is_missing_would_be_deleted_and_then_is(place: Place) -> None:
@@ -31,7 +33,7 @@ async def test_what_is_missing_would_be_deleted_and_then_is(place: Place) -> Non
     before = place.contents()
     plan = await place.plan()
     assert (plan.read, plan.unchanged, *deletes(plan), plan.notes) == (8, 8, 2, ["8", "9"], [])
-    assert Example(Would.DELETE, "8", ()) in plan.examples
+    assert PlanExample(PlannedEffect.DELETE, "8", ()) in plan.examples
     assert plan.target.calls == 1
     assert place.contents() == before
     row = await place.run()

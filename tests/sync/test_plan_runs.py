@@ -13,19 +13,18 @@ from random import Random
 import pytest
 from tests.cli.conftest import SPEC, Api, api
 
-from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Page, Seams
+from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.file.reader import FileReader
-from speclab.errors import IncompleteRead, Unreachable
-from speclab.jsonvalue import Json
-from speclab.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunRow, under_way
-from speclab.sync.differences import Difference
-from speclab.sync.identity import Hasher
-from speclab.sync.plan import Example, Fault, Pace, Plan, PlanOptions, Would, plan
+from speclab.core.clock import SystemClock
+from speclab.core.errors import IncompleteRead, Unreachable
+from speclab.core.json import Json
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
+from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, under_way
+from speclab.sync.plan import Difference, Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, plan
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
+from speclab.sync.transform import Hasher
 
 __all__ = ["api"]
 
@@ -56,15 +55,15 @@ class Place:
 
     async def plan(self, *, full: bool = False, limit: int | None = None, lookups: int = 500) -> Plan:
         options = PlanOptions(full=full, limit=limit, lookups=lookups)
-        return await plan(prepare(self.spec), self.runlog, References({}, self.directory), self._seams(), options)
+        return await plan(prepare(self.spec), self.runlog, References({}, self.directory), self._context(), options)
 
     async def run(self) -> RunRow:
         with RunLog.open(self.runlog) as log:
             references = References({}, self.directory)
-            return (await run(prepare(self.spec), log, references, self._seams(), RunOptions(full=True))).row
+            return (await run(prepare(self.spec), log, references, self._context(), RunOptions(full=True))).row
 
-    def _seams(self) -> Seams:
-        return Seams(SystemClock(), Random(0))
+    def _context(self) -> RuntimeContext:
+        return RuntimeContext(SystemClock(), Random(0))
 
     def contents(self) -> dict[str, bytes]:
         """All files, but for what SQLite keeps beside a database while it is open."""
@@ -100,7 +99,7 @@ async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Plac
     first = await place.plan()
     assert would(first) == {"create": 2, "fail": 2}
     (line,) = [at for at, text in enumerate(place.spec.read_text().splitlines(), 1) if "Required, Trim" in text]
-    assert first.faults == [Fault(2, f"people.md:{line}:33", "name: the value is null or missing")]
+    assert first.faults == [PlanFault(2, f"people.md:{line}:33", "name: the value is null or missing")]
     assert place.contents() == before
     await place.run()
 
@@ -109,8 +108,8 @@ async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Plac
     second = await place.plan(full=True)
     assert would(second) == {"unchanged": 1, "update": 1, "create": 1}
     assert second.examples == [
-        Example(Would.UPDATE, "3", [Difference("name", '"Grace"', '"Admiral Grace"')]),
-        Example(Would.CREATE, "4", [Difference("id", "", "4"), Difference("name", "", '"Alan"')]),
+        PlanExample(PlannedEffect.UPDATE, "3", [Difference("name", '"Grace"', '"Admiral Grace"')]),
+        PlanExample(PlannedEffect.CREATE, "4", [Difference("id", "", "4"), Difference("name", "", '"Alan"')]),
     ]
     assert place.contents() == before
     row = await place.run()
@@ -167,12 +166,12 @@ async def test_what_cannot_be_asked_is_known_from_the_run_log_or_not_at_all(plac
     place.people((1, "Ada"), (2, "Grace"))
     with RunLog.open(place.runlog) as log:
         run = log.start_run("people", "", "manual")
-        log.commit_page(run, PageBooks(1, {Outcome.WRITTEN: 1}, {}, 0, 0, None, states=[("1", b"0" * 16)]))
+        log.commit_page(run, PageResult(1, {Outcome.WRITTEN: 1}, {}, 0, 0, None, states=[("1", b"0" * 16)]))
         log.finish_run(run)
     found = await place.plan()
     assert would(found) == {"update": 1, "unknown": 1}
     assert found.notes == ["the target has nothing to look records up with, so only the run log tells what is there"]
-    assert found.target == Pace(2, None)
+    assert found.target == PlannedPace(2, None)
 
 
 async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_sent(place: Place) -> None:
@@ -192,7 +191,7 @@ async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_
     )
     with RunLog.open(place.runlog) as log:
         run = log.start_run("people", "", "manual")
-        log.commit_page(run, PageBooks(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, failures=[failure]))
+        log.commit_page(run, PageResult(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, failures=[failure]))
         log.know("people", {"1": on_its_way})
         log.finish_run(run)
     found = await place.plan()
@@ -209,20 +208,20 @@ async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the
     place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
     found = await place.plan(lookups=1)
     assert would(found) == {"same": 1, "unknown": 2}
-    assert found.target == Pace(6, 120.0)
+    assert found.target == PlannedPace(6, 120.0)
     assert found.notes == ["not all were looked up, for each takes a request; --lookups says how many are"]
 
 
 @pytest.mark.parametrize(
     ("limits", "headers", "pace"),
     [
-        ("{rate: [9/s, 2/min]}", "{}", Pace(3, 60.0)),
-        ("{rate: 2/min}", '{If-Match: "{lookup.etag}"}', Pace(6, 120.0)),
-        ("{}", '{If-Match: "{lookup.etag}"}', Pace(6, None)),
+        ("{rate: [9/s, 2/min]}", "{}", PlannedPace(3, 60.0)),
+        ("{rate: 2/min}", '{If-Match: "{lookup.etag}"}', PlannedPace(6, 120.0)),
+        ("{}", '{If-Match: "{lookup.etag}"}', PlannedPace(6, None)),
     ],
 )
 async def test_an_upsert_looks_first_only_if_its_headers_want_it(
-    place: Place, api: Api, limits: str, headers: str, pace: Pace
+    place: Place, api: Api, limits: str, headers: str, pace: PlannedPace
 ) -> None:
     place.target(
         f"connector: http\nbase_url: {api.url}\nkey: id\nlimits: {limits}\n"

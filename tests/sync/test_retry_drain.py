@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.sync.conftest import World, counts, no, person
 
-from speclab.outcome import ErrorClass, RunState
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
-IMPATIENT = RunOptions(patience=0)
-DRAIN = RunOptions(retries=True, trigger="retry", patience=0)
+IMPATIENT = RunOptions(wait_budget=0)
+DRAIN = RunOptions(retries=True, trigger="retry", wait_budget=0)
 
 
 async def _two_waiting(world: World) -> None:

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.errors import UsageError
-from speclab.spec.integration import Schedule
-from speclab.sync.schedule import (
+from speclab.core.errors import UsageError
+from speclab.service.schedule import (
     JITTER,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,
@@ -23,6 +22,7 @@ from speclab.sync.schedule import (
     next_slot,
     next_start,
 )
+from speclab.spec.integration import Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its summer is half an hour long

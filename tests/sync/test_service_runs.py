@@ -16,17 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from speclab.clock import SystemClock, timestamp
-from speclab.errors import WorkspaceHeld
-from speclab.monitor.alerts import evaluate
-from speclab.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
-from speclab.runlog import NewFailure, PageBooks, RunLog, RunLogReader, RunRow
-from speclab.runlog.process import Process
+from speclab.core.clock import SystemClock, timestamp
+from speclab.core.errors import WorkspaceLocked
+from speclab.core.locks import ProcessIdentity, hold
+from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.monitor.checks import evaluate
+from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader, RunRow
+from speclab.service import heartbeat
+from speclab.service.heartbeat import Heartbeat, ServedSpec
+from speclab.service.scheduler import Serving, serve
 from speclab.spec.integration import Alert
-from speclab.sync import heartbeat
-from speclab.sync.heartbeat import Heartbeat, Served
-from speclab.sync.lock import hold
-from speclab.sync.service import Serving, serve
 from speclab.sync.signals import Stop
 
 SPEC = """\
@@ -129,8 +128,8 @@ class Workspace:
 
     def served_until_long_ago(self, frequency: str) -> None:
         """Leave what a service leaves that was killed, long ago."""
-        people = Served(frequency, LONG_AGO)
-        host = Process.of(os.getpid()).host
+        people = ServedSpec(frequency, LONG_AGO)
+        host = ProcessIdentity.of(os.getpid()).host
         left = Heartbeat(1, host, "ada", "", since=LONG_AGO, beat=LONG_AGO, specs={"people": people})
         heartbeat.write(self.directory, left)
 
@@ -230,7 +229,7 @@ def overlapping(runs: Sequence[RunRow]) -> bool:
     return any(one.ended_at is None or other.started_at < one.ended_at for one, other in pairwise(runs))
 
 
-def waiting(key: int, due: str) -> PageBooks:
+def waiting(key: int, due: str) -> PageResult:
     """A page with one record, which could not be written and is to be sent again."""
     failure = NewFailure(
         key=str(key),
@@ -243,7 +242,7 @@ def waiting(key: int, due: str) -> PageBooks:
         source={"id": key, "name": "Edsger"},
         next_attempt_at=due,
     )
-    return PageBooks(1, {Outcome.WAITING: 1}, {}, 0, 0, cursor=None, failures=[failure])
+    return PageResult(1, {Outcome.WAITING: 1}, {}, 0, 0, cursor=None, failures=[failure])
 
 
 def a_dead_process() -> int:
@@ -493,7 +492,7 @@ async def test_a_second_service_is_refused_though_the_lock_file_was_deleted(plac
     async with place.serving():
         await place.until(lambda: heartbeat.last(place.directory))
         (place.directory / ".speclab" / "up.lock").unlink()
-        with pytest.raises(WorkspaceHeld, match=f"by process {os.getpid()} of .*, whose lock file was deleted"):
+        with pytest.raises(WorkspaceLocked, match=f"by process {os.getpid()} of .*, whose lock file was deleted"):
             await place.serve(1)
         assert heartbeat.service_of(place.directory, datetime.now(UTC)) is not None
     (place.directory / ".speclab" / "up.lock").unlink()
@@ -504,5 +503,5 @@ async def test_a_second_service_is_refused_though_the_lock_file_was_deleted(plac
 async def test_a_second_service_is_told_who_serves(place: Workspace) -> None:
     async with place.serving():
         await place.until(lambda: heartbeat.last(place.directory))
-        with pytest.raises(WorkspaceHeld, match=f"by process {os.getpid()} of"):
+        with pytest.raises(WorkspaceLocked, match=f"by process {os.getpid()} of"):
             await place.serve(1)

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from tests.sync.test_service_runs import LONG_AGO, Workspace, place
 
-from speclab.errors import RunLogError, RunLogTooNew, SpeclabError
-from speclab.outcome import AlertState
+from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError
+from speclab.core.outcome import AlertState
 from speclab.runlog import AlertRow, RunLog, RunLogReader, schema
-from speclab.spec.changes import file_changes
-from speclab.sync.agenda import Trigger
-from speclab.sync.child import Child, Ended
+from speclab.service.process import ProcessExit, RunProcess
+from speclab.service.run_queue import Trigger
+from speclab.spec.workspace import file_changes
 
 __all__ = ["place"]
 
@@ -28,7 +28,7 @@ __all__ = ["place"]
 async def test_alerts_of_a_spec_that_is_not_there_any_more_are_over(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
+    monkeypatch.setattr("speclab.service.scheduler._MINUTE", 0.2)
     spec = place.spec("people", "On-demand")
     async with place.serving():
         await place.until(lambda: place.alerts() == {"people"})
@@ -88,8 +88,8 @@ async def test_a_spec_that_is_edited_before_the_specs_are_watched_is_read_at_onc
             place.spec()
         return file_changes(*args)
 
-    monkeypatch.setattr("speclab.sync.service.file_changes", late)
-    monkeypatch.setattr("speclab.sync.service._MINUTE", 3600)
+    monkeypatch.setattr("speclab.service.scheduler.file_changes", late)
+    monkeypatch.setattr("speclab.service.scheduler._MINUTE", 3600)
     place.spec(status="draft")
     async with place.serving():
         await place.until(place.ended)
@@ -139,8 +139,8 @@ async def test_what_stands_in_the_way_of_one_spec_stops_no_other_and_is_told_onc
 async def test_specs_that_change_while_the_run_log_cannot_be_written_are_all_taken_in(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
-    monkeypatch.setattr("speclab.runlog.writer._BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("speclab.service.scheduler._MINUTE", 0.2)
+    monkeypatch.setattr("speclab.runlog.store._BUSY_SECONDS", 0.0)
     place.spec("first", "On-demand")
     async with place.serving():
         await place.until(lambda: "first" in place.alerts())
@@ -182,7 +182,7 @@ async def test_a_spec_that_cannot_be_read_for_a_while_is_still_in_progress(place
 async def test_a_spec_that_comes_and_goes_while_its_run_begins_is_not_run_twice_at_once(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.sync.child._COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr("speclab.service.process._COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
     place.served_until_long_ago("Every 1 second")
     spec = place.spec()
     async with place.serving():
@@ -204,7 +204,7 @@ async def test_a_run_log_that_a_newer_speclab_has_changed_ends_the_service(
                 newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
             await place.until(place.stop.asked.is_set)
 
-    monkeypatch.setattr("speclab.sync.service._MINUTE", 0.2)
+    monkeypatch.setattr("speclab.service.scheduler._MINUTE", 0.2)
     place.spec(frequency="On-demand")
     with pytest.raises(RunLogTooNew):
         await until_it_is_newer()
@@ -215,22 +215,22 @@ async def test_a_run_is_told_of_whatever_it_printed_and_whoever_swept_away_what_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str
 ) -> None:
     monkeypatch.setattr(
-        "speclab.sync.child._COMMAND", (sys.executable, "-c", f"print({prints!r}); raise SystemExit(3)")
+        "speclab.service.process._COMMAND", (sys.executable, "-c", f"print({prints!r}); raise SystemExit(3)")
     )
     output = tmp_path / "runs/people.up.log"
-    child = await Child.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
     output.unlink()
-    assert await child.end() == Ended(3, None, "exit code 3")
+    assert await child.end() == ProcessExit(3, None, "exit code 3")
 
 
 async def test_what_a_connector_prints_before_the_row_of_a_run_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = """print('connected'); print('{"state": "succeeded"}')"""
-    monkeypatch.setattr("speclab.sync.child._COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr("speclab.service.process._COMMAND", (sys.executable, "-c", code))
     output = tmp_path / "people.up.log"
-    child = await Child.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
-    assert await child.end() == Ended(0, {"state": "succeeded"})
+    child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    assert await child.end() == ProcessExit(0, {"state": "succeeded"})
 
 
 async def test_where_no_process_can_be_started_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,4 +239,4 @@ async def test_where_no_process_can_be_started_that_is_said(tmp_path: Path, monk
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
     with pytest.raises(SpeclabError, match="no process can be started: Resource temporarily unavailable"):
-        await Child.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")
+        await RunProcess.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")

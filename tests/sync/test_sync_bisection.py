@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.base import Answer, Item, Refusal
-from speclab.outcome import Effect, ErrorClass
-from speclab.sync.bisection import bisect, refused_whole
+from speclab.connectors.api import MappedRecord, WriteError, WriteResult
+from speclab.core.outcome import Effect, ErrorClass
+from speclab.sync.delivery import bisect, refused_whole
 
-GOOD = Answer(effect=Effect.WRITTEN)
+GOOD = WriteResult(effect=Effect.WRITTEN)
 
 
-def items(count: int) -> list[Item]:
-    return [Item(str(number), {"id": number}, {"id": number}, "") for number in range(count)]
+def items(count: int) -> list[MappedRecord]:
+    return [MappedRecord(str(number), {"id": number}, {"id": number}, "") for number in range(count)]
 
 
 class PickyTarget:
@@ -28,18 +28,18 @@ class PickyTarget:
         self.taken: list[str] = []
         self.sends = 0
 
-    async def send(self, batch: Sequence[Item]) -> list[Answer]:
+    async def send(self, batch: Sequence[MappedRecord]) -> list[WriteResult]:
         self.sends += 1
         bad = [item.key for item in batch if item.key in self.poison]
         if bad:
-            refusal = Refusal(ErrorClass.REJECTED, f"bad: {', '.join(bad)}", "POST /batch", status=422)
-            return [Answer(refusal=refusal)] * len(batch)
+            write_error = WriteError(ErrorClass.REJECTED, f"bad: {', '.join(bad)}", "POST /batch", status=422)
+            return [WriteResult(write_error=write_error)] * len(batch)
         self.taken += [item.key for item in batch]
         return [GOOD] * len(batch)
 
 
-def always(refusal: Refusal) -> bool:
-    return refusal.error_class is ErrorClass.REJECTED
+def always(write_error: WriteError) -> bool:
+    return write_error.error_class is ErrorClass.REJECTED
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
@@ -49,9 +49,9 @@ async def test_all_but_the_bad_records_are_taken_once(case: tuple[int, set[int]]
     answers = await bisect(target.send, items(count), always)
     assert sorted(target.taken, key=int) == [str(n) for n in range(count) if n not in bad]
     for number, answer in enumerate(answers):
-        assert (answer.refusal is not None) == (number in bad)
-        if answer.refusal:
-            assert answer.refusal.message == f"bad: {number}"
+        assert (answer.write_error is not None) == (number in bad)
+        if answer.write_error:
+            assert answer.write_error.message == f"bad: {number}"
 
 
 @pytest.mark.parametrize("position", [0, 1, 249, 250, 498, 499])
@@ -63,18 +63,18 @@ async def test_one_poison_record_among_500_costs_at_most_18_requests(position: i
 
 
 async def test_a_part_that_fails_for_another_reason_is_not_split() -> None:
-    async def send(batch: Sequence[Item]) -> list[Answer]:
-        refusal = Refusal(ErrorClass.SERVER, "down", "POST /batch", status=503)
-        return [Answer(refusal=refusal)] * len(batch)
+    async def send(batch: Sequence[MappedRecord]) -> list[WriteResult]:
+        write_error = WriteError(ErrorClass.SERVER, "down", "POST /batch", status=503)
+        return [WriteResult(write_error=write_error)] * len(batch)
 
-    answers = await bisect(send, items(8), lambda refusal: refusal.error_class is not ErrorClass.SERVER)
-    assert [answer.refusal.status if answer.refusal else None for answer in answers] == [503] * 8
+    answers = await bisect(send, items(8), lambda write_error: write_error.error_class is not ErrorClass.SERVER)
+    assert [answer.write_error.status if answer.write_error else None for answer in answers] == [503] * 8
 
 
 def test_a_batch_is_refused_whole_only_by_one_refusal() -> None:
-    one = Refusal(ErrorClass.REJECTED, "no", "POST /batch")
-    same = Refusal(ErrorClass.REJECTED, "no", "POST /batch")
-    assert refused_whole([Answer(refusal=one)] * 3) is one
-    assert refused_whole([Answer(refusal=one), Answer(refusal=same)]) is None
-    assert refused_whole([Answer(refusal=one)]) is None
-    assert refused_whole([Answer(refusal=one), GOOD]) is None
+    one = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
+    same = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
+    assert refused_whole([WriteResult(write_error=one)] * 3) is one
+    assert refused_whole([WriteResult(write_error=one), WriteResult(write_error=same)]) is None
+    assert refused_whole([WriteResult(write_error=one)]) is None
+    assert refused_whole([WriteResult(write_error=one), GOOD]) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.sync.budget import RetryBudget
+from speclab.sync.retry_policy import RetryBudget
 
 
 def test_failures_alone_use_it_up() -> None:

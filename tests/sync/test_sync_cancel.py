@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 from tests.sync.conftest import MemoryTarget, World, counts, mapped, person
 
-from speclab.connectors.base import Answer, Item
-from speclab.outcome import RunState
+from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLog, RunRow
-from speclab.runlog.progress import progress_text
+from speclab.runlog.control import progress_text
 from speclab.sync.run import RunResult
 
 PAGES = [[person(number + 10 * page) for number in range(1, 4)] for page in range(3)]
@@ -25,7 +25,7 @@ class SlowTarget(MemoryTarget):
         self.stuck = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         if self.content:
             self.stuck.set()
             await self.go_on.wait()
@@ -35,7 +35,7 @@ class SlowTarget(MemoryTarget):
 @pytest.fixture
 def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> SlowTarget:
     """The target of the world, which is slow; the run looks often."""
-    monkeypatch.setattr("speclab.sync.watch.PERIOD", 0.01)
+    monkeypatch.setattr("speclab.sync.run_control.PERIOD", 0.01)
     target = SlowTarget()
     world.target = target
     return target

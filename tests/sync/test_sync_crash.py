@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from speclab.jsonvalue import Record
-from speclab.outcome import Outcome, RunState
+from speclab.core.json import Record
+from speclab.core.outcome import Outcome, RunState
 from speclab.runlog import RunLogReader, RunRow
 
 PAGES, SIZE = 40, 50
@@ -76,10 +76,10 @@ DRIVER = """
 import asyncio, os, sys
 from pathlib import Path
 from random import Random
-from speclab.clock import SystemClock
+from speclab.core.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.errors import SpeclabError
+from speclab.connectors.api import Seams
+from speclab.core.errors import SpeclabError
 from speclab.runlog import RunLog
 from speclab.sync.prepare import prepare
 from speclab.sync.run import run

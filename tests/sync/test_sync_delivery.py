@@ -11,19 +11,17 @@ import pytest
 from tests.clocks import HeldClock
 from tests.sync.conftest import MemoryTarget, no
 
-from speclab.connectors.base import Answer, Item, Seams
-from speclab.errors import Unauthorized, Unreachable
-from speclab.outcome import Effect, ErrorClass, Level, RunState
-from speclab.spec.integration import Action, ErrorRule
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
+from speclab.core.errors import Unauthorized, Unreachable
+from speclab.core.outcome import Effect, ErrorClass, Level, RunState
+from speclab.spec.integration import ErrorAction, ErrorRule
 from speclab.spec.settings import RetrySettings
-from speclab.sync.actions import ActionTable
-from speclab.sync.budget import RetryBudget
-from speclab.sync.delivery import UNDECIDED, Delivery
-from speclab.sync.patience import Patience
+from speclab.sync.delivery import UNDECIDED, Delivery, WaitBudget
+from speclab.sync.retry_policy import ActionTable, RetryBudget
 
 
-def items(count: int) -> list[Item]:
-    return [Item(str(number), {"id": number}, {"id": number}, "") for number in range(count)]
+def items(count: int) -> list[MappedRecord]:
+    return [MappedRecord(str(number), {"id": number}, {"id": number}, "") for number in range(count)]
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Way:
 
     target: MemoryTarget
     rules: Sequence[ErrorRule] = ()
-    patience: float = 60
+    wait_budget: float = 60
     budget: RetryBudget = field(default_factory=RetryBudget)
     clock: HeldClock = field(default_factory=HeldClock)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,19 +41,19 @@ class Way:
             writer=self.target,
             table=ActionTable(self.rules, idempotent=self.target.idempotent),
             retry=RetrySettings.model_validate({"attempts": 3}),
-            seams=Seams(self.clock, Random(0), report=self._report),
-            patience=Patience(self.clock, self.patience, self.cancelled),
+            context=RuntimeContext(self.clock, Random(0), report=self._report),
+            wait_budget=WaitBudget(self.clock, self.wait_budget, self.cancelled),
             budget=self.budget,
         )
 
     def _report(self, level: Level, message: str) -> None:
         self.told.append(f"{level}: {message}")
 
-    async def send(self, count: int, attempt: int = 1) -> list[Answer]:
+    async def send(self, count: int, attempt: int = 1) -> list[WriteResult]:
         return await self.delivery.send(items(count), attempt)
 
 
-def written(answers: Sequence[Answer]) -> list[str]:
+def written(answers: Sequence[WriteResult]) -> list[str]:
     return [str(number) for number, answer in enumerate(answers) if answer.effect]
 
 
@@ -71,7 +69,7 @@ async def test_one_bad_record_costs_its_batch_only_a_few_requests() -> None:
     way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key == "77" else None, batch=500, whole=True))
     answers = await way.send(500)
     assert len(written(answers)) == 499
-    assert answers[77].refusal is not None
+    assert answers[77].write_error is not None
     assert len(way.target.calls) <= 1 + 18
 
 
@@ -90,11 +88,11 @@ async def test_a_batch_that_may_heal_is_bisected_only_on_its_last_try() -> None:
 
 
 @pytest.mark.parametrize("error", [no(ErrorClass.TIMEOUT), no(ErrorClass.SERVER, 500), no(ErrorClass.SERVER, 502)])
-async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent(error: Answer) -> None:
+async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent(error: WriteResult) -> None:
     way = Way(MemoryTarget(lambda *_: error, whole=True, idempotent=False))
     answers = await way.send(4, attempt=3)
     assert len(way.target.calls) == 1
-    assert all(answer.refusal for answer in answers)
+    assert all(answer.write_error for answer in answers)
 
 
 async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> None:
@@ -107,7 +105,7 @@ async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> Non
 
 
 async def test_only_what_was_held_is_sent_again() -> None:
-    def second_is_held_twice(item: Item, nth: int) -> Answer | None:
+    def second_is_held_twice(item: MappedRecord, nth: int) -> WriteResult | None:
         return no(ErrorClass.RATE_LIMIT, 429, retry_after=nth) if item.key == "1" and nth <= 2 else None
 
     way = Way(MemoryTarget(second_is_held_twice))
@@ -155,7 +153,7 @@ async def test_refused_credentials_stop_everything() -> None:
 
 async def test_an_error_of_the_writer_stops_everything() -> None:
     class Broken(MemoryTarget):
-        async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+        async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
             raise Unreachable(f"no route for {len(items)}")
 
     way = Way(Broken(batch=2))
@@ -166,7 +164,7 @@ async def test_an_error_of_the_writer_stops_everything() -> None:
 
 
 async def test_the_spec_can_say_stop() -> None:
-    rules = [ErrorRule(422, 422, None, Action.STOP, 80)]
+    rules = [ErrorRule(422, 422, None, ErrorAction.STOP, 80)]
     way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key == "1" else None, batch=2), rules)
     answers = await way.send(4)
     assert written(answers) == ["0"]

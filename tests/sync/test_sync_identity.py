@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.jsonvalue import Json, Record
-from speclab.sync.identity import Hasher, RecordKey, canonical, idempotency_key
+from speclab.core.json import Json, Record
+from speclab.sync.transform import Hasher, RecordKey, canonical, idempotency_key
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from(["b", "é", "\ud800"]), scalars)

@@ -15,17 +15,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.runlog.test_runlog_faults import somebody_else
 
-from speclab.errors import SpecHeld, SpeclabError
-from speclab.outcome import RunState
+from speclab.core.errors import SpeclabError, SpecLocked
+from speclab.core.locks import ProcessIdentity, goes_on, hold
+from speclab.core.outcome import RunState
 from speclab.runlog import RunLog
-from speclab.runlog.process import Process
-from speclab.sync.lock import goes_on, hold
 
 HOLDER = """
 import socket, sys
 from pathlib import Path
 from speclab.runlog import RunLog
-from speclab.sync.lock import hold
+from speclab.core.locks import hold
 workspace, spec_id, host = Path(sys.argv[1]), *sys.argv[2:]
 socket.gethostname = lambda: host
 with RunLog.open(workspace / "runlog.db") as log, hold(workspace, spec_id):
@@ -54,7 +53,7 @@ def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> It
 
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm") as process:
-        with pytest.raises(SpecHeld) as caught, hold(tmp_path, "crm"):
+        with pytest.raises(SpecLocked) as caught, hold(tmp_path, "crm"):
             pass
         assert f"process {process.pid} of {getpass.getuser()} on {HERE}, since 2" in caught.value.message
         with hold(tmp_path, "another"):
@@ -84,9 +83,9 @@ def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its
         lock = next((tmp_path / ".speclab/locks").iterdir())
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
         of = goes_on(tmp_path)
-        assert of("crm", Process(1, HERE, "in a namespace"))
-        assert not of("crm", Process(1, HERE, "before that"))
-        assert of("crm", Process.of(os.getpid()))
+        assert of("crm", ProcessIdentity(1, HERE, "in a namespace"))
+        assert not of("crm", ProcessIdentity(1, HERE, "before that"))
+        assert of("crm", ProcessIdentity.of(os.getpid()))
 
 
 def test_it_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_it_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:
 
 
 def test_it_holds_within_one_process_too(tmp_path: Path) -> None:
-    with hold(tmp_path, "crm"), pytest.raises(SpecHeld), hold(tmp_path, "crm"):
+    with hold(tmp_path, "crm"), pytest.raises(SpecLocked), hold(tmp_path, "crm"):
         pass
 
 

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.sync.conftest import MemoryTarget, World, mapped, no, person
 
-from speclab.connectors.base import Answer, Item
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, FailureState, Outcome, RunState
+from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, FailureState, Outcome, RunState
 from speclab.runlog import RunRow
 
 SKIPPED = no(status=418)  # so says the spec
-MOODS: Sequence[Answer | None] = [
+MOODS: Sequence[WriteResult | None] = [
     None,
     None,
     None,
@@ -64,7 +64,7 @@ class Temper:
     def target(self) -> MemoryTarget:
         """A target of this temper, in which the same item at the same try is answered alike."""
 
-        def behaviour(item: Item, nth: int) -> Answer | None:
+        def behaviour(item: MappedRecord, nth: int) -> WriteResult | None:
             chance = random.Random(f"{self.seed}/{item.key}/{item.payload['age']}/{nth}")
             return MOODS[chance.choice(self.moods)]
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
-from speclab.clock import SystemClock
-from speclab.sync.patience import Patience, wait_text
+from speclab.core.clock import SystemClock
+from speclab.sync.delivery import WaitBudget, wait_text
 
 
 async def test_it_waits_while_there_is_patience_left() -> None:
-    patience = Patience(SystemClock(), 0.03, asyncio.Event())
-    assert await patience.wait(0.02, "a test")
-    assert not await patience.wait(0.02, "a test")
-    assert await patience.wait(0.0, "a test")
+    wait_budget = WaitBudget(SystemClock(), 0.03, asyncio.Event())
+    assert await wait_budget.wait(0.02, "a test")
+    assert not await wait_budget.wait(0.02, "a test")
+    assert await wait_budget.wait(0.0, "a test")
 
 
 async def test_a_wait_longer_than_is_left_is_not_begun() -> None:
-    patience = Patience(SystemClock(), 10, asyncio.Event())
-    assert not await patience.wait(11, "a test")
-    assert patience.left == 10
+    wait_budget = WaitBudget(SystemClock(), 10, asyncio.Event())
+    assert not await wait_budget.wait(11, "a test")
+    assert wait_budget.left == 10
 
 
 async def test_being_asked_to_stop_ends_a_wait() -> None:
     cancelled = asyncio.Event()
-    patience = Patience(SystemClock(), 3600, cancelled)
-    waiting = asyncio.create_task(patience.wait(3600, "a test"))
+    wait_budget = WaitBudget(SystemClock(), 3600, cancelled)
+    waiting = asyncio.create_task(wait_budget.wait(3600, "a test"))
     await asyncio.sleep(0)
     cancelled.set()
     assert await waiting is False
-    assert not await patience.wait(0, "a test")
+    assert not await wait_budget.wait(0, "a test")
 
 
 async def test_what_is_done_already_is_given_even_then() -> None:
@@ -37,9 +37,9 @@ async def test_what_is_done_already_is_given_even_then() -> None:
     done = asyncio.get_running_loop().create_future()
     done.set_result(7)
     never = asyncio.get_running_loop().create_future()
-    patience = Patience(SystemClock(), 0, cancelled)
-    assert await patience.unless_cancelled(done) == 7
-    assert await patience.unless_cancelled(never) is None
+    wait_budget = WaitBudget(SystemClock(), 0, cancelled)
+    assert await wait_budget.unless_cancelled(done) == 7
+    assert await wait_budget.unless_cancelled(never) is None
 
 
 def test_waits_are_told_in_round_figures() -> None:

@@ -19,10 +19,10 @@ import pytest
 from aiohttp import web
 
 from speclab.cli.output import tell_error
-from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
-from speclab.outcome import Level, RunState
+from speclab.connectors.api import RuntimeContext
+from speclab.core.clock import SystemClock
+from speclab.core.outcome import Level, RunState
 from speclab.runlog import RunLog, RunLogReader, failure_json, run_json
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
@@ -264,11 +264,11 @@ async def test_a_run_that_fails_shows_no_secret(
     def report(level: Level, message: str) -> None:
         reports.append(f"{level}: {message}")
 
-    seams = Seams(SystemClock(), Random(1), report=report, tokens=workspace.parent / "tokens")
+    context = RuntimeContext(SystemClock(), Random(1), report=report, tokens=workspace.parent / "tokens")
     references = References(environment(systems), workspace)
-    options = RunOptions(patience=0.01)
+    options = RunOptions(wait_budget=0.01)
     with RunLog.open(workspace / ".speclab" / "runlog.db") as log:
-        result = await run(prepare(workspace / "people.md"), log, references, seams, options)
+        result = await run(prepare(workspace / "people.md"), log, references, context, options)
         with RunLogReader.open(log.path) as reader:
             rows = [run_json(row) for row in reader.runs()]
             failures = [failure_json(row, full=True) for row in reader.failures(full=True)]
@@ -291,13 +291,13 @@ async def test_a_bug_that_stumbles_over_a_secret_does_not_put_it_into_the_run_lo
         raise RuntimeError(f"cannot stand {SECRETS['EXTRA']} and {MARKER}-key /+")
 
     monkeypatch.setattr("speclab.sync.run.open_writer", broken)
-    seams = Seams(SystemClock(), Random(1), tokens=workspace.parent / "tokens")
+    context = RuntimeContext(SystemClock(), Random(1), tokens=workspace.parent / "tokens")
     references = References(environment(systems), workspace)
     spec = prepare(workspace / "people.md")
     references.resolve_settings(spec.integration.target_auth)
     with RunLog.open(workspace / ".speclab" / "runlog.db") as log:
         with pytest.raises(RuntimeError):
-            await run(spec, log, references, seams)
+            await run(spec, log, references, context)
         with RunLogReader.open(log.path) as reader:
             (row,) = reader.runs()
     assert row.error == "a bug: RuntimeError('cannot stand *** and ***')"

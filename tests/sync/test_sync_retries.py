@@ -7,15 +7,15 @@ from datetime import datetime
 import pytest
 from tests.sync.conftest import Behaviour, World, counts, no, person
 
-from speclab.connectors.base import Answer, Item
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, FailureState, RunState
+from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, FailureState, RunState
 from speclab.sync.run import RunOptions
 
-IMPATIENT = RunOptions(patience=0)
+IMPATIENT = RunOptions(wait_budget=0)
 
 
-def down(times: int, answer: Answer | None = None) -> Behaviour:
+def down(times: int, answer: WriteResult | None = None) -> Behaviour:
     """A target that refuses each record so many times."""
     return lambda _, nth: (answer or no(ErrorClass.SERVER, 503)) if nth <= times else None
 
@@ -83,7 +83,7 @@ async def test_what_is_not_due_in_time_stays_for_the_next_run(world: World) -> N
 async def test_due_retries_go_between_pages_not_only_at_the_end(world: World) -> None:
     pages = [[person("a")], [person("b")], [person("c")]]
 
-    def slow(item: Item, nth: int) -> Answer | None:
+    def slow(item: MappedRecord, nth: int) -> WriteResult | None:
         world.clock.passed += 5
         return no(ErrorClass.SERVER, 503) if item.key == "a" and nth == 1 else None
 
@@ -129,7 +129,7 @@ async def test_a_retry_may_find_that_there_is_nothing_to_send_any_more(
 
 async def test_a_retry_may_find_the_record_at_the_target_already(world: World) -> None:
     await world.run([[person("a")]])
-    await world.run([[person("a", name="Bea")]], down(2), RunOptions(full=True, patience=0))
+    await world.run([[person("a", name="Bea")]], down(2), RunOptions(full=True, wait_budget=0))
     world.edit("target.name | Trim", 'target.name | Constant("Ada")')
     world.edit("source.name | target", "| target")
     world.clock.passed += 60
@@ -140,7 +140,7 @@ async def test_a_retry_may_find_the_record_at_the_target_already(world: World) -
 
 async def test_a_newer_record_takes_the_place_of_a_waiting_one(world: World) -> None:
     await world.run([[person("a", age="1"), person("b", age="1")]], down(1), IMPATIENT)
-    result = await world.run([[person("a", age="2")]], options=RunOptions(full=True, patience=0))
+    result = await world.run([[person("a", age="2")]], options=RunOptions(full=True, wait_budget=0))
     assert counts(result.row) == {"written": 1}
     assert world.failures() == {"a": "superseded", "b": "waiting"}
     world.clock.passed += 60
@@ -154,7 +154,7 @@ async def test_so_it_does_within_one_run_and_its_books_still_balance(world: Worl
     ages = {1: 99, 2: 99}
     tried: dict[int, int] = {}
 
-    def by_age(item: Item, _: int) -> Answer | None:
+    def by_age(item: MappedRecord, _: int) -> WriteResult | None:
         age = int(str(item.payload["age"]))
         tried[age] = tried.get(age, 0) + 1
         return no(ErrorClass.SERVER, 503) if ages.get(age, 0) >= tried[age] else None
@@ -167,8 +167,8 @@ async def test_so_it_does_within_one_run_and_its_books_still_balance(world: Worl
 
 async def test_a_record_back_to_what_the_target_has_is_not_overwritten_by_a_retry(world: World) -> None:
     await world.run([[person("a", age="1")]])
-    await world.run([[person("a", age="2")]], down(2), RunOptions(full=True, patience=0))
-    result = await world.run([[person("a", age="1")]], options=RunOptions(full=True, patience=0))
+    await world.run([[person("a", age="2")]], down(2), RunOptions(full=True, wait_budget=0))
+    result = await world.run([[person("a", age="1")]], options=RunOptions(full=True, wait_budget=0))
     assert counts(result.row) == {"unchanged": 1}
     world.clock.passed += 60
     await world.run()
@@ -181,7 +181,7 @@ async def test_a_newer_record_that_is_not_sent_takes_the_place_of_a_waiting_one_
     world: World, newer: Record
 ) -> None:
     await world.run([[person("a")]], down(1), IMPATIENT)
-    await world.run([[newer]], options=RunOptions(full=True, patience=0))
+    await world.run([[newer]], options=RunOptions(full=True, wait_budget=0))
     world.clock.passed += 60
     await world.run()
     assert world.target.content == {}
@@ -249,7 +249,7 @@ async def test_a_halt_in_the_middle_of_retries_leaves_the_rest_waiting(world: Wo
 
 
 async def test_stopping_while_waiting_for_retries_leaves_them_waiting(world: World) -> None:
-    def stopping(*_: object) -> Answer:
+    def stopping(*_: object) -> WriteResult:
         world.cancelled.set()
         return no(ErrorClass.SERVER, 503)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from tests.sync.conftest import MemorySource, MemoryTarget, World, counts, no, person
 
-from speclab.errors import Unreachable
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, RunState
+from speclab.core.errors import Unreachable
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
 

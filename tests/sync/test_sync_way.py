@@ -11,9 +11,9 @@ import pytest
 from tests.cli.conftest import SPEC
 from tests.sync.conftest import World, person
 
-from speclab.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.base import Seams
+from speclab.connectors.api import RuntimeContext
+from speclab.core.clock import SystemClock
 from speclab.runlog import RunLog, RunRow
 from speclab.sync.plan import Plan, PlanOptions, plan
 from speclab.sync.prepare import prepare
@@ -81,13 +81,13 @@ class Tables:
 
     async def run(self) -> RunRow:
         with RunLog.open(self.directory / ".speclab/runlog.db") as log:
-            prepared, seams = prepare(self.directory / "people.md"), Seams(SystemClock(), Random(0))
-            return (await run(prepared, log, References({}, self.directory), seams, RunOptions())).row
+            prepared, context = prepare(self.directory / "people.md"), RuntimeContext(SystemClock(), Random(0))
+            return (await run(prepared, log, References({}, self.directory), context, RunOptions())).row
 
     async def plan(self) -> Plan:
-        prepared, seams = prepare(self.directory / "people.md"), Seams(SystemClock(), Random(0))
+        prepared, context = prepare(self.directory / "people.md"), RuntimeContext(SystemClock(), Random(0))
         log = self.directory / ".speclab/runlog.db"
-        return await plan(prepared, log, References({}, self.directory), seams, PlanOptions())
+        return await plan(prepared, log, References({}, self.directory), context, PlanOptions())
 
 
 @pytest.mark.parametrize("other", ["table: staff", "query: SELECT * FROM staff"])

@@ -8,9 +8,9 @@ import pytest
 from tests.sync.conftest import Behaviour, World, counts, mapped, no, person
 from tests.sync.test_missing_runs import deleting_what_is_missing
 
-from speclab.connectors.base import Answer, Item
-from speclab.errors import Unreachable
-from speclab.outcome import ErrorClass, RunState
+from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.core.errors import Unreachable
+from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
 ADA, ADMIRAL = person("p1", "Ada"), person("p1", "Admiral")
@@ -22,14 +22,14 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def taken(*_: object) -> Answer | None:
+def taken(*_: object) -> WriteResult | None:
     return None
 
 
-def lost(world: World, error: Callable[[], Answer]) -> Behaviour:
+def lost(world: World, error: Callable[[], WriteResult]) -> Behaviour:
     """A target that does what it is asked to the first person, and does not say so."""
 
-    def behaviour(item: Item, _: int) -> Answer | None:
+    def behaviour(item: MappedRecord, _: int) -> WriteResult | None:
         if item.key != "p1":
             return None
         if item.delete:
@@ -41,22 +41,22 @@ def lost(world: World, error: Callable[[], Answer]) -> Behaviour:
     return behaviour
 
 
-def unanswered() -> Answer:
+def unanswered() -> WriteResult:
     return no(ErrorClass.NETWORK)
 
 
-def failed() -> Answer:
+def failed() -> WriteResult:
     return no(ErrorClass.SERVER, 500)
 
 
-def killed() -> Answer:
+def killed() -> WriteResult:
     raise Killed
 
 
 @pytest.mark.parametrize("error", [unanswered, failed, killed])
 @pytest.mark.parametrize("meanwhile", [ADMIRAL, {**ADA, "gone": True}])
 async def test_what_comes_back_to_what_was_written_before_is_written_again(
-    world: World, error: Callable[[], Answer], meanwhile: dict[str, object]
+    world: World, error: Callable[[], WriteResult], meanwhile: dict[str, object]
 ) -> None:
     await world.run([[ADA, OTHER]], taken, FULL)
     try:
@@ -82,10 +82,10 @@ async def test_a_retry_in_doubt_is_no_surer(world: World) -> None:
     assert world.target.content["p1"] == mapped(ADA)
 
 
-@pytest.mark.parametrize("refusal", [no(status=422), no(ErrorClass.REJECTED, sent=False)])
-async def test_what_was_surely_refused_left_the_target_as_it_was(world: World, refusal: Answer) -> None:
+@pytest.mark.parametrize("write_error", [no(status=422), no(ErrorClass.REJECTED, sent=False)])
+async def test_what_was_surely_refused_left_the_target_as_it_was(world: World, write_error: WriteResult) -> None:
     await world.run([[ADA]], taken, FULL)
-    assert counts((await world.run([[ADMIRAL]], lambda *_: refusal, FULL)).row) == {"dead": 1}
+    assert counts((await world.run([[ADMIRAL]], lambda *_: write_error, FULL)).row) == {"dead": 1}
     assert counts((await world.run([[ADA]], taken, FULL)).row) == {"unchanged": 1}
 
 
@@ -101,7 +101,7 @@ async def test_a_missing_record_whose_delete_is_in_doubt_is_written_when_it_come
 def killed_at(key: str) -> Behaviour:
     """A target that takes the record `key`, and then the run's process is gone."""
 
-    def behaviour(item: Item, _: int) -> Answer | None:
+    def behaviour(item: MappedRecord, _: int) -> WriteResult | None:
         if item.key == key:
             raise Killed
         return None
@@ -144,7 +144,7 @@ async def test_what_a_target_that_minds_refused_or_was_never_asked_is_sent_again
     assert counts((await world.run([[ADA]], lambda *_: no(status=422), FULL)).row) == {"dead": 1}
     assert counts((await world.run([[ADA]], taken, FULL)).row) == {"written": 1}
 
-    def gone(*_: object) -> Answer | None:
+    def gone(*_: object) -> WriteResult | None:
         raise Unreachable("no such table")
 
     await world.run([[ADMIRAL]], gone, FULL)
@@ -152,11 +152,11 @@ async def test_what_a_target_that_minds_refused_or_was_never_asked_is_sent_again
     assert world.target.content["p1"] == mapped(ADMIRAL)
 
 
-def refused(*_: object) -> Answer | None:
+def refused(*_: object) -> WriteResult | None:
     return no(status=409)
 
 
-def unreachable(*_: object) -> Answer | None:
+def unreachable(*_: object) -> WriteResult | None:
     raise Unreachable("no such host")
 
 

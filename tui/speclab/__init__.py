@@ -6,7 +6,7 @@ Scripts use `RunLog` to report runs of their own, and `RunLogReader` to read the
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from speclab.errors import SpeclabError
+    from speclab.core.errors import SpeclabError
     from speclab.runlog import RunLog, RunLogReader
 
 __version__ = "0.1.0"
@@ -16,7 +16,7 @@ __all__ = ["RunLog", "RunLogReader", "SpeclabError", "__version__"]
 def __getattr__(name: str) -> object:
     """The public names, loaded when they are first asked for: `speclab --help` needs none of them."""
     if name == "SpeclabError":
-        from speclab.errors import SpeclabError
+        from speclab.core.errors import SpeclabError
 
         return SpeclabError
     if name in ("RunLog", "RunLogReader"):

@@ -12,9 +12,9 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.mapping.place import MappingPlace
-from speclab.app.widgets.cells import Cell
-from speclab.jsonvalue import Record
+from speclab.app.mapping.view import MappingView
+from speclab.app.widgets.cells import GridCell
+from speclab.core.json import Record
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 Editing = Running
@@ -113,14 +113,14 @@ def put(spec: Path, text: str) -> None:
     spec.write_bytes(text.encode())
 
 
-def place(pilot: Pilot[None]) -> MappingPlace:
-    return cast("MappingPlace", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def place(pilot: Pilot[None]) -> MappingView:
+    return cast("MappingView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
 
 
 def result(pilot: Pilot[None], row: int) -> str:
     """What the grid says becomes of the sample in that row."""
     cell = place(pilot).grid.rows[row].cells[6]
-    return cell.text if isinstance(cell, Cell) else cell
+    return cell.text if isinstance(cell, GridCell) else cell
 
 
 async def write(pilot: Pilot[None], text: str) -> None:
@@ -149,7 +149,7 @@ def editing(spec: Path, running: Running, until: Until) -> Editing:
     return start
 
 
-async def at_row(pilot: Pilot[None], until: Until, row: int, column: int = 3) -> MappingPlace:
+async def at_row(pilot: Pilot[None], until: Until, row: int, column: int = 3) -> MappingView:
     await until(pilot, lambda: place(pilot).record is not None)
     place(pilot).grid.move(row, column)
     await pilot.pause()

@@ -15,12 +15,12 @@ import pytest
 from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, content, place, put, replace, result
 from textual.pilot import Pilot
 
-from speclab.app.mapping.place import MappingPlace
 from speclab.app.mapping.replay import Alike
-from speclab.app.monitor.detail import FailuresPage
-from speclab.app.widgets.cells import Cell
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, FailureState
+from speclab.app.mapping.view import MappingView
+from speclab.app.monitor.failures import FailuresPage
+from speclab.app.widgets.cells import GridCell
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, FailureState
 from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
 
@@ -57,7 +57,7 @@ def failures(spec: Path) -> dict[str, FailureState]:
     return {json.loads(failure.key) if failure.key.startswith('"') else failure.key: failure.state for failure in found}
 
 
-async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingPlace:
+async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingView:
     """Go from the record `key` in the Monitor to its mapping row."""
     await pilot.app.push_screen(FailuresPage(("crm",), lambda reader: reader.failures("crm", row="birth_date")))
     await see(pilot, key, "mapping row")
@@ -67,7 +67,7 @@ async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: st
     grid.move(at)  # type: ignore[attr-defined]
     await until(pilot, lambda: page._shown is not None and key in page._shown.key)  # type: ignore[attr-defined]
     await pilot.press("e")
-    await until(pilot, lambda: isinstance(place(pilot), MappingPlace))
+    await until(pilot, lambda: isinstance(place(pilot), MappingView))
     await see(pilot, "record 1 of 3", f"id: {key}", "dead letters")
     return place(pilot)
 
@@ -121,7 +121,7 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
             "c_5": "1815-12-10",
             "c_6": "soon",
         }
-        await until(pilot, lambda: mapping.grid.rows[3].cells[9] != Cell("3", "failed"))
+        await until(pilot, lambda: mapping.grid.rows[3].cells[9] != GridCell("3", "failed"))
         await pilot.press("R")
         await see(pilot, "it was replayed, and is written")
 

@@ -8,9 +8,9 @@ from threading import current_thread, main_thread
 import pytest
 from tests.app.mapping.conftest import Running, See, Until, at_row, replace
 
-from speclab.app.mapping.records import keep, read_records
-from speclab.app.mapping.sheet import Sheet
 from speclab.spec.document import Document
+from speclab.workbench.mapping_sheet import MappingSheet
+from speclab.workbench.samples import keep, read_records
 
 
 async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
@@ -63,13 +63,13 @@ async def test_a_spec_with_very_many_settings_opens_in_a_thread(
     spec: Path, running: Running, see: See, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[bool] = []
-    build = Sheet.of
+    build = MappingSheet.of
 
-    def noted(document: Document, before: Sheet | None = None) -> Sheet:
+    def noted(document: Document, before: MappingSheet | None = None) -> MappingSheet:
         threads.append(current_thread() is main_thread())
         return build(document, before)
 
-    monkeypatch.setattr(Sheet, "of", noted)
+    monkeypatch.setattr(MappingSheet, "of", noted)
     add_settings(spec, 20_000)
     async with running(spec.parent, place="mapping") as pilot:
         await see(pilot, "4 rows")

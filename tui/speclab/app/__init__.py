@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speclab.hangup import Hangup
+from speclab.core.processes import Hangup
 
 
 def run_app(

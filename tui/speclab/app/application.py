@@ -22,29 +22,28 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers, working_keys
-from speclab.app.glyphs import AsciiOnly
-from speclab.app.place import Place
-from speclab.app.refusal import Refusal
-from speclab.app.shell import Main, Page
-from speclab.app.terminal import ThriftyApp
+from speclab.app.dialogs import RefusalToast
+from speclab.app.icons import AsciiOnly
+from speclab.app.terminal import DiffingApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
-from speclab.app.watch import POLL, Log
-from speclab.app.widgets.header import Header
-from speclab.clock import Clock, SystemClock
-from speclab.errors import RunLogError, SpeclabError, UsageError
-from speclab.hangup import Hangup
-from speclab.spec.files import real_path
+from speclab.app.view import DetailScreen, MainScreen, View
+from speclab.app.widgets.header import HeaderBar
+from speclab.core.clock import Clock, SystemClock
+from speclab.core.errors import RunLogError, SpeclabError, UsageError
+from speclab.core.files import real_path
+from speclab.core.processes import Hangup
+from speclab.workbench.run_log_client import POLL, RunLogClient
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.driver import Driver
     from textual.notifications import SeverityLevel
 
-    from speclab.app.session import Session
     from speclab.monitor.health import Overview
     from speclab.runlog import RunLogReader
+    from speclab.service.heartbeat import ServiceState
     from speclab.spec.workspace import SpecFile
-    from speclab.sync.heartbeat import Pulse
+    from speclab.workbench.open_specs import Session
 
 APP: Final = (
     Action("specs", "specs", "Go to the specs: what each integration says.", ("1",), footer=False),
@@ -67,13 +66,14 @@ FRESH: Final = 10.0
 """Seconds after which the figures are read again though nothing was committed: the window moves on."""
 
 
-class SpeclabApp(ThriftyApp[None], Actor):
+class SpeclabApp(DiffingApp[None], Actor):
     """The whole app on one workspace.
 
     What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
     `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
     `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
-    read), and `trouble`, why it cannot be read; `pulse`, whether a `speclab up` is alive here (None until it has been
+    read), and `trouble`, why it cannot be read; `service_state`, whether a `speclab up` is alive here (None until it
+    has been
     looked for), and `starting`, whether one was started that is not yet. From `specs` on, all are kept up to date.
     Anything a person should know goes through `tell` (an error) or Textual's `notify`.
     """
@@ -98,7 +98,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
     overview: reactive[Overview | None] = reactive(None)
     window: reactive[float] = reactive(86400.0)
     trouble: reactive[RunLogError | None] = reactive(None)
-    pulse: reactive[Pulse | None] = reactive(None)
+    service_state: reactive[ServiceState | None] = reactive(None)
     starting: reactive[bool] = reactive(False)
 
     def __init__(
@@ -115,7 +115,7 @@ class SpeclabApp(ThriftyApp[None], Actor):
         no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
         super().__init__(ansi_color=True if no_colour else None)
         self.directory = real_path(directory)
-        self.run_log = Log(self.directory, runlog, read_only=read_only)
+        self.run_log = RunLogClient(self.directory, runlog, read_only=read_only)
         self.read_only = read_only
         self._clock = clock or SystemClock()
         self._hangup = hangup
@@ -133,13 +133,13 @@ class SpeclabApp(ThriftyApp[None], Actor):
     @cached_property
     def session(self) -> Session:
         """The specs as they are edited; made when it is first asked for, for it takes time to load."""
-        from speclab.app.session import Session
+        from speclab.workbench.open_specs import Session
 
         return Session(read_only=self.read_only)
 
     def get_default_screen(self) -> Screen[None]:
         """The screen with the places."""
-        return Main()
+        return MainScreen()
 
     def get_driver_class(self) -> type[Driver]:
         """Return Textual's, or one that survives the end of its terminal where there is one."""
@@ -180,11 +180,11 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     def _keep_unsaved(self) -> None:
         """Bring the recovery files up to date in a crash, in which more may fail; see `crash_error`."""
-        from speclab.app.document_place import DocumentPlace
+        from speclab.app.document_view import DocumentView
 
         self._return_code = 1
         for place in self.main.places() if self.screen_stack else ():
-            if isinstance(place, DocumentPlace):
+            if isinstance(place, DocumentView):
                 try:
                     place.put_draft_aside()
                 except Exception as error:  # noqa: BLE001 (whatever broke the app may break this: it is told at the end)
@@ -246,12 +246,12 @@ class SpeclabApp(ThriftyApp[None], Actor):
             self._fresh_until = monotonic() + FRESH
             self.overview = await self.run_log.overview(self.window, self.now())
             for listener in (*self.screen_stack, self.place):
-                if isinstance(listener, Page | Place):
+                if isinstance(listener, DetailScreen | View):
                     listener.log_changed(news)
 
     async def _see_who_was_killed(self) -> None:
         """Mark the runs as interrupted that were killed: they cannot do so themselves."""
-        from speclab.sync.lock import goes_on
+        from speclab.core.locks import goes_on
 
         goes = goes_on(self.run_log.workspace)
         await self.run_log.record(lambda log: log.interrupted(goes))
@@ -266,18 +266,18 @@ class SpeclabApp(ThriftyApp[None], Actor):
 
     @work(group="service")
     async def _follow_service(self) -> None:
-        from speclab.sync.heartbeat import Watch
+        from speclab.service.heartbeat import HeartbeatWatch
 
-        watch = Watch(self.run_log.workspace)
+        watch = HeartbeatWatch(self.run_log.workspace)
         while True:
-            self.pulse = await asyncio.to_thread(watch.look, self.now())
-            if self.pulse.alive:
+            self.service_state = await asyncio.to_thread(watch.look, self.now())
+            if self.service_state.alive:
                 self.starting = False
             await asyncio.sleep(LOOK)
 
     @work(group="specs")
     async def _follow_specs(self) -> None:
-        from speclab.spec.changes import file_changes, is_spec_or_directory
+        from speclab.spec.workspace import file_changes, is_spec_or_directory
 
         watched = await self._find_specs()
         while not self._left.is_set():
@@ -311,18 +311,18 @@ class SpeclabApp(ThriftyApp[None], Actor):
     # Places
 
     @property
-    def main(self) -> Main:
+    def main(self) -> MainScreen:
         """The screen with the places."""
         main = self.screen_stack[0]
-        assert isinstance(main, Main)  # noqa: S101 (get_default_screen made it)
+        assert isinstance(main, MainScreen)  # noqa: S101 (get_default_screen made it)
         return main
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> View | None:
         """The place that is seen, or that is under the page that is open."""
         return self.main.place
 
-    async def show_place(self, name: str) -> Place:
+    async def show_place(self, name: str) -> View:
         """Bring the place `name` (specs, mapping or monitor) to be seen; closes what is open above it."""
         while len(self.screen_stack) > 1:
             await self.pop_screen()
@@ -347,8 +347,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
         """Go to the monitor."""
         await self.show_place("monitor")
 
-    @on(Header.Tab)
-    async def _tab(self, event: Header.Tab) -> None:
+    @on(HeaderBar.Tab)
+    async def _tab(self, event: HeaderBar.Tab) -> None:
         await self.show_place(event.place)
 
     # Runs
@@ -356,8 +356,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
     @work(group="runs")
     async def run_spec(self, path: Path, name: str) -> None:
         """Start a run of the spec at `path`, called `name`, and tell if it cannot; how it goes is in the run log."""
-        from speclab.app.launch import launch
         from speclab.app.trust import may_use
+        from speclab.workbench.launcher import launch
 
         if not await may_use(self, path):
             return
@@ -374,8 +374,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
     @work(group="service")
     async def start_service(self) -> None:
         """Start a `speclab up` for the specs here, and tell how it ends if it does not end well."""
-        from speclab.app.launch import launch_service
         from speclab.app.trust import may_use
+        from speclab.workbench.launcher import launch_service
 
         for spec in self.specs or ():
             if spec.type == "integration" and spec.status == "in-progress":
@@ -408,8 +408,8 @@ class SpeclabApp(ThriftyApp[None], Actor):
     @on(Notify)
     def _refuse_once(self, event: Notify) -> None:
         """Have a refusal take the place of the one before."""
-        if isinstance(event.notification, Refusal):
-            for shown in [shown for shown in self._notifications if isinstance(shown, Refusal)]:
+        if isinstance(event.notification, RefusalToast):
+            for shown in [shown for shown in self._notifications if isinstance(shown, RefusalToast)]:
                 self._unnotify(shown, refresh=False)
 
     def tell(self, title: str, error: SpeclabError) -> None:
@@ -471,10 +471,10 @@ class SpeclabApp(ThriftyApp[None], Actor):
     @work
     async def action_quit(self) -> None:  # type: ignore[override]
         """Leave, after asking where something would be lost."""
-        from speclab.app.widgets.dialogs import Confirm
+        from speclab.app.dialogs import ConfirmDialog
 
         lost = [sentence for place in self.main.places() if (sentence := place.unsaved()) is not None]
-        if lost and not await self.push_screen_wait(Confirm("quit", "\n".join(lost), yes="quit", no="stay")):
+        if lost and not await self.push_screen_wait(ConfirmDialog("quit", "\n".join(lost), yes="quit", no="stay")):
             return
         self.exit()
 

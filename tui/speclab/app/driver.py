@@ -1,19 +1,50 @@
-"""The terminal driver: Textual's, which survives the end of its terminal until the app has ended.
-
-Textual's output thread ends with the first write that fails; then its queue fills, and the app waits on it forever.
-"""
+"""Terminal input of any bytes. Textual's own input thread ends at a byte that is not UTF-8, and the app with it."""
 
 from __future__ import annotations
 
+import errno
 import os
+import selectors
 import signal
+from codecs import getincrementaldecoder
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
+from textual._parser import ParseError
+from textual._xterm_parser import XTermParser
 from textual.app import App
+from textual.drivers.linux_driver import LinuxDriver
 
-from speclab.app.input import InputDriver
+_CHUNK: Final = 4096
+_INTERVAL: Final = 0.1
+"""Seconds between two checks whether the app has ended, or an escape sequence goes on."""
+
+
+class InputDriver(LinuxDriver):
+    """Textual's driver, for which bytes that are not UTF-8 are U+FFFD and end nothing."""
+
+    def run_input_thread(self) -> None:
+        """Read what is typed until the app ends. Raises `OSError` when the terminal is gone."""
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        parser = XTermParser(self._debug)
+        with selectors.SelectSelector() as selector:  # the only one that takes terminals on macOS
+            selector.register(self.fileno, selectors.EVENT_READ)
+            while not self.exit_event.is_set():
+                if selector.select(_INTERVAL):
+                    data = os.read(self.fileno, _CHUNK)
+                    if not data:
+                        raise OSError(errno.EIO, "the terminal is gone")
+                    text = decode(data)  # empty while a character goes on, which the parser takes for the end
+                    for event in parser.feed(text) if text else ():
+                        self.process_message(event)
+                for event in parser.tick():
+                    self.process_message(event)
+        try:
+            for _ in parser.feed(""):
+                pass  # what is left of an escape sequence is not for the app any more
+        except (EOFError, ParseError):
+            return
 
 
 class LastingDriver(InputDriver):
@@ -35,7 +66,7 @@ class LastingDriver(InputDriver):
 
 
 class _Output:
-    """What the output thread uses of a file, without its errors: `speclab.hangup` notices why they come."""
+    """What the output thread uses of a file, without its errors: `speclab.core.processes` notices why they come."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

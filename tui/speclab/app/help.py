@@ -16,9 +16,9 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_name
-from speclab.app.place import Reference
-from speclab.app.widgets.dialogs import Dialog
-from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
+from speclab.app.dialogs import Dialog
+from speclab.app.view import Reference
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.keybar import KeyBar
 
 RUN: Final = Action("run", "do it", "Do what is under the cursor.", ("enter",))
@@ -80,10 +80,10 @@ class Palette(ModalScreen[Command | None], Actor):
         line.cursor_blink = False
         grid = Grid(
             [
-                Column("", 24, flex=1, most=40),
-                Column("", 8),
-                Column("", 9),
-                Column("", 10, flex=3, drop=1),
+                GridColumn("", 24, flex=1, most=40),
+                GridColumn("", 8),
+                GridColumn("", 9),
+                GridColumn("", 10, flex=3, drop=1),
             ],
             heading=False,
             empty=("Nothing is called that.", "Fewer letters match more."),
@@ -111,17 +111,17 @@ class Palette(ModalScreen[Command | None], Actor):
         grid.show([self._row(index, offsets) for _score, _cannot, index, offsets in sorted(scored)])
         grid.move(0)
 
-    def _row(self, index: int, offsets: Sequence[int]) -> Row:
+    def _row(self, index: int, offsets: Sequence[int]) -> GridRow:
         command = self._commands[index]
-        spans = tuple(Span(offset, offset + 1, "live") for offset in offsets)
+        spans = tuple(TextSpan(offset, offset + 1, "live") for offset in offsets)
         cannot = command.reason is not None
-        return Row(
+        return GridRow(
             str(index),
             (
-                Cell(command.title, "muted" if cannot else "", spans),
-                Cell(command.where, "muted"),
-                Cell(command.key, "live"),
-                Cell(command.reason or command.detail, "attention" if cannot else "muted"),
+                GridCell(command.title, "muted" if cannot else "", spans),
+                GridCell(command.where, "muted"),
+                GridCell(command.key, "live"),
+                GridCell(command.reason or command.detail, "attention" if cannot else "muted"),
             ),
         )
 
@@ -181,7 +181,7 @@ class Help(Dialog[None]):
         )
         titles = max(len(offer.action.title) for offer in self._offers)
         self._beside = keys + titles + 10  # with the gaps, the frame and the scroll bar
-        columns = [Column("", keys), Column("", titles), Column("", _LEAST, flex=1)]
+        columns = [GridColumn("", keys), GridColumn("", titles), GridColumn("", _LEAST, flex=1)]
         return (Grid(columns, heading=False, cursor="none"),)
 
     def on_resize(self) -> None:
@@ -192,35 +192,36 @@ class Help(Dialog[None]):
             (_ELSEWHERE, [o for o in self._offers if o.action.palette and isinstance(o.actor, App)]),
             (_MOVING, [o for o in self._offers if not o.action.palette]),
         )
-        rows: list[Row] = []
+        rows: list[GridRow] = []
         for name, offers in groups:
-            rows.append(Row(name, (Cell(name, "strong"), "", "")))
+            rows.append(GridRow(name, (GridCell(name, "strong"), "", "")))
             rows.extend(row for offer in offers for row in self._lines(offer, width))
-            rows.append(Row(f"after {name}", ("", "", "")))
+            rows.append(GridRow(f"after {name}", ("", "", "")))
         for name, entries in self._reference:
-            rows.append(Row(name, (Cell(name, "strong"), "", "")))
+            rows.append(GridRow(name, (GridCell(name, "strong"), "", "")))
             for term, explanation in entries:
-                rows.append(Row(term, ("", "", Cell(term, "live"))))
+                rows.append(GridRow(term, ("", "", GridCell(term, "live"))))
                 rows.extend(
-                    Row(f"{term} {line}", ("", "", Cell(line, "muted"))) for line in textwrap.wrap(explanation, width)
+                    GridRow(f"{term} {line}", ("", "", GridCell(line, "muted")))
+                    for line in textwrap.wrap(explanation, width)
                 )
-            rows.append(Row(f"after {name}", ("", "", "")))
+            rows.append(GridRow(f"after {name}", ("", "", "")))
         self.query_one(Grid).show(rows[:-1])
 
     @staticmethod
-    def _lines(offer: Offer, width: int) -> Iterable[Row]:
+    def _lines(offer: Offer, width: int) -> Iterable[GridRow]:
         action = offer.action
         told = [(line, "") for line in textwrap.wrap(action.description, width)]
         if offer.reason is not None:
             told += [(line, "attention") for line in textwrap.wrap(f"Not now: {offer.reason}", width)]
         for number, (line, style) in enumerate(told):
             first = number == 0
-            yield Row(
+            yield GridRow(
                 f"{action.id} {number}",
                 (
-                    Cell(_keys(action) if first else "", "live"),
+                    GridCell(_keys(action) if first else "", "live"),
                     action.title if first else "",
-                    Cell(line, style or "muted"),
+                    GridCell(line, style or "muted"),
                 ),
             )
 

@@ -1,29 +1,172 @@
-"""What the terminal shows, remembered, so that only the cells that differ are sent to it.
-
-Textual sends a changed line from the widget's left edge on, every segment with its full colours, and the whole screen
-on any change of layout. Over SSH, and for a dashboard that ticks, that is most of the traffic: a digit that changes
-costs a kilobyte, and here some fifty bytes.
-"""
+"""What speclab changes in Textual itself: minimal output, keys in order, sizes of new widgets."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, Generic, TypeAlias, TypeVar, cast
+from unicodedata import category
 
 from rich.cells import split_graphemes
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
-from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual import events, work
+from textual._compositor import ChopsUpdate, Compositor, CompositorMap, CompositorUpdate, LayoutUpdate, ReflowResult
+from textual.app import App
 from textual.geometry import Size
+from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.strip import Strip
+from textual.widget import Widget
 
-from speclab.app.keyboard import OrderlyApp
 from speclab.app.widgets.cells import printable
 
 Return = TypeVar("Return")
+
+_PATIENCE: Final = 2.0
+"""Seconds after which a key is not waited for any longer, whatever it does."""
+
+_MOST_KEYS: Final = 4096
+"""Keys that become one paste at most."""
+
+_LOOKS: Final = 20
+"""Times that the app's messages are let pass to find the next key among them."""
+
+
+class SequentialKeysApp(App[Return]):
+    """A Textual app in which no key overtakes another.
+
+    Text for the widget that has focus is given to it at once. After any other key, what is typed waits until that key
+    has gone all its way, and the focus is where it leads.
+    """
+
+    def __init__(self, *, ansi_color: bool | None = None) -> None:
+        super().__init__(ansi_color=ansi_color)
+        self._typed = asyncio.Queue[events.Key | events.Paste]()
+        self._ahead = deque[events.Key | events.Paste]()  # taken from `_typed`, to be dealt with next
+
+    def on_mount(self) -> None:
+        """Begin to take what is typed."""
+        self._take_turns()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Deal with an event: what is typed in its turn, anything else at once."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            self._typed.put_nowait(event)
+        else:
+            await super().on_event(event)
+
+    @work(group="keyboard")
+    async def _take_turns(self) -> None:
+        while True:
+            event = self._ahead.popleft() if self._ahead else await self._typed.get()
+            if (text := _text_of(event)) and self._takes_text():
+                event = await self._with_what_follows(event, text)
+            is_text = isinstance(event, events.Paste) or (
+                self.focused is not None and self.focused.check_consume_key(event.key, event.character)
+            )
+            await super().on_event(event)
+            if not is_text:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PATIENCE):
+                        await self._arrived()
+
+    def _takes_text(self) -> bool:
+        """Return whether what has the focus is a line or a text that is being edited."""
+        from textual.widgets import Input, TextArea
+
+        focused = self.focused
+        return isinstance(focused, Input) or (isinstance(focused, TextArea) and not focused.read_only)
+
+    async def _with_what_follows(self, event: events.Key | events.Paste, text: str) -> events.Key | events.Paste:
+        """Return `event`, or one paste of its `text` and that of the keys which have come already.
+
+        A terminal without bracketed paste sends what is pasted key by key, and each edit costs milliseconds. Joiners
+        and their like, which Textual takes for no text, become a paste also alone: Persian is not written without.
+        """
+        texts = [text]
+        while len(texts) < _MOST_KEYS and (following := await self._next_that_has_come()) is not None:
+            if not (more := _text_of(following)):
+                self._ahead.append(following)
+                break
+            texts.append(more)
+        return events.Paste("".join(texts)) if len(texts) > 1 or category(text) == "Cf" else event
+
+    async def _next_that_has_come(self) -> events.Key | events.Paste | None:
+        """Return the next key that is there, or among the app's messages; None if there is none."""
+        for _ in range(_LOOKS):
+            if not self._typed.empty():
+                return self._typed.get_nowait()
+            if not self.message_queue_size:
+                return None
+            await asyncio.sleep(0)  # the app passes one of its messages on
+        return None
+
+    async def _arrived(self) -> None:
+        """Wait until the key, and what it began, has gone from what has focus up to the app."""
+        before = None
+        while before is not (now := self.focused or self.screen):
+            before = now
+            for _ in ("the key", "what it sent on its way"):
+                for node in now.ancestors_with_self:
+                    await _is_through(node)
+
+
+def _text_of(event: events.Key | events.Paste) -> str:
+    """Return the character that a key writes; empty for any other key, and for a paste."""
+    if isinstance(event, events.Key) and (character := event.character):
+        return character if character.isprintable() or category(character) == "Cf" else ""
+    return ""
+
+
+async def _is_through(pump: MessagePump) -> None:
+    """Wait until `pump` has dealt with all that it has been given so far."""
+    through = asyncio.Event()
+    if pump.call_later(through.set):
+        await through.wait()
+
+
+Result = TypeVar("Result")
+
+
+class ResizeFixCompositor(Compositor):
+    """Remembers whom it took in by the way, and tells them at the next layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._untold: set[Widget] = set()
+
+    @property
+    def full_map(self) -> CompositorMap:
+        """Where every widget is."""
+        before = self._full_map
+        now = super().full_map
+        if now is not before:
+            self._untold |= {
+                widget
+                for widget, place in now.items()
+                if widget not in before or before[widget].region.size != place.region.size
+            }
+        return now
+
+    def reflow(self, parent: Widget, size: Size) -> ReflowResult:
+        """Lay everything out; gives who is hidden, shown and resized."""
+        hidden, shown, resized = super().reflow(parent, size)
+        untold, self._untold = self._untold & self.widgets, set()
+        return ReflowResult(hidden, shown, resized | untold)
+
+
+class ResizeFixScreen(Screen[Result], Generic[Result]):
+    """A screen with that compositor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = ResizeFixCompositor()
+
 
 _Cell: TypeAlias = "tuple[str, str]"
 """A grapheme and its SGR codes; the right half of a wide grapheme is an empty text."""
@@ -90,7 +233,7 @@ class Terminal:
         return style
 
 
-class ThriftyApp(OrderlyApp[Return]):
+class DiffingApp(SequentialKeysApp[Return]):
     """An app that sends its terminal only what differs."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:

@@ -12,14 +12,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from speclab.app.actions import Action, bindings
-from speclab.app.loading import loaded
-from speclab.app.widgets.dialogs import NO, Dialog
-from speclab.app.widgets.record import Lines
-from speclab.errors import SpeclabError, Untrusted
+from speclab.app.dialogs import NO, Dialog
+from speclab.app.widgets.record import RecordView
+from speclab.core.errors import SpeclabError, Untrusted
+from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp
-    from speclab.spec.integration import End
+    from speclab.spec.integration import Endpoint
 
 AGREE: Final = Action("agree", "trust it", "Let the spec use all of this, until it uses more.", ("y",))
 REFUSE: Final = replace(NO, title="cancel")
@@ -41,7 +41,7 @@ class TrustQuestion(Dialog[bool]):
 
     def inside(self) -> Sequence[Widget]:
         """What is used, and what agreeing means."""
-        lines = Lines()
+        lines = RecordView()
         lines.tell_text("\n".join(self._listed))
         more = "more than you agreed to" if self._more else "this, outside of its workspace"
         first = Static(f"The spec uses {more}:", markup=False)
@@ -57,7 +57,7 @@ class TrustQuestion(Dialog[bool]):
         self.dismiss(False)
 
 
-async def may_use(app: SpeclabApp, path: Path, ends: Sequence[End] | None = None) -> bool:
+async def may_use(app: SpeclabApp, path: Path, ends: Sequence[Endpoint] | None = None) -> bool:
     """Whether the spec at `path` may use what `ends` name (default: both, as its file says); a person is asked once.
 
     A spec that cannot be read may: whoever uses it is told why it cannot.

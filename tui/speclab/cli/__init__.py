@@ -15,7 +15,7 @@ import click
 
 from speclab.cli.group import SeenEnough, speclab
 from speclab.cli.output import STDOUT, end_output, open_streams, tell, tell_error, tell_os_error
-from speclab.errors import SpeclabError, UsageError
+from speclab.core.errors import SpeclabError, UsageError
 
 INTERRUPTED = 130
 

@@ -10,24 +10,24 @@ from pathlib import Path
 import click
 
 from speclab import __version__
-from speclab.errors import UsageError
+from speclab.core.errors import UsageError
 
 _COMMANDS = {
-    "demo": "speclab.cli.demo:demo",
-    "new": "speclab.cli.documents:new",
-    "lint": "speclab.cli.lint:lint",
-    "show": "speclab.cli.documents:show",
-    "set": "speclab.cli.documents:set_",
-    "map": "speclab.cli.mapping:map_",
-    "fields": "speclab.cli.fields:fields",
+    "demo": "speclab.cli.app:demo",
+    "new": "speclab.cli.specs:new",
+    "lint": "speclab.cli.specs:lint",
+    "show": "speclab.cli.specs:show",
+    "set": "speclab.cli.specs:set_",
+    "map": "speclab.cli.specs:map_",
+    "fields": "speclab.cli.systems:fields",
     "trust": "speclab.cli.trust:trust",
-    "auth": "speclab.cli.auth:auth",
+    "auth": "speclab.cli.systems:auth",
     "plan": "speclab.cli.plan:plan",
     "run": "speclab.cli.run:run",
-    "up": "speclab.cli.up:up",
-    "cancel": "speclab.cli.cancel:cancel",
-    "pause": "speclab.cli.pause:pause",
-    "resume": "speclab.cli.pause:resume",
+    "up": "speclab.cli.service:up",
+    "cancel": "speclab.cli.run:cancel",
+    "pause": "speclab.cli.service:pause",
+    "resume": "speclab.cli.service:resume",
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "failures": "speclab.cli.runlog:failures",

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from speclab.errors import SpecError, SpeclabError, SystemFailure
-from speclab.jsonvalue import JsonView
-from speclab.visible import escape_controls, escape_controls_in_json
+from speclab.core.errors import EndpointError, SpecError, SpeclabError
+from speclab.core.json import JsonView
+from speclab.core.text import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from speclab.outcome import Level
+    from speclab.core.outcome import Level
 
 STOPPING: Final = "Stopping after the page in progress; ctrl+c again stops now."
 """What a run says to the first ctrl+c."""
@@ -118,7 +118,7 @@ def tell_error(error: SpeclabError) -> None:
     if isinstance(error, SpecError):
         for problem in error.problems:
             tell(f"  {problem}")
-    if isinstance(error, SystemFailure) and error.request:
+    if isinstance(error, EndpointError) and error.request:
         tell(_indented("request", error.request))
         if error.response:
             tell(_indented("response", error.response))
@@ -128,7 +128,7 @@ def tell_error(error: SpeclabError) -> None:
 
 def print_json(value: JsonView) -> None:
     """One JSON value on a line of its own, to stdout, at once: what is told of it comes after it."""
-    from speclab.connectors.jsontext import encode
+    from speclab.core.json import encode
 
     text = encode(value)
     if not text.isascii() or b"\x7f" in text:

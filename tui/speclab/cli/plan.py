@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from speclab.cli.arguments import runlog_option, spec_argument
 from speclab.cli.output import json_option, print_json
-from speclab.cli.place import runlog_option, spec_argument
 from speclab.cli.trust import approval, trust_option
-from speclab.plural import plural
+from speclab.core.text import plural
 
 if TYPE_CHECKING:
-    from speclab.jsonvalue import Json
-    from speclab.sync.plan import Example, Pace, Plan
+    from speclab.core.json import Json
+    from speclab.sync.plan import Plan, PlanExample, PlannedPace
 
 _FIELDS: Final = 6
 _WIDTH: Final = 40
@@ -61,9 +61,9 @@ def plan(
     from speclab.sync.plan import PlanOptions
     from speclab.sync.plan import plan as make
 
-    prepared, references, seams = equip(spec, approval(trust=trust))
+    prepared, references, context = equip(spec, approval(trust=trust))
     options = PlanOptions(full=full, limit=limit, lookups=lookups)
-    made = asyncio.run(make(prepared, runlog or runlog_path(prepared.workspace), references, seams, options))
+    made = asyncio.run(make(prepared, runlog or runlog_path(prepared.workspace), references, context, options))
     if as_json:
         print_json(_json(made))
     else:
@@ -74,18 +74,18 @@ def plan(
 
 def _lines(plan: Plan) -> Iterator[str]:
     """The plan for a person."""
-    from speclab.sync.plan import Would
+    from speclab.sync.plan import PlannedEffect
 
     where = "going on from the checkpoint" if plan.resumed else "from the start of the source"
     yield f"{plan.spec_id}: what a run would do now, {where}"
     yield ""
     yield f"  {'read':<10}{plan.read:>9,}{'   and more, which were not looked at' if plan.cut else ''}"
-    for would in (Would.CREATE, Would.UPDATE, Would.DELETE):
+    for would in (PlannedEffect.CREATE, PlannedEffect.UPDATE, PlannedEffect.DELETE):
         yield f"  {would:<10}{plan.would[would]:>9,}"
-    if plan.would[Would.SAME]:
-        yield f"  {'send':<10}{plan.would[Would.SAME]:>9,}   though the target has them just so"
-    if plan.would[Would.UNKNOWN]:
-        yield f"  {'write':<10}{plan.would[Would.UNKNOWN]:>9,}   create or update: nothing tells which"
+    if plan.would[PlannedEffect.SAME]:
+        yield f"  {'send':<10}{plan.would[PlannedEffect.SAME]:>9,}   though the target has them just so"
+    if plan.would[PlannedEffect.UNKNOWN]:
+        yield f"  {'write':<10}{plan.would[PlannedEffect.UNKNOWN]:>9,}   create or update: nothing tells which"
     yield f"  {'unchanged':<10}{plan.unchanged:>9,}"
     yield f"  {'filtered':<10}{plan.filtered:>9,}"
     yield f"  {'fail':<10}{sum(fault.count for fault in plan.faults):>9,}"
@@ -103,7 +103,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  cannot know: {note}"
 
 
-def _example(example: Example) -> Iterator[str]:
+def _example(example: PlanExample) -> Iterator[str]:
     yield f"\n  {example.would} {example.key}"
     for change in example.changes[:_FIELDS]:
         was = f"{_short(change.was)} → " if change.was else ""
@@ -116,7 +116,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 
-def _calls(pace: Pace, name: str) -> str:
+def _calls(pace: PlannedPace, name: str) -> str:
     from speclab.spec.units import duration_text
 
     count = plural(pace.calls, name)
@@ -128,7 +128,7 @@ def _calls(pace: Pace, name: str) -> str:
 def _json(plan: Plan) -> Json:
     """The plan as a JSON value."""
 
-    def pace(one: Pace) -> Json:
+    def pace(one: PlannedPace) -> Json:
         return {"calls": one.calls, "at_least": one.at_least}
 
     return {

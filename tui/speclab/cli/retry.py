@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from speclab.cli.arguments import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.cli.output import STOPPING, end_output, json_option, print_json, tell, tell_error
-from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.cli.trust import approval, trust_option
-from speclab.errors import SpeclabError, UsageError
-from speclab.outcome import ErrorClass, FailureState, Outcome
+from speclab.core.errors import SpeclabError, UsageError
+from speclab.core.outcome import ErrorClass, FailureState, Outcome
 
 if TYPE_CHECKING:
     from speclab.connectors.trust import Approve
     from speclab.runlog import FailureRow, RunLogReader
-    from speclab.sync.again import Again
+    from speclab.sync.manual_retry import ManualRetry
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _WELL: Final = {Outcome.WRITTEN.value, Outcome.UNCHANGED.value, Outcome.FILTERED.value, FailureState.SUPERSEDED.value}
@@ -171,21 +171,21 @@ def _retry(
     return unprinted if counts.keys() <= _WELL else 1
 
 
-def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, approve: Approve) -> Again:
+def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, approve: Approve) -> ManualRetry:
     import asyncio
 
     from speclab.cli.run import equip
     from speclab.spec.workspace import find_spec, workspace_of
-    from speclab.sync.again import try_again
+    from speclab.sync.manual_retry import try_again
     from speclab.sync.run import RunOptions
     from speclab.sync.signals import cancelled_by_signals
 
-    prepared, references, seams = equip(find_spec(workspace_of(Path.cwd()), spec_id), approve)
+    prepared, references, context = equip(find_spec(workspace_of(Path.cwd()), spec_id), approve)
 
-    async def go() -> Again:
+    async def go() -> ManualRetry:
         with cancelled_by_signals(lambda: tell(STOPPING)) as cancelled:
-            options = RunOptions(patience=patience)
-            return await try_again(prepared, runlog, ids, references, seams, options, cancelled)
+            options = RunOptions(wait_budget=patience)
+            return await try_again(prepared, runlog, ids, references, context, options, cancelled)
 
     return asyncio.run(go())
 

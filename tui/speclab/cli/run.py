@@ -1,28 +1,155 @@
-"""`speclab run`: one run of each spec, now, told as it goes and summed up at the end."""
+"""`speclab run` and `speclab cancel`, the progress line, and the reconciliation that is printed."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from speclab.cli.books import print_books
+from speclab.cli.arguments import runlog_option, seconds_of, spec_argument, spec_id_and_runlog, specs_argument
 from speclab.cli.output import STOPPING, end_output, json_option, print_json, report, tell, tell_error
-from speclab.cli.place import runlog_option, seconds_of, specs_argument
 from speclab.cli.trust import approval, trust_option
-from speclab.errors import SpeclabError
-from speclab.outcome import Level, RunState
+from speclab.core.errors import SpeclabError
+from speclab.core.outcome import Level, Outcome, RunState
+from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
-    from speclab.connectors.base import Seams
-    from speclab.connectors.references import References
+    from speclab.connectors.api import RuntimeContext
+    from speclab.connectors.secrets.references import References
     from speclab.connectors.trust import Approve
     from speclab.runlog import RunRow
     from speclab.sync.prepare import Prepared
     from speclab.sync.run import RunOptions, RunResult
+
+
+_GROUPS: Final = 12
+
+
+def print_books(row: RunRow, log_path: Path) -> None:
+    """Print the run `row` and the failures it left in the run log at `log_path`."""
+    click.echo(f"{row.spec_id}: {row.state}{_took(row)}")
+    if row.error:
+        click.echo(f"  {row.error}")
+    click.echo()
+    click.echo(f"  {'read':<10}{row.read:>9,}")
+    for outcome in Outcome:
+        count = getattr(row, outcome)
+        click.echo(f"  {outcome:<10}{count:>9,}{_effects(row) if outcome is Outcome.WRITTEN else ''}")
+    outcomes = sum(getattr(row, outcome) for outcome in Outcome)
+    verdict = "the books balance" if outcomes == row.read else "THE BOOKS DO NOT BALANCE"
+    click.echo(f"  {'':<10}{outcomes:>9,}   {verdict}")
+    _print_failures(row, log_path)
+
+
+def _took(row: RunRow) -> str:
+    if row.ended_at is None:
+        return ""
+    seconds = (datetime.fromisoformat(row.ended_at) - datetime.fromisoformat(row.started_at)).total_seconds()
+    return f" in {seconds:.1f} s"
+
+
+def _effects(row: RunRow) -> str:
+    told = [f"{getattr(row, name):,} {name}" for name in ("created", "updated", "deleted") if getattr(row, name)]
+    return "   " + ", ".join(told) if told else ""
+
+
+def _print_failures(row: RunRow, log_path: Path) -> None:
+    """The failures of the run that are still open, grouped by what they have in common, each group at its place."""
+    from speclab.runlog import RunLogReader
+    from speclab.spec.workspace import runlog_path, workspace_of
+
+    with RunLogReader.open(log_path) as log:
+        groups = log.groups(row.spec_id)
+        shown = [(group, log.members(group, limit=1)[0]) for group in groups[:_GROUPS]]
+    if not groups:
+        return
+    click.echo("\n  failures in the run log, by place")
+    for group, newest in shown:
+        where = f"{newest.file}:{newest.line}" + (f":{newest.column}" if newest.column else "")
+        blame = f"{group.row}: " if group.row else ""
+        click.echo(f"  {group.count:>7,}  {where}: {group.state} at {group.stage}: {blame}{group.message}")
+    if len(groups) > _GROUPS:
+        click.echo(f"           and {len(groups) - _GROUPS} more kinds")
+    elsewhere = "" if log_path.resolve() == runlog_path(workspace_of(Path.cwd())) else f" --runlog {log_path}"
+    click.echo(f"\n  each of them, with its record: speclab failures {row.spec_id} --full{elsewhere}")
+
+
+_CLEAR: Final = b"\r\x1b[K"
+
+
+class LiveLine:
+    """The line, on stderr. Whatever else is printed there during the run goes through `report`."""
+
+    def __init__(self) -> None:
+        self._works = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._shown = False
+
+    def show(self, run: RunRow) -> None:
+        """Show how `run` goes."""
+        if not self._works:
+            return
+        doing = progress_text(run, datetime.now(UTC))
+        text = " ".join(f"{run.spec_id}: {run.read:,} read, {doing}".split())
+        self.clear()
+        with suppress(OSError):  # the run goes on where nobody sees it
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            sys.stderr.write(text[: width - 1])
+            sys.stderr.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        """Remove the line, so that the next output starts where it began."""
+        if self._shown:
+            self._shown = False
+            with suppress(OSError):
+                sys.stderr.buffer.write(_CLEAR)
+                sys.stderr.buffer.flush()
+
+    def report(self, level: Level, message: str) -> None:
+        """Print a message in place of the line."""
+        self.clear()
+        report(level, message)
+
+
+@click.command(short_help="Stop the running run of a spec.")
+@spec_argument
+@click.option("--now", is_flag=True, help="Stop at once, in the middle of a page.")
+@runlog_option
+def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click hands flags by name
+    """Ask the running run of SPEC to stop, whoever started it: a shell, the app, `speclab up`, another host.
+
+    The first time, the run finishes the page in progress. Asked again, or with --now, it stops at once. Either way it
+    ends as `cancelled`, its counts match, and the next run continues from the checkpoint. Records that were being sent
+    when it stopped at once are sent again or, where that could write them twice, become `unknown`.
+
+    `speclab up` runs the spec again at its next time; `speclab pause` prevents that. Exits 1 if SPEC is not running.
+    """
+    from speclab.core.locks import goes_on, user
+    from speclab.runlog import RunLog
+    from speclab.runlog.control import NOW
+    from speclab.spec.workspace import workspace_of
+
+    spec_id, path = spec_id_and_runlog(spec, runlog)
+    with RunLog.open(path) as log:
+        gone = [run for run in log.interrupted(goes_on(workspace_of(spec))) if run.spec_id == spec_id]
+        runs = log.cancel(spec_id, user(), now=now)
+    for run in gone:
+        tell(f"{spec_id}: {run.error}; the run is marked as interrupted")
+    for run in runs:
+        if run.cancel == NOW:
+            tell(f"{spec_id} was asked to stop now")
+        else:
+            tell(f"{spec_id} was asked to stop after the page in progress; cancel it again to stop it now")
+    if not runs:
+        if not gone:
+            tell(f"{spec_id} is not running")
+        click.get_current_context().exit(1)
 
 
 @click.command(short_help="Run specs once, now.")
@@ -63,7 +190,7 @@ def run(
     from speclab.sync.run import RunOptions
 
     wait = seconds_of(patience, "--patience")
-    options = RunOptions(full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, patience=wait)
+    options = RunOptions(full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, wait_budget=wait)
     codes = [_run(path, options, approval(trust=trust), runlog, as_json=as_json) for path in specs]
     click.get_current_context().exit(max(codes))
 
@@ -110,17 +237,16 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     import asyncio
     from dataclasses import replace
 
-    from speclab.cli.live import LiveLine
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
     from speclab.sync.run import run as run_sync
     from speclab.sync.signals import cancelled_by_signals
 
-    prepared, references, seams = equip(path, approve)
+    prepared, references, context = equip(path, approve)
     log_path = runlog or runlog_path(prepared.workspace)
 
     live = LiveLine()
-    seams = replace(seams, report=live.report)
+    context = replace(context, report=live.report)
 
     def stopping() -> None:
         live.report(Level.INFO, STOPPING)
@@ -128,7 +254,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     async def go(log: RunLog) -> RunResult:
         with cancelled_by_signals(stopping) as cancelled:
             try:
-                return await run_sync(prepared, log, references, seams, options, cancelled, live.show)
+                return await run_sync(prepared, log, references, context, options, cancelled, live.show)
             finally:
                 live.clear()
 
@@ -150,8 +276,8 @@ def _say_if_others_are_called_so(prepared: Prepared) -> None:
 
 def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
     """What a person asks for is done; but maybe they do not know."""
-    from speclab.cli.pause import paused
-    from speclab.clock import SystemClock, timestamp
+    from speclab.cli.service import paused
+    from speclab.core.clock import SystemClock, timestamp
     from speclab.runlog import RunLogReader
 
     now = timestamp(SystemClock().now())
@@ -163,7 +289,7 @@ def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
         tell(f"{reason}; this run was asked for, and goes on all the same")
 
 
-def equip(path: Path, approve: Approve) -> tuple[Prepared, References, Seams]:
+def equip(path: Path, approve: Approve) -> tuple[Prepared, References, RuntimeContext]:
     """The spec at `path`, ready to run, and the machine's own secrets, time, chance and network to run it with.
 
     Raises `SpecError` if it cannot run, and `Untrusted` if it may not.

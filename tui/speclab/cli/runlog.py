@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from speclab.cli.arguments import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
 from speclab.cli.output import json_option, print_json, print_rows, tell
-from speclab.cli.place import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
-from speclab.errors import UsageError
-from speclab.outcome import FailureState
-from speclab.plural import plural
+from speclab.core.errors import UsageError
+from speclab.core.outcome import FailureState
+from speclab.core.text import plural
 
 if TYPE_CHECKING:
-    from speclab.jsonvalue import Record
+    from speclab.core.json import Record
     from speclab.monitor.health import Health
     from speclab.runlog import FailureRow
-    from speclab.sync.heartbeat import Heartbeat
+    from speclab.service.heartbeat import Heartbeat
 
 
 @click.command(short_help="Print how every integration is.")
@@ -35,8 +35,8 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
     from datetime import UTC, datetime
 
     from speclab.monitor.health import Condition, overview
+    from speclab.service.heartbeat import service_of
     from speclab.spec.workspace import workspace_of
-    from speclab.sync.heartbeat import service_of
 
     now = datetime.now(UTC)
     with open_reader(runlog) as log:
@@ -65,7 +65,7 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
 
 def _tell_pauses(found: Sequence[Health]) -> None:
     """Who paused what, and why."""
-    from speclab.cli.pause import paused
+    from speclab.cli.service import paused
 
     for health in found:
         if health.integration.paused_at:
@@ -184,7 +184,7 @@ def _print(failure: FailureRow, *, full: bool) -> None:
     row = f" {failure.row}:" if failure.row else ""
     click.echo(f"{place}: {failure.state} at {failure.stage}:{row} {failure.message}  [{failure.key}] {failure.id}")
     if full:
-        from speclab.connectors.jsontext import encode
+        from speclab.core.json import encode
 
         for name, value in (("source", failure.source), ("payload", failure.payload)):
             if value is not None:

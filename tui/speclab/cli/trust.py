@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from speclab.cli.arguments import complete_spec
 from speclab.cli.output import json_option, print_json, print_rows, tell
-from speclab.cli.place import complete_spec
-from speclab.errors import SpecError, UsageError
-from speclab.plural import plural
+from speclab.core.errors import SpecError, UsageError
+from speclab.core.text import plural
 
 if TYPE_CHECKING:
     from speclab.connectors.trust import Approve, Wanted
-    from speclab.jsonvalue import JsonView
+    from speclab.core.json import JsonView
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import tell
-from speclab.plural import plural
+from speclab.core.text import plural
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
     from speclab.mapping import RowFailure
-    from speclab.spec.changes import State
     from speclab.spec.document import Document
-    from speclab.spec.workspace import SpecFile
+    from speclab.spec.workspace import SpecFile, State
 
 
 @click.command(short_help="Lint, and map the sample, at every change.")
@@ -31,15 +30,14 @@ def watch(directory: Path) -> None:
     """
     import asyncio
 
-    from speclab.hangup import Hangup
+    from speclab.core.processes import Hangup
 
     Hangup()
     asyncio.run(_watch(directory))
 
 
 async def _watch(directory: Path) -> None:
-    from speclab.spec.changes import file_changes
-    from speclab.spec.workspace import find_specs
+    from speclab.spec.workspace import file_changes, find_specs
 
     seen: dict[Path, tuple[State | None, State | None]] = {}
     specs = find_specs(directory)
@@ -56,14 +54,14 @@ async def _watch(directory: Path) -> None:
 
 
 def _counts(change: Change, path: str) -> bool:
-    from speclab.spec.changes import is_spec_or_directory
+    from speclab.spec.workspace import is_spec_or_directory
 
     return path.endswith(".jsonl") or is_spec_or_directory(change, path)
 
 
 def _look_at_news(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None, State | None]]) -> None:
     """Print all there is to say of each spec that is another than it was `seen`, or whose sample is."""
-    from speclab.spec.changes import file_state
+    from speclab.spec.workspace import file_state
 
     for spec in specs:
         state = (file_state(spec.path), file_state(_sample_of(spec)))
@@ -73,7 +71,7 @@ def _look_at_news(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None
 
 
 def _sample_of(spec: SpecFile) -> Path:
-    from speclab.app.mapping.records import kept_at
+    from speclab.workbench.samples import kept_at
 
     return kept_at(spec.path, spec.spec_id)
 
@@ -89,9 +87,9 @@ def _directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
 
 def _look_at(spec: SpecFile) -> None:
     """Print all there is to say of a spec."""
-    from speclab.errors import SpeclabError
+    from speclab.core.errors import SpeclabError
+    from speclab.core.outcome import Level
     from speclab.mapping import lint
-    from speclab.outcome import Level
     from speclab.spec.document import Document
 
     try:
@@ -112,11 +110,11 @@ def _look_at(spec: SpecFile) -> None:
 
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
     """What the mapping makes of the sample: a line for each row that records fail on or lack a field of, and a sum."""
-    from speclab.app.mapping.records import read_records
-    from speclab.errors import SpecError
+    from speclab.core.errors import SpecError
     from speclab.mapping import MappingFailure
-    from speclab.mapping.samples import check_samples
+    from speclab.mapping.lint import check_samples
     from speclab.sync.prepare import prepare_mapping
+    from speclab.workbench.samples import read_records
 
     sample = _sample_of(spec)
     if not sample.exists():

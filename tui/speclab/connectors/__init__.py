@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from speclab.connectors.access import Access, try_access
-from speclab.connectors.describing import describe
+from speclab.connectors.check import ConnectionCheck, check_connection
 from speclab.connectors.machine import this_machine
-from speclab.connectors.opening import open_finder, open_reader, open_writer, sample
-from speclab.connectors.redaction import Redactor
-from speclab.connectors.references import References
+from speclab.connectors.registry import open_finder, open_reader, open_writer, sample
+from speclab.connectors.schema_discovery import discover_schema
+from speclab.connectors.secrets.redaction import Redactor
+from speclab.connectors.secrets.references import References
 
 __all__ = [
-    "Access",
+    "ConnectionCheck",
     "Redactor",
     "References",
-    "describe",
+    "check_connection",
+    "discover_schema",
     "open_finder",
     "open_reader",
     "open_writer",
     "sample",
     "this_machine",
-    "try_access",
 ]

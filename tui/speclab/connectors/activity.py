@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from speclab.clock import Clock, timestamp
-from speclab.jsonvalue import Record
+from speclab.core.clock import Clock, timestamp
+from speclab.core.json import Record
 
 
 @dataclass(frozen=True, slots=True)

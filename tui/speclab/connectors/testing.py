@@ -13,14 +13,22 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from uuid import NAMESPACE_OID, uuid5
 
-from speclab.connectors.base import Answer, Connector, Item, Page, Refusal, Seams, Snapshot, Writer
+from speclab.connectors.api import (
+    Connector,
+    FullReplace,
+    MappedRecord,
+    Page,
+    RuntimeContext,
+    WriteError,
+    Writer,
+    WriteResult,
+)
 from speclab.connectors.machine import ungated
-from speclab.connectors.references import References
-from speclab.jsonvalue import Json, Record
-from speclab.paths import FieldPath
+from speclab.connectors.secrets.references import References
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
 from speclab.spec.auth import Auth, NoAuth
-from speclab.spec.settings import RetrySettings
-from speclab.spec.system import System
+from speclab.spec.settings import RetrySettings, System
 
 S = TypeVar("S", bound=System)
 
@@ -36,7 +44,7 @@ def check_reader(connector: Connector[S], system: S, workspace: Path, auth: Auth
 
 def check_writer(
     connector: Connector[S], system: S, workspace: Path, records: Sequence[Record], auth: Auth | None = None
-) -> list[Answer]:
+) -> list[WriteResult]:
     """What became of `records` at a target that takes all of them; keys are at `key` of the settings.
 
     Each must be answered as written; where the writer says that writing twice does no harm, all are written twice;
@@ -72,7 +80,7 @@ class _Check(Generic[S]):
         _expect_all(pages, await self._pages(pages[-1].cursor, full=True), "a full read after one to the end")
         return [record for page in pages for record in page.records]
 
-    async def writing(self, records: Sequence[Record]) -> list[Answer]:
+    async def writing(self, records: Sequence[Record]) -> list[WriteResult]:
         answers = await self._written(records)
         if self._writer().idempotent:
             await self._written(records)
@@ -89,19 +97,23 @@ class _Check(Generic[S]):
         finally:
             await reader.close()
 
-    async def _written(self, records: Sequence[Record]) -> list[Answer]:
+    async def _written(self, records: Sequence[Record]) -> list[WriteResult]:
         writer = self._writer()
-        answers: list[Answer] = []
+        answers: list[WriteResult] = []
         try:
             for start in range(0, len(records), writer.batch):
                 items = [self._item(record, keyed=writer.keyed) for record in records[start : start + writer.batch]]
                 told = await writer.write(items)
                 _expect(len(told) == len(items), f"{len(items)} items have {len(told)} answers")
                 for item, answer in zip(items, told, strict=True):
-                    why = f"{answer.refusal.request}: {answer.refusal.message}" if answer.refusal else "nobody says why"
-                    _expect(answer.effect is not None and not answer.refusal, f"{item.key} is not written: {why}")
+                    why = (
+                        f"{answer.write_error.request}: {answer.write_error.message}"
+                        if answer.write_error
+                        else "nobody says why"
+                    )
+                    _expect(answer.effect is not None and not answer.write_error, f"{item.key} is not written: {why}")
                 answers += told
-            if isinstance(writer, Snapshot):
+            if isinstance(writer, FullReplace):
                 await writer.finish()
         finally:
             await writer.close()
@@ -117,7 +129,7 @@ class _Check(Generic[S]):
         finally:
             await finder.close()
         for record, has in zip(records, found, strict=True):
-            told = has.message if isinstance(has, Refusal) else has
+            told = has.message if isinstance(has, WriteError) else has
             same = isinstance(has, dict) and all(has.get(name) == value for name, value in record.items())
             _expect(same, f"{record} was written, and what is found is {told}")
 
@@ -127,13 +139,15 @@ class _Check(Generic[S]):
             raise AssertionError("the connector has no writer")
         return opens(self.system, self.auth, *self._around())
 
-    def _around(self) -> tuple[References, Seams, RetrySettings]:
+    def _around(self) -> tuple[References, RuntimeContext, RetrySettings]:
         return *ungated(self.workspace), RetrySettings()
 
-    def _item(self, record: Record, *, keyed: bool) -> Item:
+    def _item(self, record: Record, *, keyed: bool) -> MappedRecord:
         key = [self.system.key] if isinstance(self.system.key, str) else self.system.key
         parts = [str(FieldPath.parse(path).get(record)) for path in key]
-        return Item(" ".join(parts), record, record, str(uuid5(NAMESPACE_OID, " ".join(parts))) if keyed else "")
+        return MappedRecord(
+            " ".join(parts), record, record, str(uuid5(NAMESPACE_OID, " ".join(parts))) if keyed else ""
+        )
 
 
 def _as_stored(cursor: Json) -> Json:

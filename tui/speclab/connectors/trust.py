@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
-from speclab.connectors.environment import Environment
-from speclab.connectors.references import References, named, texts
-from speclab.connectors.stores import STORES
-from speclab.errors import SpecError, SpeclabError, Untrusted
-from speclab.jsonvalue import Json
+from speclab.connectors.secrets.references import References, named, texts
+from speclab.connectors.secrets.stores import STORES, Environment
+from speclab.core.errors import SpecError, SpeclabError, Untrusted
+from speclab.core.json import Json
 from speclab.spec.integration import Role
 from speclab.spec.reach import Reach, ReachKind, hosts_in, outside
 from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
-    from speclab.spec.integration import End
+    from speclab.spec.integration import Endpoint
 
 VARIABLE: Final = "SPECLAB_TRUST"
 """Environment variable that, set to `all`, trusts every spec: for containers and CI, where nobody can be asked."""
@@ -59,7 +58,7 @@ def refuse(_wanted: Wanted) -> bool:
     return False
 
 
-def what_is_wanted(spec: Path, ends: Iterable[End]) -> Wanted:
+def what_is_wanted(spec: Path, ends: Iterable[Endpoint]) -> Wanted:
     """What `ends` of the spec at `spec` use, beside the decision that is kept. Raises `SpeclabError`."""
     spec, workspace = spec.resolve(), workspace_of(spec).resolve()
     ends = tuple(ends)
@@ -73,7 +72,7 @@ def read_wanted(spec: Path) -> Wanted:
     Raises `SpecError` if neither can, and `OSError`.
     """
     from speclab.spec.document import Document
-    from speclab.spec.read import read_end
+    from speclab.spec.parser import read_end
 
     document = Document.load(spec)
     ends, errors = [], []
@@ -187,7 +186,7 @@ class _FromWorkspace(References):
         return value or f"${{{kind}:{name}}}"
 
 
-def _reaches(end: End, workspace: Path) -> Iterator[Reach]:
+def _reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
     """What one endpoint uses."""
     inside = _FromWorkspace(os.environ, workspace)
     references = list(dict.fromkeys((*named(end.system), *named(end.auth))))

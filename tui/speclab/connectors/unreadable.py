@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from speclab.connectors.jsontext import why_unfit
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record, why_unfit
 
 MAX_KEPT: Final = 100_000
 """Bytes of an unreadable record that are kept."""

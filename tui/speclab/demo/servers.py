@@ -1,26 +1,204 @@
-"""The demo's two systems as a process of their own, started with the path of billing's database.
-
-It listens on two free loopback ports, prints one JSON line that says where, and ends when its standard input does, so
-it never outlives the demo that started it.
-"""
+"""The two systems of the demo: a CRM that is read and a billing system that is written to, on loopback."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import json
 import os
 import secrets
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Final
 
-from speclab.errors import SpeclabError
-from speclab.launcher import attach, detach, module_command
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from speclab.core.errors import SpeclabError
+from speclab.core.json import JsonView, Record
+from speclab.core.processes import attach, detach, module_command
+from speclab.demo.workspace import SEED, make_contacts
+
+RATE: Final = 20  # requests a second
+_CRM_ERROR_EVERY: Final = 9  # every ninth request is answered 503
+_CHANGES: Final = 12  # contacts that change before each incremental read
+
+
+class Crm:
+    """The CRM's contacts and its manners."""
+
+    def __init__(self, token: str, now: Callable[[], float]) -> None:
+        self._token = token
+        self._now = now
+        self._contacts = make_contacts()
+        self._random = Random(SEED)  # noqa: S311 - a story, not a secret
+        self._requests = 0
+        self._recent: deque[float] = deque(maxlen=RATE)
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(routes=[Route("/v3/contacts", self._list)])
+
+    async def _list(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {self._token}":
+            return _crm_response({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+        now = self._now()
+        if len(self._recent) == RATE and now - self._recent[0] < 1:
+            return _crm_response({"error": f"at most {RATE} requests a second"}, 429, {"Retry-After": "1"})
+        self._recent.append(now)
+        self._requests += 1
+        if self._requests % _CRM_ERROR_EVERY == 0:
+            return _crm_response({"error": "the CRM is a little tired, try again"}, 503)
+        return self._page(request)
+
+    def _page(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            size = min(max(int(query.get("per_page", "100")), 1), 500)
+            start = _offset(query["cursor"]) if "cursor" in query else 0
+        except (ValueError, binascii.Error):
+            return _crm_response({"error": "cursor and per_page must be what this API gave or allows"}, 400)
+        since = query.get("updated_since", "")
+        if since and not start:
+            self._change()
+        matching = [contact for contact in self._contacts if str(contact["updated_at"]) >= since]
+        page = matching[start : start + size]
+        following = _cursor(start + size) if start + size < len(matching) else None
+        return _crm_response({"data": page, "meta": {"next_cursor": following, "total": len(matching)}})
+
+    def _change(self) -> None:
+        """Let a few good contacts earn something, so that an incremental read finds work."""
+        good: list[Record] = [contact for contact in self._contacts if contact["id"] and contact["state"] != "9"]
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for contact in self._random.sample(good, _CHANGES):
+            contact["turnover"] = f"{float(str(contact['turnover'])) + 100:.2f}"
+            contact["updated_at"] = stamp
+            self._contacts.remove(contact)
+            self._contacts.append(contact)
+
+
+def _cursor(offset: int) -> str:
+    return base64.urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
+
+
+def _offset(cursor: str) -> int:
+    return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().removeprefix("o"))
+
+
+def _crm_response(body: JsonView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+_COUNTRIES: Final = frozenset("GB DE FR NL SE PL IT ES IE AT".split())
+_BILLING_ERROR_EVERY: Final = 150  # the customer that many others arrived before meets a 503, once
+_SLOW_EVERY: Final = 97
+_SLOW: Final = 0.4  # seconds
+
+
+class Billing:
+    """The billing system's customers, and its rules."""
+
+    def __init__(self, key: str, database: Path) -> None:
+        self._key = key
+        self._requests = 0
+        self._met_unwell: set[str] = set()
+        self._db = sqlite3.connect(database, isolation_level=None)
+        self._db.executescript(
+            """
+            pragma journal_mode = wal; pragma synchronous = off;
+            create table if not exists customers (external_id text primary key, body text not null);
+            create table if not exists answers (idempotency_key text primary key, body text not null);
+            """
+        )
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/customers/{external_id}", self._put, methods=["PUT"]),
+                Route("/customers/{external_id}", self._get, methods=["GET"]),
+                Route("/customers", self._list, methods=["GET"]),
+            ]
+        )
+
+    async def _put(self, request: Request) -> Response:
+        if request.headers.get("x-api-key") != self._key:
+            return _problem(401, "Unauthorized", "an X-Api-Key is needed")
+        external_id = str(request.path_params["external_id"])
+        self._requests += 1
+        if self._requests % _SLOW_EVERY == 0:
+            await asyncio.sleep(_SLOW)
+        if self._requests % _BILLING_ERROR_EVERY == 0 and external_id not in self._met_unwell:
+            self._met_unwell.add(external_id)
+            return _problem(503, "Service Unavailable", "the ledger is being balanced, try again")
+        body = await request.body()
+        try:
+            customer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return _problem(400, "Bad Request", "the body is no JSON")
+        if not isinstance(customer, dict) or (refused := _refused(customer)):
+            return _problem(422, "Unprocessable Content", "the customer cannot be billed", refused)
+        return self._store(external_id, body, request.headers.get("idempotency-key", ""))
+
+    def _store(self, external_id: str, body: bytes, idempotency_key: str) -> Response:
+        with self._db:
+            self._db.execute("begin immediate")
+            known = self._db.execute("select 1 from customers where external_id = ?", (external_id,)).fetchone()
+            done = self._db.execute("select body from answers where idempotency_key = ?", (idempotency_key,)).fetchone()
+            if done is not None and done[0] != body.decode():
+                return _problem(422, "Unprocessable Content", "this Idempotency-Key came with another body before")
+            if done is None:
+                self._db.execute("insert or replace into customers values (?, ?)", (external_id, body.decode()))
+                if idempotency_key:
+                    self._db.execute("insert into answers values (?, ?)", (idempotency_key, body.decode()))
+        return _billing_response({"external_id": external_id}, 200 if known else 201)
+
+    async def _get(self, request: Request) -> Response:
+        row = self._db.execute(
+            "select body from customers where external_id = ?", (request.path_params["external_id"],)
+        ).fetchone()
+        return _billing_response(orjson.loads(row[0])) if row else _problem(404, "Not Found", "no such customer")
+
+    async def _list(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
+        rows = self._db.execute("select body from customers order by external_id").fetchall()
+        return _billing_response({"customers": [orjson.loads(body) for (body,) in rows]})
+
+
+def _refused(customer: dict[str, JsonView]) -> list[JsonView]:
+    """The fields billing does not take, as problem details list them."""
+    refused: list[JsonView] = []
+    if customer.get("country") not in _COUNTRIES:
+        refused.append({"field": "country", "detail": f"{customer.get('country')!r} is no country we bill in"})
+    if not isinstance(customer.get("revenue_cents"), int):
+        refused.append({"field": "revenue_cents", "detail": "expected whole cents"})
+    if not customer.get("full_name"):
+        refused.append({"field": "full_name", "detail": "expected a name"})
+    return refused
+
+
+def _problem(status: int, title: str, detail: str, errors: list[JsonView] | None = None) -> Response:
+    body: dict[str, JsonView] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors:
+        body["errors"] = errors
+    return Response(orjson.dumps(body), status, media_type="application/problem+json")
+
+
+def _billing_response(body: JsonView, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
 
 _GRACE: Final = 1
 """Seconds in which requests may still be answered when the demo ends."""
@@ -58,9 +236,6 @@ def _listen() -> socket.socket:
 
 async def _serve(database: Path) -> None:
     import uvicorn
-
-    from speclab.demo.billing import Billing
-    from speclab.demo.crm import Crm
 
     token, key = secrets.token_hex(16), secrets.token_hex(16)
     apps = (Crm(token, time.monotonic).app(), Billing(key, database).app())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from speclab.jsonvalue import Json
-from speclab.mapping.language import Argument, Call, Name, quoted
-from speclab.mapping.step import Lookup, Parameter, Step, Takes
-from speclab.spec.names import listed, near, slip
+from speclab.core.json import Json
+from speclab.core.text import listed, near, slip
+from speclab.mapping.language import NameArgument, StepArgument, StepCall, quoted
+from speclab.mapping.types import LookupTable, Parameter, Step, Takes
 
 _MAX_COMPARED: Final = 200  # lookups among which a similar name is looked for
 _WORDS: Final[Mapping[str, Json]] = {"true": True, "false": False, "null": None}
@@ -30,17 +30,17 @@ class _Unfit(Exception):
         self.code = code
 
 
-class Tell(Protocol):
+class ReportProblem(Protocol):
     """Takes a problem at offsets of the cell."""
 
     def __call__(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
         """Note it down."""
 
 
-Values = tuple["Json | Lookup", ...]
+Values = tuple["Json | LookupTable", ...]
 
 
-def bind(step: Step, call: Call, lookups: Mapping[str, Mapping[str, Json]], tell: Tell) -> Values | None:
+def bind(step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], tell: ReportProblem) -> Values | None:
     """The values of the arguments of `call`; None, and every reason told, if `step` cannot be made with them."""
     given, most = len(call.arguments), len(step.parameters)
     if given > most:
@@ -53,7 +53,7 @@ def bind(step: Step, call: Call, lookups: Mapping[str, Mapping[str, Json]], tell
         missing = step.parameters[given].name
         tell("M103", call.start, call.end, f"{step.name} needs its argument {missing}: {step.signature}")
         return None
-    values: list[Json | Lookup] = []
+    values: list[Json | LookupTable] = []
     well = True
     for parameter, argument in zip(step.parameters, call.arguments, strict=False):
         try:
@@ -67,9 +67,9 @@ def bind(step: Step, call: Call, lookups: Mapping[str, Mapping[str, Json]], tell
     return tuple(values) if well else None
 
 
-def _value(step: Step, parameter: Parameter, argument: Argument) -> Json:
+def _value(step: Step, parameter: Parameter, argument: StepArgument) -> Json:
     value: Json
-    if isinstance(argument.value, Name):
+    if isinstance(argument.value, NameArgument):
         word = argument.value.text
         if parameter.takes is Takes.LITERAL and word not in _WORDS and (lower := word.lower()) in _WORDS:
             raise _Unfit(f"{_wrong(step, parameter, word)}; the word is {lower}", lower)
@@ -115,8 +115,8 @@ def _mended(takes: Takes, value: str | float) -> str | None:
     return value if isinstance(value, str) and value.isascii() and value.isdecimal() else None
 
 
-def _lookup(argument: Argument, lookups: Mapping[str, Mapping[str, Json]]) -> Lookup:
-    name = argument.value.text if isinstance(argument.value, Name) else argument.value
+def _lookup(argument: StepArgument, lookups: Mapping[str, Mapping[str, Json]]) -> LookupTable:
+    name = argument.value.text if isinstance(argument.value, NameArgument) else argument.value
     if not isinstance(name, str):
         raise _Unfit(f"Lookup takes {_EXPECTED[Takes.LOOKUP]}, not {name}")
     if name not in lookups:
@@ -126,4 +126,4 @@ def _lookup(argument: Argument, lookups: Mapping[str, Mapping[str, Json]]) -> Lo
         raise _Unfit(f"unknown lookup '{name}'. {hint}", meant, "M105")
     if not lookups[name]:
         raise _Unfit(f"the lookup '{name}' has no entries: every value would fail", code="M106")
-    return Lookup(name, dict(lookups[name]))
+    return LookupTable(name, dict(lookups[name]))

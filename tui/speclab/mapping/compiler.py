@@ -1,23 +1,306 @@
-"""One Python function for a whole mapping, put together from fixed fragments.
-
-Nothing of the spec's text gets into the code: keys, arguments and steps are constants handed in, named `k0`, `k1`, ...
-The function gives the mapped record, or raises `StepError` or `KeyError` as soon as anything is out of the ordinary;
-the careful way (`program`) then says what, and for which rows.
-"""
+"""One generated Python function per spec: rows as programs of typed steps, compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from itertools import islice
+from typing import Final, TypeAlias
 
-from speclab.jsonvalue import Record
-from speclab.mapping.kinds import Kind, types_of
-from speclab.mapping.program import Bound, Row
-from speclab.mapping.sizes import add_size
-from speclab.mapping.step import DROPPED, Lookup
-from speclab.mapping.steps.scalar import json_number
-from speclab.mapping.targets import Shape
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
+from speclab.mapping.cel import RecordExpression
+from speclab.mapping.problems import MappingProblems, of_target
+from speclab.mapping.sizes import add_size, shorten
+from speclab.mapping.types import (
+    DROPPED,
+    Apply,
+    Dropped,
+    LookupTable,
+    Step,
+    StepError,
+    Value,
+    ValueKind,
+    as_json,
+    in_words,
+    json_number,
+    kind_of,
+    show,
+    types_of,
+)
+from speclab.spec.integration import MappingRow
+
+
+@dataclass(frozen=True, slots=True)
+class TargetShape:
+    """An object or a list of the mapped record; its parts are rows, by number, or further shapes.
+
+    `keys` are the names of an object's fields, in the order of the rows; a list has None.
+    """
+
+    parts: tuple[int | TargetShape, ...]
+    keys: tuple[str, ...] | None
+
+    def build(self, values: Sequence[Json | Dropped]) -> Json:
+        """The object or list of `values`, one for each row; what is dropped, and what is empty for it, is left out."""
+        found: list[tuple[str, Json]] = []
+        for number, part in enumerate(self.parts):
+            value = values[part] if isinstance(part, int) else part.build(values)
+            if isinstance(value, Dropped) or (isinstance(part, TargetShape) and not value):
+                continue
+            found.append((self.keys[number] if self.keys is not None else "", value))
+        return dict(found) if self.keys is not None else [value for _, value in found]
+
+
+def build(shape: TargetShape, values: Sequence[Json | Dropped]) -> Record:
+    """The mapped record of `values`, one for each row."""
+    built = shape.build(values)
+    return built if isinstance(built, dict) else {}
+
+
+_Tree: TypeAlias = "dict[str | int, _Tree | CompiledRow]"
+
+
+def shape_of(rows: Sequence[CompiledRow]) -> TargetShape:
+    """The shape of the record that `rows` write, which must not be in each other's way."""
+    tree: _Tree = {}
+    for row in rows:
+        _put(tree, row)
+    numbers = {id(row): number for number, row in enumerate(rows)}
+    return _target_shape(tree, numbers)
+
+
+def check_targets(rows: Iterable[CompiledRow], findings: MappingProblems) -> None:
+    """Tell of rows whose targets cannot both be written: the same, one within the other, a list with a gap."""
+    tree: _Tree = {}
+    for row in rows:
+        other = _put(tree, row)
+        if other is None:
+            continue
+        where = f"row {other.target} in line {other.written.line}"
+        if other.target == row.target:
+            findings.error(
+                "D301", of_target(row.written), f"{row.target} is written twice: see line {other.written.line}"
+            )
+        else:
+            findings.error("M111", of_target(row.written), f"{row.target} and {where} write to one place")
+    _check_lists(tree, (), findings)
+
+
+def _put(tree: _Tree, row: CompiledRow) -> CompiledRow | None:
+    """Put the row in its place; the row that is there already, if one is, or that stands in the way."""
+    *way, last = row.target.parts
+    for part in way:
+        if _other_kind(tree, part):
+            return _any_row(tree)
+        below = tree.setdefault(part, {})
+        if isinstance(below, CompiledRow):
+            return below
+        tree = below
+    if last in tree or _other_kind(tree, last):
+        there = tree.get(last, tree)
+        return there if isinstance(there, CompiledRow) else _any_row(there)
+    tree[last] = row
+    return None
+
+
+def _other_kind(tree: _Tree, part: str | int) -> bool:
+    """Whether `tree` is a list where `part` is a field, or the other way round; it is never both."""
+    return any(isinstance(key, int) is not isinstance(part, int) for key in islice(tree, 1))
+
+
+def _any_row(tree: _Tree) -> CompiledRow:
+    first = next(iter(tree.values()))
+    return first if isinstance(first, CompiledRow) else _any_row(first)
+
+
+def _check_lists(tree: _Tree, path: tuple[str | int, ...], findings: MappingProblems) -> None:
+    numbers = {key for key in tree if isinstance(key, int)}
+    gap = next((number for number in range(len(numbers)) if number not in numbers), None)
+    for key, below in tree.items():
+        if gap is not None and key == max(numbers):
+            row = below if isinstance(below, CompiledRow) else _any_row(below)
+            missing = FieldPath((*path, gap))
+            findings.error("M111", of_target(row.written), f"no row writes {missing}: a list's items have no gaps")
+        if not isinstance(below, CompiledRow):
+            _check_lists(below, (*path, key), findings)
+
+
+def _target_shape(tree: _Tree, numbers: dict[int, int]) -> TargetShape:
+    keys = sorted(tree) if all(isinstance(key, int) for key in tree) else list(tree)
+    parts = tuple(
+        numbers[id(part)] if isinstance(part, CompiledRow) else _target_shape(part, numbers)
+        for part in (tree[key] for key in keys)
+    )
+    is_list = bool(keys) and isinstance(keys[0], int)
+    return TargetShape(parts, None if is_list else tuple(str(key) for key in keys))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceField:
+    """A source field of a row. A field that is not there is null; a value that cannot have it is a failure."""
+
+    path: FieldPath
+
+    def __call__(self, record: Record) -> Json:
+        """The field's value in `record`. Raises `StepError` where another value stands in the way."""
+        value: Json = record
+        for at, part in enumerate(self.path.parts):
+            if value is None:
+                return None
+            if isinstance(part, str) and isinstance(value, dict):
+                value = value.get(part)
+            elif isinstance(part, int) and isinstance(value, list):
+                value = value[part] if part < len(value) else None
+            else:
+                wanted = f"field {part}" if isinstance(part, str) else f"item {part}"
+                raise StepError(f"{FieldPath(self.path.parts[:at])} is {show(value)}, which has no {wanted}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An expression a row begins with, and where it stands in the cell, from its `=` on."""
+
+    expression: RecordExpression
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoundStep:
+    """A step with its arguments, where it stands in the cell, and what can reach it there."""
+
+    step: Step
+    arguments: tuple[Json | LookupTable, ...]
+    apply: Apply
+    types: frozenset[type]  # that it takes
+    before: ValueKind
+    nullable: bool
+    text: str
+    start: int
+    end: int
+
+    def __call__(self, value: Value) -> Value | Dropped:
+        """The step's result, null for null unless the step sees it. Raises `StepError`."""
+        if value is None and not self.step.sees_null:
+            return None
+        if value is not None and type(value) not in self.types:
+            hint = conversion(kind_of(value), self.step.takes)
+            raise StepError(f"takes {in_words(self.step.takes)}, not {show(value)}{hint}")
+        return self.apply(value)  # type: ignore[arg-type]  # its type is one the step takes
+
+    def join(self, values: Sequence[Value]) -> Value | Dropped:
+        """What a step that joins makes of the values of all source fields, or of the one list. Raises `StepError`."""
+        if len(values) == 1 and isinstance(values[0], list):
+            values = values[0]
+        return self.apply(values)  # type: ignore[arg-type]  # it looks at each value itself
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What there was after one step; `values` has one for each source field until a step joins them."""
+
+    text: str
+    start: int
+    end: int
+    values: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFault:
+    """Why a row failed: `at` a source field of that number, the expression, or a step, which was given `value`."""
+
+    reason: str
+    value: Json
+    at: int | Origin | BoundStep
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRow:
+    """One row, checked. `kind` is what its value can be, `nullable` whether it can be null."""
+
+    written: MappingRow
+    target: FieldPath
+    sources: tuple[SourceField, ...]
+    origin: Origin | None
+    steps: tuple[BoundStep, ...]
+    kind: ValueKind
+    nullable: bool
+
+    @property
+    def reads(self) -> tuple[FieldPath, ...]:
+        """The source fields its value is made of."""
+        if self.origin:
+            return self.origin.expression.fields
+        return tuple(source.path for source in self.sources)
+
+    def run(self, record: Record, trace: list[Traced]) -> Json | Dropped | StepFault:
+        """The row's value for `record`, or why there is none; every step's values are added to `trace`."""
+        values = self._begin(record)
+        if isinstance(values, StepFault):
+            return values
+        if self.origin:
+            trace.append(Traced(self.origin.text, self.origin.start, self.origin.end, _traced(values)))
+        for bound in self.steps:
+            results: list[Value] = []
+            for given in [values] if bound.step.joins else [[value] for value in values]:
+                try:
+                    result = bound.join(given) if bound.step.joins else bound(given[0])
+                except StepError as error:
+                    return StepFault(str(error), _shown(given), bound)
+                if isinstance(result, Dropped):
+                    return result
+                results.append(result)
+            values = results
+            trace.append(Traced(bound.text, bound.start, bound.end, _traced(values)))
+        try:
+            return _finished(values[0])
+        except StepError as error:
+            return StepFault(str(error), _shown(values), self.steps[-1])
+
+    def _begin(self, record: Record) -> list[Value] | StepFault:
+        if self.origin:
+            try:
+                return [self.origin.expression.evaluate(record)]
+            except StepError as error:
+                return StepFault(str(error), {**self.origin.expression.reading(record)}, self.origin)
+        values: list[Value] = []
+        for number, source in enumerate(self.sources):
+            try:
+                values.append(source(record))
+            except StepError as error:
+                return StepFault(str(error), None, number)
+        return values or [None]
+
+
+def _finished(value: Value) -> Json:
+    return json_number(value) if isinstance(value, Decimal) else value
+
+
+def _traced(values: Sequence[Value]) -> tuple[Json, ...]:
+    return tuple(as_json(shorten(value)) for value in values)
+
+
+def _shown(values: Sequence[Value]) -> Json:
+    shown = [as_json(shorten(value)) for value in values]
+    return shown[0] if len(shown) == 1 else shown
+
+
+def conversion(given: ValueKind, wanted: ValueKind) -> str:
+    """What step would make of a value of kind `given` one of the kinds `wanted`, as the end of a message."""
+    if wanted & ValueKind.TEXT and (
+        given & ValueKind.ANY_NUMBER or (given & ValueKind.BOOLEAN and not wanted & ValueKind.ANY_NUMBER)
+    ):
+        return "; put Text before it"
+    if given & ValueKind.TEXT and wanted & ValueKind.ANY_NUMBER:
+        return "; put Decimal or Integer before it"
+    if given & ValueKind.LIST and wanted & ValueKind.TEXT:
+        return "; put Concat before it"
+    return ""
+
 
 MapRecord = Callable[[Record], Record]
 
@@ -25,14 +308,14 @@ _DECIMAL: Final = Decimal
 _TEXT: Final = frozenset({str})
 
 
-def compile_rows(rows: Sequence[Row], shape: Shape, measured: Sequence[bool] = ()) -> MapRecord:
+def compile_rows(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> MapRecord:
     """The function that maps a record by `rows` into `shape`; the values of `measured` rows count for its size."""
     return written(rows, shape, measured).function()
 
 
-def written(rows: Sequence[Row], shape: Shape, measured: Sequence[bool] = ()) -> Writer:
+def written(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> CodeWriter:
     """The writer that has written the function."""
-    writer = Writer()
+    writer = CodeWriter()
     measures = any(measured)
     if measures:
         writer.begin_measuring()
@@ -44,7 +327,7 @@ def written(rows: Sequence[Row], shape: Shape, measured: Sequence[bool] = ()) ->
     return writer
 
 
-class Writer:
+class CodeWriter:
     """Writes the function's lines and gathers the constants they use."""
 
     def __init__(self) -> None:
@@ -64,7 +347,7 @@ class Writer:
         exec(compile(self.source(), "<mapping>", "exec"), namespace)  # noqa: S102  # fragments of this module only
         return namespace["make"](*self._constants)
 
-    def row(self, row: Row, name: str) -> None:
+    def row(self, row: CompiledRow, name: str) -> None:
         """The lines that leave the row's value in the variable `name`."""
         names = [name]
         if row.origin:
@@ -82,7 +365,7 @@ class Writer:
             else:
                 for variable in names:
                     self._step(bound, variable)
-        if row.kind & Kind.DECIMAL:
+        if row.kind & ValueKind.DECIMAL:
             self._line(f"if type({name}) is {self._constant(_DECIMAL)}: {name} = {self._constant(json_number)}({name})")
 
     def begin_measuring(self) -> None:
@@ -93,7 +376,7 @@ class Writer:
         """Write the line that adds the size of the variable `name`, or raises `StepError`."""
         self._line(f"size = {self._constant(add_size)}(size, {name})")
 
-    def result(self, shape: Shape, dropping: Sequence[bool]) -> None:
+    def result(self, shape: TargetShape, dropping: Sequence[bool]) -> None:
         """The lines that build and return the record; `dropping` tells which rows may leave their field out."""
         if not any(dropping):
             self._line(f"return {self._display(shape)}")
@@ -111,7 +394,7 @@ class Writer:
                 plain = f"{name}[{key}] if type({name}) is list and len({name}) > {key}"
             self._line(f"if {name} is not None: {name} = {plain} else {careful}(record)")
 
-    def _step(self, bound: Bound, name: str) -> None:
+    def _step(self, bound: BoundStep, name: str) -> None:
         step = bound.step
         if step.inline == "":
             return
@@ -120,7 +403,7 @@ class Writer:
         if step.inline:
             types = _TEXT
             first = bound.arguments[0] if bound.arguments else None
-            argument = self._constant(first.entries if isinstance(first, Lookup) else first)
+            argument = self._constant(first.entries if isinstance(first, LookupTable) else first)
             work = step.inline.format(v=name, f=apply, a=argument)
         if step.sees_null:
             self._line(work)
@@ -133,24 +416,24 @@ class Writer:
             self._line(f"if {is_taken}: {work}")
             self._line(f"elif {name} is not None: {name} = {self._constant(bound)}({name})")
 
-    def _join(self, bound: Bound, names: Sequence[str]) -> None:
+    def _join(self, bound: BoundStep, names: Sequence[str]) -> None:
         if len(names) == 1:
             self._line(f"{names[0]} = {self._constant(bound.join)}(({names[0]},))")
         else:
             self._line(f"{names[0]} = {self._constant(bound.apply)}(({', '.join(names)}))")
 
-    def _display(self, shape: Shape) -> str:
+    def _display(self, shape: TargetShape) -> str:
         parts = [f"v{part}" if isinstance(part, int) else self._display(part) for part in shape.parts]
         if shape.keys is None:
             return f"[{', '.join(parts)}]"
         pairs = (f"{self._constant(key)}: {part}" for key, part in zip(shape.keys, parts, strict=True))
         return f"{{{', '.join(pairs)}}}"
 
-    def _build(self, shape: Shape, name: str, dropping: Sequence[bool]) -> None:
+    def _build(self, shape: TargetShape, name: str, dropping: Sequence[bool]) -> None:
         self._line(f"{name} = {'[]' if shape.keys is None else '{}'}")
         for number, part in enumerate(shape.parts):
             value, condition = f"v{part}", ""
-            if isinstance(part, Shape):
+            if isinstance(part, TargetShape):
                 value = f"{name}_{number}"
                 self._build(part, value, dropping)
                 condition = f"if {value}: "

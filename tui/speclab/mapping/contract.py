@@ -1,4 +1,4 @@
-"""The contract of the target: JSON Schema for target fields (`check:`), compiled once, asked of every mapped record."""
+"""The contract of the target: shapes of its fields and the JSON Schema checks of the spec."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from speclab.jsonvalue import Json, Record
-from speclab.mapping.failure import RowFailure
-from speclab.mapping.kinds import show
-from speclab.mapping.place import Findings, Places, of_target
-from speclab.outcome import Stage
-from speclab.paths import FieldPath, PathSyntaxError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Stage
+from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.core.text import near
+from speclab.mapping.problems import CellLocations, MappingProblems, RowFailure, of_target
+from speclab.mapping.types import show
 from speclab.spec.integration import MappingRow
-from speclab.spec.names import near
 
 if TYPE_CHECKING:
     import jsonschema_rs
+
 
 _MAX_REASON: Final = 200
 _MAX_UNKNOWN: Final = 100  # keys of `check:` that no row writes, listed one by one; the others are counted
@@ -62,7 +62,10 @@ class FieldCheck:
 
 
 def compile_checks(
-    check: Mapping[str, Mapping[str, Json]], rows: Sequence[MappingRow], places: Places, findings: Findings
+    check: Mapping[str, Mapping[str, Json]],
+    rows: Sequence[MappingRow],
+    places: CellLocations,
+    findings: MappingProblems,
 ) -> tuple[FieldCheck, ...]:
     """The checks of a `check:` block; what is wrong with it goes to `findings`."""
     checks: list[FieldCheck] = []
@@ -129,7 +132,7 @@ def _message(error: jsonschema_rs.ValidationError) -> str:
 
 
 def _validator(
-    key: str, schema: Mapping[str, Json], places: Places, findings: Findings
+    key: str, schema: Mapping[str, Json], places: CellLocations, findings: MappingProblems
 ) -> jsonschema_rs.Validator | None:
     import jsonschema_rs
 

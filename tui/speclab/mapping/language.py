@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
 
-from speclab.mapping.cel_tokens import TokenKind, expression_end, tokens
-from speclab.mapping.step import StepError
-from speclab.mapping.steps.scalar import json_number
+from speclab.mapping.cel.syntax import TokenKind, expression_end, tokens
+from speclab.mapping.types import StepError, json_number
 
 
 class CellSyntaxError(ValueError):
@@ -34,17 +33,17 @@ class CellSyntaxError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class NameArgument:
     """A bare name as an argument: of a lookup, or true, false and null."""
 
     text: str
 
 
-Literal: TypeAlias = str | int | float | Name
+Literal: TypeAlias = str | int | float | NameArgument
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
+class StepArgument:
     """One argument of a call, and where it stands in the cell."""
 
     value: Literal
@@ -53,11 +52,11 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class StepCall:
     """A step as written: its name as written and its arguments."""
 
     name: str
-    arguments: tuple[Argument, ...] = ()
+    arguments: tuple[StepArgument, ...] = ()
     start: int = 0
     end: int = 0
 
@@ -68,7 +67,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class ExpressionCell:
     """A CEL expression as written, from its first character on; `start` is where that stands, after the `=`."""
 
     text: str
@@ -89,7 +88,7 @@ _NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # as which a byte that doe
 _WORD_END: Final = re.compile(r"[\s,|()]|$")
 
 
-def parse(text: str) -> tuple[Call | Expression, ...]:
+def parse(text: str) -> tuple[StepCall | ExpressionCell, ...]:
     """The steps written in a cell, none for an empty one.
 
     Raises `CellSyntaxError` at the first place that cannot be read.
@@ -99,9 +98,9 @@ def parse(text: str) -> tuple[Call | Expression, ...]:
     return tuple(_Reader(text).steps())
 
 
-def render(steps: Iterable[Call | Expression]) -> str:
+def render(steps: Iterable[StepCall | ExpressionCell]) -> str:
     """The steps as they are written; `parse` gives the same ones back."""
-    return ", ".join(f"= {step.text}" if isinstance(step, Expression) else _call(step) for step in steps)
+    return ", ".join(f"= {step.text}" if isinstance(step, ExpressionCell) else _call(step) for step in steps)
 
 
 def quoted(text: str) -> str:
@@ -111,10 +110,10 @@ def quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def _call(call: Call) -> str:
+def _call(call: StepCall) -> str:
     written = (
         argument.value.text
-        if isinstance(argument.value, Name)
+        if isinstance(argument.value, NameArgument)
         else quoted(argument.value)
         if isinstance(argument.value, str)
         else repr(argument.value)
@@ -130,8 +129,8 @@ class _Reader:
         self._text = text
         self._at = 0
 
-    def steps(self) -> list[Call | Expression]:
-        steps: list[Call | Expression] = []
+    def steps(self) -> list[StepCall | ExpressionCell]:
+        steps: list[StepCall | ExpressionCell] = []
         self._blanks()
         if self._at == len(self._text):
             return steps
@@ -142,7 +141,7 @@ class _Reader:
             steps.append(self._call())
         return steps
 
-    def _expression(self) -> Expression:
+    def _expression(self) -> ExpressionCell:
         self._at += 1
         self._blanks()
         start, end = self._at, expression_end(self._text, self._at)
@@ -158,25 +157,25 @@ class _Reader:
             raise self._error("an expression is missing after =", end=self._at)
         self._at = start + len(text)
         self._blanks()
-        return Expression(text, start, start + len(text))
+        return ExpressionCell(text, start, start + len(text))
 
-    def _call(self) -> Call:
+    def _call(self) -> StepCall:
         found = _NAME.match(self._text, self._at)
         if not found:
             raise self._unexpected("the name of a step")
         start = self._at
         self._at = end = found.end()
-        arguments: list[Argument] = []
+        arguments: list[StepArgument] = []
         self._blanks()
         if self._next() == "(":
             self._at += 1
             arguments = self._arguments(start)
             end = self._at
             self._blanks()
-        return Call(found[0], tuple(arguments), start, end)
+        return StepCall(found[0], tuple(arguments), start, end)
 
-    def _arguments(self, start: int) -> list[Argument]:
-        arguments: list[Argument] = []
+    def _arguments(self, start: int) -> list[StepArgument]:
+        arguments: list[StepArgument] = []
         self._blanks()
         if self._next() == ")":
             self._at += 1
@@ -195,7 +194,7 @@ class _Reader:
                 return arguments
             self._blanks()
 
-    def _argument(self) -> Argument:
+    def _argument(self) -> StepArgument:
         start = self._at
         value: Literal
         if found := _TEXT.match(self._text, start):
@@ -204,14 +203,14 @@ class _Reader:
         elif found := _NUMBER.match(self._text, start):
             value = self._number(found[0])
         elif found := _NAME.match(self._text, start):
-            value = Name(found[0])
+            value = NameArgument(found[0])
         elif self._next() in ('"', "'"):
             hint = self._backslash(start, len(self._text))
             raise self._error(f"a quote that is never closed{hint}", end=len(self._text))
         else:
             raise self._unexpected("text in quotes, a number or a name")
         self._at = found.end()
-        return Argument(value, start, self._at)
+        return StepArgument(value, start, self._at)
 
     def _number(self, written: str) -> int | float:
         if len(written) <= _LONGEST_NUMBER:

@@ -1,28 +1,277 @@
-"""Everything there is to say about a document: what the spec part finds, the mapping, and every expression in it."""
+"""Checks of a mapping before it runs: types along the steps, names against sample records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from speclab.mapping.assembly import assemble
-from speclab.mapping.cel import verify
-from speclab.mapping.cel_check import ExpressionSyntaxError
-from speclab.mapping.place import Findings, Heading, Place, Places
-from speclab.spec import findings as spec_findings
-from speclab.spec.block import read_block
-from speclab.spec.document import Document
+from speclab.core.errors import SpecError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.core.text import slip
+from speclab.mapping.arguments import Values, bind
+from speclab.mapping.cel import RecordExpression, verify
+from speclab.mapping.cel.syntax import ExpressionSyntaxError
+from speclab.mapping.compiler import BoundStep, CompiledRow, Origin, SourceField, check_targets, conversion
+from speclab.mapping.contract import compile_checks
+from speclab.mapping.fields import fields_of
+from speclab.mapping.language import CellSyntaxError, ExpressionCell, StepCall, parse, render
+from speclab.mapping.mapper import Filter, Mapper
+from speclab.mapping.problems import (
+    CellLocation,
+    CellLocations,
+    HeadingLocation,
+    MappingProblems,
+    in_cell,
+    of_source,
+    of_target,
+)
+from speclab.mapping.steps import catalogue
+from speclab.mapping.types import LookupTable, Step, ValueKind, in_words, types_of
+from speclab.spec import problems as spec_findings
+from speclab.spec.document import FIELD_MAPPING, Document, Sections
 from speclab.spec.integration import MappingRow
-from speclab.spec.lines import Span
-from speclab.spec.lint import examine
-from speclab.spec.problem import Problem
-from speclab.spec.rules import Expression
-from speclab.spec.sections import FIELD_MAPPING, Sections
-from speclab.spec.yamltree import Fields, Scalar
+from speclab.spec.outline import LineSpan
+from speclab.spec.parser import examine
+from speclab.spec.positioned_yaml import MappingNode, ScalarNode
+from speclab.spec.problems import Problem
+from speclab.spec.rules import CheckExpression
+from speclab.spec.settings_block import read_block
 
 if TYPE_CHECKING:
     from speclab.spec.settings import MappingSettings
+
+
+Lookups = Mapping[str, Mapping[str, Json]]
+
+_DEEPEST: Final = 100  # Python takes code of twice that
+_DIRECT: Final = (StepCall("Direct"),)
+
+
+def check_row(written: MappingRow, lookups: Lookups, findings: MappingProblems) -> CompiledRow | None:
+    """The row ready to run; None, and every reason in `findings`, if it cannot."""
+    found = len(findings.problems)
+    target = _path(written.target, of_target(written), findings)
+    if target is not None and isinstance(target.parts[0], int):
+        findings.error("D303", of_target(written), "a target path begins with the name of a field")
+    if target is not None and len(target.parts) > _DEEPEST:
+        findings.error(
+            "D303", of_target(written), f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}"
+        )
+    paths = [_path(text, of_source(written, number), findings) for number, text in enumerate(written.sources)]
+    chain = _Chain(written, lookups, findings)
+    try:
+        chain.read(parse(written.transformation) or _DIRECT)
+    except CellSyntaxError as error:
+        chain.tell("M102", error.start, error.end, error.message, error.fix)
+    if target is None or any(problem.level is Level.ERROR for problem in findings.problems[found:]):
+        return None
+    sources = () if chain.makes_its_value else tuple(SourceField(path) for path in paths if path is not None)
+    return CompiledRow(written, target, sources, chain.origin, tuple(chain.steps), chain.kind, chain.nullable)
+
+
+def _path(text: str, at: CellLocation, findings: MappingProblems) -> FieldPath | None:
+    try:
+        return FieldPath.parse(text)
+    except PathSyntaxError as error:
+        findings.error("D303", at, f"{text or 'an empty cell'} is no path: {error}")
+        return None
+
+
+class _Chain:
+    """The steps of one cell, taken one after the other; `kind` is what the values can be after those so far."""
+
+    def __init__(self, row: MappingRow, lookups: Lookups, findings: MappingProblems) -> None:
+        self.steps: list[BoundStep] = []
+        self.origin: Origin | None = None
+        self.kind = ValueKind.ANY & ~ValueKind.DECIMAL
+        self.nullable = True
+        self.makes_its_value = False
+        self._row = row
+        self._lookups = lookups
+        self._findings = findings
+        self._many = len(row.sources) > 1
+        self._before = ""  # the step that gave `kind`
+
+    def tell(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
+        """A problem at offsets of the cell."""
+        self._findings.error(code, in_cell(self._row, start, end), message, fix)
+
+    def read(self, written: Sequence[StepCall | ExpressionCell]) -> None:
+        """Take all the steps of the cell."""
+        first, last = written[0], written[-1]
+        if isinstance(first, ExpressionCell):
+            self._read_expression(first)
+        elif (step := catalogue.find(first.name)) and step.starts:
+            self.makes_its_value = True
+        if self.makes_its_value:
+            self._many = False
+        elif not self._row.sources:
+            self.tell(
+                "M110", first.start, last.end, 'no source field; Constant("...") or = ... make a value without one'
+            )
+        for call in written:
+            if isinstance(call, StepCall):
+                self._read_call(call, is_first=call is first, is_last=call is last)
+        if self._many:
+            number = len(self._row.sources)
+            message = (
+                f'{number} source fields, but no step makes one value of them: end with Concat(" "), First or List'
+            )
+            self.tell("M109", first.start, last.end, message)
+
+    def _read_expression(self, written: ExpressionCell) -> None:
+        self.makes_its_value = True
+        try:
+            expression = RecordExpression(written.text)
+        except ExpressionSyntaxError as error:
+            self.tell("M107", written.start + error.start, written.start + error.end, error.message, error.fix)
+        else:
+            self.origin = Origin(expression, f"= {written.text}", written.start, written.end)
+
+    def _read_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
+        step = catalogue.find(call.name)
+        if step is None or step.joins:
+            self._many = False  # an unknown step may be meant to join
+        if step is None:
+            meant = catalogue.near(call.name)
+            hint = f"Did you mean '{meant.name}'?" if meant else "Press F1 in Mapping for a list of all steps."
+            message = f"unknown step '{call.name}'. {hint}"
+            self.tell("M101", call.start, call.name_end, message, meant.name if meant else None)
+            self._follow(call.name, ValueKind.ANY)
+            return
+        if step.starts and not is_first:
+            self.tell("M108", call.start, call.end, f"{step.name} makes its value itself, and so stands first")
+        if step.starts and is_first:
+            for number, _ in enumerate(self._row.sources):
+                at = of_source(self._row, number)
+                self._findings.warning("M115", at, f"{step.name} makes the value: this field has no effect")
+        if step.ends and not is_last:
+            self.tell("M108", call.start, call.end, f"{step.name} leaves the field out, and so stands last")
+        self._check_kind(step, call)
+        values = bind(step, call, self._lookups, self.tell)
+        if values is None:
+            self._follow(step.name, ValueKind.ANY)
+            return
+        self._add(step, call, values)
+
+    def _check_kind(self, step: Step, call: StepCall) -> None:
+        if self.kind and not self.kind & step.takes:
+            given = in_words(self.kind)
+            hint = conversion(self.kind, step.takes)
+            message = f"{step.name} takes {in_words(step.takes)}, but {self._before} gives {given}{hint}"
+            self.tell("M104", call.start, call.end, message)
+
+    def _add(self, step: Step, call: StepCall, values: Values) -> None:
+        try:
+            apply = step.make(*values)
+        except ValueError as error:
+            self.tell("M103", call.start, call.end, f"{step.name}: {error}")
+            return
+        types = types_of(step.takes)
+        text = render([StepCall(step.name, call.arguments)])
+        self.steps.append(BoundStep(step, values, apply, types, self.kind, self.nullable, text, call.start, call.end))
+        self._follow(step.name, step.result(self.kind, values))
+        if step.starts:
+            self.nullable = values[0] is None
+        else:
+            self.nullable = (self.nullable or step.may_null) and not step.never_null
+
+    def _follow(self, name: str, kind: ValueKind) -> None:
+        self._before = name
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What a table and its settings make: `mapper` is None if an error is among the `problems`."""
+
+    problems: tuple[Problem, ...]
+    mapper: Mapper | None
+
+
+def compile_mapping(
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
+) -> Mapper:
+    """The mapper of a table and its settings; `places` are those of the settings (`lint.settings_places`).
+
+    Raises `SpecError` with all the problems that stand in the way.
+    """
+    assembly = assemble(rows, settings, file, places or HeadingLocation(1))
+    if assembly.mapper is None:
+        errors = [problem for problem in assembly.problems if problem.level is Level.ERROR]
+        more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
+        raise SpecError(f"{errors[0]}{more}", problems=assembly.problems)
+    return assembly.mapper
+
+
+def assemble(rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations) -> Assembly:
+    """Check a table and its settings, and compile them if all is well; `places` are those of the settings."""
+    findings = MappingProblems(file)
+    filter_ = _filter(settings.filter, places, findings)
+    checked = [check_row(row, settings.lookups, findings) for row in rows]
+    ready = [row for row in checked if row is not None]
+    check_targets(ready, findings)
+    if ready and len(ready) == len(rows):
+        _check_use(settings.lookups, ready, places, findings)
+    checks = compile_checks(settings.check, rows, places, findings)
+    problems = tuple(sorted(findings.problems, key=lambda problem: (problem.line, problem.column)))
+    if any(problem.level is Level.ERROR for problem in problems):
+        return Assembly(problems, None)
+    return Assembly(problems, Mapper(ready, checks, filter_))
+
+
+def _check_use(
+    names: Iterable[str], rows: Sequence[CompiledRow], places: CellLocations, findings: MappingProblems
+) -> None:
+    used = {
+        value.name for row in rows for bound in row.steps for value in bound.arguments if isinstance(value, LookupTable)
+    }
+    for name in names:
+        if name not in used:
+            findings.warning("M116", places.key(("lookups", name)), f"no row uses the lookup '{name}'")
+
+
+def _filter(text: str | None, places: CellLocations, findings: MappingProblems) -> Filter | None:
+    if text is None:
+        return None
+    try:
+        return Filter(RecordExpression(text), places.value(("filter",), 0, len(text)))
+    except ExpressionSyntaxError as error:
+        at = places.value(("filter",), error.start, error.end)
+        exact = at.length == max(1, error.end - error.start)
+        findings.error("M114", at, f"filter: {error.message}", error.fix if exact else None)
+    return None
+
+
+def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[Problem]:
+    """Warnings of source fields that are in none of `records` (M201), with the field that is probably meant.
+
+    What an expression reads is no source field: it asks with `has(...)` for what may not be there, or fails.
+    """
+    findings = MappingProblems(file)
+    names: list[str] = []
+    for row in mapper.rows:
+        for number, source in enumerate(row.sources):
+            path = source.path
+            if records and not any(_has(record, path) for record in records):
+                names = names or [str(field.path) for field in fields_of(records)]
+                meant = slip(str(path), names)
+                hint = f" Did you mean '{meant}'?" if meant else ""
+                message = f"'{path}' is in none of {len(records)} sample records and reads as null.{hint}"
+                findings.warning("M201", of_source(row.written, number), message)
+    return findings.problems
+
+
+def _has(record: Record, path: FieldPath) -> bool:
+    try:
+        path.get(record)
+    except KeyError:
+        return False
+    return True
+
 
 _OF_LOOKUPS: Final = frozenset({"M105", "M106"})
 
@@ -31,7 +280,7 @@ def lint(document: Document) -> list[Problem]:
     """All problems of `document`, sorted by place."""
     reading = examine(document)
     file = str(document.path or "<spec>")
-    findings = Findings(file)
+    findings = MappingProblems(file)
     for expression in reading.expressions:
         _check_expression(document, expression, findings)
     problems = [*reading.problems, *findings.problems]
@@ -44,19 +293,19 @@ def lint(document: Document) -> list[Problem]:
 
 
 def check_mapping(
-    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: Places | None = None
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
 ) -> list[Problem]:
     """All problems of a table and its settings, sorted by place; `places` are those of the settings."""
-    return list(assemble(rows, settings, file, places or Heading(1)).problems)
+    return list(assemble(rows, settings, file, places or HeadingLocation(1)).problems)
 
 
-def settings_places(document: Document) -> Places:
+def settings_places(document: Document) -> CellLocations:
     """Where the settings of the document's Field Mapping stand."""
-    silent = spec_findings.Findings("", document.text, document.position)
+    silent = spec_findings.ProblemCollector("", document.text, document.position)
     section = Sections(document, silent).find(FIELD_MAPPING)
     tree = read_block(section, silent) if section else None
     line = section.line if section else 1
-    return Heading(line) if tree is None else _Block(document, tree)
+    return HeadingLocation(line) if tree is None else _Block(document, tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +313,48 @@ class _Block:
     """The places in a settings block."""
 
     document: Document
-    tree: Fields
+    tree: MappingNode
 
-    def key(self, path: Sequence[str]) -> Place:
+    def key(self, path: Sequence[str]) -> CellLocation:
         """Where the key at `path` stands, or the last key on the way there."""
         entry = self.tree.at(path)
         return self._place(entry.key.start, entry.key.end) if entry else self._place(self.tree.start, self.tree.start)
 
-    def value(self, path: Sequence[str], start: int, end: int) -> Place:
+    def value(self, path: Sequence[str], start: int, end: int) -> CellLocation:
         """Where characters `start` to `end` of the text at `path` stand."""
         entry = self.tree.at(path)
-        if entry is None or not isinstance(entry.node, Scalar):
+        if entry is None or not isinstance(entry.node, ScalarNode):
             return self.key(path)
         part = entry.node.part(start, end)
         return self._place(part.start, part.end)
 
-    def _place(self, start: int, end: int) -> Place:
+    def _place(self, start: int, end: int) -> CellLocation:
         line, column = self.document.position(start)
-        return Place(line, column, max(1, end - start))
+        return CellLocation(line, column, max(1, end - start))
 
 
-def _check_expression(document: Document, expression: Expression, findings: Findings) -> None:
+def _check_expression(document: Document, expression: CheckExpression, findings: MappingProblems) -> None:
     try:
         verify(expression.text, expression.names, expression.functions)
     except ExpressionSyntaxError as error:
         part = _within(document, expression, error)
-        at = part or Span(expression.start, expression.end)
+        at = part or LineSpan(expression.start, expression.end)
         line, column = document.position(at.start)
-        place = Place(line, column, max(1, at.end - at.start))
+        place = CellLocation(line, column, max(1, at.end - at.start))
         findings.error("C401", place, error.message, error.fix if part else None)
 
 
-def _within(document: Document, expression: Expression, error: ExpressionSyntaxError) -> Span | None:
+def _within(document: Document, expression: CheckExpression, error: ExpressionSyntaxError) -> LineSpan | None:
     r"""Where the error stands in the file, if that can be told; in a table every pipe has a backslash before it."""
     written = document.text[expression.start : expression.end]
     if written == expression.text:
-        return Span(expression.start + error.start, expression.start + error.end)
+        return LineSpan(expression.start + error.start, expression.start + error.end)
     escaped = len(written) - len(expression.text) == expression.text.count("|")
     if not escaped:
         return None
     before, inside = (expression.text.count("|", *span) for span in ((0, error.start), (error.start, error.end)))
     start = expression.start + error.start + before
-    return Span(start, start + error.end - error.start + inside)
+    return LineSpan(start, start + error.end - error.start + inside)
 
 
 def _no_settings() -> MappingSettings:

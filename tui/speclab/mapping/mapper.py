@@ -1,22 +1,18 @@
-"""A compiled mapping: it filters, maps and checks records, and explains what it makes of one."""
+"""The mapper: applies a compiled mapping to records and explains the result row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Stage
 from speclab.mapping.cel import RecordExpression
-from speclab.mapping.compiler import MapRecord, compile_rows
+from speclab.mapping.compiler import CompiledRow, MapRecord, StepFault, Traced, build, compile_rows, shape_of
 from speclab.mapping.contract import FieldCheck
-from speclab.mapping.failure import MappingFailure, RowFailure
-from speclab.mapping.kinds import as_json, kind_of, label
-from speclab.mapping.place import Place, in_cell, of_source
-from speclab.mapping.program import Fault, Row, Traced
+from speclab.mapping.problems import CellLocation, MappingFailure, RowFailure, in_cell, of_source
 from speclab.mapping.sizes import add_size, is_measured, shorten
-from speclab.mapping.step import Dropped, StepError
-from speclab.mapping.targets import build, shape_of
-from speclab.outcome import Stage
+from speclab.mapping.types import Dropped, StepError, as_json, kind_of, label
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +39,13 @@ class Filter:
     """The section's filter, compiled, and where it stands."""
 
     expression: RecordExpression
-    place: Place
+    place: CellLocation
 
 
 class Mapper:
     """A compiled mapping. `rows` are its rows in the order of the table."""
 
-    def __init__(self, rows: Sequence[Row], checks: Sequence[FieldCheck], filter_: Filter | None) -> None:
+    def __init__(self, rows: Sequence[CompiledRow], checks: Sequence[FieldCheck], filter_: Filter | None) -> None:
         self.rows = tuple(rows)
         self._checks = tuple(checks)
         self._filter = filter_
@@ -97,13 +93,13 @@ class Mapper:
         size = 0
         for row, measured in zip(self.rows, self._measured, strict=True):
             value = row.run(record, [])
-            if measured and not isinstance(value, Fault):
+            if measured and not isinstance(value, StepFault):
                 try:
                     size = add_size(size, value)
                 except StepError as error:
-                    failures.append(_failure(row, Fault(str(error), None, row.steps[-1])))
+                    failures.append(_failure(row, StepFault(str(error), None, row.steps[-1])))
                     break
-            if isinstance(value, Fault):
+            if isinstance(value, StepFault):
                 failures.append(_failure(row, value))
             else:
                 values.append(value)
@@ -112,7 +108,7 @@ class Mapper:
         return build(self._shape, values)
 
 
-def _explained(row: Row, record: Record) -> RowResult:
+def _explained(row: CompiledRow, record: Record) -> RowResult:
     steps: list[Traced] = []
     value = row.run(record, steps)
     sample: list[tuple[str, Json]] = []
@@ -123,9 +119,9 @@ def _explained(row: Row, record: Record) -> RowResult:
         except KeyError:
             sample.append((str(path), None))
             missing.append(str(path))
-    failure = _failure(row, value) if isinstance(value, Fault) else None
+    failure = _failure(row, value) if isinstance(value, StepFault) else None
     dropped = isinstance(value, Dropped)
-    result = None if isinstance(value, (Dropped, Fault)) else as_json(shorten(value))
+    result = None if isinstance(value, (Dropped, StepFault)) else as_json(shorten(value))
     return RowResult(
         row=str(row.target),
         line=row.written.line,
@@ -139,14 +135,14 @@ def _explained(row: Row, record: Record) -> RowResult:
     )
 
 
-def _type(row: Row, value: Json, *, dropped: bool) -> str:
+def _type(row: CompiledRow, value: Json, *, dropped: bool) -> str:
     expected = label(row.kind)
     if expected != "any":
         return expected
     return "null" if value is None or dropped else label(kind_of(value))
 
 
-def _failure(row: Row, fault: Fault) -> RowFailure:
+def _failure(row: CompiledRow, fault: StepFault) -> RowFailure:
     step: str | None = None
     if isinstance(fault.at, int):
         at = of_source(row.written, fault.at)

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from speclab.mapping.step import Dropped, StepError
+from speclab.mapping.types import Dropped, StepError
 
 if TYPE_CHECKING:
-    from speclab.mapping.kinds import Value
-    from speclab.mapping.program import Row
+    from speclab.mapping.compiler import CompiledRow
+    from speclab.mapping.types import Value
 
 MAX_TEXT: Final = 1_000_000
 """Characters of a text that a step makes."""
@@ -49,7 +49,7 @@ def add_size(size: int, value: Value | Dropped) -> int:
     return size
 
 
-def is_measured(rows: Sequence[Row]) -> Sequence[bool]:
+def is_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
     """Return for each row whether the size of its value counts for the record's.
 
     None does where the rows cannot make more of a record than `MAX_RECORD` beyond what is read: rows that copy a field
@@ -58,7 +58,7 @@ def is_measured(rows: Sequence[Row]) -> Sequence[bool]:
     paths = Counter(source.path.parts for row in rows for source in row.sources)
     around = {path[:length] for path in paths for length in range(1, len(path))}
 
-    def may_grow(row: Row) -> bool:
+    def may_grow(row: CompiledRow) -> bool:
         if row.origin is not None or any(bound.step.may_grow for bound in row.steps):
             return True
         reads = [source.path.parts for source in row.sources]

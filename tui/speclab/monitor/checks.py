@@ -1,35 +1,20 @@
-"""Checks: what an acceptance criterion or an alert may ask of the run log, in CEL.
-
-All functions are about one integration; `w` is a window such as "24h", to the minute, that ends now:
-
-    success_rate(w)          (written + unchanged + filtered) / read, from 0.0 to 1.0
-    error_count(w[, class])  failed attempts at records and failed runs, or those of one class ("timeout")
-    records(w)               records read
-    bytes(w)                 bytes received from the source
-    duration_p95(w)          seconds that 95 of 100 runs take at most, of those that went through to the end
-    retry_depth()            records waiting in the retry queue
-    dead_letters()           dead letters, and records in doubt (sent, no answer)
-    lag()                    seconds that a change may be old and not at the target yet: since the start of the last run
-                             that went through to the end, or since the oldest waiting record failed, if that is longer
-    since_success()          seconds since a run last ended as succeeded
-    duration(d)              a time such as "2h" in seconds, to compare with
-
-`lag` and `since_success` count from when the integration was registered if there was no such run. A function that has
-nothing to go by (no record was read in the window, no run ended, the run log has never heard of the integration) gives
-no value: what depends on it is neither true nor false.
-"""
+"""Checks over the run log: the functions of alerts and acceptance criteria, and alert states."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-from speclab.mapping.cel import EvaluationError, Expression
+from speclab.core.clock import timestamp
+from speclab.core.outcome import AlertState, ErrorClass
+from speclab.mapping.cel import CelExpression, EvaluationError
+from speclab.mapping.cel.syntax import ExpressionSyntaxError
 from speclab.monitor.health import Figures, duration_p95, figures
-from speclab.outcome import ErrorClass
-from speclab.runlog import IntegrationRow, RunLogReader
+from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
+from speclab.spec.integration import Alert
 from speclab.spec.units import duration
 
 Number = TypeVar("Number", int, float)
@@ -39,7 +24,7 @@ _OURS: Final = re.compile(r"\b(?:bytes|duration)(?=\s*\()")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """What an expression came to: true, false, or neither (None) for want of data; `detail` tells the figures found."""
 
     holds: bool | None
@@ -57,13 +42,13 @@ class Checks:
         self._found: dict[str, str] = {}
         self._missing: dict[str, str] = {}
 
-    def evaluate(self, expression: str) -> Verdict:
+    def evaluate(self, expression: str) -> CheckResult:
         """What `expression` comes to.
 
         Raises `ExpressionSyntaxError` or `EvaluationError` if it is not an expression that is true or false.
         """
         self._found, self._missing = {}, {}
-        program = Expression(_OURS.sub(lambda match: match[0].capitalize(), expression), (), {
+        program = CelExpression(_OURS.sub(lambda match: match[0].capitalize(), expression), (), {
             "success_rate": self.success_rate,
             "error_count": self.error_count,
             "records": self.records,
@@ -80,10 +65,10 @@ class Checks:
         except EvaluationError:
             if not self._missing:
                 raise
-            return Verdict(None, self._detail())
+            return CheckResult(None, self._detail())
         if not isinstance(value, bool):
             raise EvaluationError(f"expected true or false, not {value!r}")
-        return Verdict(value, self._detail())
+        return CheckResult(value, self._detail())
 
     def success_rate(self, window: str) -> float:
         """(written + unchanged + filtered) / read."""
@@ -157,3 +142,53 @@ class Checks:
     def _detail(self) -> str:
         found = [f"{call} is {value}" for call, value in self._found.items()]
         return ", ".join(found + [f"{call} has no value: {why}" for call, why in self._missing.items()])
+
+
+def evaluate(log: RunLog, reader: RunLogReader, spec_id: str, alerts: Sequence[Alert], now: datetime) -> list[AlertRow]:
+    """Evaluate the alerts of an integration, record how they stand, and give those that began or ended firing."""
+    before = {row.name: row for row in reader.alerts(spec_id)}
+    rows = stand(Checks(reader, spec_id, now), spec_id, alerts, before, now)
+    log.record_alerts(spec_id, rows)
+    return list(_changed(rows, before))
+
+
+def stand(
+    checks: Checks, spec_id: str, alerts: Sequence[Alert], before: Mapping[str, AlertRow], now: datetime
+) -> list[AlertRow]:
+    """How `alerts` stand now, given how they stood `before`.
+
+    One fires when it has been true at every evaluation for as long as it must hold, and is over when it is not true:
+    having no data is not being true. One that cannot be evaluated fires at once, for it would never tell otherwise.
+    """
+    at = timestamp(now)
+    rows: dict[str, AlertRow] = {}
+    for alert in alerts:
+        name = alert.name if alert.name not in rows else f"{alert.name} (line {alert.line})"
+        was = before.get(name)
+        try:
+            verdict = checks.evaluate(alert.when)
+        except (ExpressionSyntaxError, EvaluationError) as error:
+            state, detail = AlertState.FIRING, f"cannot be evaluated: {error}"
+        else:
+            state, detail = _state(alert, was, now) if verdict.holds else AlertState.OK, verdict.detail
+        since = was.since if was is not None and was.state is state else at
+        rows[name] = AlertRow(spec_id, name, state, since, detail)
+    return list(rows.values())
+
+
+def _state(alert: Alert, was: AlertRow | None, now: datetime) -> AlertState:
+    """How an alert stands that is true now."""
+    if was is not None and was.state is AlertState.FIRING:
+        return AlertState.FIRING
+    held = 0.0
+    if was is not None and was.state is AlertState.PENDING:
+        held = (now - datetime.fromisoformat(was.since)).total_seconds()
+    return AlertState.FIRING if held >= alert.hold else AlertState.PENDING
+
+
+def _changed(rows: Iterable[AlertRow], before: Mapping[str, AlertRow]) -> Iterable[AlertRow]:
+    """Those of `rows` that fire and did not, or did and do not."""
+    for row in rows:
+        fired = row.name in before and before[row.name].state is AlertState.FIRING
+        if fired != (row.state is AlertState.FIRING):
+            yield row

@@ -1,8 +1,4 @@
-"""How integrations are doing: the figures of the dashboard, of `speclab status` and of the checks.
-
-All of them come from the rollup, from the newest runs and from counts the run log keeps up to date: what they cost
-grows with the number of integrations, not with how many events, runs or failures there ever were.
-"""
+"""Health of integrations: success rate, throughput, durations, backlog, and the dashboard that refreshes them."""
 
 from __future__ import annotations
 
@@ -15,12 +11,12 @@ from enum import StrEnum
 from math import ceil, inf
 from typing import Final, NamedTuple
 
-from speclab.clock import timestamp
-from speclab.outcome import ErrorClass, Outcome, RunState
+from speclab.core.clock import timestamp
+from speclab.core.outcome import ErrorClass, Outcome, RunState
 from speclab.runlog import IntegrationRow, RunLogReader, RunRow
-from speclab.runlog.rollup import Span, stretches
+from speclab.runlog.rollup import RollupSpan, stretches
+from speclab.runlog.rows import RUN_COLUMNS, run_row
 from speclab.runlog.schema import ARRIVED, ERROR_COLUMNS
-from speclab.runlog.select import RUN_COLUMNS, run_row
 
 
 class Condition(StrEnum):
@@ -260,10 +256,10 @@ def _buckets(reader: RunLogReader, window: float, now: datetime, chosen: str) ->
 
 
 _WIDTHS: Final = (
-    (2 * 3600, (300, Span.MINUTE, 60)),
-    (2 * 86400, (3600, Span.HOUR, 3600)),
-    (14 * 86400, (6 * 3600, Span.HOUR, 3600)),
-    (inf, (86400, Span.DAY, 86400)),
+    (2 * 3600, (300, RollupSpan.MINUTE, 60)),
+    (2 * 86400, (3600, RollupSpan.HOUR, 3600)),
+    (14 * 86400, (6 * 3600, RollupSpan.HOUR, 3600)),
+    (inf, (86400, RollupSpan.DAY, 86400)),
 )
 """Up to how long a window, how wide its buckets are and of which rows they are made, all in seconds."""
 
@@ -328,3 +324,39 @@ def _rates_now(reader: RunLogReader, now: datetime, last_runs: Mapping[str, RunR
             )
             rates[name] = read / max((now - began).total_seconds(), 1.0)
     return rates
+
+
+_STALE_AT_ONCE: Final = 25
+
+
+class Dashboard:
+    """How all integrations are, look after look.
+
+    Each look works out anew what has changed since the last. An integration where nothing happens changes all the same
+    as its window moves on; a few of those that are a minute old are taken along with every look.
+    """
+
+    def __init__(self, reader: RunLogReader, window: float) -> None:
+        self.window = window
+        self._reader = reader
+        self._file = -1
+        self._known: dict[str, tuple[datetime, Health]] = {}
+
+    def look(self, now: datetime) -> Overview:
+        """How all integrations are."""
+        file, _ = self._reader.version()
+        if file != self._file:
+            self._file, self._known = file, {}
+        minute = now.replace(second=0, microsecond=0)
+        changed, stale = [], []
+        with self._reader.snapshot():
+            rows = self._reader.integrations()
+            for row in rows:
+                at, known = self._known.get(row.spec_id, (minute, None))
+                if known is None or known.integration.revision != row.revision or known.condition is Condition.RUNNING:
+                    changed.append(row)
+                elif at < minute:
+                    stale.append(row)
+            fresh = healths(self._reader, changed + stale[:_STALE_AT_ONCE], self.window, now)
+        self._known.update({health.integration.spec_id: (minute, health) for health in fresh})
+        return together([self._known[row.spec_id][1] for row in rows])

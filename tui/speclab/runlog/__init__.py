@@ -1,6 +1,7 @@
 """The run log: what every run did, record by record, in one SQLite file that anything may read."""
 
 from speclab.runlog.reader import RunLogReader
+from speclab.runlog.record_state import IN_DOUBT, under_way
 from speclab.runlog.rows import (
     AlertRow,
     EventRow,
@@ -8,14 +9,13 @@ from speclab.runlog.rows import (
     FailureRow,
     IntegrationRow,
     NewFailure,
-    PageBooks,
+    PageResult,
+    RetryResult,
     RunRow,
-    Settled,
     failure_json,
     run_json,
 )
-from speclab.runlog.states import IN_DOUBT, under_way
-from speclab.runlog.writer import THIS_PROCESS, RunLog
+from speclab.runlog.store import THIS_PROCESS, RunLog
 
 __all__ = [
     "IN_DOUBT",
@@ -26,11 +26,11 @@ __all__ = [
     "FailureRow",
     "IntegrationRow",
     "NewFailure",
-    "PageBooks",
+    "PageResult",
+    "RetryResult",
     "RunLog",
     "RunLogReader",
     "RunRow",
-    "Settled",
     "failure_json",
     "run_json",
     "under_way",

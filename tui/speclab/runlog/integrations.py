@@ -1,12 +1,16 @@
-"""The table of integrations: what each is called, whether it is paused, and what is usual at its source."""
+"""The tables `integration` and `alert`."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from speclab.jsonvalue import Json
-from speclab.runlog.encoding import as_json, text
+from speclab.core.json import Json
+from speclab.core.outcome import AlertState, Level
+from speclab.runlog.connection import as_json, text
+from speclab.runlog.rows import AlertRow
 
 
 def know(db: sqlite3.Connection, spec_id: str, at: str) -> int:
@@ -65,3 +69,31 @@ def usual(db: sqlite3.Connection, spec_id: str) -> Json:
 def learn(db: sqlite3.Connection, spec_id: str, news: Json) -> None:
     """Remember what is usual now, in the place of what was known."""
     db.execute("UPDATE integration SET usual = ? WHERE spec_id = ?", (as_json(news), spec_id))
+
+
+class AlertChange(NamedTuple):
+    """An alert that began to fire, or ended."""
+
+    level: Level
+    message: str
+    state: AlertState
+
+
+def store(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:
+    """Replace all alerts of an integration with those just evaluated; gives what is news, to be told as events."""
+    was_firing = {
+        name for (name,) in db.execute("SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,))
+    }
+    firing = [alert for alert in alerts if alert.state is AlertState.FIRING]
+    db.execute("DELETE FROM alert WHERE spec_id = ?", (spec_id,))
+    db.executemany(
+        "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
+        [(spec_id, text(a.name), a.state, a.since, text(a.detail)) for a in alerts],
+    )
+    began = [
+        AlertChange(Level.WARNING, f"alert: {alert.name}: {alert.detail}", alert.state)
+        for alert in firing
+        if alert.name not in was_firing
+    ]
+    over = sorted(was_firing - {alert.name for alert in firing})
+    return began + [AlertChange(Level.INFO, f"alert over: {name}", AlertState.OK) for name in over]

@@ -1,4 +1,4 @@
-"""The run log as it is read: by a connection that cannot write, never waits for a writer, and never makes one wait."""
+"""Reading the run log: rows, figures and the tail of new events, without blocking writers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from speclab.errors import RunLogTooOld
-from speclab.jsonvalue import JsonView
-from speclab.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
+from speclab.core.errors import RunLogTooOld
+from speclab.core.json import JsonView
+from speclab.core.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
-from speclab.runlog.file import refuse_empty, refuse_linked
-from speclab.runlog.rows import AlertRow, EventRow, FailureGroup, FailureRow, IntegrationRow, RunRow
-from speclab.runlog.select import (
+from speclab.runlog.connection import refuse_empty, refuse_linked, telling
+from speclab.runlog.rows import (
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
     FAILURE_SUMMARY,
     GROUPS,
     INTEGRATION,
     RUN_COLUMNS,
+    AlertRow,
+    EventRow,
+    FailureGroup,
+    FailureRow,
+    IntegrationRow,
+    RunRow,
     event_row,
     failure_row,
     group_row,
     run_row,
 )
-from speclab.runlog.trouble import telling
 
 _PARKED: Final = " UNION ".join(
     "SELECT value, json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM json_each(?1) JOIN event "
@@ -301,3 +305,55 @@ def _where(given: Mapping[str, JsonView], *more: str) -> tuple[str, list[JsonVie
     used = {condition: value for condition, value in given.items() if value is not None}
     conditions = [*used, *more]
     return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), list(used.values())
+
+
+_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LogUpdate:
+    """What a look found.
+
+    `changed` if anything in the run log may have changed, be it figures only; `replaced` if it is another file than
+    before (or there is one now, or none any more), so that all that was shown is void. `events` are the new ones,
+    oldest first; `skipped` counts events between those and what was seen before that are not among them, because there
+    were too many to tell one by one.
+    """
+
+    changed: bool
+    replaced: bool
+    events: Sequence[EventRow]
+    skipped: int
+
+
+class Tail:
+    """Follows the events of a run log, from the moment it is opened."""
+
+    def __init__(self, reader: RunLogReader, version: tuple[int, int], last: int) -> None:
+        self._reader = reader
+        self._version = version
+        self._last = last
+
+    @classmethod
+    def open(cls, reader: RunLogReader) -> Self:
+        """A tail of what comes from now on; `latest_events` of the reader has what came before."""
+        version = reader.version()
+        return cls(reader, version, _last(reader))
+
+    def poll(self) -> LogUpdate:
+        """What is new. One `PRAGMA data_version` if nothing is; otherwise as much work as there are new events."""
+        version = self._reader.version()
+        if version == self._version:
+            return LogUpdate(changed=False, replaced=False, events=(), skipped=0)
+        replaced = version[0] != self._version[0]
+        seen = 0 if replaced else self._last
+        self._version, newest = version, _last(self._reader)
+        after = max(seen, newest - _AT_ONCE)
+        events = self._reader.events(after, limit=_AT_ONCE)
+        self._last = events[-1].id if events else newest
+        return LogUpdate(changed=True, replaced=replaced, events=events, skipped=after - seen)
+
+
+def _last(reader: RunLogReader) -> int:
+    ((last,),) = reader.query("SELECT max(id) FROM event") or [(None,)]
+    return last or 0

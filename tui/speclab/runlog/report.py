@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Effect, ErrorClass, FailureState, Level, Outcome, Stage
-from speclab.runlog.rows import NewFailure, PageBooks
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Effect, ErrorClass, FailureState, Level, Outcome, Stage
+from speclab.runlog.rows import NewFailure, PageResult
 
 if TYPE_CHECKING:
-    from speclab.runlog.writer import RunLog
+    from speclab.runlog.store import RunLog
 
 
-class Reported:
+class ReportedRun:
     """A run that a script reports while it makes it; see `RunLog.run`."""
 
     def __init__(self, log: RunLog, spec_id: str, run: str) -> None:
@@ -40,7 +40,7 @@ class Reported:
         A record is written, or created, updated or deleted where that is known; these three are added to `written`.
         With a `message`, the event log has a line of it.
         """
-        books = PageBooks(
+        books = PageResult(
             read=read,
             outcomes={
                 Outcome.WRITTEN: written + created + updated + deleted,
@@ -78,7 +78,7 @@ class Reported:
             source=source or {},
             status=status,
         )
-        books = PageBooks(
+        books = PageResult(
             read=0,
             outcomes={Outcome.DEAD: 1},
             effects={},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import sleep
 from typing import Final
 
-from speclab.runlog.rollup import Span
+from speclab.runlog.rollup import RollupSpan
 from speclab.runlog.schema import ARRIVED, OPEN
 
 _BITE: Final = 500
@@ -39,7 +39,7 @@ DELETE FROM run WHERE id IN (
 _ROLLUPS: Final = f"""
 DELETE FROM rollup WHERE (spec_id, span, start) IN (
     SELECT spec_id, span, start FROM rollup
-    WHERE spec_id = :spec AND span IN ('{Span.MINUTE}', '{Span.HOUR}') AND start < :kept LIMIT {_BITE})"""
+    WHERE spec_id = :spec AND span IN ('{RollupSpan.MINUTE}', '{RollupSpan.HOUR}') AND start < :kept LIMIT {_BITE})"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def prune(
             "SELECT min(started_at) FROM run WHERE spec_id = ? AND state = 'running'", (spec_id,)
         ).fetchone()
     # A run in progress may still move records within the spans it has read in.
-    rollups_kept_since = min(kept_since, Span.HOUR.start(running)) if running else kept_since
+    rollups_kept_since = min(kept_since, RollupSpan.HOUR.start(running)) if running else kept_since
 
     def delete(sql: str, kept: str) -> int:
         deleted, bite = 0, _BITE

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from speclab.clock import timestamp
+from speclab.core.clock import timestamp
 
 
-class Span(StrEnum):
+class RollupSpan(StrEnum):
     """How much time one row of the rollup is about."""
 
     MINUTE = "minute"
@@ -24,14 +24,14 @@ class Span(StrEnum):
         return at[: _KEPT[self]] + "0000-00-00T00:00:00.000Z"[_KEPT[self] :]
 
 
-_KEPT: Final = {Span.MINUTE: 17, Span.HOUR: 14, Span.DAY: 11}
+_KEPT: Final = {RollupSpan.MINUTE: 17, RollupSpan.HOUR: 14, RollupSpan.DAY: 11}
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RollupBucket:
     """The rows of one span from `start` (inclusive) to `end` (exclusive)."""
 
-    span: Span
+    span: RollupSpan
     start: str
     end: str
 
@@ -44,11 +44,11 @@ def add(connection: sqlite3.Connection, spec_id: str, at: str, counts: Mapping[s
     connection.executemany(
         f"INSERT INTO rollup (spec_id, span, start, {columns}) VALUES (?, ?, ?{', ?' * len(counts)}) "
         f"ON CONFLICT DO UPDATE SET {', '.join(f'{column} = {column} + excluded.{column}' for column in counts)}",
-        [(spec_id, span, span.start(at), *counts.values()) for span in Span],
+        [(spec_id, span, span.start(at), *counts.values()) for span in RollupSpan],
     )
 
 
-def stretches(since: datetime) -> Iterator[Stretch]:
+def stretches(since: datetime) -> Iterator[RollupBucket]:
     """The fewest rows that are all there is since the minute of `since`: minutes, then hours, then days.
 
     Minutes up to the next full hour, hours up to the next midnight, and days from there on without an end; so a window
@@ -57,9 +57,9 @@ def stretches(since: datetime) -> Iterator[Stretch]:
     minute = since.astimezone(UTC).replace(second=0, microsecond=0)
     hour = _next(minute, timedelta(hours=1))
     day = _next(hour, timedelta(days=1))
-    yield Stretch(Span.MINUTE, timestamp(minute), timestamp(hour))
-    yield Stretch(Span.HOUR, timestamp(hour), timestamp(day))
-    yield Stretch(Span.DAY, timestamp(day), "9999")
+    yield RollupBucket(RollupSpan.MINUTE, timestamp(minute), timestamp(hour))
+    yield RollupBucket(RollupSpan.HOUR, timestamp(hour), timestamp(day))
+    yield RollupBucket(RollupSpan.DAY, timestamp(day), "9999")
 
 
 def _next(moment: datetime, step: timedelta) -> datetime:

@@ -11,8 +11,8 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from speclab.errors import RunLogError, RunLogTooNew
-from speclab.outcome import ErrorClass
+from speclab.core.errors import RunLogError, RunLogTooNew
+from speclab.core.outcome import ErrorClass
 
 if TYPE_CHECKING:
     from sqlite_utils import Database, Migrations

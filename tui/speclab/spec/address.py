@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, TypeAlias
 
-from speclab.errors import UsageError
-from speclab.spec.document import Document, Section, Table
-from speclab.spec.header import INTEGRATION
-from speclab.spec.lint import lint
-from speclab.spec.names import near, nearest, slip
+from speclab.core.errors import UsageError
+from speclab.core.text import near, nearest, slip
+from speclab.spec.document import Document, MarkdownTable, Section
+from speclab.spec.parser import lint
 from speclab.spec.template import KEYS
+from speclab.spec.workspace import INTEGRATION
 
 _CELL: Final = re.compile(r"(?P<section>[^\[]+?(?:\[\d+\](?=\[))?)\s*\[(?P<row>.+)\]\s*\.\s*(?P<column>[^\]]+)")
 _CHOICE_CODES: Final = ("F103", "F104", "C101", "C103")
@@ -40,7 +40,7 @@ class SectionAddress:
 class CellAddress:
     """A cell of a table: the row by its key, its target path or what its first cell says, the column by its name."""
 
-    table: Table
+    table: MarkdownTable
     row: int
     column: str
 

@@ -7,8 +7,18 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from speclab.spec.kinds import Duration, HeaderName, HttpUrl, OptionalSecret, Password, Secret, SignedText, Text, misfit
 from speclab.spec.settings import Settings
+from speclab.spec.settings_types import (
+    Duration,
+    HeaderName,
+    HttpUrl,
+    OptionalSecret,
+    Password,
+    Secret,
+    SignedText,
+    Text,
+    misfit,
+)
 
 
 class NoAuth(Settings):

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from speclab.spec.findings import Findings
+from speclab.core.text import nearest, slip
 from speclab.spec.integration import Schedule
-from speclab.spec.lines import Span
-from speclab.spec.names import nearest, slip
+from speclab.spec.outline import LineSpan
+from speclab.spec.problems import ProblemCollector
 from speclab.spec.units import LONGEST
 
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
@@ -42,7 +42,7 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SectionChoice:
     """One thing a section may choose: as it is written, what it means, and whether this version does it."""
 
     text: str
@@ -51,23 +51,27 @@ class Choice:
 
 
 INTEGRATION_TYPES: Final = {
-    IntegrationType.BATCH: Choice("Batch sync", "reads what changed and writes it, run by run"),
-    IntegrationType.REAL_TIME: Choice("Real-time sync", "writes each change as it happens", runs=False),
-    IntegrationType.EVENT_DRIVEN: Choice("Event-driven", "writes what events and webhooks bring", runs=False),
-    IntegrationType.HYBRID: Choice("Hybrid", "events as they come, and a batch for what they missed", runs=False),
+    IntegrationType.BATCH: SectionChoice("Batch sync", "reads what changed and writes it, run by run"),
+    IntegrationType.REAL_TIME: SectionChoice("Real-time sync", "writes each change as it happens", runs=False),
+    IntegrationType.EVENT_DRIVEN: SectionChoice("Event-driven", "writes what events and webhooks bring", runs=False),
+    IntegrationType.HYBRID: SectionChoice(
+        "Hybrid", "events as they come, and a batch for what they missed", runs=False
+    ),
 }
 DIRECTIONS: Final = {
-    Direction.ONE_WAY: Choice("One-way (Source → Target)", "the source is right, the target follows"),
-    Direction.BIDIRECTIONAL: Choice("Bidirectional", "changes at either end reach the other", runs=False),
-    Direction.MULTI: Choice("Multi-directional", "several systems keep each other up to date", runs=False),
+    Direction.ONE_WAY: SectionChoice("One-way (Source → Target)", "the source is right, the target follows"),
+    Direction.BIDIRECTIONAL: SectionChoice("Bidirectional", "changes at either end reach the other", runs=False),
+    Direction.MULTI: SectionChoice("Multi-directional", "several systems keep each other up to date", runs=False),
 }
 FREQUENCIES: Final = (
-    Choice("Hourly", "at the full hour"),
-    Choice("Daily at 02:00 Europe/Berlin", "once a day, at a time of day in a time zone"),
-    Choice("Every 15 minutes", "at even steps of seconds, minutes, hours or days"),
-    Choice("`*/5 * * * *`", "as a cron expression says; a time zone may follow"),
-    Choice("On-demand", "only when somebody says so"),
-    Choice("Real-time", "again and again: a second after a run that wrote something, up to a minute after others"),
+    SectionChoice("Hourly", "at the full hour"),
+    SectionChoice("Daily at 02:00 Europe/Berlin", "once a day, at a time of day in a time zone"),
+    SectionChoice("Every 15 minutes", "at even steps of seconds, minutes, hours or days"),
+    SectionChoice("`*/5 * * * *`", "as a cron expression says; a time zone may follow"),
+    SectionChoice("On-demand", "only when somebody says so"),
+    SectionChoice(
+        "Real-time", "again and again: a second after a run that wrote something, up to a minute after others"
+    ),
 )
 
 _TYPE_FORMS: Final = {
@@ -109,7 +113,7 @@ _UNITS: Final = {
 T = TypeVar("T", IntegrationType, Direction)
 
 
-def first_line(body: str) -> Span | None:
+def first_line(body: str) -> LineSpan | None:
     """Where the first line of text stands in `body`, without its marks of lists and emphasis; comments are no text."""
     visible = _COMMENT.sub(lambda match: _NOT_LINE_END.sub(" ", match[0]), body)
     match = _FIRST_LINE.search(visible)
@@ -117,11 +121,11 @@ def first_line(body: str) -> Span | None:
         return None
     start, text, marks = match.start("text"), match["text"].rstrip(" \t"), match["marks"] or ""
     if marks and not text.endswith(marks):  # an emphasis that never ends is text
-        return Span(match.start("marks"), start + len(text))
-    return Span(start, start + len(text) - len(marks))
+        return LineSpan(match.start("marks"), start + len(text))
+    return LineSpan(start, start + len(text) - len(marks))
 
 
-def read_type(body: str, offset: int, findings: Findings) -> IntegrationType | None:
+def read_type(body: str, offset: int, findings: ProblemCollector) -> IntegrationType | None:
     """The Integration Type that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
     chosen, at = _choose(body, offset, _TYPE_FORMS, INTEGRATION_TYPES, findings)
     if chosen is not None and not INTEGRATION_TYPES[chosen].runs:
@@ -130,7 +134,7 @@ def read_type(body: str, offset: int, findings: Findings) -> IntegrationType | N
     return chosen
 
 
-def read_direction(body: str, offset: int, findings: Findings) -> Direction | None:
+def read_direction(body: str, offset: int, findings: ProblemCollector) -> Direction | None:
     """The Direction that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
     chosen, at = _choose(body, offset, _DIRECTION_FORMS, DIRECTIONS, findings)
     if chosen is not None and not DIRECTIONS[chosen].runs:
@@ -139,12 +143,12 @@ def read_direction(body: str, offset: int, findings: Findings) -> Direction | No
     return chosen
 
 
-def read_frequency(body: str, offset: int, findings: Findings) -> Schedule | None:
+def read_frequency(body: str, offset: int, findings: ProblemCollector) -> Schedule | None:
     """The schedule that `body`, which stands at `offset`, chooses; on demand where it is empty, None if unknown."""
     line = first_line(body)
     if line is None:
         return Schedule("on_demand", "")
-    text, at = line.of(body), Span(offset + line.start, offset + line.end)
+    text, at = line.of(body), LineSpan(offset + line.start, offset + line.end)
     if _matches(_HOURLY, text):
         return Schedule("hourly", text)
     if _matches(_ON_DEMAND, text):
@@ -168,12 +172,16 @@ def _matches(form: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _choose(
-    body: str, offset: int, forms: Mapping[T, re.Pattern[str]], choices: Mapping[T, Choice], findings: Findings
-) -> tuple[T | None, Span]:
+    body: str,
+    offset: int,
+    forms: Mapping[T, re.Pattern[str]],
+    choices: Mapping[T, SectionChoice],
+    findings: ProblemCollector,
+) -> tuple[T | None, LineSpan]:
     line = first_line(body)
     if line is None:
-        return None, Span(offset, offset)
-    text, at = line.of(body), Span(offset + line.start, offset + line.end)
+        return None, LineSpan(offset, offset)
+    text, at = line.of(body), LineSpan(offset + line.start, offset + line.end)
     for choice, form in forms.items():
         if form.match(text):
             return choice, at
@@ -181,25 +189,25 @@ def _choose(
     return None, at
 
 
-def _tell_unknown(text: str, at: Span, choices: Sequence[Choice], findings: Findings) -> None:
+def _tell_unknown(text: str, at: LineSpan, choices: Sequence[SectionChoice], findings: ProblemCollector) -> None:
     forms = [choice.text for choice in choices]
     findings.error("C101", at, f"{text!r} is none of the choices: {' · '.join(forms)}", slip(text, forms))
 
 
-def _daily(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+def _daily(text: str, match: re.Match[str], offset: int, findings: ProblemCollector) -> Schedule | None:
     time = _TIME.fullmatch(match["at"] or "00:00")
     if time is None:
-        at = Span(offset + match.start("at"), offset + match.end("at"))
+        at = LineSpan(offset + match.start("at"), offset + match.end("at"))
         findings.error("C103", at, f"expected a time of day such as 02:00, not {match['at']!r}")
     if not _zone_is_known(match, offset, findings) or time is None:
         return None
     return Schedule("daily", text, at=f"{int(time[1]):02}:{time[2]}", zone=match["zone"])
 
 
-def _every(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+def _every(text: str, match: re.Match[str], offset: int, findings: ProblemCollector) -> Schedule | None:
     seconds = int(match["count"] or 1) * _UNITS[_unit(match)]
     if not 0 < seconds <= LONGEST:
-        at = Span(offset + match.start("count"), offset + match.end("unit"))
+        at = LineSpan(offset + match.start("count"), offset + match.end("unit"))
         bound = "some time" if not seconds else f"at most {LONGEST / 86400:.0f} days"
         findings.error("C103", at, f"expected {bound} between two runs, such as 15 minutes")
         return None
@@ -211,7 +219,7 @@ def _unit(match: re.Match[str]) -> str:
     return unit.removesuffix("s") or unit
 
 
-def _cron(text: str, match: re.Match[str], offset: int, findings: Findings) -> Schedule | None:
+def _cron(text: str, match: re.Match[str], offset: int, findings: ProblemCollector) -> Schedule | None:
     from cronsim import CronSim, CronSimError
 
     group = "coded" if match["coded"] else "bare"
@@ -221,7 +229,7 @@ def _cron(text: str, match: re.Match[str], offset: int, findings: Findings) -> S
         next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
         why = str(error)[:1].lower() + str(error)[1:] if str(error) else "it never comes"
-        at = Span(offset + match.start(group), offset + match.end(group))
+        at = LineSpan(offset + match.start(group), offset + match.end(group))
         findings.error(
             "C103", at, f"{expression!r} is no cron expression ({why}); expected five fields, as in */5 * * * *"
         )
@@ -229,7 +237,7 @@ def _cron(text: str, match: re.Match[str], offset: int, findings: Findings) -> S
     return Schedule("cron", text, cron=expression, zone=match["zone"]) if known else None
 
 
-def _zone_is_known(match: re.Match[str], offset: int, findings: Findings) -> bool:
+def _zone_is_known(match: re.Match[str], offset: int, findings: ProblemCollector) -> bool:
     from zoneinfo import ZoneInfo, available_timezones
 
     zone = match["zone"]
@@ -241,7 +249,7 @@ def _zone_is_known(match: re.Match[str], offset: int, findings: Findings) -> boo
         zones = sorted(available_timezones())
         if not zones:  # the machine has no time zones to look it up in
             return True
-        at = Span(offset + match.start("zone"), offset + match.end("zone"))
+        at = LineSpan(offset + match.start("zone"), offset + match.end("zone"))
         hint = nearest(zone, zones, "expected an IANA name such as Europe/Berlin, UTC;")
         findings.error("C103", at, f"unknown time zone {zone!r}; {hint}", slip(zone, zones))
         return False

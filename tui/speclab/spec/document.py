@@ -1,8 +1,4 @@
-"""A spec file as an immutable text that knows its front matter, sections and tables, and where each of them stands.
-
-Nothing here writes Markdown or YAML anew: an edit is one splice into the text, and a Document is only ever made by
-reading a text.
-"""
+"""The document: an immutable text, its outline and its sections."""
 
 from __future__ import annotations
 
@@ -10,19 +6,38 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from speclab.errors import UsageError
+from speclab.core.errors import UsageError
+from speclab.core.files import read_regular_file
+from speclab.core.text import nearest
 from speclab.spec import edit
-from speclab.spec.files import read_regular_file
 from speclab.spec.front_matter import FrontMatter, Settable, read_front_matter
-from speclab.spec.lines import Lines, Span, dominant_newline
-from speclab.spec.names import nearest
-from speclab.spec.outline import Block, BlockKind, Outline, Section, comparable_path, read_outline
-from speclab.spec.table import Cell, Table, TableRow, read_table
+from speclab.spec.outline import (
+    Block,
+    BlockKind,
+    LineSpan,
+    Outline,
+    Section,
+    TextLines,
+    comparable_path,
+    dominant_newline,
+    read_outline,
+)
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.table import MarkdownTable, TableCell, TableRow, read_table
 
-__all__ = ["Block", "BlockKind", "Cell", "Document", "FrontMatter", "Section", "Span", "Table", "TableRow"]
-
-FIELD_MAPPING = "Field Mapping"
+__all__ = [
+    "Block",
+    "BlockKind",
+    "Document",
+    "FrontMatter",
+    "LineSpan",
+    "MarkdownTable",
+    "Section",
+    "TableCell",
+    "TableRow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +50,7 @@ class Document:
 
     text: str
     path: Path | None = None
-    lines: Lines = field(repr=False, compare=False, kw_only=True)
+    lines: TextLines = field(repr=False, compare=False, kw_only=True)
     front_matter: FrontMatter = field(repr=False, compare=False, kw_only=True)
     outline: Outline = field(repr=False, compare=False, kw_only=True)
     newline: str = field(repr=False, compare=False, kw_only=True)
@@ -44,7 +59,7 @@ class Document:
     @classmethod
     def parse(cls, text: str, path: Path | None = None) -> Document:
         """The document that `text` is. Any text is one; what is wrong with it is told as problems."""
-        lines = Lines.of_file(text)
+        lines = TextLines.of_file(text)
         front_matter = read_front_matter(lines, str(path or "<spec>"))
         return cls(
             text,
@@ -83,7 +98,7 @@ class Document:
         return self.outline.sections
 
     @property
-    def mapping(self) -> Table | None:
+    def mapping(self) -> MarkdownTable | None:
         """The Field Mapping table: the first in that section that has its columns."""
         sections = self.outline.at(FIELD_MAPPING)
         return next((table for table in self.tables(sections[0]) if table.is_mapping), None) if sections else None
@@ -114,11 +129,11 @@ class Document:
         """The section's own text, without the blank lines around it."""
         return section.body.of(self.text)
 
-    def tables(self, section: Section) -> tuple[Table, ...]:
+    def tables(self, section: Section) -> tuple[MarkdownTable, ...]:
         """The tables in the section's own text."""
         return tuple(read_table(self.lines, block) for block in section.blocks if block.kind is BlockKind.TABLE)
 
-    def table(self, section: Section) -> Table | None:
+    def table(self, section: Section) -> MarkdownTable | None:
         """The section's first table."""
         return next(iter(self.tables(section)), None)
 
@@ -132,29 +147,87 @@ class Document:
         """With `value` for `key`, quoted if it must be to be read back; a key that is not there gets a line."""
         return edit.with_front_matter(self, key, value)
 
-    def with_cell(self, table: Table, row: int, column: str, text: str) -> Document:
+    def with_cell(self, table: MarkdownTable, row: int, column: str, text: str) -> Document:
         """With `text`, blanks around it left out, in that cell; no other cell moves."""
         return edit.with_cell(self, table, row, column, text)
 
-    def with_row_added(self, table: Table, at: int, cells: Mapping[str, str]) -> Document:
+    def with_row_added(self, table: MarkdownTable, at: int, cells: Mapping[str, str]) -> Document:
         """With a new row before the row `at` (or behind the last); `cells` by column name, the rest empty."""
         texts = [""] * len(table.header.cells)
         for name, text in cells.items():
             texts[table.column(name)] = text
         return edit.with_row_added(self, table, at, texts)
 
-    def with_row_deleted(self, table: Table, row: int) -> Document:
+    def with_row_deleted(self, table: MarkdownTable, row: int) -> Document:
         """Without that row."""
         return edit.with_row_deleted(self, table, row)
 
-    def with_row_moved(self, table: Table, row: int, to: int) -> Document:
+    def with_row_moved(self, table: MarkdownTable, row: int, to: int) -> Document:
         """With that row as the row `to`."""
         return edit.with_row_moved(self, table, row, to)
 
-    def with_row_duplicated(self, table: Table, row: int) -> Document:
+    def with_row_duplicated(self, table: MarkdownTable, row: int) -> Document:
         """With that row twice."""
         return edit.with_row_duplicated(self, table, row)
 
-    def with_table_aligned(self, table: Table) -> Document:
+    def with_table_aligned(self, table: MarkdownTable) -> Document:
         """With every column of the table as wide as its widest cell."""
         return edit.with_table_aligned(self, table)
+
+
+SOURCE_SYSTEM: Final = "Integration Overview > Source System"
+TARGET_SYSTEM: Final = "Integration Overview > Target System"
+INTEGRATION_TYPE: Final = "Integration Overview > Integration Type"
+DIRECTION: Final = "Data Flow > Direction"
+FREQUENCY: Final = "Data Flow > Frequency"
+VOLUME: Final = "Data Flow > Volume"
+FIELD_MAPPING: Final = "Field Mapping"
+SOURCE_AUTH: Final = "Authentication > Source System Auth"
+TARGET_AUTH: Final = "Authentication > Target System Auth"
+CREDENTIALS: Final = "Authentication > Credential Management"
+ERROR_TYPES: Final = "Error Handling & Retry Strategy > Error Types"
+RETRY_LOGIC: Final = "Error Handling & Retry Strategy > Retry Logic"
+NOTIFICATIONS: Final = "Error Handling & Retry Strategy > Error Notifications"
+METRICS: Final = "Monitoring & Alerting > Metrics"
+ALERTS: Final = "Monitoring & Alerting > Alerts"
+LOGGING: Final = "Monitoring & Alerting > Logging"
+CRITERIA: Final = "Acceptance Criteria"
+
+
+class Sections:
+    """A document's sections by address; what is missing or there twice goes to `findings`."""
+
+    def __init__(self, document: Document, findings: ProblemCollector) -> None:
+        self._outline = document.outline
+        self._findings = findings
+
+    def find(self, address: str) -> Section | None:
+        """The section at `address`, or wherever the only one of its title is; of several the first that says something.
+
+        A second one that says something too is told of (D103).
+        """
+        found = self._outline.at(address)
+        for other in found[1:]:
+            if not other.empty:
+                message = f"{other.title!r} is on line {found[0].line} already; only one can be meant"
+                self._findings.error("D103", other.heading, message)
+        return found[0] if found else None
+
+    def need(self, address: str, example: str) -> None:
+        """Tell that a run needs the section at `address` and that there is none (D101)."""
+        above, _, title = address.rpartition(" > ")
+        around = self._outline.at(above) if above else ()
+        at = around[0].heading if around else LineSpan(0, 0)
+        self._findings.need("D101", at, f"the section {title!r} is missing; {example}")
+
+    def need_block(self, section: Section, example: str) -> None:
+        """Tell that a run needs a settings block in `section` (D102 where it is empty, else D104)."""
+        if section.empty:
+            self._findings.need("D102", section.heading, f"{section.title!r} is empty; {example}")
+            return
+        fence = next((block for block in section.blocks if block.kind is BlockKind.FENCE and not block.info), None)
+        message = f"{section.title!r} has no settings block; {example}"
+        if fence is None:
+            self._findings.need("D104", section.heading, message)
+        else:
+            self._findings.need("D104", fence.span, f"{message}; if it is this one, put yaml behind its fence")

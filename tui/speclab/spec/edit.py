@@ -1,25 +1,120 @@
-"""Edits: one splice into the text, a new reading of all of it, and a proof that nothing else reads otherwise.
-
-Each edit knows one or more ways to be written; the first whose result holds is the one. If none does, `EditRefused`
-says why, in terms of the spec, and nothing has changed.
-"""
+"""Edits: one splice each, parsed again and verified; an edit that would change anything else is refused."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from speclab.errors import EditRefused
-from speclab.spec import rows
-from speclab.spec.front_matter import Settable, Splice, read_front_matter, spellings
-from speclab.spec.lines import Lines, Span, split_line_ends
-from speclab.spec.outline import Section
-from speclab.spec.table import Table
-from speclab.spec.verify import same_entries, same_front_matter, same_sections, same_value
+import yaml
+
+from speclab.core.errors import EditRejected
+from speclab.spec.front_matter import FrontMatter, FrontMatterSplice, Settable, read_front_matter, spellings
+from speclab.spec.outline import BlockKind, LineSpan, Section, TextLines, read_blocks, split_line_ends
+from speclab.spec.table import MarkdownTable, aligned_rows, row_like, row_with_cell, with_outer_pipes
 
 if TYPE_CHECKING:
     from speclab.spec.document import Document
+
+
+def same_sections(before: Document, after: Document, but: int | None) -> None:
+    """Titles and levels in order, and every own text except that of the heading at index `but`."""
+    was, now = before.outline, after.outline
+    if _titles(before) != _titles(after):
+        raise _outline_changes(before, after)
+    # A new front matter is set apart by a blank line.
+    if was.preamble.of(before.text).lstrip("\r\n") != now.preamble.of(after.text).lstrip("\r\n"):
+        raise EditRejected("the text before the first heading would change")
+    for at, (old, new) in enumerate(zip(was.headings, now.headings, strict=True)):
+        same = old.own.of(before.text) == new.own.of(after.text) or at == but
+        if not same or old.heading.of(before.text) != new.heading.of(after.text):
+            raise EditRejected(f"the section {old.title!r} would change too")
+
+
+def same_front_matter(before: Document, after: Document) -> None:
+    """The front matter, by the letter; prose must not become one."""
+    old, new = before.front_matter, after.front_matter
+    if (old.end, old.span.of(before.text)) != (new.end, new.span.of(after.text)):
+        raise EditRejected("a line of --- or ... would make front matter of what is none")
+
+
+def same_entries(old: FrontMatter, new: FrontMatter, key: str) -> None:
+    """All entries but the one of `key` that counts, compared as YAML trees: an anchor's value may stand elsewhere."""
+    was, now = _pairs(old), _pairs(new)
+    keys = [entry.key for entry in old.entries]
+    at = len(keys) - 1 - keys[::-1].index(key) if key in keys else len(keys)
+    del was[at : at + 1], now[at : at + 1]
+    seen: set[tuple[int, int]] = set()
+    if len(was) != len(now) or not all(
+        _same_node(a, b, seen) for x, y in zip(was, now, strict=True) for a, b in zip(x, y, strict=True)
+    ):
+        raise EditRejected(f"setting {key!r} would change other keys of the front matter")
+
+
+def same_value(one: object, other: object) -> bool:
+    """Whether two values are the same and of one type: 1 is not true, nor "1"."""
+    return type(one) is type(other) and one == other
+
+
+def _titles(document: Document) -> list[tuple[int, str]]:
+    return [(heading.level, heading.title) for heading in document.outline.headings]
+
+
+def _outline_changes(before: Document, after: Document) -> EditRejected:
+    """Why the outline is another: which heading was lost and to what, or which is new."""
+    lost = Counter(_titles(before)) - Counter(_titles(after))
+    for heading in before.outline.headings:
+        if (heading.level, heading.title) in lost:
+            moved = (
+                0 if after.text.startswith(before.text[: heading.heading.end]) else len(after.text) - len(before.text)
+            )
+            return _swallowed(after, heading.heading.start + moved, heading.title)
+    new = Counter(_titles(after)) - Counter(_titles(before))
+    for heading in after.outline.headings:
+        if (heading.level, heading.title) in new:
+            return EditRejected(
+                f"the text has a heading of its own, {heading.title!r}, which would begin a section",
+                hint=r"add sections in the file itself; \# at the start of a line is no heading",
+            )
+    return EditRejected("the sections would change their order")
+
+
+def _swallowed(after: Document, offset: int, title: str) -> EditRejected:
+    line = after.lines.index(offset)
+    blocks = read_blocks(after.lines, after.front_matter.end)
+    block = next((block for block in blocks if block.first <= line < block.end), None)
+    opening = after.lines.content(block.first).lstrip() if block else ""
+    if block and block.kind is BlockKind.FENCE:
+        marks = opening[: len(opening) - len(opening.lstrip(opening[0]))]
+        return EditRejected(f"an open {marks} fence would swallow the section {title!r}", hint=f"close it with {marks}")
+    if block and block.kind is BlockKind.HTML:
+        mark = re.match(r"<!--|<!\[CDATA\[|<[?!/]?[\w-]*>?", opening)
+        return EditRejected(
+            f"an open {mark[0] if mark else '<'} would swallow the section {title!r}",
+            hint="close it, or leave a blank line behind it",
+        )
+    return EditRejected(f"the text would run into the heading {title!r}", hint="leave a blank line between them")
+
+
+def _pairs(front_matter: FrontMatter) -> list[tuple[yaml.Node, yaml.Node]]:
+    return list(front_matter.root.value) if isinstance(front_matter.root, yaml.MappingNode) else []
+
+
+def _same_node(one: yaml.Node, other: yaml.Node, seen: set[tuple[int, int]]) -> bool:
+    if (id(one), id(other)) in seen:  # an alias; without this, aliases of aliases take for ever
+        return True
+    seen.add((id(one), id(other)))
+    if type(one) is not type(other) or one.tag != other.tag:
+        return False
+    if isinstance(one, yaml.ScalarNode):
+        return bool(one.value == other.value)
+    return len(one.value) == len(other.value) and all(
+        _same_node(a, b, seen)
+        for x, y in zip(one.value, other.value, strict=True)
+        for a, b in (zip(x, y, strict=True) if isinstance(one, yaml.MappingNode) else [(x, y)])
+    )
 
 
 def with_body(before: Document, section: Section, body: str) -> Document:
@@ -34,7 +129,7 @@ def with_body(before: Document, section: Section, body: str) -> Document:
         same_front_matter(before, after)
         same_sections(before, after, at)
         if after.body(after.outline.headings[at]) != body:
-            raise EditRefused(f"the text would not be read back as the section {here.title!r}")
+            raise EditRejected(f"the text would not be read back as the section {here.title!r}")
 
     return _first_that_holds(before, _body_splices(before, here, body), check)
 
@@ -44,12 +139,12 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
     old = before.front_matter
     if old.root is None and old.problems:
         line = old.problems[0].line
-        raise EditRefused(f"line {line}: {old.problems[0].message}", hint="mend the front matter first")
+        raise EditRejected(f"line {line}: {old.problems[0].message}", hint="mend the front matter first")
     if key in old.values and same_value(old.values[key], value):
         return before
 
-    def reads_back(splice: Splice) -> bool:
-        found = read_front_matter(Lines.of_file(_spliced(before.text, splice)), "")
+    def reads_back(splice: FrontMatterSplice) -> bool:
+        found = read_front_matter(TextLines.of_file(_spliced(before.text, splice)), "")
         return key in found.values and same_value(found.values[key], value)
 
     def check(after: Document) -> None:
@@ -58,11 +153,11 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
 
     splices = [splice for splice in spellings(before.text, old, key, value, before.newline) if reads_back(splice)]
     if not splices:
-        raise EditRefused(f"{key!r} cannot be set to {value!r} where it stands", hint="edit the front matter by hand")
+        raise EditRejected(f"{key!r} cannot be set to {value!r} where it stands", hint="edit the front matter by hand")
     return _first_that_holds(before, splices, check)
 
 
-def with_cell(before: Document, table: Table, row: int, column: str, text: str) -> Document:
+def with_cell(before: Document, table: MarkdownTable, row: int, column: str, text: str) -> Document:
     """`before` with `text`, blanks around it left out, in one cell of `table`; between outer pipes if it needs them."""
     here = _heading_of(before, table)
     at = table.column(column)
@@ -70,12 +165,12 @@ def with_cell(before: Document, table: Table, row: int, column: str, text: str) 
     line, header = before.lines.content(index), before.lines.content(table.first)
     texts = [list(other.texts) for other in table.rows]
     texts[row][at] = text.strip()
-    lines = [rows.with_cell(line, at, text, header), rows.with_cell(rows.with_outer_pipes(line), at, text, header)]
+    lines = [row_with_cell(line, at, text, header), row_with_cell(with_outer_pipes(line), at, text, header)]
     span = before.lines.span(index, index + 1)
-    return _with_rows(before, table, here, [Splice(span, written) for written in lines], texts)
+    return _with_rows(before, table, here, [FrontMatterSplice(span, written) for written in lines], texts)
 
 
-def with_row_added(before: Document, table: Table, at: int, cells: Sequence[str]) -> Document:
+def with_row_added(before: Document, table: MarkdownTable, at: int, cells: Sequence[str]) -> Document:
     """`before` with a new row of `cells`, in the header's order, as the row `at` of `table`."""
     here = _heading_of(before, table)
     at = min(at, len(table.rows))
@@ -83,11 +178,11 @@ def with_row_added(before: Document, table: Table, at: int, cells: Sequence[str]
     neighbour = before.lines.content(table.first + 2 + max(at - 1, 0)) if table.rows else header
     texts = [list(row.texts) for row in table.rows]
     texts.insert(at, [cell.strip() for cell in cells])
-    lines = [rows.like(neighbour, header, cells), rows.like(neighbour, header, cells, piped=True)]
+    lines = [row_like(neighbour, header, cells), row_like(neighbour, header, cells, piped=True)]
     return _with_rows(before, table, here, [_line_added(before, table.first + 2 + at, line) for line in lines], texts)
 
 
-def with_row_duplicated(before: Document, table: Table, row: int) -> Document:
+def with_row_duplicated(before: Document, table: MarkdownTable, row: int) -> Document:
     """`before` with that row of `table` twice, one below the other."""
     here = _heading_of(before, table)
     texts = [list(other.texts) for other in table.rows]
@@ -96,19 +191,21 @@ def with_row_duplicated(before: Document, table: Table, row: int) -> Document:
     return _with_rows(before, table, here, [_line_added(before, index + 1, before.lines.content(index))], texts)
 
 
-def with_row_deleted(before: Document, table: Table, row: int) -> Document:
+def with_row_deleted(before: Document, table: MarkdownTable, row: int) -> Document:
     """`before` without that row of `table`."""
     here = _heading_of(before, table)
     texts = [list(other.texts) for at, other in enumerate(table.rows) if at != row]
     lines, index = before.lines, table.first + 2 + row
     last = index + 1 == len(lines)
     span = (
-        Span(lines.ends[index - 1], lines.ends[index]) if last else Span(lines.starts[index], lines.starts[index + 1])
+        LineSpan(lines.ends[index - 1], lines.ends[index])
+        if last
+        else LineSpan(lines.starts[index], lines.starts[index + 1])
     )
-    return _with_rows(before, table, here, [Splice(span, "")], texts)
+    return _with_rows(before, table, here, [FrontMatterSplice(span, "")], texts)
 
 
-def with_row_moved(before: Document, table: Table, row: int, to: int) -> Document:
+def with_row_moved(before: Document, table: MarkdownTable, row: int, to: int) -> Document:
     """`before` with that row of `table` as its row `to`; line ends stay where they are."""
     here = _heading_of(before, table)
     order = [at for at in range(len(table.rows)) if at != row]
@@ -120,21 +217,23 @@ def with_row_moved(before: Document, table: Table, row: int, to: int) -> Documen
     return _with_rows(before, table, here, [_lines_replaced(before, body + low, moved)], texts)
 
 
-def with_table_aligned(before: Document, table: Table) -> Document:
+def with_table_aligned(before: Document, table: MarkdownTable) -> Document:
     """`before` with every column of `table` as wide as its widest cell."""
     here = _heading_of(before, table)
     lines = before.lines.contents(table.first, table.first + 2 + len(table.rows))
     texts = [list(row.texts) for row in table.rows]
-    return _with_rows(before, table, here, [_lines_replaced(before, table.first, rows.aligned(lines))], texts)
+    return _with_rows(before, table, here, [_lines_replaced(before, table.first, aligned_rows(lines))], texts)
 
 
-def _first_that_holds(before: Document, splices: Iterable[Splice], check: Callable[[Document], None]) -> Document:
-    refusal: EditRefused | None = None
+def _first_that_holds(
+    before: Document, splices: Iterable[FrontMatterSplice], check: Callable[[Document], None]
+) -> Document:
+    refusal: EditRejected | None = None
     for splice in splices:
         text = _spliced(before.text, splice)
         try:
             return _checked(before, text, check)
-        except EditRefused as error:
+        except EditRejected as error:
             refusal = refusal or error  # of the plainest way
     if refusal is None:
         raise AssertionError("an edit has at least one way to be written")
@@ -149,45 +248,45 @@ def _checked(before: Document, text: str, check: Callable[[Document], None]) -> 
     except UnicodeEncodeError:
         lossless = False
     if not lossless:
-        raise EditRefused("the text has half a character in it, which no file can hold")
+        raise EditRejected("the text has half a character in it, which no file can hold")
     after = type(before).parse(text, before.path)
     check(after)
     return after
 
 
-def _spliced(text: str, splice: Splice) -> str:
+def _spliced(text: str, splice: FrontMatterSplice) -> str:
     return text[: splice.span.start] + splice.text + text[splice.span.end :]
 
 
 # --- bodies
 
 
-def _body_splices(before: Document, here: Section, body: str) -> list[Splice]:
+def _body_splices(before: Document, here: Section, body: str) -> list[FrontMatterSplice]:
     text, newline, own, span = before.text, before.newline, here.own, here.body
     ends_in_heading = own.end < len(text)
     if span.start < span.end:
         after = split_line_ends(text[span.end : own.end])
         if not body:  # with its line end, so that no blank line is left in its place
-            return [Splice(Span(span.start, span.end + len(after[0]) if after else span.end), "")]
+            return [FrontMatterSplice(LineSpan(span.start, span.end + len(after[0]) if after else span.end), "")]
         runs_on = ends_in_heading and len(after) < 2
-        return [Splice(span, body), *([Splice(span, body + newline)] if runs_on else [])]
+        return [FrontMatterSplice(span, body), *([FrontMatterSplice(span, body + newline)] if runs_on else [])]
     if own.start == here.heading.end:  # the heading is the file's last line and has no line end
-        return [Splice(span, newline + body)]
+        return [FrontMatterSplice(span, newline + body)]
     blank = [line for line in split_line_ends(own.of(text)) if line.endswith(("\r", "\n"))]
     at = own.start + (len(blank[0]) if blank else 0)
     apart = newline if ends_in_heading and len(blank) < 2 else ""
-    return [Splice(Span(at, at), body + newline + apart)]
+    return [FrontMatterSplice(LineSpan(at, at), body + newline + apart)]
 
 
 def _trimmed(body: str) -> str:
-    lines = Lines.of(body)
+    lines = TextLines.of(body)
     filled = [at for at in range(len(lines)) if lines.content(at).strip(" \t")]
     return lines.span(filled[0], filled[-1] + 1).of(body) if filled else ""
 
 
 def _adapted(body: str, old: str, newline: str) -> str:
     """`body` with the file's line end, but each line that was there with the line end it had."""
-    new, was = Lines.of(body), Lines.of(old)
+    new, was = TextLines.of(body), TextLines.of(old)
     lines, known = new.contents(0, len(new)), was.contents(0, len(was))
     ends = [newline] * (len(lines) - 1)
     if newline.join(known) != old:
@@ -200,23 +299,27 @@ def _adapted(body: str, old: str, newline: str) -> str:
 # --- tables
 
 
-def _line_added(before: Document, index: int, line: str) -> Splice:
+def _line_added(before: Document, index: int, line: str) -> FrontMatterSplice:
     lines, newline = before.lines, before.newline
     if index < len(lines):
-        return Splice(Span(lines.starts[index], lines.starts[index]), line + newline)
-    return Splice(Span(lines.ends[index - 1], lines.ends[index - 1]), newline + line)
+        return FrontMatterSplice(LineSpan(lines.starts[index], lines.starts[index]), line + newline)
+    return FrontMatterSplice(LineSpan(lines.ends[index - 1], lines.ends[index - 1]), newline + line)
 
 
-def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> Splice:
+def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> FrontMatterSplice:
     """A splice of whole lines from index `first` on, each with the line end that stands there."""
     lines, last = before.lines, first + len(contents) - 1
     ends = [before.text[lines.ends[at] : lines.starts[at + 1]] for at in range(first, last)]
     text = "".join(line + end for line, end in zip(contents, [*ends, ""], strict=True))
-    return Splice(lines.span(first, last + 1), text)
+    return FrontMatterSplice(lines.span(first, last + 1), text)
 
 
 def _with_rows(
-    before: Document, table: Table, at: int, splices: Sequence[Splice], texts: Sequence[Sequence[str]]
+    before: Document,
+    table: MarkdownTable,
+    at: int,
+    splices: Sequence[FrontMatterSplice],
+    texts: Sequence[Sequence[str]],
 ) -> Document:
     def check(after: Document) -> None:
         same_front_matter(before, after)
@@ -224,22 +327,22 @@ def _with_rows(
         there = after.outline.headings[at]
         now = next((other for other in after.tables(there) if other.first == table.first), None)
         if now is None or [list(row.texts) for row in now.rows] != [list(row) for row in texts]:
-            raise EditRefused(
+            raise EditRejected(
                 "the table would not be read back as meant: its rows would be others",
                 hint="give the rows outer pipes: | a | b |",
             )
         if now.header.texts != table.header.texts:
-            raise EditRefused("the table's header would be read otherwise")
+            raise EditRejected("the table's header would be read otherwise")
 
     return _first_that_holds(before, splices, check)
 
 
-def _heading_of(document: Document, table: Table) -> int:
+def _heading_of(document: Document, table: MarkdownTable) -> int:
     """The place in the outline of the heading over a table, which must be of this version of the file."""
     for at, heading in enumerate(document.outline.headings):
         if heading.own.start <= table.header.span.start < heading.own.end and table in document.tables(heading):
             return at
-    raise EditRefused("the table is not in this version of the file", hint="read it again")
+    raise EditRejected("the table is not in this version of the file", hint="read it again")
 
 
 def _heading_at(document: Document, section: Section) -> int:
@@ -247,4 +350,4 @@ def _heading_at(document: Document, section: Section) -> int:
     for at, here in enumerate(document.outline.headings):
         if (here.path, here.index) == (section.path, section.index):
             return at
-    raise EditRefused(f"the section {section.address!r} is not in this version of the file", hint="read it again")
+    raise EditRejected(f"the section {section.address!r} is not in this version of the file", hint="read it again")

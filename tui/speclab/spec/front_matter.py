@@ -20,10 +20,10 @@ from yaml.composer import ComposerError
 from yaml.parser import ParserError
 from yaml.scanner import ScannerError
 
-from speclab.outcome import Level
-from speclab.spec.lines import Lines, Span
-from speclab.spec.problem import Problem
-from speclab.spec.yamlmend import diagnosis, quoted, value_to_quote
+from speclab.core.outcome import Level
+from speclab.spec.outline import LineSpan, TextLines
+from speclab.spec.positioned_yaml import diagnosis, quoted, value_to_quote
+from speclab.spec.problems import Problem
 
 if TYPE_CHECKING:
     # at run time the loader of python-frontmatter's choice: libyaml's, or Python's where that is not there
@@ -50,7 +50,7 @@ _STAND_IN: Final = re.compile("[\U00100000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FrontMatterEntry:
     """One key and where its value stands; `value` is empty, after the colon, where there is none.
 
     `style` is the quote or block mark of a scalar, "" of a plain one. `block` is True of a list or mapping that
@@ -58,8 +58,8 @@ class Entry:
     """
 
     key: str
-    key_span: Span
-    value: Span
+    key_span: LineSpan
+    value: LineSpan
     style: str = ""
     block: bool = False
 
@@ -73,11 +73,11 @@ class FrontMatter:
     is written twice twice; `values` has the last. `root` is the YAML tree; None where it is empty or cannot be read.
     """
 
-    span: Span
-    inner: Span
+    span: LineSpan
+    inner: LineSpan
     end: int
     values: Mapping[str, object] = field(default_factory=dict)
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[FrontMatterEntry, ...] = ()
     problems: tuple[Problem, ...] = ()
     root: yaml.Node | None = None
 
@@ -97,17 +97,17 @@ class FrontMatter:
             return value
         return span.of(text) if span and isinstance(value, int | float | date) else ""
 
-    def entry(self, key: str) -> Entry | None:
+    def entry(self, key: str) -> FrontMatterEntry | None:
         """The entry of `key` that counts: the last."""
         return next((entry for entry in reversed(self.entries) if entry.key == key), None)
 
-    def span_of(self, key: str) -> Span | None:
+    def span_of(self, key: str) -> LineSpan | None:
         """Where the value of `key` stands."""
         entry = self.entry(key)
         return entry.value if entry else None
 
 
-def read_front_matter(lines: Lines, file: str) -> FrontMatter:
+def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
     """The front matter at the top of `lines`; its problems name `file`.
 
     A block whose YAML is bare text is none: that is prose under a thematic break. Nor is one that is never closed, but
@@ -119,7 +119,7 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
         length = 1 if end is None else max(min(end, lines.ends[line - 1]) - at, 1)
         return Problem(file, line, column, code, Level.ERROR, message, length=length)
 
-    top = Span(lines.starts[0], lines.starts[0])
+    top = LineSpan(lines.starts[0], lines.starts[0])
     nothing = FrontMatter(top, top, 0)
     first = next((i for i in range(len(lines)) if lines.content(i).strip(" \t")), None)
     if first is None or not _OPEN.fullmatch(lines.content(first)):
@@ -131,7 +131,7 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
             return nothing
         message = "the front matter is never closed; put --- on a line of its own behind it"
         return _with_problem(nothing, problem(lines.starts[first], message))
-    inner = Span(lines.starts[first + 1], lines.starts[last])
+    inner = LineSpan(lines.starts[first + 1], lines.starts[last])
     block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
     source = _ODD.sub(lambda match: chr(_STAND_INS + ord(match[0])), inner.of(lines.text))
 
@@ -169,7 +169,9 @@ def read_front_matter(lines: Lines, file: str) -> FrontMatter:
     )
 
 
-def spellings(text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str) -> Iterator[Splice]:
+def spellings(
+    text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str
+) -> Iterator[FrontMatterSplice]:
     """The ways to write that `key` is `value`, the plainest and most like what is there first.
 
     Each is one splice; whether it reads back as `value`, and all else as before, is for the edit to verify.
@@ -178,35 +180,35 @@ def spellings(text: str, front_matter: FrontMatter, key: str, value: Settable, n
     for written in _written(value, entry.style if entry else ""):
         if not front_matter.present:
             blank = newline if text[front_matter.span.start :].strip() else ""
-            yield Splice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
+            yield FrontMatterSplice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
         elif entry is None:
             first = front_matter.entries[0].key_span.start if front_matter.entries else front_matter.inner.start
             indent = re.search(r"[ \t]*\Z", text[:first])
             line = f"{indent[0] if indent else ''}{_key(key)}: {written}{newline}"
-            yield Splice(Span(front_matter.inner.end, front_matter.inner.end), line)
+            yield FrontMatterSplice(LineSpan(front_matter.inner.end, front_matter.inner.end), line)
         else:
             yield _in_place(text, entry, written)
 
 
 @dataclass(frozen=True, slots=True)
-class Splice:
+class FrontMatterSplice:
     """`text` in the place of what stands at `span`."""
 
-    span: Span
+    span: LineSpan
     text: str
 
 
-def _in_place(text: str, entry: Entry, written: str) -> Splice:
+def _in_place(text: str, entry: FrontMatterEntry, written: str) -> FrontMatterSplice:
     """The splice that puts `written` where the entry's value stands, a comment behind the colon left alone."""
     if entry.value.start < entry.value.end and not entry.block:
-        return Splice(entry.value, written)
+        return FrontMatterSplice(entry.value, written)
     colon = text.index(":", entry.key_span.end) + 1
     if entry.block:
         comment = re.compile(r"[ \t]+#[^\r\n]*").match(text, colon)
-        return Splice(Span(colon, entry.value.end), f" {written}{comment[0] if comment else ''}")
+        return FrontMatterSplice(LineSpan(colon, entry.value.end), f" {written}{comment[0] if comment else ''}")
     if text[colon : colon + 1] in (" ", "\t"):
-        return Splice(Span(colon + 1, colon + 1), written)
-    return Splice(Span(colon, colon), f" {written}")
+        return FrontMatterSplice(LineSpan(colon + 1, colon + 1), written)
+    return FrontMatterSplice(LineSpan(colon, colon), f" {written}")
 
 
 def _written(value: Settable, style: str) -> Sequence[str]:
@@ -311,7 +313,7 @@ def _events(source: str) -> Sequence[yaml.Event]:
     return events
 
 
-def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[Entry]:
+def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[FrontMatterEntry]:
     at = 3  # after the starts of the stream, the document and the mapping
     while not isinstance(events[at], yaml.MappingEndEvent):
         key_events, at = _node_at(events, at)
@@ -319,7 +321,7 @@ def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[E
         key, value = key_events[0], value_events[0]
         key_span = _span(key_events, text, offset)
         name = _back(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
-        yield Entry(
+        yield FrontMatterEntry(
             name,
             key_span,
             _span(value_events, text, offset),
@@ -339,12 +341,12 @@ def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event
             return events[at:end], end
 
 
-def _span(events: Sequence[yaml.Event], text: str, offset: int) -> Span:
+def _span(events: Sequence[yaml.Event], text: str, offset: int) -> LineSpan:
     """From the first to the last thing that is written; a block's end mark is beyond the comments after it."""
     start = _begin(events[0])
     end = max(_end(event) for event in events if _end(event) > _begin(event) or event is events[0])
     written = text[offset + start : offset + end].rstrip("\r\n")
-    return Span(offset + start, offset + start + len(written))
+    return LineSpan(offset + start, offset + start + len(written))
 
 
 def _begin(event: yaml.Event) -> int:

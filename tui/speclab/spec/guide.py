@@ -1,22 +1,19 @@
-"""What belongs in each section: in words, as settings with their types, as choices, and as an example to begin with.
-
-The settings come from the models, so that the guide, completion and the reference cannot say other than what is read.
-"""
+"""The guide: what each section is for, the settings it takes, and examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from textwrap import dedent
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Union, get_args, get_origin
 
-from speclab.installed import Unusable
-from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, Choice
-from speclab.spec.examples import EXAMPLES, SUMMARIES
-from speclab.spec.outline import comparable_path
-from speclab.spec.sections import (
+from speclab.core.plugins import BrokenPlugin
+from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, SectionChoice
+from speclab.spec.document import (
     ALERTS,
+    CREDENTIALS,
     CRITERIA,
     DIRECTION,
     ERROR_TYPES,
@@ -24,6 +21,8 @@ from speclab.spec.sections import (
     FREQUENCY,
     INTEGRATION_TYPE,
     LOGGING,
+    METRICS,
+    NOTIFICATIONS,
     RETRY_LOGIC,
     SOURCE_AUTH,
     SOURCE_SYSTEM,
@@ -31,7 +30,8 @@ from speclab.spec.sections import (
     TARGET_SYSTEM,
     VOLUME,
 )
-from speclab.spec.validation import model_in
+from speclab.spec.outline import comparable_path
+from speclab.spec.settings_block import model_in
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -39,7 +39,193 @@ if TYPE_CHECKING:
     from speclab.spec.settings import Settings
 
 
-class Form(StrEnum):
+SUMMARIES: Final = {
+    "Problem Statement": "Whose problem this solves, and how one will know that it is solved. Prose, for people.",
+    "Integration Overview": "The two systems and how they are joined, in the sections below.",
+    SOURCE_SYSTEM: "Where records come from: name, version and limits in prose, how it is read in a settings block.",
+    TARGET_SYSTEM: "Where records go: name, version and rules in prose, how it is written in a settings block.",
+    INTEGRATION_TYPE: "How records come to move. The first line is one of the choices; prose may follow.",
+    "Data Flow": "Which way, how often and how much, in the sections below.",
+    DIRECTION: "Which system is right when the two differ. The first line is one of the choices; prose may follow.",
+    FREQUENCY: "When runs start. The first line is one of the choices; prose may follow.",
+    VOLUME: "How many records there are and how many change, in prose and, for the plan, in a settings block.",
+    FIELD_MAPPING: "One row a target field: where its value comes from and what is done to it. A row is known by its "
+    "target path. The settings block has what does not fit a cell.",
+    "Authentication": "How speclab proves who it is to either system, in the sections below.",
+    SOURCE_AUTH: "How speclab proves who it is to the source. Secrets are references, never values.",
+    TARGET_AUTH: "How speclab proves who it is to the target. Secrets are references, never values.",
+    CREDENTIALS: "Where the secrets are kept, who may change them, and how. Prose, for people.",
+    "Error Handling & Retry Strategy": "What happens to a record that fails, in the sections below.",
+    ERROR_TYPES: "What is done about which error at the target; the first row that matches decides, then the defaults. "
+    "When is a status (429, 5xx, 400-404) or a class (network, timeout, conflict, ...); Action is retry, wait, "
+    "refresh, skip, dead_letter or stop.",
+    RETRY_LOGIC: "How often and for how long a write that may heal is tried again.",
+    NOTIFICATIONS: "Who is told of errors, and how. Prose, for people.",
+    "Monitoring & Alerting": "How one sees that all is well, in the sections below.",
+    METRICS: "The figures that matter for this integration. Prose, for people; speclab keeps the usual ones anyway.",
+    ALERTS: 'When somebody must look: an expression over the run log, such as success_rate("1h") < 0.9, how long it '
+    "must hold, and who is told.",
+    LOGGING: "How long the run log keeps what.",
+    "Technical Approach": "How it is built, for those who will change it. Prose, for people.",
+    "Architecture Decisions": "What was decided, why, and what was turned down. Prose, for people.",
+    "Implementation Phases": "What comes first and what later, in the sections below.",
+    "Implementation Phases > Phase 1: MVP": "The least that is of use. Prose, for people.",
+    "Implementation Phases > Phase 2: Enhancement": "What follows once that runs. Prose, for people.",
+    "Implementation Phases > Future": "What is not promised. Prose, for people.",
+    "Dependencies & Risks": "What this stands on and what may go wrong, in the sections below.",
+    "Dependencies & Risks > API Dependencies": "Versions, limits and their end of life. Prose, for people.",
+    "Dependencies & Risks > Data Dependencies": "What the data must be like for this to work. Prose, for people.",
+    "Dependencies & Risks > Technical Risks": "What may go wrong, and what then. Prose, for people.",
+    CRITERIA: "How one knows that it works: a check list. An item that ends in a code span with an expression over the "
+    "run log can be checked by speclab itself.",
+    "Out of Scope": "What this does not do, so that nobody waits for it. Prose, for people.",
+    "Tasks Created": "The tasks made from this spec.",
+}
+"""What belongs in each section, by its address, in the template's order."""
+
+
+def _block(text: str) -> str:
+    return f"```yaml\n{dedent(text).strip()}\n```"
+
+
+_FILE_SETTINGS: Final = """
+    connector: file
+    path: {path}
+    key: id
+    """
+
+EXAMPLES: Final = {
+    f"{SOURCE_SYSTEM} > http": _block("""
+        connector: http
+        base_url: ${env:SOURCE_URL}
+        key: id
+        read:
+          path: /v1/contacts
+          records: data
+          pagination: {by: cursor, next: meta.next_cursor, param: cursor}
+          since: {param: updated_since, field: updated_at, lookback: 5m}
+        limits: {rate: 100/min, concurrency: 4, timeout: 30s}
+        """),
+    f"{SOURCE_SYSTEM} > sql": _block("""
+        connector: sql
+        url: ${env:SOURCE_DSN}
+        key: id
+        read: {table: contacts, since: {field: updated_at}}
+        """),
+    f"{SOURCE_SYSTEM} > singer": _block("""
+        connector: singer
+        command: tap-crm
+        config: {api_url: "${env:SOURCE_URL}", api_token: "${env:SOURCE_TOKEN}"}
+        stream: contacts
+        key: id
+        """),
+    f"{SOURCE_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="in/contacts.jsonl")),
+    f"{TARGET_SYSTEM} > http": _block("""
+        connector: http
+        base_url: ${env:TARGET_URL}
+        key: external_id
+        write: {upsert: "PUT /v1/customers/{external_id}", idempotency: Idempotency-Key}
+        limits: {concurrency: 4, timeout: 30s}
+        """),
+    f"{TARGET_SYSTEM} > sql": _block("""
+        connector: sql
+        url: ${env:TARGET_DSN}
+        key: external_id
+        write: {upsert: customers, create_table: true}
+        """),
+    f"{TARGET_SYSTEM} > singer": _block("""
+        connector: singer
+        command: target-warehouse
+        config: {host: "${env:TARGET_HOST}", password: "${env:TARGET_PASSWORD}"}
+        stream: customers
+        key: external_id
+        """),
+    f"{TARGET_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="out/customers.jsonl")),
+    INTEGRATION_TYPE: "Batch sync",
+    DIRECTION: "One-way (Source → Target)",
+    FREQUENCY: "Hourly",
+    VOLUME: _block("""
+        records: 10000
+        per_run: 200
+        """),
+    FIELD_MAPPING: _block("""
+        filter: source.email != ""
+        lookups:
+          status: {A: active, I: inactive}
+        check:
+          email: {format: email}
+        """),
+    ERROR_TYPES: dedent("""
+        | When | Action | Notes |
+        |------|--------|-------|
+        | 429 | wait | as long as the target says |
+        | 5xx, network, timeout | retry | |
+        | 422 | dead_letter | the record is wrong; a person looks at it |
+        """).strip(),
+    RETRY_LOGIC: _block("""
+        attempts: 5
+        base: 2s
+        cap: 5m
+        give_up_after: 24h
+        """),
+    ALERTS: dedent("""
+        | Alert | When | For | Notify |
+        |-------|------|-----|--------|
+        | Many records fail | success_rate("1h") < 0.9 | 15m | |
+        | Nothing arrives | since_success() > duration("2h") | 0s | |
+        """).strip(),
+    LOGGING: _block("""
+        retention: 30d
+        failures: 90d
+        """),
+    CRITERIA: dedent("""
+        - [ ] Nearly all records arrive the same day `success_rate("24h") >= 0.995`
+        - [ ] Somebody has compared ten of them by eye
+        """).strip(),
+}
+"""What a section may begin with, by its address; of a section with several kinds of block, with the kind behind it."""
+
+for _role, _address in (("SOURCE", SOURCE_AUTH), ("TARGET", TARGET_AUTH)):
+    EXAMPLES[f"{_address} > none"] = _block("type: none")
+    EXAMPLES[f"{_address} > api_key"] = _block(f"""
+        type: api_key
+        header: X-Api-Key
+        key: ${{env:{_role}_KEY}}
+        """)
+    EXAMPLES[f"{_address} > basic"] = _block(f"""
+        type: basic
+        username: ${{env:{_role}_USER}}
+        password: ${{env:{_role}_PASSWORD}}
+        """)
+    EXAMPLES[f"{_address} > bearer"] = _block(f"""
+        type: bearer
+        token: ${{env:{_role}_TOKEN}}
+        """)
+    EXAMPLES[f"{_address} > oauth2"] = _block(f"""
+        type: oauth2
+        flow: client_credentials
+        token_url: ${{env:{_role}_URL}}/oauth/token
+        client_id: ${{env:{_role}_CLIENT_ID}}
+        client_secret: ${{env:{_role}_CLIENT_SECRET}}
+        scope: contacts.read
+        """)
+    EXAMPLES[f"{_address} > hmac"] = _block(f"""
+        type: hmac
+        secret: ${{env:{_role}_SECRET}}
+        header: X-Signature
+        over: "{{timestamp}}.{{body}}"
+        timestamp: X-Timestamp
+        """)
+    EXAMPLES[f"{_address} > aws_sigv4"] = _block("""
+        type: aws_sigv4
+        region: eu-central-1
+        service: execute-api
+        access_key: ${env:AWS_ACCESS_KEY_ID}
+        secret_key: ${env:AWS_SECRET_ACCESS_KEY}
+        """)
+
+
+class SectionForm(StrEnum):
     """How a section speaks to the machine."""
 
     PROSE = "prose"
@@ -50,7 +236,7 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingHelp:
     """One setting; `name` is dotted (`read.pagination.by`), `default` as a spec writes it, "" where there is none."""
 
     name: str
@@ -69,7 +255,7 @@ class Variant:
 
     name: str
     summary: str
-    settings: tuple[Setting, ...]
+    settings: tuple[SettingHelp, ...]
     example: str
     provider: str = ""
 
@@ -83,22 +269,22 @@ class Guide:
 
     address: str
     summary: str
-    form: Form
+    form: SectionForm
     example: str = ""
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[SectionChoice, ...] = ()
     variants: tuple[Variant, ...] = field(default=(), repr=False)
 
 
 _FORMS: Final = {
-    INTEGRATION_TYPE: Form.CHOICE,
-    DIRECTION: Form.CHOICE,
-    FREQUENCY: Form.CHOICE,
-    ERROR_TYPES: Form.TABLE,
-    ALERTS: Form.TABLE,
-    FIELD_MAPPING: Form.TABLE,
-    CRITERIA: Form.CHECK_LIST,
+    INTEGRATION_TYPE: SectionForm.CHOICE,
+    DIRECTION: SectionForm.CHOICE,
+    FREQUENCY: SectionForm.CHOICE,
+    ERROR_TYPES: SectionForm.TABLE,
+    ALERTS: SectionForm.TABLE,
+    FIELD_MAPPING: SectionForm.TABLE,
+    CRITERIA: SectionForm.CHECK_LIST,
 }
-_CHOICES: Final[Mapping[str, tuple[Choice, ...]]] = {
+_CHOICES: Final[Mapping[str, tuple[SectionChoice, ...]]] = {
     INTEGRATION_TYPE: tuple(INTEGRATION_TYPES.values()),
     DIRECTION: tuple(DIRECTIONS.values()),
     FREQUENCY: FREQUENCIES,
@@ -112,26 +298,26 @@ def guide(address: str) -> Guide:
     wanted = comparable_path(address)
     known = next((other for other in SUMMARIES if comparable_path(other) == wanted), None)
     if known is None:
-        return Guide(address, "Prose, for people. It is kept as it is.", Form.PROSE)
+        return Guide(address, "Prose, for people. It is kept as it is.", SectionForm.PROSE)
     variants = tuple(_variants(known))
     return Guide(
         known,
         SUMMARIES[known],
-        _FORMS.get(known, Form.SETTINGS if variants else Form.PROSE),
+        _FORMS.get(known, SectionForm.SETTINGS if variants else SectionForm.PROSE),
         example=EXAMPLES.get(known, "") or (variants[0].example if variants else ""),
         choices=_CHOICES.get(known, ()),
         variants=variants,
     )
 
 
-def settings_of(model: type[Settings], *, without: str = "", before: str = "") -> Iterator[Setting]:
+def settings_of(model: type[Settings], *, without: str = "", before: str = "") -> Iterator[SettingHelp]:
     """The settings of a model in order, those of models in it right after it; none of the one called `without`."""
     for name, info in model.model_fields.items():
         written = info.alias or name
         if written == without:
             continue
         inner = model_in(info.annotation)
-        yield Setting(
+        yield SettingHelp(
             before + written,
             "settings" if inner else type_text(info.annotation, info.metadata),
             info.is_required(),
@@ -146,9 +332,9 @@ def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
     """What a setting's type is called in a spec."""
     from pydantic import JsonValue
 
-    from speclab.spec.kinds import Kind
+    from speclab.spec.settings_types import TextType
 
-    kind = next((data for data in metadata if isinstance(data, Kind)), None)
+    kind = next((data for data in metadata if isinstance(data, TextType)), None)
     if kind is not None:
         return kind.name
     if annotation is JsonValue:
@@ -195,7 +381,7 @@ def _systems(address: str) -> Iterator[Variant]:
     examples.sort(key=lambda name: list(EXAMPLES).index(f"{address} > {name}"))
     for name in dict.fromkeys([*examples, *SYSTEMS]):
         model, provider = SYSTEMS[name], SYSTEMS.provider(name)
-        if isinstance(model, Unusable):
+        if isinstance(model, BrokenPlugin):
             yield Variant(name, f"It cannot be used: {model.reason}", (), "", provider)
         elif way in model.model_fields or other not in model.model_fields:
             settings = [_of_system(setting, name, way) for setting in settings_of(model, without=other)]
@@ -203,7 +389,7 @@ def _systems(address: str) -> Iterator[Variant]:
             yield Variant(name, _summary(model), tuple(settings), _example(address, name), provider)
 
 
-def _of_system(setting: Setting, connector: str, way: str) -> Setting:
+def _of_system(setting: SettingHelp, connector: str, way: str) -> SettingHelp:
     if setting.name == "connector":
         return replace(setting, type=connector)
     return replace(setting, required=True) if setting.name == way else setting
@@ -219,12 +405,12 @@ def _example(address: str, variant: str) -> str:
 
 
 def _default_text(info: FieldInfo) -> str:
-    from speclab.spec.kinds import Kind
+    from speclab.spec.settings_types import TextType
 
     value = info.default
     if info.is_required() or value is None or value == () or info.default_factory is not None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    kind = next((data for data in info.metadata if isinstance(data, Kind)), None)
+    kind = next((data for data in info.metadata if isinstance(data, TextType)), None)
     return kind.show(value) if kind else str(value)

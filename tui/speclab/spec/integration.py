@@ -8,12 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from speclab.outcome import ErrorClass
+from speclab.core.outcome import ErrorClass
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mapping row needs none of it
     from speclab.spec.auth import Auth
-    from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
-    from speclab.spec.system import System
+    from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, System, VolumeSettings
 
 
 Role: TypeAlias = Literal["source", "target"]
@@ -21,7 +20,7 @@ Role: TypeAlias = Literal["source", "target"]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Endpoint:
     """One end of an integration, as far as it is about reaching it."""
 
     role: Role
@@ -59,7 +58,7 @@ class MappingRow:
         return self.transformation_column + offset + bisect_left(self.escapes, offset)
 
 
-class Action(StrEnum):
+class ErrorAction(StrEnum):
     """What to do with a failed write."""
 
     RETRY = "retry"  # put it in the retry queue, with backoff
@@ -80,7 +79,7 @@ class ErrorRule:
     low: int | None
     high: int | None
     error_class: ErrorClass | None
-    action: Action
+    action: ErrorAction
     line: int
 
 
@@ -133,6 +132,6 @@ class Integration:
     target_line: int  # of the Target System heading: where failures of writing point if no row is to blame
 
     @property
-    def ends(self) -> tuple[End, End]:
+    def ends(self) -> tuple[Endpoint, Endpoint]:
         """The source and the target."""
-        return End("source", self.source, self.source_auth), End("target", self.target, self.target_auth)
+        return Endpoint("source", self.source, self.source_auth), Endpoint("target", self.target, self.target_auth)

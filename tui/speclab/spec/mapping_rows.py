@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.paths import FieldPath, PathSyntaxError
+from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.core.text import slip
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
 from speclab.spec.integration import MappingRow
-from speclab.spec.lines import Span
-from speclab.spec.names import slip
-from speclab.spec.outline import Section
-from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, Cell, Table, TableRow
+from speclab.spec.outline import LineSpan, Section
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, MarkdownTable, TableCell, TableRow
 
 _EXAMPLES: Final = frozenset(
     {("source.field1", "target.field1", "Direct"), ("source.field2", "target.field2", "Uppercase")}
@@ -25,7 +24,7 @@ _SEPARATOR: Final = re.compile(r'\["(?:[^"\\]|\\.)*"\]|(?P<comma>,)')
 _ESCAPED_PIPE: Final = re.compile(r"\\\|")
 
 
-def read_rows(document: Document, section: Section, findings: Findings) -> tuple[MappingRow, ...]:
+def read_rows(document: Document, section: Section, findings: ProblemCollector) -> tuple[MappingRow, ...]:
     """The rows of the Field Mapping; a row that does not say a source and a target is told of and left out."""
     table = document.mapping
     if table is None:
@@ -54,7 +53,7 @@ def read_rows(document: Document, section: Section, findings: Findings) -> tuple
     return tuple(rows)
 
 
-def _tell_no_table(document: Document, section: Section, findings: Findings) -> None:
+def _tell_no_table(document: Document, section: Section, findings: ProblemCollector) -> None:
     table = document.table(section)
     if table is None:
         findings.need(
@@ -81,7 +80,7 @@ class _Text:
     escapes: tuple[int, ...]  # offsets in `text` of characters with a backslash before them
 
     @classmethod
-    def of(cls, cell: Cell, source: str) -> _Text:
+    def of(cls, cell: TableCell, source: str) -> _Text:
         raw = cell.span.of(source)
         escapes = [match.start() - nth for nth, match in enumerate(_ESCAPED_PIPE.finditer(raw))]
         whole = cls(cell.text, cell.span.start, cell.column, tuple(escapes))
@@ -98,10 +97,10 @@ class _Text:
         inside = tuple(at - start for at in self.escapes if start <= at < start + len(text))
         return _Text(text, self.start + before, self.column + before, inside)
 
-    def span(self, start: int = 0, end: int | None = None) -> Span:
+    def span(self, start: int = 0, end: int | None = None) -> LineSpan:
         """Where these characters stand in the file."""
         end = len(self.text) if end is None else end
-        return Span(
+        return LineSpan(
             self.start + start + bisect_left(self.escapes, start), self.start + end + bisect_left(self.escapes, end)
         )
 
@@ -113,16 +112,16 @@ class _Text:
         return self
 
 
-def _texts(table: Table, row: TableRow) -> tuple[str, ...]:
+def _texts(table: MarkdownTable, row: TableRow) -> tuple[str, ...]:
     return tuple(
         row.cells[table.columns[name]].text if name in table.columns else ""
         for name in (SOURCE, TARGET, TRANSFORMATION, NOTES)
     )
 
 
-def _row(table: Table, row: TableRow, findings: Findings) -> MappingRow | None:
+def _row(table: MarkdownTable, row: TableRow, findings: ProblemCollector) -> MappingRow | None:
     if row.surplus:
-        at = Span(row.cells[-1].span.end, row.span.end)
+        at = LineSpan(row.cells[-1].span.end, row.span.end)
         findings.warning("D304", at, r"more cells than the table has columns; a pipe inside a cell is written \|")
     target_cell = row.cells[table.columns[TARGET]]
     target = _Text.of(target_cell, findings.text).without("target")
@@ -163,7 +162,7 @@ def _sources(cell: _Text) -> Iterator[_Text]:
         yield part.without("source")
 
 
-def _check_path(path: _Text, what: str, findings: Findings) -> bool:
+def _check_path(path: _Text, what: str, findings: ProblemCollector) -> bool:
     try:
         FieldPath.parse(path.text)
     except PathSyntaxError as error:

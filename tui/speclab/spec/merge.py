@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from merge3 import Merge3
 
-from speclab.spec import rows
+from speclab.spec import table
 from speclab.spec.document import Document
-from speclab.spec.lines import Span, split_line_ends
+from speclab.spec.outline import LineSpan, split_line_ends
 from speclab.spec.table import TableRow
 
 
@@ -90,11 +90,11 @@ _Three: TypeAlias = tuple[str, str, str]  # base, mine, theirs
 class _Part:
     """A stretch of each version, and what to compare in its place: the same thrice where it could be merged."""
 
-    spans: tuple[Span, Span, Span]
+    spans: tuple[LineSpan, LineSpan, LineSpan]
     texts: _Three
 
 
-def _part(spans: Sequence[Span], merged: Sequence[_Three]) -> _Part:
+def _part(spans: Sequence[LineSpan], merged: Sequence[_Three]) -> _Part:
     base, mine, theirs = spans
     return _Part(
         (base, mine, theirs),
@@ -145,7 +145,7 @@ def _rows(base: Document, mine: Document, theirs: Document) -> _Part | None:
         first, end = table.first + 2, table.first + 2 + len(table.rows)
         if end >= len(version.lines):  # the last row has no line end
             return None
-        spans.append(Span(version.lines.starts[first], version.lines.starts[end]))
+        spans.append(LineSpan(version.lines.starts[first], version.lines.starts[end]))
         keyed.append({table.key(at): _row(version, row) for at, row in enumerate(table.rows)})
         if len(keyed[-1]) < len(table.rows):  # a target path stands twice
             return None
@@ -199,5 +199,5 @@ def _merged_row(base: _Row | None, mine: _Row | None, theirs: _Row | None, heade
 
 def _with_cell(line: str, at: int, text: str, header: str) -> str:
     # Between outer pipes no text can be taken for anything but a cell.
-    piped = line if line.lstrip().startswith("|") else rows.with_outer_pipes(line)
-    return rows.with_cell(piped, at, text, header)
+    piped = line if line.lstrip().startswith("|") else table.with_outer_pipes(line)
+    return table.row_with_cell(piped, at, text, header)

@@ -1,12 +1,9 @@
-"""Headings, sections and blocks of a Markdown text, by markdown-it's block rules and nothing else of it.
-
-markdown-it is given a copy with line ends of its liking and odd characters replaced one for one, and only the line
-ranges it answers with are used; what stands in a line is always read from the text itself.
-"""
+"""Lines, blocks and headings of a Markdown text, with their exact spans."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,7 +12,95 @@ from typing import Final
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from speclab.spec.lines import Lines, Span
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+BOM: Final = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class LineSpan:
+    """Characters `start` up to, not including, `end` of a text."""
+
+    start: int
+    end: int
+
+    def of(self, text: str) -> str:
+        """What stands there in `text`."""
+        return text[self.start : self.end]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLines:
+    """Where each line of `text` begins and where it ends, its line end not counted. Indices count from 0."""
+
+    text: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, text: str) -> TextLines:
+        """The lines of `text`; there is always a last one, empty if the text ends in a line end."""
+        return cls._from(text, 0)
+
+    @classmethod
+    def of_file(cls, text: str) -> TextLines:
+        """The lines of a whole file's text; a byte order mark at its start is in none."""
+        return cls._from(text, len(BOM) if text.startswith(BOM) else 0)
+
+    @classmethod
+    def _from(cls, text: str, start: int) -> TextLines:
+        starts, ends = [start], []
+        for match in _LINE_END.finditer(text):
+            ends.append(match.start())
+            starts.append(match.end())
+        ends.append(len(text))
+        return cls(text, tuple(starts), tuple(ends))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.starts)
+
+    def content(self, index: int) -> str:
+        """The line at `index`, without its line end."""
+        return self.text[self.starts[index] : self.ends[index]]
+
+    def contents(self, first: int, end: int) -> list[str]:
+        """The lines from `first` up to, not including, `end`, without their line ends."""
+        text = self.text
+        return [text[a:b] for a, b in zip(self.starts[first:end], self.ends[first:end], strict=True)]
+
+    def span(self, first: int, end: int) -> LineSpan:
+        """From the start of line `first` to the end of the line before `end`, its line end not counted."""
+        return (
+            LineSpan(self.starts[first], self.ends[end - 1])
+            if end > first
+            else LineSpan(self.starts[first], self.starts[first])
+        )
+
+    def index(self, offset: int) -> int:
+        """Index of the line that holds `offset`; a line end belongs to the line it ends."""
+        return max(bisect_right(self.starts, offset) - 1, 0)
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column of `offset`, both from 1."""
+        index = self.index(offset)
+        return index + 1, max(offset - self.starts[index], 0) + 1
+
+
+def split_line_ends(text: str) -> list[str]:
+    """The lines of `text`, each with its line end; joined they are `text` again."""
+    out, at = [], 0
+    for match in _LINE_END.finditer(text):
+        out.append(text[at : match.end()])
+        at = match.end()
+    return [*out, text[at:]] if at < len(text) else out
+
+
+def dominant_newline(text: str) -> str:
+    r"""The line end most lines of `text` have; `\n` where there is none."""
+    crlf = text.count("\r\n")
+    counts = {"\n": text.count("\n") - crlf, "\r\n": crlf, "\r": text.count("\r") - crlf}
+    return max(counts, key=lambda newline: counts[newline])
+
 
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 _UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are no UTF-8
@@ -67,10 +152,10 @@ class Block:
     kind: BlockKind
     first: int
     end: int
-    span: Span
+    span: LineSpan
     info: str = ""
     level: int = 0
-    content: Span | None = None
+    content: LineSpan | None = None
 
     @property
     def line(self) -> int:
@@ -92,9 +177,9 @@ class Section:
     level: int
     path: tuple[str, ...]
     index: int
-    heading: Span
-    own: Span
-    body: Span
+    heading: LineSpan
+    own: LineSpan
+    body: LineSpan
     line: int
     empty: bool
     blocks: tuple[Block, ...]
@@ -114,7 +199,7 @@ class Outline:
     """
 
     title: str
-    preamble: Span
+    preamble: LineSpan
     headings: tuple[Section, ...]
     by_path: Mapping[tuple[str, ...], Sequence[Section]] = field(repr=False, compare=False)
     by_title: Mapping[str, Sequence[Section]] = field(repr=False, compare=False)
@@ -131,12 +216,12 @@ class Outline:
         return tuple(section for section in self.headings if section.path)
 
 
-def read_outline(lines: Lines, first: int) -> Outline:
+def read_outline(lines: TextLines, first: int) -> Outline:
     """The outline of the lines from index `first` (the one after the front matter) to the end."""
     blocks = tuple(read_blocks(lines, first))
     at = [index for index, block in enumerate(blocks) if block.kind is BlockKind.HEADING]
     start = lines.starts[first] if first < len(lines) else len(lines.text)
-    preamble = Span(start, lines.starts[blocks[at[0]].first] if at else len(lines.text))
+    preamble = LineSpan(start, lines.starts[blocks[at[0]].first] if at else len(lines.text))
 
     title: str | None = None
     path: list[tuple[int, str, str]] = []  # level, title and what it is compared by, of the sections around this one
@@ -156,7 +241,7 @@ def read_outline(lines: Lines, first: int) -> Outline:
             names = tuple(name for _, name, _ in path)
             key = tuple(name for _, _, name in path)
         end = lines.starts[blocks[following].first] if following < len(blocks) else len(lines.text)
-        own = Span(lines.starts[block.end] if block.end < len(lines) else len(lines.text), end)
+        own = LineSpan(lines.starts[block.end] if block.end < len(lines) else len(lines.text), end)
         body = _without_blank_lines(lines, own)
         section = Section(
             title=block.info,
@@ -177,7 +262,7 @@ def read_outline(lines: Lines, first: int) -> Outline:
     return Outline(title or "", preamble, tuple(headings), by_path, by_title)
 
 
-def read_blocks(lines: Lines, first: int) -> Iterator[Block]:
+def read_blocks(lines: TextLines, first: int) -> Iterator[Block]:
     """The blocks that stand in no other, from line index `first` on."""
     source = _UNREADABLE.sub("\ufffd", "\n".join(lines.contents(first, len(lines))))
     tokens: list[Token] = []
@@ -210,19 +295,19 @@ def comparable_path(address: str) -> tuple[str, ...]:
     return tuple(map(comparable, address.split(">")))
 
 
-def _fence_content(lines: Lines, begin: int, end: int, marks: str) -> Span:
+def _fence_content(lines: TextLines, begin: int, end: int, marks: str) -> LineSpan:
     closing = _FENCE_END.fullmatch(lines.content(end - 1)) if end - 1 > begin else None
     closed = closing is not None and closing[1].startswith(marks)
     if begin + 1 >= len(lines):
-        return Span(len(lines.text), len(lines.text))
+        return LineSpan(len(lines.text), len(lines.text))
     return lines.span(begin + 1, max(end - 1 if closed else end, begin + 1))
 
 
-def _without_blank_lines(lines: Lines, own: Span) -> Span:
+def _without_blank_lines(lines: TextLines, own: LineSpan) -> LineSpan:
     """`own` without the blank lines around it; empty, at its start, where there is nothing else."""
     text = own.of(lines.text)
     start = own.end - len(_BLANK_LINES.sub("", text))
     end = own.start + len(text.rstrip(" \t\r\n"))
     if start >= end:
-        return Span(own.start, own.start)
-    return Span(start, lines.ends[lines.index(end - 1)])
+        return LineSpan(own.start, own.start)
+    return LineSpan(start, lines.ends[lines.index(end - 1)])

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.outcome import ErrorClass
+from speclab.core.outcome import ErrorClass
+from speclab.core.text import nearest, slip
 from speclab.spec.document import Document
-from speclab.spec.findings import Findings
-from speclab.spec.integration import Action, Alert, ErrorRule
-from speclab.spec.lines import Span
-from speclab.spec.names import nearest, slip
-from speclab.spec.outline import BlockKind, Section, comparable
-from speclab.spec.table import Cell, Table, TableRow
+from speclab.spec.integration import Alert, ErrorAction, ErrorRule
+from speclab.spec.outline import BlockKind, LineSpan, Section, comparable
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.table import MarkdownTable, TableCell, TableRow
 from speclab.spec.units import duration
 
 RUN_LOG_FUNCTIONS: Final = (
@@ -52,7 +51,7 @@ _DECIDED_BEFORE: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class CheckExpression:
     """CEL in a spec, and where it stands; `names` and `functions` are what it may use beside CEL's own."""
 
     text: str
@@ -68,11 +67,11 @@ class Criterion:
 
     text: str
     ticked: bool
-    expression: Expression | None
+    expression: CheckExpression | None
     line: int
 
 
-def read_error_rules(document: Document, section: Section, findings: Findings) -> tuple[ErrorRule, ...]:
+def read_error_rules(document: Document, section: Section, findings: ProblemCollector) -> tuple[ErrorRule, ...]:
     """The rules of the section's first table, a row with several errors as several rules."""
     table = document.table(section)
     if table is None:
@@ -94,7 +93,9 @@ def read_error_rules(document: Document, section: Section, findings: Findings) -
     return tuple(rules)
 
 
-def read_alerts(document: Document, section: Section, findings: Findings) -> tuple[tuple[Alert, Expression], ...]:
+def read_alerts(
+    document: Document, section: Section, findings: ProblemCollector
+) -> tuple[tuple[Alert, CheckExpression], ...]:
     """The alerts of the section's first table, each with the place of its expression."""
     table = document.table(section)
     if table is None:
@@ -134,7 +135,7 @@ def read_criteria(document: Document, section: Section) -> tuple[Criterion, ...]
     return tuple(criteria)
 
 
-def _criteria(document: Document, span: Span) -> Iterator[Criterion]:
+def _criteria(document: Document, span: LineSpan) -> Iterator[Criterion]:
     items = list(_ITEM.finditer(document.text, span.start, span.end))
     ends = [*(item.start() for item in items), span.end][1:]
     for item, end in zip(items, ends, strict=True):
@@ -145,13 +146,13 @@ def _criteria(document: Document, span: Span) -> Iterator[Criterion]:
         expression = None
         if code and _CALL.search(code["code"]):
             at = item.end() + code.start("code")
-            expression = Expression(code["code"], at, at + len(code["code"]), functions=RUN_LOG_FUNCTIONS)
+            expression = CheckExpression(code["code"], at, at + len(code["code"]), functions=RUN_LOG_FUNCTIONS)
             text = text[: code.start()]
         line, _ = document.position(item.start())
         yield Criterion(" ".join(text.split()), item["tick"] != " ", expression, line)
 
 
-def _column(table: Table, names: Sequence[str]) -> int | None:
+def _column(table: MarkdownTable, names: Sequence[str]) -> int | None:
     headers = [comparable(text) for text in table.header.texts]
     return next((headers.index(name) for name in names if name in headers), None)
 
@@ -160,7 +161,7 @@ def _text(row: TableRow, column: int | None) -> str:
     return row.cells[column].text if column is not None else ""
 
 
-def _uncoded(cell: Cell) -> Expression:
+def _uncoded(cell: TableCell) -> CheckExpression:
     """What the cell asks of the run log: its text without the marks of a code span around it."""
     text, start, end = cell.text, cell.span.start, cell.span.end
     ticks = len(text) - len(text.lstrip("`"))
@@ -169,10 +170,10 @@ def _uncoded(cell: Cell) -> Expression:
         text = coded.strip()
         start += ticks + len(coded) - len(coded.lstrip())
         end -= ticks + len(coded) - len(coded.rstrip())
-    return Expression(text, start, end, functions=RUN_LOG_FUNCTIONS)
+    return CheckExpression(text, start, end, functions=RUN_LOG_FUNCTIONS)
 
 
-def _error_rules(row: TableRow, when: Cell, action: Cell, findings: Findings) -> list[ErrorRule]:
+def _error_rules(row: TableRow, when: TableCell, action: TableCell, findings: ProblemCollector) -> list[ErrorRule]:
     """The rules of one row; none, and a warning, if it is for people only."""
     errors = [_error(part) for part in re.split(r",|/|\bor\b", when.text) if part.strip()]
     understood = [error for error in errors if error is not None]
@@ -181,12 +182,12 @@ def _error_rules(row: TableRow, when: Cell, action: Cell, findings: Findings) ->
         message = f"{when.text!r} is for people only; expected a status (429, 5xx, 400-404) or one of {classes}"
         findings.warning("C201", when.span, message)
         understood = []
-    name, actions = _normal(action.text), [member.value for member in Action]
+    name, actions = _normal(action.text), [member.value for member in ErrorAction]
     if name not in actions:
         message = f"{action.text!r} is for people only; {nearest(name, actions, 'expected one of')}"
         findings.warning("C201", action.span, message, slip(name, actions))
         return []
-    return [ErrorRule(low, high, error_class, Action(name), row.line) for low, high, error_class in understood]
+    return [ErrorRule(low, high, error_class, ErrorAction(name), row.line) for low, high, error_class in understood]
 
 
 def _error(text: str) -> tuple[int | None, int | None, ErrorClass | None] | None:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from speclab.spec.findings import Findings
-from speclab.spec.names import nearest, slip
-from speclab.spec.validation import model_in
-from speclab.spec.yamltree import Entry, Fields, Items, Node, Scalar, scalars
+from speclab.core.text import nearest, slip
+from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, scalars
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.settings_block import model_in
 
 if TYPE_CHECKING:
     from speclab.spec.settings import Settings
@@ -51,7 +51,7 @@ def names_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name) is not None
 
 
-def check_references(tree: Fields, findings: Findings) -> None:
+def check_references(tree: MappingNode, findings: ProblemCollector) -> None:
     """Tell of every reference that is of no known kind (A102), or that cannot be read (A103)."""
     for scalar in scalars(tree):
         for match in _REFERENCE.finditer(scalar.text):
@@ -73,7 +73,7 @@ def check_references(tree: Fields, findings: Findings) -> None:
                 findings.error("A103", at, f"{name!r} cannot be the name here; expected {_KINDS[kind][1]}")
 
 
-def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findings: Findings) -> None:
+def check_secrets(tree: MappingNode, model: type[Settings] | None, owner: str, findings: ProblemCollector) -> None:
     """Tell of every literal where a secret belongs (A101, A104).
 
     Where there is no `model` to say which settings are secret, their names do. `owner` (`source`, `target`) goes into
@@ -89,10 +89,10 @@ def check_secrets(tree: Fields, model: type[Settings] | None, owner: str, findin
         _refuse_literal(entry, owner, findings, whole=False)
 
 
-def check_encryption(tree: Fields, setting: str, what: str, findings: Findings) -> None:
+def check_encryption(tree: MappingNode, setting: str, what: str, findings: ProblemCollector) -> None:
     """Warn of an `http://` URL in `setting` over which `what` is sent unencrypted (A105); loopback is no network."""
     entry = tree.get(setting)
-    if entry is None or not isinstance(entry.node, Scalar):
+    if entry is None or not isinstance(entry.node, ScalarNode):
         return
     url = _UNENCRYPTED.match(entry.node.text)
     if url is None or "${" in url["host"] or _LOOPBACK.fullmatch(url["host"]):
@@ -101,19 +101,19 @@ def check_encryption(tree: Fields, setting: str, what: str, findings: Findings) 
     findings.warning("A105", entry.node.part(0, len("http")), message)
 
 
-def _secrets(tree: Fields, model: type[Settings]) -> Iterator[Entry]:
+def _secrets(tree: MappingNode, model: type[Settings]) -> Iterator[MappingEntry]:
     """What `model` says is a secret, in the settings within settings as well."""
-    from speclab.spec.kinds import is_secret
+    from speclab.spec.settings_types import is_secret
 
     for name, info in model.model_fields.items():
         entry = tree.get(info.alias or name)
         if entry is not None and is_secret(info):
             yield entry
-        elif entry is not None and isinstance(entry.node, Fields) and (inner := model_in(info.annotation)):
+        elif entry is not None and isinstance(entry.node, MappingNode) and (inner := model_in(info.annotation)):
             yield from _secrets(entry.node, inner)
 
 
-def _carried(tree: Fields) -> Iterator[Entry]:
+def _carried(tree: MappingNode) -> Iterator[MappingEntry]:
     """What has the name of a secret, of all that goes out with requests, and of what another program is given."""
     for carrier in _carriers(tree):
         yield from (entry for entry in _all_entries(carrier) if entry.key.text.casefold() in _SECRET_CARRIERS)
@@ -122,28 +122,28 @@ def _carried(tree: Fields) -> Iterator[Entry]:
             yield from (entry for entry in _all_entries(given.node) if names_secret(entry.key.text))
 
 
-def _carriers(tree: Fields) -> list[Fields]:
+def _carriers(tree: MappingNode) -> list[MappingNode]:
     """The mappings of a system that go out with requests, where a secret may hide."""
     found = []
     for entry in tree.entries:
-        if isinstance(entry.node, Fields) and entry.key.text not in _OF_OTHERS:
+        if isinstance(entry.node, MappingNode) and entry.key.text not in _OF_OTHERS:
             found += [entry.node] if entry.key.text in {"headers", "params", "body"} else _carriers(entry.node)
     return found
 
 
-def _all_entries(node: Node) -> Iterator[Entry]:
+def _all_entries(node: Node) -> Iterator[MappingEntry]:
     """All entries of a block, however deep: what a tap's `config` is made of is the tap's business."""
-    for inner in node.nodes if isinstance(node, Items) else ():
+    for inner in node.nodes if isinstance(node, SequenceNode) else ():
         yield from _all_entries(inner)
-    for entry in node.entries if isinstance(node, Fields) else ():
+    for entry in node.entries if isinstance(node, MappingNode) else ():
         yield entry
         yield from _all_entries(entry.node)
 
 
-def _refuse_literal(entry: Entry, owner: str, findings: Findings, *, whole: bool = True) -> None:
+def _refuse_literal(entry: MappingEntry, owner: str, findings: ProblemCollector, *, whole: bool = True) -> None:
     """Tell of a value that is no reference; in a header, some words may stand before it (`Bearer ${env:T}`)."""
     node = entry.node
-    if not isinstance(node, Scalar) or not node.text or node.value is None or isinstance(node.value, bool):
+    if not isinstance(node, ScalarNode) or not node.text or node.value is None or isinstance(node.value, bool):
         return
     if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
         return
@@ -160,7 +160,7 @@ def _reference(owner: str, name: str) -> str:
     return f"${{env:{variable}}}"
 
 
-def _check_url(node: Scalar, owner: str, findings: Findings) -> None:
+def _check_url(node: ScalarNode, owner: str, findings: ProblemCollector) -> None:
     match = _URL_PASSWORD.match(node.text)
     if match is None or _REFERENCE.search(match["password"]):
         return
@@ -173,7 +173,7 @@ def _check_url(node: Scalar, owner: str, findings: Findings) -> None:
     )
 
 
-def _check_query(node: Scalar, owner: str, findings: Findings) -> None:
+def _check_query(node: ScalarNode, owner: str, findings: ProblemCollector) -> None:
     """Tell of a secret in the query of a URL or a path, such as `/list?api_key=abc`."""
     for match in _QUERIED.finditer(node.text):
         if match["name"].casefold() in _SECRET_CARRIERS and "{" not in match["value"]:

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from speclab.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.files import LARGEST, read_regular_file, real_path, too_large
+from speclab.core.state_files import STATE, find_link, make_private_directory, refuse_links
 from speclab.spec.document import Document
-from speclab.spec.files import LARGEST, read_regular_file, real_path, too_large
 from speclab.spec.merge import merge
 from speclab.spec.workspace import workspace_of
-from speclab.statefiles import STATE, find_link, make_private_directory, refuse_links
 
 _REASONS: Final = {
     errno.ENOSPC: "the disk is full",

@@ -1,8 +1,4 @@
-"""A GFM table in the text: cells with their places, read by the rules of GitHub Flavored Markdown, section 4.10.
-
-A pipe ends a cell, also in code, unless a backslash stands before it; outer pipes may be missing; a row may have too
-few cells or too many. markdown-it says which lines are a table; what stands in them is read here.
-"""
+"""Markdown tables: reading their cells with spans, and writing rows."""
 
 from __future__ import annotations
 
@@ -11,10 +7,117 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.errors import UsageError
-from speclab.spec.lines import Lines, Span
-from speclab.spec.names import nearest
-from speclab.spec.outline import Block, comparable
+from wcwidth import wcswidth
+
+from speclab.core.errors import EditRejected, UsageError
+from speclab.core.text import nearest
+from speclab.spec.outline import Block, LineSpan, TextLines, comparable
+
+
+def row_with_cell(line: str, index: int, text: str, header: str) -> str:
+    """The row `line` with `text` in its cell `index`; in line with the header if that was and it fits."""
+    there = slots(line)
+    written = escaped(text)
+    if index >= len(there):
+        return _with_more(line, [""] * (index - len(there)) + [written]) if written else line
+    slot = there[index]
+    if written == core(line, slot).of(line):
+        return line
+    raw = slot.of(line)
+    closed = line[slot.end : slot.end + 1] == "|"
+    filled = _filled(raw, written, closed=closed)
+    if closed and raw.endswith(" ") and _width(raw) == _width(slots(header)[index].of(header)):
+        filled = _pad(f"{filled.rstrip(' ')} " if written else filled, _width(raw))
+    return line[: slot.start] + filled + line[slot.end :]
+
+
+def row_like(neighbour: str, header: str, cells: Sequence[str], *, piped: bool = False) -> str:
+    """A new row of `cells`: indent and outer pipes (if not `piped`) as `neighbour` has them, in line if that is."""
+    row = neighbour.strip()
+    indent = neighbour[: len(neighbour) - len(neighbour.lstrip())]
+    opening, closing = piped or row.startswith("|"), piped or _closed(row)
+    widths = [_width(slot.of(header)) for slot in slots(header)]
+    in_line = widths == [_width(slot.of(neighbour)) for slot in slots(neighbour)]
+    parts = [f" {escaped(text)} " if text.strip() else " " for text in cells]
+    if in_line:
+        parts = [_pad(part, width) for part, width in zip(parts, widths, strict=True)]
+    out = "|".join(parts)
+    if not opening:
+        out = out[1:]
+    if not closing:
+        out = out.rstrip()
+    return f"{indent}{'|' if opening else ''}{out}{'|' if closing else ''}"
+
+
+def with_outer_pipes(line: str) -> str:
+    """The same row between outer pipes, so that nothing in its cells can be taken for something else."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return f"{indent}| {' | '.join(core(line, slot).of(line) for slot in slots(line))} |"
+
+
+def aligned_rows(lines: Sequence[str]) -> list[str]:
+    """All lines of a table, header and marks first, with each column as wide as its widest cell."""
+    header, marks, *rows = ([core(line, slot).of(line) for slot in slots(line)] for line in lines)
+    count = len(header)
+    texts = [header, *rows]
+    widths = [max(3, *(_width(row[at]) for row in texts if at < len(row))) for at in range(count)]
+    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = [_pad(cell, widths[at] if at < count else 0) for at, cell in enumerate(cells)]
+        return f"{indent}| {' | '.join(padded)} |"
+
+    bars = [_mark(mark, width) for mark, width in zip(marks, widths, strict=True)]
+    return [
+        row(header),
+        f"{indent}| {' | '.join(bars)} |",
+        *(row(cells + [""] * (count - len(cells))) for cells in rows),
+    ]
+
+
+def escaped(text: str) -> str:
+    r"""`text` as it is written in a cell: without blanks around it, a pipe as `\|`. Raises `EditRejected` for lines."""
+    if "\n" in text or "\r" in text:
+        raise EditRejected("a table cell is one line of text", hint="write it in one line, or in a section's prose")
+    return text.strip().replace("|", r"\|")
+
+
+def _filled(raw: str, written: str, *, closed: bool) -> str:
+    """What stands between two pipes, `raw`, with `written` in place of its text; never a pipe behind a backslash."""
+    inside = core(raw, LineSpan(0, len(raw)))
+    before, after = raw[: inside.start], raw[inside.end :]
+    if not raw.strip():
+        before, after = before or " ", after or " "
+    elif closed and not after and written.endswith("\\"):
+        after = " "
+    return before + written + after
+
+
+def _with_more(line: str, texts: Sequence[str]) -> str:
+    """The row `line`, which is short, with `texts` as its further cells."""
+    row = line.rstrip()
+    more = " | ".join(texts)
+    return (f"{row} {more} |" if _closed(row) else f"{row} | {more}") + line[len(row) :]
+
+
+def _closed(row: str) -> bool:
+    return row.endswith("|") and not row.endswith(r"\|")
+
+
+def _mark(mark: str, width: int) -> str:
+    left, right = mark.startswith(":"), mark.endswith(":")
+    return f"{':' if left else '-'}{'-' * (width - 2)}{':' if right else '-'}"
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal; characters, where control characters are among them."""
+    width = wcswidth(text)
+    return width if width >= 0 else len(text)
+
 
 SOURCE: Final = "Source Field"
 TARGET: Final = "Target Field"
@@ -26,11 +129,11 @@ _PIPE: Final = re.compile(r"(?<!\\)\|")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One cell: `text` without padding and escapes, `span` of the same as written; both empty where a row is short."""
 
     text: str
-    span: Span
+    span: LineSpan
     line: int
     column: int
 
@@ -39,9 +142,9 @@ class Cell:
 class TableRow:
     """One row: a cell for each column of the header. `span` is its line, `surplus` how many cells are beyond them."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     line: int
-    span: Span
+    span: LineSpan
     surplus: int = 0
 
     @property
@@ -51,7 +154,7 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class MarkdownTable:
     """A table. `columns` has the index of each column by its name; the mapping's four by the template's names.
 
     `first` is the index of the header's line, from 0; the row of marks (`|---|`) is on the next.
@@ -77,7 +180,7 @@ class Table:
             return self.columns[found[0]]
         raise UsageError(f"no column {name!r}", hint=nearest(name, names, "its columns are"))
 
-    def cell(self, row: int, column: str) -> Cell:
+    def cell(self, row: int, column: str) -> TableCell:
         """The cell of that row in the column of that name."""
         return self.rows[row].cells[self.column(column)]
 
@@ -101,22 +204,22 @@ class Table:
         return found[0]
 
 
-def read_table(lines: Lines, block: Block) -> Table:
+def read_table(lines: TextLines, block: Block) -> MarkdownTable:
     """The table whose lines `block` names."""
     count = len(slots(lines.content(block.first)))
     header = _row(lines, block.first, count)
     rows = tuple(_row(lines, index, count) for index in range(block.first + 2, block.end))
-    return Table(header, rows, _columns(header.texts), block.first)
+    return MarkdownTable(header, rows, _columns(header.texts), block.first)
 
 
-def slots(line: str) -> list[Span]:
+def slots(line: str) -> list[LineSpan]:
     """What stands between the pipes of a row, padding and all; the outer pipes and blanks are in none."""
     start, end = len(line) - len(line.lstrip()), len(line.rstrip())
     out, at = [], start
     for match in _PIPE.finditer(line, start, end):
-        out.append(Span(at, match.start()))
+        out.append(LineSpan(at, match.start()))
         at = match.end()
-    out.append(Span(at, max(end, at)))
+    out.append(LineSpan(at, max(end, at)))
     if out[0].start == out[0].end:
         out.pop(0)
     if out and out[-1].start == out[-1].end:
@@ -124,26 +227,26 @@ def slots(line: str) -> list[Span]:
     return out
 
 
-def _row(lines: Lines, index: int, count: int) -> TableRow:
+def _row(lines: TextLines, index: int, count: int) -> TableRow:
     line, start = lines.content(index), lines.starts[index]
     there = slots(line)
     end = len(line.rstrip())
     cells = []
     for at in range(count):
-        span = core(line, there[at]) if at < len(there) else Span(end, end)
+        span = core(line, there[at]) if at < len(there) else LineSpan(end, end)
         text = span.of(line).replace(r"\|", "|")
-        cells.append(Cell(text, Span(start + span.start, start + span.end), index + 1, span.start + 1))
-    return TableRow(tuple(cells), index + 1, Span(start, lines.ends[index]), max(len(there) - count, 0))
+        cells.append(TableCell(text, LineSpan(start + span.start, start + span.end), index + 1, span.start + 1))
+    return TableRow(tuple(cells), index + 1, LineSpan(start, lines.ends[index]), max(len(there) - count, 0))
 
 
-def core(line: str, slot: Span) -> Span:
+def core(line: str, slot: LineSpan) -> LineSpan:
     """A slot without its padding; of an empty one, the place after its first blank."""
     raw = slot.of(line)
     text = raw.strip()
     if not text:
-        return Span(slot.start + len(raw[:1]), slot.start + len(raw[:1]))
+        return LineSpan(slot.start + len(raw[:1]), slot.start + len(raw[:1]))
     start = slot.start + raw.index(text)
-    return Span(start, start + len(text))
+    return LineSpan(start, start + len(text))
 
 
 def _columns(headers: Sequence[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from speclab.errors import UsageError
+from speclab.core.errors import UsageError
 from speclab.spec.document import Document, Section
 from speclab.spec.outline import comparable
 

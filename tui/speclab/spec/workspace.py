@@ -1,20 +1,94 @@
-"""A workspace: a directory of specs, found by reading their heads only, and its `.speclab` directory."""
+"""A workspace: finding specs, new specs from the template, and watching for changes."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from speclab.errors import SpeclabError, UsageError
-from speclab.spec.files import LARGEST, read_head, real_path
-from speclab.spec.front_matter import read_front_matter
-from speclab.spec.lines import Lines
-from speclab.spec.names import nearest
-from speclab.statefiles import STATE, make_private_directory
+from speclab.core.errors import SpeclabError, UsageError
+from speclab.core.files import LARGEST, read_head, real_path
+from speclab.core.state_files import STATE, make_private_directory
+from speclab.core.text import nearest, slip
+from speclab.spec.document import Document
+from speclab.spec.front_matter import FrontMatterEntry, read_front_matter
+from speclab.spec.outline import TextLines
+from speclab.spec.problems import ProblemCollector
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+
+INTEGRATION: Final = "integration"
+STATUSES: Final = ("draft", "approved", "in-progress", "completed")
+
+_SPEC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_SPEC_ID: Final = 100  # the id names files: locks, samples, logs
+_NO_SLUG: Final = re.compile(r"[^A-Za-z0-9._]+")
+
+
+def is_readable(document: Document) -> bool:
+    """Whether the front matter, if there is any, can be read."""
+    return not any(problem.code == "F101" for problem in document.front_matter.problems)
+
+
+def is_other(document: Document) -> bool:
+    """Whether the file says it is of another type than `integration`; such a file is left alone."""
+    return document.front_matter.get("type", INTEGRATION) != INTEGRATION
+
+
+def read_header(document: Document, findings: ProblemCollector) -> tuple[str, str]:
+    """The spec's id and status, empty where they are not said; what is wrong goes to `findings`."""
+    front_matter = document.front_matter
+    findings.extend(front_matter.problems)
+    if is_other(document):
+        kind = front_matter.said("type", document.text)
+        findings.error(
+            "F106", front_matter.span_of("type") or front_matter.span, f"a spec of type {kind!r} does not run"
+        )
+    if not is_readable(document):
+        return "", ""
+    for name in ("spec_id", "type", "status"):
+        if front_matter.entry(name) is None:
+            findings.need("F102", front_matter.span, f"`{name}` is missing from the front matter")
+    return (
+        _spec_id(document, front_matter.entry("spec_id"), findings),
+        _status(document, front_matter.entry("status"), findings),
+    )
+
+
+def _spec_id(document: Document, entry: FrontMatterEntry | None, findings: ProblemCollector) -> str:
+    if entry is None:
+        return ""
+    written = entry.value.of(document.text)
+    if not written or written.startswith("{"):
+        findings.need("F102", entry.value, "`spec_id` is not filled in; give the spec a name such as crm-to-billing")
+        return ""
+    spec_id = document.front_matter.said("spec_id", document.text) or written
+    if not _SPEC_ID.fullmatch(spec_id):
+        slug = _NO_SLUG.sub("-", spec_id).strip("-._").lower()
+        message = f"{spec_id!r} cannot be a spec_id: expected letters, digits, '-', '_' and '.'"
+        findings.error("F103", entry.value, message, slug[:_MAX_SPEC_ID] or None)
+    elif len(spec_id) > _MAX_SPEC_ID:
+        message = f"the spec_id has {len(spec_id)} characters: expected at most {_MAX_SPEC_ID}"
+        findings.error("F103", entry.value, message)
+    return spec_id
+
+
+def _status(document: Document, entry: FrontMatterEntry | None, findings: ProblemCollector) -> str:
+    if entry is None:
+        return ""
+    status = document.front_matter.said("status", document.text)
+    if status not in STATUSES:
+        hint = nearest(status, STATUSES, "expected one of")
+        findings.error("F104", entry.value, f"unknown status {status!r}; {hint}", slip(status, STATUSES))
+    return status
+
 
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
 WATCHED: Final = 500
@@ -27,7 +101,7 @@ _TITLE: Final = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
 class SpecFile:
     """A spec as the list shows it. `spec_id` is the file's stem where the front matter has none.
 
-    One that is `too_large` is listed, and neither parsed nor run; see `speclab.spec.files.LARGEST`.
+    One that is `too_large` is listed, and neither parsed nor run; see `speclab.core.files.LARGEST`.
     """
 
     path: Path
@@ -74,7 +148,7 @@ def read_spec_file(path: Path) -> SpecFile | None:
     except (OSError, UsageError):  # gone, not ours, or a pipe: the list has what can be opened
         return None
     text = head.decode("utf-8", "surrogateescape")
-    lines = Lines.of_file(text)
+    lines = TextLines.of_file(text)
     front_matter = read_front_matter(lines, str(path))
     if not front_matter.problems and not {"type", "spec_id"} & front_matter.values.keys():
         return None
@@ -156,3 +230,97 @@ def state_directory(workspace: Path) -> Path:
     except OSError as error:
         raise SpeclabError(f"{state}: cannot be made: {error.strerror or error}") from error
     return state
+
+
+_LOOK: Final = 200
+"""Milliseconds between two looks at what the kernel says about files; each wakes the processor."""
+_TOGETHER: Final = 400
+"""Milliseconds within which changes are told as one."""
+_POLL: Final = 1_000
+"""Milliseconds between two looks at the files themselves, where the kernel watches no more for this user."""
+
+State = tuple[int, int, int]
+"""What differs between two states of a file: when it was written, in nanoseconds, its bytes and its inode."""
+
+
+def file_state(path: Path) -> State | None:
+    """The state of the file at `path`; None where there is none, or it is out of reach."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+async def file_changes(
+    directories: Iterable[Path], matters: Callable[[Change, str], bool], stop: asyncio.Event | None = None
+) -> AsyncGenerator[set[Path], None]:
+    """The files in `directories` that were changed, added or deleted, as it happens, until `stop`.
+
+    An empty set comes first, once they are watched: nobody tells what changed before that, so it is for the caller to
+    look now. Not told is what happens further below: a workspace may lie in the middle of a large tree. Raises
+    `OSError` if they cannot be watched.
+    """
+    from watchfiles import awatch
+
+    asked, polling = stop or asyncio.Event(), None
+    while True:
+        end = _End(asked)
+        stream = awatch(
+            *directories,
+            watch_filter=matters,
+            stop_event=end,
+            recursive=False,
+            debounce=_TOGETHER,
+            step=_LOOK,
+            force_polling=polling,
+            poll_delay_ms=_POLL,
+        )
+        try:
+            async with aclosing(stream):
+                first = asyncio.ensure_future(anext(stream, None))
+                try:
+                    await asyncio.sleep(0)  # the stream begins: before it first waits, the kernel knows what to watch
+                    if first.done() and not polling and isinstance(first.exception(), RuntimeError):
+                        polling = True  # "Too many open files"
+                        continue
+                    if not first.done():
+                        yield set()
+                    changes = await first
+                except BaseException:  # it was left: a stream cannot be closed while it is waited for
+                    end.set()
+                    await asyncio.wait([first])
+                    raise
+                while changes is not None:
+                    yield {Path(path) for _change, path in changes}
+                    changes = await anext(stream, None)
+        except ExceptionGroup as errors:
+            if errors.subgroup(RuntimeError) is None:
+                raise
+            await asyncio.sleep(_LOOK / 1000)  # a changed file's name is no UTF-8: it is for the caller to look anew
+            continue
+        return
+
+
+def is_spec(change: Change, path: str) -> bool:
+    """Whether a change is one of a file that may be a spec."""
+    del change
+    return path.endswith(".md")
+
+
+def is_spec_or_directory(change: Change, path: str) -> bool:
+    """Return whether a file that may be a spec changed, or a directory that may hold some came or went."""
+    if change.name == "deleted":
+        return is_spec(change, path) or not Path(path).suffix
+    return is_spec(change, path) or (change.name == "added" and Path(path).is_dir())
+
+
+class _End(asyncio.Event):
+    """The end of watching: one that was asked for, or one of this stream alone."""
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._asked.is_set()

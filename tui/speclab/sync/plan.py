@@ -1,9 +1,4 @@
-"""A plan: what a run would do, found by reading, mapping and looking, without writing anything anywhere.
-
-What a record would come to is known from the run log (its hash was written before: unchanged, or an update), from the
-target, where it can be asked, or from the settings (an insert always creates). Where none of these tells, the plan
-says so rather than guess.
-"""
+"""Differences between a record as a target has it and as the mapping makes it, field by field."""
 
 from __future__ import annotations
 
@@ -11,40 +6,103 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
+import orjson
+
 from speclab.connectors import References, open_finder, open_reader, open_writer
-from speclab.connectors.base import Finder, Item, Page, Refusal, Seams
-from speclab.errors import IncompleteRead, SystemFailure
-from speclab.jsonvalue import Record
-from speclab.outcome import FailureState, Level, Outcome
+from speclab.connectors.api import MappedRecord, Page, RecordLookup, RuntimeContext, WriteError
+from speclab.core.errors import EndpointError, IncompleteRead
+from speclab.core.json import Json, Record
+from speclab.core.outcome import FailureState, Level, Outcome
+from speclab.core.paths import FieldPath
 from speclab.runlog import NewFailure, RunLog, under_way
-from speclab.runlog.foresight import Foresight
-from speclab.spec.system import Limited, System
+from speclab.runlog.source_keys import MissingPreview
+from speclab.spec.settings import Limited, System
 from speclab.spec.systems.file import FileSystem
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.systems.http_write import HttpWrite
 from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.systems.sql import SqlSystem, SqlWrite
-from speclab.sync.differences import Difference, differences
-from speclab.sync.doubt import LOST
-from speclab.sync.draft import Drafter
-from speclab.sync.drift import Drift
-from speclab.sync.failures import Failures, unanswered
-from speclab.sync.guard import Alarm, Guard
-from speclab.sync.identity import Hasher, RecordKey
-from speclab.sync.missing import Names
-from speclab.sync.prepare import Prepared
-from speclab.sync.way import cursor_on, way
+from speclab.sync.deletes import RecordIdentities
+from speclab.sync.guards import GuardAlarm, SchemaDrift, VolumeGuard
+from speclab.sync.prepare import Prepared, cursor_on, way
+from speclab.sync.transform import FailureFactory, Hasher, RecordKey, Transformer, canonical, unanswered
+from speclab.sync.write_intents import LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that a write would change; both values are JSON, `was` is empty where there is no such field."""
+
+    field: str
+    was: str
+    becomes: str
+
+
+def differences(found: Record, mapped: Record) -> list[Difference]:
+    """The fields of `mapped` that `found` has not, or has otherwise.
+
+    What is the same in other clothes is the same: a number as text, a boolean as 0 or 1, an object as its JSON, as
+    databases and tables of text keep them. What only the target has does not count.
+    """
+    return list(_differences(found, mapped, ()))
+
+
+def _differences(found: Record, mapped: Record, path: tuple[str, ...]) -> Iterator[Difference]:
+    for name, value in mapped.items():
+        here = (*path, name)
+        was = found.get(name)
+        if isinstance(was, dict) and isinstance(value, dict):
+            yield from _differences(was, value, here)
+        elif name not in found:
+            yield Difference(str(FieldPath(here)), "", _text(value))
+        elif not _same(was, value):
+            yield Difference(str(FieldPath(here)), _text(was), _text(value))
+
+
+def _same(was: Json, value: Json) -> bool:
+    if was == value:
+        return True
+    if isinstance(was, str):
+        if isinstance(value, dict | list):
+            return _parsed(was) == value
+        if isinstance(value, bool):
+            return was.lower() in (("true", "1") if value else ("false", "0"))
+        if isinstance(value, int | float):
+            return _number(was, type(value)) == value
+        return value is None and not was
+    return False
+
+
+def _number(text: str, kind: type[float]) -> float | Decimal | None:
+    try:  # a float has not all digits of a whole number, and a decimal has none of what a float rounds
+        return float(text) if kind is float else Decimal(text)
+    except (ValueError, InvalidOperation):
+        return None
+
+
+def _parsed(text: str) -> Json:
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value
+
+
+def _text(value: Json) -> str:
+    return canonical(value).decode()
+
 
 _EXAMPLES: Final = 3
 
 
-class Would(StrEnum):
+class PlannedEffect(StrEnum):
     """What a run would do with a record it sends."""
 
     CREATE = "create"
@@ -64,16 +122,16 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class PlanExample:
     """One record that would be sent, and what that would change, where it can be told."""
 
-    would: Would
+    would: PlannedEffect
     key: str
     changes: Sequence[Difference]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PlanFault:
     """Records that would fail alike, by the place to blame."""
 
     count: int
@@ -82,7 +140,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PlannedPace:
     """Calls to one system, and the seconds they take at least under its rate limit; None where it has none."""
 
     calls: int
@@ -104,13 +162,13 @@ class Plan:
     read: int
     filtered: int
     unchanged: int
-    would: Mapping[Would, int]
-    faults: Sequence[Fault]
+    would: Mapping[PlannedEffect, int]
+    faults: Sequence[PlanFault]
     waiting: int
-    examples: Sequence[Example]
-    source: Pace
-    target: Pace
-    alarms: Sequence[Alarm]
+    examples: Sequence[PlanExample]
+    source: PlannedPace
+    target: PlannedPace
+    alarms: Sequence[GuardAlarm]
     notes: Sequence[str]
 
     @property
@@ -119,35 +177,39 @@ class Plan:
         return any(alarm.stops for alarm in self.alarms)
 
 
-async def plan(prepared: Prepared, runlog: Path, references: References, seams: Seams, options: PlanOptions) -> Plan:
+async def plan(
+    prepared: Prepared, runlog: Path, references: References, context: RuntimeContext, options: PlanOptions
+) -> Plan:
     """What a run of the spec would do now.
 
-    Raises `SystemFailure` where the source cannot be read, and `SpecError` for settings that cannot work.
+    Raises `EndpointError` where the source cannot be read, and `SpecError` for settings that cannot work.
     """
     spec = prepared.integration
     await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
     async with AsyncExitStack() as stack:
         log = stack.enter_context(_books(runlog))
-        reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
+        reader = open_reader(spec.source, spec.source_auth, references, context, spec.retry)
         stack.push_async_callback(reader.close)
-        finder = open_finder(spec.target, spec.target_auth, references, seams, spec.retry)
+        finder = open_finder(spec.target, spec.target_auth, references, context, spec.retry)
         if finder is not None:
             stack.push_async_callback(finder.close)
         # nothing is written, and what is not connected needs no closing: it is asked what it is like, and no more
-        writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
-        drafter = _drafter(prepared, references, deletes=writer.deletes)
-        names = Names(spec.source, references.resolve_settings(spec.target))
-        guard = Guard(spec.volume)
-        drift = Drift(log.usual(spec.spec_id), drafter.mapper.rows, prepared.file, drafter.minds, spec.volume.guard)
+        writer = open_writer(spec.target, spec.target_auth, references, context, spec.retry)
+        transformer = _transformer(prepared, references, deletes=writer.deletes)
+        names = RecordIdentities(spec.source, references.resolve_settings(spec.target))
+        guard = VolumeGuard(spec.volume)
+        drift = SchemaDrift(
+            log.usual(spec.spec_id), transformer.mapper.rows, prepared.file, transformer.minds, spec.volume.guard
+        )
         planner = _Planner(
-            prepared, log, finder, drafter, names, guard, drift, options.lookups, writer.batch, writer.idempotent
+            prepared, log, finder, transformer, names, guard, drift, options.lookups, writer.batch, writer.idempotent
         )
         if spec.source.deletes_missing():
-            planner.foresight = stack.enter_context(Foresight(log.path, spec.spec_id, drafter.target))
+            planner.foresight = stack.enter_context(MissingPreview(log.path, spec.spec_id, transformer.target))
         source, target = map(references.resolve_settings, (spec.source, spec.target))
         cursor, elsewhere = (None, "") if options.full else cursor_on(log, spec.spec_id, way(source, target))
         if elsewhere:
-            seams.report(Level.WARNING, elsewhere)
+            context.report(Level.WARNING, elsewhere)
         pages = reader.pages(cursor, full=options.full)
         if isinstance(pages, AsyncGenerator):
             stack.push_async_callback(pages.aclose)
@@ -156,15 +218,15 @@ async def plan(prepared: Prepared, runlog: Path, references: References, seams: 
                 left = None if options.limit is None else options.limit - planner.read
                 await planner.take(page, page.records[:left])
                 planner.turn(page)
-                seams.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
+                context.report(Level.INFO, f"page {planner.pages}, {planner.read:,} read")
                 if planner.read == options.limit:
                     planner.cut = not page.complete or len(page.records) > (left or 0)
                     break
         except IncompleteRead as error:  # the plan is of what was read; a run would do the same, and end partial
             planner.cut = True
-            seams.report(Level.WARNING, error.message)
+            context.report(Level.WARNING, error.message)
         planner.end()
-        waiting = log.count_due(spec.spec_id, seams.clock.now())
+        waiting = log.count_due(spec.spec_id, context.clock.now())
         return planner.plan(resumed=cursor is not None, waiting=waiting)
 
 
@@ -179,17 +241,17 @@ def _books(path: Path) -> Iterator[RunLog]:
         yield log
 
 
-def _drafter(prepared: Prepared, references: References, *, deletes: bool) -> Drafter:
+def _transformer(prepared: Prepared, references: References, *, deletes: bool) -> Transformer:
     spec = prepared.integration
     target = references.resolve_settings(spec.target).destination()
-    return Drafter(
+    return Transformer(
         spec_id=spec.spec_id,
         target=target,
         key=RecordKey(spec.source.key),
         mapper=prepared.mapper,
         deleted=prepared.deleted,
         hasher=Hasher(target),
-        failures=Failures(spec, prepared.file),
+        failures=FailureFactory(spec, prepared.file),
         keyed=False,
         deletes=deletes,
     )
@@ -211,11 +273,11 @@ class _Planner:
 
     prepared: Prepared
     log: RunLog
-    finder: Finder | None
-    drafter: Drafter
-    names: Names
-    guard: Guard
-    drift: Drift
+    finder: RecordLookup | None
+    transformer: Transformer
+    names: RecordIdentities
+    guard: VolumeGuard
+    drift: SchemaDrift
     lookups: int
     batch: int
     idempotent: bool
@@ -224,20 +286,20 @@ class _Planner:
     cut: bool = False
     filtered: int = 0
     unchanged: int = 0
-    would: Counter[Would] = field(default_factory=Counter)
-    faults: dict[str, Fault] = field(default_factory=dict)
-    examples: list[Example] = field(default_factory=list)
+    would: Counter[PlannedEffect] = field(default_factory=Counter)
+    faults: dict[str, PlanFault] = field(default_factory=dict)
+    examples: list[PlanExample] = field(default_factory=list)
     sent: dict[str, bytes] = field(default_factory=dict)  # key and hash of what this plan would have sent so far
-    alarms: list[Alarm] = field(default_factory=list)
+    alarms: list[GuardAlarm] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
-    foresight: Foresight | None = None  # where what the source has no more is to be deleted
+    foresight: MissingPreview | None = None  # where what the source has no more is to be deleted
     before: int | None = None  # what the reads from that number on did not see, either, is missing
     keyless: bool = False
 
     async def take(self, page: Page, records: Sequence[Record]) -> None:
         """Take in `records`, what a limit leaves of a page's."""
         self._hear(self.guard.reads(len(records), page), *self.drift.look(page.records))
-        for draft in self.drafter.drafts(records):
+        for draft in self.transformer.map_batches(records):
             known = self.log.hashes(self.prepared.integration.spec_id, draft.keys)
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
             changed = draft.unlike(known)
@@ -249,27 +311,29 @@ class _Planner:
             self.unchanged += len(draft.keys) - len(changed.keys)
             for failure in draft.failures:
                 self._fails(failure)
-            items = self._sure(self.drafter.items(changed), changed.hashes, known)
+            items = self._sure(self.transformer.items(changed), changed.hashes, known)
             self._hear(self.guard.would_delete(sum(item.delete for item in items)))
             for item, has in zip(items, await self._look(items), strict=True):
                 self._sort(item, has, known.get(item.key))
             self.sent.update(zip(changed.keys, changed.hashes, strict=True))
 
-    def _sure(self, items: Sequence[Item], hashes: Sequence[bytes], known: Mapping[str, bytes]) -> Sequence[Item]:
+    def _sure(
+        self, items: Sequence[MappedRecord], hashes: Sequence[bytes], known: Mapping[str, bytes]
+    ) -> Sequence[MappedRecord]:
         """Those of `items` that would be sent: what is in doubt at a target that minds stays so."""
         if self.idempotent:
             return items
         sure = []
-        rows = {row.key: row for row in self.log.doubtful(self.drafter.spec_id, [item.key for item in items])}
+        rows = {row.key: row for row in self.log.doubtful(self.transformer.spec_id, [item.key for item in items])}
         for item, hash_ in zip(items, hashes, strict=True):
             row = rows.get(item.key)
-            doubt = unanswered(row) if row is not None and row.payload == item.payload else None
-            if doubt is None and known.get(item.key) == under_way(hash_):
-                doubt = LOST
-            if doubt is None or doubt.refusal is None:
+            write_intents = unanswered(row) if row is not None and row.payload == item.payload else None
+            if write_intents is None and known.get(item.key) == under_way(hash_):
+                write_intents = LOST
+            if write_intents is None or write_intents.write_error is None:
                 sure.append(item)
             else:
-                self._fails(self.drafter.failures.refused(item, doubt.refusal, FailureState.UNKNOWN))
+                self._fails(self.transformer.failures.refused(item, write_intents.write_error, FailureState.UNKNOWN))
         return sure
 
     def turn(self, page: Page) -> None:
@@ -277,11 +341,11 @@ class _Planner:
         self.pages += 1
         if self.foresight is None or self.before is not None:
             return
-        sweep, self.before = self.foresight.sweep, self.foresight.undecided
+        full_scan, self.before = self.foresight.full_scan, self.foresight.undecided
         if page.whole and page.from_start:
-            self.before = sweep.latest + 1
-        elif page.whole and sweep.held == sweep.latest:
-            self.before = sweep.held
+            self.before = full_scan.latest + 1
+        elif page.whole and full_scan.held == full_scan.latest:
+            self.before = full_scan.held
         else:
             self.notes["a read of what changed does not tell what the source has no more; --full does"] = None
 
@@ -295,17 +359,17 @@ class _Planner:
             why = "a read that is cut short" if self.cut else "a read with records that have no key"
             self.notes[f"{why} does not tell what the source has no more"] = None
             return
-        if not self.foresight.sweep.latest:
+        if not self.foresight.full_scan.latest:
             self.notes[
                 "what the source has no more is known from the first whole read on, with `missing: delete` set"
             ] = None
-        spec, deleted, count = self.prepared.integration, self.drafter.hasher.deleted, 0
+        spec, deleted, count = self.prepared.integration, self.transformer.hasher.deleted, 0
         for rows in self.foresight.missing(self.before or 0):
             states = self.log.hashes(spec.spec_id, [row.key for row in rows])
             for row in rows:
                 if states.get(row.key, deleted) != deleted:
                     count += 1
-                    self._count(Would.DELETE, row.key)
+                    self._count(PlannedEffect.DELETE, row.key)
         self._hear(self.guard.would_lose(count, max(count, self.foresight.known(deleted))))
 
     def plan(self, *, resumed: bool, waiting: int) -> Plan:
@@ -318,7 +382,7 @@ class _Planner:
             read=self.read,
             filtered=self.filtered,
             unchanged=self.unchanged,
-            would={would: self.would[would] for would in Would},
+            would={would: self.would[would] for would in PlannedEffect},
             faults=sorted(self.faults.values(), key=lambda fault: -fault.count),
             waiting=waiting,
             examples=self.examples,
@@ -328,17 +392,17 @@ class _Planner:
             notes=list(self.notes),
         )
 
-    def _hear(self, *alarms: Alarm | None) -> None:
+    def _hear(self, *alarms: GuardAlarm | None) -> None:
         self.alarms += filter(None, alarms)
 
     def _fails(self, failure: NewFailure) -> None:
         """Count a record that would not get through; alike are those with the same place to blame."""
         place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
         message = f"{failure.row}: {failure.message}" if failure.row else failure.message
-        known = self.faults.get(place, Fault(0, place, message))
+        known = self.faults.get(place, PlanFault(0, place, message))
         self.faults[place] = replace(known, count=known.count + 1)
 
-    async def _look(self, items: Sequence[Item]) -> list[_Has]:
+    async def _look(self, items: Sequence[MappedRecord]) -> list[_Has]:
         """What the target has of each of `items`."""
         if not items:
             return []
@@ -355,35 +419,35 @@ class _Planner:
                 self.notes["not all were looked up, for each takes a request; --lookups says how many are"] = None
         try:
             found = await self.finder.find(asked) if asked else []
-        except SystemFailure as error:
+        except EndpointError as error:
             self.finder = None
             self.notes[f"the target cannot be asked: {error.message}"] = None
             found = []
         told: list[_Has] = []
         for one in found:
-            if isinstance(one, Refusal):
+            if isinstance(one, WriteError):
                 self.notes[f"a record could not be looked up: {one.message}"] = None
-            told.append(_UNTOLD if isinstance(one, Refusal) else one)
+            told.append(_UNTOLD if isinstance(one, WriteError) else one)
         return told + [_UNTOLD] * (len(items) - len(told))
 
-    def _sort(self, item: Item, has: _Has, known: bytes | None) -> None:
+    def _sort(self, item: MappedRecord, has: _Has, known: bytes | None) -> None:
         """Say what would be done with `item`: what the target `has` of it, and the hash it was last written with."""
         changes: Sequence[Difference] = ()
         if item.delete:
-            would = Would.DELETE
+            would = PlannedEffect.DELETE
         elif has is _UNTOLD:
-            written = known is not None and known != self.drafter.hasher.deleted
-            would = Would.UPDATE if written else Would.UNKNOWN
+            written = known is not None and known != self.transformer.hasher.deleted
+            would = PlannedEffect.UPDATE if written else PlannedEffect.UNKNOWN
         else:
             changes = differences(has or {}, item.payload)
-            would = Would.CREATE if has is None else Would.UPDATE if changes else Would.SAME
+            would = PlannedEffect.CREATE if has is None else PlannedEffect.UPDATE if changes else PlannedEffect.SAME
         self._count(would, item.key, changes)
 
-    def _count(self, would: Would, key: str, changes: Sequence[Difference] = ()) -> None:
+    def _count(self, would: PlannedEffect, key: str, changes: Sequence[Difference] = ()) -> None:
         """Count what would be done with a record, and remember the first few as examples."""
         self.would[would] += 1
-        if self.would[would] <= _EXAMPLES and would is not Would.SAME:
-            self.examples.append(Example(would, key, changes))
+        if self.would[would] <= _EXAMPLES and would is not PlannedEffect.SAME:
+            self.examples.append(PlanExample(would, key, changes))
 
 
 def _always_creates(target: System) -> bool:
@@ -397,9 +461,9 @@ def _always_creates(target: System) -> bool:
             return False
 
 
-def _calls(target: System, batch: int, would: Mapping[Would, int]) -> int:
+def _calls(target: System, batch: int, would: Mapping[PlannedEffect, int]) -> int:
     """Requests to an HTTP target, statements to a database, files, else batches: what a run would take."""
-    deletes = would[Would.DELETE]
+    deletes = would[PlannedEffect.DELETE]
     writes = sum(would.values()) - deletes
     match target:
         case HttpSystem(write=HttpWrite(batch=str(), size=size, lookup=lookup)):
@@ -416,9 +480,9 @@ def _calls(target: System, batch: int, would: Mapping[Would, int]) -> int:
             return ceil((writes + deletes) / batch)
 
 
-def _pace(system: System, calls: int) -> Pace:
+def _pace(system: System, calls: int) -> PlannedPace:
     """By the slowest of the rates, for calls that weigh 1: at least."""
     rates = system.limits.rate if isinstance(system, Limited) else ()
     if not rates:
-        return Pace(calls, None)
-    return Pace(calls, float(max(max(calls - 1, 0) // rate.count * rate.seconds for rate in rates)))
+        return PlannedPace(calls, None)
+    return PlannedPace(calls, float(max(max(calls - 1, 0) // rate.count * rate.seconds for rate in rates)))

@@ -1,24 +1,64 @@
-"""Preparing a run: a spec file read, checked and compiled, or refused with every problem that stands in the way."""
+"""Preparing a run: the spec checked and compiled, and the route from source to target."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from speclab.errors import SpecError
-from speclab.jsonvalue import Record
+from speclab.core.errors import SpecError
+from speclab.core.json import Record
+from speclab.core.outcome import Level, Stage
+from speclab.core.text import plural
 from speclab.mapping import Mapper, MappingFailure, RowFailure, compile_mapping, lint
 from speclab.mapping.cel import EvaluationError, RecordExpression
 from speclab.mapping.lint import settings_places
-from speclab.outcome import Level, Stage
-from speclab.plural import plural
 from speclab.spec.document import Document
 from speclab.spec.integration import Integration
-from speclab.spec.problem import Problem
-from speclab.spec.read import read_integration, read_mapping
+from speclab.spec.parser import read_integration, read_mapping
+from speclab.spec.problems import Problem
 from speclab.spec.systems.http import HttpSystem
+from speclab.spec.systems.singer import SingerSystem
+from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from speclab.core.json import Json
+    from speclab.runlog import RunLog
+    from speclab.spec.settings import System
+
+
+def way(source: System, target: System) -> str:
+    """A name for the way from `source` to `target`, whose references are resolved; it tells nothing of them."""
+    return f"{_short(_origin(source))}-{_short(target.destination())}"
+
+
+def cursor_on(log: RunLog, spec_id: str, way: str) -> tuple[Json, str]:
+    """The cursor that a read on `way` goes on from; where it is of another way, none, and what is told of that."""
+    known = log.way(spec_id)
+    if known is None or known == way:
+        return log.checkpoint(spec_id), ""
+    end = "source" if known.partition("-")[0] != way.partition("-")[0] else "target"
+    return None, f"the {end} is another than that of the runs before; reading from the start"
+
+
+def _origin(source: System) -> str:
+    """Where records come from: the place, and what is read there."""
+    place = source.destination()
+    if isinstance(source, HttpSystem) and source.read is not None:
+        parents = source.read.for_each.path if source.read.for_each else ""
+        return f"{place} {source.read.path or source.read.request} {parents}"
+    if isinstance(source, SqlSystem) and source.read is not None:
+        return f"{place} {source.read.table or source.read.query}"
+    if isinstance(source, SingerSystem):  # its config has settings that the cursor outlives, and no name for the place
+        return f"singer {source.command} {source.stream}"
+    return place
+
+
+def _short(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

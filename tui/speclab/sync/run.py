@@ -10,31 +10,24 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from speclab.clock import timestamp
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.activity import Activity
-from speclab.connectors.base import Declaring, Remembering, Seams, Writer
-from speclab.errors import RunLogError, SpecError, SpeclabError
+from speclab.connectors.api import RuntimeContext, SchemaAware, TransactionalDedup, Writer
+from speclab.core.clock import timestamp
+from speclab.core.errors import RunLogError, SpecError, SpeclabError
+from speclab.core.locks import goes_on, hold
+from speclab.core.outcome import Level, RunState
 from speclab.mapping.fields import Field
-from speclab.outcome import Level, RunState
 from speclab.runlog import RunLog, RunRow
-from speclab.sync.actions import ActionTable
-from speclab.sync.budget import RetryBudget
-from speclab.sync.delivery import Delivery, Halt
-from speclab.sync.doubt import Doubt
-from speclab.sync.draft import Drafter
-from speclab.sync.failures import Failures
-from speclab.sync.identity import Hasher, RecordKey
-from speclab.sync.lock import goes_on, hold
-from speclab.sync.loop import PageLoop
-from speclab.sync.missing import Missing, Names
-from speclab.sync.patience import Patience
-from speclab.sync.prepare import Prepared
-from speclab.sync.rehearsal import NoddingWriter, rehearsal
-from speclab.sync.retries import Retries
-from speclab.sync.verdict import Judge
-from speclab.sync.watch import Show, Watch
-from speclab.sync.way import way
+from speclab.sync.deletes import DerivedDeletes, RecordIdentities
+from speclab.sync.delivery import Delivery, Halt, WaitBudget
+from speclab.sync.dry_run import NullWriter, dry_run_log
+from speclab.sync.pipeline import PageLoop, RetryQueue
+from speclab.sync.prepare import Prepared, way
+from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
+from speclab.sync.run_control import Show, Watch
+from speclab.sync.transform import FailureFactory, Hasher, RecordKey, Transformer
+from speclab.sync.write_intents import WriteIntents
 
 _OBJECTS_A_PAGE: Final = 20_000
 STOPPED: Final = "stopped in the middle of a page; the next run continues from the checkpoint"
@@ -48,7 +41,7 @@ class RunOptions:
 
     `full` reads from the start of the source, not from the checkpoint; `limit` is the most records to read; with
     `retries` nothing is read, and the retry queue is drained of what is due; a `dry_run` maps and checks but writes
-    nothing, neither to the target nor to the run log. `patience` is how many seconds in all the run may wait for
+    nothing, neither to the target nor to the run log. `wait_budget` is how many seconds in all the run may wait for
     retries and for what the target asks.
     """
 
@@ -57,7 +50,7 @@ class RunOptions:
     retries: bool = False
     dry_run: bool = False
     trigger: str = "manual"
-    patience: float = 60.0
+    wait_budget: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ async def run(
     prepared: Prepared,
     log: RunLog,
     references: References,
-    seams: Seams,
+    context: RuntimeContext,
     options: RunOptions = RunOptions(),
     cancelled: asyncio.Event | None = None,
     show: Show = lambda _row: None,
@@ -90,13 +83,13 @@ async def run(
     with ExitStack() as stack:
         stack.enter_context(_tuned_interpreter())
         if options.dry_run:
-            log = stack.enter_context(rehearsal(log, seams.report))
+            log = stack.enter_context(dry_run_log(log, context.report))
         else:
             interrupted = log.interrupted(goes_on(prepared.workspace))  # before another takes the lock of a dead one
-            stack.enter_context(hold(prepared.workspace, spec_id, seams.clock))
+            stack.enter_context(hold(prepared.workspace, spec_id, context.clock))
             if any(row.spec_id == spec_id for row in interrupted):
-                seams.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
-        return await _Run(prepared, log, references, seams, options, cancelled or asyncio.Event(), show).recorded()
+                context.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
+        return await _Run(prepared, log, references, context, options, cancelled or asyncio.Event(), show).recorded()
 
 
 @contextmanager
@@ -133,7 +126,7 @@ class _Run:
     prepared: Prepared
     log: RunLog
     references: References
-    seams: Seams
+    context: RuntimeContext
     options: RunOptions
     cancelled: asyncio.Event
     show: Show
@@ -145,7 +138,7 @@ class _Run:
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
         activity = Activity()
-        watch = Watch(log, run, activity, self.cancelled, self.seams.report, self.show)
+        watch = Watch(log, run, activity, self.cancelled, self.context.report, self.show)
         try:
             async with watch.watching():
                 halt = await self._made(run, activity)
@@ -180,37 +173,37 @@ class _Run:
 
         def report(level: Level, message: str) -> None:
             self.log.event(spec.spec_id, run, level, "log", message)
-            self.seams.report(level, message)
+            self.context.report(level, message)
 
-        seams = replace(self.seams, report=report, activity=activity)
+        context = replace(self.context, report=report, activity=activity)
         await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
         async with AsyncExitStack() as stack:
-            reader = open_reader(spec.source, spec.source_auth, references, seams, spec.retry)
+            reader = open_reader(spec.source, spec.source_auth, references, context, spec.retry)
             stack.push_async_callback(reader.close)
-            writer: Writer = NoddingWriter()
+            writer: Writer = NullWriter()
             if not self.options.dry_run:
-                writer = open_writer(spec.target, spec.target_auth, references, seams, spec.retry)
+                writer = open_writer(spec.target, spec.target_auth, references, context, spec.retry)
             stack.push_async_callback(writer.close)
-            if isinstance(writer, Remembering):
+            if isinstance(writer, TransactionalDedup):
                 writer.remember_for(spec.spec_id)
-            if isinstance(writer, Declaring):
+            if isinstance(writer, SchemaAware):
                 writer.declare([Field(row.target, row.kind) for row in self.prepared.mapper.rows])
-            loop = self._loop(run, writer, seams)
+            loop = self._loop(run, writer, context)
             if self.options.retries:
                 await loop.drain()
             else:
                 await loop.go(reader, full=self.options.full, limit=self.options.limit)
             return loop.delivery.halt
 
-    def _loop(self, run: str, writer: Writer, seams: Seams) -> PageLoop:
+    def _loop(self, run: str, writer: Writer, context: RuntimeContext) -> PageLoop:
         """The page loop of this run, with all that it works with."""
         spec = self.prepared.integration
         resolved = self.references.resolve_settings(spec.target)
         target = resolved.destination()
         table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
-        failures = Failures(spec, self.prepared.file)
-        patience = Patience(seams.clock, self.options.patience, self.cancelled, seams.activity)
-        drafter = Drafter(
+        failures = FailureFactory(spec, self.prepared.file)
+        wait_budget = WaitBudget(context.clock, self.options.wait_budget, self.cancelled, context.activity)
+        transformer = Transformer(
             spec_id=spec.spec_id,
             target=target,
             key=RecordKey(spec.source.key),
@@ -222,41 +215,47 @@ class _Run:
             deletes=writer.deletes,
         )
         budget = RetryBudget(half_open=self.log.ended_as(spec.spec_id) is RunState.FAILED)
-        doubt = Doubt(self.log, spec.spec_id, drafter.hasher)
-        writer = doubt.noting(writer)
-        delivery = Delivery(writer=writer, table=table, retry=spec.retry, seams=seams, patience=patience, budget=budget)
-        judge = Judge(table=table, retry=spec.retry, failures=failures, seams=seams, budget=budget)
+        write_intents = WriteIntents(self.log, spec.spec_id, transformer.hasher)
+        writer = write_intents.noting(writer)
+        delivery = Delivery(
+            writer=writer, table=table, retry=spec.retry, context=context, wait_budget=wait_budget, budget=budget
+        )
+        retry_policy = RetryPolicy(table=table, retry=spec.retry, failures=failures, context=context, budget=budget)
         return PageLoop(
             run=run,
             spec=spec,
             file=self.prepared.file,
             way=way(self.references.resolve_settings(spec.source), resolved),
             log=self.log,
-            drafter=drafter,
+            transformer=transformer,
             delivery=delivery,
-            doubt=doubt,
-            judge=judge,
-            retries=Retries(run, spec.spec_id, self.log, drafter, delivery, doubt, judge, seams.clock),
-            patience=patience,
-            clock=seams.clock,
-            activity=seams.activity,
-            tell=self.seams.report,
-            missing=self._missing(run, drafter, delivery, judge, patience),
+            write_intents=write_intents,
+            retry_policy=retry_policy,
+            retries=RetryQueue(
+                run, spec.spec_id, self.log, transformer, delivery, write_intents, retry_policy, context.clock
+            ),
+            wait_budget=wait_budget,
+            clock=context.clock,
+            activity=context.activity,
+            tell=self.context.report,
+            missing=self._missing(run, transformer, delivery, retry_policy, wait_budget),
         )
 
     def _missing(
-        self, run: str, drafter: Drafter, delivery: Delivery, judge: Judge, patience: Patience
-    ) -> Missing | None:
+        self, run: str, transformer: Transformer, delivery: Delivery, retry_policy: RetryPolicy, wait_budget: WaitBudget
+    ) -> DerivedDeletes | None:
         """What deletes at the target what the source has no more, if the spec wants that. Raises `SpecError`."""
         spec = self.prepared.integration
         if not spec.source.deletes_missing() or self.options.retries or delivery.anew:
             return None
         if self.options.dry_run:
-            self.seams.report(Level.INFO, "a dry run looks for nothing that is missing; `speclab plan` does")
+            self.context.report(Level.INFO, "a dry run looks for nothing that is missing; `speclab plan` does")
             return None
-        if not drafter.deletes:
+        if not transformer.deletes:
             raise SpecError(
                 "`missing: delete` needs a target that can delete", hint="leave it out, or say how to delete"
             )
-        names = Names(spec.source, self.references.resolve_settings(spec.target))
-        return Missing(run, spec.spec_id, self.log, names, drafter, delivery, judge, patience, self.seams.report)
+        names = RecordIdentities(spec.source, self.references.resolve_settings(spec.target))
+        return DerivedDeletes(
+            run, spec.spec_id, self.log, names, transformer, delivery, retry_policy, wait_budget, self.context.report
+        )

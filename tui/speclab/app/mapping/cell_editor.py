@@ -20,10 +20,10 @@ from textual.widgets import Input, Static
 
 from speclab.app.actions import Action, Actor, bindings
 from speclab.app.widgets.cells import fit, fit_middle
-from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 
 if TYPE_CHECKING:
-    from speclab.mapping.complete import Candidate
+    from speclab.mapping.completion import Candidate
 
 EDITING: Final = (
     Action("commit", "done", "Write the cell.", ("enter",)),
@@ -44,7 +44,7 @@ _COLOURS: Final = {"": "", "good": "$success", "attention": "$warning", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What is said of the text so far: `start` to `end` of it are wrong, or (both 0) what it makes; style as `Cell`."""
+    """A message about the text so far, on `start` to `end` of it (both 0: its result); style as in `GridCell`."""
 
     message: str
     style: str = ""
@@ -60,7 +60,7 @@ class Editing:
     complete: Callable[[str, int], Sequence[Candidate]]
 
 
-class CellLine(Actor, Input):
+class CellInput(Actor, Input):
     """The line over the cell."""
 
     ACTIONS = EDITING
@@ -93,7 +93,7 @@ class CellLine(Actor, Input):
 
         text: str
 
-    def __init__(self, below: Below) -> None:
+    def __init__(self, below: CompletionPopup) -> None:
         super().__init__(select_on_focus=False)
         self.cursor_blink = False
         self._below = below
@@ -212,7 +212,7 @@ class CellLine(Actor, Input):
         self._below.go(-1)
 
 
-class Below(Vertical):
+class CompletionPopup(Vertical):
     """What stands below the line (or above it, where there is no room): the hint and the completions."""
 
     DEFAULT_CSS = """
@@ -263,7 +263,10 @@ class Below(Vertical):
             self._list.lay_out(_columns(candidates, self._width))
             room = self._list.columns[0].width
             self._list.show(
-                [Row(each.text, (fit_middle(each.text, room), Cell(each.about, "muted"))) for each in candidates]
+                [
+                    GridRow(each.text, (fit_middle(each.text, room), GridCell(each.about, "muted")))
+                    for each in candidates
+                ]
             )
             self._list.move(0)
         lines: list[Content] = []
@@ -283,9 +286,9 @@ class Below(Vertical):
         self.styles.offset = Offset(self._region.x - 1, below if fits else max(0, self._region.y - height))
 
 
-def _columns(candidates: Sequence[Candidate], width: int) -> tuple[Column, ...]:
+def _columns(candidates: Sequence[Candidate], width: int) -> tuple[GridColumn, ...]:
     """Return the columns of the completions: what is completed is shown whole if it fits, then what it is."""
     longest = max((cell_len(each.text) for each in candidates), default=12)
     about = max((cell_len(each.about) for each in candidates), default=0)
     first = max(12, min(longest, width if not about else max(24, width // 2)))
-    return (Column("", first), Column("", 10, flex=1, drop=1))
+    return (GridColumn("", first), GridColumn("", 10, flex=1, drop=1))

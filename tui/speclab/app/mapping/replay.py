@@ -13,16 +13,16 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from speclab.app.actions import Action, bindings
-from speclab.app.launch import launch_retry
-from speclab.app.mapping.records import LIMIT, of_failures
+from speclab.app.dialogs import CANCEL, Dialog
 from speclab.app.mapping.sampling import Sampling
-from speclab.app.shell import shell
 from speclab.app.trust import may_use
-from speclab.app.widgets.dialogs import CANCEL, Dialog
-from speclab.errors import SpeclabError
-from speclab.jsonvalue import Record
-from speclab.outcome import ErrorClass, FailureState
-from speclab.plural import plural
+from speclab.app.view import shell
+from speclab.core.errors import SpeclabError
+from speclab.core.json import Record
+from speclab.core.outcome import ErrorClass, FailureState
+from speclab.core.text import plural
+from speclab.workbench.launcher import launch_retry
+from speclab.workbench.samples import LIMIT, of_failures
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunLogReader

@@ -1,21 +1,24 @@
-"""The rows of the mapping's grid: each row of the table with a sample value and what becomes of it."""
+"""Rows of the mapping grid, and the panes beside it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from speclab.app.glyphs import ARROW, ATTENTION, FAILED, IDLE, NOTHING, WELL, Mark
-from speclab.app.mapping.sheet import Outcome, SheetRow, Wrong
-from speclab.app.widgets.grid import Cell, Column, Row, Span
-from speclab.app.widgets.record import inline
-from speclab.jsonvalue import Json
-from speclab.mapping.suggest import Suggestion
-from speclab.outcome import Level
+from speclab.app.icons import ARROW, ATTENTION, BECOMES, FAILED, IDLE, NOTHING, WELL, Icon
+from speclab.app.widgets.grid import GridCell, GridColumn, GridRow, TextSpan
+from speclab.app.widgets.record import Path, entries, inline
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.mapping.fields import Field, Suggestion, suggest, unmapped
+from speclab.mapping.types import label
+from speclab.spec.systems.http import HttpSystem
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
+from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
 
 TRANSFORMATION_AT: Final = 3
 _PREFIX: Final = re.compile(r"(?:^|(?<=,)|(?<=, ))source\.")
@@ -49,67 +52,67 @@ class Fails:
     dead: int
 
 
-def columns(width: int) -> tuple[Column, ...]:
+def columns(width: int) -> tuple[GridColumn, ...]:
     """The grid's columns in `width` cells; where that is little, all are narrower and the sample goes first."""
     small = width < 100
     tiny = width < 72
     return (
-        Column("", 1, gap=1),
-        Column("Source Field", 11 if tiny else 14 if small else 18, flex=3, most=34),
-        Column("Target Field", 11 if tiny else 13 if small else 15, flex=2, most=26),
-        Column("Transformation", 16 if tiny else 19 if small else 24, flex=4, most=48),
-        Column("Sample", 14, flex=3, most=34, drop=4, gap=1),
-        Column(ARROW, 1, drop=4, gap=1),
-        Column("Result", 11 if tiny else 12 if small else 14, flex=3, most=34),
-        Column("Type", 8, drop=5),
-        Column("Fails", 5, align="right", drop=3, gap=1 if small else 2),
-        Column("Dead", 4, align="right", drop=3),
-        Column("Notes", 16, flex=2, drop=9),
+        GridColumn("", 1, gap=1),
+        GridColumn("Source Field", 11 if tiny else 14 if small else 18, flex=3, most=34),
+        GridColumn("Target Field", 11 if tiny else 13 if small else 15, flex=2, most=26),
+        GridColumn("Transformation", 16 if tiny else 19 if small else 24, flex=4, most=48),
+        GridColumn("Sample", 14, flex=3, most=34, drop=4, gap=1),
+        GridColumn(ARROW, 1, drop=4, gap=1),
+        GridColumn("Result", 11 if tiny else 12 if small else 14, flex=3, most=34),
+        GridColumn("Type", 8, drop=5),
+        GridColumn("Fails", 5, align="right", drop=3, gap=1 if small else 2),
+        GridColumn("Dead", 4, align="right", drop=3),
+        GridColumn("Notes", 16, flex=2, drop=9),
     )
 
 
 def grid_row(
-    key: str, row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None, fails: Fails, *, sampled: bool
-) -> Row:
+    key: str, row: SheetRow, wrong: Sequence[CellProblem], outcome: RowOutcome | None, fails: Fails, *, sampled: bool
+) -> GridRow:
     """Return one row of the table; `sampled` if there is a record to show."""
     mark = _mark(row, wrong, outcome)
     sample, result = _sample(outcome), _result(row, outcome, sampled=sampled)
-    return Row(
+    return GridRow(
         key,
         (
-            Cell(mark.glyph, mark.style),
+            GridCell(mark.glyph, mark.style),
             _source(row, outcome, wrong),
             _cell(row.texts[TARGET].removeprefix("target."), row.texts[TARGET], TARGET, wrong),
             _cell(row.texts[TRANSFORMATION], row.texts[TRANSFORMATION], TRANSFORMATION, wrong),
             sample,
-            Cell(ARROW, "muted") if sampled and not row.blank else "",
+            GridCell(ARROW, "muted") if sampled and not row.blank else "",
             result,
-            Cell(outcome.result.type if outcome is not None else "", "muted"),
+            GridCell(outcome.result.type if outcome is not None else "", "muted"),
             _counted(fails.sample),
             _counted(fails.dead),
-            Cell(row.texts[NOTES], "muted"),
+            GridCell(row.texts[NOTES], "muted"),
         ),
     )
 
 
-def unmapped_row(unmapped: Unmapped, value: str) -> Row:
+def unmapped_row(unmapped: Unmapped, value: str) -> GridRow:
     """A row for a target field that none writes; `value` is the sample of the field that is suggested."""
     suggestion = unmapped.suggestion
-    offer = Cell("no field like it in the sample", "muted")
+    offer = GridCell("no field like it in the sample", "muted")
     if suggestion is not None:
         what = " ".join(filter(None, (suggestion.source, suggestion.transformation.replace("Direct", ""))))
-        offer = Cell(f"suggest: {what} ⏎", "live")
-    return Row(
+        offer = GridCell(f"suggest: {what} ⏎", "live")
+    return GridRow(
         unmapped.key,
         (
-            Cell(IDLE.glyph, "muted"),
+            GridCell(IDLE.glyph, "muted"),
             "",
-            Cell(unmapped.target, "muted"),
+            GridCell(unmapped.target, "muted"),
             offer,
-            Cell(value, "muted"),
+            GridCell(value, "muted"),
             "",
-            Cell("required" if unmapped.required else "optional", "attention" if unmapped.required else "muted"),
-            Cell(unmapped.type, "muted"),
+            GridCell("required" if unmapped.required else "optional", "attention" if unmapped.required else "muted"),
+            GridCell(unmapped.type, "muted"),
             "",
             "",
             "",
@@ -141,13 +144,13 @@ def fails_by_row(groups: Iterable[tuple[str | None, int]]) -> Mapping[str, int]:
     return counts
 
 
-def _counted(number: int | None) -> Cell:
+def _counted(number: int | None) -> GridCell:
     if number is None:
-        return Cell(NOTHING, "muted")
-    return Cell(f"{number:,}", "failed") if number else Cell("·", "muted")
+        return GridCell(NOTHING, "muted")
+    return GridCell(f"{number:,}", "failed") if number else GridCell("·", "muted")
 
 
-def _mark(row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None) -> Mark:
+def _mark(row: SheetRow, wrong: Sequence[CellProblem], outcome: RowOutcome | None) -> Icon:
     if any(each.level is Level.ERROR for each in wrong) or (outcome is not None and outcome.failure is not None):
         return FAILED
     if row.written is None:
@@ -155,40 +158,163 @@ def _mark(row: SheetRow, wrong: Sequence[Wrong], outcome: Outcome | None) -> Mar
     return ATTENTION if any(each.level is Level.WARNING for each in wrong) else WELL
 
 
-def _source(row: SheetRow, outcome: Outcome | None, wrong: Sequence[Wrong]) -> Cell:
+def _source(row: SheetRow, outcome: RowOutcome | None, wrong: Sequence[CellProblem]) -> GridCell:
     text = row.texts[SOURCE]
     if not text and outcome is not None and outcome.result.sample:  # what the expression reads
-        return Cell(", ".join(path for path, _ in outcome.result.sample), "muted")
+        return GridCell(", ".join(path for path, _ in outcome.result.sample), "muted")
     return _cell(_PREFIX.sub("", text), text, SOURCE, wrong)
 
 
-def _cell(shown: str, text: str, column: str, wrong: Sequence[Wrong]) -> Cell:
+def _cell(shown: str, text: str, column: str, wrong: Sequence[CellProblem]) -> GridCell:
     """A cell that shows `shown` for `text`; what is wrong in it is underlined, all of it where they differ."""
     spans = []
     for each in wrong:
         if each.column == column and each.level is not Level.INFO and shown:
             start, end = (each.start, max(each.end, each.start + 1)) if shown == text else (0, len(shown))
-            spans.append(Span(start, end, "wavy"))
-    return Cell(shown, spans=tuple(sorted(spans, key=lambda span: span.start)))
+            spans.append(TextSpan(start, end, "wavy"))
+    return GridCell(shown, spans=tuple(sorted(spans, key=lambda span: span.start)))
 
 
-def _sample(outcome: Outcome | None) -> Cell:
+def _sample(outcome: RowOutcome | None) -> GridCell:
     if outcome is None or not outcome.result.sample:
-        return Cell("")
+        return GridCell("")
     sample = outcome.result.sample
     if all(path in outcome.result.missing for path, _ in sample):
-        return Cell("not there", "muted")
-    return Cell(", ".join("" if value is None else text_of(value) for _, value in sample))
+        return GridCell("not there", "muted")
+    return GridCell(", ".join("" if value is None else text_of(value) for _, value in sample))
 
 
-def _result(row: SheetRow, outcome: Outcome | None, *, sampled: bool) -> Cell:
+def _result(row: SheetRow, outcome: RowOutcome | None, *, sampled: bool) -> GridCell:
     if not sampled or row.blank:
-        return Cell("")
+        return GridCell("")
     if outcome is None:
-        return Cell(NOTHING, "muted")
+        return GridCell(NOTHING, "muted")
     if outcome.failure is not None:
-        return Cell(outcome.failure.reason, "failed")
+        return GridCell(outcome.failure.reason, "failed")
     if outcome.result.dropped:
-        return Cell("left out", "muted")
+        return GridCell("left out", "muted")
     value = outcome.result.value
-    return Cell("null", "muted") if value is None else Cell(text_of(value), "good")
+    return GridCell("null", "muted") if value is None else GridCell(text_of(value), "good")
+
+
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]+)\}")
+
+
+Suggested: TypeAlias = "dict[tuple[str, str], Suggestion | None]"
+"""What was suggested for a target by its schema: of hundreds of fields at both ends it takes a moment to find."""
+
+
+def offers(
+    sheet: MappingSheet, fields: Sequence[Field], at_target: Sequence[Field], suggested: Suggested
+) -> list[Unmapped]:
+    """What the target wants and no row gives.
+
+    First its key and the placeholders of its paths, then the fields of `check`, then those that are known to be
+    `at_target`; `fields` are the source's, for suggestions, and `suggested` those of the same fields so far.
+    """
+    known = {str(field.path): field for field in at_target}
+    required = list(dict.fromkeys([*_required(sheet), *(name for name, field in known.items() if field.required)]))
+    written = [row.target for row in sheet.rows if row.target]
+    found = []
+    for target in unmapped(written, [*required, *sheet.settings.check, *known]):
+        schema = sheet.settings.check.get(target)
+        kind = schema.get("type") if schema else None
+        if kind is None and target in known:
+            kind = label(known[target].kind)
+        key = (target, repr(schema))
+        if key not in suggested:
+            suggested[key] = next(iter(suggest(target, fields, schema)), None)
+        found.append(Unmapped(target, kind if isinstance(kind, str) else "", target in required, suggested[key]))
+    return found
+
+
+def _required(sheet: MappingSheet) -> Iterator[str]:
+    integration = sheet.reading.integration
+    if integration is None:
+        return
+    target = integration.target
+    yield from [target.key] if isinstance(target.key, str) else target.key
+    if isinstance(target, HttpSystem) and target.write is not None:
+        for path in (target.write.upsert, target.write.create, target.write.update, target.write.batch):
+            for name in _PLACEHOLDER.findall(path or ""):
+                if not name.startswith(("source.", "found.")):
+                    yield name
+
+
+_APART: Final = 3
+
+
+def record_lines(record: Record, width: int, failing: Mapping[Path, str], lit: AbstractSet[Path]) -> Iterator[GridCell]:
+    """The record; fields of `failing` name the row that fails on them, those in `lit` are of the row in hand."""
+    found = list(entries(record, width))
+    for at, (path, cell) in enumerate(found):
+        within = found[at + 1][0] if at + 1 < len(found) else ()
+        opened = within[: len(path)] == path and len(within) > len(path)
+        row = None if opened else next((row for field, row in failing.items() if field[: len(path)] == path), None)
+        here = not opened and any(field[: len(path)] == path for field in lit)
+        text = cell.text
+        spans = tuple(TextSpan(span.start, span.end, "live") for span in cell.spans) if here else cell.spans
+        if row is not None:
+            mark = f"{BECOMES} {row}"
+            text = f"{text}{' ' * _APART}{mark}"
+            spans = (*spans, TextSpan(len(text) - len(mark), len(text), "failed"))
+        yield GridCell(text, cell.style, spans)
+
+
+def mapped_lines(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | None], lit: str) -> Iterator[GridCell]:
+    """The mapped record, a line a target path, that of the row `lit` standing out; what fails says so."""
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if row.written is None:
+            continue
+        head = f"{row.target}:"
+        spans: tuple[TextSpan, ...] = (TextSpan(0, len(head), "live" if row.target == lit else "muted"),)
+        if outcome is None:
+            text, style = "cannot run", "failed"
+        elif outcome.failure is not None:
+            text, style = FAILED.glyph, "failed"
+        elif outcome.result.dropped:
+            text, style = "left out", "muted"
+        else:
+            text, style = inline(outcome.result.value), ""
+        whole = f"{head} {text}"
+        if style:
+            spans = (*spans, TextSpan(len(head) + 1, len(whole), style))
+        yield GridCell(whole, spans=spans)
+
+
+def step_lines(outcome: RowOutcome | None) -> Iterator[GridCell]:
+    """What there is after each step of a row."""
+    if outcome is None:
+        yield GridCell("the row cannot run", "failed")
+        return
+    result = outcome.result
+    names = [step.text for step in result.steps]
+    failed = outcome.failure
+    width = max((len(name) for name in ("sample", *names, (failed.step if failed else None) or "")), default=6)
+    yield _step("sample", ", ".join(text_of(value) for _, value in result.sample), width)
+    for step in result.steps:
+        yield _step(step.text, ", ".join(text_of(value) for value in step.values), width)
+    if failed is not None:
+        whole = f"{failed.step or failed.stage:<{width}}  {failed.reason}"
+        yield GridCell(whole, spans=(TextSpan(0, width, "muted"), TextSpan(width + 2, len(whole), "failed")))
+
+
+def failing_fields(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | None]) -> dict[Path, str]:
+    """The source fields of the rows that fail, and the words that say so."""
+    return {
+        path: f"row {row.target}"
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if outcome is not None and outcome.failure is not None
+        for path in fields_of(row)
+    }
+
+
+def fields_of(row: SheetRow | None) -> set[Path]:
+    """The paths of the source fields that the row reads."""
+    if row is None or row.mapper is None:
+        return set()
+    return {path.parts for made in row.mapper.rows for path in made.reads}
+
+
+def _step(name: str, value: str, width: int) -> GridCell:
+    return GridCell(f"{name:<{width}}  {value}", spans=(TextSpan(0, width, "muted"),))

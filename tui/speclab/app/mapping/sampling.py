@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING, Final
 from textual import work
 from textual.worker import Worker
 
-from speclab.app.mapping.offers import offers
-from speclab.app.mapping.records import (
+from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
+from speclab.app.mapping.rows import TRANSFORMATION_AT, offers
+from speclab.app.mapping.writing import RowWriting
+from speclab.app.specs.lists import address_at
+from speclab.app.trust import may_use
+from speclab.app.view import shell
+from speclab.app.widgets.grid import GridRow
+from speclab.core.errors import SpecError, SpeclabError
+from speclab.core.outcome import Level
+from speclab.core.text import plural
+from speclab.spec.parser import read_end
+from speclab.spec.problems import Problem
+from speclab.workbench.mapping_sheet import MappingSheet, SheetVerdict
+from speclab.workbench.samples import (
     LIMIT,
-    Records,
+    SampleRecords,
     fields_at_target,
     keep,
     kept_at,
@@ -22,19 +34,6 @@ from speclab.app.mapping.records import (
     of_failures,
     read_records,
 )
-from speclab.app.mapping.rows import TRANSFORMATION_AT
-from speclab.app.mapping.sheet import Sheet, Verdict
-from speclab.app.mapping.writing import RowWriting
-from speclab.app.shell import shell
-from speclab.app.specs.outline import address_at
-from speclab.app.trust import may_use
-from speclab.app.widgets.dialogs import Choice, Confirm, Prompt
-from speclab.app.widgets.grid import Row
-from speclab.errors import SpecError, SpeclabError
-from speclab.outcome import Level
-from speclab.plural import plural
-from speclab.spec.problem import Problem
-from speclab.spec.read import read_end
 
 if TYPE_CHECKING:
     from speclab.app.actions import Action
@@ -55,8 +54,8 @@ class Sampling(RowWriting):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verdict: Verdict | None = None
-        self._judged: Sheet | None = None  # the sheet that the verdict is of
+        self.verdict: SheetVerdict | None = None
+        self._judged: MappingSheet | None = None  # the sheet that the verdict is of
         self.at_target: tuple[Field, ...] = ()
         self.reading: Worker[None] | None = None
         self._checked_source: tuple[Document, Problem | None] | None = (
@@ -64,7 +63,7 @@ class Sampling(RowWriting):
         )
 
     @property
-    def judged(self) -> Verdict | None:
+    def judged(self) -> SheetVerdict | None:
         """The verdict if it is of the mapping as it is now, and not of what it was a moment ago."""
         return self.verdict if self._judged is self.sheet else None
 
@@ -111,7 +110,7 @@ class Sampling(RowWriting):
         except SpeclabError as error:
             shell(self).tell("No sample", error)
 
-    def have(self, records: Records, number: int = 0) -> None:
+    def have(self, records: SampleRecords, number: int = 0) -> None:
         """Have these as the sample from now on, and show what becomes of them."""
         self.take_records(records, number)
         self.verdict = None
@@ -184,11 +183,11 @@ class Sampling(RowWriting):
     async def action_samples(self) -> None:
         """Take sample records from a file or from dead letters."""
         options = [
-            Row("live", ("live", "read some from the source")),
-            Row("file", ("file", "JSON lines, an object a line")),
-            Row("dead", ("dead letters", "what earlier runs could not write")),
+            GridRow("live", ("live", "read some from the source")),
+            GridRow("file", ("file", "JSON lines, an object a line")),
+            GridRow("dead", ("dead letters", "what earlier runs could not write")),
         ]
-        chosen = await self.app.push_screen_wait(Choice("sample records", options))
+        chosen = await self.app.push_screen_wait(ChoiceDialog("sample records", options))
         if chosen == "live":
             await self.action_act("live")
         elif chosen == "dead":
@@ -200,7 +199,9 @@ class Sampling(RowWriting):
             else:
                 self.notify("No run left any.", title="No dead letters")
         elif chosen == "file":
-            path = await self.app.push_screen_wait(Prompt("sample file", "A file of JSON lines.", value=".speclab/"))
+            path = await self.app.push_screen_wait(
+                PromptDialog("sample file", "A file of JSON lines.", value=".speclab/")
+            )
             if path and self.opened is not None:
                 await self._read_file(named(path, self.opened.path))
 
@@ -264,12 +265,14 @@ class Sampling(RowWriting):
 
     @work(group="ask")
     async def _offer_section(self, reason: str, address: str) -> None:
-        from speclab.app.specs.place import SpecsPlace
+        from speclab.app.specs.view import SpecsView
 
         message = f"The source cannot be read yet.\n{reason}"
-        if await self.app.push_screen_wait(Confirm("live sample", message, yes="go to the section", no="stay here")):
+        if await self.app.push_screen_wait(
+            ConfirmDialog("live sample", message, yes="go to the section", no="stay here")
+        ):
             place = await shell(self).show_place("specs")
-            assert isinstance(place, SpecsPlace)  # noqa: S101 (that is its name)
+            assert isinstance(place, SpecsView)  # noqa: S101 (that is its name)
             place.go_to(address)
 
     def why_not(self, action: str) -> str | None:

@@ -14,22 +14,21 @@ from textual import on
 from textual.events import Paste
 from textual.geometry import Region
 
-from speclab.app.document_place import DocumentPlace
-from speclab.app.mapping.cell_editor import Below, CellLine, Editing, Hint
-from speclab.app.mapping.offers import Suggested
-from speclab.app.mapping.records import NONE, Records
-from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Unmapped, text_of
-from speclab.app.mapping.sheet import Sheet, SheetRow
-from speclab.app.shell import shell
+from speclab.app.document_view import DocumentView
+from speclab.app.mapping.cell_editor import CellInput, CompletionPopup, Editing, Hint
+from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Suggested, Unmapped, text_of
+from speclab.app.view import shell
 from speclab.app.widgets.grid import Grid
-from speclab.errors import EditRefused
-from speclab.jsonvalue import Record
-from speclab.mapping.complete import Candidate, complete_source, complete_step, complete_target, in_system
+from speclab.core.errors import EditRejected
+from speclab.core.json import Record
+from speclab.core.outcome import Level
+from speclab.core.text import plural
+from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target, in_system
 from speclab.mapping.fields import Field, fields_of
-from speclab.outcome import Level
-from speclab.plural import plural
-from speclab.spec.document import Document, Table
+from speclab.spec.document import Document, MarkdownTable
 from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
+from speclab.workbench.mapping_sheet import MappingSheet, SheetRow
+from speclab.workbench.samples import NONE, SampleRecords
 
 _ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
 
@@ -50,19 +49,19 @@ class _Edited:
     group: str
 
 
-class RowWriting(DocumentPlace):
+class RowWriting(DocumentView):
     """A place with a grid of the mapping's rows, of which the cells are written in place."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sheet: Sheet | None = None
-        self.records: Records = NONE
+        self.sheet: MappingSheet | None = None
+        self.records: SampleRecords = NONE
         self.number = 0  # of the record in hand
         self.fields: tuple[Field, ...] = ()
         self.offered: dict[str, Unmapped] = {}
         self.suggested: Suggested = {}  # for these fields
-        self.below = Below()
-        self.line = CellLine(self.below)
+        self.below = CompletionPopup()
+        self.line = CellInput(self.below)
         self._edited: _Edited | None = None
         self._stay = 0  # which stay in the cells this is: what is written in one is one step to undo
 
@@ -170,7 +169,7 @@ class RowWriting(DocumentPlace):
             return Hint("")
         try:
             trial = self.sheet.trial(index, column, text)
-        except EditRefused as refusal:
+        except EditRejected as refusal:
             return Hint(refusal.message, "failed")
         self.show_trial(trial)
         errors = [each for each in trial.wrong if each.level is Level.ERROR]
@@ -205,8 +204,8 @@ class RowWriting(DocumentPlace):
         event.stop()
         self.line.take_chosen()
 
-    @on(CellLine.Done)
-    def _done(self, event: CellLine.Done) -> None:
+    @on(CellInput.Done)
+    def _done(self, event: CellInput.Done) -> None:
         edited = self._edited
         if edited is None or not self.write_cell(event.text) or not event.onward:
             return
@@ -219,20 +218,20 @@ class RowWriting(DocumentPlace):
         """Write `text` in the cell that is edited; where it is refused, tell why, and let it be mended."""
         try:
             self._put(text)
-        except EditRefused as refusal:
+        except EditRejected as refusal:
             shell(self).tell("Not changed", refusal)
             self.line.focus()
             return False
         self._end()
         return True
 
-    @on(CellLine.Cancelled)
+    @on(CellInput.Cancelled)
     def _cancelled(self) -> None:
         edited = self._edited
         if edited is not None and edited.taken != edited.before:
             try:
                 self._put(edited.before)
-            except EditRefused as refusal:
+            except EditRejected as refusal:
                 shell(self).tell("Not taken back", refusal)
         self._end()
 
@@ -249,11 +248,11 @@ class RowWriting(DocumentPlace):
     def take(self) -> None:
         """Bring what is written so far into the document, as a part of the step that it will be."""
         if self.untaken():
-            with suppress(EditRefused):  # the hint says so already, and the text stays in the line
+            with suppress(EditRejected):  # the hint says so already, and the text stays in the line
                 self._put(self.line.value)
 
     def _put(self, text: str) -> None:
-        """Have `text` in the cell that is edited. Raises `EditRefused`."""
+        """Have `text` in the cell that is edited. Raises `EditRejected`."""
         edited, opened = self._edited, self.opened
         if edited is None or opened is None:
             return
@@ -270,8 +269,8 @@ class RowWriting(DocumentPlace):
         event.stop()
         self._paste(event.text, self.row.index if self.row is not None else None, self._column)
 
-    @on(CellLine.CellsPasted)
-    def _paste_over_cell(self, event: CellLine.CellsPasted) -> None:
+    @on(CellInput.CellsPasted)
+    def _paste_over_cell(self, event: CellInput.CellsPasted) -> None:
         if (edited := self._edited) is not None:
             self._cancelled()
             self._paste(event.text, edited.index, edited.column)
@@ -356,28 +355,28 @@ class RowWriting(DocumentPlace):
         else:
             self.grid.move(first)
 
-    def take_records(self, records: Records, number: int = 0) -> None:
+    def take_records(self, records: SampleRecords, number: int = 0) -> None:
         """Have these sample records from now on."""
         self.records, self.number = records, number
         self.fields, self.suggested = fields_of(records.records), {}
 
 
-def _table(document: Document) -> Table:
+def _table(document: Document) -> MarkdownTable:
     if document.mapping is None:
-        raise EditRefused("the spec has no Field Mapping table any more")
+        raise EditRejected("the spec has no Field Mapping table any more")
     return document.mapping
 
 
-def _found_again(edited: _Edited, name: str, table: Table) -> int:
-    """Where the row that is edited is by now. Raises `EditRefused` if it, or the cell, is not there as it was."""
+def _found_again(edited: _Edited, name: str, table: MarkdownTable) -> int:
+    """Where the row that is edited is by now. Raises `EditRejected` if it, or the cell, is not there as it was."""
     if name not in table.columns:
-        raise EditRefused(f"the table has no column {name} any more")
+        raise EditRejected(f"the table has no column {name} any more")
     nearest = sorted(range(len(table.rows)), key=lambda index: abs(index - edited.index))
     for index in nearest:
         same = table.cell(index, TARGET).text == edited.target and table.cell(index, name).text == edited.taken
         if same:
             return index
-    raise EditRefused("the cell was changed by others meanwhile", hint="esc leaves it as they wrote it")
+    raise EditRejected("the cell was changed by others meanwhile", hint="esc leaves it as they wrote it")
 
 
 def _with_cells(document: Document, first: int | None, rows: Sequence[Mapping[str, str]]) -> Document:
@@ -397,6 +396,6 @@ def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
         if offer.suggestion is not None:
             cells |= {SOURCE: offer.suggestion.source, TRANSFORMATION: offer.suggestion.transformation}
         if TRANSFORMATION not in _table(document).columns and cells.pop(TRANSFORMATION) != "Direct":
-            raise EditRefused(f"the table has no column {TRANSFORMATION} for what {offer.target} needs")
+            raise EditRejected(f"the table has no column {TRANSFORMATION} for what {offer.target} needs")
         document = document.with_row_added(_table(document), len(_table(document).rows), cells)
     return document

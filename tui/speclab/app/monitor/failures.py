@@ -1,33 +1,48 @@
-"""Failures: grouped by what went wrong where, and one by one."""
+"""Failures of an integration: groups, records, and the actions on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from speclab.app import glyphs
-from speclab.app.shell import shell
+import orjson
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Grid as Tiles
+from textual.containers import Horizontal, Vertical
+
+from speclab.app import icons
+from speclab.app.actions import Action, bindings
+from speclab.app.formatting import ago, count, exactly, until
+from speclab.app.icons import NOTHING
+from speclab.app.monitor.actions import DISCARD, RETRY, Chosen, discard, retry
+from speclab.app.monitor.integrations import listing
+from speclab.app.view import BACK, DetailScreen, shell
 from speclab.app.widgets.cells import broken
-from speclab.app.widgets.grid import Cell, Column, Grid, Row
-from speclab.app.widgets.record import lines
-from speclab.app.words import ago, count, exactly, until
-from speclab.outcome import AlertState, FailureState, RunState
-from speclab.plural import plural
-from speclab.runlog.progress import progress_text
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
+from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import RecordView, lines
+from speclab.core.outcome import AlertState, FailureState, RunState, Stage
+from speclab.core.text import plural
+from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
-    from speclab.app.glyphs import Mark
-    from speclab.runlog import AlertRow, FailureRow, RunRow
+    from speclab.app.icons import Icon
+    from speclab.runlog import AlertRow, FailureRow, RunLogReader, RunRow
+    from speclab.runlog.reader import LogUpdate
     from speclab.runlog.rows import FailureGroup
 
+
 MARKS: Final = {
-    FailureState.WAITING: (glyphs.WAITING.glyph, "attention"),
-    FailureState.DEAD: (glyphs.FAILED.glyph, "failed"),
-    FailureState.UNKNOWN: (glyphs.ATTENTION.glyph, "failed"),
-    FailureState.RESOLVED: (glyphs.WELL.glyph, "good"),
-    FailureState.SUPERSEDED: (glyphs.WELL.glyph, "muted"),
-    FailureState.DISCARDED: (glyphs.IDLE.glyph, "muted"),
+    FailureState.WAITING: (icons.WAITING.glyph, "attention"),
+    FailureState.DEAD: (icons.FAILED.glyph, "failed"),
+    FailureState.UNKNOWN: (icons.ATTENTION.glyph, "failed"),
+    FailureState.RESOLVED: (icons.WELL.glyph, "good"),
+    FailureState.SUPERSEDED: (icons.WELL.glyph, "muted"),
+    FailureState.DISCARDED: (icons.IDLE.glyph, "muted"),
 }
 
 OPEN: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
@@ -43,12 +58,12 @@ class FailuresGrid(Grid):
     def __init__(self) -> None:
         super().__init__(
             (
-                Column("", 1, gap=1),
-                Column("state", 8),
-                Column("at", 5),
-                Column("what", 24, flex=1),
-                Column("count", 6, align="right"),
-                Column("last", 10, drop=1),
+                GridColumn("", 1, gap=1),
+                GridColumn("state", 8),
+                GridColumn("at", 5),
+                GridColumn("what", 24, flex=1),
+                GridColumn("count", 6, align="right"),
+                GridColumn("last", 10, drop=1),
             ),
             empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
         )
@@ -90,40 +105,43 @@ class FailuresGrid(Grid):
         self._why_not.clear()
         self.show([*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._told(groups)])
 
-    def _failed(self, run: RunRow | None) -> Iterator[Row]:
+    def _failed(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
             self._why_not[run.run] = _FAILED_RUN
-            yield self._other(run.run, glyphs.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
+            yield self._other(run.run, icons.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
 
-    def _in_progress(self, run: RunRow | None) -> Iterator[Row]:
+    def _in_progress(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.state is RunState.RUNNING and (text := progress_text(run)):
-            yield self._other(run.run, glyphs.RUNNING, "running", "run", text, run.started_at)
+            yield self._other(run.run, icons.RUNNING, "running", "run", text, run.started_at)
 
-    def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[Row]:
+    def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[GridRow]:
         for alert in alerts:
             if alert.state is AlertState.FIRING:
                 told = f"{alert.name}: {alert.detail}"
                 key = f"{alert.spec_id} {alert.name}"
                 self._why_not[key] = _ALERT
-                yield self._other(key, glyphs.ATTENTION, "firing", "alert", told, alert.since)
+                yield self._other(key, icons.ATTENTION, "firing", "alert", told, alert.since)
 
-    def _other(self, key: str, sign: Mark, state: str, what: str, told: str, since: str) -> Row:
+    def _other(self, key: str, sign: Icon, state: str, what: str, told: str, since: str) -> GridRow:
         self._whole[key] = told
-        when = Cell(ago(since, shell(self).now()), "muted")
-        return Row(key, (Cell(sign.glyph, sign.style), Cell(state, sign.style), Cell(what, "muted"), told, "", when))
+        when = GridCell(ago(since, shell(self).now()), "muted")
+        return GridRow(
+            key,
+            (GridCell(sign.glyph, sign.style), GridCell(state, sign.style), GridCell(what, "muted"), told, "", when),
+        )
 
-    def _told(self, groups: Sequence[FailureGroup]) -> list[Row]:
+    def _told(self, groups: Sequence[FailureGroup]) -> list[GridRow]:
         at = shell(self).now()
         return [
-            Row(
+            GridRow(
                 _key(group),
                 (
-                    Cell(*MARKS[group.state]),
-                    Cell(group.state.value, MARKS[group.state][1]),
-                    Cell(group.stage.value, "muted"),
+                    GridCell(*MARKS[group.state]),
+                    GridCell(group.state.value, MARKS[group.state][1]),
+                    GridCell(group.stage.value, "muted"),
                     f"{group.row}: {group.message}" if group.row else group.message,
                     count(group.count),
-                    Cell(ago(group.last_at, at), "muted"),
+                    GridCell(ago(group.last_at, at), "muted"),
                 ),
             )
             for group in groups
@@ -135,7 +153,7 @@ def _key(group: FailureGroup) -> str:
     return "\n".join(map(str, same))
 
 
-def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -> Iterator[Cell]:
+def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -> Iterator[GridCell]:
     """What happened, where, and what will come of it as seen at that time, in lines of `width` cells.
 
     With `ids`, also what the failure and its run are called.
@@ -156,11 +174,209 @@ def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -
         (f"failure {failure.id} of run {failure.run}" if ids else "", "muted"),
     )
     for text, how in told:
-        yield from (Cell(line, how) for line in broken(text, width))
+        yield from (GridCell(line, how) for line in broken(text, width))
 
 
-def preview(failure: FailureRow, at: datetime, width: int) -> Iterator[Cell]:
+def preview(failure: FailureRow, at: datetime, width: int) -> Iterator[GridCell]:
     """The facts, and the record as it was read."""
     yield from facts(failure, at, width)
-    yield Cell("")
+    yield GridCell("")
     yield from lines(failure.source, width)
+
+
+Question = Callable[["RunLogReader"], "Sequence[FailureRow]"]
+
+RECORD: Final = (
+    BACK,
+    Action("next", "next", "Go to the next failed record.", ("n",)),
+    Action("previous", "previous", "Go to the failed record before.", ("p",)),
+    Action("row", "mapping row", "Go to the mapping row to blame, with this record as the sample.", ("e",)),
+    RETRY,
+    DISCARD,
+    Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
+)
+
+NONE_LEFT: Final = ("None is left.", "All of these were settled.")
+
+MOST: Final = 1000
+"""Failures listed at once; the newest."""
+
+
+class FailuresPage(DetailScreen[None]):
+    """The failures that answer a question to the run log, and all there is to know of the one under the cursor."""
+
+    ACTIONS = RECORD
+    BINDINGS: ClassVar[list[BindingType]] = bindings(RECORD)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    FailuresPage {
+        #list { width: 34; }
+        #what { height: 7; }
+        #tiles { grid-size: 2 2; }
+    }
+    FailuresPage.-medium #list, FailuresPage.-narrow #list { display: none; }
+    FailuresPage.-narrow #what, FailuresPage.-narrow #facts { height: auto; }
+    FailuresPage.-narrow #record { overflow-y: auto; scrollbar-size-vertical: 1; }
+    FailuresPage.-narrow #tiles { grid-size: 1 4; grid-rows: 8; height: auto; }
+    """
+
+    def __init__(self, crumbs: Sequence[str], question: Question) -> None:
+        super().__init__()
+        self._crumbs = tuple(crumbs)
+        self._question = question
+        self._failures: dict[str, FailureRow] = {}
+        self._shown: FailureRow | None = None
+
+    def crumbs(self) -> tuple[str, ...]:
+        """The way here."""
+        return self._crumbs
+
+    def body(self) -> ComposeResult:
+        """The list on the left; on the right what happened, and the record at each stage."""
+        columns = (GridColumn("", 1, gap=1), GridColumn("record", 10, flex=1), GridColumn("last", 10))
+        with Horizontal():
+            yield Panel(Grid(columns, id="keys"), title="failures", id="list")
+            with Vertical(id="record"):
+                yield Panel(RecordView(id="facts"), title="failure", id="what")
+                with Tiles(id="tiles"):
+                    yield Panel(RecordView(id="source"), title="source record")
+                    yield Panel(RecordView(id="payload"), title="becomes")
+                    yield Panel(RecordView(id="request"), title="request")
+                    yield Panel(RecordView(id="response"), title="response")
+
+    def on_mount(self) -> None:
+        """Read the list."""
+        self.query_one("#keys", Grid).focus()
+        self._read()
+
+    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (whatever is new, the list may be another)
+        """Read the list again."""
+        self._read()
+
+    @work(exclusive=True, group="list")
+    async def _read(self) -> None:
+        found = await shell(self).ask(self._question)
+        if found is None:
+            return
+        self._failures = {failure.id: failure for failure in found}
+        at = shell(self).now()
+        self.query_one("#keys", Grid).show(
+            [
+                GridRow(
+                    failure.id,
+                    (
+                        GridCell(*MARKS[failure.state]),
+                        failure.key or NOTHING,
+                        GridCell(ago(failure.last_at, at), "muted"),
+                    ),
+                )
+                for failure in found
+            ],
+            empty=NONE_LEFT,
+        )
+        more = len(found) == MOST
+        self.query_one("#list", Panel).note = f"the newest {MOST:,}" if more else plural(len(found), "record")
+        self._show()
+
+    @on(Grid.Moved, "#keys")
+    @work(exclusive=True, group="record")
+    async def _show(self) -> None:
+        row = self.query_one("#keys", Grid).row
+        self._shown = await shell(self).ask(lambda reader: reader.failure(row.key)) if row is not None else None
+        if self._shown is not None:
+            self._tell(self._shown)
+        elif row is None:
+            self._tell_none()
+        self.refresh_bindings()
+
+    def _tell_none(self) -> None:
+        what = self.query_one("#what", Panel)
+        what.title, what.note = "failure", ""
+        for each in self.query(RecordView):
+            each.tell_text(None, instead=NONE_LEFT if each.id == "facts" else ())
+
+    def _tell(self, failure: FailureRow) -> None:
+        keys = self.query_one("#keys", Grid)
+        what = self.query_one("#what", Panel)
+        what.title = failure.key or "a record without a key"
+        what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
+        at = shell(self).now()
+        self.query_one("#facts", RecordView).tell(lambda width: facts(failure, at, width, ids=True))
+        self.query_one("#source", RecordView).tell_record(failure.source)
+        unmapped = ("It was not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
+        self.query_one("#payload", RecordView).tell_record(failure.payload, instead=unmapped)
+        unsent = ("Nothing was sent.", f"It failed before, at {failure.stage}.")
+        self.query_one("#request", RecordView).tell_text(failure.request, instead=unsent)
+        unanswered = ("There was no answer.",) if failure.request else ("Nothing was sent.",)
+        self.query_one("#response", RecordView).tell_text(failure.response, instead=unanswered)
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        keys = self.query_one("#keys", Grid)
+        if action == "next" and keys.cursor_row >= len(keys.rows) - 1:
+            return "this is the last one"
+        if action == "previous" and keys.cursor_row == 0:
+            return "this is the first one"
+        if action in {"row", "retry", "discard", "copy"} and self._shown is None:
+            return "there is no record"
+        if action == "row" and self._spec() is None:
+            return "the spec is not in this directory"
+        if action in {"retry", "discard"}:
+            if shell(self).read_only:
+                return "the app was started with --read-only"
+            if self._shown is not None and self._shown.state not in OPEN:
+                return "there is nothing to decide: it is settled"
+        return None
+
+    def _chosen(self) -> Chosen | None:
+        """The failure that is shown, for a decision."""
+        if (shown := self._shown) is None:
+            return None
+        return Chosen(shown.spec_id, 1, lambda _reader: [shown])
+
+    @work
+    async def action_retry(self) -> None:
+        """Try this record again."""
+        app = shell(self)
+        if (chosen := self._chosen()) is not None:
+            await retry(app, chosen, listing(app.specs or (), app.overview).get(chosen.spec_id))
+
+    @work
+    async def action_discard(self) -> None:
+        """Give this record up."""
+        if (chosen := self._chosen()) is not None:
+            await discard(shell(self), chosen)
+
+    def _spec(self) -> Path | None:
+        """The spec of the failure that is shown, where it is among those of this workspace."""
+        if self._shown is None:
+            return None
+        specs = shell(self).specs or ()
+        return next((spec.path for spec in specs if spec.spec_id == self._shown.spec_id), None)
+
+    def action_next(self) -> None:
+        """Go to the next one."""
+        self.query_one("#keys", Grid).action_down()
+
+    def action_previous(self) -> None:
+        """Go to the one before."""
+        self.query_one("#keys", Grid).action_up()
+
+    async def action_row(self) -> None:
+        """Go to the mapping, with this record as the sample."""
+        from speclab.app.mapping.view import MappingView
+
+        app, spec, failure = shell(self), self._spec(), self._shown
+        if spec is not None:
+            app.spec = spec
+            place = await app.show_place("mapping")
+            assert isinstance(place, MappingView)  # noqa: S101 (that is its name)
+            place.open(spec, failure)
+
+    def action_copy(self) -> None:
+        """Copy the record as it was read."""
+        if self._shown is not None and self._shown.source is not None:
+            self.app.copy_to_clipboard(orjson.dumps(self._shown.source, option=orjson.OPT_INDENT_2).decode())
+            self.notify("The record as it was read is in the clipboard.", timeout=3)

@@ -1,4 +1,4 @@
-"""The integrations as rows of the Monitor's grid: those that ran, and those that have a spec but never did."""
+"""The list of integrations, and the figures above it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,167 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, ClassVar, Final, overload
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
 
-from speclab.app import glyphs
-from speclab.app.glyphs import NOTHING, Mark, bar
-from speclab.app.monitor.figures import sparkline
-from speclab.app.widgets.grid import Cell, Column, Row
-from speclab.app.words import ago, clock_time, count, percent, span, until
+from speclab.app import icons
+from speclab.app.formatting import ago, clock_time, count, moment, percent, span, until
+from speclab.app.icons import ELLIPSIS, NOTHING, SPARKS, Icon, bar
+from speclab.app.view import shell
+from speclab.app.widgets.cells import fit
+from speclab.app.widgets.grid import GridCell, GridColumn, GridRow
+from speclab.core.outcome import RunState
 from speclab.monitor.health import Condition
-from speclab.outcome import RunState
 
 if TYPE_CHECKING:
-    from speclab.monitor.health import Health, Overview
+    from datetime import datetime
+
+    from speclab.monitor.health import Bucket, Health, Overview
+    from speclab.service.heartbeat import ServedSpec
     from speclab.spec.workspace import SpecFile
-    from speclab.sync.heartbeat import Served
+
+
+_LOWEST: Final = 0.8
+"""The success rate at the foot of a sparkline: below it, it is bad enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A few words that belong together, each with its style."""
+
+    words: tuple[tuple[str, str], ...]
+
+    @property
+    def width(self) -> int:
+        """In cells."""
+        return sum(cell_len(text) for text, _ in self.words)
+
+
+def sparkline(buckets: Sequence[Bucket], width: int) -> str:
+    """Success rates over time as small bars, `width` at most; a blank where nothing was read."""
+    each = max(1, -(-len(buckets) // max(1, width)))
+    groups = [buckets[at : at + each] for at in range(0, len(buckets), each)]
+    sums = [(sum(bucket.well for bucket in group), sum(bucket.read for bucket in group)) for group in groups]
+    return "".join(_bar(well / read) if read else " " for well, read in sums)
+
+
+def _bar(rate: float) -> str:
+    highest = len(SPARKS) - 1
+    return SPARKS[min(highest, max(0, int((rate - _LOWEST) / (1 - _LOWEST) * highest)))]
+
+
+class FiguresLine(Widget):
+    """Success, records, errors, what waits and what is dead; where it is two lines high, errors by class below."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"figures--{name}" for name in ("strong", "muted", "spark", "attention", "failed")
+    }
+    DEFAULT_CSS = """
+    FiguresLine {
+        height: 1;
+        background: $background;
+        & > .figures--strong { text-style: bold; }
+        & > .figures--muted { color: $muted; }
+        & > .figures--spark { color: $spark; }
+        & > .figures--attention { color: $warning; text-style: bold; }
+        & > .figures--failed { color: $error; text-style: bold; }
+        &:ansi > .figures--muted { text-style: dim; }
+    }
+    """
+
+    shown: reactive[Overview | None] = reactive(None, always_update=True)
+
+    def render_line(self, y: int) -> Strip:
+        """The figures, as many as fit; then the errors by class."""
+        if self.shown is None:
+            return self._strip([Figure((("reading the run log", "muted"),))] if y == 0 else [])
+        if not self.shown.figures.read and not self.shown.figures.errors:
+            nothing = Figure((("nothing was read in this window", "muted"),))
+            return self._strip([nothing, *self._open(self.shown, shell(self).now())]) if y == 0 else self._strip([])
+        return self._strip(self._first(self.shown) if y == 0 else self._second(self.shown))
+
+    def _first(self, shown: Overview) -> list[Figure]:
+        figures = shown.figures
+        rate = figures.success_rate
+        style = "strong" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"
+        spark = sparkline(shown.buckets, 24 if self.size.width >= 100 else 12)
+        success = (("success ", "muted"), (percent(rate, 2), style))
+        rest = [
+            Figure((("records ", "muted"), (count(figures.read), "strong"))),
+            Figure((("errors ", "muted"), (count(figures.errors), "strong"))),
+            *self._open(shown, shell(self).now()),
+        ]
+        drawn = [Figure((*success, ("  ", ""), (spark, "spark"))), *rest]
+        return drawn if self._fits(drawn) else [Figure(success), *rest]
+
+    @staticmethod
+    def _open(shown: Overview, at: datetime) -> list[Figure]:
+        """What is not done with, whenever it failed."""
+        parts = []
+        if shown.waiting:
+            oldest = ""
+            if shown.oldest_waiting is not None:
+                oldest = f"  oldest {span((at - moment(shown.oldest_waiting)).total_seconds())}"
+            parts.append(Figure((("waiting ", "muted"), (count(shown.waiting), "attention"), (oldest, "muted"))))
+        if shown.dead:
+            parts.append(Figure((("dead ", "muted"), (count(shown.dead), "failed"))))
+        if shown.unknown:
+            parts.append(Figure((("unknown ", "muted"), (count(shown.unknown), "failed"))))
+        return parts
+
+    @staticmethod
+    def _second(shown: Overview) -> list[Figure]:
+        figures = shown.figures
+        by_class = sorted(figures.errors_by_class.items(), key=lambda item: -item[1])
+        named = [(name.value.replace("_", " "), number) for name, number in by_class]
+        if named and figures.unclassified:
+            named.append(("no class", figures.unclassified))
+        parts = [Figure(((f"{name} ", "muted"), (count(number), ""))) for name, number in named]
+        return [Figure((("errors by class", "muted"),)), *parts] if parts else []
+
+    @property
+    def _apart(self) -> int:
+        """Blank cells between two parts."""
+        return 4 if self.size.width >= 100 else 3
+
+    def _fits(self, parts: Sequence[Figure]) -> bool:
+        return 1 + sum(part.width for part in parts) + self._apart * (len(parts) - 1) < self.size.width
+
+    def _strip(self, parts: Sequence[Figure]) -> Strip:
+        """Draw the parts, as many as fit; an ellipsis takes the place of the others."""
+        width = self.size.width
+        base = self.rich_style
+        shown = list(parts)
+        while len(shown) > 1 and not self._fits(shown if len(shown) == len(parts) else [*shown, _MORE]):
+            shown.pop()
+        if len(shown) < len(parts):
+            shown.append(_MORE)
+        segments = [Segment(" ", base)]
+        for part in shown:
+            for text, style in part.words:
+                extra = self.get_component_rich_style(f"figures--{style}", partial=True) if style else None
+                segments.append(Segment(fit(text, width - 2), base + extra if extra else base))
+            segments.append(Segment(" " * self._apart, base))
+        return Strip(segments).adjust_cell_length(width, base)
+
+
+_MORE: Final = Figure(((ELLIPSIS, "muted"),))
+"""Stands for the parts that do not fit."""
+
 
 _MARKS: Final = {
-    Condition.RUNNING: glyphs.RUNNING,
-    Condition.FAILED: glyphs.FAILED,
-    Condition.ATTENTION: glyphs.ATTENTION,
-    Condition.PAUSED: glyphs.PAUSED,
-    Condition.PARKED: glyphs.PARKED,
-    Condition.WELL: glyphs.WELL,
-    Condition.IDLE: glyphs.IDLE,
+    Condition.RUNNING: icons.RUNNING,
+    Condition.FAILED: icons.FAILED,
+    Condition.ATTENTION: icons.ATTENTION,
+    Condition.PAUSED: icons.PAUSED,
+    Condition.PARKED: icons.PARKED,
+    Condition.WELL: icons.WELL,
+    Condition.IDLE: icons.IDLE,
 }
 _SPARK: Final = {False: 12, True: 24}
 """Cells of a sparkline, by whether the screen is wide: then it has one for every hour of a day."""
@@ -45,7 +181,7 @@ _STATES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedIntegration:
     """One integration in the list: what is known of its runs, of its spec file, or of both."""
 
     spec_id: str
@@ -69,12 +205,12 @@ class Listed:
         return self.health is not None and self.health.integration.paused_at is not None
 
 
-def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, Listed]:
+def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, ListedIntegration]:
     """All integrations by id: those with a spec in the workspace, and those the run log knows."""
     files = {spec.spec_id: spec for spec in specs if spec.type in {"integration", ""}}
     healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
     return {
-        name: Listed(
+        name: ListedIntegration(
             name,
             files[name].path if name in files else None,
             files[name].status if name in files else healths[name].integration.status,
@@ -84,38 +220,43 @@ def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, L
     }
 
 
-def mark(condition: Condition) -> Mark:
+def mark(condition: Condition) -> Icon:
     """The sign of a condition."""
     return _MARKS[condition]
 
 
-def columns(listed: Iterable[Listed], *, wide: bool) -> tuple[Column, ...]:
+def columns(listed: Iterable[ListedIntegration], *, wide: bool) -> tuple[GridColumn, ...]:
     """The grid's columns: that of the names as wide as the longest, that of the sparklines wide where there is room."""
     longest = max((cell_len(one.spec_id) for one in listed), default=16)
     return (
-        Column("", 1, gap=1),
-        Column("spec", min(19, longest), flex=9, most=min(40, longest)),
-        Column("success", 7, align="right", drop=2),
-        Column("", _SPARK[wide], drop=4),
-        Column("rec/s", 6, align="right", drop=5),
-        Column("last run", 17, flex=1, most=30),
-        Column("next", 14 if wide else 9, flex=1, most=30, drop=1),
-        Column("schedule", 12, flex=9, drop=7),
-        Column("p95", 6, align="right", drop=6),
-        Column("errors", 7, align="right", drop=3),
-        Column("wait", 5, align="right"),
-        Column("dead", 5, align="right"),
+        GridColumn("", 1, gap=1),
+        GridColumn("spec", min(19, longest), flex=9, most=min(40, longest)),
+        GridColumn("success", 7, align="right", drop=2),
+        GridColumn("", _SPARK[wide], drop=4),
+        GridColumn("rec/s", 6, align="right", drop=5),
+        GridColumn("last run", 17, flex=1, most=30),
+        GridColumn("next", 14 if wide else 9, flex=1, most=30, drop=1),
+        GridColumn("schedule", 12, flex=9, drop=7),
+        GridColumn("p95", 6, align="right", drop=6),
+        GridColumn("errors", 7, align="right", drop=3),
+        GridColumn("wait", 5, align="right"),
+        GridColumn("dead", 5, align="right"),
     )
 
 
-class Rows(Sequence[Row]):
+class IntegrationRows(Sequence[GridRow]):
     """A row each, made when it is asked for: first those that want someone, then the others, by name.
 
     `served` is what a service that is alive tells of a spec; where it is `wide`, more is told.
     """
 
     def __init__(
-        self, listed: Iterable[Listed], served: Callable[[str], Served | None], now: datetime, *, wide: bool
+        self,
+        listed: Iterable[ListedIntegration],
+        served: Callable[[str], ServedSpec | None],
+        now: datetime,
+        *,
+        wide: bool,
     ) -> None:
         self._served = served
         self._listed = sorted(listed, key=lambda one: (one.condition not in _WANTING, one.spec_id))
@@ -126,53 +267,55 @@ class Rows(Sequence[Row]):
         return len(self._listed)
 
     @overload
-    def __getitem__(self, index: int) -> Row: ...
+    def __getitem__(self, index: int) -> GridRow: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+    def __getitem__(self, index: slice) -> Sequence[GridRow]: ...
+    def __getitem__(self, index: int | slice) -> GridRow | Sequence[GridRow]:
         if isinstance(index, slice):
             return [self._row(one) for one in self._listed[index]]
         return self._row(self._listed[index])
 
-    def _row(self, one: Listed) -> Row:
+    def _row(self, one: ListedIntegration) -> GridRow:
         served = self._served(one.spec_id)
         coming = _next_run(one, served, self._now, wide=self._wide)
         return _row(one, coming, served.schedule if served is not None else "", self._now, _SPARK[self._wide])
 
 
-def _next_run(one: Listed, served: Served | None, now: datetime, *, wide: bool) -> Cell:
+def _next_run(one: ListedIntegration, served: ServedSpec | None, now: datetime, *, wide: bool) -> GridCell:
     """When an integration runs next, by what the service tells of it; a dash where none does."""
     if one.health is not None and one.paused:
         by = f" by {one.health.integration.paused_by}" if wide else ""
-        return Cell(f"{glyphs.PAUSED.word}{by}", glyphs.PAUSED.style)
+        return GridCell(f"{icons.PAUSED.word}{by}", icons.PAUSED.style)
     if served is None:
-        return Cell(NOTHING, "muted")
+        return GridCell(NOTHING, "muted")
     if served.problem:
-        return Cell("cannot", "failed")
-    return Cell(until(served.next, now)) if served.next else Cell("on demand", "muted")
+        return GridCell("cannot", "failed")
+    return GridCell(until(served.next, now)) if served.next else GridCell("on demand", "muted")
 
 
-def _row(one: Listed, coming: Cell, schedule: str, now: datetime, spark: int) -> Row:
+def _row(one: ListedIntegration, coming: GridCell, schedule: str, now: datetime, spark: int) -> GridRow:
     sign = mark(one.condition)
-    first = Cell(sign.glyph, sign.style)
+    first = GridCell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
-        told = Cell(f"never run, {draft}" if draft else "never run", "muted")
-        return Row(one.spec_id, (first, one.spec_id, "", "", "", told, coming, Cell(schedule, "muted"), "", "", "", ""))
+        told = GridCell(f"never run, {draft}" if draft else "never run", "muted")
+        return GridRow(
+            one.spec_id, (first, one.spec_id, "", "", "", told, coming, GridCell(schedule, "muted"), "", "", "", "")
+        )
     health = one.health
     rate = health.figures.success_rate
-    return Row(
+    return GridRow(
         one.spec_id,
         (
             first,
-            Cell(one.spec_id, "strong" if one.condition in _WANTING else ""),
-            Cell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
-            Cell(sparkline(health.buckets, spark), "spark"),
-            Cell(count(round(health.rate)), "live") if health.rate >= 0.5 else Cell("0", "muted"),
+            GridCell(one.spec_id, "strong" if one.condition in _WANTING else ""),
+            GridCell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
+            GridCell(sparkline(health.buckets, spark), "spark"),
+            GridCell(count(round(health.rate)), "live") if health.rate >= 0.5 else GridCell("0", "muted"),
             _last_run(health, now),
             coming,
-            Cell(schedule or health.integration.schedule, "muted"),
-            span(health.duration_p95) if health.duration_p95 is not None else Cell(NOTHING, "muted"),
+            GridCell(schedule or health.integration.schedule, "muted"),
+            span(health.duration_p95) if health.duration_p95 is not None else GridCell(NOTHING, "muted"),
             _counted(health.figures.errors, ""),
             _counted(health.integration.waiting, "attention"),
             _counted(health.integration.dead + health.integration.unknown, "failed"),
@@ -180,27 +323,27 @@ def _row(one: Listed, coming: Cell, schedule: str, now: datetime, spark: int) ->
     )
 
 
-def _last_run(health: Health, now: datetime) -> Cell:
+def _last_run(health: Health, now: datetime) -> GridCell:
     run = health.last_run
     assert run is not None  # noqa: S101 (the caller asked)
     if health.condition is Condition.PARKED:
-        mark = glyphs.PARKED
-        return Cell(f"{mark.word}, {until(max(health.parked.values()), now)}", mark.style)
+        mark = icons.PARKED
+        return GridCell(f"{mark.word}, {until(max(health.parked.values()), now)}", mark.style)
     if run.state is not RunState.RUNNING:
         word, style = _STATES[run.state]
-        return Cell(f"{word}{ago(run.ended_at or run.started_at, now)}", style if word else "muted")
+        return GridCell(f"{word}{ago(run.ended_at or run.started_at, now)}", style if word else "muted")
     progress = run.progress or {}
     if run.cancel:
-        return Cell(f"stopping, {count(run.read)} read", "attention")
+        return GridCell(f"stopping, {count(run.read)} read", "attention")
     if until_ := progress.get("until"):
-        return Cell(f"waits to {clock_time(str(until_))}", "attention")
+        return GridCell(f"waits to {clock_time(str(until_))}", "attention")
     if run.total:
         share = min(1.0, (run.read + int(str(progress.get("sent", 0)))) / run.total)
-        return Cell(f"{bar(share, 10)} {int(share * 100):3d} %", "live")
+        return GridCell(f"{bar(share, 10)} {int(share * 100):3d} %", "live")
     if records := progress.get("records"):
-        return Cell(f"running, {count(run.read)} + {progress['sent']:,}/{records:,}", "live")
-    return Cell(f"running, {count(run.read)} read", "live")
+        return GridCell(f"running, {count(run.read)} + {progress['sent']:,}/{records:,}", "live")
+    return GridCell(f"running, {count(run.read)} read", "live")
 
 
-def _counted(number: int, style: str) -> Cell:
-    return Cell(count(number), style) if number else Cell("0", "muted")
+def _counted(number: int, style: str) -> GridCell:
+    return GridCell(count(number), style) if number else GridCell("0", "muted")

@@ -9,22 +9,22 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from speclab.app import glyphs
+from speclab.app import icons
 from speclab.app.actions import Action, bindings
-from speclab.app.glyphs import NOTHING
-from speclab.app.shell import BACK, Page, shell
-from speclab.app.widgets.dialogs import Told
-from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.dialogs import MessageDialog
+from speclab.app.formatting import ago, count, exactly, moment, span
+from speclab.app.icons import NOTHING
+from speclab.app.view import BACK, DetailScreen, shell
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
-from speclab.app.words import ago, count, exactly, moment, span
-from speclab.outcome import Outcome, RunState
-from speclab.plural import plural
-from speclab.runlog.progress import progress_text
+from speclab.core.outcome import Outcome, RunState
+from speclab.core.text import plural
+from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
     from speclab.runlog import RunRow
-    from speclab.runlog.tail import News
+    from speclab.runlog.reader import LogUpdate
 
 RUNS: Final = (
     BACK,
@@ -36,17 +36,17 @@ MOST: Final = 500
 """Runs listed; the newest."""
 
 _MARKS: Final = {
-    RunState.RUNNING: glyphs.RUNNING,
-    RunState.SUCCEEDED: glyphs.WELL,
-    RunState.PARTIAL: glyphs.ATTENTION,
-    RunState.FAILED: glyphs.FAILED,
-    RunState.CANCELLED: glyphs.IDLE,
-    RunState.INTERRUPTED: glyphs.FAILED,
+    RunState.RUNNING: icons.RUNNING,
+    RunState.SUCCEEDED: icons.WELL,
+    RunState.PARTIAL: icons.ATTENTION,
+    RunState.FAILED: icons.FAILED,
+    RunState.CANCELLED: icons.IDLE,
+    RunState.INTERRUPTED: icons.FAILED,
 }
 _OPEN: Final = {Outcome.WAITING: "attention", Outcome.DEAD: "failed", Outcome.UNKNOWN: "failed"}
 
 
-class RunsPage(Page[None]):
+class RunsPage(DetailScreen[None]):
     """Runs, newest first, with the books of each in one line; below, the events of the one under the cursor."""
 
     ACTIONS = RUNS
@@ -68,17 +68,17 @@ class RunsPage(Page[None]):
     def body(self) -> ComposeResult:
         """Runs above, events below."""
         columns = (
-            Column("", 1, gap=1),
-            Column("state", 11),
-            Column("started", 12),
-            Column("took", 7, align="right"),
-            Column("trigger", 9, drop=5),
-            Column("read", 8, align="right"),
+            GridColumn("", 1, gap=1),
+            GridColumn("state", 11),
+            GridColumn("started", 12),
+            GridColumn("took", 7, align="right"),
+            GridColumn("trigger", 9, drop=5),
+            GridColumn("read", 8, align="right"),
             *(
-                Column(outcome.value, 9, align="right", drop=drop)
+                GridColumn(outcome.value, 9, align="right", drop=drop)
                 for outcome, drop in zip(Outcome, (0, 3, 4, 1, 0, 2), strict=True)
             ),
-            Column("", 1, flex=1, drop=6),
+            GridColumn("", 1, flex=1, drop=6),
         )
         empty = (f"{self._spec_id} never ran.", "r in the monitor runs it now.")
         yield Panel(Grid(columns, empty=empty, id="list"), title=f"runs of {self._spec_id}", id="runs")
@@ -89,7 +89,7 @@ class RunsPage(Page[None]):
         self.query_one("#list").focus()
         self._read()
 
-    def log_changed(self, news: News | None) -> None:
+    def log_changed(self, news: LogUpdate | None) -> None:
         """Read the list again, and add the events of the run that is shown."""
         self._read()
         if news is None or news.replaced or news.skipped:
@@ -144,8 +144,8 @@ class RunsPage(Page[None]):
 
     def action_failures(self) -> None:
         """Show what failed in the run under the cursor."""
-        from speclab.app.monitor.detail import MOST as AT_ONCE
-        from speclab.app.monitor.detail import FailuresPage
+        from speclab.app.monitor.failures import MOST as AT_ONCE
+        from speclab.app.monitor.failures import FailuresPage
 
         run = self._of
         crumbs = (self._spec_id, self._called(run))
@@ -155,7 +155,7 @@ class RunsPage(Page[None]):
     def action_event(self) -> None:
         """Show the event under the cursor in full."""
         if (event := self.query_one(EventLog).event) is not None:
-            self.app.push_screen(Told(exactly(event.at), event.message))
+            self.app.push_screen(MessageDialog(exactly(event.at), event.message))
 
     def action_follow(self) -> None:
         """Follow the events, or stop."""
@@ -163,24 +163,24 @@ class RunsPage(Page[None]):
         log.following = not log.following
 
 
-def _row(run: RunRow, at: datetime) -> Row:
+def _row(run: RunRow, at: datetime) -> GridRow:
     mark = _MARKS[run.state]
     ended = moment(run.ended_at) if run.ended_at else at
     outcomes = (_counted(getattr(run, outcome), _OPEN.get(outcome, "")) for outcome in Outcome)
-    return Row(
+    return GridRow(
         run.run,
         (
-            Cell(mark.glyph, mark.style),
-            Cell(run.state.value, mark.style),
+            GridCell(mark.glyph, mark.style),
+            GridCell(run.state.value, mark.style),
             ago(run.started_at, at),
             span((ended - moment(run.started_at)).total_seconds()),
-            Cell(run.trigger, "muted"),
+            GridCell(run.trigger, "muted"),
             count(run.read),
             *outcomes,
-            Cell(run.error or progress_text(run), "muted"),
+            GridCell(run.error or progress_text(run), "muted"),
         ),
     )
 
 
-def _counted(number: int, style: str) -> Cell:
-    return Cell(count(number), style) if number else Cell(NOTHING, "muted")
+def _counted(number: int, style: str) -> GridCell:
+    return GridCell(count(number), style) if number else GridCell(NOTHING, "muted")

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from pathlib import Path
 
-from speclab.app.loading import loaded
-from speclab.errors import SpeclabError
-from speclab.outcome import Level
-from speclab.spec.changes import State, file_state
-from speclab.spec.files import real_path
-from speclab.spec.workspace import SpecFile
+from speclab.core.errors import SpeclabError
+from speclab.core.files import real_path
+from speclab.core.outcome import Level
+from speclab.spec.workspace import SpecFile, State, file_state
+from speclab.workbench.samples import loaded
 
 
 class SpecErrors:

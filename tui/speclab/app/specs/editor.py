@@ -1,8 +1,16 @@
-"""The text editor of one section: Textual's TextArea, coloured for specs."""
+"""The section editor and its panel: text as it is edited, highlighted, and edited outside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar, Final, NamedTuple, Self
 
 from rich.text import Text
@@ -16,8 +24,189 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from speclab.app.actions import Action, Actor, bindings
-from speclab.app.specs.highlight import Kind, State, states, tokens
-from speclab.outcome import Level
+from speclab.app.widgets.cells import printable
+from speclab.core.errors import EditRejected, SpeclabError
+from speclab.core.outcome import Level
+from speclab.core.processes import attach, detach
+
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+_PICTURES: Final = {
+    **{chr(code): chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
+    "\x7f": "\u2421",
+    **{chr(code): chr(0x2800 + code) for code in range(0x80, 0xA0)},
+    "\x85": "\u2424",
+    "\u2028": "\u21b5",
+    "\u2029": "\u00b6",
+    **dict(zip("\u202a\u202b\u202c\u202d\u202e", "\u21c9\u21c7\u21c5\u21d2\u21d0", strict=True)),
+    **dict(zip("\u2066\u2067\u2068\u2069", "\u21e5\u21e4\u21c6\u21f5", strict=True)),
+}
+"""Characters an editor would split lines at or swallow, or a terminal obey, and the picture that stands for each.
+
+Of C1 controls it is a Braille pattern, of bidirectional controls an arrow: each its own, so that it can be put back.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EditableBody:
+    r"""`shown` is `body` with every line end a `\n` and control characters as pictures of themselves."""
+
+    body: str
+    shown: str
+
+    @classmethod
+    def of(cls, body: str) -> EditableBody:
+        """The body as an editor may hold it.
+
+        Raises `EditRejected` where something in it would not come back as it is: bytes that are no UTF-8, or a
+        picture next to the very character it stands for.
+        """
+        if _SURROGATE.search(body):
+            raise EditRejected(
+                "this section holds bytes that are no UTF-8; the editor here would change them",
+                hint="F4 opens it in $EDITOR, which can keep them",
+            )
+        pictures = {ord(char): picture for char, picture in _PICTURES.items() if char in body}
+        if clash := next((char for char, picture in pictures.items() if picture in body), None):
+            raise EditRejected(
+                f"this section holds both U+{clash:04X} and {pictures[clash]!r}, which would stand for it",
+                hint="F4 opens it in $EDITOR",
+            )
+        return cls(body, "\n".join(_LINE_END.split(body)).translate(pictures))
+
+    @classmethod
+    def to_look_at(cls, body: str) -> EditableBody:
+        """The body with a picture for all that cannot be shown: not to be edited."""
+        return cls(body, "\n".join(printable(line) for line in _LINE_END.split(body)))
+
+    def written(self, edited: str) -> str:
+        """The body that `shown`, edited, stands for."""
+        if edited == self.shown:
+            return self.body
+        return edited.translate({ord(picture): char for char, picture in _PICTURES.items() if char in self.body})
+
+
+class TokenType(StrEnum):
+    """What a run of characters is."""
+
+    COMMENT = "comment"
+    FENCE = "fence"
+    KEY = "key"
+    REFERENCE = "reference"  # ${env:NAME}
+    CODE = "code"
+    MARK = "mark"  # list bullets, check boxes, the pipes of a table
+
+
+class HighlightToken(NamedTuple):
+    """`kind` from `start` to before `end`, in characters of the line."""
+
+    start: int
+    end: int
+    kind: TokenType
+
+
+class HighlightState(NamedTuple):
+    """What a line begins in: an open fence (as written, with its language), or an open HTML comment."""
+
+    fence: str = ""
+    language: str = ""
+    comment: bool = False
+
+
+_FENCE: Final = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w-]*)")
+_SETTING: Final = re.compile(r"\s*(?:- +)?(?P<key>[\w.\"'-]+)\s*:(?=\s|$)")
+_FLOW_KEY: Final = re.compile(r"[{,]\s*(?P<key>[\w.\"'-]+)\s*:(?=\s)")
+_REFERENCE: Final = re.compile(r"\$\{[^}\s]*\}")
+_YAML_COMMENT: Final = re.compile(r"(?:^|\s)(?P<comment>#.*)")
+_CODE: Final = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
+_MARK: Final = re.compile(r"\s*(?P<mark>(?:[-*+]|\d+[.)])(?: \[[ xX]\])?)(?= )")
+_PIPE: Final = re.compile(r"(?<!\\)\|")
+
+
+def states(lines: Iterable[str]) -> list[HighlightState]:
+    """The state each line begins in."""
+    result, state = [], HighlightState()
+    for line in lines:
+        result.append(state)
+        state = _after(line, state)
+    return result
+
+
+def tokens(line: str, state: HighlightState) -> list[HighlightToken]:
+    """What stands in `line`, which begins in `state`; what is prose has no token."""
+    if state.fence:
+        if not _after(line, state).fence:
+            return [HighlightToken(0, len(line), TokenType.FENCE)]
+        return (
+            list(_yaml(line)) if state.language in ("yaml", "yml") else [HighlightToken(0, len(line), TokenType.CODE)]
+        )
+    if not state.comment and _FENCE.match(line):
+        return [HighlightToken(0, len(line), TokenType.FENCE)]
+    return list(_markdown(line, state))
+
+
+def _after(line: str, state: HighlightState) -> HighlightState:
+    match = _FENCE.match(line)
+    if state.fence:
+        closes = match and match["fence"].startswith(state.fence) and not line[match.end("fence") :].strip()
+        return HighlightState() if closes else state
+    if match and not state.comment:
+        return HighlightState(fence=match["fence"], language=match["language"].lower())
+    opened = line.rfind("<!--")
+    closed = line.rfind("-->")
+    return HighlightState(comment=opened > closed or (state.comment and closed < 0))
+
+
+def _yaml(line: str) -> Iterator[HighlightToken]:
+    for pattern, kind, group in (
+        (_SETTING, TokenType.KEY, "key"),
+        (_FLOW_KEY, TokenType.KEY, "key"),
+        (_REFERENCE, TokenType.REFERENCE, 0),
+        (_YAML_COMMENT, TokenType.COMMENT, "comment"),
+    ):
+        found = [pattern.match(line)] if pattern is _SETTING else pattern.finditer(line)
+        yield from (HighlightToken(match.start(group), match.end(group), kind) for match in found if match)
+
+
+def _markdown(line: str, state: HighlightState) -> Iterator[HighlightToken]:
+    if mark := _MARK.match(line):
+        yield HighlightToken(mark.start("mark"), mark.end("mark"), TokenType.MARK)
+    if "|" in line:
+        yield from (HighlightToken(pipe.start(), pipe.end(), TokenType.MARK) for pipe in _PIPE.finditer(line))
+    yield from (HighlightToken(code.start(), code.end(), TokenType.CODE) for code in _CODE.finditer(line))
+    at = 0
+    inside = state.comment
+    while at < len(line):
+        start = at if inside else line.find("<!--", at)
+        if start < 0:
+            return
+        close = line.find("-->", start)
+        end = len(line) if close < 0 else close + 3
+        yield HighlightToken(start, end, TokenType.COMMENT)
+        at, inside = end, False
+
+
+def edited(body: str, name: str) -> str:
+    """`body` after a person edited it in a file called like `name`; waits for the editor to end.
+
+    Raises `SpeclabError` if the editor cannot be started or ends badly.
+    """
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="speclab-") as directory:
+        path = Path(directory, f"{name}.md")
+        path.write_bytes(body.encode("utf-8", "surrogateescape"))
+        try:
+            process = subprocess.Popen([*shlex.split(command), str(path)])
+        except (OSError, ValueError) as error:
+            hint = "set EDITOR to one that is there, such as EDITOR=nano"
+            raise SpeclabError(f"the editor {command!r} cannot be started: {error}", hint=hint) from error
+        attach(process.pid)
+        code = process.wait()
+        detach(process.pid)
+        if code != 0:
+            raise SpeclabError(f"the editor {command!r} ended with exit code {code}")
+        return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 class Underline(NamedTuple):
@@ -57,7 +246,7 @@ class SectionEditor(Actor, TextArea):
             self.redo = redo
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        *(f"section-editor--{kind}" for kind in Kind),
+        *(f"section-editor--{kind}" for kind in TokenType),
         *(f"section-editor--{level}" for level in Level),
     }
 
@@ -84,7 +273,7 @@ class SectionEditor(Actor, TextArea):
     """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  Textual's own word
-        self._states: list[State] | None = None
+        self._states: list[HighlightState] | None = None
         self._underlines: dict[int, list[Underline]] = {}
         self._strips: LRUCache[tuple[object, ...], Strip] = LRUCache(500)  # of lines without the cursor
         self._painted: dict[int, Strip] = {}  # by y

@@ -12,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from speclab.spec.guide import Guide, Setting, Variant
+from speclab.spec.guide import Guide, SettingHelp, Variant
 
 _WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?([\w.-]+)", re.MULTILINE)
 
@@ -115,7 +115,7 @@ def _chosen(guide: Guide, body: str) -> Variant | None:
     return next((variant for variant in guide.variants if variant.name in names), None)
 
 
-def _setting(setting: Setting) -> Iterator[Paragraph]:
+def _setting(setting: SettingHelp) -> Iterator[Paragraph]:
     depth = 2 * setting.name.count(".")
     expected = setting.type
     if setting.required:

@@ -10,23 +10,23 @@ from textual import on, work
 from textual.timer import Timer
 from textual.widgets import TextArea
 
-from speclab.app.document_place import DocumentPlace
-from speclab.app.session import OpenSpec
-from speclab.app.shell import shell
-from speclab.app.specs import outside
-from speclab.app.specs.desk import Desk
+from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
+from speclab.app.document_view import DocumentView
+from speclab.app.specs import editor
 from speclab.app.specs.editor import SectionEditor
-from speclab.app.specs.problems import ProblemList, mended
-from speclab.app.widgets.dialogs import Choice, Confirm, Prompt
-from speclab.app.widgets.grid import Grid, Row
-from speclab.errors import EditRefused, SpeclabError
+from speclab.app.specs.lists import ProblemList, mended
+from speclab.app.specs.panel import SectionPanel
+from speclab.app.view import shell
+from speclab.app.widgets.grid import Grid, GridRow
+from speclab.core.errors import EditRejected, SpeclabError
+from speclab.core.files import real_path
 from speclab.spec.address import write
 from speclab.spec.choices import first_line
 from speclab.spec.document import Document, Section
-from speclab.spec.files import real_path
-from speclab.spec.guide import Form, guide
-from speclab.spec.header import STATUSES
+from speclab.spec.guide import SectionForm, guide
 from speclab.spec.template import is_template_text
+from speclab.spec.workspace import STATUSES
+from speclab.workbench.open_specs import OpenSpec
 
 PAUSE: Final = 0.25
 """Seconds without a key before what is typed is taken into the document."""
@@ -40,7 +40,7 @@ _STATUS_WORDS: Final = {
 _OTHER: Final = "another"
 
 
-class Writing(DocumentPlace):
+class SectionEditing(DocumentView):
     """A place with a desk, on which the section at the address `at` of the open spec is written.
 
     `at` is empty for the front matter, and None while there is nothing in hand.
@@ -49,7 +49,7 @@ class Writing(DocumentPlace):
     def __init__(self) -> None:
         super().__init__()
         self.at: str | None = None
-        self.desk = Desk()
+        self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
         self._held: Section | None = None  # the section that is edited, should others take it out of the file
         self._stay = 0  # which stay in the editor this is: what is typed in one is one step to undo
@@ -94,19 +94,19 @@ class Writing(DocumentPlace):
         """Choose, where the section is a choice; else edit the text, or the key under the cursor."""
         section = self.section
         if section is None:
-            self.desk.keys.action_choose()
-        elif guide(section.address).form is Form.CHOICE:
+            self.section_panel.keys.action_choose()
+        elif guide(section.address).form is SectionForm.CHOICE:
             self._choose(section)
         else:
             self.action_edit_text()
 
     def action_edit_text(self) -> None:
         """Edit the section's text."""
-        self.desk.previewing = False
+        self.section_panel.previewing = False
         self.show_document()
         try:
-            self.desk.begin()
-        except EditRefused as refusal:
+            self.section_panel.begin()
+        except EditRejected as refusal:
             shell(self).tell("Cannot be edited here", refusal)
             return
         self._held = self.section
@@ -118,7 +118,7 @@ class Writing(DocumentPlace):
     def _typed(self) -> None:
         if self._pause is not None:
             self._pause.stop()
-        if self.desk.editing:
+        if self.section_panel.editing:
             self.put_aside_soon()
             self._pause = self.set_timer(PAUSE, self._take_typed)
 
@@ -128,11 +128,11 @@ class Writing(DocumentPlace):
 
     def untaken(self) -> bool:
         """Whether something was typed since it was last taken."""
-        return self.desk.untaken
+        return self.section_panel.untaken
 
     def draft(self) -> str | None:
         """The text with what is being typed in the section, not verified yet."""
-        body, section = self.desk.draft(), self.section
+        body, section = self.section_panel.draft(), self.section
         if self.opened is None or body is None:
             return None
         if section is None:  # it was taken out of the file meanwhile
@@ -144,15 +144,15 @@ class Writing(DocumentPlace):
         section = self.section or self._held
         if self.opened is None or section is None:
             return
-        body = self.desk.written()
+        body = self.section_panel.written()
         if body is None:
             return
         self.opened.type(section, body, f"{section.address} {self._stay}")
         typed, now = self.opened.typed, self.section
         if typed is not None:
-            self.desk.taken(typed.body)
+            self.section_panel.taken(typed.body)
         elif now is not None:
-            self.desk.taken(self.opened.document.body(now))
+            self.section_panel.taken(self.opened.document.body(now))
 
     @on(SectionEditor.Left)
     def _left(self) -> None:
@@ -173,21 +173,21 @@ class Writing(DocumentPlace):
 
     def _end(self) -> None:
         self._held = None
-        self.desk.end()
+        self.section_panel.end()
         self.changed()
 
     def open(self, spec: Path) -> None:
         """Show another spec; what is written in this one is in it, or kept beside it."""
-        if self.opened is not None and self.desk.editing and real_path(self.opened.path) != real_path(spec):
+        if self.opened is not None and self.section_panel.editing and real_path(self.opened.path) != real_path(spec):
             self.take()
             self._held = None
-            self.desk.end()
+            self.section_panel.end()
         super().open(spec)
 
     @work(group="ask")
-    async def _ask_to_give_up(self, refusal: EditRefused) -> None:
+    async def _ask_to_give_up(self, refusal: EditRejected) -> None:
         message = f"{refusal.message[:1].upper()}{refusal.message[1:]}. {refusal.hint}"
-        question = Confirm("this text cannot stand here", message, yes="give it up", no="keep editing")
+        question = ConfirmDialog("this text cannot stand here", message, yes="give it up", no="keep editing")
         if await self.app.push_screen_wait(question) and self.opened is not None:
             self.opened.drop_typed()
             self._end()
@@ -206,12 +206,12 @@ class Writing(DocumentPlace):
         body = self.opened.document.body(section)
         line = first_line(body)
         options = [
-            Row(choice.text, (choice.text, choice.summary if choice.runs else f"{choice.summary} (not run yet)"))
+            GridRow(choice.text, (choice.text, choice.summary if choice.runs else f"{choice.summary} (not run yet)"))
             for choice in guide(section.address).choices
         ]
-        options.append(Row(_OTHER, ("another", "write it as text")))
+        options.append(GridRow(_OTHER, ("another", "write it as text")))
         now = line.of(body) if line else ""
-        chosen = await self.app.push_screen_wait(Choice(section.title.lower(), options, now=now))
+        chosen = await self.app.push_screen_wait(ChoiceDialog(section.title.lower(), options, now=now))
         if chosen == _OTHER:
             self.action_edit_text()
         elif chosen is not None:
@@ -228,12 +228,12 @@ class Writing(DocumentPlace):
             return
         now = str(opened.document.front_matter.get(key) or "")
         if key == "status":
-            options = [Row(word, (word, _STATUS_WORDS[word])) for word in STATUSES]
-            value = await self.app.push_screen_wait(Choice("status", options, now=now))
+            options = [GridRow(word, (word, _STATUS_WORDS[word])) for word in STATUSES]
+            value = await self.app.push_screen_wait(ChoiceDialog("status", options, now=now))
         else:
             span = opened.document.front_matter.span_of(key)
             written = span.of(opened.document.text) if span else ""
-            value = await self.app.push_screen_wait(Prompt(key, "The value, as text.", value=now or written))
+            value = await self.app.push_screen_wait(PromptDialog(key, "The value, as text.", value=now or written))
         if value is not None and value != now:
             self.change(key, lambda document: write(document, key, value))
 
@@ -261,12 +261,12 @@ class Writing(DocumentPlace):
     def action_editor(self) -> None:
         """Edit the section in the person's own editor; the app waits."""
         section = self.section
-        if self.opened is None or section is None or (self.desk.editing and not self.leave()):
+        if self.opened is None or section is None or (self.section_panel.editing and not self.leave()):
             return
         body = self.opened.document.body(section)
         try:
             with self.app.suspend():
-                after = outside.edited(body, section.title)
+                after = editor.edited(body, section.title)
         except SpeclabError as error:
             shell(self).tell("Not edited", error)
             return

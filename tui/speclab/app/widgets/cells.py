@@ -9,12 +9,12 @@ from typing import Literal
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from speclab.app.glyphs import ELLIPSIS
-from speclab.visible import UNPRINTABLE
+from speclab.app.icons import ELLIPSIS
+from speclab.core.text import UNPRINTABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSpan:
     """Characters `start` to `end` (exclusive) of a cell's text in a style of their own."""
 
     start: int
@@ -23,24 +23,24 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GridCell:
     """A text in a style, with parts of it in other styles; styles are names such as `muted` (see `Grid`)."""
 
     text: str
     style: str = ""
-    spans: tuple[Span, ...] = ()
+    spans: tuple[TextSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GridRow:
     """One row: what identifies it while others come and go, and a cell (or plain text) a column."""
 
     key: str
-    cells: tuple[Cell | str, ...]
+    cells: tuple[GridCell | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class GridColumn:
     """How a column is laid out.
 
     It is `width` cells wide and, with `flex`, takes that share of what the others leave over (until it is `most` wide),
@@ -66,7 +66,7 @@ class Slot:
     width: int
 
 
-def layout(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
+def layout(columns: Sequence[GridColumn], width: int) -> tuple[Slot, ...]:
     """Where each column that fits into `width` cells stands, one blank cell left at either side."""
     shown = list(range(len(columns)))
     while (over := _needed(columns, shown) - width) > 0 and any(columns[i].drop for i in shown):
@@ -82,11 +82,11 @@ def layout(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def _needed(columns: Sequence[Column], shown: list[int]) -> int:
+def _needed(columns: Sequence[GridColumn], shown: list[int]) -> int:
     return 2 + sum(columns[i].width + columns[i].gap for i in shown) - (columns[shown[-1]].gap if shown else 0)
 
 
-def _shares(columns: Sequence[Column], shown: list[int], spare: int) -> dict[int, int]:
+def _shares(columns: Sequence[GridColumn], shown: list[int], spare: int) -> dict[int, int]:
     """What each column takes of `spare`: by its flex, up to its most; what one cannot take goes to the others."""
     shares = dict.fromkeys(shown, 0)
     hungry = [i for i in shown if columns[i].flex]

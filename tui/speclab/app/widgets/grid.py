@@ -22,9 +22,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from speclab.app.actions import Action, Actor, bindings
-from speclab.app.widgets.cells import Cell, Column, Row, Slot, Span, fit, layout
+from speclab.app.widgets.cells import GridCell, GridColumn, GridRow, Slot, TextSpan, fit, layout
 
-__all__ = ["Cell", "Column", "Grid", "Row", "Span"]
+__all__ = ["Grid", "GridCell", "GridColumn", "GridRow", "TextSpan"]
 
 STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "spark", "wavy")
 """What a cell's or a span's style may be called; `""` is plain."""
@@ -51,7 +51,7 @@ MOVES: Final = tuple(
 class Grid(Actor, ScrollView, can_focus=True):
     """Rows in columns, with a cursor on a row or a cell.
 
-    `rows` is any sequence of `Row`, asked only for what is seen: a list, or one that makes its rows on demand. Call
+    `rows` is any sequence of `GridRow`, asked only for what is seen: a list, or one that makes its rows on demand. Call
     `show` with what the rows are now; the cursor stays on the row with its key, and lines that look the same are not
     drawn again. `empty` is what to say when there are none: a line, then what to do about it; what is longer than the
     grid is wide is broken.
@@ -98,7 +98,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         """The cursor is on another row or cell, or its row was replaced; `row` is None in an empty grid."""
 
         grid: Grid
-        row: Row | None
+        row: GridRow | None
         column: int
 
         @property
@@ -111,7 +111,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         """The row (or cell) under the cursor was opened: enter, or a second click."""
 
         grid: Grid
-        row: Row
+        row: GridRow
         column: int
 
         @property
@@ -121,8 +121,8 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     def __init__(
         self,
-        columns: Sequence[Column],
-        rows: Sequence[Row] = (),
+        columns: Sequence[GridColumn],
+        rows: Sequence[GridRow] = (),
         *,
         cursor: Literal["row", "cell", "none"] = "row",
         heading: bool = True,
@@ -138,23 +138,23 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._heading = 1 if heading else 0
         self._slots: tuple[Slot, ...] = ()
         self._instead: list[tuple[str, str]] = []  # the lines of `empty` as there is room, with their styles
-        self._current: Row | None = rows[0] if rows else None  # what the cursor was last on
-        self._drawn: dict[int, Row] = {}  # the rows on the screen, by index
+        self._current: GridRow | None = rows[0] if rows else None  # what the cursor was last on
+        self._drawn: dict[int, GridRow] = {}  # the rows on the screen, by index
         self._styles: dict[str, Style] = {}
 
     # What is shown
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[GridRow]:
         """The rows as last shown."""
         return self._rows
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> GridRow | None:
         """The row under the cursor."""
         return self._rows[self.cursor_row] if self.cursor_row < len(self._rows) else None
 
-    def show(self, rows: Sequence[Row], *, empty: tuple[str, ...] | None = None) -> None:
+    def show(self, rows: Sequence[GridRow], *, empty: tuple[str, ...] | None = None) -> None:
         """Show `rows` from now on, drawing again only what looks different.
 
         The same sequence may be given again when what it makes has changed.
@@ -180,7 +180,7 @@ class Grid(Actor, ScrollView, can_focus=True):
             if not self._line_changed(index):
                 break
 
-    def lay_out(self, columns: Sequence[Column]) -> None:
+    def lay_out(self, columns: Sequence[GridColumn]) -> None:
         """Have these columns from now on."""
         if tuple(columns) != self.columns:
             self.columns = tuple(columns)
@@ -212,7 +212,9 @@ class Grid(Actor, ScrollView, can_focus=True):
         """One line of the screen: the heading, a row, or what to say when there is none."""
         width = self.scrollable_content_region.width
         if self._heading and y == 0:
-            return self._join([(slot, Cell(self.columns[slot.column].title, "heading")) for slot in self._slots], width)
+            return self._join(
+                [(slot, GridCell(self.columns[slot.column].title, "heading")) for slot in self._slots], width
+            )
         if not self._rows:
             return self._empty_line(y - self._heading, width)
         index = y - self._heading + self.scroll_offset.y
@@ -224,14 +226,14 @@ class Grid(Actor, ScrollView, can_focus=True):
         cells = [(slot, row.cells[slot.column]) for slot in self._slots if slot.column < len(row.cells)]
         return self._join(cells, width, index)
 
-    def _join(self, cells: Sequence[tuple[Slot, Cell | str]], width: int, index: int | None = None) -> Strip:
+    def _join(self, cells: Sequence[tuple[Slot, GridCell | str]], width: int, index: int | None = None) -> Strip:
         base = self.rich_style
         on_row = index == self.cursor_row and self._cursor != "none"
         ground = base + self._style("cursor" if self._cursor == "row" else "line") if on_row else base
         segments: list[Segment] = []
         at = 0
         for slot, content in cells:
-            cell = Cell(content) if isinstance(content, str) else content
+            cell = GridCell(content) if isinstance(content, str) else content
             on_cell = self._cursor == "cell" and index == self.cursor_row and slot.column == self.cursor_column
             if slot.x > at:
                 segments.append(Segment(" " * (slot.x - at), ground))
@@ -241,7 +243,7 @@ class Grid(Actor, ScrollView, can_focus=True):
             segments.append(Segment(" " * (width - at), ground))
         return Strip(segments, max(width, at))
 
-    def _cell(self, cell: Cell, slot: Slot, ground: Style) -> Iterator[Segment]:
+    def _cell(self, cell: GridCell, slot: Slot, ground: Style) -> Iterator[Segment]:
         text = fit(cell.text, slot.width)
         plain = ground + self._style(cell.style) if cell.style else ground
         pad = slot.width - cell_len(text)
@@ -282,7 +284,7 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     # What changed
 
-    def _compare(self, index: int, old: Row, new: Row) -> None:
+    def _compare(self, index: int, old: GridRow, new: GridRow) -> None:
         if old == new:
             return
         y = index + self._heading - self.scroll_offset.y

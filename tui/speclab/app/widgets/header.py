@@ -14,7 +14,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.glyphs import ATTENTION, CRUMB, FAILED, RUNNING, WAITING
+from speclab.app.icons import ATTENTION, CRUMB, FAILED, RUNNING, WAITING
 from speclab.app.widgets.cells import fit
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _APART: Final = 4
 """Blank cells that keep the totals from what is on the left."""
 
 
-class Header(Widget):
+class HeaderBar(Widget):
     """The places as tabs, the one that is seen in the accent colour, and the totals on the right."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from textual.message import Message
 from textual.reactive import reactive
 
-from speclab.app.widgets.grid import Cell, Column, Grid, Row
-from speclab.app.words import clock_time
-from speclab.outcome import Level
+from speclab.app.formatting import clock_time
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
+from speclab.core.outcome import Level
 
 if TYPE_CHECKING:
     from speclab.runlog import EventRow
@@ -47,7 +47,7 @@ class EventLog(Grid):
         )
         self._with_spec = with_spec
         self._events: list[EventRow] = []
-        self._lines: list[Row] = []
+        self._lines: list[GridRow] = []
         self._specs: set[str] = set()
 
     @property
@@ -81,10 +81,10 @@ class EventLog(Grid):
         else:
             self.show([])
 
-    def _line(self, event: EventRow) -> Row:
-        told = Cell(event.message, _STYLES[event.level])
+    def _line(self, event: EventRow) -> GridRow:
+        told = GridCell(event.message, _STYLES[event.level])
         spec = event.spec_id if self._with_spec else ""
-        return Row(str(event.id), (Cell(clock_time(event.at), "muted"), Cell(spec, "muted"), told))
+        return GridRow(str(event.id), (GridCell(clock_time(event.at), "muted"), GridCell(spec, "muted"), told))
 
     def watch_cursor_row(self, before: int, now: int) -> None:
         """Following goes on at the newest line, and stops where someone looks further up."""
@@ -98,7 +98,11 @@ class EventLog(Grid):
         self.post_message(self.Followed())
 
 
-def _columns(spec: int) -> tuple[Column, ...]:
+def _columns(spec: int) -> tuple[GridColumn, ...]:
     """Time, integration (as wide as its longest name, up to a point; none if 0), and what happened."""
     width = min(spec, 24)
-    return (Column("time", 8), Column("spec", width, gap=2 if width else 0, drop=1), Column("event", 24, flex=1))
+    return (
+        GridColumn("time", 8),
+        GridColumn("spec", width, gap=2 if width else 0, drop=1),
+        GridColumn("event", 24, flex=1),
+    )

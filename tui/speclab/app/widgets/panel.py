@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.glyphs import RULE, SIDE
+from speclab.app.icons import RULE, SIDE
 from speclab.app.widgets.cells import fit
 
 _JOINTS: Final = {(True, True): "┼", (True, False): "┬", (False, True): "├", (False, False): "┌"}

@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 
 from rich.cells import cell_len, chop_cells
 
-from speclab.app.widgets.grid import Cell, Column, Grid, Row, Span
-from speclab.jsonvalue import Json
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
+from speclab.core.json import Json
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from a record to a value in it."""
@@ -19,12 +19,12 @@ _PLAIN: Final = re.compile(r"[^\W\d_](?:[^\x00-\x1f\"'{}\[\],:#]|:(?=\S))*(?<! )
 """Text that cannot be taken for anything but text."""
 
 
-def lines(value: Json, width: int) -> Iterator[Cell]:
+def lines(value: Json, width: int) -> Iterator[GridCell]:
     """The lines of `value`, keys in the style `muted`; those of a field that takes several follow its key, indented."""
     return (cell for _, cell in entries(value, width))
 
 
-def entries(value: Json, width: int, path: Path = ()) -> Iterator[tuple[Path, Cell]]:
+def entries(value: Json, width: int, path: Path = ()) -> Iterator[tuple[Path, GridCell]]:
     """The same, each line with the path of the value that it shows."""
     pad = "  " * len(path)
     if isinstance(value, dict) and value:
@@ -34,16 +34,16 @@ def entries(value: Json, width: int, path: Path = ()) -> Iterator[tuple[Path, Ce
         for index, inner in enumerate(value):
             yield from _entry(pad, "-", inner, width, (*path, index))
     else:
-        yield path, Cell(pad + inline(value))
+        yield path, GridCell(pad + inline(value))
 
 
-def _entry(pad: str, head: str, value: Json, width: int, path: Path) -> Iterator[tuple[Path, Cell]]:
-    spans = (Span(len(pad), len(pad) + len(head), "muted"),)
+def _entry(pad: str, head: str, value: Json, width: int, path: Path) -> Iterator[tuple[Path, GridCell]]:
+    spans = (TextSpan(len(pad), len(pad) + len(head), "muted"),)
     whole = f"{pad}{head} {inline(value)}"
     if not isinstance(value, dict | list) or not value or cell_len(whole) <= width:
-        yield path, Cell(whole, spans=spans)
+        yield path, GridCell(whole, spans=spans)
         return
-    yield path, Cell(pad + head, spans=spans)
+    yield path, GridCell(pad + head, spans=spans)
     yield from entries(value, width, path)
 
 
@@ -64,12 +64,12 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-class Lines(Grid):
+class RecordView(Grid):
     """Lines to read and to scroll through: a record, a request, an answer, or a few facts."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
-        super().__init__((Column("", 1, flex=1),), heading=False, cursor="none", id=id)
-        self._made: Callable[[int], Iterable[Cell]] = lambda _width: ()
+        super().__init__((GridColumn("", 1, flex=1),), heading=False, cursor="none", id=id)
+        self._made: Callable[[int], Iterable[GridCell]] = lambda _width: ()
 
     def tell_record(self, value: Json, *, instead: Sequence[str] = ()) -> None:
         """Show `value`, laid out for the width there is; or, if it is None, say this instead."""
@@ -79,10 +79,10 @@ class Lines(Grid):
         """Show `text` as it is, broken to the width there is; or, if it is None, say this instead."""
         told = (text or "").splitlines()
         self.tell(
-            lambda width: (Cell(part) for line in told for part in chop_cells(line, width) or [""]), instead=instead
+            lambda width: (GridCell(part) for line in told for part in chop_cells(line, width) or [""]), instead=instead
         )
 
-    def tell(self, made: Callable[[int], Iterable[Cell]], *, instead: Sequence[str] = ()) -> None:
+    def tell(self, made: Callable[[int], Iterable[GridCell]], *, instead: Sequence[str] = ()) -> None:
         """Show the lines that `made` makes for a width; or, if it makes none, say this instead."""
         self._made = made
         self._lay_out(tuple(instead))
@@ -90,7 +90,7 @@ class Lines(Grid):
 
     def _lay_out(self, empty: tuple[str, ...] | None = None) -> None:
         cells = self._made(max(10, self.scrollable_content_region.width - 2))
-        self.show([Row(str(number), (cell,)) for number, cell in enumerate(cells)], empty=empty)
+        self.show([GridRow(str(number), (cell,)) for number, cell in enumerate(cells)], empty=empty)
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Lay the lines out for what the scroll bar leaves."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.credentials import Credentials, HeaderAuth, HmacSignature, ParamAuth, basic
 from speclab.connectors.auth.oauth2 import OAuth2
-from speclab.connectors.auth.plain import Credentials, HeaderAuth, ParamAuth, basic
-from speclab.connectors.auth.signature import HmacSignature
 from speclab.connectors.auth.sigv4 import AwsSignature
-from speclab.connectors.base import Seams
-from speclab.connectors.redaction import Redactor
+from speclab.connectors.secrets.redaction import Redactor
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, OAuth2Auth
 
 __all__ = ["Credentials", "basic", "http_auth"]
 
 
-def http_auth(auth: Auth, redactor: Redactor, seams: Seams) -> Credentials:
+def http_auth(auth: Auth, redactor: Redactor, context: RuntimeContext) -> Credentials:
     """The credentials `auth` (references resolved) asks for; forms made here are told to the `redactor`.
 
     Raises `SpecError` for a secret that no header can carry.
@@ -28,10 +27,10 @@ def http_auth(auth: Auth, redactor: Redactor, seams: Seams) -> Credentials:
         case BearerAuth():
             return HeaderAuth("Authorization", f"Bearer {auth.token}")
         case OAuth2Auth():
-            return OAuth2(auth, redactor, seams)
+            return OAuth2(auth, redactor, context)
         case HmacAuth():
-            return HmacSignature(auth, seams.clock)
+            return HmacSignature(auth, context.clock)
         case AwsAuth():
-            return AwsSignature(auth, seams.clock)
+            return AwsSignature(auth, context.clock)
         case _:
             return Credentials()

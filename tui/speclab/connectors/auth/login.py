@@ -1,30 +1,104 @@
-"""Logging in, where a person has to: in a browser that comes back to this machine, or on any other device with a code.
-
-The first is the authorization code flow with PKCE on a loopback redirect (RFC 6749, 7636, 8252); the second the device
-flow (RFC 8628), for a shell on a machine without a browser.
-"""
+"""Logging in: in the browser with PKCE and a local redirect, or with a device code."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
+import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qs
 
 import httpx
 
-from speclab.connectors.auth.browser import is_page
-from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint, seconds_in
-from speclab.connectors.auth.redirect import listening
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.oauth2 import GrantRejected, TokenEndpoint, is_page, seconds_in
 from speclab.connectors.auth.tokens import Token
-from speclab.connectors.base import Seams
-from speclab.connectors.redaction import Redactor
-from speclab.errors import SpecError, Unauthorized, Unreachable
+from speclab.connectors.secrets.redaction import Redactor
+from speclab.core.errors import SpecError, Unauthorized, Unreachable
 from speclab.spec.auth import OAuth2Auth
 from speclab.spec.units import duration_text
+
+_HOST: Final = "127.0.0.1"
+_PATH: Final = "/callback"
+_IN_TIME: Final = 10.0
+"""Seconds a browser may take to say what it wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectListener:
+    """The redirection that is waited for: its address, and the code that it will bring."""
+
+    uri: str
+    code: asyncio.Future[str]
+
+
+@asynccontextmanager
+async def listening(port: int, state: str) -> AsyncIterator[RedirectListener]:
+    """Listen on `port` (0: any that is free) until the block ends; only a redirection with this `state` counts.
+
+    The code's future raises `Unauthorized` where the person declines. Raises `SpecError` where the port is taken.
+    """
+    code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_IN_TIME):
+                head = await reader.readuntil(b"\r\n\r\n")
+                status, text = _redirect_response(head.partition(b"\r\n")[0].decode("latin-1"), state, code)
+                writer.write(_redirect_page(status, text))
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # a browser that opens connections ahead, or something else that looks for open ports
+        finally:
+            writer.close()
+
+    try:
+        server = await asyncio.start_server(connected, _HOST, port)
+    except OSError as error:
+        raise SpecError(f"cannot listen on {_HOST}:{port} for the login: {error.strerror or error}") from None
+    try:
+        yield RedirectListener(f"http://{_HOST}:{server.sockets[0].getsockname()[1]}{_PATH}", code)
+    finally:
+        server.close()
+        code.cancel()
+
+
+def _redirect_response(line: str, state: str, code: asyncio.Future[str]) -> tuple[str, str]:
+    """What a request with this first line is answered; `code` is decided by the first that counts."""
+    method, _, rest = line.partition(" ")
+    path, _, query = rest.partition(" ")[0].partition("?")
+    if method != "GET" or path != _PATH:
+        return "404 Not Found", "There is nothing here."
+    told = {name: values[0] for name, values in parse_qs(query).items()}
+    if not hmac.compare_digest(told.get("state", "").encode(), state.encode()):
+        return "400 Bad Request", "This is not the login that is waited for."
+    if code.done():
+        return "200 OK", "This login is over. You can close this page."
+    if "code" in told:
+        code.set_result(told["code"])
+        return "200 OK", "You are logged in. You can close this page and go back to the terminal."
+    why = ": ".join(told[name] for name in ("error", "error_description") if name in told) or "it did not say why"
+    code.set_exception(Unauthorized(f"the authorization server did not let us in: {why}"))
+    return "200 OK", "You are not logged in. You can close this page and go back to the terminal."
+
+
+def _redirect_page(status: str, text: str) -> bytes:
+    body = f"<!doctype html><meta charset=utf-8><title>speclab</title><p>{text}</p>\n"
+    head = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: text/html; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "Referrer-Policy: no-referrer",
+        "Connection: close",
+    ]
+    return ("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii")
+
 
 _PATIENCE: Final = 600.0
 """Seconds a person has to log in, where the server does not say."""
@@ -34,7 +108,7 @@ _DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class LoginPrompt:
     """What a person is to do: open `url` and, where there is one, enter `code` there.
 
     `direct` is an address that brings the code along. All is over in `seconds`.
@@ -46,18 +120,18 @@ class Prompt:
     direct: str = ""
 
 
-Show = Callable[[Prompt], None]
+Show = Callable[[LoginPrompt], None]
 """Puts a prompt before the person; returns at once."""
 
 
-async def log_in(auth: OAuth2Auth, redactor: Redactor, seams: Seams, show: Show) -> Token:
+async def log_in(auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext, show: Show) -> Token:
     """The token that a person logs in for, as `auth` (references resolved) says.
 
     Raises `Unauthorized` where they decline or do not do it in time, and `Unreachable`.
     """
-    endpoint = TokenEndpoint(auth, redactor, seams)
+    endpoint = TokenEndpoint(auth, redactor, context)
     if auth.flow == "device_code":
-        return await _with_a_code(auth, endpoint, seams, show)
+        return await _with_a_code(auth, endpoint, context, show)
     return await _in_a_browser(auth, endpoint, redactor, show)
 
 
@@ -86,7 +160,7 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
                 "code_challenge_method": "S256",
             }
         )
-        show(Prompt(str(url), _PATIENCE))
+        show(LoginPrompt(str(url), _PATIENCE))
         try:
             async with asyncio.timeout(_PATIENCE):
                 code = await redirect.code
@@ -96,24 +170,24 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
     return await endpoint.grant("authorization_code", code=code, redirect_uri=redirect.uri, code_verifier=verifier)
 
 
-async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, seams: Seams, show: Show) -> Token:
+async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, context: RuntimeContext, show: Show) -> Token:
     device = await endpoint.device(auth.device_url or "")
     seconds = seconds_in(device.get("expires_in")) or _PATIENCE
     interval = seconds_in(device.get("interval")) or _INTERVAL
     show(
-        Prompt(
+        LoginPrompt(
             url=str(device["verification_uri"]),
             seconds=seconds,
             code=str(device["user_code"]),
             direct=str(device.get("verification_uri_complete") or ""),
         )
     )
-    end = seams.clock.monotonic() + seconds
-    while seams.clock.monotonic() + interval <= end:
-        await seams.clock.sleep(interval)
+    end = context.clock.monotonic() + seconds
+    while context.clock.monotonic() + interval <= end:
+        await context.clock.sleep(interval)
         try:
             return await endpoint.grant(_DEVICE_CODE, device_code=str(device["device_code"]))
-        except GrantRefused as error:
+        except GrantRejected as error:
             if error.code == "slow_down":
                 interval += _INTERVAL
             elif error.code != "authorization_pending":

@@ -1,25 +1,168 @@
-"""OAuth 2.0 on a request: a bearer token that is there when it is needed and renewed once, whoever else asks for it.
-
-Renewed before its end and after a 401; never twice at once, neither here nor in another process: a refresh token that
-is used twice is, to many servers, stolen.
-"""
+"""OAuth 2.0: the token endpoint, the grants, and requests with a token that is refreshed in time."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
+import re
+import sys
+import webbrowser
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from threading import Thread
+from typing import Final
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 
-from speclab.connectors.auth.grants import GrantRefused, TokenEndpoint
-from speclab.connectors.auth.plain import Credentials
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.auth.credentials import Credentials
 from speclab.connectors.auth.tokens import Token, TokenFile, token_directory
-from speclab.connectors.base import Seams
-from speclab.connectors.redaction import Redactor
-from speclab.errors import SpecError, Unauthorized
-from speclab.outcome import Level
+from speclab.connectors.http_once import HttpReply, request_once
+from speclab.connectors.secrets.redaction import Redactor
+from speclab.core.errors import SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
 from speclab.spec.auth import OAuth2Auth
+
+_PAGE: Final = re.compile(r"https?://[^\s/?#\\\x00-\x1f\x7f-\x9f]+(?:[/?#][^\s\x00-\x1f\x7f-\x9f]*)?", re.IGNORECASE)
+
+
+def has_browser() -> bool:
+    """Whether a page would open beside the terminal: not in it, and not on another machine than the person's."""
+    graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(graphical) and not os.environ.get("SSH_CONNECTION")
+
+
+def is_page(url: str) -> bool:
+    """Return whether `url` is a web page: a browser would run `javascript:`, open `file:`, or take it for an option."""
+    return _PAGE.fullmatch(url) is not None
+
+
+def open_page(url: str) -> None:
+    """Open `url` there; return at once. Raises `ValueError` if it is not a web page."""
+    if not is_page(url):
+        raise ValueError(f"not an http:// or https:// page: {url!r}")
+    Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+_SECRET: Final = ("access_token", "refresh_token", "id_token", "device_code")
+_LONGEST: Final = 100 * 365 * 86400.0
+"""Seconds beyond which a lifetime is taken for none, as no date could be told for its end."""
+_SHOWN: Final = 2048
+"""Bytes of an answer that an error shows."""
+
+
+class GrantRejected(Unauthorized):
+    """The authorization server refuses, with one of the error codes of RFC 6749 section 5.2 or RFC 8628 section 3.5."""
+
+    def __init__(self, message: str, *, code: str, request: str, response: str) -> None:
+        super().__init__(message, request=request, response=response)
+        self.code = code
+
+
+class TokenEndpoint:
+    """Asks for tokens as one client; every secret it is given is told to the redactor."""
+
+    def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
+        self._auth = auth
+        self._redactor = redactor
+        self._context = context
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._client: dict[str, str] = {"client_id": auth.client_id}
+        if auth.client_secret is not None and auth.client_auth == "post":
+            self._client["client_secret"] = auth.client_secret
+        elif auth.client_secret is not None:
+            # RFC 6749 section 2.3.1: both are form-encoded first, so that a colon in one does not end it.
+            pair = (quote_plus(part, errors="surrogateescape") for part in (auth.client_id, auth.client_secret))
+            encoded = base64.b64encode(":".join(pair).encode("ascii")).decode("ascii")
+            redactor.add(encoded)
+            self._headers["Authorization"] = f"Basic {encoded}"
+            self._client = {}
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """What is asked for, in the request that begins a flow."""
+        told = {"scope": self._auth.scope, "audience": self._auth.audience}
+        return {name: value for name, value in told.items() if value is not None} | self._auth.params
+
+    async def grant(self, grant_type: str, **params: str) -> Token:
+        """The token for a grant. Raises `GrantRejected`, `Unauthorized` or `Unreachable`."""
+        issued_at = self._context.clock.now().timestamp()
+        url = self._auth.token_url
+        answer, reply = await self._post(url, {"grant_type": grant_type, **self._auth.params, **params})
+        access, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
+        if not isinstance(access, str) or not (access and access.isascii() and access.isprintable()):
+            raise self._useless(url, reply, "gave no token")
+        if not isinstance(kind, str) or kind.lower() != "bearer":
+            raise self._useless(url, reply, f"gave a token of the type {kind!r}, which is not known here")
+        refresh, lifetime = answer.get("refresh_token"), seconds_in(answer.get("expires_in"))
+        return Token(
+            access=access,
+            refresh=refresh if isinstance(refresh, str) and refresh else None,
+            issued_at=issued_at,
+            expires_at=None if lifetime is None else issued_at + lifetime,
+        )
+
+    async def device(self, url: str) -> Record:
+        """The answer to a device authorization request (RFC 8628 section 3.1). Raises as `grant` does."""
+        answer, reply = await self._post(url, self.wanted | {"client_id": self._auth.client_id})
+        needed = ("device_code", "user_code", "verification_uri")
+        if not all(isinstance(answer.get(name), str) for name in needed):
+            raise self._useless(url, reply, f"gave no {', '.join(needed)}")
+        for name in ("verification_uri", "verification_uri_complete"):
+            page = answer.get(name)
+            if page and not is_page(str(page)):
+                raise self._useless(url, reply, f"gave a {name} that is not an http:// or https:// page: {page!r}")
+        return answer
+
+    async def _post(self, url: str, params: dict[str, str]) -> tuple[Record, HttpReply]:
+        form = urlencode({**self._client, **params}, errors="surrogateescape").encode("ascii")
+        headers = {**self._headers, "Content-Type": "application/x-www-form-urlencoded"}
+        try:
+            request = httpx.Request("POST", url, headers=headers, content=form)
+        except httpx.InvalidURL as error:
+            raise SpecError(f"the URL that gives out tokens is none: {error}") from None
+        try:
+            reply = await request_once(request, self._context.transport)
+        except Unreachable as error:
+            raise Unreachable(self._redactor.redact(f"no token: {error.message}"), request=error.request) from None
+        answer = reply.body if isinstance(reply.body, dict) else {}
+        for name in _SECRET:
+            if isinstance(value := answer.get(name), str):
+                self._redactor.add(value)
+        line, response = self._shown(url, reply)
+        if reply.status in (408, 429) or reply.status >= 500:
+            raise Unreachable(f"no token: {line}: {reply.status}", request=line, response=response)
+        if isinstance(code := answer.get("error"), str):
+            said = answer.get("error_description")
+            why = f"{code}: {said}" if isinstance(said, str) and said else code
+            message = self._redactor.redact(f"{line} refuses to give a token: {why}")
+            raise GrantRejected(message, code=code, request=line, response=response)
+        if not 200 <= reply.status < 300 or not answer:
+            raise self._useless(url, reply, f"answered {reply.status} and gave no token")
+        return answer, reply
+
+    def _useless(self, url: str, reply: HttpReply, what: str) -> Unauthorized:
+        line, response = self._shown(url, reply)
+        hint = "Check the URLs of the Auth section; the answer is not one of an authorization server."
+        return Unauthorized(self._redactor.redact(f"{line} {what}"), request=line, response=response, hint=hint)
+
+    def _shown(self, url: str, reply: HttpReply) -> tuple[str, str]:
+        """The request and the answer as a person reads them, secrets taken out."""
+        line = self._redactor.redact(f"POST {url.partition('?')[0]}")
+        return line, f"{reply.status}\n\n{self._redactor.excerpt(reply.text, _SHOWN)}"
+
+
+def seconds_in(value: Json) -> float | None:
+    """A lifetime or an interval, which some servers write as a text; None for what is none, or without end."""
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) else 0.0
+    except ValueError:
+        return None
+    return seconds if 0 < seconds <= _LONGEST else None
+
 
 INTERACTIVE = frozenset({"authorization_code", "device_code"})
 """Flows that a person begins."""
@@ -28,8 +171,8 @@ INTERACTIVE = frozenset({"authorization_code", "device_code"})
 class OAuth2(Credentials):
     """Puts the token on requests, and a new one on a request that was refused with 401, once."""
 
-    def __init__(self, auth: OAuth2Auth, redactor: Redactor, seams: Seams) -> None:
-        self._tokens = Tokens(auth, redactor, seams)
+    def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
+        self._tokens = Tokens(auth, redactor, context)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Send `request` with a token. Raises `Unauthorized` or `Unreachable` where none can be had."""
@@ -49,13 +192,13 @@ class OAuth2(Credentials):
 class Tokens:
     """The token of one login: kept in memory and in a file, asked for where neither is good."""
 
-    def __init__(self, auth: OAuth2Auth, redactor: Redactor, seams: Seams) -> None:
+    def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
         """Tokens for `auth`, references resolved."""
         self._auth = auth
         self._redactor = redactor
-        self._seams = seams
-        self._endpoint = TokenEndpoint(auth, redactor, seams)
-        self._file = TokenFile(seams.tokens or token_directory(), auth)
+        self._context = context
+        self._endpoint = TokenEndpoint(auth, redactor, context)
+        self._file = TokenFile(context.tokens or token_directory(), auth)
         self._token: Token | None = None
         self._renewal: asyncio.Task[Token] | None = None
 
@@ -80,7 +223,7 @@ class Tokens:
     async def take(self, token: Token) -> None:
         """Keep `token`, which somebody logged in for."""
         try:
-            async with self._file.held(self._seams.clock):
+            async with self._file.held(self._context.clock):
                 self._file.write(token)
         except OSError as error:
             raise self._unkept(error) from None
@@ -96,7 +239,7 @@ class Tokens:
 
     async def _renewed(self, refused: Token | None) -> Token:
         try:
-            async with self._file.held(self._seams.clock):
+            async with self._file.held(self._context.clock):
                 token = self._kept()  # another process may have been faster
                 if token is None or not self._serves(token, refused):
                     token = await self._asked(token)
@@ -104,7 +247,7 @@ class Tokens:
         except OSError as error:
             if self._auth.flow != "client_credentials":
                 raise self._unkept(error) from None
-            self._seams.report(Level.WARNING, f"tokens are not kept: {error.strerror or error}: {self._file.path}")
+            self._context.report(Level.WARNING, f"tokens are not kept: {error.strerror or error}: {self._file.path}")
             token = await self._asked(None)
         self._token = token
         return token
@@ -122,7 +265,7 @@ class Tokens:
         params = self._endpoint.wanted if self._auth.flow == "refresh_token" else {}
         try:
             token = await self._endpoint.grant("refresh_token", refresh_token=refresh, **params)
-        except GrantRefused as error:
+        except GrantRejected as error:
             if error.code == "invalid_grant":
                 error.hint = (
                     "The login is over; `speclab auth` with the spec's name makes a new one."
@@ -142,7 +285,7 @@ class Tokens:
     def _serves(self, token: Token, refused: Token | None) -> bool:
         if refused is not None and token.access == refused.access:
             return False
-        return token.good(self._seams.clock.now().timestamp(), self._auth.refresh_margin)
+        return token.good(self._context.clock.now().timestamp(), self._auth.refresh_margin)
 
     def _unkept(self, error: OSError) -> SpecError:
         return SpecError(

@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from speclab.clock import Clock
-from speclab.connectors.auth.plain import Credentials, header_value
+from speclab.connectors.auth.credentials import Credentials, header_value
+from speclab.core.clock import Clock
 from speclab.spec.auth import AwsAuth
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"

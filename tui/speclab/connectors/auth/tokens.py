@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from speclab.clock import Clock
+from speclab.core.clock import Clock
 from speclab.spec.auth import OAuth2Auth
 
 _LOOK_AGAIN: Final = 0.05

@@ -1,130 +1,74 @@
-"""The records of a file, whatever its format, with the place of every one; JSON, which needs little, is read here."""
+"""How records stand in a file: the format, and of a table also its dialect."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from json import JSONDecodeError, JSONDecoder
-from typing import BinaryIO, Final
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from speclab.connectors.file.layout import Format, Layout
-from speclab.connectors.file.lines import limited_lines, too_long
-from speclab.connectors.file.parquet import parquet_rows
-from speclab.connectors.file.row import Row, Spot
-from speclab.connectors.file.tables import table_rows
-from speclab.connectors.jsontext import Lenient, decode_leniently
-from speclab.connectors.unreadable import checked
-from speclab.errors import BadAnswer
-from speclab.jsonvalue import Record
-
-MAX_LIST: Final = 50_000_000
-"""Bytes of a JSON list, unpacked: its text is read whole."""
-
-_MAX_AT_ONCE: Final = 4_000_000
-_BLANKS: Final = re.compile(r"[ \t\r\n]*")
+from speclab.connectors.file.parquet import check_installed
+from speclab.core.errors import SpecError
+from speclab.spec.systems.file import FileSystem, bare, format_of
 
 
-def rows(stream: BinaryIO, name: str, layout: Layout, start: Spot | None = None) -> Iterator[Row]:
-    """The records of `stream` (unpacked) from `start` on.
+class FileFormat(StrEnum):
+    """How records stand in a file."""
 
-    Raises `BadAnswer` with `name` and line for what cannot be read.
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+
+    @classmethod
+    def of(cls, path: str, named: str | None) -> FileFormat:
+        """The format `named`, or the one `path` ends in. Raises `SpecError`."""
+        try:
+            return cls(named or format_of(path))
+        except ValueError:
+            endings = ", ".join(f".{each}" for each in cls)
+            raise SpecError(f"path: {path!r} does not end in one of {endings}; set `format`") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """A format, and what else is to be known of it.
+
+    `columns` are named for a table without a header, `quote` may be empty; `types` are of Parquet.
     """
-    start = start or Spot()
-    match layout.format:
-        case Format.JSONL:
-            return _json_lines(stream, name, start)
-        case Format.JSON:
-            return _json_list(stream, name, start)
-        case Format.CSV | Format.TSV:
-            return table_rows(stream, name, layout, start)
-        case Format.PARQUET:
-            return parquet_rows(stream, name, start)
 
+    format: FileFormat
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    gzipped: bool = False
 
-def _json_lines(stream: BinaryIO, name: str, start: Spot) -> Iterator[Row]:
-    stream.seek(start.offset)
-    offset, line = start.offset, start.line
-    for raw, size in limited_lines(stream):
-        end = Spot(offset + size, line + 1)
-        if size > len(raw):
-            yield Row(too_long(raw, size, f"{name}:{line}"), raw, end)
-        elif raw.strip():
-            yield Row(_json_line(raw, name, line), raw, end)
-        offset, line = end.offset, end.line
+    @classmethod
+    def of(cls, path: str, system: FileSystem) -> FormatOptions:
+        """How the file at `path` is to be read or written as `system` says. Raises `SpecError`."""
+        kind = FileFormat.of(path, system.format)
+        if kind is FileFormat.PARQUET:
+            check_installed()
+            if bare(path).endswith(".gz"):
+                raise SpecError(f"path: {path!r}: Parquet is packed within, and not gzipped on top")
+        gzipped = bare(path).endswith(".gz")
+        delimiter = system.delimiter or ("\t" if kind is FileFormat.TSV else ",")
+        return cls(kind, delimiter, system.quote, system.encoding, system.columns, system.types, gzipped)
 
+    @property
+    def is_table(self) -> bool:
+        """Whether records stand in lines of cells."""
+        return self.format in (FileFormat.CSV, FileFormat.TSV)
 
-def _json_line(raw: bytes, name: str, line: int) -> Record:
-    try:
-        found = decode_leniently(raw)
-    except ValueError as error:
-        message = f"{name}:{line}: no JSON: {error}"
-        raise BadAnswer(message, hint="Expected one JSON object a line.") from None
-    if not isinstance(found.value, dict):
-        raise BadAnswer(f"{name}:{line}: expected a JSON object, found {raw[:40].decode(errors='replace')!r}")
-    return found.value if found.is_clean else checked(found.value, raw, f"{name}:{line}")
+    @property
+    def is_by_line(self) -> bool:
+        """Whether a record and its bytes stand by themselves."""
+        return self.is_table or self.format is FileFormat.JSONL
 
-
-def _json_list(stream: BinaryIO, name: str, start: Spot) -> Iterator[Row]:
-    """A list is read whole; its spots count records instead of bytes."""
-    text = stream.read(MAX_LIST + 1)
-    if len(text) > MAX_LIST:
-        raise BadAnswer(
-            f"{name}: a list of more than {MAX_LIST:,} bytes, unpacked, which would be read whole",
-            hint="Write JSON Lines, one object a line, which is read a page at a time.",
-        )
-    try:
-        entries = _entries(text) if len(text) > _MAX_AT_ONCE else _entries_at_once(text)
-        for index, found in enumerate(entries):
-            if not isinstance(found.value, dict):
-                raise BadAnswer(f"{name}: entry {index} of the list is no object")
-            if index >= start.offset:
-                place = f"{name}: entry {index} of the list"
-                record = found.value if found.is_clean else checked(found.value, place=place)
-                yield Row(record, b"", Spot(index + 1, 1))
-    except _NoListError as error:
-        raise BadAnswer(f"{name}:1: expected a list of objects, found {error}") from None
-    except ValueError as error:
-        line = text[: getattr(error, "pos", 0)].count(b"\n") + 1
-        raise BadAnswer(f"{name}:{line}: no JSON: {error}") from None
-
-
-class _NoListError(ValueError):
-    """A JSON text that is no list; says what it is."""
-
-
-def _entries_at_once(text: bytes) -> Iterator[Lenient]:
-    found = decode_leniently(text)
-    if not isinstance(found.value, list):
-        raise _NoListError("an object" if isinstance(found.value, dict) else "a single value")
-    return (Lenient(value, found.is_clean) for value in found.value)
-
-
-def _entries(text: bytes) -> Iterator[Lenient]:
-    """Read the entries of a list one by one: all of them at once would take up to 25 times as much memory."""
-    decoded = text.decode("utf-8", "surrogateescape")
-    scan, at = (
-        JSONDecoder(parse_int=str, parse_float=str).raw_decode,
-        _after_blanks(decoded, 1 if decoded.startswith("\ufeff") else 0),
-    )
-    if not decoded.startswith("[", at):
-        raise _NoListError("an object" if decoded.startswith("{", at) else "a single value")
-    at = _after_blanks(decoded, at + 1)
-    if decoded.startswith("]", at):
-        at, ended = at + 1, True
-    else:
-        ended = False
-    while not ended:
-        _, end = scan(decoded, at)
-        yield decode_leniently(decoded[at:end].encode("utf-8", "surrogateescape"))
-        at = _after_blanks(decoded, end)
-        ended = decoded.startswith("]", at)
-        if not ended and not decoded.startswith(",", at):
-            raise JSONDecodeError("Expecting ',' delimiter", decoded, at)
-        at = at + 1 if ended else _after_blanks(decoded, at + 1)
-    if _after_blanks(decoded, at) < len(decoded):
-        raise JSONDecodeError("Extra data", decoded, at)
-
-
-def _after_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the text is UTF-8 already."""
+        return codecs.lookup(self.encoding).name == "utf-8"

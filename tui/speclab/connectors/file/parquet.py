@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from speclab.connectors.file.row import Row, Spot
-from speclab.connectors.jsontext import as_json
-from speclab.errors import BadAnswer, SpecError
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.file.locations import FileRow, RowPosition
+from speclab.core.errors import BadResponse, SpecError
+from speclab.core.json import Json, Record, as_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,15 +24,15 @@ _BUFFER: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class ArrowRow(Row):
+class ArrowFileRow(FileRow):
     """A row of a Parquet file: where it stands in a batch."""
 
     batch: pa.RecordBatch
     index: int
 
 
-def parquet_rows(stream: BinaryIO, name: str, start: Spot) -> Iterator[ArrowRow]:
-    """The records of `stream` from `start` on, whose spots count records. Raises `BadAnswer` and `SpecError`."""
+def parquet_rows(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[ArrowFileRow]:
+    """The records of `stream` from `start` on, whose spots count records. Raises `BadResponse` and `SpecError`."""
     with unreadable(name):
         file = _opened(stream, name)
         groups, number = _groups_from(file, start.offset)
@@ -41,13 +40,13 @@ def parquet_rows(stream: BinaryIO, name: str, start: Spot) -> Iterator[ArrowRow]
         for batch in file.iter_batches(_BATCH, row_groups=groups, use_threads=False):
             records = records_of(batch, name)
             for index in range(min(skip, len(records)), len(records)):
-                yield ArrowRow(records[index], b"", Spot(number + index + 1), batch, index)
+                yield ArrowFileRow(records[index], b"", RowPosition(number + index + 1), batch, index)
             skip = max(0, skip - len(records))
             number += len(records)
 
 
 def schema_of(stream: BinaryIO, name: str) -> pa.Schema:
-    """The columns of a Parquet file. Raises `BadAnswer` and `SpecError`."""
+    """The columns of a Parquet file. Raises `BadResponse` and `SpecError`."""
     with unreadable(name):
         return _opened(stream, name).schema_arrow
 
@@ -65,47 +64,47 @@ def check_installed() -> None:
 
 @contextmanager
 def unreadable(name: str) -> Iterator[None]:
-    """Tells of what pyarrow cannot read as `BadAnswer`."""
+    """Tells of what pyarrow cannot read as `BadResponse`."""
     check_installed()
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise BadAnswer(f"{name}: cannot be read as Parquet: {str(error).rstrip('.')}") from None
+        raise BadResponse(f"{name}: cannot be read as Parquet: {str(error).rstrip('.')}") from None
 
 
 @contextmanager
 def unwritable(name: str) -> Iterator[None]:
-    """Tells of what pyarrow cannot write as `BadAnswer`; what the disk cannot take is an `OSError` still."""
+    """Tells of what pyarrow cannot write as `BadResponse`; what the disk cannot take is an `OSError` still."""
     import pyarrow as pa
 
     try:
         yield
     except pa.ArrowException as error:
-        raise BadAnswer(f"{name}: cannot be written as Parquet: {str(error).rstrip('.')}") from None
+        raise BadResponse(f"{name}: cannot be written as Parquet: {str(error).rstrip('.')}") from None
 
 
 def records_of(batch: pa.RecordBatch, name: str) -> list[Record]:
-    """The rows of `batch` as records. Raises `BadAnswer` for a value that is no date, as far as dates go here."""
+    """The rows of `batch` as records. Raises `BadResponse` for a value that is no date, as far as dates go here."""
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         try:
             columns.append(_values(column))
         except (ValueError, OverflowError) as error:
-            raise BadAnswer(f"{name}: the column {field.name!r} ({field.type}) cannot be read: {error}") from None
+            raise BadResponse(f"{name}: the column {field.name!r} ({field.type}) cannot be read: {error}") from None
     return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _opened(stream: BinaryIO, name: str) -> pq.ParquetFile:
-    """`stream` as a Parquet file. Raises `BadAnswer`, and what pyarrow does."""
+    """`stream` as a Parquet file. Raises `BadResponse`, and what pyarrow does."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
     names = file.schema_arrow.names
     twice = [each for at, each in enumerate(names) if each in names[:at]]
     if twice:
-        raise BadAnswer(f"{name}: the column {twice[0]!r} is there twice")
+        raise BadResponse(f"{name}: the column {twice[0]!r} is there twice")
     return file
 
 

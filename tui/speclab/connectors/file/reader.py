@@ -1,28 +1,60 @@
-"""Reading files of records, a thousand a page; the cursor is a place in a file, good for as long as it is that file."""
+"""File sources: pages with positions, the fields of a file, and looking records up."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import accumulate, islice
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from speclab.connectors.base import Page, Seams
-from speclab.connectors.file.formats import rows
-from speclab.connectors.file.layout import Format, Layout
-from speclab.connectors.file.packing import read_to_its_end, unpacked
-from speclab.connectors.file.place import Found
-from speclab.connectors.file.row import Row, Spot
-from speclab.connectors.file.whereabouts import source_of
-from speclab.connectors.references import References
-from speclab.jsonvalue import Json
-from speclab.outcome import Level
+from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, RuntimeContext, WriteError
+from speclab.connectors.file.codec import read_to_its_end, unpacked
+from speclab.connectors.file.formats import FileFormat, FormatOptions
+from speclab.connectors.file.locations import FileRow, RowPosition, SourceFile
+from speclab.connectors.file.remote import source_of
+from speclab.connectors.file.rows import rows
+from speclab.connectors.file.writer import FileTarget
+from speclab.connectors.registry import sample
+from speclab.connectors.schema_discovery import first
+from speclab.connectors.secrets.references import References
+from speclab.core.errors import SpeclabError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath
+from speclab.mapping.fields import field_of, fields_of
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.file import FileSystem
+
+if TYPE_CHECKING:
+    from speclab.spec.auth import Auth
+    from speclab.spec.integration import Role
+    from speclab.spec.systems.file import FileSystem
+
+
+async def file_fields(
+    role: Role, system: FileSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
+) -> DiscoveredSchema:
+    """What the first `limit` records of the file have, at either end.
+
+    Raises as a reader does, and `SpeclabError` for a target that is not there yet, or a file that says nothing.
+    """
+    target = FileTarget(references.resolve_settings(system), references)
+    if role == "target" and not await asyncio.to_thread(target.place.exists):
+        raise SpeclabError(f"{target.name} is not there yet", hint="A run makes it, with the fields of the mapping.")
+    records = await sample(system, auth, references, context, limit)
+    if records:
+        return DiscoveredSchema(fields_of(records), f"{first(len(records))} of {target.name}")
+    names = await asyncio.to_thread(target.columns)
+    if not names:
+        raise SpeclabError(f"{target.name} has no records, which could show what fields it has")
+    return DiscoveredSchema(
+        tuple(field_of(FieldPath((name,)), (), 0) for name in names), f"the header of {target.name}"
+    )
+
 
 _PAGE: Final = 1000
 _BYTES: Final = 8_000_000
@@ -33,14 +65,14 @@ class FileReader:
     """Reads a file, or all that a pattern matches, in the order of their names."""
 
     def __init__(
-        self, system: FileSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth, retry  # the file system knows who we are, and does not heal by waiting
         system = references.resolve_settings(system)
         self._source = source_of(system, references)
         self._system = system
-        self._report = seams.report
+        self._report = context.report
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
@@ -48,23 +80,25 @@ class FileReader:
         files = await asyncio.to_thread(self._source.find)
         before = _fingerprints(files)
         first, spot, whole = self._begin(files, before, cursor)
-        from_start = first == 0 and spot == Spot()
+        from_start = first == 0 and spot == RowPosition()
         for index, file in enumerate(files[first:], first):
             pages = self._pages_of(file, spot, before[index] if whole else None, last=index == len(files) - 1)
             async with aclosing(pages):
                 async for page in pages:
                     yield replace(page, from_start=from_start, whole=whole)
-            spot = Spot()
+            spot = RowPosition()
 
     async def close(self) -> None:
         """Nothing is held open between pages of different files."""
 
-    async def _pages_of(self, file: Found, spot: Spot, before: str | None, *, last: bool) -> AsyncGenerator[Page]:
+    async def _pages_of(
+        self, file: SourceFile, spot: RowPosition, before: str | None, *, last: bool
+    ) -> AsyncGenerator[Page]:
         """The pages of one file from `spot` on; it is the `last` one, or others follow.
 
         `before` is the fingerprint of those that were read before it, if none of them changed since.
         """
-        layout = Layout.of(file.name, self._system)
+        layout = FormatOptions.of(file.name, self._system)
         weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
         with read_to_its_end(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
@@ -81,23 +115,23 @@ class FileReader:
                 )
                 weight = 0
 
-    def _opened(self, file: Found, layout: Layout) -> BinaryIO:
-        return unpacked(self._source.opened(file, seeking=layout.format is Format.PARQUET), file.name, layout)
+    def _opened(self, file: SourceFile, layout: FormatOptions) -> BinaryIO:
+        return unpacked(self._source.opened(file, seeking=layout.format is FileFormat.PARQUET), file.name, layout)
 
-    def _begin(self, files: list[Found], before: list[str], cursor: Json) -> tuple[int, Spot, bool]:
+    def _begin(self, files: list[SourceFile], before: list[str], cursor: Json) -> tuple[int, RowPosition, bool]:
         """Which of `files` to begin with, where in it, and whether those before it are as they were when read."""
         match cursor:
             case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": at, **more}:
                 for index, file in enumerate(files):
                     if file.name == name and (file.size, file.version) == (size, at):
-                        return index, Spot(offset, line), more.get("before") == before[index]
+                        return index, RowPosition(offset, line), more.get("before") == before[index]
                 self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
-        return 0, Spot(), True
+        return 0, RowPosition(), True
 
 
-def _take(found: Iterator[Row]) -> tuple[list[Row], bool]:
+def _take(found: Iterator[FileRow]) -> tuple[list[FileRow], bool]:
     """Return the rows of a page, and whether the file ends with them."""
-    page: list[Row] = []
+    page: list[FileRow] = []
     size = 0
     for row in islice(found, _PAGE):
         page.append(row)
@@ -107,16 +141,16 @@ def _take(found: Iterator[Row]) -> tuple[list[Row], bool]:
     return page, len(page) < _PAGE
 
 
-def _fingerprints(files: list[Found]) -> list[str]:
+def _fingerprints(files: list[SourceFile]) -> list[str]:
     """For each file, one of all that come before it, which is another if any of them is."""
 
-    def added(before: str, file: Found) -> str:
+    def added(before: str, file: SourceFile) -> str:
         return hashlib.sha256(repr((before, file.name, file.size, file.version)).encode()).hexdigest()[:16]
 
     return list(accumulate(files, added, initial=""))
 
 
-def _cursor(file: Found, spot: Spot, before: str | None) -> Json:
+def _cursor(file: SourceFile, spot: RowPosition, before: str | None) -> Json:
     return {
         "file": file.name,
         "offset": spot.offset,
@@ -125,3 +159,48 @@ def _cursor(file: Found, spot: Spot, before: str | None) -> Json:
         "modified": file.version,
         "before": before,
     }
+
+
+class FileFinder:
+    """Finds records by key; the file is read once, whole."""
+
+    dear = False
+
+    def __init__(self, target: FileTarget) -> None:
+        self._target = target
+        self._records: dict[str, Record] | None = None
+
+    async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
+        """The record of each item, in order. Raises `BadAnswer` for a file that cannot be read."""
+        if self._records is None:
+            self._records = await asyncio.to_thread(self._read)
+        keys = [self._target.key_of(item.payload) for item in items]
+        return [None if key is None else self._records.get(key) for key in keys]
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _read(self) -> dict[str, Record]:
+        if not self._target.place.exists():
+            return {}
+        found = (row.record for row in self._target.rows())
+        return {key: record for record in found if (key := self._target.key_of(record)) is not None}
+
+
+def file_finder(
+    system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> FileFinder | None:
+    """The finder of a file in mode upsert. Raises `SpecError` for settings that cannot work."""
+    del auth, context, retry
+    target = FileTarget(references.resolve_settings(system), references)
+    return FileFinder(target) if system.mode == "upsert" else None
+
+
+async def file_probe(
+    system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> str:
+    """What a look found. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
+    del auth, context, retry  # a store's credentials are in its options
+    target = FileTarget(references.resolve_settings(system), references)
+    there = await asyncio.to_thread(target.place.exists)
+    return f"{target.name}: {'is there' if there else 'not there yet; a run makes it'}"

@@ -1,7 +1,8 @@
-"""Files elsewhere: read as they come, and written here first, so that they come to be there at once."""
+"""Files behind URLs, and choosing the location for a path."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import tempfile
@@ -9,43 +10,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from speclab.connectors.file.place import Found
-from speclab.connectors.file.store import Access, Store, version_of
-from speclab.errors import Unreachable
-from speclab.statefiles import make_private_directory
+from speclab.connectors.file.locations import (
+    LocalSourceLocation,
+    LocalTargetLocation,
+    SourceFile,
+    SourceLocation,
+    TargetLocation,
+)
+from speclab.connectors.file.object_store import ObjectStore, StoreAccess, version_of
+from speclab.connectors.secrets.references import References
+from speclab.core.errors import Unreachable
+from speclab.core.state_files import make_private_directory
+from speclab.spec.systems.file import FileSystem, is_elsewhere
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+
 _BUFFER: Final = 1 << 18
 
 
-class RemoteSource:
+class RemoteSourceLocation:
     """Files of a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[SourceFile]:
         """The files, in the order of their names. Raises `Unreachable` and `Unauthorized`."""
         found = [
-            Found(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, version_of(each))
+            SourceFile(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, version_of(each))
             for each in self._store.find()
         ]
         if not found:
             raise Unreachable(f"{self._store.name}: there is no such file")
         return found
 
-    def opened(self, file: Found, *, seeking: bool) -> BinaryIO:
+    def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
         """One of them, open; what is read from any place of a server that gives no parts is fetched whole."""
         return opened(self._store, file.where, seeking=seeking)
 
 
-class RemotePlace:
+class RemoteTargetLocation:
     """A place in a store. What is not there yet is here, in the journal and in a draft beside it."""
 
-    def __init__(self, store: Store, journal: Path) -> None:
+    def __init__(self, store: ObjectStore, journal: Path) -> None:
         """The place of the URL of `store`. Raises `SpecError` if nothing can be written there at once."""
         store.check_writable()
         self._store = store
@@ -81,12 +93,12 @@ class RemotePlace:
         return None if found is None else f"{found.get('size')} {version_of(found)}"
 
 
-def opened(store: Store, path: str | None, *, seeking: bool) -> BinaryIO:
+def opened(store: ObjectStore, path: str | None, *, seeking: bool) -> BinaryIO:
     """The file at `path` of `store`, to be read on from where it is sought to, or `seeking` from any place."""
     if not seeking:
-        access = Access.IN_ONE_GO if store.is_http else Access.FORWARD
+        access = StoreAccess.IN_ONE_GO if store.is_http else StoreAccess.FORWARD
         return cast("BinaryIO", io.BufferedReader(_RemoteFile(store, path, access), _BUFFER))
-    file = _RemoteFile(store, path, Access.ANYWHERE)
+    file = _RemoteFile(store, path, StoreAccess.ANYWHERE)
     try:
         file.seek(-1, io.SEEK_END)
         file.read(1)
@@ -97,10 +109,10 @@ def opened(store: Store, path: str | None, *, seeking: bool) -> BinaryIO:
     return cast("BinaryIO", file)
 
 
-def _fetched(store: Store, path: str | None) -> BinaryIO:
+def _fetched(store: ObjectStore, path: str | None) -> BinaryIO:
     """The whole file, on this machine while it is read."""
     whole = tempfile.TemporaryFile()  # noqa: SIM115 - who reads it closes it
-    with _RemoteFile(store, path, Access.IN_ONE_GO) as file:
+    with _RemoteFile(store, path, StoreAccess.IN_ONE_GO) as file:
         shutil.copyfileobj(file, whole)
     whole.seek(0)
     return cast("BinaryIO", whole)
@@ -112,7 +124,7 @@ class _RemoteFile(io.RawIOBase):
     Not every server gives parts of a file; in one go it is read from its start, past what is not asked for.
     """
 
-    def __init__(self, store: Store, path: str | None, access: Access) -> None:
+    def __init__(self, store: ObjectStore, path: str | None, access: StoreAccess) -> None:
         self._store = store
         self._path = path
         self._access = access
@@ -130,7 +142,7 @@ class _RemoteFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to `offset`. Raises `Unreachable` where that cannot be done."""
-        if self._access is not Access.IN_ONE_GO:
+        if self._access is not StoreAccess.IN_ONE_GO:
             with self._store.asking():
                 self._file.seek(offset, whence)
                 self._at = self._file.tell()
@@ -156,3 +168,28 @@ class _RemoteFile(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def source_of(system: FileSystem, references: References) -> SourceLocation:
+    """Where the files of `system` (references resolved) are read. Raises `SpecError` where there is no driver."""
+    if not is_elsewhere(system.path):
+        return LocalSourceLocation(_local(system.path), references.base)
+    from speclab.connectors.file.object_store import ObjectStore
+
+    return RemoteSourceLocation(ObjectStore(system.path, system.options, system.limits.timeout, references.redactor))
+
+
+def place_of(system: FileSystem, references: References) -> TargetLocation:
+    """Where the file of `system` (references resolved) is written. Raises `SpecError` if it cannot be, there."""
+    if not is_elsewhere(system.path):
+        path = _local(system.path)
+        return LocalTargetLocation(path, references.base / path)
+    from speclab.connectors.file.object_store import ObjectStore
+
+    store = ObjectStore(system.path, system.options, system.limits.timeout, references.redactor)
+    place = hashlib.sha256(system.destination().encode()).hexdigest()[:16]  # one key may be in two stores
+    return RemoteTargetLocation(store, references.base / ".speclab" / "files" / f"{place}.speclab")
+
+
+def _local(path: str) -> str:
+    return url2pathname(urlsplit(path).path) if path.startswith("file://") else path

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.base import Connector
-from speclab.connectors.http.finder import http_finder
-from speclab.connectors.http.probe import probe
-from speclab.connectors.http.reader import HttpReader
-from speclab.connectors.http.writer import HttpWriter
+from speclab.connectors.api import Connector
+from speclab.connectors.http.reader import HttpReader, probe
+from speclab.connectors.http.writer import HttpWriter, http_finder
 from speclab.spec.systems.http import HttpSystem
 
 CONNECTOR: Final[Connector[HttpSystem]] = Connector(HttpReader, HttpWriter, probe, http_finder)

@@ -17,18 +17,16 @@ from typing import Final
 import httpx
 
 from speclab import __version__
+from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth import basic, http_auth
-from speclab.connectors.auth.plain import header_name, header_value
-from speclab.connectors.base import Seams
+from speclab.connectors.auth.credentials import header_name, header_value
 from speclab.connectors.http.decoding import ACCEPTED, Decoder, Unreadable
-from speclab.connectors.http.ratelimit import policies, quota, server_time
-from speclab.connectors.http.transport import AiohttpTransport
-from speclab.connectors.http.trouble import trouble
-from speclab.connectors.http.weights import Weights
-from speclab.connectors.pace import Pace, TooLong
-from speclab.connectors.references import References
-from speclab.errors import SpecError, SpeclabError, SystemFailure, Unreachable
-from speclab.outcome import ErrorClass, Level
+from speclab.connectors.http.rate_limit_headers import RequestWeights, policies, quota, server_time
+from speclab.connectors.http.transport import AiohttpTransport, trouble
+from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
+from speclab.connectors.secrets.references import References
+from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unreachable
+from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.auth import Auth, NoAuth
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import duration_text
@@ -85,17 +83,17 @@ class Client:
     """The HTTP side of one system: its base URL, headers, credentials and limits."""
 
     def __init__(
-        self, system: HttpSystem, auth: Auth, references: References, seams: Seams, *, patience: float
+        self, system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, *, wait_budget: float
     ) -> None:
         """A client for `system` and `auth`, both with references resolved.
 
-        `patience` is the longest pause, in seconds, that is sat out for the sake of a rate limit.
+        `wait_budget` is the longest pause, in seconds, that is sat out for the sake of a rate limit.
         """
         self.redactor = references.redactor
-        self.clock = seams.clock
-        self.activity = seams.activity
+        self.clock = context.clock
+        self.activity = context.activity
         base = _base_url(system.base_url)
-        self._auth = http_auth(auth, self.redactor, seams)
+        self._auth = http_auth(auth, self.redactor, context)
         if base.userinfo:
             self.redactor.add(base.password)
             if isinstance(auth, NoAuth):
@@ -105,17 +103,17 @@ class Client:
         self.origin = str(base.copy_with(path="/")).rstrip("/")
         self._connect = min(_CONNECT, system.limits.timeout / 2)
         self._transport = (
-            seams.transport()
-            if seams.transport is not None
+            context.transport()
+            if context.transport is not None
             else AiohttpTransport(
                 connections=system.limits.concurrency, connect=self._connect, tls=base.scheme == "https"
             )
         )
-        self._pace = Pace(system.limits.concurrency, system.limits.rate, seams.clock, seams.activity)
-        self._weights = Weights(system.limits.weights, self.base)
+        self._pace = RateLimiter(system.limits.concurrency, system.limits.rate, context.clock, context.activity)
+        self._weights = RequestWeights(system.limits.weights, self.base)
         self._heard = httpx.Headers()
-        self._patience = patience
-        self._report = seams.report
+        self._wait_budget = wait_budget
+        self._report = context.report
         self._timeout = system.limits.timeout
         self._largest = system.limits.response
         defaults = {
@@ -145,8 +143,8 @@ class Client:
             line = self.message(f"{method} {url}")
             raise RequestFailed(ErrorClass.REJECTED, f"{line}: {error}", line, sent=False) from None
         try:
-            began = await self._pace.take(self._weights.of(method, url), self._patience)
-        except TooLong as error:
+            began = await self._pace.take(self._weights.of(method, url), self._wait_budget)
+        except WaitTooLong as error:
             message = f"{error.reason}; the next request may go in {duration_text(error.seconds)}"
             line, wait = self.line(method, url), error.seconds
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
@@ -295,7 +293,7 @@ class Client:
 
 def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:
     """The failure of a request that had no credentials to go with, or whose credentials could not be renewed."""
-    request, response = (error.request, error.response) if isinstance(error, SystemFailure) else (line, "")
+    request, response = (error.request, error.response) if isinstance(error, EndpointError) else (line, "")
     error_class = ErrorClass.NETWORK if isinstance(error, Unreachable) else ErrorClass.UNAUTHORIZED
     return RequestFailed(error_class, error.message, request, sent=False, response=response, hint=error.hint)
 

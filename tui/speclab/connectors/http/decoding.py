@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, Protocol
 
-from speclab.outcome import ErrorClass
+from speclab.core.outcome import ErrorClass
 
 _PIECE: Final = 256 * 1024
 """Bytes that are unpacked at once."""

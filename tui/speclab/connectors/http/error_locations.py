@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.connectors.http.answers import look, message_in, path
-from speclab.connectors.jsontext import decode
-from speclab.jsonvalue import Json
-from speclab.paths import FieldPath
+from speclab.connectors.http.response import look, message_in, path
+from speclab.core.json import Json, decode
+from speclab.core.paths import FieldPath
 from speclab.spec.systems.http_write import ErrorFields
 
 

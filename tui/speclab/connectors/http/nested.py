@@ -1,41 +1,107 @@
-"""A list for each record of another: the accounts of a CRM, say, and of each account its contacts.
-
-Parents are read anew in each round, and what is known of each goes by its key, never by its place in the list: parents
-that come, go or change places between two runs, or in the middle of one that was killed, lose nothing. There is one
-mark a parent. A mark for all of them would skip what changed at a parent while later ones were read.
-"""
+"""Nested lists (`for_each`): a list for each record of a parent list."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+from urllib.parse import quote
 
-from speclab.connectors.base import Page, Report
-from speclab.connectors.http.lanes import MOST_WAITING, Gathered, Lane
-from speclab.connectors.http.listing import Listing, Shifted
-from speclab.connectors.http.parents import ParentQuestions
-from speclab.connectors.http.question import Questions
-from speclab.connectors.http.reading import from_mark, mark_in
+from speclab.connectors.api import Page, Report
+from speclab.connectors.http.page_reader import PageReader, ShiftedPages
+from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
+from speclab.connectors.http.read_state import from_mark, mark_in
+from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Placeholder, RequestBuilder
 from speclab.connectors.http.retries import Forbidden
-from speclab.connectors.http.templates import MissingValue
-from speclab.connectors.since import digest
+from speclab.connectors.incremental import digest
 from speclab.connectors.unreadable import UnreadableRecord
-from speclab.errors import BadAnswer, IncompleteRead, SystemFailure
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Level
-from speclab.spec.system import Since
+from speclab.core.errors import BadResponse, EndpointError, IncompleteRead, SpecError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.spec.settings import Since
+from speclab.spec.systems.http import HttpRead
 
-Refused: TypeAlias = "BadAnswer | Forbidden"
+_PLACE: Final = re.compile(r"\{([^{}]*)\}")
+
+
+class ParentRequests:
+    """Makes the `RequestBuilder` about one parent.
+
+    In the path every place is the parent's. In params and body, where braces may be the API's own, only those are
+    places that begin with the name parents go by; one that is all there is keeps its value's type.
+    """
+
+    def __init__(self, read: HttpRead, name: str, base: str, origin: str, *, hidden: Collection[str]) -> None:
+        """Questions of `read`, whose parents go by `name`. Raises `SpecError`."""
+        self._read = read
+        self._name = name
+        self._names = frozenset({name})
+        self._base = base
+        self._origin = origin
+        self._hidden = hidden
+        self._endpoint = EndpointTemplate.parse(read.request or f"GET {read.path}", where="read", names=self._names)
+        places = [part for part in self._endpoint.target.parts if isinstance(part, Placeholder)]
+        if stray := [found.text for found in places if found.name != name]:
+            raise SpecError(f"read: {{{stray[0]}}} is no field of `{name}`, the only record there is when it is asked")
+        places += self._places(read.params) + self._places(read.body)
+        self._identity = tuple(dict.fromkeys(places))
+
+    def key(self, parent: Record) -> str:
+        """What tells `parent` from the others: all of it that is asked for. Raises `MissingValue`."""
+        scope: dict[str, Json] = {self._name: parent}
+        self._endpoint.target.render({}, scope)  # a value may be there and still have no place in a path, such as `..`
+        return "/".join(quote(one.written({}, scope), safe="") for one in self._identity)
+
+    def of(self, parent: Record) -> RequestBuilder:
+        """The questions about `parent`. Raises `MissingValue`, but not for one that has a `key`."""
+        scope: dict[str, Json] = {self._name: parent}
+        filled = {
+            "request": f"{self._endpoint.method} {self._endpoint.target.render({}, scope)}",
+            "params": {name: self._filled(value, scope) for name, value in self._read.params.items()},
+            "body": self._filled(self._read.body, scope),
+        }
+        return RequestBuilder(self._read.model_copy(update=filled), self._base, self._origin, hidden=self._hidden)
+
+    def _filled(self, value: Json, scope: Mapping[str, Json]) -> Json:
+        if isinstance(value, dict):
+            return {name: self._filled(inner, scope) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._filled(inner, scope) for inner in value]
+        if not isinstance(value, str):
+            return value
+        whole = _PLACE.fullmatch(value)
+        if whole and (found := self._place(whole)):
+            return found.value({}, scope)
+
+        def written(match: re.Match[str]) -> str:
+            found = self._place(match)
+            return found.written({}, scope) if found else match[0]
+
+        return _PLACE.sub(written, value)
+
+    def _places(self, value: Json) -> list[Placeholder]:
+        if isinstance(value, str):
+            return [found for match in _PLACE.finditer(value) if (found := self._place(match))]
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return [found for one in inner for found in self._places(one)]
+
+    def _place(self, match: re.Match[str]) -> Placeholder | None:
+        """The place of the parent that is written so; None for braces that are the API's own."""
+        text = match[1].strip()
+        return Placeholder.parse(text, where="read", names=self._names) if text.startswith(f"{self._name}.") else None
+
+
+Refused: TypeAlias = "BadResponse | Forbidden"
 """What a parent's list may be refused with, and those of others not."""
 _HOPELESS: Final = 10
 """Parents refused, and more than were read, after which it is the settings that are wrong."""
 
 
 @dataclass(slots=True)
-class Round:
+class ParentRound:
     """One read of all parents' lists, and how far it has come; by the parents' keys.
 
     `marks` are of the round before, `done` are those of lists read to the end in this one, and `within` are cursors of
@@ -50,7 +116,7 @@ class Round:
     within: dict[str, Json] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None) -> Round:
+    def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None) -> ParentRound:
         """The round that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
         held = cursor if isinstance(cursor, dict) else {}
         begun, was_full = bool(held.get("done") or held.get("within")), held.get("full") is True
@@ -102,21 +168,21 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildList:
     """A parent's list on its way."""
 
     key: str
     parent: Record
-    lane: Lane
+    lane: PageBuffer
 
 
-class Nested:
+class NestedReader:
     """Reads the lists of all parents, in the parents' order."""
 
     def __init__(
         self,
-        parents: tuple[Listing, Questions],
-        children: tuple[Listing, ParentQuestions],
+        parents: tuple[PageReader, RequestBuilder],
+        children: tuple[PageReader, ParentRequests],
         *,
         name: str,
         since: Since | None,
@@ -137,14 +203,14 @@ class Nested:
         """Pages from after `cursor` to the last parent's end; short lists share one.
 
         A parent whose list is refused does not keep the others from being read; the read ends with what was answered
-        (`BadAnswer` or `Forbidden`) then, unless the parent turns out to be gone.
+        (`BadResponse` or `Forbidden`) then, unless the parent turns out to be gone.
         """
         doubts: list[IncompleteRead] = []  # of the list of parents
-        round_ = Round.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
+        round_ = ParentRound.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
             self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        gathered, refused = Gathered(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
-        failure: SystemFailure | None = None
+        gathered, refused = GatheredPage(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
+        failure: EndpointError | None = None
         try:
             async with aclosing(self._read(round_, refused, doubts)) as read:
                 async for child, page in read:
@@ -155,7 +221,7 @@ class Nested:
             refused = await self._still_there(refused)
             if refused and not round_.done:
                 raise _refusal(refused)
-        except SystemFailure as error:
+        except EndpointError as error:
             failure = error
         if failure is not None:
             if gathered.requests:
@@ -169,10 +235,10 @@ class Nested:
             raise doubts[0]
 
     async def _read(
-        self, round_: Round, refused: dict[str, Refused], doubts: list[IncompleteRead]
-    ) -> AsyncGenerator[tuple[Child, Page]]:
+        self, round_: ParentRound, refused: dict[str, Refused], doubts: list[IncompleteRead]
+    ) -> AsyncGenerator[tuple[ChildList, Page]]:
         """The pages of all lists, one list after the other; the next lists are begun while one is read."""
-        window: deque[Child] = deque()
+        window: deque[ChildList] = deque()
         try:
             async with aclosing(self._unread(set(round_.done), doubts)) as parents:
                 while True:
@@ -188,7 +254,7 @@ class Nested:
                     try:
                         while (page := await child.lane.next()) is not None:
                             yield child, page
-                    except (BadAnswer, Forbidden) as error:
+                    except (BadResponse, Forbidden) as error:
                         refused[child.key] = error
                     await child.lane.aclose()
                     window.popleft()
@@ -218,7 +284,7 @@ class Nested:
                                 seen.add(key)
                                 yield parent
                 except IncompleteRead as error:
-                    if isinstance(error, Shifted):
+                    if isinstance(error, ShiftedPages):
                         raise
                     doubts.append(error)
             if pages == 1 or len(seen) == before:
@@ -227,24 +293,24 @@ class Nested:
     def _all_parents(self) -> AsyncGenerator[Page]:
         return self._parents.pages(self._parent_questions, None, full=True)
 
-    def _begin(self, round_: Round, key: str, parent: Record) -> Child:
+    def _begin(self, round_: ParentRound, key: str, parent: Record) -> ChildList:
         """A parent's list, asked for."""
         pages = self._children.pages(self._questions.of(parent), round_.start(key), full=round_.full)
-        return Child(key, parent, Lane(pages, MOST_WAITING // self._at_once))
+        return ChildList(key, parent, PageBuffer(pages, MOST_WAITING // self._at_once))
 
-    def _key(self, parent: Record) -> tuple[str, BadAnswer | None]:
+    def _key(self, parent: Record) -> tuple[str, BadResponse | None]:
         """What a parent goes by, and why it cannot be asked for, if it cannot."""
         try:
             return self._questions.key(parent), None
         except MissingValue as error:
-            return f"#{digest(parent)}", BadAnswer(
+            return f"#{digest(parent)}", BadResponse(
                 f"read.for_each: {error.message}", hint=f"Every `{self._name}` is asked for by it."
             )
 
-    def _named(self, child: Child, page: Page) -> list[Record]:
+    def _named(self, child: ChildList, page: Page) -> list[Record]:
         """The records of a page with the parent in each."""
         if any(self._name in record for record in page.records):
-            raise BadAnswer(
+            raise BadResponse(
                 f"{page.request}: the records have a field `{self._name}` of their own",
                 request=page.request,
                 hint="Let the parents go by another name, with `as` in `read.for_each`.",

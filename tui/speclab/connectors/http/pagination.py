@@ -14,18 +14,18 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx
 
-from speclab.connectors.http.answers import kind, look, path
 from speclab.connectors.http.client import Exchange
-from speclab.connectors.http.signs import Place, Signs
-from speclab.jsonvalue import Json, Record
-from speclab.paths import FieldPath
+from speclab.connectors.http.pagination_hints import ListLocation, PaginationHints
+from speclab.connectors.http.response import kind, look, path
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
 from speclab.spec.systems.http import Pagination
 
 Position: TypeAlias = "dict[str, Json]"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PageTurn:
     """What a style goes by to find the next page: this page and where it was found."""
 
     position: Position
@@ -36,29 +36,29 @@ class Turn:
     look_behind: int = 0  # records of a full page, where an empty page may not be the end; 0 where it is
 
     @property
-    def signs(self) -> Signs:
+    def signs(self) -> PaginationHints:
         """What the answer says of the pages after it, beside what the spec goes by."""
-        return Signs(self.body, self.exchange.headers, self.exchange.url, len(self.records), self.read)
+        return PaginationHints(self.body, self.exchange.headers, self.exchange.url, len(self.records), self.read)
 
 
 class PageTurnError(Exception):
     """The next page cannot be found, or must not be asked for; the message says why and what to do."""
 
 
-class Style(Protocol):
+class PaginationStyle(Protocol):
     """One way of paging."""
 
     def first(self) -> Position:
         """Where the first page is."""
 
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         """Where the page after `turn` is; None at the end. Raises `PageTurnError`."""
 
-    def beyond(self, turn: Turn, most: int) -> list[Position]:
+    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
         """Where the pages after that one probably are, at most so many, if the answer says how many there are."""
 
 
-def style(settings: Pagination) -> Style:
+def style(settings: Pagination) -> PaginationStyle:
     """The style `settings` ask for. Raises `SpecError` for a path that is none."""
     match settings.by:
         case "cursor":
@@ -91,10 +91,10 @@ class _Base:
     def first(self) -> Position:
         return {"params": dict(self._size)}
 
-    def beyond(self, turn: Turn, most: int) -> list[Position]:  # noqa: ARG002 - who is told where to go cannot guess
+    def beyond(self, turn: PageTurn, most: int) -> list[Position]:  # noqa: ARG002 - who is told where to go cannot guess
         return []
 
-    def _ended(self, turn: Turn) -> bool | None:
+    def _ended(self, turn: PageTurn) -> bool | None:
         """Whether `turn` is the last page by the setting `end`; None where that has another say, or is not set."""
         match self._end:
             case "empty":
@@ -105,7 +105,7 @@ class _Base:
                 return turn.read >= number_at(turn.body, self._total) or not turn.records
         return None
 
-    def _is_last(self, turn: Turn) -> bool:
+    def _is_last(self, turn: PageTurn) -> bool:
         """Whether a numbered page is the last.
 
         By `end`; else by the total, where the answer has one and it is what was read: less than that it cannot be.
@@ -125,7 +125,7 @@ class _Base:
             raise PageTurnError("a page with records names no next page, but by `end: empty` an empty page is the last")
         return None
 
-    def _next_value(self, turn: Turn) -> str | int | float | None:
+    def _next_value(self, turn: PageTurn) -> str | int | float | None:
         """What the answer gives as next, in the body or a header; None or empty text at the end."""
         if self._header is not None:
             return turn.exchange.headers.get(self._header) or None
@@ -142,12 +142,12 @@ class _Base:
 
 
 class _One(_Base):
-    def after(self, turn: Turn) -> Position | None:  # noqa: ARG002 - one page is one page
+    def after(self, turn: PageTurn) -> Position | None:  # noqa: ARG002 - one page is one page
         return None
 
 
 class _Cursor(_Base):
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         value = self._next_value(turn)
@@ -164,7 +164,7 @@ class _Page(_Base):
     def first(self) -> Position:
         return {"params": {**self._size, self._param: self._start}}
 
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         page = _number(turn.position, self._param)
         if self._pages is not None:
             pages = number_at(turn.body, self._pages)
@@ -174,7 +174,7 @@ class _Page(_Base):
             return None
         return {"params": {**self._size, self._param: page + 1}}
 
-    def beyond(self, turn: Turn, most: int) -> list[Position]:
+    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
         if self._pages is not None:
             pages = number_at(turn.body, self._pages)
         elif self._total is not None and turn.records:
@@ -194,13 +194,13 @@ class _Offset(_Base):
     def first(self) -> Position:
         return {"params": {**self._size, self._param: self._start}}
 
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         if self._is_last(turn):
             return None
         step = len(turn.records) or turn.look_behind
         return {"params": {**self._size, self._param: _number(turn.position, self._param) + step}}
 
-    def beyond(self, turn: Turn, most: int) -> list[Position]:
+    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
         step = len(turn.records)
         if self._total is None or not step:
             return []
@@ -210,7 +210,7 @@ class _Offset(_Base):
 
 
 class _NextUrl(_Base):
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         value = self._next_value(turn)
@@ -218,7 +218,7 @@ class _NextUrl(_Base):
 
 
 class _Link(_Base):
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         target = next_link(turn.exchange.headers.get_list("link"))
@@ -235,7 +235,7 @@ class _Auto(_Base):
     Without any of them the page must be all there is.
     """
 
-    def after(self, turn: Turn) -> Position | None:
+    def after(self, turn: PageTurn) -> Position | None:
         signs = turn.signs
         target = next_link(turn.exchange.headers.get_list("link")) or signs.next_url()
         if target is not None:
@@ -250,7 +250,7 @@ class _Auto(_Base):
             raise PageTurnError(f"nothing in the answer says how to ask for the next page, but {more}")
         return None
 
-    def _numbered(self, turn: Turn, place: Place) -> Position | None:
+    def _numbered(self, turn: PageTurn, place: ListLocation) -> Position | None:
         """The position after the page at `place`; None if that is the last. Numbers begin as the first page's does.
 
         A list whose pages said what is next comes to its end where one does not.
@@ -280,7 +280,7 @@ def next_link(headers: list[str]) -> str | None:
     return None
 
 
-def _follow(reference: str, turn: Turn) -> Position:
+def _follow(reference: str, turn: PageTurn) -> Position:
     """The position of a URL an answer gives, resolved against the URL that was asked.
 
     It must stay at the origin: the credentials that go with the next request are for that alone. The one exception is

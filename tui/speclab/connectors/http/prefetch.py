@@ -1,14 +1,114 @@
-"""Asking ahead: pages that are expected are asked for before their turn, and what they answer waits for it."""
+"""Requests ahead of their turn: pages, parents and windows fetched concurrently, delivered in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
+from speclab.connectors.api import Page
 from speclab.connectors.http.client import Exchange
 from speclab.connectors.http.pagination import Position
+from speclab.core.json import Json, Record
+
+MOST_WAITING: Final = 4_000_000
+"""Bytes of answers that may wait for their turn in all lanes: as records they take some ten times the memory."""
+_RECORDS: Final = 100
+"""Records at which a page of several short lists is full: each page is a transaction, and a line in the run log."""
+_REQUESTS: Final = 25
+"""Requests at which it is, so that not too much is asked again after a crash."""
+
+
+class PageBuffer:
+    """One list on its way: a task reads it, and stops for as long as too much of it waits for its turn."""
+
+    def __init__(self, pages: AsyncGenerator[Page], most: int) -> None:
+        """Begin to read `pages`; with `most` bytes of them waiting, no more are read. One page always may wait."""
+        self.waiting = 0
+        """Bytes that wait for their turn."""
+        self._pages = pages
+        self._most = most
+        self._read: deque[Page] = deque()
+        self._over = False
+        self._came, self._taken = asyncio.Event(), asyncio.Event()
+        self._task = asyncio.create_task(self._follow())
+
+    async def begun(self) -> None:
+        """Wait until the first page is here, or it is known that none comes."""
+        while not self._read and not self._over:
+            self._came.clear()
+            await self._came.wait()
+
+    async def next(self) -> Page | None:
+        """The next page; None after the last. Raises what reading it raised."""
+        await self.begun()
+        if not self._read:
+            await self._task
+            return None
+        page = self._read.popleft()
+        self.waiting -= page.bytes_in
+        self._taken.set()
+        return page
+
+    async def aclose(self) -> None:
+        """Give up what is not needed any more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._pages.aclose()
+
+    async def _follow(self) -> None:
+        try:
+            async for page in self._pages:
+                self._read.append(page)
+                self.waiting += page.bytes_in
+                self._came.set()
+                while self._read and self.waiting >= self._most:
+                    self._taken.clear()
+                    await self._taken.wait()
+        finally:
+            self._over = True
+            self._came.set()
+
+
+@dataclass(slots=True)
+class GatheredPage:
+    """What was read since the last page that was given."""
+
+    from_start: bool
+    whole: bool = False
+    records: list[Record] = field(default_factory=list)
+    bytes_in: int = 0
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is enough for a page."""
+        return len(self.records) >= _RECORDS or len(self.requests) >= _REQUESTS
+
+    def add(self, page: Page, records: list[Record]) -> None:
+        """Add a page, whose records are `records` now."""
+        self.records += records
+        self.bytes_in += page.bytes_in
+        self.requests.append(page.request)
+
+    def take(self, cursor: Json, *, complete: bool = False) -> Page:
+        """All of it as a page, and nothing is left."""
+        first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
+        request = f"{first} and {more} more" if more > 0 else first
+        page = Page(
+            self.records,
+            cursor,
+            self.bytes_in,
+            request,
+            complete=complete,
+            from_start=self.from_start,
+            whole=self.whole,
+        )
+        self.records, self.bytes_in, self.requests = [], 0, []
+        return page
+
 
 Fetch: TypeAlias = "Callable[[Position], Coroutine[None, None, Exchange]]"
 

@@ -1,28 +1,29 @@
-"""Reading over HTTP: one list, or a list for each record of another."""
+"""The HTTP source, and the connection check of an HTTP target."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
-from speclab.connectors.base import Page, Seams
-from speclab.connectors.http.client import Client
-from speclab.connectors.http.listing import Listing
-from speclab.connectors.http.nested import Nested
-from speclab.connectors.http.parents import ParentQuestions
-from speclab.connectors.http.question import Questions
-from speclab.connectors.http.windows import Windows
-from speclab.connectors.jsontext import encode_sorted
-from speclab.connectors.references import References
-from speclab.errors import SpecError
-from speclab.jsonvalue import Json
-from speclab.paths import FieldPath
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.http.client import Client, Exchange, RequestFailed, status_line
+from speclab.connectors.http.nested import NestedReader, ParentRequests
+from speclab.connectors.http.page_reader import PageReader
+from speclab.connectors.http.request_builder import EndpointTemplate, RequestBuilder
+from speclab.connectors.http.response import explain, parsed
+from speclab.connectors.http.windows import WindowReader
+from speclab.connectors.secrets.references import References
+from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
+from speclab.core.json import Json, encode_sorted
+from speclab.core.outcome import ErrorClass
+from speclab.core.paths import FieldPath
 from speclab.spec.auth import ApiKeyAuth, Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.http import HttpRead, HttpSystem
+from speclab.spec.systems.http_write import HttpWrite
 
 
 class _Pages(Protocol):
@@ -33,7 +34,7 @@ class HttpReader:
     """Reads what `read` of an HTTP system describes."""
 
     def __init__(
-        self, system: HttpSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         written = system.read
@@ -42,13 +43,13 @@ class HttpReader:
         if system.read is None or written is None:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
-        self._client = Client(system, auth, references, seams, patience=retry.cap)
+        self._client = Client(system, auth, references, context, wait_budget=retry.cap)
         self._fingerprint = _fingerprint(read, {"since": {"sorted", "window"}})
         self._listing = partial(
-            Listing,
+            PageReader,
             client=self._client,
             retry=retry,
-            random=seams.random,
+            random=context.random,
             at_once=system.limits.concurrency,
             fingerprint=self._fingerprint,
         )
@@ -69,12 +70,12 @@ class HttpReader:
     def _single(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages:
         """One list, in windows where the settings have them."""
         hidden = self._hidden | _secret(written.request or written.path, written.params)
-        questions = Questions(read, self._client.base, self._client.origin, hidden=hidden)
+        questions = RequestBuilder(read, self._client.base, self._client.origin, hidden=hidden)
         listing = self._listing(read, key=self._key)
         if read.since is None or read.since.window is None:
             return partial(listing.pages, questions)
         closed = self._listing(read.model_copy(update={"since": None}), at_once=1)
-        windows = Windows(
+        windows = WindowReader(
             listing,
             closed,
             questions,
@@ -96,11 +97,11 @@ class HttpReader:
         hidden = self._hidden | _secret(written.request or written.path, written.params)
         hidden_above = self._hidden | _secret(written.for_each.path, written.for_each.params)
         own = [path for path in self._key if path.parts[0] != each.name]
-        nested = Nested(
-            (self._listing(above), Questions(above, client.base, client.origin, hidden=hidden_above)),
+        nested = NestedReader(
+            (self._listing(above), RequestBuilder(above, client.base, client.origin, hidden=hidden_above)),
             (
                 self._listing(read, identity=own),
-                ParentQuestions(read, each.name, client.base, client.origin, hidden=hidden),
+                ParentRequests(read, each.name, client.base, client.origin, hidden=hidden),
             ),
             name=each.name,
             since=read.since,
@@ -121,3 +122,58 @@ def _secret(location: str | None, params: Mapping[str, Json]) -> set[str]:
     """The parameters, in the query of a path or by themselves, that hold references, which is to say secrets."""
     asked = [*parse_qsl((location or "").partition("?")[2]), *params.items()]
     return {name for name, value in asked if "${" in str(value)}
+
+
+_STAND_IN: Final = "0"
+"""What stands for a record's values in the path: there is hardly a record by that name, and it may be a number."""
+
+
+async def probe(
+    system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> str:
+    """What the target answers to a GET of what would be written; any answer but a refusal of the credentials is good.
+
+    Raises `Unauthorized`, `Unreachable`, `BadResponse` and `SpecError`.
+    """
+    system = references.resolve_settings(system)
+    if system.write is None:
+        raise SpecError('an http target needs `write`, such as `write: {upsert: "PUT /customers/{id}"}`')
+    client = Client(system, references.resolve_settings(auth), references, context, wait_budget=retry.cap)
+    try:
+        exchange = await client.send("GET", client.base + _probe_path(system.write))
+    except RequestFailed as error:
+        raise _probe_failure(error) from None
+    finally:
+        await client.close()
+    line = client.line(exchange.method, exchange.url)
+    if exchange.status in (401, 403) or 300 <= exchange.status < 400 or exchange.status >= 500:
+        raise _probe_error(client, line, exchange)
+    return f"{line}: {status_line(exchange)}, so the credentials were not refused"
+
+
+def _probe_path(write: HttpWrite) -> str:
+    """The path of the lookup, or else of what is written."""
+    known = (write.lookup, write.update, write.upsert, write.create, write.batch)
+    endpoint = EndpointTemplate.parse(next(text for text in known if text), where="write")
+    return "".join(part if isinstance(part, str) else _STAND_IN for part in endpoint.target.parts)
+
+
+def _probe_error(client: Client, line: str, exchange: Exchange) -> EndpointError:
+    message = f"{line}: {client.redactor.redact(explain(exchange, parsed(exchange)))}"
+    told = client.request_text(exchange), client.response_text(exchange)
+    if exchange.status == 401:
+        return Unauthorized(
+            message, request=told[0], response=told[1], hint="Check the Auth section and the secrets it names."
+        )
+    if exchange.status == 403:
+        hint = "They may still be good for writing; `speclab run --limit 1` tells."
+        return Unauthorized(message, request=told[0], response=told[1], hint=hint)
+    failure = Unreachable if exchange.status >= 500 else BadResponse
+    return failure(message, request=told[0], response=told[1])
+
+
+def _probe_failure(error: RequestFailed) -> EndpointError:
+    failure = {ErrorClass.UNAUTHORIZED: Unauthorized, ErrorClass.BAD_ANSWER: BadResponse}.get(
+        error.error_class, Unreachable
+    )
+    return failure(error.message, request=error.request, response=error.response, hint=error.hint)

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from random import Random
 from typing import Final
 
-from speclab.connectors.backoff import delay
-from speclab.connectors.http.answers import classify, explain, parsed
 from speclab.connectors.http.client import Client, Exchange, RequestFailed
-from speclab.connectors.http.question import Question
-from speclab.connectors.http.ratelimit import retry_after
-from speclab.errors import BadAnswer, SystemFailure, Unauthorized, Unreachable
-from speclab.outcome import ErrorClass, Level
+from speclab.connectors.http.rate_limit_headers import retry_after
+from speclab.connectors.http.request_builder import PageRequest
+from speclab.connectors.http.response import classify, explain, parsed
+from speclab.connectors.rate_limiter import delay
+from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
+from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.settings import RetrySettings
 from speclab.spec.units import duration_text
 
@@ -24,13 +24,13 @@ class Forbidden(Unauthorized):
 
 
 async def answered(
-    client: Client, question: Question, retry: RetrySettings, random: Random, *, tolerated: Collection[int] = ()
+    client: Client, question: PageRequest, retry: RetrySettings, random: Random, *, tolerated: Collection[int] = ()
 ) -> Exchange:
     """The successful answer to `question`, or one whose status is `tolerated`.
 
     Waits as long as the system asks (never less) or, where it does not say, with full jitter. Raises `Unauthorized` for
     401, `Forbidden` for 403, `Unreachable` when the tries are used up or the system asks for a longer wait than
-    `retry.cap`, and `BadAnswer` for what will not heal.
+    `retry.cap`, and `BadResponse` for what will not heal.
     """
     tries = 1
     while True:
@@ -75,15 +75,15 @@ async def answered(
         tries += 1
 
 
-def _no_answer(error: RequestFailed) -> SystemFailure:
+def _no_answer(error: RequestFailed) -> EndpointError:
     if error.error_class in (ErrorClass.BAD_ANSWER, ErrorClass.REJECTED):  # a URL that was made of an answer
-        return BadAnswer(error.message, request=error.request, response=error.response)
+        return BadResponse(error.message, request=error.request, response=error.response)
     if error.error_class is ErrorClass.UNAUTHORIZED:
         return Unauthorized(error.message, request=error.request, response=error.response, hint=error.hint)
     return Unreachable(error.message, request=error.request, response=error.response, hint=error.hint)
 
 
-def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFailure:
+def _refused(client: Client, question: PageRequest, exchange: Exchange) -> EndpointError:
     said = client.message(explain(exchange, parsed(exchange)))
     message = f"{client.line(question.method, question.url)}: {said}"
     request, response = client.request_text(exchange), client.response_text(exchange)
@@ -91,4 +91,4 @@ def _refused(client: Client, question: Question, exchange: Exchange) -> SystemFa
         kind = Forbidden if exchange.status == 403 else Unauthorized
         hint = "Check the Auth section and the secrets it names."
         return kind(message, request=request, response=response, hint=hint)
-    return BadAnswer(message, request=request, response=response)
+    return BadResponse(message, request=request, response=response)

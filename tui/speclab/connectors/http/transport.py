@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -16,6 +17,8 @@ import aiohttp
 import httpx
 from multidict import CIMultiDict
 from yarl import URL
+
+from speclab.core.outcome import ErrorClass
 
 _KEEPALIVE: Final = 4.0
 """Seconds an idle connection is kept: below the 5 s at which common servers drop theirs, just as we might send."""
@@ -109,3 +112,39 @@ def _as_httpx() -> Iterator[None]:
         raise httpx.RemoteProtocolError(error.message.partition("\n")[0].rstrip(":")) from error
     except aiohttp.ClientError as error:  # dropped while sending, waiting or reading
         raise httpx.ReadError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class MappedError:
+    """Why there is no answer, and what to do; `sent` is False only if surely nothing of the request was seen."""
+
+    error_class: ErrorClass
+    reason: str
+    sent: bool
+    hint: str = ""
+
+
+_NO_CONNECTION_IN_TIME: Final = MappedError(ErrorClass.TIMEOUT, "no connection in time", sent=False)
+_NO_ANSWER_IN_TIME: Final = MappedError(ErrorClass.TIMEOUT, "no answer in time", sent=True)
+_CANNOT_CONNECT: Final = MappedError(
+    ErrorClass.NETWORK, "cannot connect", sent=False, hint="Does the system run, and is its URL right, seen from here?"
+)
+_NO_URL: Final = MappedError(ErrorClass.NETWORK, "not a URL that can be asked", sent=False)
+_NO_HTTP: Final = MappedError(ErrorClass.BAD_ANSWER, "the answer is not HTTP", sent=True)
+_BROKEN: Final = MappedError(ErrorClass.NETWORK, "the connection was closed before the whole answer came", sent=True)
+
+_MEANINGS: Final[tuple[tuple[type[Exception], MappedError], ...]] = (
+    (httpx.ConnectTimeout, _NO_CONNECTION_IN_TIME),
+    (httpx.PoolTimeout, _NO_CONNECTION_IN_TIME),
+    (httpx.TimeoutException, _NO_ANSWER_IN_TIME),
+    (TimeoutError, _NO_ANSWER_IN_TIME),
+    (httpx.ConnectError, _CANNOT_CONNECT),
+    (httpx.ProxyError, _CANNOT_CONNECT),
+    (httpx.UnsupportedProtocol, _NO_URL),
+    (httpx.RemoteProtocolError, _NO_HTTP),
+)
+
+
+def trouble(error: Exception) -> MappedError:
+    """What `error`, raised by a transport or while an answer was read, means."""
+    return next((meaning for kind, meaning in _MEANINGS if isinstance(error, kind)), _BROKEN)

@@ -15,17 +15,16 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from speclab.connectors.base import Page
+from speclab.connectors.api import Page
 from speclab.connectors.http.client import Client
-from speclab.connectors.http.lanes import MOST_WAITING, Gathered, Lane
-from speclab.connectors.http.listing import Listing, Shifted
-from speclab.connectors.http.question import Questions
-from speclab.connectors.http.reading import from_mark
-from speclab.connectors.http.templates import scalar_text
-from speclab.connectors.since import (
-    Mark,
+from speclab.connectors.http.page_reader import PageReader, ShiftedPages
+from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
+from speclab.connectors.http.read_state import from_mark
+from speclab.connectors.http.request_builder import RequestBuilder, scalar_text
+from speclab.connectors.incremental import (
+    Bookmark,
+    IncomparableValues,
     Scalar,
-    Uncomparable,
     digest,
     earlier,
     has_zone,
@@ -36,10 +35,10 @@ from speclab.connectors.since import (
     precision,
     value_of,
 )
-from speclab.errors import BadAnswer, SpecError, SystemFailure
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Level
-from speclab.paths import FieldPath
+from speclab.core.errors import BadResponse, EndpointError, SpecError
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath
 from speclab.spec.systems.http import HttpSince
 
 _MOST_TIES: Final = 1000
@@ -53,7 +52,7 @@ _NEEDED_BY: Final = "window"
 
 
 @dataclass(slots=True)
-class Window:
+class TimeWindow:
     """A stretch of time and how far it was read: plain values, as a checkpoint holds them.
 
     `end` is None for one that was not asked for yet. `within` is the cursor in its list. `ties` are digests of records
@@ -67,7 +66,7 @@ class Window:
     carried: dict[str, None] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, value: Json) -> Window | None:
+    def load(cls, value: Json) -> TimeWindow | None:
         """The window a checkpoint holds as `value`; None for anything else."""
         match value:
             case {
@@ -86,20 +85,20 @@ class Window:
         carried: list[Json] = list(self.carried)
         return {"start": self.start, "end": self.end, "within": self.within, "ties": ties, "carried": carried}
 
-    def following(self) -> Window:
+    def following(self) -> TimeWindow:
         """The window after this one, which was read to its end."""
         assert self.end is not None  # noqa: S101 - one that was read was asked for
-        return Window(self.end, ties=set(self.carried) if len(self.carried) <= _MOST_TIES else set())
+        return TimeWindow(self.end, ties=set(self.carried) if len(self.carried) <= _MOST_TIES else set())
 
 
 @dataclass(slots=True)
-class Progress:
+class WindowProgress:
     """One read in windows on its way. `mark` is where it began; with `begins`, nothing of it was read before."""
 
     fingerprint: str
     since: HttpSince
-    mark: Mark | None
-    window: Window
+    mark: Bookmark | None
+    window: TimeWindow
     begins: bool
     moved: bool = False  # on from the window it began with
     strayed: bool = False
@@ -124,17 +123,17 @@ class Progress:
         reached = self.window.start
         if self.since.lookback:
             reached = later(reached, self.since.lookback, needed_by="lookback")
-        return from_mark(Mark(reached, tuple(sorted(self.window.ties))).dump(), self.since)
+        return from_mark(Bookmark(reached, tuple(sorted(self.window.ties))).dump(), self.since)
 
 
-class Windows:
+class WindowReader:
     """Reads one list: cut into windows as far as there is a past to cut, and from there on to its end."""
 
     def __init__(
         self,
-        whole: Listing,
-        closed: Listing,
-        questions: Questions,
+        whole: PageReader,
+        closed: PageReader,
+        questions: RequestBuilder,
         client: Client,
         *,
         since: HttpSince,
@@ -171,42 +170,44 @@ class Windows:
             async for page in pages:
                 yield page if progress is None else replace(page, from_start=progress.fresh)
 
-    def _progress(self, cursor: Json) -> Progress | None:
+    def _progress(self, cursor: Json) -> WindowProgress | None:
         """Where a read in windows begins; None for one that was broken off where there are none any more."""
         held = cursor if isinstance(cursor, dict) else {}
         if isinstance(held.get("page"), dict):
             return None
-        mark = Mark.load(held.get("since")) if held.get("field") == self._since.field else None
-        resumed = Window.load(held.get("window"))
+        mark = Bookmark.load(held.get("since")) if held.get("field") == self._since.field else None
+        resumed = TimeWindow.load(held.get("window"))
         if resumed is not None and held.get("of") != self._fingerprint:
             self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
             resumed = None
         try:
-            first = Window(earlier(mark.value, self._since.lookback), ties=set(mark.ties)) if mark else None
-        except Uncomparable as error:
+            first = TimeWindow(earlier(mark.value, self._since.lookback), ties=set(mark.ties)) if mark else None
+        except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
-        return Progress(self._fingerprint, self._since, mark, resumed or first or Window(self._start), resumed is None)
+        return WindowProgress(
+            self._fingerprint, self._since, mark, resumed or first or TimeWindow(self._start), resumed is None
+        )
 
-    async def _cut(self, progress: Progress) -> AsyncGenerator[Page]:
+    async def _cut(self, progress: WindowProgress) -> AsyncGenerator[Page]:
         """The pages of all windows that have an end; short ones share a page."""
-        gathered = Gathered(from_start=progress.fresh)
-        failure: SystemFailure | None = None
+        gathered = GatheredPage(from_start=progress.fresh)
+        failure: EndpointError | None = None
         try:
             async with aclosing(self._in_order(progress)) as read:
                 async for page, fresh in read:
                     gathered.add(page, fresh)
                     if gathered.full:
                         yield gathered.take(progress.cursor())
-        except SystemFailure as error:
+        except EndpointError as error:
             failure = error
         if gathered.requests:
             yield gathered.take(progress.cursor())
         if failure is not None:
             raise failure
 
-    async def _in_order(self, progress: Progress) -> AsyncGenerator[tuple[Page, list[Record]]]:
+    async def _in_order(self, progress: WindowProgress) -> AsyncGenerator[tuple[Page, list[Record]]]:
         """Pages, window after window, and what of each was not had before; `progress` follows."""
-        lanes: deque[tuple[Scalar, Lane]] = deque()
+        lanes: deque[tuple[Scalar, PageBuffer]] = deque()
         passes = 1
         try:
             await self._sound(lanes, progress.window)
@@ -218,7 +219,7 @@ class Windows:
                 window.end, lane = lanes[0]
                 try:
                     page = await lane.next()
-                except Shifted:
+                except ShiftedPages:
                     if passes == _PASSES:
                         raise
                     passes += 1
@@ -239,7 +240,7 @@ class Windows:
             for _, lane in lanes:
                 await lane.aclose()
 
-    async def _sound(self, lanes: deque[tuple[Scalar, Lane]], window: Window) -> None:
+    async def _sound(self, lanes: deque[tuple[Scalar, PageBuffer]], window: TimeWindow) -> None:
         """Begin the first window alone: its answer tells what time it is at the source, and how large a page is."""
         end = window.end or self._end(window.start)
         if end is None:
@@ -251,7 +252,7 @@ class Windows:
             lanes.pop()
             await lane.aclose()
 
-    def _fill(self, lanes: deque[tuple[Scalar, Lane]], start: Scalar) -> None:
+    def _fill(self, lanes: deque[tuple[Scalar, PageBuffer]], start: Scalar) -> None:
         """Begin as many windows from `start` on as are to be read at once and are over at the source."""
         start = lanes[-1][0] if lanes else start
         while len(lanes) < self._at_once and sum(lane.waiting for _, lane in lanes) < MOST_WAITING:
@@ -275,10 +276,10 @@ class Windows:
             return end if instant(end, needed_by=_NEEDED_BY) <= over else None
         except OverflowError:  # as far in the future as time goes
             return None
-        except Uncomparable as error:
+        except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
-    def _lane(self, start: Scalar, end: Scalar, within: Json = None) -> Lane:
+    def _lane(self, start: Scalar, end: Scalar, within: Json = None) -> PageBuffer:
         """A window's list, asked for.
 
         Its end is asked for one step too late: whether a source takes `start` and `end` as in or out, what is just
@@ -286,9 +287,9 @@ class Windows:
         """
         until = later(end, precision(end), needed_by=_NEEDED_BY)
         questions = self._questions.between({self._param: scalar_text(start), self._until: scalar_text(until)})
-        return Lane(self._closed.pages(questions, within, full=True), MOST_WAITING // self._at_once)
+        return PageBuffer(self._closed.pages(questions, within, full=True), MOST_WAITING // self._at_once)
 
-    def _fresh(self, progress: Progress, page: Page) -> list[Record]:
+    def _fresh(self, progress: WindowProgress, page: Page) -> list[Record]:
         """The records of `page` that the window before did not deliver; what the one after may bring is remembered."""
         window, fresh, late = progress.window, list[Record](), 0
         assert window.end is not None  # noqa: S101 - it was asked for
@@ -299,8 +300,8 @@ class Windows:
                 place = None if value is None else order(value)
                 again = place is None or not is_after(end, place)
                 late += place is not None and again and is_after(place, far)
-            except Uncomparable as error:
-                raise BadAnswer(
+            except IncomparableValues as error:
+                raise BadResponse(
                     f"{page.request}: {error}",
                     request=page.request,
                     hint="Write `read.since.start` in the notation of the field.",
@@ -328,6 +329,6 @@ def _moment(start: str) -> Scalar:
     value: Scalar = int(start) if start.isdecimal() and len(start) in (10, 13) else start
     try:
         instant(value, needed_by=_NEEDED_BY)
-    except Uncomparable:
+    except IncomparableValues:
         raise SpecError(f"read.since.start: expected a time for windows to begin at, not {start!r}") from None
     return value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.base import Connector
-from speclab.connectors.singer.fields import fields
-from speclab.connectors.singer.reader import SingerReader
+from speclab.connectors.api import Connector
+from speclab.connectors.singer.reader import SingerReader, fields
 from speclab.connectors.singer.writer import SingerWriter, probe
 from speclab.spec.systems.singer import SingerSystem
 

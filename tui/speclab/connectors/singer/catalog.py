@@ -1,12 +1,15 @@
-"""The catalog of a tap: its streams with their fields, and the selection of the one that is read."""
+"""Singer catalogs and schemas: the stream to read, its fields, the schema of a target."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
-from speclab.jsonvalue import Json, Record
-from speclab.spec.names import meant
+from speclab.core.json import Json, Record
+from speclab.core.paths import FieldPath
+from speclab.core.text import meant
+from speclab.mapping.fields import Field, fields_of
+from speclab.mapping.types import ValueKind
 from speclab.spec.systems.singer import Replication
 
 _METHODS: Final = {"full_table": "FULL_TABLE", "incremental": "INCREMENTAL", "log_based": "LOG_BASED"}
@@ -112,3 +115,75 @@ def _metadata(told: Mapping[tuple[str, ...], Record]) -> Record:
 
 def _dict(value: Json) -> Record:
     return value if isinstance(value, dict) else {}
+
+
+_TYPES: Final = (
+    (ValueKind.BOOLEAN, "boolean"),
+    (ValueKind.INTEGER, "integer"),
+    (ValueKind.NUMBER | ValueKind.DECIMAL, "number"),
+    (ValueKind.ANY_TEXT, "string"),
+    (ValueKind.LIST, "array"),
+    (ValueKind.OBJECT, "object"),
+)
+_FORMATS: Final[Mapping[ValueKind, str]] = {ValueKind.DATE: "date", ValueKind.DATETIME: "date-time"}
+
+_Tree: TypeAlias = "dict[str, _Tree | ValueKind]"
+
+
+class StreamSchema:
+    """The fields of the records a target is given: what the mapping says of their kinds, or else what they hold.
+
+    Kinds that are seen are only ever added to, so the columns of a target do not change back from batch to batch.
+    """
+
+    def __init__(self) -> None:
+        self._declared: dict[FieldPath, ValueKind] = {}
+        self._seen: dict[FieldPath, ValueKind] = {}
+
+    def declare(self, fields: Iterable[Field]) -> None:
+        """Take what the mapping says. One that may be of several types is known by what it holds."""
+        self._declared = {field.path: field.kind for field in fields if len(_types(field.kind)) == 1}
+
+    def see(self, records: Iterable[Record]) -> None:
+        """Learn from `records`."""
+        for field in fields_of(records):
+            self._seen[field.path] = self._seen.get(field.path, ValueKind(0)) | field.kind
+
+    def schema(self, key: Sequence[str]) -> dict[str, Json]:
+        """The schema of a record; any field but its `key` may be null, and one that always was is told as text."""
+        tree: _Tree = {}
+        for path, kind in (self._seen | self._declared).items():
+            _put(tree, path, kind)
+        described: dict[str, Json] = {name: _described(inner, nullable=name not in key) for name, inner in tree.items()}
+        return {"type": "object", "properties": described, "required": [*key]}
+
+
+def _put(tree: _Tree, path: FieldPath, kind: ValueKind) -> None:
+    """Put a field into its place; what stands within a list is told by the list alone."""
+    for at, part in enumerate(path.parts[:-1]):
+        if isinstance(path.parts[at + 1], int):
+            tree[str(part)] = ValueKind.LIST
+            return
+        inner = tree.get(str(part))
+        if not isinstance(inner, dict):  # not there, or empty or null in the records so far
+            inner = tree[str(part)] = {}
+        tree = inner
+    tree.setdefault(str(path.parts[-1]), kind)
+
+
+def _described(node: _Tree | ValueKind, *, nullable: bool) -> dict[str, Json]:
+    null: list[Json] = ["null"] if nullable else []
+    if isinstance(node, dict):
+        properties: dict[str, Json] = {name: _described(inner, nullable=True) for name, inner in node.items()}
+        return {"type": ["object", *null], "properties": properties}
+    types: list[Json] = [*(_types(node) or ["string"])]
+    described: dict[str, Json] = {"type": [*types, *null]}
+    if node in _FORMATS:
+        described["format"] = _FORMATS[node]
+    return described
+
+
+def _types(kind: ValueKind) -> list[str]:
+    """The JSON types of values of `kind`; a number with a fraction and one without are one."""
+    found = [name for one, name in _TYPES if kind & one]
+    return [name for name in found if name != "integer" or "number" not in found]

@@ -1,14 +1,18 @@
-"""The messages a tap writes, one JSON object a line, as the Singer specification (0.3.0) and its SDK have them."""
+"""Singer messages on stdout, and the program's log on stderr."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from speclab.connectors.jsontext import decode_leniently
+from speclab.connectors.api import Report
+from speclab.connectors.secrets.redaction import Redactor
 from speclab.connectors.unreadable import checked
-from speclab.jsonvalue import Json, Record
+from speclab.core.json import Json, Record, decode_leniently
+from speclab.core.outcome import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,78 @@ def parse(line: bytes) -> Message:
         case {"type": str(kind), **rest}:
             return OtherMessage(kind, str(rest.get("stream", "")))
     raise NoMessage(f"is no message; {_EXPECTED}")
+
+
+_LINE: Final = 2_000
+_TOLD: Final = 500
+_KEPT: Final = 20
+_LEVEL: Final = re.compile(
+    r"^[\d:.,TZ+\s-]*[\s|\[]*(?:level=)?(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b"
+    r"(?:\s*\|\s*[\w.-]+\s*\|)?[\s|\]:]*",
+    re.IGNORECASE,
+)
+"""As singer-python (`INFO text`), its SDK (`time | INFO | name | text`) and structlog (`time [info] text`) have it."""
+_LEVELS: Final = {"debug": None, "info": Level.INFO, "warn": Level.WARNING, "warning": Level.WARNING}
+_UNPRINTABLE: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_TRACEBACK: Final = "Traceback (most recent call last):"
+
+
+class ProgramLog:
+    """The log of the processes of one connector; secrets are taken out of every line, and there is an end to them.
+
+    Lines without a level have that of the line before, as they belong to it. `DEBUG` is not told.
+    """
+
+    def __init__(self, name: str, redactor: Redactor, report: Report) -> None:
+        self._name = name
+        self._redactor = redactor
+        self._report = report
+        self._level: Level | None = Level.INFO
+        self._told: Counter[Level] = Counter()
+        self._last: deque[str] = deque(maxlen=_KEPT)
+        self._cause = ""
+        self._in_traceback = False
+
+    def begin(self) -> None:
+        """Another process begins to speak."""
+        self._last.clear()
+        self._level = Level.INFO
+        self._cause = ""
+        self._in_traceback = False
+
+    def add(self, raw: bytes) -> None:
+        """Take a line."""
+        line = _UNPRINTABLE.sub("", self._redactor.excerpt(raw, _LINE)).rstrip()
+        if not line.strip():
+            return
+        self._last.append(line)
+        if match := _LEVEL.match(line):
+            self._level = _LEVELS.get(match["level"].lower(), Level.ERROR)
+            line = line[match.end() :]
+            if self._level is Level.ERROR:
+                self._cause = line
+        elif line == _TRACEBACK:
+            self._level = Level.ERROR
+            self._in_traceback = True
+        elif self._in_traceback and not line[0].isspace():
+            self._cause = line
+            self._in_traceback = False
+        if self._level is not None:
+            self._tell(self._level, f"{self._name}: {line}")
+
+    @property
+    def cause(self) -> str:
+        """The last error it told, or else its last line; empty if it said nothing."""
+        return self._cause or (self._last[-1].strip() if self._last else "")
+
+    @property
+    def tail(self) -> str:
+        """The last lines, as they were written."""
+        return "\n".join(self._last)
+
+    def _tell(self, level: Level, message: str) -> None:
+        self._told[level] += 1
+        if self._told[level] <= _TOLD:
+            self._report(level, message)
+        elif self._told[level] == _TOLD + 1:
+            self._report(Level.WARNING, f"{self._name}: more lines of level {level} are not kept")

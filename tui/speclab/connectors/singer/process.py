@@ -1,19 +1,84 @@
-"""A running tap or target: lines in and out no faster than they are wanted, and an end that leaves nothing running."""
+"""A running Singer program, and what its exit means."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from speclab.connectors.singer.log import Log
-from speclab.connectors.singer.program import Files, Program
-from speclab.errors import BadAnswer, Unreachable
-from speclab.launcher import attach, detach
+from speclab.connectors.singer.messages import ProgramLog
+from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
+from speclab.core.outcome import ErrorClass
+from speclab.core.processes import attach, detach
 from speclab.spec.units import duration_text, size_text
+
+_MEANINGS: Final = (
+    (
+        re.compile(
+            r"\b40[13]\b.*(client error|unauthori[sz]ed|forbidden)|unauthori[sz]ed|invalid_grant|authentication failed",
+            re.IGNORECASE,
+        ),
+        ErrorClass.UNAUTHORIZED,
+    ),
+    (re.compile(r"timed? ?out|timeout ?error", re.IGNORECASE), ErrorClass.TIMEOUT),
+    (
+        re.compile(
+            r"connection (refused|reset|aborted)|could not connect|failed to (connect|establish)|no route to host"
+            r"|name or service not known|name resolution|nodename nor servname|getaddrinfo|max retries exceeded",
+            re.IGNORECASE,
+        ),
+        ErrorClass.NETWORK,
+    ),
+)
+"""How the libraries that taps and targets are made with put it; a Singer process says no more than that it failed."""
+
+_PLACE: Final = re.compile(
+    r"\[Errno \d+\]|permission denied|no space left|read-only file system|disk full", re.IGNORECASE
+)
+
+
+def meaning(text: str) -> ErrorClass | None:
+    """The class of failure that a line of a log speaks of, where it is one that no record is to blame for."""
+    return next((kind for pattern, kind in _MEANINGS if pattern.search(text)), None)
+
+
+def is_of_the_place(text: str) -> bool:
+    """Whether a line of a log speaks of the machine or the place that is written to, and of no record."""
+    return _PLACE.search(text) is not None
+
+
+def how_it_ended(program: SingerProgram, code: int) -> str:
+    """A process that did not end well, in words, with what it said last."""
+    how = f"ended by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
+    cause = program.log.cause
+    return f"{program.name}: {how}: {cause}" if cause else f"{program.name}: {how} and said nothing"
+
+
+def failure(program: SingerProgram, code: int, request: str) -> EndpointError:
+    """The error of a tap or target that ended with `code`; its last lines are the answer it gave."""
+    message, response = how_it_ended(program, code), program.log.tail
+    match meaning(program.log.cause):
+        case ErrorClass.UNAUTHORIZED:
+            return Unauthorized(message, request=request, response=response, hint="Check the secrets in `config`.")
+        case ErrorClass.NETWORK | ErrorClass.TIMEOUT:
+            return Unreachable(message, request=request, response=response)
+    hint = "Its last lines are in the run log." if response else "Try it by hand."
+    if code == -signal.SIGKILL:
+        hint = "Nothing here kills a program at work; is there too little memory?"
+    return BadResponse(message, request=request, response=response, hint=hint)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
 
 _CHUNK: Final = 1 << 18
 _GRACE: Final = 3.0
@@ -23,21 +88,23 @@ _LONGEST_LOG: Final = 1 << 16
 T = TypeVar("T")
 
 
-class Silent(Unreachable):
+class SilentProgram(Unreachable):
     """A process neither spoke nor listened for as long as it may."""
 
 
-class Running:
+class SingerProcess:
     """One process of a program, in a group of its own, so that what it starts ends with it."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, program: SingerProgram, process: asyncio.subprocess.Process) -> None:
         self._program = program
         self._process = process
         self._heard = _now()
         self._log = asyncio.create_task(self._follow_log())
 
     @classmethod
-    async def start(cls, program: Program, files: Files, arguments: Sequence[str], *, fed: bool = False) -> Running:
+    async def start(
+        cls, program: SingerProgram, files: ProgramFiles, arguments: Sequence[str], *, fed: bool = False
+    ) -> SingerProcess:
         """Start `program` with `arguments` after its own, its config before them; `fed` if it is given lines.
 
         Raises `Unreachable`.
@@ -74,7 +141,8 @@ class Running:
         """The lines of its stdout, without their ends, as many at a time as have come; never an empty lot.
 
         It is read from only when the next lot is asked for, so that it waits for whoever takes them. What a process
-        that fails wrote of its last line is left out. Raises `Silent`, and `BadAnswer` for a line that is too long.
+        that fails wrote of its last line is left out. Raises `SilentProgram`, and `BadResponse` for a line
+        that is too long.
         """
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101 - it is a pipe
@@ -97,7 +165,7 @@ class Running:
     async def feed(self, lines: Iterable[bytes]) -> bool:
         """Give it `lines`, each with its end, and then the end of all; False if it stopped listening before.
 
-        Raises `Silent`.
+        Raises `SilentProgram`.
         """
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it is a pipe
@@ -116,7 +184,7 @@ class Running:
         return True
 
     async def ended(self) -> int:
-        """Its exit code, or the number of the signal that ended it, negative. Raises `Silent`."""
+        """Its exit code, or the number of the signal that ended it, negative. Raises `SilentProgram`."""
         code = await self._patiently(self._process.wait())
         await self.stop()  # all that it said is in the log then, and what it started is gone
         return code
@@ -152,7 +220,7 @@ class Running:
             os.killpg(self._process.pid, number)
 
     async def _patiently(self, work: Awaitable[T]) -> T:
-        """What comes of `work`. Raises `Silent` if nothing does, and nothing is logged, for as long as that may be."""
+        """Await `work`. Raises `SilentProgram` if it does not end and nothing is logged for too long."""
         self._heard = _now()
         waiting = asyncio.ensure_future(work)
         try:
@@ -168,18 +236,18 @@ class Running:
                     await waiting
         return waiting.result()
 
-    def _silent(self) -> Silent:
+    def _silent(self) -> SilentProgram:
         program = self._program
-        return Silent(
+        return SilentProgram(
             f"{program.name}: neither spoke nor listened for {duration_text(program.silence)}",
             request=program.name,
             response=program.log.tail,
             hint="If it needs that long, give the system `limits: {timeout: ...}`.",
         )
 
-    def _too_long(self, line: int) -> BadAnswer:
+    def _too_long(self, line: int) -> BadResponse:
         program = self._program
-        return BadAnswer(
+        return BadResponse(
             f"{program.name}: its output has a line, number {line} or soon after, of more than "
             f"{size_text(program.longest)}",
             request=program.name,
@@ -189,7 +257,7 @@ class Running:
     async def _follow_log(self) -> None:
         stderr = self._process.stderr
         assert stderr is not None  # noqa: S101 - it is a pipe
-        log: Log = self._program.log
+        log: ProgramLog = self._program.log
         line = b""
         while chunk := await stderr.read(_CHUNK):
             self._heard = _now()

@@ -15,14 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
-from speclab.connectors.base import Seams
-from speclab.connectors.jsontext import decode, encode
-from speclab.connectors.redaction import Redactor
-from speclab.connectors.references import References
-from speclab.connectors.singer.log import Log
-from speclab.errors import Unreachable
-from speclab.jsonvalue import Json
-from speclab.runlog.process import Process, alive
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.redaction import Redactor
+from speclab.connectors.secrets.references import References
+from speclab.connectors.singer.messages import ProgramLog
+from speclab.core.errors import Unreachable
+from speclab.core.json import Json, decode, encode
+from speclab.core.locks import ProcessIdentity, alive
 from speclab.spec.systems.singer import SingerSystem
 
 _INHERITED: Final = re.compile(
@@ -38,7 +37,7 @@ _LEADER: Final = "leader.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class SingerProgram:
     """What a process is started from, references resolved; `name` is what messages call it."""
 
     name: str
@@ -49,10 +48,10 @@ class Program:
     silence: float
     longest: int
     redactor: Redactor
-    log: Log
+    log: ProgramLog
 
     @classmethod
-    def of(cls, system: SingerSystem, references: References, seams: Seams) -> Program:
+    def of(cls, system: SingerSystem, references: References, context: RuntimeContext) -> SingerProgram:
         """The program of `system`. Raises `UnresolvedReference`."""
         command = tuple(shlex.split(system.command))
         resolved = references.resolve_settings(system)
@@ -66,7 +65,7 @@ class Program:
             silence=resolved.limits.timeout,
             longest=resolved.limits.response,
             redactor=references.redactor,
-            log=Log(name, references.redactor, seams.report),
+            log=ProgramLog(name, references.redactor, context.report),
         )
 
     @property
@@ -95,7 +94,7 @@ def _name(command: Sequence[str]) -> str:
     return next((name for name in names if name.startswith(("tap", "target"))), names[0])
 
 
-class Files(AbstractContextManager["Files"]):
+class ProgramFiles(AbstractContextManager["ProgramFiles"]):
     """A directory that only this user can look into, for the length of a read or a write.
 
     When this process is killed, the directory stays behind, and whatever runs with its files may go on: the next one
@@ -131,7 +130,7 @@ class Files(AbstractContextManager["Files"]):
         self._note(_LEADER, pid)
 
     def _note(self, name: str, pid: int) -> None:
-        process = Process.of(pid)
+        process = ProcessIdentity.of(pid)
         (self._path / name).write_bytes(encode([process.pid, process.host, process.started]))
 
     def __exit__(
@@ -155,12 +154,12 @@ def _sweep() -> None:
             shutil.rmtree(path)
 
 
-def _noted(path: Path) -> Process | None:
+def _noted(path: Path) -> ProcessIdentity | None:
     try:
         noted = decode(path.read_bytes())
     except (OSError, ValueError):
         return None
     match noted:
         case [int(pid), str(host), str(started)]:
-            return Process(pid, host, started)
+            return ProcessIdentity(pid, host, started)
     return None

@@ -1,14 +1,16 @@
-"""Reading a tap: its records page by page, its STATE as the cursor."""
+"""The Singer source: a tap's records as pages with state."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from speclab.connectors.base import Page, Seams
-from speclab.connectors.references import References
+from speclab.connectors.api import DiscoveredSchema, Page, RuntimeContext
+from speclab.connectors.secrets.references import References
+from speclab.connectors.singer.catalog import NoStream, names_of, selected, stream_of
 from speclab.connectors.singer.messages import (
     NoMessage,
     OtherMessage,
@@ -17,14 +19,142 @@ from speclab.connectors.singer.messages import (
     StateMessage,
     parse,
 )
-from speclab.connectors.singer.source import Tap
-from speclab.errors import SystemFailure
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.singer.process import SingerProcess, failure
+from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.core.errors import BadResponse, EndpointError, SpecError, SpeclabError
+from speclab.core.json import Json, Record, decode
+from speclab.core.outcome import Level
 from speclab.mapping.fields import fields_of_schema
-from speclab.outcome import Level
 from speclab.spec.auth import Auth
+from speclab.spec.integration import Role
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
+from speclab.spec.units import size_text
+
+_SHOWN: Final = 200
+
+
+class Tap:
+    """One tap."""
+
+    def __init__(self, system: SingerSystem, references: References, context: RuntimeContext) -> None:
+        """Raises `UnresolvedReference`."""
+        self.program = SingerProgram.of(system, references, context)
+        system = references.resolve_settings(system)
+        self.request = f"{self.program.name}: {system.stream}"
+        self.names = {system.stream}
+        """What the stream is called, in the spec and by the tap."""
+        self._stream = system.stream
+        self._replication = system.replication
+        self._catalog = system.catalog
+        self._report = context.report
+
+    async def schema(self) -> Record | None:
+        """The JSON Schema of the stream, by the catalog; None if the tap takes none.
+
+        Raises as `reading` does.
+        """
+        if self._catalog == "none":
+            return None
+        with ProgramFiles() as files:
+            catalog = await self._selected(files)
+        found = stream_of(catalog, self._stream).get("schema")
+        return found if isinstance(found, dict) else {}
+
+    @asynccontextmanager
+    async def reading(self, state: Json) -> AsyncIterator[SingerProcess]:
+        """The tap at work, from `state` on (None: from the start); it is ended with the context.
+
+        Raises `Unreachable`, `Unauthorized` and `BadResponse`, and `SpecError` for a catalog of the spec's own that
+        cannot be read.
+        """
+        with ProgramFiles() as files:
+            arguments: list[str] = []
+            if self._catalog != "none":
+                arguments += ["--catalog", files.write("catalog", await self._selected(files))]
+            if state is not None:
+                arguments += ["--state", files.write("state", state)]
+            running = await SingerProcess.start(self.program, files, arguments)
+            try:
+                yield running
+            finally:
+                await running.stop()
+                if files.rewritten(self.program.config):
+                    self._report(
+                        Level.WARNING,
+                        f"{self.program.name}: changed its config, which is lost, for the next one is made from the "
+                        "spec; if that was a new refresh token, the one in the spec may be good no more",
+                    )
+
+    def failed(self, code: int) -> EndpointError:
+        """The error of a tap that ended with `code`."""
+        return failure(self.program, code, self.request)
+
+    def foreign(self, streams: Iterable[str]) -> BadResponse:
+        """The error of a tap that gives records, and does not know the stream."""
+        found = ", ".join(sorted(streams))
+        return BadResponse(
+            f"{self.request}: the tap does not know it; its records are of {found}",
+            request=self.request,
+            hint="Correct `stream`, or the catalog.",
+        )
+
+    def misspoke(self, line: int, what: str, text: bytes = b"") -> BadResponse:
+        """The error of a tap whose stdout has something in that line that no tap may write."""
+        return BadResponse(
+            f"{self.program.name}: line {line} of its output {what}",
+            request=self.request,
+            response=self.program.redactor.excerpt(text, _SHOWN),
+            hint="Messages stand alone on stdout; what a tap has to say besides goes to stderr.",
+        )
+
+    async def _selected(self, files: ProgramFiles) -> dict[str, Json]:
+        own = self._catalog is not None
+        catalog = await asyncio.to_thread(self._own) if own else await self._discovered(files)
+        try:
+            self.names |= names_of(stream_of(catalog, self._stream))
+            return selected(catalog, self._stream, self._replication, own=own)
+        except NoStream as error:
+            who = self._catalog if own else self.program.name
+            raise BadResponse(f"{who}: {error}", request=self.request, hint="Correct `stream`.") from None
+
+    def _own(self) -> Json:
+        """The catalog that the spec names."""
+        path = self.program.directory / str(self._catalog)
+        try:
+            return decode(path.read_bytes())
+        except (OSError, ValueError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else f"is not JSON: {error}"
+            raise SpecError(f"catalog: {path}: {reason}") from None
+
+    async def _discovered(self, files: ProgramFiles) -> Json:
+        request = f"{self.program.name} --discover"
+        running = await SingerProcess.start(self.program, files, ["--discover"])
+        lines: list[bytes] = []
+        size = 0
+        try:
+            async with aclosing(running.lots()) as lots:
+                async for lot in lots:
+                    lines += lot
+                    size += sum(map(len, lot))
+                    if size > self.program.longest:
+                        limit = size_text(self.program.longest)
+                        raise BadResponse(f"{request}: gives more than {limit} (limits.response)", request=request)
+            code = await running.ended()
+        finally:
+            await running.stop()
+        if code != 0:
+            error = failure(self.program, code, request)
+            if isinstance(error, BadResponse):
+                error.hint = "If it is a tap that cannot discover, give it `catalog: none`, or a catalog of your own."
+            raise error
+        text = b"\n".join(lines)
+        try:
+            return decode(text)
+        except ValueError:
+            shown = self.program.redactor.excerpt(text, _SHOWN)
+            raise BadResponse(f"{request}: gives no JSON", request=request, response=shown) from None
+
 
 _RECORDS: Final = 1000
 _BYTES: Final = 8_000_000
@@ -32,14 +162,14 @@ _BYTES: Final = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class TapPosition:
     """Where a read goes on: the tap's `state`, and whether it is the middle of a read that began at the start."""
 
     state: Json = None
     whole: bool = False
 
     @classmethod
-    def load(cls, cursor: Json, *, full: bool) -> Position:
+    def load(cls, cursor: Json, *, full: bool) -> TapPosition:
         """Where to begin; a full read begins at the start, or where another was broken off."""
         match cursor:
             case {"state": state, "whole": True}:
@@ -95,13 +225,13 @@ class SingerReader:
     """
 
     def __init__(
-        self, system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `UnresolvedReference`."""
         del auth, retry  # a tap has its credentials in its config, and tries again by itself
-        self._tap = Tap(system, references, seams)
+        self._tap = Tap(system, references, context)
         self._deletes = system.deletes_missing()
-        self._report = seams.report
+        self._report = context.report
         self._held = AsyncExitStack()
         self._told: set[str] = set()
         self._foreign: set[str] = set()
@@ -133,7 +263,7 @@ class SingerReader:
             if self._foreign and not self._met:
                 raise self._tap.foreign(self._foreign)
             yield self._page(taken, start, complete=True)
-        except SystemFailure:
+        except EndpointError:
             while taken.records:
                 yield self._page(taken, start)
             raise
@@ -144,21 +274,21 @@ class SingerReader:
         """End the tap, if it still runs."""
         await self._held.aclose()
 
-    def _start(self, cursor: Json, *, full: bool) -> Position:
+    def _start(self, cursor: Json, *, full: bool) -> TapPosition:
         """Where to begin: not with the state of another tap or stream, which this one might make something of."""
         match cursor:
             case {"of": of} if of != self._tap.request:
                 self._report(Level.WARNING, f"the last run stopped in {of}; this is {self._tap.request}, read anew")
                 cursor = None
-        start = Position.load(cursor, full=full)
+        start = TapPosition.load(cursor, full=full)
         return replace(start, whole=start.whole or start.at_start)
 
-    def _page(self, taken: _Taken, start: Position, *, complete: bool = False) -> Page:
+    def _page(self, taken: _Taken, start: TapPosition, *, complete: bool = False) -> Page:
         """A page of what was taken up to the last STATE, or of all; it is no longer taken then."""
         end = len(taken.records) if complete else taken.settled or len(taken.records)
         page = Page(
             records=taken.records[:end],
-            cursor=Position(taken.state, whole=start.whole and not complete).dump(self._tap.request),
+            cursor=TapPosition(taken.state, whole=start.whole and not complete).dump(self._tap.request),
             bytes_in=taken.size,
             request=self._tap.request,
             complete=complete,
@@ -221,3 +351,23 @@ class SingerReader:
         if message not in self._told:
             self._told.add(message)
             self._report(level, self._tap.program.redactor.redact(message))
+
+
+async def fields(
+    role: Role, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
+) -> DiscoveredSchema | None:
+    """What the catalog says of the stream; None for a tap without one.
+
+    Raises `Unreachable`, `Unauthorized` and `BadAnswer`, and `SpeclabError` for a target.
+    """
+    del auth, limit
+    if role == "target":
+        raise SpeclabError(
+            "what fields the target has cannot be known: a Singer target takes the records it is given",
+            hint="What it checks is in its documentation; say it in `check:` of the Field Mapping section.",
+        )
+    tap = Tap(system, references, context)
+    schema = await tap.schema()
+    if schema is None:
+        return None
+    return DiscoveredSchema(fields_of_schema(schema), f"the catalog of {tap.program.name}")

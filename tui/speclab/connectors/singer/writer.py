@@ -9,19 +9,24 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.connectors.base import Answer, Item, Refusal, Seams
-from speclab.connectors.jsontext import decode, encode
-from speclab.connectors.references import References
-from speclab.connectors.singer.process import Running, Silent
-from speclab.connectors.singer.program import Files, Program
-from speclab.connectors.singer.schema import Shape
-from speclab.connectors.singer.trouble import failure, how_it_ended, is_of_the_place, meaning
-from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, WriteResult
+from speclab.connectors.secrets.references import References
+from speclab.connectors.singer.catalog import StreamSchema
+from speclab.connectors.singer.process import (
+    SilentProgram,
+    SingerProcess,
+    failure,
+    how_it_ended,
+    is_of_the_place,
+    meaning,
+)
+from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
+from speclab.core.json import Json, Record, decode, encode
+from speclab.core.outcome import Effect, ErrorClass, Level
+from speclab.core.paths import FieldPath
+from speclab.core.text import plural
 from speclab.mapping.fields import Field
-from speclab.outcome import Effect, ErrorClass, Level
-from speclab.paths import FieldPath
-from speclab.plural import plural
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
@@ -43,29 +48,29 @@ class SingerWriter:
     deletes = False
 
     def __init__(
-        self, system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth, retry
         self.batch = system.size
         self.idempotent = system.mode == "upsert"
-        self._program = Program.of(system, references, seams)
+        self._program = SingerProgram.of(system, references, context)
         self._stream = references.resolve(system.stream)
         self._key = [_name(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
-        self._shape = Shape()
-        self._report = seams.report
+        self._shape = StreamSchema()
+        self._report = context.report
         self._number = 0
         self._confirms: bool | None = None  # not known yet
-        self._over: SystemFailure | None = None
+        self._over: EndpointError | None = None
 
     def declare(self, fields: Sequence[Field]) -> None:
         """Take what the mapping says of the fields into the SCHEMA."""
         self._shape.declare(fields)
 
-    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         """One answer an item, in order: that it is written, or the one refusal of a batch that failed whole.
 
-        Raises `Unreachable`, `Unauthorized` and `BadAnswer` where the target fails whatever it is given.
+        Raises `Unreachable`, `Unauthorized` and `BadResponse` where the target fails whatever it is given.
         """
         if self._over is not None:
             raise self._over
@@ -74,12 +79,12 @@ class SingerWriter:
         keyless = [any(item.payload.get(name) is None for name in self._key) for item in items]
         given = [item for item, lacks in zip(items, keyless, strict=True) if not lacks]
         lines = [self._record(item) for item in given]
-        refusal = await self._delivered(given, lines) if given else None
+        write_error = await self._delivered(given, lines) if given else None
         sizes = iter(lines)
         return [
-            Answer(refusal=self._without_key(item))
+            WriteResult(write_error=self._without_key(item))
             if lacks
-            else Answer(None if refusal else Effect.WRITTEN, refusal, bytes_out=len(next(sizes)))
+            else WriteResult(None if write_error else Effect.WRITTEN, write_error, bytes_out=len(next(sizes)))
             for item, lacks in zip(items, keyless, strict=True)
         ]
 
@@ -91,7 +96,7 @@ class SingerWriter:
         if (code := (await run(self._program, [])).code) != 0:
             raise failure(self._program, code, self._program.name)
 
-    async def _delivered(self, items: Sequence[Item], lines: Sequence[bytes]) -> Refusal | None:
+    async def _delivered(self, items: Sequence[MappedRecord], lines: Sequence[bytes]) -> WriteError | None:
         """None if a target was given `lines` and ended well."""
         self._shape.see(item.payload for item in items)
         request = f"{self._program.name}: {plural(len(items), 'record')} of {self._stream}"
@@ -99,16 +104,16 @@ class SingerWriter:
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
         try:
             end = await run(self._program, [self._schema(), *lines, _line({"type": "STATE", "value": state})])
-        except Silent as silent:
+        except SilentProgram as silent:
             self._over = None if self.idempotent else silent
-            return Refusal(ErrorClass.TIMEOUT, silent.message, request, silent.response)
+            return WriteError(ErrorClass.TIMEOUT, silent.message, request, silent.response)
         if end.code != 0:
             return await self._refusal(items, end.code, request)
         doubt = self._doubt(state, end)
         message = f"{self._program.name}: ended well, but {doubt}"
-        return Refusal(ErrorClass.BAD_ANSWER, message, request, self._program.log.tail) if doubt else None
+        return WriteError(ErrorClass.BAD_ANSWER, message, request, self._program.log.tail) if doubt else None
 
-    async def _refusal(self, items: Sequence[Item], code: int, request: str) -> Refusal:
+    async def _refusal(self, items: Sequence[MappedRecord], code: int, request: str) -> WriteError:
         """The refusal of `items`, given to a target that ended badly.
 
         Raises what `_lasting` gives, unless that may pass by waiting, or the target is one that appends.
@@ -119,12 +124,12 @@ class SingerWriter:
         error = None if field else await self._lasting(code, request)
         if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
             self._over = error
-            return Refusal(ErrorClass.BAD_ANSWER, message, request, response, field=field)
+            return WriteError(ErrorClass.BAD_ANSWER, message, request, response, field=field)
         if error is not None and kind not in _PASSING:
             raise error
-        return Refusal(kind or ErrorClass.REJECTED, message, request, response, field=field)
+        return WriteError(kind or ErrorClass.REJECTED, message, request, response, field=field)
 
-    async def _lasting(self, code: int, request: str) -> SystemFailure | None:
+    async def _lasting(self, code: int, request: str) -> EndpointError | None:
         """The error of a target that ended badly and would do so whatever it is given; None if a record is to blame."""
         error = failure(self._program, code, request)
         if meaning(self._program.log.cause):
@@ -134,10 +139,10 @@ class SingerWriter:
             return Unreachable(error.message, request=request, response=error.response, hint=hint)
         if (await run(self._program, [self._schema()])).code != 0:
             message = f"{error.message}; it does so without a record, too"
-            return BadAnswer(message, request=request, response=error.response, hint=hint)
+            return BadResponse(message, request=request, response=error.response, hint=hint)
         return None
 
-    def _doubt(self, state: Json, end: End) -> str:
+    def _doubt(self, state: Json, end: TargetProcess) -> str:
         """Why a target that ended well may not have written all; empty if it has.
 
         As the Singer specification has it, a target gives back a STATE once all that came before it is written. One
@@ -159,25 +164,25 @@ class SingerWriter:
             self._report(Level.WARNING, message)
         return ""
 
-    def _blamed(self, items: Sequence[Item], text: str) -> str | None:
+    def _blamed(self, items: Sequence[MappedRecord], text: str) -> str | None:
         found = _BLAMED.search(text)
         return found["field"] if found and any(found["field"] in item.payload for item in items) else None
 
-    def _without_key(self, item: Item) -> Refusal:
+    def _without_key(self, item: MappedRecord) -> WriteError:
         name = next(name for name in self._key if item.payload.get(name) is None)
         message = f"the key `{name}` is empty or not mapped"
-        return Refusal(ErrorClass.REJECTED, message, f"{self._program.name}: {self._stream}", field=name, sent=False)
+        return WriteError(ErrorClass.REJECTED, message, f"{self._program.name}: {self._stream}", field=name, sent=False)
 
     def _schema(self) -> bytes:
         schema = self._shape.schema(self._key)
         return _line({"type": "SCHEMA", "stream": self._stream, "schema": schema, "key_properties": [*self._key]})
 
-    def _record(self, item: Item) -> bytes:
+    def _record(self, item: MappedRecord) -> bytes:
         return _line({"type": "RECORD", "stream": self._stream, "record": item.payload})
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class TargetProcess:
     """How a target ended; `listened` is whether it read all it was given, `last` the last line of its stdout."""
 
     code: int
@@ -185,32 +190,34 @@ class End:
     last: bytes
 
 
-async def run(program: Program, lines: Sequence[bytes]) -> End:
-    """Run a target over `lines`. Raises `Silent`, `Unreachable` if it cannot be started, and `BadAnswer`."""
-    with Files() as files:
-        running = await Running.start(program, files, [], fed=True)
+async def run(program: SingerProgram, lines: Sequence[bytes]) -> TargetProcess:
+    """Run a target over `lines`. Raises `SilentProgram`, `Unreachable` if it cannot be started, and `BadResponse`."""
+    with ProgramFiles() as files:
+        running = await SingerProcess.start(program, files, [], fed=True)
         heard = asyncio.create_task(_last_line(running))
         try:
             listened = await running.feed(lines)
             last = await heard
-            return End(await running.ended(), listened, last)
+            return TargetProcess(await running.ended(), listened, last)
         finally:
             heard.cancel()
             await asyncio.gather(heard, return_exceptions=True)
             await running.stop()
 
 
-async def probe(system: SingerSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings) -> str:
-    """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadAnswer`."""
+async def probe(
+    system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> str:
+    """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadResponse`."""
     del auth, retry
-    program = Program.of(system, references, seams)
+    program = SingerProgram.of(system, references, context)
     end = await run(program, [])
     if end.code != 0:
         raise failure(program, end.code, program.name)
     return f"{program.name}: starts with this config; what it may write shows when it is given a record"
 
 
-async def _last_line(running: Running) -> bytes:
+async def _last_line(running: SingerProcess) -> bytes:
     last = b""
     async with aclosing(running.lots()) as lots:
         async for lot in lots:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.base import Connector
-from speclab.connectors.sql.fields import sql_fields
-from speclab.connectors.sql.finder import sql_finder
-from speclab.connectors.sql.probe import probe
+from speclab.connectors.api import Connector
+from speclab.connectors.sql.discovery import probe, sql_fields, sql_finder
 from speclab.connectors.sql.reader import SqlReader
 from speclab.connectors.sql.writer import SqlWriter
 from speclab.spec.systems.sql import SqlSystem

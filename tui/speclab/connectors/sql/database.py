@@ -12,16 +12,15 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from speclab.connectors.backoff import delay
-from speclab.connectors.base import Seams
-from speclab.connectors.references import References
+from speclab.connectors.api import RuntimeContext
+from speclab.connectors.rate_limiter import delay
+from speclab.connectors.secrets.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
 from speclab.connectors.sql.mysql import connect, split_tls
 from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
-from speclab.errors import BadAnswer, SpecError, SystemFailure, Unauthorized, Unreachable
-from speclab.outcome import Level
-from speclab.spec.settings import RetrySettings
-from speclab.spec.system import Limits
+from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
+from speclab.core.outcome import Level
+from speclab.spec.settings import Limits, RetrySettings
 from speclab.spec.units import duration_text
 
 R = TypeVar("R")
@@ -33,7 +32,14 @@ class Database:
     """A database, connected at first use."""
 
     def __init__(
-        self, url: str, references: References, limits: Limits, seams: Seams, retry: RetrySettings, *, writes: bool
+        self,
+        url: str,
+        references: References,
+        limits: Limits,
+        context: RuntimeContext,
+        retry: RetrySettings,
+        *,
+        writes: bool,
     ) -> None:
         """The database at `url` (references resolved). Raises `SpecError` for one that is not spoken here."""
         self.redactor = references.redactor
@@ -46,7 +52,7 @@ class Database:
         is_file = plain.drivername == "sqlite" and self._url.database not in _IN_MEMORY
         self._file = references.base / str(self._url.database) if is_file else None
         self._writes = writes
-        self._seams = seams
+        self._context = context
         self._retry = retry
         self._timeout = limits.timeout
         self._seconds = max(1, round(limits.timeout))
@@ -78,9 +84,9 @@ class Database:
             except Unreachable as error:
                 if anew is None or not self._was_there or tries >= self._retry.attempts:
                     raise
-                wait = delay(tries - 1, self._retry.base, self._retry.cap, self._seams.random)
-                self._seams.report(Level.WARNING, f"{error.message}; next try in {duration_text(wait)}")
-            await self._seams.clock.sleep(wait)
+                wait = delay(tries - 1, self._retry.base, self._retry.cap, self._context.random)
+                self._context.report(Level.WARNING, f"{error.message}; next try in {duration_text(wait)}")
+            await self._context.clock.sleep(wait)
             anew()
             tries += 1
 
@@ -133,9 +139,9 @@ class Database:
             ) from None
         except (DBAPIError, OSError) as error:
             reason = words(error)
-            failure: type[SystemFailure] = Unauthorized if refuses_login(reason) else Unreachable
+            failure: type[EndpointError] = Unauthorized if refuses_login(reason) else Unreachable
             if type(error) is DatabaseError:  # none of its kinds: what is there is no database
-                failure = BadAnswer
+                failure = BadResponse
             raise failure(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
         return connection
 
@@ -156,8 +162,8 @@ class Database:
             case "postgresql":
                 return {"connect_timeout": self._seconds}
             case _:  # a little more than the server has for a lock, so that it can say what it waited for
-                patience = self._seconds + 1
-                timeouts = {"connect_timeout": self._seconds, "read_timeout": patience, "write_timeout": patience}
+                wait_budget = self._seconds + 1
+                timeouts = {"connect_timeout": self._seconds, "read_timeout": wait_budget, "write_timeout": wait_budget}
                 return {**timeouts, "conv": pymysql_conversions()}
 
     def _location(self) -> URL:

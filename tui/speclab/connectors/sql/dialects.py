@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from speclab.errors import SpecError
+from speclab.core.errors import SpecError
 from speclab.spec.systems.sql import refused_option
 
 _BLAMED: Final = (

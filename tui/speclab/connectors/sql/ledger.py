@@ -14,10 +14,10 @@ from typing import Final
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
-from speclab.connectors.base import Item
+from speclab.connectors.api import MappedRecord
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.dialects import words
-from speclab.errors import BadAnswer
+from speclab.core.errors import BadResponse
 
 NAME: Final = "speclab_delivered"
 _MAKE: Final = (
@@ -44,8 +44,8 @@ class Ledger:
         """Look anew at what the database holds: a transaction was rolled back."""
         self._known = None
 
-    def missing(self, connection: Connection, items: Sequence[Item]) -> list[Item]:
-        """Those of `items` that are not there already. Raises `BadAnswer` without a ledger."""
+    def missing(self, connection: Connection, items: Sequence[MappedRecord]) -> list[MappedRecord]:
+        """Those of `items` that are not there already. Raises `BadResponse` without a ledger."""
         if self._known is None:
             self._known = self._load(connection)
         self.clear(connection)
@@ -62,7 +62,7 @@ class Ledger:
             self._known.clear()
         self._done = False
 
-    def add(self, connection: Connection, items: Sequence[Item]) -> None:
+    def add(self, connection: Connection, items: Sequence[MappedRecord]) -> None:
         """Remember that `items` are there, in the transaction that puts them there."""
         new = {_digest(item.key): item.idempotency_key for item in items}
         statement = statements.upsert(connection.dialect, NAME, _COLUMNS, _KEY, 1)
@@ -75,7 +75,7 @@ class Ledger:
             try:
                 connection.exec_driver_sql(_MAKE)
             except DBAPIError as error:
-                raise BadAnswer(
+                raise BadResponse(
                     f"the table {NAME} cannot be made: {words(error)}",
                     hint=f"An insert needs it, so that no row is written twice. Have it made: {_MAKE}",
                 ) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import URL
 
-from speclab.errors import SpecError
+from speclab.core.errors import SpecError
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection

@@ -14,21 +14,20 @@ from typing import TypeAlias, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from speclab.connectors.base import Page, Seams
-from speclab.connectors.jsontext import as_json, encode, encode_sorted
-from speclab.connectors.references import References
-from speclab.connectors.since import Mark, Scalar, Uncomparable, Watermark, earlier, no_more_than
+from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.incremental import Bookmark, IncomparableValues, Scalar, Watermark, earlier, no_more_than
+from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
-from speclab.connectors.sql.tables import Table, nearest_table
+from speclab.connectors.sql.tables import SqlTable, nearest_table
 from speclab.connectors.sql.values import Bound, bound, kept, unkept
-from speclab.errors import BadAnswer, SpecError, Unreachable
-from speclab.jsonvalue import Json, Record
-from speclab.outcome import Level
-from speclab.paths import FieldPath
+from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.json import Json, Record, as_json, encode, encode_sorted
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath
+from speclab.core.text import meant
 from speclab.spec.auth import Auth
-from speclab.spec.names import meant
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
 
@@ -43,9 +42,9 @@ class _Place:
     `coming` is the key that was seen to follow.
     """
 
-    before: Mark | None
+    before: Bookmark | None
     full: bool
-    reached: Mark | None = None
+    reached: Bookmark | None = None
     ceiling: Scalar | None = None
     after: Key | None = None
     coming: Key | None = None
@@ -63,7 +62,7 @@ class SqlReader:
     """Reads one table or query in the order of its key."""
 
     def __init__(
-        self, system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth  # credentials stand in the URL
@@ -75,8 +74,8 @@ class SqlReader:
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
         self._loose = self._key  # what of it may be NULL, as far as is known
         self._listed: frozenset[str] = frozenset()
-        self._database = Database(system.url, references, system.limits, seams, retry, writes=False)
-        self._report = seams.report
+        self._database = Database(system.url, references, system.limits, context, retry, writes=False)
+        self._report = context.report
         asked = self._since.model_dump(mode="json", include={"field", "start", "lookback"}) if self._since else None
         described: dict[str, Json] = {
             "table": self._read.table,
@@ -103,8 +102,8 @@ class SqlReader:
             rows = [*keyless, *(row.record for row in taken)]
             try:
                 fresh = watermark.take(rows) if watermark else rows
-            except Uncomparable as error:
-                raise BadAnswer(f"{self._line()}: {error}", request=self._line()) from None
+            except IncomparableValues as error:
+                raise BadResponse(f"{self._line()}: {error}", request=self._line()) from None
             place = replace(
                 place,
                 after=taken[-1].key if taken else place.after,
@@ -134,13 +133,13 @@ class SqlReader:
         """Where `cursor` says to begin: after a key if a read of the same rows was broken off, else anew."""
         held = cursor if isinstance(cursor, dict) else {}
         same_field = self._since is not None and held.get("field") == self._since.field
-        before = Mark.load(held.get("since")) if same_field else None
+        before = Bookmark.load(held.get("since")) if same_field else None
         after, was_full = unkept(held.get("after")), held.get("full") is True
         if after is None or held.get("of") != self._fingerprint or (full and not was_full):
             return _Place(None if full else before, full)
         ceiling = held.get("ceiling")
         known = ceiling if same_field and isinstance(ceiling, str | int | float) else None
-        return _Place(before, was_full, Mark.load(held.get("reached")), known, after, unkept(held.get("coming")))
+        return _Place(before, was_full, Bookmark.load(held.get("reached")), known, after, unkept(held.get("coming")))
 
     def _cursor(self, place: _Place, *, complete: bool) -> Json:
         reached = place.reached.dump() if place.reached else None
@@ -167,7 +166,7 @@ class SqlReader:
     async def _page(self, place: _Place) -> tuple[list[Record], list[_Row]]:
         """The rows after `place`, and one more if there is one; before the first, those that have no key.
 
-        Raises `BadAnswer` where keys are no keys.
+        Raises `BadResponse` where keys are no keys.
         """
         size = self._read.size
         keyless = await self._ask(lambda connection: self._keyless(connection, place)) if place.after is None else []
@@ -182,8 +181,8 @@ class SqlReader:
             raise self._no_key(f"the database has a row after {_shown(rows[0].key)} that shows the same")
         return keyless, rows
 
-    def _no_key(self, why: str) -> BadAnswer:
-        return BadAnswer(
+    def _no_key(self, why: str) -> BadResponse:
+        return BadResponse(
             f"{self._line()}: {why} as its key {', '.join(self._key)}, so pages cannot go by it",
             request=self._line(),
             hint="Give `key` the columns that are unique together. What is ordered otherwise than it compares, such as "
@@ -198,15 +197,15 @@ class SqlReader:
             if self._database.kind.passes(error, text):
                 hint = "The next run goes on from the checkpoint."
                 raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
-            raise BadAnswer(f"{self._line()}: {text}", request=self._line(), hint="Check `read`.") from None
+            raise BadResponse(f"{self._line()}: {text}", request=self._line(), hint="Check `read`.") from None
 
     def _check(self, connection: Connection) -> None:
         """Look whether the table and the columns the settings name are there."""
         if self._read.table is not None:
-            table = Table.find(connection, self._read.table)
+            table = SqlTable.find(connection, self._read.table)
             if table is None:
                 near = nearest_table(connection, self._read.table)
-                raise BadAnswer(f"{self._database.name}: there is no table '{self._read.table}'{near}")
+                raise BadResponse(f"{self._database.name}: there is no table '{self._read.table}'{near}")
             columns = frozenset(table.columns)
             self._loose = [name for name in self._key if name in table.loose]
             self._listed = table.listed
@@ -215,7 +214,7 @@ class SqlReader:
             columns = frozenset(nothing.keys())
         for name in [*self._key, *([self._since.field] if self._since else [])]:
             if name not in columns:
-                raise BadAnswer(f"{self._line()}: there is no column '{name}'{meant(name, columns)}")
+                raise BadResponse(f"{self._line()}: there is no column '{name}'{meant(name, columns)}")
 
     def _highest(self, connection: Connection) -> Scalar | None:
         field = self._since.field if self._since else ""
@@ -225,7 +224,7 @@ class SqlReader:
         told = as_json(value)
         if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
             kind = "bytes" if isinstance(value, bytes) else type(value).__name__
-            raise BadAnswer(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
+            raise BadResponse(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
         return told
 
     def _rows(self, connection: Connection, place: _Place) -> list[_Row]:
@@ -286,7 +285,7 @@ class SqlReader:
             return self._since.start
         try:
             return earlier(place.before.value, self._since.lookback)
-        except Uncomparable as error:
+        except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
     def _source(self, connection: Connection) -> str:

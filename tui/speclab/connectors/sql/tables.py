@@ -16,25 +16,25 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.types import CHAR, JSON, NullType, Numeric, TypeEngine
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
-from speclab.connectors.sql.spelling import Keys, Padded
 from speclab.connectors.sql.statements import named, parts
-from speclab.errors import BadAnswer, SpecError
-from speclab.jsonvalue import Json, Record
-from speclab.mapping.kinds import Kind
-from speclab.spec.names import meant
+from speclab.connectors.sql.values import KeyNormalizer, Padded
+from speclab.core.errors import BadResponse, SpecError
+from speclab.core.json import Json, Record
+from speclab.core.text import meant
+from speclab.mapping.types import ValueKind
 
 _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
 """What an index has that is unique among some rows only."""
-_TYPES: Final[Mapping[Kind | None, str]] = {
-    Kind.INTEGER: "BIGINT",
-    Kind.NUMBER: "DOUBLE PRECISION",
-    Kind.INTEGER | Kind.NUMBER: "DOUBLE PRECISION",
-    Kind.BOOLEAN: "BOOLEAN",
+_TYPES: Final[Mapping[ValueKind | None, str]] = {
+    ValueKind.INTEGER: "BIGINT",
+    ValueKind.NUMBER: "DOUBLE PRECISION",
+    ValueKind.INTEGER | ValueKind.NUMBER: "DOUBLE PRECISION",
+    ValueKind.BOOLEAN: "BOOLEAN",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SqlTable:
     """A table that is there.
 
     `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
@@ -55,7 +55,7 @@ class Table:
     folds: bool
 
     @classmethod
-    def find(cls, connection: Connection, name: str) -> Table | None:
+    def find(cls, connection: Connection, name: str) -> SqlTable | None:
         """The table or view called `name`, or `schema.name`; None if there is none."""
         inspector = inspect(connection)
         *schemas, bare = parts(connection.dialect, name)
@@ -95,9 +95,9 @@ class Table:
         scaled = {column: count for column, count in places.items() if count is not None}
         return cls(name, types, frozenset(keys), loose, whole, scaled, zoneless, listed, folds)
 
-    def keyed_by(self, key: Sequence[str]) -> Keys:
+    def keyed_by(self, key: Sequence[str]) -> KeyNormalizer:
         """What keys of those columns are like."""
-        return Keys({column: self.columns[column] for column in key})
+        return KeyNormalizer({column: self.columns[column] for column in key})
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that are no column."""
@@ -169,7 +169,7 @@ def _python_type(column: TypeEngine[object], connection: Connection) -> type:
 
 
 def create(
-    connection: Connection, name: str, key: Sequence[str], records: Sequence[Record], kinds: Mapping[str, Kind]
+    connection: Connection, name: str, key: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
     """Make the table `name` for `records` whose fields are of `kinds`, with `key` as its primary key if it has one.
 
@@ -191,7 +191,7 @@ def create(
 
 
 def widen(
-    connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record], kinds: Mapping[str, Kind]
+    connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
     """Add `columns` to the table `name` for `records` whose fields are of `kinds`; gives what was done."""
     quote = connection.dialect.identifier_preparer.quote
@@ -201,7 +201,7 @@ def widen(
     return f"added to the table {name}: {', '.join(columns)}"
 
 
-def column_type(records: Sequence[Record], column: str, kinds: Mapping[str, Kind]) -> str:
+def column_type(records: Sequence[Record], column: str, kinds: Mapping[str, ValueKind]) -> str:
     """The SQL type that holds what is of one of the `kinds` that a mapping makes or, where it tells none, as `records`.
 
     It is text where these differ or say nothing.
@@ -230,9 +230,9 @@ def _kind(value: Json) -> str:
     return "DOUBLE PRECISION" if isinstance(value, float) else "TEXT"
 
 
-def no_such_column(table: Table, names: Sequence[str]) -> BadAnswer:
+def no_such_column(table: SqlTable, names: Sequence[str]) -> BadResponse:
     """The error of a mapping that writes to columns a table has not."""
-    return BadAnswer(
+    return BadResponse(
         f"the table {table.name} has no column '{names[0]}'{meant(names[0], table.columns)}",
         hint="Correct the target field in the mapping, add the column, or set `create_table: true` to have it added.",
     )

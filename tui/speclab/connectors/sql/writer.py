@@ -18,20 +18,19 @@ from typing import Final, TypeAlias
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from speclab.connectors.base import Answer, Item, Refusal, Seams
-from speclab.connectors.jsontext import encode
-from speclab.connectors.references import References
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, WriteResult
+from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
 from speclab.connectors.sql.ledger import Ledger
-from speclab.connectors.sql.spelling import Keys, Spelling
-from speclab.connectors.sql.tables import Table, create, nearest_table, no_such_column, widen
-from speclab.errors import BadAnswer, SpecError, SystemFailure, Unreachable
-from speclab.jsonvalue import Json, Record
+from speclab.connectors.sql.tables import SqlTable, create, nearest_table, no_such_column, widen
+from speclab.connectors.sql.values import KeyNormalizer, Spelling
+from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
+from speclab.core.json import Json, Record, encode
+from speclab.core.outcome import Effect, ErrorClass, Level
 from speclab.mapping.fields import Field
-from speclab.mapping.kinds import Kind
-from speclab.outcome import Effect, ErrorClass, Level
+from speclab.mapping.types import ValueKind
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
@@ -41,9 +40,9 @@ Shape: TypeAlias = "tuple[str, ...] | None"
 """The columns of a record, in order; None of a delete."""
 
 _NESTED: Final = frozenset({dict, list})
-_CREATED: Final = Answer(effect=Effect.CREATED)
-_UPDATED: Final = Answer(effect=Effect.UPDATED)
-_DELETED: Final = Answer(effect=Effect.DELETED)
+_CREATED: Final = WriteResult(effect=Effect.CREATED)
+_UPDATED: Final = WriteResult(effect=Effect.UPDATED)
+_DELETED: Final = WriteResult(effect=Effect.DELETED)
 _ROWS: Final = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of the statements that a batch is made of: a fifth less work than one each, and after each of them, if there
 is work elsewhere, Python's lock must be waited for."""
@@ -64,20 +63,20 @@ class SqlWriter:
     """Writes to one table, by key or by appending."""
 
     def __init__(
-        self, system: SqlSystem, auth: Auth, references: References, seams: Seams, retry: RetrySettings
+        self, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
         """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth  # credentials stand in the URL
         system = references.resolve_settings(system)
         if system.write is None:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
-        self._database = Database(system.url, references, system.limits, seams, retry, writes=True)
+        self._database = Database(system.url, references, system.limits, context, retry, writes=True)
         self._name = system.write.upsert or system.write.insert or ""
         self._key = ((system.key,) if isinstance(system.key, str) else tuple(system.key)) if system.write.upsert else ()
         self._create_table = system.write.create_table
-        self._report = seams.report
-        self._kinds: dict[str, Kind] = {}
-        self._table: Table | None = None
+        self._report = context.report
+        self._kinds: dict[str, ValueKind] = {}
+        self._table: SqlTable | None = None
         self._longest: float | None = None
         self._all_new = False  # whether the batch before had only rows that were not there
         self.batch = system.write.size
@@ -86,22 +85,22 @@ class SqlWriter:
         self.deletes = bool(self._key)
         self.keyed = not self._key
 
-    async def write(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         """One answer an item, in order: all rows that can be written are, or none of them.
 
-        A row without a key is refused by itself. Raises `BadAnswer` where the table has no room for what is mapped.
+        A row without a key is refused by itself. Raises `BadResponse` where the table has no room for what is mapped.
         """
         answers = [self._keyless(item) for item in items] if self._lacks_keys(items) else [None] * len(items)
         rows = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         known = self._table
         try:
             given = iter(await self._delivered(rows) if rows else ())
-        except SystemFailure:
+        except EndpointError:
             self._undone(known)
             raise
         except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
             self._undone(known)
-            refused = Answer(refusal=self._refusal(error, rows))
+            refused = WriteResult(write_error=self._refusal(error, rows))
             return [answer or refused for answer in answers]
         return [answer or next(given) for answer in answers]
 
@@ -123,12 +122,12 @@ class SqlWriter:
         """Close the connection."""
         try:
             if self._ledger is not None:
-                with suppress(DBAPIError, SystemFailure):  # what is left of a page is forgotten with the next
+                with suppress(DBAPIError, EndpointError):  # what is left of a page is forgotten with the next
                     await self._database.run(self._ledger.clear)
         finally:
             await self._database.close()
 
-    async def _delivered(self, items: Sequence[Item]) -> list[Answer]:
+    async def _delivered(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
         """The answers to `items`, written in one transaction; one that took too much for granted is made anew."""
         known, granted = self._table, self._all_new
 
@@ -144,27 +143,29 @@ class SqlWriter:
         self._all_new = False
         return await self._database.run(lambda connection: self._write(connection, items), anew)
 
-    def _undone(self, known: Table | None) -> None:
+    def _undone(self, known: SqlTable | None) -> None:
         """A transaction was rolled back, and with it what was made or remembered in it."""
         self._table = known
         if self._ledger is not None:
             self._ledger.forget()
 
-    def _lacks_keys(self, items: Sequence[Item]) -> bool:
+    def _lacks_keys(self, items: Sequence[MappedRecord]) -> bool:
         for name in self._key:
             values = [item.payload.get(name) for item in items]
             if None in values or "" in values:
                 return True
         return False
 
-    def _keyless(self, item: Item) -> Answer | None:
+    def _keyless(self, item: MappedRecord) -> WriteResult | None:
         for name in self._key:
             if item.payload.get(name) in (None, ""):
                 message = f"the key `{name}` is empty" if name in item.payload else f"the key `{name}` is not mapped"
-                return Answer(refusal=Refusal(ErrorClass.REJECTED, message, self._line(), field=name, sent=False))
+                return WriteResult(
+                    write_error=WriteError(ErrorClass.REJECTED, message, self._line(), field=name, sent=False)
+                )
         return None
 
-    def _write(self, connection: Connection, items: Sequence[Item]) -> list[Answer]:
+    def _write(self, connection: Connection, items: Sequence[MappedRecord]) -> list[WriteResult]:
         if self._ledger is not None:
             return self._write_once(connection, items, self._ledger)
         known = self._table
@@ -180,7 +181,7 @@ class SqlWriter:
             return [_CREATED] * len(items)
         present = {keys.spelt(key) for key in self._rows_of(connection, items)}
         self._all_new = not present
-        answers: list[Answer] = []
+        answers: list[WriteResult] = []
         for columns, run in runs:
             if columns is None:
                 statement = statements.remove(connection.dialect, table.name, self._key)
@@ -202,7 +203,7 @@ class SqlWriter:
             self._look_for_merged(connection, items, keys)
         return answers
 
-    def _look_for_merged(self, connection: Connection, items: Sequence[Item], keys: Keys) -> None:
+    def _look_for_merged(self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer) -> None:
         """Raise `_Unfit` if a row was written over that of another key.
 
         Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it; so do CITEXT in
@@ -217,7 +218,11 @@ class SqlWriter:
                 raise _Unfit(self._key[0], f"the database takes the key '{told}' for another one that is there")
 
     def _put(
-        self, connection: Connection, statement: Callable[[int], str], columns: tuple[str, ...], items: Sequence[Item]
+        self,
+        connection: Connection,
+        statement: Callable[[int], str],
+        columns: tuple[str, ...],
+        items: Sequence[MappedRecord],
     ) -> int:
         """Write the `columns` of `items` by the `statement` for so many rows; gives how many the database counts."""
         width = len(columns)
@@ -233,7 +238,7 @@ class SqlWriter:
             done = last
         return counted
 
-    def _write_once(self, connection: Connection, items: Sequence[Item], ledger: Ledger) -> list[Answer]:
+    def _write_once(self, connection: Connection, items: Sequence[MappedRecord], ledger: Ledger) -> list[WriteResult]:
         """Append `items`, without those that a run before this one was killed after."""
         missing = ledger.missing(connection, items)
         if missing:
@@ -249,7 +254,7 @@ class SqlWriter:
         self,
         connection: Connection,
         columns: tuple[str, ...],
-        items: Sequence[tuple[Item, Spelling]],
+        items: Sequence[tuple[MappedRecord, Spelling]],
         present: set[Spelling],
     ) -> None:
         """Update what is there and insert what is not, where the database's own upsert would go by any unique key.
@@ -266,22 +271,22 @@ class SqlWriter:
                 connection.exec_driver_sql(statements.append(connection.dialect, self._name, columns, 1), row)
             seen.add(key)
 
-    def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[Item]]]) -> Table:
+    def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> SqlTable:
         """The table, with a column for all that the records of `runs` have."""
-        table = self._table or Table.find(connection, self._name)
+        table = self._table or SqlTable.find(connection, self._name)
         if table is None:
             if not self._create_table:
                 near = nearest_table(connection, self._name)
-                raise BadAnswer(
+                raise BadResponse(
                     f"{self._database.name}: there is no table '{self._name}'{near}",
                     hint="Correct its name, make it, or set `create_table: true` to have it made.",
                 )
             self._report(Level.INFO, create(connection, self._name, self._key, _records(runs), self._kinds))
-            table = Table.find(connection, self._name)
+            table = SqlTable.find(connection, self._name)
             assert table is not None  # noqa: S101 - just made
         if self._key and frozenset(self._key) not in table.keys:
             names = ", ".join(self._key)
-            raise BadAnswer(
+            raise BadResponse(
                 f"{self._database.name}: an upsert into {table.name} needs a primary key or unique index on {names}",
                 hint=statements.make_unique(connection.dialect, table.name, self._key),
             )
@@ -290,7 +295,7 @@ class SqlWriter:
             if not self._create_table:
                 raise no_such_column(table, missing)
             self._report(Level.INFO, widen(connection, table.name, missing, _records(runs), self._kinds))
-            table = Table.find(connection, self._name) or table
+            table = SqlTable.find(connection, self._name) or table
         if self._longest is None:
             self._longest = statements.longest(connection)
         for columns, run in runs:
@@ -299,7 +304,7 @@ class SqlWriter:
         self._table = table
         return table
 
-    def _rows_of(self, connection: Connection, items: Sequence[Item]) -> set[tuple[object, ...]]:
+    def _rows_of(self, connection: Connection, items: Sequence[MappedRecord]) -> set[tuple[object, ...]]:
         """The keys of `items` that have a row, as the row has them."""
         found: set[tuple[object, ...]] = set()
         for at in range(0, len(items), _LOOK):
@@ -308,19 +313,21 @@ class SqlWriter:
             found.update(map(tuple, connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys)))))
         return found
 
-    def _keys(self, items: Sequence[Item]) -> list[tuple[Json, ...]]:
+    def _keys(self, items: Sequence[MappedRecord]) -> list[tuple[Json, ...]]:
         if len(self._key) == 1:
             (name,) = self._key
             return [(item.payload[name],) for item in items]
         return list(map(self._key_of, items))
 
-    def _key_of(self, item: Item) -> tuple[Json, ...]:
+    def _key_of(self, item: MappedRecord) -> tuple[Json, ...]:
         return tuple([item.payload[name] for name in self._key])
 
-    def _refusal(self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, items: Sequence[Item]) -> Refusal:
+    def _refusal(
+        self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, items: Sequence[MappedRecord]
+    ) -> WriteError:
         """What a failed batch is answered with.
 
-        Raises `BadAnswer` for what no other row would change, and `Unreachable` where there is no room on the disk.
+        Raises `BadResponse` for what no other row would change, and `Unreachable` where there is no room on the disk.
         """
         text = self._database.redactor.redact(words(error))
         if self._database.kind.is_full(error, text):
@@ -328,8 +335,8 @@ class SqlWriter:
             raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
         passing = self._database.kind.passes(error, text)
         if not (passing or isinstance(error, _Unfit) or self._database.kind.blames_a_row(error)):
-            raise BadAnswer(f"{self._line()}: {text}", request=self._line()) from None
-        return Refusal(
+            raise BadResponse(f"{self._line()}: {text}", request=self._line()) from None
+        return WriteError(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
             message=text,
             request=f"{self._line()} ({len(items)} rows)",
@@ -342,33 +349,33 @@ class SqlWriter:
         return f"{'UPSERT' if self._key else 'INSERT'} {self._name} at {self._database.name}"
 
 
-def _shape(item: Item) -> Shape:
+def _shape(item: MappedRecord) -> Shape:
     """What items must share to go through one statement."""
     return None if item.delete else tuple(item.payload)
 
 
-def _runs(items: Sequence[Item]) -> list[tuple[Shape, list[Item]]]:
+def _runs(items: Sequence[MappedRecord]) -> list[tuple[Shape, list[MappedRecord]]]:
     """`items` in their order, those of one shape together."""
     return [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
 
 
-def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[Answer]:
+def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResult]:
     """The answers of items that were written, the keys among which are `present` from then on."""
-    answers: list[Answer] = []
+    answers: list[WriteResult] = []
     for key in keys:
         answers.append(_UPDATED if key in present else _CREATED)
         present.add(key)
     return answers
 
 
-def _check_count(connection: Connection, count: int, items: Sequence[Item]) -> None:
+def _check_count(connection: Connection, count: int, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` if fewer rows were written than there are `items`. MySQL counts otherwise, and leaves out none."""
     if count < len(items) and not statements.by_any_key(connection.dialect):
         missing = len(items) - count
         raise _Unfit(None, f"the database left out {missing} of {len(items)} rows and gave no reason, as a trigger may")
 
 
-def _check_length(longest: float, items: Sequence[Item]) -> None:
+def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` for a record of more bytes than a statement may have, by which a connection would be lost."""
     if longest == inf:
         return
@@ -379,7 +386,7 @@ def _check_length(longest: float, items: Sequence[Item]) -> None:
             raise _Unfit(column, f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)")
 
 
-def _check_values(table: Table, columns: Sequence[str], items: Sequence[Item]) -> None:
+def _check_values(table: SqlTable, columns: Sequence[str], items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` for a value that a column of the table would change in silence."""
     for column in table.whole.intersection(columns):
         _check_whole(column, items)
@@ -389,7 +396,7 @@ def _check_values(table: Table, columns: Sequence[str], items: Sequence[Item]) -
         _check_zone(column, items)
 
 
-def _check_whole(column: str, items: Sequence[Item]) -> None:
+def _check_whole(column: str, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` for a fraction on its way to a column of whole numbers."""
     for item in items:
         value = item.payload[column]
@@ -397,7 +404,7 @@ def _check_whole(column: str, items: Sequence[Item]) -> None:
             raise _Unfit(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
 
 
-def _check_places(column: str, places: int, items: Sequence[Item]) -> None:
+def _check_places(column: str, places: int, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` for a number with more decimal places than its column keeps."""
     for item in items:
         value = item.payload[column]
@@ -420,7 +427,7 @@ def _places_of(value: float | str) -> int:
     return -exponent - zeros if isinstance(exponent, int) and any(digits) else 0
 
 
-def _check_zone(column: str, items: Sequence[Item]) -> None:
+def _check_zone(column: str, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` for a time with an offset on its way to a column that has none."""
     for item in items:
         value = item.payload[column]
@@ -439,7 +446,7 @@ def _has_fraction(value: float | str) -> bool:
         return False
 
 
-def _records(runs: Sequence[tuple[Shape, list[Item]]]) -> list[Record]:
+def _records(runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> list[Record]:
     return [item.payload for shape, run in runs if shape is not None for item in run]
 
 

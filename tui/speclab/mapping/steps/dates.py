@@ -10,10 +10,18 @@ from operator import itemgetter
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from speclab.jsonvalue import Json
-from speclab.mapping.kinds import Kind, show
-from speclab.mapping.step import Example, Lookup, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import decimal_of
+from speclab.core.json import Json
+from speclab.mapping.types import (
+    LookupTable,
+    Parameter,
+    Step,
+    StepError,
+    StepExample,
+    Takes,
+    ValueKind,
+    decimal_of,
+    show,
+)
 
 ISO_DATE: Final = "%Y-%m-%d"
 _ISO: Final = "iso"
@@ -214,32 +222,32 @@ def _zone(value: str) -> str | None:
     return None
 
 
-def _kind_out(at: int, iso: str, kind: Kind) -> Callable[[Kind, Sequence[Json | Lookup]], Kind]:
+def _kind_out(at: int, iso: str, kind: ValueKind) -> Callable[[ValueKind, Sequence[Json | LookupTable]], ValueKind]:
     """`kind` unless the argument at `at` asks for another way of writing than `iso`."""
-    return lambda _, arguments: kind if len(arguments) <= at or arguments[at] == iso else Kind.TEXT
+    return lambda _, arguments: kind if len(arguments) <= at or arguments[at] == iso else ValueKind.TEXT
 
 
 DATE_STEPS: Final = (
     Step(
         "Date",
         "Reads a date by `format` (ISO 8601 if not said) and writes it as ISO 8601, or as `out` says.",
-        takes=Kind.ANY_TEXT,
-        gives=_kind_out(1, ISO_DATE, Kind.DATE),
+        takes=ValueKind.ANY_TEXT,
+        gives=_kind_out(1, ISO_DATE, ValueKind.DATE),
         make=_date,
         parameters=(
             Parameter("format", Takes.TEXT, optional=True, check=_date_format, choices=DATE_FORMATS),
             Parameter("out", Takes.TEXT, optional=True, check=_date_out, choices=DATE_FORMATS),
         ),
         may_fail=True,
-        example=Example('Date("%d/%m/%Y")', "10/12/1815", "1815-12-10"),
+        example=StepExample('Date("%d/%m/%Y")', "10/12/1815", "1815-12-10"),
         other_names=("todate", "parsedate", "isodate", "dateformat", "day"),
     ),
     Step(
         "DateTime",
         'Reads a time by `format` ("iso", "unix" or "unix_ms" too), in `zone` where it names no offset itself, and '
         "writes it in UTC as ISO 8601, or as `out` says, then in `zone`.",
-        takes=Kind.TEXT | Kind.DATETIME | Kind.ANY_NUMBER,
-        gives=_kind_out(2, _ISO, Kind.DATETIME),
+        takes=ValueKind.TEXT | ValueKind.DATETIME | ValueKind.ANY_NUMBER,
+        gives=_kind_out(2, _ISO, ValueKind.DATETIME),
         make=_datetime,
         parameters=(
             Parameter(
@@ -253,7 +261,7 @@ DATE_STEPS: Final = (
             Parameter("out", Takes.TEXT, optional=True, check=_time_out, choices=(_ISO, "%d/%m/%Y %H:%M")),
         ),
         may_fail=True,
-        example=Example('DateTime("%d/%m/%Y %H:%M", "Europe/Berlin")', "24/07/2024 14:30", "2024-07-24T12:30:00Z"),
+        example=StepExample('DateTime("%d/%m/%Y %H:%M", "Europe/Berlin")', "24/07/2024 14:30", "2024-07-24T12:30:00Z"),
         other_names=("timestamp", "time", "isotime", "parsetime", "epoch", "unixtime"),
     ),
 )

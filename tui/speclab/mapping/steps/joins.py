@@ -6,11 +6,22 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
-from speclab.jsonvalue import Json
-from speclab.mapping.kinds import Kind, Value, in_words, kind_of
+from speclab.core.json import Json
 from speclab.mapping.sizes import MAX_TEXT, check_text
-from speclab.mapping.step import Example, Lookup, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import json_number, text_of
+from speclab.mapping.types import (
+    LookupTable,
+    Parameter,
+    Step,
+    StepError,
+    StepExample,
+    Takes,
+    Value,
+    ValueKind,
+    in_words,
+    json_number,
+    kind_of,
+    text_of,
+)
 
 
 def _concat(separator: str = "") -> Callable[[Sequence[Value]], str | None]:
@@ -41,47 +52,49 @@ def _list(values: Sequence[Value]) -> list[Json] | None:
     ] or None
 
 
-def _item(kind: Kind, _: Sequence[Json | Lookup]) -> Kind:
+def _item(kind: ValueKind, _: Sequence[Json | LookupTable]) -> ValueKind:
     """What `First` gives: one of the values; of a list, anything JSON can hold."""
-    return kind if not kind & Kind.LIST else Kind.ANY & ~Kind.DECIMAL | kind
+    return kind if not kind & ValueKind.LIST else ValueKind.ANY & ~ValueKind.DECIMAL | kind
 
 
 JOIN_STEPS: Final = (
     Step(
         "Concat",
         "Joins texts, with `separator` between them, into one; numbers as Text writes them, nulls left out.",
-        takes=Kind.SCALAR | Kind.LIST,
-        gives=Kind.TEXT,
+        takes=ValueKind.SCALAR | ValueKind.LIST,
+        gives=ValueKind.TEXT,
         make=_concat,
         parameters=(Parameter("separator", Takes.TEXT, optional=True),),
         joins=True,
         may_fail=True,
         may_null=True,
         may_grow=True,
-        example=Example('Trim, Concat(" ")', ["Ada ", None, "Lovelace"], "Ada Lovelace"),
+        example=StepExample('Trim, Concat(" ")', ["Ada ", None, "Lovelace"], "Ada Lovelace"),
         other_names=("join", "concatenate", "merge", "combine", "implode", "textjoin"),
     ),
     Step(
         "First",
         "Takes the first value that is not null.",
-        takes=Kind.ANY,
+        takes=ValueKind.ANY,
         gives=_item,
         make=lambda: _first,
         joins=True,
         may_null=True,
-        example=Example("First", [None, "+44 20 7946", "+44 20 7947"], "+44 20 7946"),
+        example=StepExample("First", [None, "+44 20 7946", "+44 20 7947"], "+44 20 7946"),
         other_names=("coalesce", "firstof", "any", "or", "either"),
     ),
     Step(
         "List",
         "Gathers the values into a list, nulls left out; null if nothing is left.",
-        takes=Kind.ANY,
-        gives=Kind.LIST,
+        takes=ValueKind.ANY,
+        gives=ValueKind.LIST,
         make=lambda: _list,
         joins=True,
         may_fail=True,
         may_null=True,
-        example=Example("List", ["ada@example.org", None, "a.l@example.org"], ["ada@example.org", "a.l@example.org"]),
+        example=StepExample(
+            "List", ["ada@example.org", None, "a.l@example.org"], ["ada@example.org", "a.l@example.org"]
+        ),
         other_names=("array", "collect", "tolist", "gather"),
     ),
 )

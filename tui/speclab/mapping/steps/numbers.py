@@ -1,4 +1,4 @@
-"""Steps that make or work on numbers, true and false."""
+"""Steps on numbers and truth values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-from speclab.mapping.kinds import Kind, show
-from speclab.mapping.step import Example, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import MAX_PLACES, at_places, decimal_of, whole
+from speclab.mapping.types import (
+    MAX_PLACES,
+    Parameter,
+    Step,
+    StepError,
+    StepExample,
+    Takes,
+    ValueKind,
+    at_places,
+    decimal_of,
+    show,
+    whole,
+)
 
 _MAX_DIGITS: Final = 300
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
@@ -85,44 +95,44 @@ NUMBER_STEPS: Final = (
     Step(
         "Integer",
         "Makes a whole number of text or of a number without a fraction.",
-        takes=Kind.ANY_TEXT | Kind.ANY_NUMBER,
-        gives=Kind.INTEGER,
+        takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
+        gives=ValueKind.INTEGER,
         make=lambda: _integer,
         may_fail=True,
-        example=Example("Integer", "42", 42),
+        example=StepExample("Integer", "42", 42),
         other_names=("int", "whole", "long", "toint", "tonumber"),
     ),
     Step(
         "Decimal",
         "Makes an exact number of text or of a number, with at most `places` decimal places.",
-        takes=Kind.ANY_TEXT | Kind.ANY_NUMBER,
-        gives=Kind.DECIMAL,
+        takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
+        gives=ValueKind.DECIMAL,
         make=_decimal,
         parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
         may_fail=True,
-        example=Example("Decimal(2)", "1234.50", 1234.5),
+        example=StepExample("Decimal(2)", "1234.50", 1234.5),
         other_names=("number", "numeric", "float", "double", "money", "currency"),
     ),
     Step(
         "Round",
         "Rounds a number to `places` decimal places (none if not said), halves away from zero.",
-        takes=Kind.ANY_NUMBER,
-        gives=Kind.DECIMAL,
+        takes=ValueKind.ANY_NUMBER,
+        gives=ValueKind.DECIMAL,
         make=_round,
         parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
         may_fail=True,
-        example=Example("Round(2)", 2.675, 2.68),
+        example=StepExample("Round(2)", 2.675, 2.68),
         other_names=("rounded", "fixed", "tofixed", "precision"),
     ),
     Step(
         "Boolean",
         "Makes true or false of yes and no, 1 and 0, on and off, y and n in any case, or of two words of your own.",
-        takes=Kind.ANY_TEXT | Kind.INTEGER | Kind.BOOLEAN,
-        gives=Kind.BOOLEAN,
+        takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
+        gives=ValueKind.BOOLEAN,
         make=_boolean,
         parameters=(Parameter("yes", Takes.TEXT, optional=True), Parameter("no", Takes.TEXT, optional=True)),
         may_fail=True,
-        example=Example("Boolean", "Yes", True),
+        example=StepExample("Boolean", "Yes", True),
         other_names=("bool", "flag", "yesno", "tobool"),
     ),
 )

@@ -10,11 +10,9 @@ from typing import Final
 
 import re2
 
-from speclab.jsonvalue import Json
-from speclab.mapping.kinds import Kind, show
+from speclab.core.json import Json
 from speclab.mapping.sizes import MAX_ITEMS, MAX_TEXT, check_items, check_text
-from speclab.mapping.step import Example, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import text_of
+from speclab.mapping.types import Parameter, Step, StepError, StepExample, Takes, ValueKind, show, text_of
 
 MAX_LENGTH: Final = 10_000
 _ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
@@ -147,70 +145,70 @@ TEXT_STEPS: Final = (
     Step(
         "Trim",
         "Takes blanks off both ends.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=lambda: str.strip,
         inline="{v} = {v}.strip()",
-        example=Example("Trim", " Ada ", "Ada"),
+        example=StepExample("Trim", " Ada ", "Ada"),
         other_names=("strip", "trimspace"),
     ),
     Step(
         "Uppercase",
         "Makes all letters upper case.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=lambda: str.upper,
         inline="{v} = {v}.upper()",
-        example=Example("Uppercase", "Ada", "ADA"),
+        example=StepExample("Uppercase", "Ada", "ADA"),
         other_names=("upper", "toupper", "caps", "ucase"),
     ),
     Step(
         "Lowercase",
         "Makes all letters lower case.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=lambda: str.lower,
         inline="{v} = {v}.lower()",
-        example=Example("Lowercase", "Ada@Example.org", "ada@example.org"),
+        example=StepExample("Lowercase", "Ada@Example.org", "ada@example.org"),
         other_names=("lower", "tolower", "lcase", "casefold"),
     ),
     Step(
         "Title",
         "Makes the first letter of each word upper case and the others lower case.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=lambda: _title,
-        example=Example("Title", "ADA o'neil-LOVELACE", "Ada O'Neil-Lovelace"),
+        example=StepExample("Title", "ADA o'neil-LOVELACE", "Ada O'Neil-Lovelace"),
         other_names=("titlecase", "capitalize", "propercase", "proper", "initcap"),
     ),
     Step(
         "Replace",
         "Puts `new` wherever `old` stands.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=_replace,
         parameters=(Parameter("old", Takes.TEXT, check=_not_empty), Parameter("new", Takes.TEXT)),
         may_grow=True,
-        example=Example('Replace("-", "")', "020-7946", "0207946"),
+        example=StepExample('Replace("-", "")', "020-7946", "0207946"),
         other_names=("substitute", "translate", "remove"),
     ),
     Step(
         "RegexReplace",
         r"Puts `new` wherever the RE2 `pattern` matches; \1 in it is the first group.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=_regex_replace,
         parameters=(Parameter("pattern", Takes.TEXT, check=_pattern), Parameter("new", Takes.TEXT)),
         may_fail=True,
         may_grow=True,
-        example=Example(r'RegexReplace("\D+", "")', "+44 20 7946", "44207946"),
+        example=StepExample(r'RegexReplace("\D+", "")', "+44 20 7946", "44207946"),
         other_names=("regex", "gsub", "sub", "resub"),
     ),
     Step(
         "RegexExtract",
         "Takes what the RE2 `pattern` matches first, or its `group`; null where it does not match.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=_regex_extract,
         parameters=(
             Parameter("pattern", Takes.TEXT, check=_pattern),
@@ -218,40 +216,40 @@ TEXT_STEPS: Final = (
         ),
         may_fail=True,
         may_null=True,
-        example=Example(r'RegexExtract("#(\d+)", 1)', "order #4711", "4711"),
+        example=StepExample(r'RegexExtract("#(\d+)", 1)', "order #4711", "4711"),
         other_names=("match", "extract", "capture", "search"),
     ),
     Step(
         "Truncate",
         "Cuts text to at most `length` characters.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=_truncate,
         inline="{v} = {v}[:{a}]",
         parameters=(Parameter("length", Takes.COUNT),),
-        example=Example("Truncate(3)", "Lovelace", "Lov"),
+        example=StepExample("Truncate(3)", "Lovelace", "Lov"),
         other_names=("left", "cut", "substring", "limit", "maxlength"),
     ),
     Step(
         "Pad",
         'Fills text up from the left to `length` characters, with "0" or the character `fill`.',
-        takes=Kind.ANY_TEXT,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.TEXT,
         make=_pad,
         parameters=(
             Parameter("length", Takes.COUNT, check=_length),
             Parameter("fill", Takes.TEXT, optional=True, check=_one_character),
         ),
         may_grow=True,
-        example=Example("Pad(5)", "1067", "01067"),
+        example=StepExample("Pad(5)", "1067", "01067"),
         other_names=("zfill", "lpad", "padleft", "padstart"),
     ),
     Step(
         "Split",
         "Cuts text at each `separator` into a list, or takes the part `index` of it: 0 is the first, -1 the last; "
         "null where there is no such part.",
-        takes=Kind.ANY_TEXT,
-        gives=lambda _, arguments: Kind.TEXT if len(arguments) > 1 else Kind.LIST,
+        takes=ValueKind.ANY_TEXT,
+        gives=lambda _, arguments: ValueKind.TEXT if len(arguments) > 1 else ValueKind.LIST,
         make=_split,
         parameters=(
             Parameter("separator", Takes.TEXT, check=_not_empty),
@@ -259,17 +257,19 @@ TEXT_STEPS: Final = (
         ),
         may_null=True,
         may_grow=True,
-        example=Example('Split(", ", 0)', "Lovelace, Ada", "Lovelace"),
+        example=StepExample('Split(", ", 0)', "Lovelace, Ada", "Lovelace"),
         other_names=("tokenize", "part", "explode"),
     ),
     Step(
         "Hash",
         "Gives the hexadecimal digest of the text in UTF-8, by SHA-256 or another `algorithm`.",
-        takes=Kind.SCALAR,
-        gives=Kind.TEXT,
+        takes=ValueKind.SCALAR,
+        gives=ValueKind.TEXT,
         make=_hash,
         parameters=(Parameter("algorithm", Takes.TEXT, optional=True, choices=_ALGORITHMS, closed=True),),
-        example=Example('Hash("sha256")', "Ada", "99a563ab2f6e21e96998f9fddd2a2bab82b70ac019579502b8d7fc0032ff62bb"),
+        example=StepExample(
+            'Hash("sha256")', "Ada", "99a563ab2f6e21e96998f9fddd2a2bab82b70ac019579502b8d7fc0032ff62bb"
+        ),
         other_names=("digest", "sha256", "md5", "checksum", "anonymize"),
     ),
 )

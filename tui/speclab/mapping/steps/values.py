@@ -11,15 +11,28 @@ from typing import Final, NoReturn
 import orjson
 from rapidfuzz import fuzz, process
 
-from speclab.jsonvalue import Json, loses_digits
-from speclab.mapping.kinds import Kind, Value, kind_of, show
-from speclab.mapping.step import DROPPED, Dropped, Example, Lookup, Parameter, Step, StepError, Takes
-from speclab.mapping.steps.scalar import decimal_of, text_of
+from speclab.core.json import Json, loses_digits
+from speclab.mapping.types import (
+    DROPPED,
+    Dropped,
+    LookupTable,
+    Parameter,
+    Step,
+    StepError,
+    StepExample,
+    Takes,
+    Value,
+    ValueKind,
+    decimal_of,
+    kind_of,
+    show,
+    text_of,
+)
 
 _NEAR: Final = 75
 
 
-def _same(kind: Kind, _: Sequence[Json | Lookup]) -> Kind:
+def _same(kind: ValueKind, _: Sequence[Json | LookupTable]) -> ValueKind:
     return kind
 
 
@@ -57,7 +70,7 @@ def _drop(value: Value) -> Value | Dropped:
     return DROPPED if value is None else value
 
 
-def _lookup(table: Lookup) -> Callable[[str | float], Json]:
+def _lookup(table: LookupTable) -> Callable[[str | float], Json]:
     entries = table.entries
 
     def apply(value: str | float) -> Json:
@@ -72,10 +85,10 @@ def _lookup(table: Lookup) -> Callable[[str | float], Json]:
     return apply
 
 
-def _entries_kind(_: Kind, arguments: Sequence[Json | Lookup]) -> Kind:
+def _entries_kind(_: ValueKind, arguments: Sequence[Json | LookupTable]) -> ValueKind:
     table = arguments[0]
-    kind = Kind(0)
-    for entry in table.entries.values() if isinstance(table, Lookup) else ():
+    kind = ValueKind(0)
+    for entry in table.entries.values() if isinstance(table, LookupTable) else ():
         kind |= kind_of(entry)
     return kind
 
@@ -128,18 +141,18 @@ VALUE_STEPS: Final = (
     Step(
         "Direct",
         "Takes the value as it is; what an empty cell means.",
-        takes=Kind.ANY,
+        takes=ValueKind.ANY,
         gives=_same,
         make=lambda: lambda value: value,
         inline="",
-        example=Example("Direct", "Ada", "Ada"),
+        example=StepExample("Direct", "Ada", "Ada"),
         other_names=("copy", "asis", "none", "same", "passthrough"),
     ),
     Step(
         "Constant",
         "Gives `value`, whatever the record; the row needs no source field.",
-        takes=Kind.ANY,
-        gives=lambda _, arguments: Kind(0) if isinstance(arguments[0], Lookup) else kind_of(arguments[0]),
+        takes=ValueKind.ANY,
+        gives=lambda _, arguments: ValueKind(0) if isinstance(arguments[0], LookupTable) else kind_of(arguments[0]),
         make=_constant,
         parameters=(Parameter("value", Takes.LITERAL),),
         starts=True,
@@ -147,63 +160,65 @@ VALUE_STEPS: Final = (
         may_null=True,
         inline="{v} = {a}",
         may_grow=True,
-        example=Example('Constant("EU")', None, "EU"),
+        example=StepExample('Constant("EU")', None, "EU"),
         other_names=("const", "fixed", "literal", "static", "value"),
     ),
     Step(
         "Default",
         "Gives `value` for null and for a field that is not there.",
-        takes=Kind.ANY,
-        gives=lambda kind, arguments: kind | kind_of(arguments[0]) if not isinstance(arguments[0], Lookup) else kind,
+        takes=ValueKind.ANY,
+        gives=lambda kind, arguments: (
+            kind | kind_of(arguments[0]) if not isinstance(arguments[0], LookupTable) else kind
+        ),
         make=_default,
         parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
         sees_null=True,
         never_null=True,
         inline="if {v} is None: {v} = {a}",
         may_grow=True,
-        example=Example('Default("unknown")', None, "unknown"),
+        example=StepExample('Default("unknown")', None, "unknown"),
         other_names=("ifnull", "nvl", "fallback", "otherwise", "else"),
     ),
     Step(
         "NullIf",
         'Gives null for `value`: NullIf("") for empty text.',
-        takes=Kind.ANY,
+        takes=ValueKind.ANY,
         gives=_same,
         make=_null_if,
         parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
         may_null=True,
-        example=Example('NullIf("")', "", None),
+        example=StepExample('NullIf("")', "", None),
         other_names=("emptytonull", "blanktonull", "null", "nullify"),
     ),
     Step(
         "Required",
         "Refuses null, a field that is not there, and empty text.",
-        takes=Kind.ANY,
+        takes=ValueKind.ANY,
         gives=_same,
         make=lambda: _required,
         sees_null=True,
         never_null=True,
         may_fail=True,
         inline='if {v} is None or {v} == "": {f}({v})',
-        example=Example("Required", "Ada", "Ada"),
+        example=StepExample("Required", "Ada", "Ada"),
         other_names=("mandatory", "notnull", "notempty", "require"),
     ),
     Step(
         "Drop",
         "Leaves the field out where the value is null.",
-        takes=Kind.ANY,
+        takes=ValueKind.ANY,
         gives=_same,
         make=lambda: _drop,
         ends=True,
         sees_null=True,
         inline="if {v} is None: {v} = {f}({v})",
-        example=Example("Drop", None, None),
+        example=StepExample("Drop", None, None),
         other_names=("omit", "skip", "leaveout", "dropnull", "exclude"),
     ),
     Step(
         "Lookup",
         "Gives the entry for the value in the table `name` under `lookups:` of the section's settings.",
-        takes=Kind.ANY_TEXT | Kind.INTEGER | Kind.BOOLEAN,
+        takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
         gives=_entries_kind,
         make=_lookup,
         parameters=(Parameter("name", Takes.LOOKUP),),
@@ -211,39 +226,39 @@ VALUE_STEPS: Final = (
         may_null=True,
         inline="{v} = {a}[{v}]",
         may_grow=True,
-        example=Example("Lookup(status)", "A", "active", {"status": {"A": "active", "I": "inactive"}}),
+        example=StepExample("Lookup(status)", "A", "active", {"status": {"A": "active", "I": "inactive"}}),
         other_names=("map", "switch", "vlookup", "translate", "case", "enum"),
     ),
     Step(
         "Text",
         "Makes text of a number or of true and false.",
-        takes=Kind.SCALAR,
-        gives=Kind.TEXT,
+        takes=ValueKind.SCALAR,
+        gives=ValueKind.TEXT,
         make=lambda: _text,
-        example=Example("Text", 42, "42"),
+        example=StepExample("Text", 42, "42"),
         other_names=("string", "str", "tostring", "totext", "varchar"),
     ),
     Step(
         "Json",
         "Writes a list, an object or anything else as JSON text.",
-        takes=Kind.ANY & ~Kind.DECIMAL,
-        gives=Kind.TEXT,
+        takes=ValueKind.ANY & ~ValueKind.DECIMAL,
+        gives=ValueKind.TEXT,
         make=lambda: _json,
         may_fail=True,
         may_grow=True,
-        example=Example("Json", {"a": [1, True]}, '{"a":[1,true]}'),
+        example=StepExample("Json", {"a": [1, True]}, '{"a":[1,true]}'),
         other_names=("tojson", "stringify", "serialize"),
     ),
     Step(
         "ParseJson",
         "Reads JSON text.",
-        takes=Kind.ANY_TEXT,
-        gives=Kind.ANY & ~Kind.DECIMAL,
+        takes=ValueKind.ANY_TEXT,
+        gives=ValueKind.ANY & ~ValueKind.DECIMAL,
         make=lambda: _parse_json,
         may_fail=True,
         may_null=True,
         may_grow=True,
-        example=Example("ParseJson", '{"a": [1, true]}', {"a": [1, True]}),
+        example=StepExample("ParseJson", '{"a": [1, true]}', {"a": [1, True]}),
         other_names=("fromjson", "deserialize"),
     ),
 )

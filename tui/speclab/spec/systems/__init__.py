@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from speclab.installed import Installed, Unfit
-from speclab.spec.settings import Settings
-from speclab.spec.system import System
-from speclab.spec.validation import model_in
+from speclab.core.plugins import InvalidPlugin, PluginRegistry
+from speclab.spec.settings import Settings, System
+from speclab.spec.settings_block import model_in
 
 
 def checked(found: object) -> type[System]:
-    """`found`, if it can be the settings of a system. Raises `Unfit`, and whatever its fields raise."""
+    """`found`, if it can be the settings of a system. Raises `InvalidPlugin`, and whatever its fields raise."""
     if not isinstance(found, type) or not issubclass(found, System):
-        raise Unfit("is no subclass of speclab.spec.system.System")
+        raise InvalidPlugin("is no subclass of speclab.spec.settings.System")
     if not found.__module__.startswith("speclab."):  # ours are well, and building one takes milliseconds
         found.model_rebuild()  # what is wrong with its fields is found here, and not at the first spec that uses it
         _check_depth(found, ())
@@ -26,10 +25,10 @@ def checked(found: object) -> type[System]:
 def _check_depth(model: type[Settings], above: tuple[type[Settings], ...]) -> None:
     """Settings have an end: whoever lists them, such as the guide, goes through all there are."""
     if model in above:
-        raise Unfit(f"has settings that hold themselves: {model.__name__}")
+        raise InvalidPlugin(f"has settings that hold themselves: {model.__name__}")
     for info in model.model_fields.values():
         if inner := model_in(info.annotation):
             _check_depth(inner, (*above, model))
 
 
-SYSTEMS: Final[Installed[type[System]]] = Installed("speclab.settings", checked)
+SYSTEMS: Final[PluginRegistry[type[System]]] = PluginRegistry("speclab.settings", checked)

@@ -11,11 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from speclab.paths import FieldPath
-from speclab.spec.kinds import Kind, Text, Timeout, misfit
+from speclab.core.paths import FieldPath
 from speclab.spec.reach import Reach, ReachKind, outside
-from speclab.spec.settings import Settings
-from speclab.spec.system import Missing, System, without_login
+from speclab.spec.settings import Missing, Settings, System, without_login
+from speclab.spec.settings_types import Text, TextType, Timeout, misfit
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that begin a text with a byte order mark, which cannot stand in the middle of a file."""
@@ -78,10 +77,10 @@ def _column_type(text: str) -> str:
     return text
 
 
-Encoding = Annotated[str, AfterValidator(_encoding), Kind("name of an encoding")]
-Delimiter = Annotated[str, AfterValidator(_separator), Kind("character")]
-ColumnType = Annotated[str, AfterValidator(_column_type), Kind("type of a column")]
-Quote = Annotated[str, AfterValidator(_quote), Kind('character, or "" for none')]
+Encoding = Annotated[str, AfterValidator(_encoding), TextType("name of an encoding")]
+Delimiter = Annotated[str, AfterValidator(_separator), TextType("character")]
+ColumnType = Annotated[str, AfterValidator(_column_type), TextType("type of a column")]
+Quote = Annotated[str, AfterValidator(_quote), TextType('character, or "" for none')]
 
 
 class StoreLimits(Settings):

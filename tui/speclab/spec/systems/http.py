@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.paths import FieldPath
-from speclab.spec.kinds import (
+from speclab.core.paths import FieldPath
+from speclab.spec.settings import Limited, Limits, Missing, Settings, Since, without_login
+from speclab.spec.settings_types import (
     WEIGHED,
     BaseUrl,
     Cel,
@@ -25,8 +26,6 @@ from speclab.spec.kinds import (
     misfit,
     places,
 )
-from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Limits, Missing, Since, without_login
 from speclab.spec.systems.http_write import HttpWrite, of_the_record
 
 _PAGED: Final[Mapping[str, tuple[str, ...]]] = {

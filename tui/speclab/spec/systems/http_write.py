@@ -7,8 +7,9 @@ from typing import Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from speclab.paths import FieldPath
-from speclab.spec.kinds import (
+from speclab.core.paths import FieldPath
+from speclab.spec.settings import Settings
+from speclab.spec.settings_types import (
     Cel,
     HeaderName,
     HeaderTemplate,
@@ -21,7 +22,6 @@ from speclab.spec.kinds import (
     misfit,
     places,
 )
-from speclab.spec.settings import Settings
 
 RECORD: Final = "$record"
 """Stands for the record in the body of a write."""

@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from speclab.spec.kinds import Kind, Size, Text, Timeout, misfit
 from speclab.spec.reach import Reach, ReachKind, outside
 from speclab.spec.secrets import names_secret
-from speclab.spec.settings import Settings
-from speclab.spec.system import Missing, System
+from speclab.spec.settings import Missing, Settings, System
+from speclab.spec.settings_types import Size, Text, TextType, Timeout, misfit
 
 
 def _command(text: str) -> str:
@@ -40,7 +39,7 @@ def _command(text: str) -> str:
     return text
 
 
-Command = Annotated[str, AfterValidator(_command), Kind("program and arguments")]
+Command = Annotated[str, AfterValidator(_command), TextType("program and arguments")]
 """A program on the PATH, or its path from the workspace, and arguments; no shell sees it."""
 
 

@@ -10,11 +10,10 @@ from urllib.parse import parse_qsl
 
 from pydantic import Field, StrictBool, model_validator
 
-from speclab.paths import FieldPath
-from speclab.spec.kinds import Columns, DatabaseUrl, Text, misfit
+from speclab.core.paths import FieldPath
 from speclab.spec.reach import Reach, ReachKind, outside
-from speclab.spec.settings import Settings
-from speclab.spec.system import Limited, Missing, Since
+from speclab.spec.settings import Limited, Missing, Settings, Since
+from speclab.spec.settings_types import Columns, DatabaseUrl, Text, misfit
 
 _PLACE: Final = re.compile(r"([\w+]+://)(?:[^:/@]*(?::[^@]*)?@)?([^?]*)")
 """A URL as SQLAlchemy reads it, whose password may have a `/` or a `#`: without the login, and what follows a `?`."""

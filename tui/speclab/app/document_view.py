@@ -1,0 +1,399 @@
+"""What the places that edit a spec share: undo, saving, others' changes, problems as one types, and recovery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final
+
+from textual import work
+from textual.binding import BindingType
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+
+from speclab.app.actions import Action, bindings
+from speclab.app.dialogs import Dialog
+from speclab.app.specs.lists import section_title
+from speclab.app.view import View, shell
+from speclab.app.widgets.record import RecordView
+from speclab.core.errors import EditRejected, SaveConflict, SpeclabError, UsageError
+from speclab.core.files import real_path
+from speclab.spec import store
+from speclab.spec.document import Document
+from speclab.spec.merge import Conflict, Side
+from speclab.spec.problems import Problem
+from speclab.workbench.open_specs import OpenOutcome, OpenSpec
+from speclab.workbench.samples import loaded
+
+SAVE: Final = Action("save", "save", "Write the spec to its file, merged with what others wrote meanwhile.", ("f2",))
+UNDO: Final = Action("undo", "undo", "Take the last change back, wherever it was made.", ("u", "ctrl+z"))
+REDO: Final = Action("redo", "redo", "Do again what was undone last.", ("ctrl+y",), footer=False)
+DOCUMENT: Final = (SAVE, UNDO, REDO)
+
+ASIDE: Final = 0.15
+"""Seconds from a change, or a key in an editor, until the recovery file has it, so that a crash loses no more."""
+DURABLE: Final = 2.0
+"""Seconds between two checks whether the recovery file must be written through to the disk, for a power failure."""
+PAUSE: Final = 0.15
+"""Seconds without a further change before problems are looked for."""
+
+
+class DocumentView(View):
+    """A place that shows and edits the open spec.
+
+    A subclass shows the document (`show_document`), its problems (`show_problems`), and brings what stands in an
+    editor into it (`take`).
+    """
+
+    opened: OpenSpec | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aside: Timer | None = None
+        self._aside_trouble = ""  # why the recovery file could not be written, so that it is told once
+
+    def take(self) -> None:
+        """Bring what a person has typed so far into the document."""
+
+    def untaken(self) -> bool:
+        """Whether something was typed that `take` has not brought into the document yet."""
+        return False
+
+    def draft(self) -> str | None:
+        """The whole text with what is being typed, for the recovery file; None if the document has all of it."""
+        self.take()
+        return None
+
+    def show_document(self) -> None:
+        """Show the document as it is now; it was changed here, in another place or on disk."""
+
+    def show_problems(self) -> None:
+        """Show `opened.problems`; they have just been looked for."""
+
+    # Coming and going
+
+    def on_mount(self) -> None:
+        """Begin to put aside what is unsaved."""
+        self.set_interval(DURABLE, self._put_aside)
+
+    def on_unmount(self) -> None:
+        """Whatever ended the app: what is unsaved is kept."""
+        self._put_aside()
+
+    def on_arrive(self) -> None:
+        """Show the open spec as it is by now."""
+        spec = shell(self).spec
+        if spec is not None:
+            self.open(spec)
+
+    def on_leave(self) -> None:
+        """The other places see what was typed here."""
+        self.take()
+
+    def open(self, spec: Path) -> None:
+        """Show the spec at `spec`, and offer what was never saved of it."""
+        session = shell(self).session
+        first = session.opened(spec) is None
+        try:
+            opened = session.open(spec)
+        except UsageError as error:
+            shell(self).tell("Cannot open the spec", error)
+            return
+        if opened is not self.opened:
+            self.take()
+            self.opened = opened
+        if not first:
+            self._look()
+        self.changed()
+        if first and not opened.read_only and (found := store.find_recovery(spec)) is not None:
+            self._offer(opened, found)
+
+    def unsaved(self) -> str | None:
+        """The specs with unsaved changes, in a sentence."""
+        self.take()
+        sentences = (
+            (False, "unsaved changes. They are put aside and offered the next time."),
+            (True, "the file is gone. What was here is put aside, and offered once there is one of that name again."),
+        )
+        told = []
+        for gone, sentence in sentences:
+            names = [spec.path.name for spec in shell(self).session.unsaved() if spec.gone is gone]
+            if names:
+                told.append(f"{', '.join(names)}: {sentence}")
+        return "\n".join(told) or None
+
+    def _put_aside(self) -> None:
+        self.take()
+        try:
+            shell(self).session.put_aside()
+        except SpeclabError as error:
+            self._tell_not_put_aside(error)
+
+    def put_aside_soon(self) -> None:
+        """Write the recovery file within `ASIDE` seconds, however long somebody goes on typing."""
+        if self._aside is None:
+            self._aside = self.set_timer(ASIDE, self._put_draft_aside)
+
+    def _put_draft_aside(self) -> None:
+        self._aside = None
+        try:
+            self.put_draft_aside()
+        except SpeclabError as error:
+            self._tell_not_put_aside(error)
+
+    def put_draft_aside(self) -> None:
+        """Write the recovery file now, with what is being typed. Raises `SpeclabError` if it cannot be written."""
+        draft = self.draft()
+        for spec in shell(self).session.specs():
+            spec.put_aside(draft if spec is self.opened else None, durable=False)
+
+    def _tell_not_put_aside(self, error: SpeclabError) -> None:
+        if error.message != self._aside_trouble:
+            self._aside_trouble = error.message
+            shell(self).tell("Unsaved changes cannot be put aside", error)
+
+    @work(group="recovery")
+    async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
+        message = (
+            f"{opened.path.name} has unsaved changes, put aside at {found.at.astimezone():%H:%M on %d %b} "
+            "by a speclab that ended, or is open elsewhere."
+        )
+        if await self.app.push_screen_wait(UnsavedDialog(message)):
+            opened.recover(found)
+            self.changed()
+        else:
+            store.drop_recovery(opened.path)
+
+    # Changes
+
+    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
+        """Do what `made` makes of the document, as a step of the history; where it is refused, tell why."""
+        if self.opened is None:
+            return False
+        try:
+            self.opened.edit(made(self.opened.document), label, group)
+        except EditRejected as refusal:
+            shell(self).tell("Not changed", refusal)
+            return False
+        self.changed()
+        return True
+
+    def changed(self) -> None:
+        """The document is another now."""
+        self.put_aside_soon()
+        self.show_document()
+        self.look_for_problems()
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="lint")
+    async def look_for_problems(self) -> None:
+        """Look for problems once nobody has typed for a moment."""
+        opened = self.opened
+        if opened is None or opened.checked is opened.document:
+            self.show_problems()
+            return
+        await asyncio.sleep(PAUSE)
+        document = opened.document
+        problems = await loaded(partial(_problems, document))
+        if opened.document is document:
+            opened.problems, opened.checked = problems, document
+            if opened is self.opened:
+                self.show_problems()
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Take over what others wrote to the open spec; a place that is not seen does so when it is opened again."""
+        if self.display and self.opened and real_path(self.opened.path) in set(map(real_path, paths)):
+            self.take()
+            self._look()
+            self.changed()
+
+    def _look(self) -> None:
+        if self.opened is None:
+            return
+        was_gone, was_unreadable = self.opened.gone, self.opened.unreadable
+        found, name = self.opened.look(), self.opened.path.name
+        if found is OpenOutcome.CONFLICT:
+            self.notify(f"{name}: others changed it where you did too. F2 asks whose to take.", severity="warning")
+        elif found is OpenOutcome.GONE and not was_gone:
+            self.notify(f"{name} is gone. F2 writes it anew.", severity="warning")
+        elif found is OpenOutcome.UNREADABLE and self.opened.unreadable != was_unreadable:
+            self.notify(
+                f"{self.opened.unreadable}\nThe text here is the last that could be read. Move what is there away.",
+                title="The spec was replaced",
+                severity="warning",
+            )
+        elif found is OpenOutcome.MERGED:
+            self.notify(f"{name}: others changed it. Your unsaved changes are kept.")
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action on the document cannot be done now."""
+        if action not in {"save", "undo", "redo"}:
+            return None
+        if self.opened is None:
+            return "no spec is open"
+        if self.opened.read_only:
+            return self.opened.read_only
+        if action == "save" and not self.opened.unsaved and not self.untaken():
+            return "there is nothing to save"
+        if action == "undo" and not self.opened.next_undo:
+            return "there is nothing to undo"
+        if action == "redo" and not self.opened.next_redo:
+            return "there is nothing to do again"
+        return None
+
+    async def action_undo(self) -> None:
+        """Undo the last change."""
+        await self._step(OpenSpec.undo, "Undone")
+
+    async def action_redo(self) -> None:
+        """Redo the change undone last."""
+        await self._step(OpenSpec.redo, "Redone")
+
+    async def _step(self, step: Callable[[OpenSpec], str], done: str) -> None:
+        """Undo or redo, name what changed and show it, also where it is in another section or place."""
+        if self.opened is None:
+            return
+        self.take()
+        before = self.opened.document
+        try:
+            label = step(self.opened)
+        except EditRejected as refusal:
+            shell(self).tell("Not changed", refusal)
+            return
+        after = self.opened.document
+        line, column = after.position(_first_difference(before.text, after.text))
+        where = section_title(after, line)
+        self.notify(label if where in label else f"{label} ({where})", title=done, timeout=3)
+        await self.show_change(line, column)
+
+    async def show_change(self, line: int, column: int) -> None:  # noqa: ARG002 (for a place that can go there)
+        """Show the document, which an undo or redo has just changed at that place of the file (both from 1)."""
+        self.changed()
+
+    @work(group="save")
+    async def action_save(self) -> None:
+        """Write the spec to its file, asking where others changed the same place."""
+        await self.save()
+
+    async def save(self) -> bool:
+        """Do so, in a worker; gives whether the spec is in its file now."""
+        opened = self.opened
+        if opened is None:
+            return False
+        self.take()
+        saved = False
+        while not saved:
+            try:
+                merged = opened.save()
+            except SaveConflict as conflict:
+                sides = await self._sides(conflict.conflicts)
+                if sides is None:
+                    return False
+                opened.settle(conflict, sides)
+            except SpeclabError as error:
+                shell(self).tell("Not saved", error)
+                break
+            else:
+                more = "; what others wrote is in it too" if merged else ""
+                self.notify(f"{opened.path.name} is saved{more}.", timeout=2)
+                saved = True
+        self.changed()
+        return saved
+
+    async def _sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
+        sides: list[Side] = []
+        for number, conflict in enumerate(conflicts, 1):
+            side = await self.app.push_screen_wait(MergeDialog(conflict, number, len(conflicts)))
+            if side is None:
+                return None
+            sides.append(side)
+        return sides
+
+
+def _first_difference(before: str, after: str) -> int:
+    """The offset at which two texts begin to differ; the length of the shorter one where it begins the other."""
+    pairs = zip(before, after, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(before), len(after)))
+
+
+def _problems(document: Document) -> Sequence[Problem]:
+    from speclab.mapping import lint
+
+    return lint(document)
+
+
+TAKE_BACK: Final = Action("take-back", "take them back", "Go on with them; undo takes them out again.", ("y", "enter"))
+DROP: Final = Action("drop", "drop them", "Delete them for good.", ("d",))
+
+
+class UnsavedDialog(Dialog[bool]):
+    """Offers what was put aside. No key that is pressed in haste, such as escape, deletes it."""
+
+    ACTIONS = (TAKE_BACK, DROP)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unsaved changes")
+        self._message = message
+
+    def inside(self) -> Sequence[Widget]:
+        """What there is."""
+        return (Static(self._message, markup=False),)
+
+    def action_take_back(self) -> None:
+        """Take them back."""
+        self.dismiss(True)
+
+    def action_drop(self) -> None:
+        """Drop them."""
+        self.dismiss(False)
+
+
+MINE: Final = Action("mine", "mine", "Take the lines as they are here.", ("m",))
+THEIRS: Final = Action("theirs", "theirs", "Take the lines as they are in the file.", ("t",))
+BOTH: Final = Action("both", "both", "Take mine, then theirs.", ("b",))
+NEITHER: Final = Action("cancel", "do not save", "Leave the file and the changes here as they are.", ("escape",))
+
+
+class MergeDialog(Dialog[Side | None]):
+    """Asks whose lines to take where two writers changed the same ones."""
+
+    ACTIONS = (MINE, THEIRS, BOTH, NEITHER)
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    WhoseLines .whose { color: $muted; }
+    WhoseLines Lines { height: auto; max-height: 20vh; margin-bottom: 1; }
+    WhoseLines KeyBar { margin-top: 0; }
+    """
+
+    def __init__(self, conflict: Conflict, number: int, total: int) -> None:
+        super().__init__(f"changed here and in the file ── {number} of {total}")
+        self._conflict = conflict
+
+    def inside(self) -> Sequence[Widget]:
+        """Both readings, to scroll through."""
+        mine, theirs = RecordView(), RecordView()
+        mine.tell_text(self._conflict.mine.rstrip("\r\n") or "(deleted)")
+        theirs.tell_text(self._conflict.theirs.rstrip("\r\n") or "(deleted)")
+        return Static("mine", classes="whose"), mine, Static("theirs", classes="whose"), theirs
+
+    def action_mine(self) -> None:
+        """Take mine."""
+        self.dismiss(Side.MINE)
+
+    def action_theirs(self) -> None:
+        """Take theirs."""
+        self.dismiss(Side.THEIRS)
+
+    def action_both(self) -> None:
+        """Take both."""
+        self.dismiss(Side.BOTH)
+
+    def action_cancel(self) -> None:
+        """Do not save."""
+        self.dismiss(None)

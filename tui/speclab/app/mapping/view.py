@@ -1,0 +1,460 @@
+"""The Mapping place: the rows of the Field Mapping with a sample record, what becomes of it, and where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, cast
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.document_view import DOCUMENT, DocumentView
+from speclab.app.icons import ATTENTION, CRUMB, FAILED
+from speclab.app.mapping.replay import REPLAY, Replaying
+from speclab.app.mapping.rows import (
+    TRANSFORMATION_AT,
+    Fails,
+    columns,
+    failing_fields,
+    fails_by_row,
+    fields_of,
+    grid_row,
+    keys,
+    mapped_lines,
+    record_lines,
+    step_lines,
+    text_of,
+    unmapped_row,
+)
+from speclab.app.view import Reference, shell
+from speclab.app.widgets.cells import fit, printable
+from speclab.app.widgets.grid import MOVES, Grid, GridCell
+from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import RecordView
+from speclab.core.json import Record
+from speclab.core.outcome import Level
+from speclab.core.text import plural
+from speclab.mapping.steps.catalogue import STEPS
+from speclab.spec.problems import Problem
+from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
+from speclab.workbench.samples import NONE
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
+    from speclab.runlog.reader import LogUpdate
+    from speclab.spec.document import Document
+
+
+LARGE: Final = 200_000
+"""Characters of a document from which its rows are read in a thread."""
+
+MAPPING: Final = (
+    Action("edit", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("e",), footer=False),
+    Action("next-record", "next record", "Show the next sample record.", ("n",)),
+    Action("previous-record", "previous record", "Show the sample record before.", ("p",), footer=False),
+    Action("next-failing", "next failing", "Show the next record that fails, on this row if it fails on any.", ("F",)),
+    Action("live", "live sample", "Read some records from the source.", ("l",)),
+    Action("samples", "open sample", "Take sample records from a file, or from dead letters.", ("o",), footer=False),
+    Action("keep", "keep sample", "Keep these records as the spec's sample.", ("w",), footer=False),
+    Action("add", "add", "Add a row below this one.", ("a",)),
+    Action("delete", "delete", "Delete the row; undo brings it back.", ("d", "delete")),
+    Action("suggest", "suggest all", "Add the rows that are suggested.", ("s",)),
+    Action("explain", "explain steps", "Show what there is after each step of the row.", ("x",)),
+    Action("copy", "copy", "Copy what the cell says.", ("y",), footer=False),
+    *DOCUMENT,
+    Action("duplicate", "duplicate", "Write the row a second time.", ("m",), footer=False),
+    Action("move-up", "move up", "Move the row up.", ("K", "ctrl+up"), footer=False),
+    Action("move-down", "move down", "Move the row down.", ("J", "ctrl+down"), footer=False),
+    Action("stop", "stop reading", "Stop reading from the source.", ("escape",), footer=False),
+    replace(REPLAY, footer=False),
+)
+DEAD_LETTERS: Final = (REPLAY, *(action for action in MAPPING if action.id != REPLAY.id))
+"""The same while the sample are dead letters: to replay them is what they were opened for."""
+
+CELLS: Final = (
+    *(action for action in MOVES if action.id != "choose"),
+    Action("choose", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("enter",)),
+)
+
+_SHOWN: Final = 200
+"""Cells that are shown of what was copied."""
+
+NO_SPEC: Final = ("No spec is open.", "1 goes to the specs.")
+NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Specs begins one with i.")
+NO_ROWS: Final = ("The Field Mapping has no rows.", "a adds the first.")
+NO_SAMPLE: Final = (
+    "No sample records yet.",
+    "l reads some from the source,",
+    "o opens a file of JSON lines,",
+    "w keeps them for the next time.",
+)
+
+
+class MappingGrid(Grid):
+    """The rows of the mapping."""
+
+    ACTIONS = CELLS
+    BINDINGS: ClassVar[list[BindingType]] = bindings(CELLS)
+
+    def __init__(self) -> None:
+        super().__init__(columns(120), cursor="cell", empty=NO_SPEC)
+        self.move(column=TRANSFORMATION_AT)
+
+    def on_resize(self) -> None:
+        """Have the columns there is room for."""
+        self.lay_out(columns(self.size.width))
+
+
+class MappingView(Replaying):
+    """The grid; below it the record in hand and what becomes of it."""
+
+    NAME = "mapping"
+    ACTIONS = MAPPING
+    BINDINGS: ClassVar[list[BindingType]] = bindings(MAPPING)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    MappingPlace {
+        layout: vertical;
+        layers: default above;
+        #rows { height: 1fr; min-height: 6; }
+        #rows > Grid { height: 1fr; }
+        #word { height: auto; max-height: 3; padding: 0 1; }
+        #panes { height: 34%; min-height: 5; max-height: 18; layout: horizontal; }
+        #record, #becomes { height: 1fr; }
+        CellLine, Below { display: none; }
+    }
+    .-narrow MappingPlace #panes { height: auto; max-height: 100%; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = MappingGrid()
+        self._word = Static(id="word", markup=False)
+        self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
+        self._rows_panel = Panel(self._grid, self._word, title="field mapping", id="rows")
+        self._record_panel = Panel(self._source, title="record", id="record")
+        self._becomes_panel = Panel(self._mapped, title="becomes", id="becomes")
+        self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
+        self._told_of: Record | None = None
+        self._outcomes: list[RowOutcome | None] = []
+        self._fails: Mapping[str, int] = {}
+        self._explaining = False
+        self._built: Document | None = None  # the large document that is read in a thread, or was last
+
+    def compose(self) -> ComposeResult:
+        """The panels, and the cell editor above them."""
+        yield self._rows_panel
+        yield Container(self._record_panel, self._becomes_panel, id="panes")
+        yield self.line
+        yield self.below
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of rows."""
+        return self._grid
+
+    # Coming and going
+
+    def on_mount(self) -> None:
+        """Open the first spec, once it is known which there are, if none is open."""
+        self.watch(self.app, "specs", self._open_first, init=False)
+
+    def on_arrive(self) -> None:
+        """The open spec, or the first there is; the grid has the focus."""
+        super().on_arrive()
+        self._open_first()
+        self._grid.focus()
+        self._count_fails()
+
+    def _open_first(self) -> None:
+        app = shell(self)
+        if self.display and app.spec is None and app.specs:
+            app.spec = app.specs[0].path
+            self.open(app.spec)
+
+    def on_leave(self) -> None:
+        """A cell that is being edited is written."""
+        if self.line.editing:
+            self.write_cell(self.line.value)
+        super().on_leave()
+
+    def open(self, spec: Path, failure: FailureRow | None = None) -> None:
+        """Show the mapping of `spec`; with a `failure`, its record as the sample and the row that is to blame."""
+        before = self.opened
+        super().open(spec)
+        if self.opened is None:
+            return
+        if self.opened is not before:
+            self.forget_target()
+        if failure is not None:
+            self.take_failure(failure)
+        elif self.opened is not before:
+            self.take_records(NONE)
+            self.changed()
+            self.find_sample()
+
+    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (what failed is counted anew)
+        """Records may have failed."""
+        self._count_fails()
+
+    @work(exclusive=True, group="fails")
+    async def _count_fails(self) -> None:
+        spec_id = self.spec_id
+        groups = await shell(self).ask(lambda reader: reader.groups(spec_id)) if spec_id else ()
+        fails = fails_by_row((group.row, group.count) for group in groups or ())
+        if fails != self._fails:
+            self._fails = fails
+            self._show_rows()
+
+    # What is shown
+
+    def show_document(self) -> None:
+        """The rows, and what they make of the record in hand."""
+        if self.opened is None or self.line.editing:
+            return
+        if self.sheet is None or self.sheet.document is not self.opened.document:
+            if len(self.opened.document.text) > LARGE:
+                if self._built is not self.opened.document:
+                    before, self.sheet = self.sheet, None  # nothing is edited by the rows of another document
+                    self._built = self.opened.document
+                    self._build_sheet(self.opened.document, before)
+                return
+            self.sheet = MappingSheet.of(self.opened.document, self.sheet)
+            self.judge()
+        self.offer_targets()
+        self._show_rows()
+
+    @work(exclusive=True, group="sheet")
+    async def _build_sheet(self, document: Document, before: MappingSheet | None) -> None:
+        """Read a large document in a thread, so that no key waits for it."""
+        sheet = await asyncio.to_thread(MappingSheet.of, document, before)
+        if self.opened is not None and self.opened.document is document:
+            self.sheet = sheet
+            self.judge()
+            self.offer_targets()
+            self._show_rows()
+
+    def show_problems(self) -> None:
+        """Rows with problems that only the whole spec knows of."""
+        self._show_rows()
+
+    async def show_change(self, line: int, column: int) -> None:
+        """Go to the row that changed; where the change is outside the table, to its section in Specs."""
+        self.changed()
+        if self.opened is None:
+            return
+        table = self.opened.document.mapping
+        if table is None or not table.header.line <= line <= table.header.line + len(table.rows) + 2:
+            specs = await shell(self).show_place("specs")
+            await cast("DocumentView", specs).show_change(line, column)
+        elif table.rows:
+            index = max((index for index, row in enumerate(table.rows) if row.line <= line), default=0)
+            self._grid.move(index)
+
+    def _show_rows(self, trial: SheetRow | None = None) -> None:
+        sheet = self.sheet
+        if sheet is None or self.opened is None:
+            return
+        shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
+        record = self.record
+        self._outcomes = self._outcomes_of(shown, record)
+        found = self._found(sheet)
+        failing = self.judged.failing if self.judged is not None and self.records.records else None
+        rows = [
+            grid_row(
+                key,
+                row,
+                row.wrong if row is trial else sheet.problems(row, found.get(row.line, ())),
+                outcome,
+                Fails(
+                    len(failing.get(row.target, ())) if failing is not None and row.mapper is not None else None,
+                    self._fails.get(row.target, 0),
+                ),
+                sampled=record is not None,
+            )
+            for key, row, outcome in zip(keys(sheet.rows), shown, self._outcomes, strict=True)
+        ]
+        rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.offered.values()]
+        self._grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
+        wrong = sum(
+            problem.level is not Level.INFO
+            for row in sheet.rows
+            for problem in sheet.problems(row, found.get(row.line, ()))
+        )
+        self._tell_panel(len(sheet.rows), wrong)
+        self._show_row(shown)
+
+    def _found(self, sheet: MappingSheet) -> Mapping[int, Sequence[Problem]]:
+        """Return the document's problems, if it was linted as it is now, and those of the sample, by line."""
+        opened, judged = self.opened, self.judged
+        found = opened.problems if opened is not None and opened.checked is sheet.document else ()
+        missing = judged.missing if judged is not None and not self.records.failures else ()
+        by_line: dict[int, list[Problem]] = {}
+        for problem in (*found, *missing):
+            by_line.setdefault(problem.line, []).append(problem)
+        return by_line
+
+    def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[RowOutcome | None]:
+        """What each row makes of the record; rows that are the same as before are not asked again."""
+        known = dict(zip(map(id, self._told), self._outcomes, strict=True)) if record is self._told_of else {}
+        outcomes = [
+            known[id(row)] if id(row) in known else row.outcome(record) if record is not None else None for row in rows
+        ]
+        self._told, self._told_of = rows, record
+        return outcomes
+
+    def show_record(self) -> None:
+        """What the rows make of the record in hand."""
+        self._show_rows()
+
+    def show_trial(self, trial: SheetRow) -> None:
+        """The row that is edited, as it would be."""
+        self._show_rows(trial)
+
+    def _suggested_value(self, key: str) -> str:
+        suggestion = self.offered[key].suggestion
+        field = next((each for each in self.fields if suggestion and f"source.{each.path}" == suggestion.source), None)
+        return text_of(field.values[0]) if field is not None and field.values else ""
+
+    def _tell_panel(self, rows: int, wrong: int) -> None:
+        if self.opened is None:
+            return
+        panel = self._rows_panel
+        name = self.opened.path.stem
+        panel.title = name if self.app.size.width < 72 else f"{name} {CRUMB} Field Mapping"
+        notes = [plural(rows, "row")]
+        notes += [plural(wrong, "problem")] if wrong else []
+        notes += [f"{plural(len(self.offered), 'target')} unmapped"] if self.offered else []
+        notes += ["read-only"] if self.opened.read_only else []
+        notes += ["unsaved"] if self.opened.unsaved else []
+        panel.note = ", ".join(notes)
+
+    @on(Grid.Moved, "MappingGrid")
+    def _moved(self) -> None:
+        if self.sheet is not None and not self.line.editing:
+            self._show_row(self.sheet.rows)
+
+    def _show_row(self, shown: Iterable[SheetRow]) -> None:
+        """The panes below and the word about the row under the cursor."""
+        rows, row, record = list(shown), self.row, self.record
+        becomes = self._becomes_panel
+        lit = fields_of(row)
+        failing = failing_fields(rows, self._outcomes)
+        self._source.tell(
+            lambda width: record_lines(record, width, failing, lit) if record is not None else (),
+            instead=NO_SAMPLE[:1] if self.line.editing else NO_SAMPLE,
+        )
+        target = row.target if row is not None else ""
+        outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
+        if self._explaining and record is not None:
+            becomes.title = f"steps of {target}"
+            self._mapped.tell(lambda _width: step_lines(outcome))
+        else:
+            becomes.title = "becomes"
+            outcomes = self._outcomes
+            told = record is not None
+            self._mapped.tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
+        self._tell_record()
+        self._tell_word(row, outcome)
+
+    def _tell_record(self) -> None:
+        total, panel = len(self.records.records), self._record_panel
+        panel.title = f"record {self.number + 1} of {total:,}" if total else "record"
+        notes: list[str] = []
+        verdict = self.verdict
+        if verdict is not None and total:
+            if self.number in verdict.filtered:
+                notes.append("filtered out")
+            blocked = sum(row.mapper is None and not row.blank for row in self.sheet.rows) if self.sheet else 0
+            if blocked:
+                notes.append(f"{plural(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
+            else:
+                notes.append(f"{verdict.passed:,} pass")
+            here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
+            if here and self.row is not None:
+                notes.append(f"{len(here):,} fail on {self.row.target}")
+            elif verdict.failed:
+                notes.append(f"{verdict.failed:,} fail")
+        if self.records.origin:
+            notes.append(self.records.origin)
+        if self.failure is not None and self.failure.id in self.came_to:
+            notes.insert(0, f"replayed: {self.came_to[self.failure.id]}")
+        if self.replaying:
+            notes = [f"replaying {self.replaying}"]
+        if self.reading is not None:
+            notes = ["reading from the source" if self.line.editing else "reading from the source, esc stops"]
+        panel.note = ", ".join(notes)
+
+    def _tell_word(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
+        content = Content("")
+        wrong = self._first_wrong(row)
+        if wrong is not None and row is not None:
+            sign, colour = (FAILED, "$error") if wrong.level is Level.ERROR else (ATTENTION, "$warning")
+            content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), printable(wrong.message))
+        elif outcome is not None and outcome.failure is not None:
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(str(outcome.failure)))
+        elif self.judged is not None and self.number in self.judged.untold:
+            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(self.judged.untold[self.number]))
+        elif row is not None:
+            content = Content.styled(printable(row.texts["Notes"]), "$muted")
+        self._word.update(content)
+        self._word.display = bool(content.plain)
+
+    def _first_wrong(self, row: SheetRow | None) -> CellProblem | None:
+        if row is None or self.sheet is None:
+            return None
+        found = self._found(self.sheet)
+        worst = sorted(
+            self.sheet.problems(row, found.get(row.line, ())), key=lambda each: list(Level).index(each.level)
+        )
+        return next((each for each in worst if each.level is not Level.INFO), None)
+
+    def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first
+        """Write the cell that is edited, then the file."""
+        if not self.line.editing or self.write_cell(self.line.value):
+            super().action_save()
+
+    # What can be done
+
+    def actions(self) -> Sequence[Action]:
+        """While a cell is edited, only what the line over it does; of dead letters, first of all to replay them."""
+        if self.line.editing:
+            return ()
+        return MAPPING if self.failure is None else DEAD_LETTERS
+
+    def action_explain(self) -> None:
+        """Show the row's steps in place of the mapped record, or the record again."""
+        self._explaining = not self._explaining
+        if self.sheet is not None:
+            self._show_row(self.sheet.rows)
+
+    def action_copy(self) -> None:
+        """Copy what the cell under the cursor says."""
+        row = self._grid.row
+        if row is not None:
+            cell = row.cells[self._grid.cursor_column]
+            text = cell.text if isinstance(cell, GridCell) else cell
+            self.app.copy_to_clipboard(text)
+            self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
+
+    @on(Grid.Chosen, "MappingGrid")
+    async def _edit_cell(self) -> None:
+        await self.action_act("edit")
+
+    def reference(self) -> Reference:
+        """Return all steps that a Transformation can have."""
+        return (("steps", [(step.signature, step.summary) for step in STEPS.values()]),)
+
+    def commands(self) -> Iterable[Command]:
+        """Every spec."""
+        for spec in shell(self).specs or ():
+            yield Command(spec.spec_id, "open", partial(shell(self).open_spec, spec.path), spec.title)

@@ -1,0 +1,392 @@
+"""The Monitor place: how every integration runs, what failed, and what happens now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.dialogs import MessageDialog
+from speclab.app.formatting import exactly
+from speclab.app.monitor.actions import (
+    DISCARD,
+    RETRY,
+    Chosen,
+    ServiceLine,
+    cancel,
+    discard,
+    pause,
+    retry,
+    start_or_stop,
+    why_not_cancel,
+    why_not_pause,
+    why_not_run,
+    why_not_service,
+    words,
+)
+from speclab.app.monitor.failures import FailuresGrid, preview
+from speclab.app.monitor.integrations import FiguresLine, IntegrationRows, ListedIntegration, columns, listing
+from speclab.app.view import View, shell
+from speclab.app.widgets.grid import Grid
+from speclab.app.widgets.log import EventLog
+from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import RecordView
+from speclab.core.text import plural
+
+if TYPE_CHECKING:
+    from speclab.app.application import SpeclabApp
+    from speclab.core.errors import RunLogError
+    from speclab.runlog.reader import LogUpdate
+    from speclab.runlog.rows import FailureGroup
+
+
+MONITOR: Final = (
+    Action("open", "open", "Open the runs of an integration, the records of a group, or an event in full.", ("enter",)),
+    Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
+    Action("cancel-run", "cancel run", "Stop the run after the page in progress; a second time, stop it now.", ("x",)),
+    RETRY,
+    DISCARD,
+    Action(
+        "pause", "pause", "Have `speclab up` leave the integration under the cursor alone, or end that.", ("space",)
+    ),
+    Action("service", "start service", "Start `speclab up`, or ask the one that is alive to stop.", ("S",)),
+    Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
+    Action("filter", "filter", "Show only the events of the integration under the cursor, or those of all.", ("f",)),
+    Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
+)
+
+WINDOWS: Final = {3600.0: "last hour", 86400.0: "last 24 h", 7 * 86400.0: "last 7 days", 30 * 86400.0: "last 30 days"}
+WIDE: Final = 140
+"""Columns from which a sparkline has a bar for every hour of a day, and a pause says whose it is."""
+
+TELL_TIME: Final = 10.0
+"""Seconds after which times such as `6 min ago` are rendered again."""
+TICK: Final = 1.0
+"""Seconds after which times below a minute, such as `oldest 12 s` and `in 4 s`, are rendered again."""
+
+
+class MonitorView(View):
+    """Figures over all, the integrations, the failures of the one under the cursor, and the events as they come."""
+
+    NAME = "monitor"
+    ACTIONS = MONITOR
+    BINDINGS: ClassVar[list[BindingType]] = bindings(MONITOR)
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    MonitorPlace {
+        layout: vertical;
+        #figures { height: 2; }
+        #integrations { height: auto; max-height: 45%; min-height: 5; }
+        #integrations > Grid { height: auto; max-height: 100%; }
+        #below { height: 1fr; layout: vertical; }
+        #failed, #failures, #events { height: 1fr; }
+        #newest { display: none; }
+    }
+    .-narrow MonitorPlace #failed { height: auto; max-height: 100%; }
+    MonitorPlace.-trouble #figures, MonitorPlace.-trouble #below { display: none; }
+    MonitorPlace.-trouble #integrations { height: 1fr; max-height: 100%; }
+    .-wide MonitorPlace #figures { height: 3; }
+    .-wide MonitorPlace #figures > FiguresLine { height: 2; }
+    .-wide MonitorPlace #below { layout: horizontal; }
+    .-wide.-tall MonitorPlace #newest { display: block; height: 60%; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: dict[str, ListedIntegration] = {}
+        self._of: str | None = None  # whose events are shown; None: of all
+
+    def compose(self) -> ComposeResult:
+        """Its panels."""
+        yield Panel(FiguresLine(), title="last 24 h", id="figures")
+        yield Panel(Grid(columns((), wide=False)), ServiceLine(), title="integrations", id="integrations")
+        with Container(id="below"):
+            with Container(id="failed"):
+                yield Panel(FailuresGrid(), title="failures", id="failures")
+                yield Panel(RecordView(), title="newest of these", id="newest", classes="-extra")
+            yield Panel(EventLog(), title="events", id="events")
+
+    def on_mount(self) -> None:
+        """Take what the app knows, as it changes, and tell the time."""
+        self.watch(self.app, "overview", self._list)
+        self.watch(self.app, "specs", self._list)
+        self.watch(self.app, "window", self._name_window)
+        self.watch(self.app, "trouble", self._tell_trouble)
+        self.watch(self.app, "service_state", self._tell_service)
+        self.watch(self.app, "starting", self._tell_service)
+        self.set_interval(TELL_TIME, self._tell_service)
+        self.set_interval(TICK, self._tick)
+
+    def on_arrive(self) -> None:
+        """The integrations have the focus; events and failures are caught up with."""
+        self.query_one("#integrations Grid").focus()
+        self._read_events()
+        self._read_failures()
+
+    # What is shown
+
+    @property
+    def _grid(self) -> Grid:
+        return self.query_one("#integrations Grid", Grid)
+
+    @property
+    def _log(self) -> EventLog:
+        return self.query_one(EventLog)
+
+    @property
+    def _chosen(self) -> ListedIntegration | None:
+        """The integration under the cursor."""
+        return self._listed.get(self._grid.row.key) if self._grid.row is not None else None
+
+    def _list(self) -> None:
+        app = shell(self)
+        if app.trouble is not None:
+            self._listed = {}
+        elif app.specs is None or app.overview is None:
+            return  # half of it would be sorted otherwise than the whole
+        else:
+            self._listed = listing(app.specs, app.overview)
+        self._tell_integrations()
+        self.query_one(FiguresLine).shown = app.overview
+        self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
+        self.refresh_bindings()
+
+    def _tell_trouble(self, trouble: RunLogError | None) -> None:
+        """While the run log cannot be read, that is all there is to tell, and there is room to tell it whole."""
+        panel = self.query_one("#integrations", Panel)
+        panel.title = "integrations" if trouble is None else "run log"
+        self.set_class(trouble is not None, "-trouble")
+        if trouble is not None and self.display:
+            self.enter(panel)
+        self._list()
+
+    def _tell_service(self) -> None:
+        app = shell(self)
+        if app.service_state is not None:
+            key = "" if app.read_only else "S"
+            self.query_one(ServiceLine).told = words(app.service_state, app.now(), starting=app.starting, key=key)
+        self._tell_integrations()
+        self.refresh_bindings()
+
+    def _tick(self) -> None:
+        """Render the times that change from one second to the next."""
+        if self.display and self.screen is self.app.screen:
+            self.query_one(FiguresLine).refresh()
+            self._tell_integrations()
+
+    def _tell_integrations(self) -> None:
+        app, listed = shell(self), self._listed.values()
+        wide, served = self.size.width >= WIDE, app.service_state.served if app.service_state is not None else _unknown
+        self._grid.lay_out(columns(listed, wide=wide) if app.trouble is None else ())
+        self._grid.show(IntegrationRows(listed, served, app.now(), wide=wide), empty=_instead(app))
+
+    def on_resize(self) -> None:
+        """Draw sparklines for the width there is."""
+        self._tell_integrations()
+
+    def _name_window(self, window: float) -> None:
+        self.query_one("#figures", Panel).title = WINDOWS[window]
+
+    def log_changed(self, news: LogUpdate | None) -> None:
+        """Events are added, failures counted anew."""
+        if news is None or news.replaced or news.skipped:
+            self._read_events()
+        else:
+            self._log.append([event for event in news.events if self._of in (None, event.spec_id)])
+        self._read_failures()
+
+    @work(exclusive=True, group="events")
+    async def _read_events(self) -> None:
+        of = self._of
+        events = await shell(self).ask(lambda reader: reader.latest_events(1000, spec_id=of))
+        if events is not None:
+            self._log.replace(events)
+
+    @on(Grid.Moved, "#integrations Grid")
+    def _follow_cursor(self) -> None:
+        """Show the failures of the integration under the cursor, and its events if they are filtered."""
+        chosen = self._chosen
+        if self._of is not None and chosen is not None and self._of != chosen.spec_id:
+            self._of = chosen.spec_id
+            self._read_events()
+            self._name_events()
+        self._read_failures()
+
+    @work(exclusive=True, group="failures")
+    async def _read_failures(self) -> None:
+        chosen = self._chosen
+        panel = self.query_one("#failures", Panel)
+        panel.title = f"failures of {chosen.spec_id}" if chosen else "failures"
+        last_run = chosen.health.last_run if chosen is not None and chosen.health is not None else None
+        await self.query_one(FailuresGrid).read(chosen.spec_id if chosen else None, last_run)
+        panel.note = self.query_one(FailuresGrid).note
+        self._read_newest()
+        self.refresh_bindings()
+
+    @on(Grid.Moved, "FailuresGrid")
+    @work(exclusive=True, group="newest")
+    async def _read_newest(self) -> None:
+        failures = self.query_one(FailuresGrid)
+        group, newest = failures.group, self.query_one("#newest Lines", RecordView)
+        if group is None:
+            newest.tell_text(failures.whole, instead=("No failed record.",))
+            return
+        found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True))
+        if found:
+            newest.tell(lambda width: preview(found[0], shell(self).now(), width))
+
+    @on(EventLog.Followed)
+    def _name_events(self) -> None:
+        whose = f" of {self._of}" if self._of else ""
+        panel = self.query_one("#events", Panel)
+        panel.title = f"events{whose}"
+        panel.note = "live" if self._log.following else "not following"
+
+    # What can be done
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now."""
+        chosen = self._chosen
+        if action == "run-now":
+            return why_not_run(shell(self), chosen)
+        if action == "cancel-run":
+            return why_not_cancel(shell(self), chosen)
+        if action == "pause":
+            return why_not_pause(shell(self), chosen)
+        if action == "service":
+            return why_not_service(shell(self))
+        if action == "open" and chosen is None:
+            return "there is nothing to open"
+        if action in {"retry", "discard"}:
+            if shell(self).read_only:
+                return "the app was started with --read-only"
+            return self.query_one(FailuresGrid).why_no_records
+        return None
+
+    def actions(self) -> Sequence[Action]:
+        """Those of the class; the titles and the footer follow what is paused, running and alive."""
+        chosen, service_state = self._chosen, shell(self).service_state
+        titles = {
+            "pause": "resume" if chosen is not None and chosen.paused else "pause",
+            "service": "stop service" if service_state is not None and service_state.alive else "start service",
+        }
+        running = chosen is not None and chosen.running
+        footer = {"run-now": not running, "cancel-run": running}
+        return [
+            replace(action, title=titles.get(action.id, action.title), footer=footer.get(action.id, action.footer))
+            for action in self.ACTIONS
+        ]
+
+    @work
+    async def action_cancel_run(self) -> None:
+        """Cancel the running run of the integration under the cursor."""
+        if (chosen := self._chosen) is not None:
+            await cancel(shell(self), chosen, "x")
+
+    @work
+    async def action_pause(self) -> None:
+        """Pause the integration under the cursor, or resume it."""
+        if (chosen := self._chosen) is not None:
+            await pause(shell(self), chosen)
+
+    @on(ServiceLine.Pressed)
+    async def _pressed(self) -> None:
+        await self.action_act("service")
+
+    @work
+    async def action_service(self) -> None:
+        """Start a service, or ask the one that is alive to stop."""
+        if (service_state := shell(self).service_state) is not None:
+            await start_or_stop(shell(self), service_state)
+
+    @work
+    async def action_retry(self) -> None:
+        """Try the group of failures under the cursor again."""
+        if (group := self.query_one(FailuresGrid).group) is not None:
+            await retry(shell(self), _all_of(group), self._listed.get(group.spec_id))
+
+    @work
+    async def action_discard(self) -> None:
+        """Give the group of failures under the cursor up."""
+        if (group := self.query_one(FailuresGrid).group) is not None:
+            await discard(shell(self), _all_of(group))
+
+    @on(Grid.Chosen)
+    async def _chose(self) -> None:
+        await self.action_act("open")
+
+    async def action_open(self) -> None:
+        """Open what the cursor of the panel with focus is on."""
+        failures = self.query_one(FailuresGrid)
+        if failures.has_focus and failures.group is not None:
+            await self._open_failures(failures.group)
+        elif failures.has_focus and failures.row is not None and self._chosen is not None:
+            await self._open_runs(self._chosen.spec_id)
+        elif self._log.has_focus and (event := self._log.event) is not None:
+            await self.app.push_screen(MessageDialog(f"{event.spec_id}, {exactly(event.at)}", event.message))
+        elif self._chosen is not None:
+            await self._open_runs(self._chosen.spec_id)
+
+    def commands(self) -> Iterable[Command]:
+        """The runs of every integration."""
+        for spec_id in sorted(self._listed):
+            yield Command(f"runs of {spec_id}", self.NAME, partial(self._open_runs, spec_id))
+
+    async def _open_runs(self, spec_id: str) -> None:
+        from speclab.app.monitor.runs import RunsPage
+
+        await self.app.push_screen(RunsPage(spec_id))
+
+    async def _open_failures(self, group: FailureGroup) -> None:
+        from speclab.app.monitor.failures import MOST, FailuresPage
+
+        crumbs = (group.spec_id, f"{group.row}: {group.message}" if group.row else group.message)
+        await self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.members(group, MOST)))
+
+    def action_window(self) -> None:
+        """The next longer window, round and round."""
+        windows = list(WINDOWS)
+        app = shell(self)
+        app.window = windows[(windows.index(app.window) + 1) % len(windows)]
+
+    def action_follow(self) -> None:
+        """Follow the events, or stop."""
+        self._log.following = not self._log.following
+
+    def action_filter(self) -> None:
+        """Events of the integration under the cursor only, or of all."""
+        chosen = self._chosen
+        self._of = None if self._of is not None or chosen is None else chosen.spec_id
+        self._read_events()
+        self._name_events()
+
+    def action_run_now(self) -> None:
+        """Start a run of the integration under the cursor."""
+        chosen = self._chosen
+        if chosen is not None and chosen.path is not None:
+            shell(self).run_spec(chosen.path, chosen.spec_id)
+
+
+def _instead(app: SpeclabApp) -> tuple[str, ...]:
+    """What to say where no integration is listed."""
+    if app.trouble is not None:
+        return ("The run log cannot be read.", app.trouble.message, "", app.trouble.hint)
+    if app.specs is None or app.overview is None:
+        return ()  # the figures say that it is being read
+    return ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
+
+
+def _unknown(_spec_id: str) -> None:
+    """What a service tells of a spec before one was looked for."""
+
+
+def _all_of(group: FailureGroup) -> Chosen:
+    """The whole group, for a decision."""
+    return Chosen(group.spec_id, group.count, lambda reader: reader.members(group, limit=None))

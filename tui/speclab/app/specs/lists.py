@@ -1,0 +1,270 @@
+"""The lists of the Specs view: specs, outline, problems."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from rich.cells import cell_len
+from textual.binding import BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from speclab.app.actions import Action, bindings
+from speclab.app.icons import ATTENTION, FAILED, IDLE, WELL, Icon
+from speclab.app.monitor.integrations import mark
+from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
+from speclab.core.errors import EditRejected
+from speclab.core.files import real_path
+from speclab.core.outcome import Level
+from speclab.core.text import plural
+from speclab.monitor.health import Condition
+from speclab.spec.document import Document, Section
+from speclab.spec.problems import Problem
+from speclab.spec.template import is_template_text
+from speclab.spec.workspace import SpecFile
+
+if TYPE_CHECKING:
+    from speclab.monitor.health import Health, Overview
+    from speclab.workbench.open_specs import OpenSpec
+
+
+_SHORTEST: Final = 8
+"""Cells that a name has at least."""
+
+
+class SpecList(Grid):
+    """The specs; a row's key is the file's path."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _columns(()),
+            heading=False,
+            empty=("No specs here yet.", "n makes one."),
+        )
+
+    def show_specs(
+        self,
+        specs: Sequence[SpecFile],
+        overview: Overview | None,
+        unsaved: Sequence[OpenSpec],
+        errors: Mapping[Path, int],
+    ) -> None:
+        """Show `specs`: the icon of each one's state, and the word that matters most.
+
+        A spec that is `unsaved` is listed also where its file is gone: it can be opened and saved again. `errors` are
+        the numbers of errors by resolved path, of the specs that were checked so far.
+        """
+        healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
+        changed = {real_path(spec.path) for spec in unsaved}
+        there = {real_path(spec.path) for spec in specs}
+        lost = [_of(spec) for spec in unsaved if real_path(spec.path) not in there]
+        rows = []
+        for spec in (*specs, *lost):
+            path = real_path(spec.path)
+            rows.append(_spec_row(spec, healths.get(spec.spec_id), errors.get(path, 0), unsaved=path in changed))
+        self.lay_out(_columns(rows))
+        self.show(rows)
+
+
+def _of(spec: OpenSpec) -> SpecFile:
+    front_matter, text = spec.document.front_matter, spec.document.text
+    spec_id, kind, status = (front_matter.said(key, text) for key in ("spec_id", "type", "status"))
+    return SpecFile(spec.path, spec_id or spec.path.stem, kind, status, title="")
+
+
+def _columns(rows: Sequence[GridRow]) -> tuple[GridColumn, ...]:
+    """Return the columns: the state is always shown whole, a name that is too long is cut."""
+    word = max((cell_len(_text(row.cells[1])) for row in rows), default=0)
+    return (GridColumn("", _SHORTEST, flex=1, gap=1), GridColumn("", word, align="right", gap=1))
+
+
+def _text(cell: GridCell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
+
+def _spec_row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bool) -> GridRow:
+    sign, word = _sign(spec, health)
+    running = health is not None and health.condition is Condition.RUNNING
+    if errors and not running:
+        sign, word = FAILED, plural(errors, "error")
+    text = f"{sign.glyph} {spec.spec_id}"
+    told = GridCell("unsaved", "live") if unsaved else GridCell(word, sign.style if word[:1].isdigit() else "muted")
+    return GridRow(str(spec.path), (GridCell(text, spans=(TextSpan(0, 1, sign.style),)), told))
+
+
+def _sign(spec: SpecFile, health: Health | None) -> tuple[Icon, str]:
+    if spec.too_large:
+        return ATTENTION, "too large"
+    if spec.type not in {"integration", ""}:
+        return IDLE, spec.type
+    if health is None or health.condition is Condition.IDLE:
+        return IDLE, "never run" if spec.status == "in-progress" else spec.status
+    condition = health.condition
+    dead = health.integration.dead + health.integration.unknown
+    if condition is Condition.ATTENTION and dead:
+        return mark(condition), f"{dead:,} dead"
+    return mark(condition), "" if condition is Condition.WELL else condition.value
+
+
+FRONT_MATTER: Final = ""
+"""The address of the outline's first row."""
+
+OUTLINE: Final = (
+    *(action for action in MOVES if action.id != "choose"),
+    Action("choose", "edit", "Edit the section under the cursor.", ("enter",)),
+)
+
+
+class OutlineGrid(Grid):
+    """The sections; a row's key is the section's address, or `FRONT_MATTER`."""
+
+    ACTIONS = OUTLINE
+    BINDINGS: ClassVar[list[BindingType]] = bindings(OUTLINE)
+
+    def __init__(self) -> None:
+        super().__init__(
+            (GridColumn("", 16, flex=1, gap=1), GridColumn("", 2, align="right")),
+            heading=False,
+            empty=("No spec is open.",),
+        )
+
+
+def outline_rows(document: Document, problems: Iterable[Problem]) -> list[GridRow]:
+    """A row for the front matter and each section."""
+    wrong = by_address(document, problems)
+    sections = document.sections
+    front_mark = WELL if document.front_matter.present else IDLE
+    rows = [_outline_row(FRONT_MATTER, "Front matter", 0, front_mark, wrong[FRONT_MATTER])]
+    for at, section in enumerate(sections):
+        inner = _inside(sections, at)
+        counts = wrong[section.address].copy()
+        for other in inner:
+            counts.update(wrong[other.address])
+        mark = WELL if _filled(document, section, inner) else IDLE
+        rows.append(_outline_row(section.address, section.title, section.level - 2, mark, counts))
+    return rows
+
+
+def by_address(document: Document, problems: Iterable[Problem]) -> dict[str, Counter[Level]]:
+    """How many problems of each level every section has, and the front matter."""
+    found: dict[str, Counter[Level]] = {section.address: Counter() for section in document.sections}
+    found[FRONT_MATTER] = Counter()
+    for problem in problems:
+        found[address_at(document, problem.line)][problem.level] += 1
+    return found
+
+
+def address_at(document: Document, line: int) -> str:
+    """The address of the section that `line` stands in; `FRONT_MATTER` before the first."""
+    at = bisect_right([section.line for section in document.sections], line)
+    return document.sections[at - 1].address if at else FRONT_MATTER
+
+
+def section_title(document: Document, line: int) -> str:
+    """The title of the section that `line` stands in, for a person."""
+    at = bisect_right([section.line for section in document.sections], line)
+    return document.sections[at - 1].title if at else "Front matter"
+
+
+def _inside(sections: Sequence[Section], at: int) -> list[Section]:
+    inner = []
+    for section in sections[at + 1 :]:
+        if section.level <= sections[at].level:
+            break
+        inner.append(section)
+    return inner
+
+
+def _filled(document: Document, section: Section, inner: Sequence[Section]) -> bool:
+    if section.empty or is_template_text(document, section):
+        return bool(inner) and all(_filled(document, other, ()) for other in inner)
+    return True
+
+
+def _outline_row(address: str, title: str, depth: int, mark: Icon, counts: Counter[Level]) -> GridRow:
+    number = counts[Level.ERROR] + counts[Level.WARNING]
+    if number:
+        mark = FAILED if counts[Level.ERROR] else ATTENTION
+    text = f"{'  ' * max(0, depth)}{mark.glyph} {title}"
+    at = text.index(mark.glyph)
+    style = "muted" if mark is IDLE else ""
+    return GridRow(
+        address, (GridCell(text, style, (TextSpan(at, at + 1, mark.style),)), GridCell(str(number or ""), mark.style))
+    )
+
+
+LEVELS: Final = {Level.ERROR: FAILED, Level.WARNING: ATTENTION, Level.INFO: IDLE}
+COLOURS: Final = {Level.ERROR: "$error", Level.WARNING: "$warning", Level.INFO: "$muted"}
+
+
+class ProblemList(OptionList):
+    """Problems to read, to go to (enter) and to mend."""
+
+    DEFAULT_CSS = """
+    ProblemList, ProblemList:focus {
+        height: auto;
+        max-height: 100%;
+        border: none;
+        padding: 0;
+        background: $background;
+        background-tint: $background 0%;
+        & > .option-list--option { padding: 0 1; }
+        & > .option-list--option-highlighted { background: $background; color: $foreground; text-style: none; }
+    }
+    ProblemList:focus > .option-list--option-highlighted { background: $cursor; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self.problems: tuple[Problem, ...] = ()
+        self._shown: tuple[tuple[Problem, ...], bool] = ((), True)
+
+    def show(self, problems: Sequence[Problem], *, offer_fixes: bool) -> None:
+        """List these, with the key that fixes each where `f` is not text; the chosen one stays chosen if possible."""
+        shown = (tuple(problems), offer_fixes)
+        if shown == self._shown:
+            return
+        at = self.highlighted
+        self.problems, self._shown = tuple(problems), shown
+        self.set_options(Option(_told(problem, offer_fix=offer_fixes)) for problem in problems)
+        if problems and at is not None:
+            self.highlighted = min(at, len(problems) - 1)
+
+    @property
+    def problem(self) -> Problem | None:
+        """The one under the cursor, or the first."""
+        if not self.problems:
+            return None
+        return self.problems[self.highlighted or 0]
+
+
+def _told(problem: Problem, *, offer_fix: bool) -> Content:
+    colour = COLOURS[problem.level]
+    fix = ""
+    if problem.fix is not None and offer_fix:
+        fix = f"  [f] write {problem.fix}" if problem.fix else "  [f] take it out"
+    return Content.assemble(
+        (f"{LEVELS[problem.level].glyph} {problem.line}:{problem.column} ", colour),
+        (problem.code, "$muted"),
+        f" {problem.message}",
+        (fix, "$accent"),
+    )
+
+
+def mended(document: Document, problem: Problem) -> Document:
+    """`document` with the problem's fix in its place. Raises `EditRejected` where that is not safe."""
+    start = document.lines.starts[problem.line - 1] + problem.column - 1
+    end, fix = start + problem.length, problem.fix or ""
+    for section in document.sections:
+        if section.body.start <= start and end <= section.body.end:
+            body, at = document.body(section), section.body.start
+            return document.with_body(section, body[: start - at] + fix + body[end - at :])
+    for entry in document.front_matter.entries:
+        if entry.value.start <= start and end <= max(entry.value.end, start + 1):
+            return document.with_front_matter(entry.key, fix)
+    raise EditRejected("this has to be mended by hand", hint=problem.message)

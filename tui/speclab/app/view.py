@@ -1,0 +1,281 @@
+"""A view of the app and its screens: what Specs, Mapping and Monitor have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.dom import DOMNode
+from textual.widget import Widget
+
+from speclab.app.actions import Action, Actor, Command, bindings
+from speclab.app.terminal import ResizeFixScreen
+from speclab.app.widgets.header import HeaderBar
+from speclab.app.widgets.keybar import KeyBar
+from speclab.app.widgets.panel import Panel
+from speclab.workbench.samples import loaded
+
+if TYPE_CHECKING:
+    from speclab.app.application import SpeclabApp
+    from speclab.runlog.reader import LogUpdate
+
+
+Reference: TypeAlias = Sequence[tuple[str, Sequence[tuple[str, str]]]]
+"""Groups of the help, each with a title, terms and their explanations."""
+
+
+class View(Container, Actor):
+    """One of the three places: a widget that fills what the header and the footer leave.
+
+    A place is made when it is first shown, and kept. It lays out `Panel`s; in a narrow terminal only the panel with
+    focus is seen, `tab` goes to the next, and `crumbs` says where one is. The screen has the class `-wide` from 120
+    columns, `-medium` from 80 and `-narrow` below; a place whose `DEFAULT_CSS` goes by them says `SCOPED_CSS = False`,
+    for the screen stands above it.
+    """
+
+    NAME: ClassVar[str]
+    """Its id in the shell: `specs`, `mapping` or `monitor`."""
+
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    Place { width: 1fr; height: 1fr; background: $background; }
+    .-narrow Place Panel { display: none; }
+    .-narrow Place Panel.-here { display: block; width: 1fr; height: 1fr; }
+    """
+
+    def on_arrive(self) -> None:
+        """The place has just come to be seen: take focus, and catch up with what changed meanwhile."""
+
+    def on_leave(self) -> None:
+        """The place is about to be hidden by another."""
+
+    def open(self, spec: Path) -> None:
+        """Show the spec at `spec`: it was chosen here or in another place."""
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Spec files changed on disk, by whomever; `app.specs` is up to date already."""
+
+    def log_changed(self, news: LogUpdate | None) -> None:
+        """Something was committed to the run log while this place is seen; `app.overview` is up to date already.
+
+        `news` is None if there is no telling what is new, and all should be read again.
+        """
+
+    def crumbs(self) -> tuple[str, ...]:
+        """Where one is inside the place, for the narrow screen's header."""
+        here = self.here
+        return (here.title,) if here is not None else ()
+
+    def unsaved(self) -> str | None:
+        """What would be lost if the app ended now, in a sentence; None if nothing."""
+        return None
+
+    def commands(self) -> Iterable[Command]:
+        """What the palette offers here beyond the actions within reach: specs to open, sections to go to."""
+        return ()
+
+    def reference(self) -> Reference:
+        """Return what the help lists below the actions."""
+        return ()
+
+    # Panels
+
+    def panels(self) -> list[Panel]:
+        """The panels that can have focus, in order; those with the class `-extra` only where there is room for them."""
+        return [
+            panel
+            for panel in self.query(Panel)
+            if _first_focusable(panel) and (panel.region or not panel.has_class("-extra"))
+        ]
+
+    @property
+    def here(self) -> Panel | None:
+        """The panel that has, or last had, focus."""
+        return next((panel for panel in self.query(Panel) if panel.has_class("-here")), None)
+
+    def enter(self, panel: Panel) -> None:
+        """Give `panel` the focus, and in a narrow terminal the screen."""
+        self._mark(panel)
+        if (target := _first_focusable(panel)) is not None:
+            target.focus()
+
+    def step(self, by: int) -> None:
+        """Go `by` panels on, round and round."""
+        panels = self.panels()
+        if not panels:
+            return
+        here = self.here
+        at = panels.index(here) if here in panels else -1 if by > 0 else 0
+        self.enter(panels[(at + by) % len(panels)])
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Remember the panel the focus is in."""
+        panel = next((node for node in event.widget.ancestors if isinstance(node, Panel)), None)
+        if panel is not None:
+            self._mark(panel)
+
+    def _mark(self, panel: Panel) -> None:
+        for other in self.query(Panel):
+            other.set_class(other is panel, "-here")
+
+
+def _first_focusable(panel: Panel) -> Widget | None:
+    return next((widget for widget in panel.query(Widget) if _takes_focus(widget, panel)), None)
+
+
+def _takes_focus(widget: Widget, panel: Panel) -> bool:
+    """Whether `widget` would be seen with its panel, and can have the focus."""
+    inside = takewhile(lambda node: node is not panel, widget.ancestors_with_self)
+    return widget.can_focus and not widget.disabled and all(node.display for node in inside)
+
+
+Result = TypeVar("Result")
+
+PANES: Final = (
+    Action("next-panel", "pane", "Give the next pane the focus.", ("tab",)),
+    Action("previous-panel", "previous pane", "Give the pane before the focus.", ("shift+tab",), footer=False),
+)
+BACK: Final = Action("back", "back", "Go back to where this was opened from.", ("escape", "backspace"))
+
+
+def shell(node: DOMNode) -> SpeclabApp:
+    """The app `node` stands in, with what the places share."""
+    return cast("SpeclabApp", node.app)
+
+
+class MainScreen(ResizeFixScreen[None], Actor):
+    """Header, the place that is seen, footer."""
+
+    ACTIONS = PANES
+    BINDINGS: ClassVar[list[BindingType]] = bindings(PANES)
+
+    def compose(self) -> ComposeResult:
+        """The frame; places are made when they are first shown."""
+        yield HeaderBar()
+        yield Container(id="places")
+        yield KeyBar()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._showing = asyncio.Lock()
+
+    def on_mount(self) -> None:
+        """Show the first place, once the frame is painted: what a place needs takes time to load."""
+        self.call_after_refresh(self._show_first)
+
+    async def _show_first(self) -> None:
+        if not shell(self).here:  # else somebody was faster, and went elsewhere
+            await self.show(shell(self).first_place)
+
+    def places(self) -> list[View]:
+        """The places made so far, complete with what is in them."""
+        return [place for place in self.query(View) if place.is_mounted]
+
+    @property
+    def place(self) -> View | None:
+        """The place that is seen."""
+        return next((place for place in self.places() if place.display), None)
+
+    async def show(self, name: str) -> View:
+        """Bring the place `name` to be seen, made now if it never was."""
+        async with self._showing:
+            return await self._show(name)
+
+    async def _show(self, name: str) -> View:
+        shell(self).here = name
+        before = self.place
+        place = next((place for place in self.places() if name == place.NAME), None)
+        if before is not None and before is not place:
+            before.on_leave()
+            before.display = False
+        if place is None:
+            place = (await loaded(partial(_place_class, name)))()
+            place.display = False  # what is laid out before it is seen would not be told its size
+            await self.query_one("#places").mount(place)
+        place.display = True
+        if place is not before:
+            place.on_arrive()
+        self.refresh_bindings()
+        return place
+
+    def on_descendant_focus(self) -> None:
+        """In a narrow screen the header says which panel is seen."""
+        self._tell_crumbs()
+
+    def on_resize(self) -> None:
+        """Whether that is needed depends on the width."""
+        self._tell_crumbs()
+
+    def _tell_crumbs(self) -> None:
+        narrow = self.size.width < 80
+        self.query_one(HeaderBar).crumbs = self.place.crumbs() if narrow and self.place is not None else ()
+
+    def action_next_panel(self) -> None:
+        """Give the next panel the focus."""
+        if self.place is not None:
+            self.place.step(1)
+
+    def action_previous_panel(self) -> None:
+        """Give the panel before the focus."""
+        if self.place is not None:
+            self.place.step(-1)
+
+
+class DetailScreen(ResizeFixScreen[Result], Actor):
+    """A whole screen above the places, such as one failure: a subclass gives `crumbs` and `body`, and may add actions.
+
+    A subclass with actions of its own lists `BACK` among them, so that `esc` stays in the footer.
+    """
+
+    ACTIONS: ClassVar[Sequence[Action]] = (BACK,)
+    BINDINGS: ClassVar[list[BindingType]] = bindings((BACK,))
+
+    def compose(self) -> ComposeResult:
+        """Header, body, footer."""
+        header = HeaderBar()
+        header.crumbs = self.crumbs()
+        yield header
+        yield from self.body()
+        yield KeyBar()
+
+    def crumbs(self) -> tuple[str, ...]:
+        """Where this is, for the header."""
+        return ()
+
+    def body(self) -> ComposeResult:
+        """What the page shows."""
+        yield from ()
+
+    def log_changed(self, news: LogUpdate | None) -> None:
+        """Something was committed to the run log; see `View.log_changed`."""
+
+    def action_back(self) -> None:
+        """Go back to where this was opened from."""
+        self.dismiss()
+
+    @on(HeaderBar.Tab)
+    async def _tab(self, event: HeaderBar.Tab) -> None:
+        event.stop()
+        await shell(self).show_place(event.place)
+
+
+def _place_class(name: str) -> type[View]:
+    if name == "specs":
+        from speclab.app.specs.view import SpecsView
+
+        return SpecsView
+    if name == "mapping":
+        from speclab.app.mapping.view import MappingView
+
+        return MappingView
+    from speclab.app.monitor.view import MonitorView
+
+    return MonitorView

@@ -1,0 +1,136 @@
+"""Credentials that need no token: API key, basic, bearer and HMAC signatures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Generator
+from typing import Final
+
+import httpx
+
+from speclab.connectors.secrets.redaction import Redactor
+from speclab.core.clock import Clock
+from speclab.core.errors import SpecError
+from speclab.spec.auth import HmacAuth
+
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class Credentials(httpx.Auth):
+    """What puts credentials on requests; as it is, none."""
+
+    async def close(self) -> None:
+        """Let what is under way come to its end."""
+
+
+class HeaderAuth(Credentials):
+    """One header, the same on every request."""
+
+    def __init__(self, name: str, value: str) -> None:
+        """The header `name`. Raises `SpecError` for a value that no header can carry."""
+        self._name = header_name(name)
+        self._value = header_value(name, value)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the header on `request`."""
+        request.headers[self._name] = self._value
+        yield request
+
+
+class ParamAuth(Credentials):
+    """One query parameter, the same on every request; it replaces one that a next-page URL brought along."""
+
+    def __init__(self, name: str, value: str) -> None:
+        """The parameter `name`. Raises `SpecError` for a value that no URL can carry."""
+        self._name = name
+        self._value = _header_text(value, f"the parameter {name}")
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the parameter on `request`."""
+        request.url = request.url.copy_set_param(self._name, self._value)
+        yield request
+
+
+def basic(username: str, password: str, redactor: Redactor) -> Credentials:
+    """RFC 7617, in UTF-8; other bytes of the environment's go out as they came in."""
+    token = base64.b64encode(f"{username}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
+    redactor.add(token)
+    return HeaderAuth("Authorization", f"Basic {token}")
+
+
+def header_name(name: str) -> str:
+    """`name`, if a header can be called so (RFC 9110 section 5.1). Raises `SpecError`."""
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{name!r} is no name of a header; expected one such as X-Api-Key")
+    return name
+
+
+def header_value(name: str, value: str) -> str:
+    """`value`, if the header `name` can carry it. Raises `SpecError`, which does not show it."""
+    where = f"the header {name}"
+    if any(ord(character) < 32 or character == "\x7f" for character in _header_text(value, where)):
+        raise SpecError(
+            f"what is to go into {where} has a line break or another control character in it",
+            hint="Often it is the end of a line that was copied along.",
+        )
+    return value
+
+
+def _header_text(value: str, where: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SpecError(f"what is to go into {where} is no text in UTF-8") from None
+    return value
+
+
+_PART: Final = re.compile(r"\{([a-z_]+)\}")
+
+
+class HmacSignature(Credentials):
+    """Signs requests as `auth` says; a request that is sent again is signed again."""
+
+    def __init__(self, auth: HmacAuth, clock: Clock) -> None:
+        """Signatures as `auth` (references resolved) says. Raises `SpecError` for what no header can carry."""
+        for name in filter(None, (auth.header, auth.timestamp, auth.nonce)):
+            header_name(name)
+        header_value(auth.header, auth.prefix)
+        self._auth = auth
+        self._clock = clock
+        self._secret = auth.secret.encode("utf-8", "surrogateescape")
+        self._template = _PART.split(auth.over)  # texts and, between them, names of parts
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the signature on `request`, and the headers it is over."""
+        parts = self._parts(request)
+        for name in ("timestamp", "nonce"):
+            header = getattr(self._auth, name)
+            if header is not None:
+                request.headers[header] = parts[name].decode("ascii")
+        signed = b"".join(
+            parts[piece] if index % 2 else piece.encode("utf-8") for index, piece in enumerate(self._template)
+        )
+        digest = hmac.new(self._secret, signed, self._auth.algorithm).digest()
+        text = digest.hex() if self._auth.encoding == "hex" else base64.b64encode(digest).decode("ascii")
+        request.headers[self._auth.header] = self._auth.prefix + text
+        yield request
+
+    def _parts(self, request: httpx.Request) -> dict[str, bytes]:
+        target, body = request.url.raw_path, request.content
+        path, _, query = target.partition(b"?")
+        return {
+            "method": request.method.encode("ascii"),
+            "url": str(request.url).encode("ascii"),
+            "host": request.headers["host"].encode("ascii"),
+            "path": path,
+            "query": query,
+            "target": target,
+            "timestamp": str(int(self._clock.now().timestamp())).encode("ascii"),
+            "nonce": secrets.token_hex(16).encode("ascii"),
+            "body": body,
+            "body_hash": hashlib.new(self._auth.algorithm, body).hexdigest().encode("ascii"),
+        }

@@ -1,0 +1,189 @@
+"""What is around the text of a file: gzip, if its name says so, and an encoding, if it is not UTF-8.
+
+Within, everything is UTF-8. The place of what does not decode is told in the bytes of the file, after gunzip.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from speclab.connectors.file.formats import FormatOptions
+from speclab.connectors.unreadable import MAX_KEPT, UnreadableRecord
+from speclab.core.errors import BadResponse
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+_CHUNK: Final = 1 << 16
+
+
+def unpacked(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO:
+    """The text of the file `name` in UTF-8, which can be sought to places it was at before; owns `stream`."""
+    if layout.gzipped:
+        stream = cast("BinaryIO", _Gunzipped(stream))
+    if layout.is_utf8:
+        return stream
+    return io.BufferedReader(_Decoded(stream, name, layout.encoding), _CHUNK)
+
+
+@contextmanager
+def packed(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
+    """Where to write a text in UTF-8, so that it comes to `stream` as it must."""
+    if not layout.gzipped:
+        yield _encoded(stream, layout)
+        return
+    with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as smaller:
+        yield _encoded(cast("BinaryIO", smaller), layout)
+
+
+@contextmanager
+def read_to_its_end(name: str) -> Iterator[None]:
+    """Tells of a file that cannot be opened, read or unpacked as `BadResponse`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BadResponse(f"{name}: cannot be read to its end: {reason}") from None
+
+
+def undecodable(name: str, line: int, offset: int, byte: int, encoding: str) -> BadResponse:
+    """The error of a byte that is no text; `offset` counts from the start of the file."""
+    return BadResponse(
+        f"{name}:{line}: the byte 0x{byte:02x} at offset {offset} is not {encoding}",
+        hint="`encoding` says how a table is encoded, such as cp1252; JSON is UTF-8." if encoding == "UTF-8" else "",
+    )
+
+
+class _Gunzipped(gzip.GzipFile):
+    """A gunzipped stream that closes the one below it, too."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(fileobj=stream, mode="rb")
+        self._below = stream
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+class _Decoded(io.RawIOBase):
+    """A stream in another encoding, as UTF-8. What stands before a byte that does not decode is given first."""
+
+    def __init__(self, stream: BinaryIO, name: str, encoding: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._encoding = encoding
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream.seek(0)
+        self._decoder = codecs.getincrementaldecoder(self._encoding)()
+        self._text = b""
+        self._given = 0
+        self._taken = 0
+        self._line = 1
+        self._ended = False
+        self._failure: BadResponse | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._given
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to `offset` in the UTF-8 text, by reading up to it: nothing else tells where that is."""
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only from the start")
+        if offset < self._given:
+            self._begin()
+        while self._given < offset and (passed := self.read(min(_CHUNK, offset - self._given))):
+            del passed
+        return self._given
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        while not self._text and not self._ended:
+            self._fill()
+        size = min(len(view), len(self._text))
+        view[:size], self._text = self._text[:size], self._text[size:]
+        self._given += size
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+    def _fill(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        chunk = self._stream.read(_CHUNK)
+        self._taken += len(chunk)
+        self._ended = not chunk
+        before = self._decoder.getstate()
+        try:
+            text = self._decoder.decode(chunk, final=self._ended)
+        except UnicodeDecodeError as error:
+            well = max(0, error.start - (len(error.object) - len(chunk)))
+            self._decoder.setstate(before)
+            text = self._decoder.decode(chunk[:well])
+            offset = self._taken - len(error.object) + error.start
+            line = self._line + text.count("\n")
+            byte = error.object[error.start]
+            self._failure = undecodable(self._name, line, offset, byte, self._encoding)
+            self._ended = False
+        except UnicodeError as error:  # as of a UTF-16 that does not begin with its mark
+            raise BadResponse(f"{self._name}:{self._line}: is not {self._encoding}: {error}") from None
+        self._line += text.count("\n")
+        self._text = text.encode("utf-8", "surrogatepass")
+
+
+class _Encoded:
+    """A stream that takes UTF-8 and gives another encoding on."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._encoder = codecs.getincrementalencoder(encoding)()
+
+    def write(self, text: bytes) -> int:
+        self._stream.write(self._encoder.encode(text.decode()))
+        return len(text)
+
+
+def _encoded(stream: BinaryIO, layout: FormatOptions) -> BinaryIO:
+    return stream if layout.is_utf8 else cast("BinaryIO", _Encoded(stream, layout.encoding))
+
+
+MAX_LINE: Final = 10_000_000
+"""Bytes of a line that is read."""
+
+_LINE_CHUNK: Final = 1 << 20
+
+
+def limited_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line with its line end, and its size; of one that is longer than `MAX_LINE` only the beginning."""
+    while raw := stream.readline(MAX_LINE + 1):
+        size = len(raw)
+        if size > MAX_LINE and not raw.endswith(b"\n"):
+            raw = raw[: MAX_KEPT + 1]
+            while rest := stream.readline(_LINE_CHUNK):
+                size += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+        yield raw, size
+
+
+def too_long(raw: bytes, size: int, place: str) -> UnreadableRecord:
+    """Return the record of a line that begins with `raw` and is too long to be read."""
+    return UnreadableRecord({}, raw, f"the line has {size:,} bytes; at most {MAX_LINE:,} are read", place, size)

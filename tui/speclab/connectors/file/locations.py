@@ -1,0 +1,220 @@
+"""Where files are: local paths and patterns, atomic replacement, durable appends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from glob import glob
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+from uuid import uuid4
+
+from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.json import Record
+
+
+def add(stream: FileIO, text: bytes) -> None:
+    """Write `text` at the end of `stream`, opened for appending and without a buffer, and have it on the disk.
+
+    Raises `OSError`; the file is as it was then. A process that is killed may leave a part of `text`.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    left = memoryview(text)
+    try:
+        while left:
+            left = left[stream.write(left) :]
+        os.fsync(stream.fileno())
+    except OSError:
+        os.ftruncate(stream.fileno(), size)
+        raise
+
+
+def add_marked(stream: FileIO, text: bytes, mark: Path) -> None:
+    """As `add`, with what is about to be added in the file `mark` for so long, so that `mend` can undo a part of it."""
+    with mark.open("wb", buffering=0) as noted:
+        add(noted, b"%d\n%b" % (os.fstat(stream.fileno()).st_size, text))
+    try:
+        add(stream, text)
+    finally:
+        mark.unlink()
+
+
+def mend(stream: FileIO, mark: Path) -> None:
+    """Cut off what is in `stream` of a text that a killed process added in part; what another wrote there stays."""
+    if not mark.exists():
+        return
+    size, _, text = mark.read_bytes().partition(b"\n")
+    if size.isdigit():
+        stream.seek(int(size))
+        part = stream.read(len(text))
+        if 0 < len(part) < len(text) and text.startswith(part):
+            os.ftruncate(stream.fileno(), int(size))
+    mark.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file as it stood when it was looked for: `name` for people, `where` for its source, `version` for both."""
+
+    name: str
+    where: str
+    size: int
+    version: int | str
+
+
+class SourceLocation(Protocol):
+    """Where files to be read are found."""
+
+    def find(self) -> list[SourceFile]:
+        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+
+    def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
+        """One of them, open; with `seeking` it is read from any place, else only on from where it is sought to."""
+
+
+class LocalSourceLocation:
+    """Files on this machine that match a pattern."""
+
+    def __init__(self, pattern: str, base: Path) -> None:
+        """The files that match `pattern`, relative to `base`."""
+        self._pattern = pattern
+        self._base = base
+
+    def find(self) -> list[SourceFile]:
+        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+        matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
+        paths = [self._base / match for match in matches if (self._base / match).is_file()]
+        if not paths:
+            raise Unreachable(
+                f"there is no file {self._pattern}", hint=f"Paths are relative to the workspace, {self._base}."
+            )
+        return [self._look(path) for path in paths]
+
+    def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
+        """One of them, open. Raises `OSError`."""
+        del seeking  # any place is as near as any other
+        return Path(file.where).open("rb")
+
+    def _look(self, path: Path) -> SourceFile:
+        found = path.stat()
+        name = path.relative_to(self._base) if path.is_relative_to(self._base) else path
+        return SourceFile(str(name), str(path), found.st_size, found.st_mtime_ns)
+
+
+class TargetLocation(Protocol):
+    """A place for one file; `journal` is a file on this machine for what is not in its place yet."""
+
+    name: str
+    journal: Path
+
+    def exists(self) -> bool:
+        """Whether a file is there."""
+
+    def opened(self, *, seeking: bool) -> BinaryIO:
+        """The file that is there, as it is; see `SourceLocation`."""
+
+    def replacing(self) -> AbstractContextManager[BinaryIO]:
+        """A stream whose content takes the place of the file when the block ends well; else nothing changes."""
+
+
+class LocalTargetLocation:
+    """A place on this machine."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """The place `path`, which the spec calls `name`."""
+        self.name = name
+        self.path = path
+        self.journal = path.with_name(f".{path.name}.speclab")
+
+    def exists(self) -> bool:
+        """Whether a file is there."""
+        return self.path.exists()
+
+    def opened(self, *, seeking: bool) -> BinaryIO:
+        """The file that is there. Raises `OSError`, and `BadResponse` for a pipe or a device, which might never end."""
+        del seeking
+        return open_regular(self.path, os.O_RDONLY, "rb")
+
+    @contextmanager
+    def replacing(self) -> Iterator[BinaryIO]:
+        """A stream whose content takes the place of the file when the block ends well. Raises `OSError`.
+
+        The new file keeps the mode of the old one, is behind the same symlink, and is on the disk before it is in
+        place.
+        """
+        path = Path(os.path.realpath(self.path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise _irregular(path)
+        draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+        try:
+            with _held(path), draft.open("xb") as stream:
+                if path.exists():
+                    draft.chmod(path.stat().st_mode & 0o7777)
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                draft.replace(path)
+            _sync_directory(path.parent)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep those who append to `path` waiting while another file takes its place."""
+    try:
+        stream = path.open("rb")
+    except (FileNotFoundError, PermissionError):  # who may write need not be let look
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def open_regular(path: Path, flags: int, mode: str) -> BinaryIO:
+    """The file at `path`, open; a pipe is not waited for. Raises `OSError`, and `BadResponse` for what is no file."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _irregular(path)
+    return cast("BinaryIO", os.fdopen(descriptor, mode, buffering=0 if "a" in mode else -1))
+
+
+def _irregular(path: Path) -> BadResponse:
+    return BadResponse(f"{path}: expected a regular file, found a pipe, a device or a directory")
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class RowPosition:
+    """A place between two records: the offset in bytes (after gunzip), and the number of the line that begins there.
+
+    In formats that have no lines the offset counts records.
+    """
+
+    offset: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One record, the bytes it was read from, and the place after it."""
+
+    record: Record
+    raw: bytes
+    end: RowPosition

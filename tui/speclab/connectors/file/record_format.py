@@ -1,0 +1,189 @@
+"""Writing records as JSON Lines, a JSON list, or a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import BinaryIO, Protocol
+
+import orjson
+
+from speclab.connectors.file.formats import FileFormat, FormatOptions
+from speclab.connectors.file.locations import FileRow
+from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch
+from speclab.core.json import Record, encode
+
+
+class RecordOutput(Protocol):
+    """Takes records one by one."""
+
+    def copy(self, row: FileRow) -> None:
+        """Write a record of the old file, byte for byte where the format allows it."""
+
+    def add(self, record: Record) -> None:
+        """Write a new record."""
+
+    def end(self) -> None:
+        """Write what stands after the last record."""
+
+    def close(self) -> None:
+        """Let go of what is held open, whether it came to the end or not."""
+
+
+def fields(records: Iterable[Record]) -> list[str]:
+    """All fields of `records`, in the order they first come."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def json_line(record: Record) -> bytes:
+    """`record` as a line of JSON Lines."""
+    return encode(record) + b"\n"
+
+
+class LinesOutput:
+    """JSON Lines."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def copy(self, row: FileRow) -> None:
+        """Write the line as it was."""
+        self._stream.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
+
+    def add(self, record: Record) -> None:
+        """Write a line."""
+        self._stream.write(json_line(record))
+
+    def end(self) -> None:
+        """Nothing stands after the last line."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class ListOutput:
+    """A JSON list, one record a line."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._before = b"[\n"
+
+    def copy(self, row: FileRow) -> None:
+        """Write the record anew."""
+        self.add(row.record)
+
+    def add(self, record: Record) -> None:
+        """Write an entry."""
+        self._stream.write(self._before + encode(record))
+        self._before = b",\n"
+
+    def end(self) -> None:
+        """Close the list."""
+        self._stream.write(b"[]\n" if self._before.startswith(b"[") else b"\n]\n")
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class TableOutput:
+    """CSV or TSV: the `old` header and rows as they were, unless there are more columns now."""
+
+    def __init__(self, stream: BinaryIO, lines: TableLines, old: TableHeader | None) -> None:
+        self._stream = stream
+        self._lines = lines
+        self._line_end = (old.line_end if old else "\n").encode()
+        self._same = old is not None and list(old.columns) == list(lines.columns)
+        if old is not None and self._same:
+            self._whole(old.raw)
+        elif lines.columns:
+            stream.write(lines.header())
+
+    def copy(self, row: FileRow) -> None:
+        """Write the row as it was, or with the columns that are new."""
+        if self._same:
+            self._whole(row.raw)
+        else:
+            self.add(row.record)
+
+    def add(self, record: Record) -> None:
+        """Write a row."""
+        self._stream.write(self._lines.line(record))
+
+    def end(self) -> None:
+        """Nothing stands after the last row."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _whole(self, raw: bytes) -> None:
+        """Write a line, which may have been the last one and without an end; no line of a file without a header."""
+        self._stream.write(raw if not raw or raw.endswith(b"\n") else raw + self._line_end)
+
+
+class RecordFormat(Protocol):
+    """How records of a run come into a file."""
+
+    def recall(self, records: Iterable[Record]) -> None:
+        """Know of `records` that were taken before, by a run that was broken off."""
+
+    def misfit(self, record: Record) -> TableMismatch | None:
+        """Why `record` cannot be in the file together with what was taken before; if it can, it is taken, too."""
+
+    def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
+        """Where to write the old rows and `records`, which are all that is new."""
+
+
+class JsonRecordFormat:
+    """JSON and JSON Lines, which take every record of text that is some."""
+
+    def __init__(self, name: str, layout: FormatOptions) -> None:
+        self._name = name
+        self._lines = layout.format is FileFormat.JSONL
+
+    def recall(self, records: Iterable[Record]) -> None:
+        """Records have nothing to do with each other."""
+
+    def misfit(self, record: Record) -> TableMismatch | None:
+        """Half a surrogate pair, which a reader of JSON may make of what it likes (RFC 8259, section 8.2)."""
+        try:
+            orjson.dumps(record)
+        except TypeError:  # there is such a half in it, or an integer beyond 64 bits, which is well
+            for field, value in record.items():
+                try:
+                    json.dumps({field: value}, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    return TableMismatch(
+                        f"{self._name}: {ascii(field)[1:-1]} has half a surrogate pair, which is no text", field
+                    )
+        return None
+
+    def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
+        """Lines, or a list."""
+        del records
+        return LinesOutput(stream) if self._lines else ListOutput(stream)
+
+
+class TableRecordFormat:
+    """CSV and TSV, which are widened by a field that is new; but not where nothing in the file names the columns."""
+
+    def __init__(self, name: str, layout: FormatOptions, old: TableHeader | None) -> None:
+        self._name = name
+        self._layout = layout
+        self._old = old
+        self._lines = self._of(old.columns if old else ())
+
+    def recall(self, records: Iterable[Record]) -> None:
+        """Rows have nothing to do with each other."""
+
+    def misfit(self, record: Record) -> TableMismatch | None:
+        """What a cell cannot say, and a field that is no column where there is no header."""
+        foreign = self._lines.foreign(record) if self._layout.columns else None
+        return foreign or self._lines.misfit(record)
+
+    def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
+        """A table with the columns it had, and those of `records`."""
+        known = self._old.columns if self._old else ()
+        return TableOutput(stream, self._of(tuple(dict.fromkeys([*known, *fields(records)]))), self._old)
+
+    def _of(self, columns: tuple[str, ...]) -> TableLines:
+        return TableLines(self._name, self._layout, columns, self._old.line_end if self._old else "\n")

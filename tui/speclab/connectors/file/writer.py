@@ -1,0 +1,238 @@
+"""File targets: checking records against the file's columns, and appending."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import gzip
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from speclab.connectors.api import MappedRecord, WriteError, WriteResult
+from speclab.connectors.file.arrow import ParquetRecordFormat
+from speclab.connectors.file.codec import packed, read_to_its_end, unpacked
+from speclab.connectors.file.formats import FileFormat, FormatOptions
+from speclab.connectors.file.locations import FileRow, LocalTargetLocation, RowPosition, add_marked, mend, open_regular
+from speclab.connectors.file.parquet import schema_of
+from speclab.connectors.file.record_format import JsonRecordFormat, RecordFormat, TableRecordFormat, fields, json_line
+from speclab.connectors.file.remote import place_of
+from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch, cell, header, rows
+from speclab.connectors.secrets.references import References
+from speclab.connectors.unreadable import UnreadableRecord
+from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.json import Record, encode
+from speclab.core.outcome import Effect, ErrorClass
+from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.spec.systems.file import FileSystem, why_not_append
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+BATCH: Final = 1000
+"""Records that are written at once."""
+_PASSING: Final = frozenset({errno.EIO, errno.EAGAIN, errno.EINTR})
+"""Errors that may be over when it is tried again; any other is of the path itself, or of the disk."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No record is to blame for these, and none must come to be given up."""
+
+
+class FileTarget:
+    """A file as the settings describe it, references resolved."""
+
+    def __init__(self, system: FileSystem, references: References) -> None:
+        """Raises `SpecError` for settings that cannot work."""
+        self.place = place_of(system, references)
+        self.name = self.place.name
+        self.layout = FormatOptions.of(system.path, system)
+        self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
+
+    def columns(self) -> Sequence[str]:
+        """The columns that the file says it has, if it is of a kind that does. Raises `BadResponse`."""
+        if self.layout.format is FileFormat.PARQUET:
+            schema = self._schema()
+            return schema.names if schema is not None else ()
+        head = self.header() if self.layout.is_table else None
+        return head.columns if head else ()
+
+    def header(self) -> TableHeader | None:
+        """The header of the table that is there; None if there is none. Raises `BadResponse`."""
+        if not self.place.exists():
+            return TableHeader(self.layout.columns, b"", RowPosition()) if self.layout.columns else None
+        with self._opened() as stream:
+            return header(stream, self.name, self.layout)
+
+    def form(self, *, merged: bool) -> RecordFormat:
+        """What the file takes, `merged` with what it holds or as a new one. Raises `BadResponse`."""
+        if self.layout.format is FileFormat.PARQUET:
+            key = [str(path) for path in self._key]
+            return ParquetRecordFormat(self.name, self._schema() if merged else None, self.layout.types, key)
+        if not self.layout.is_table:
+            return JsonRecordFormat(self.name, self.layout)
+        return TableRecordFormat(self.name, self.layout, self.header() if merged or self.layout.columns else None)
+
+    def _schema(self) -> pa.Schema | None:
+        if not self.place.exists():
+            return None
+        with self._opened() as stream:
+            return schema_of(stream, self.name)
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """The text of the file that is there. Raises `BadResponse` for what cannot be read."""
+        seeking = self.layout.format is FileFormat.PARQUET
+        with read_to_its_end(self.name), unpacked(self.place.opened(seeking=seeking), self.name, self.layout) as stream:
+            yield stream
+
+    def rows(self) -> Iterator[FileRow]:
+        """What the file holds. Raises `BadResponse` for what cannot be read."""
+        with self._opened() as stream:
+            for row in rows(stream, self.name, self.layout):
+                if isinstance(row.record, UnreadableRecord):
+                    raise BadResponse(f"{row.record.place}: {row.record.reason}")
+                yield row
+
+    @contextmanager
+    def replacing(self) -> Iterator[BinaryIO]:
+        """Where to write the text that takes the place of the file when the block ends well. Raises `OSError`."""
+        with self.place.replacing() as stream, packed(stream, self.layout) as text:
+            yield text
+
+    def key_of(self, record: Record) -> str | None:
+        """The key of a record, or of a row that was read back as text; None where a part is missing or empty."""
+        try:
+            parts = [cell(path.get(record)) for path in self._key]
+        except KeyError:
+            return None
+        return encode(parts).decode() if all(parts) else None
+
+    def tried(self, work: Callable[[], object]) -> WriteError | None:
+        """None if `work` goes well, a refusal for an error that may pass. Raises `Unreachable` for any other."""
+        try:
+            work()
+        except OSError as error:
+            reason = f"{self.name}: {error.strerror or error}"
+            if error.errno not in _PASSING:
+                full = error.errno in _FULL
+                hint = (
+                    "Make room; the next run goes on from here." if full else "Check `path`, and who may write there."
+                )
+                raise Unreachable(reason, hint=hint) from None
+            return self.write_error(ErrorClass.SERVER, reason)
+        return None
+
+    def misfitting(self, misfit: TableMismatch) -> WriteError:
+        """The refusal of a record that cannot be in the file."""
+        return self.write_error(ErrorClass.REJECTED, misfit.message, field=misfit.field)
+
+    def keyless(self) -> WriteError:
+        """The refusal of a record without a key."""
+        key = ", ".join(map(str, self._key))
+        return self.write_error(ErrorClass.REJECTED, f"the key `{key}` is empty or not mapped", field=key)
+
+    def write_error(self, error_class: ErrorClass, message: str, field: str | None = None) -> WriteError:
+        """A refusal of something that surely is not in the file."""
+        return WriteError(error_class, message, request=f"write {self.name}", field=field, sent=False)
+
+
+def _path(text: str) -> FieldPath:
+    try:
+        return FieldPath.parse(text)
+    except PathSyntaxError as error:
+        raise SpecError(f"key: {text!r} is no path: {error}") from None
+
+
+class AppendingWriter:
+    """Adds records to the end of a file. Nothing tells one that was there before from a new one."""
+
+    batch = BATCH
+    idempotent = False
+    keyed = False
+    deletes = False
+
+    def __init__(self, target: FileTarget) -> None:
+        """Raises `SpecError` for a file that can only be written whole."""
+        reason = why_not_append(target.name, target.layout.format, target.layout.encoding)
+        if reason or not isinstance(target.place, LocalTargetLocation):
+            raise SpecError(f"mode: {reason}")
+        self._target = target
+        self._path = target.place.path
+        self._mark = self._path.with_name(f".{self._path.name}.adding")
+        self._table: TableLines | None = None
+
+    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
+        """One answer an item, in order; what is answered as created is on the disk.
+
+        A record with a field that is no column of the table is refused. Raises `Unreachable` where the file cannot be
+        written at all.
+        """
+        return await asyncio.to_thread(self._write, items)
+
+    async def close(self) -> None:
+        """Nothing is held open between batches."""
+
+    def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
+        answers: list[WriteResult | None] = [None] * len(items)
+        write_error = self._target.tried(lambda: self._append(items, answers))
+        rest = WriteResult(write_error=write_error) if write_error else WriteResult(Effect.CREATED)
+        return [answer or rest for answer in answers]
+
+    def _append(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> None:
+        """Put the lines of `items` on the disk, all or nothing; those that cannot be in the file get their answer."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as stream:
+            mend(stream, self._mark)
+            if self._target.layout.is_table:
+                lines = self._table_lines(items, answers)
+            else:
+                lines = [json_line(item.payload) for item in items]
+            if lines:
+                self._add(stream, b"".join(lines))
+
+    def _opened(self) -> FileIO:
+        """The file, open at its end, and locked: another spec may append to it, too, or put a new one in its place."""
+        while True:
+            stream = cast("FileIO", open_regular(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, "a+b"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(stream.fileno()), self._path.stat()):
+                return stream
+            stream.close()
+
+    def _table_lines(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> list[bytes]:
+        """The lines of a table for `items`; those with a field that is no column get their answer instead."""
+        lines: list[bytes] = []
+        table = self._table = self._table or self._found()
+        if table is None:  # nor is it there before this batch is
+            table = TableLines(self._target.name, self._target.layout, fields(item.payload for item in items))
+            lines.append(table.header())
+        for index, item in enumerate(items):
+            misfit = table.foreign(item.payload) or table.misfit(item.payload)
+            if misfit is None:
+                lines.append(table.line(item.payload))
+            else:
+                answers[index] = WriteResult(write_error=self._target.misfitting(misfit))
+        return lines
+
+    def _found(self) -> TableLines | None:
+        """The table that is there; None if there is none."""
+        head = self._target.header()
+        if head is None:
+            return None
+        return TableLines(self._target.name, self._target.layout, head.columns, head.line_end)
+
+    def _add(self, stream: FileIO, text: bytes) -> None:
+        """Append `text`, in the encoding and the packing of the file."""
+        encoding = self._target.layout.encoding
+        text = text.decode().encode(encoding)
+        if self._target.layout.gzipped:
+            text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
+        elif stream.seek(0, os.SEEK_END):
+            last = "\n".encode(encoding)
+            stream.seek(-len(last), os.SEEK_END)
+            if stream.read() != last:
+                text = (self._table.line_end if self._table else "\n").encode(encoding) + text
+        add_marked(stream, text, self._mark)

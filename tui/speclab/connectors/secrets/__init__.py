@@ -1,0 +1,1 @@
+"""Secrets: references in settings, the stores that resolve them, and redaction."""

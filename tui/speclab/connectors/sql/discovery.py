@@ -1,0 +1,245 @@
+"""What a database can be asked: a connection check, fields, and records by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Connection, CursorResult
+from sqlalchemy.exc import CompileError, DBAPIError
+from sqlalchemy.types import NullType, TypeEngine
+
+from speclab.connectors.api import DiscoveredSchema, MappedRecord, RuntimeContext, WriteError
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql import statements
+from speclab.connectors.sql.database import Database
+from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.tables import SqlTable, columns_of, nearest_table
+from speclab.connectors.sql.values import Spelling, same
+from speclab.core.errors import BadResponse, SpecError, SpeclabError
+from speclab.core.json import Json, Record, as_json
+from speclab.core.paths import FieldPath
+from speclab.mapping.fields import Field, field_of
+from speclab.mapping.types import ValueKind
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
+from speclab.spec.systems.sql import SqlSystem
+
+if TYPE_CHECKING:
+    from speclab.spec.auth import Auth
+    from speclab.spec.integration import Role
+    from speclab.spec.systems.sql import SqlSystem
+
+
+_KINDS: Final = (
+    (bool, ValueKind.BOOLEAN),
+    (int, ValueKind.INTEGER),
+    (float, ValueKind.NUMBER),
+    (datetime, ValueKind.TEXT),  # as the database writes it, which need not be ISO 8601
+    (date, ValueKind.DATE),
+    (dict, ValueKind.OBJECT),
+    (list, ValueKind.LIST),
+)
+"""What a column's values are in a record, by their Python type; all others are text."""
+
+
+async def sql_fields(
+    role: Role, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
+) -> DiscoveredSchema:
+    """The columns of what the system's settings name at that end, with the values of no more than `limit` rows.
+
+    Raises `Unreachable`, `Unauthorized`, `BadResponse`, `SpecError`, and `SpeclabError` where there is no table yet.
+    """
+    del auth  # a database's credentials are in its URL
+    system = references.resolve_settings(system)
+    table, query = _what(role, system)
+    database = Database(system.url, references, system.limits, context, RetrySettings(), writes=False)
+    made = role == "target" and system.write is not None and system.write.create_table
+    try:
+        if made and database.absent:
+            raise _not_there(database.name, table)
+        if query is not None:
+            return await database.run(lambda connection: _of_query(connection, query, limit))
+        return await database.run(lambda connection: _of_table(connection, table, limit, database.name, made=made))
+    except DBAPIError as error:
+        raise BadResponse(database.redactor.redact(f"{database.name}: {words(error)}")) from None
+    finally:
+        await database.close()
+
+
+def _what(role: Role, system: SqlSystem) -> tuple[str, str | None]:
+    """The table, or the query, that is read or written at that end."""
+    if role == "target":
+        if system.write is None:
+            raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
+        return system.write.upsert or system.write.insert or "", None
+    if system.read is None:
+        raise SpecError("a sql source needs `read`, such as `read: {table: contacts}`")
+    return system.read.table or "", system.read.query
+
+
+def _of_table(connection: Connection, name: str, limit: int, where: str, *, made: bool) -> DiscoveredSchema:
+    if SqlTable.find(connection, name) is None:
+        if made:
+            raise _not_there(where, name)
+        raise BadResponse(f"{where}: there is no table '{name}'{nearest_table(connection, name)}")
+    rows = _rows(connection.exec_driver_sql(statements.first(statements.named(connection.dialect, name), limit)))
+    fields = []
+    for column in columns_of(connection, name):
+        seen, kind = _column(column["name"], rows), column["type"]
+        filled = column.get("default") is not None or column.get("identity") or column.get("autoincrement") is True
+        required = not column["nullable"] and not filled
+        fields.append(
+            replace(seen, kind=seen.kind or _kind(kind), declared=_spelt(kind, connection), required=required)
+        )
+    return DiscoveredSchema(tuple(fields), f"the columns of {name}")
+
+
+def _of_query(connection: Connection, query: str, limit: int) -> DiscoveredSchema:
+    result = connection.exec_driver_sql(statements.first(statements.subquery(connection.dialect, query), limit))
+    described = result.cursor.description or ()
+    types = {column[0]: str(getattr(column, "type_display", "")) for column in described}  # psycopg knows them
+    names, rows = list(result.keys()), _rows(result)
+    fields = tuple(replace(_column(name, rows), declared=types.get(name, "")) for name in names)
+    return DiscoveredSchema(fields, "the columns of the query")
+
+
+def _rows(result: CursorResult[tuple[object, ...]]) -> list[Record]:
+    names = list(result.keys())
+    return [dict(zip(names, map(as_json, row), strict=True)) for row in result]
+
+
+def _column(name: str, rows: Sequence[Record]) -> Field:
+    """The field of one column, by what `rows` have in it."""
+    return field_of(FieldPath((name,)), (row[name] for row in rows), len(rows))
+
+
+def _kind(column: TypeEngine[object]) -> ValueKind:
+    if isinstance(column, NullType):
+        return ValueKind(0)
+    try:
+        python = column.python_type
+    except NotImplementedError:
+        return ValueKind(0)
+    return next((kind for each, kind in _KINDS if issubclass(python, each)), ValueKind.TEXT)
+
+
+def _spelt(column: TypeEngine[object], connection: Connection) -> str:
+    """The type as the database writes it; empty where a column has none, as SQLite's may."""
+    if isinstance(column, NullType):
+        return ""
+    try:
+        return column.compile(connection.dialect)
+    except CompileError:
+        return str(column)
+
+
+def _not_there(where: str, table: str) -> SpeclabError:
+    return SpeclabError(
+        f"{where}: there is no table '{table}' yet", hint="A run makes it from the mapping (`create_table: true`)."
+    )
+
+
+_AT_ONCE: Final = 200
+"""Keys in one question."""
+
+
+class SqlFinder:
+    """Finds rows of the table that `write.upsert` names."""
+
+    dear = False
+
+    def __init__(
+        self, system: SqlSystem, references: References, context: RuntimeContext, retry: RetrySettings, name: str
+    ) -> None:
+        self._database = Database(system.url, references, system.limits, context, retry, writes=False)
+        self._name = name
+        self._key = (system.key,) if isinstance(system.key, str) else system.key
+        self._created = bool(system.write and system.write.create_table)
+
+    async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
+        """The row of each item, in order; None where there is none, be it for want of the table.
+
+        Raises `Unreachable` without a connection, and `BadResponse` without a table that a run would not make.
+        """
+        if self._created and self._database.absent:
+            return [None] * len(items)
+        try:
+            return await self._database.run(lambda connection: self._find(connection, items))
+        except DBAPIError as error:
+            raise BadResponse(self._database.redactor.redact(f"{self._database.name}: {words(error)}")) from None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._database.close()
+
+    def _find(self, connection: Connection, items: Sequence[MappedRecord]) -> list[Record | WriteError | None]:
+        found = SqlTable.find(connection, self._name)
+        if found is None:
+            if self._created:
+                return [None] * len(items)
+            near = nearest_table(connection, self._name)
+            raise BadResponse(f"{self._database.name}: there is no table '{self._name}'{near}")
+        if missing := found.missing(self._key):
+            raise BadResponse(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
+        keys = found.keyed_by(self._key)
+        wanted = dict.fromkeys(name for item in items for name in item.payload)
+        columns = [name for name in wanted if name in found.columns and name not in self._key]
+        rows: dict[Spelling, dict[str, object]] = {}
+        for at in range(0, len(items), _AT_ONCE):
+            asked = keys.as_texts(items[at : at + _AT_ONCE])
+            for row in self._rows(connection, columns, asked):
+                rows[keys.spelt(row[: len(self._key)])] = dict(zip([*self._key, *columns], row, strict=True))
+        there = (rows.get(keys.spelt([item.payload.get(name) for name in self._key])) for item in items)
+        return [
+            None if row is None else _like(item.payload, row, found.columns)
+            for item, row in zip(items, there, strict=True)
+        ]
+
+    def _rows(
+        self, connection: Connection, columns: Sequence[str], items: Sequence[MappedRecord]
+    ) -> list[tuple[object, ...]]:
+        values = tuple(_value(item.payload.get(name)) for item in items for name in self._key)
+        statement = statements.present(connection.dialect, self._name, self._key, len(items), columns)
+        return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
+
+
+def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
+    """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
+    return {
+        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else as_json(was)
+        for name, was in row.items()
+    }
+
+
+def _value(value: Json) -> Json:
+    return None if isinstance(value, dict | list) else value
+
+
+def sql_finder(
+    system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> SqlFinder | None:
+    """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
+    del auth  # credentials stand in the URL
+    system = references.resolve_settings(system)
+    if system.write is None:
+        raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
+    return SqlFinder(system, references, context, retry, system.write.upsert) if system.write.upsert else None
+
+
+async def probe(
+    system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> str:
+    """What came of connecting. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
+    del auth  # a database's credentials are in its URL
+    system = references.resolve_settings(system)
+    database = Database(system.url, references, system.limits, context, retry, writes=False)
+    try:
+        if database.absent:
+            return f"{database.name}: not there yet; a run makes it"
+        await database.run(lambda _: None)
+        return f"{database.name}: connected"
+    finally:
+        await database.close()

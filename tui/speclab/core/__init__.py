@@ -1,0 +1,1 @@
+"""What every layer builds on: time, errors, outcomes, paths, JSON, plugins and locks."""

@@ -1,0 +1,64 @@
+"""Files of a workspace, read with a bound: whatever another program put in the place of one, reading it ends."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from speclab.core.errors import UsageError
+
+LARGEST: Final = 1_000_000
+"""Bytes of the largest spec that is read: 50 times a long one, and about two seconds to parse."""
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class TooLarge(UsageError):
+    """A spec of more than `LARGEST` bytes: it is listed, and not parsed."""
+
+
+def read_regular_file(path: Path, largest: int = LARGEST) -> bytes:
+    """Return the bytes of the file at `path`, without waiting for anybody to write them.
+
+    Raises `OSError` if it cannot be opened, `UsageError` if it is not a regular file (reading a pipe or a terminal
+    would wait), and `TooLarge` if it has more than `largest` bytes.
+    """
+    data, size = read_head(path, largest + 1)
+    if len(data) > largest:
+        raise too_large(path, max(len(data), size), largest)
+    return data
+
+
+def read_head(path: Path, most: int) -> tuple[bytes, int]:
+    """Return the first `most` bytes of the file at `path`, and its size. Raises as `read_regular_file` does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+            raise UsageError(f"{path}: cannot be read: expected a file, got {kind}")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most), status.st_size
+    finally:
+        os.close(descriptor)
+
+
+def too_large(path: Path | None, size: int, largest: int = LARGEST) -> TooLarge:
+    """The error for a spec of `size` bytes."""
+    return TooLarge(
+        f"{path or 'the spec'}: too large: {size / 1e6:,.1f} MB, and a spec has at most {largest / 1e6:,.0f} MB",
+        hint="Split the spec, or move what is not about the integration to another file.",
+    )
+
+
+def real_path(path: Path) -> Path:
+    """`path` without symbolic links; one that leads back to itself stays as it is (`Path.resolve` raises there)."""
+    return Path(os.path.realpath(path))

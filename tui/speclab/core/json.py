@@ -1,0 +1,183 @@
+"""JSON values: their types, and reading and writing them without losing digits or characters."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+import orjson
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Record: TypeAlias = dict[str, Json]
+"""One record, as read or as mapped: a JSON object."""
+
+JsonView: TypeAlias = "bool | int | float | str | Sequence[JsonView] | Mapping[str, JsonView] | None"
+"""The same, for those that only look."""
+
+
+def loses_digits(number: str) -> bool:
+    """Whether a double would not keep the digits of `number`: it is neither its shortest form nor a longer print."""
+    mantissa = number.lower().partition("e")[0]
+    if "." not in mantissa and "e" not in number.lower():
+        return False  # a whole number, which has all of its digits
+    try:
+        exact, double = Decimal(number), float(number)
+    except (ValueError, ArithmeticError):
+        return False  # digits and dots in a text
+    if not math.isfinite(double):
+        return True
+    digits = len(mantissa.lstrip("-0.").replace(".", ""))
+    return exact not in (Decimal(repr(double)), Decimal(f"{double:.{max(digits, 1) - 1}e}"))
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+_ZEROED: Final = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
+_BEYOND: Final = b"0" * 20  # every integer of 19 digits fits into 64 bits
+_LONG: Final = b"0" * 16  # every decimal of 15 digits is a double's own
+_NUMBER: Final = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][-+]?[0-9]+)?")
+_LONE: Final = re.compile("[\ud800-\udfff]")
+_MAX_SHOWN: Final = 60
+_MAX_DIGITS: Final = 4_000
+_MAX_WHOLE: Final = b"0" * _MAX_DIGITS
+
+NO_NUMBERS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+"""The texts that stand for what a floating point number may be (IEEE 754) and JSON has no number for."""
+
+
+def decode(text: bytes) -> Json:
+    """The value of a JSON text in UTF-8, with or without a byte order mark. Raises `ValueError` with the place."""
+    text = text.removeprefix(_BOM)
+    value: Json = orjson.loads(text)
+    # orjson reads what does not fit into 64 bits as a float, and an identifier of 20 digits would become another one.
+    if _BEYOND in text.translate(_ZEROED):
+        value = json.loads(text)
+    return value
+
+
+class Unfit(str):
+    """The text of a number that no double and no whole number of a bearable length can hold."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lenient:
+    """A JSON value that was read although parts of it cannot be kept; `is_clean` if there are no such parts.
+
+    Such a part is a text with half a surrogate pair or a byte that is not UTF-8, which is a surrogate then (PEP 383),
+    or a number that would lose digits, which is `Unfit`.
+    """
+
+    value: Json
+    is_clean: bool
+
+
+def decode_leniently(text: bytes) -> Lenient:
+    """Read a JSON text, also one with strings and numbers that cannot be kept. Raises `ValueError` for what is no JSON.
+
+    `why_unfit` says what is wrong with a part that is not clean.
+    """
+    text = text.removeprefix(_BOM)
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            return Lenient(_read_slowly(text), is_clean=False)
+        except (ValueError, RecursionError):
+            raise error from None
+    digits = text.translate(_ZEROED, b".")
+    if _LONG in digits:
+        if _has_lossy(text):
+            return Lenient(_read_slowly(text), is_clean=False)
+        if _BEYOND in digits:
+            return Lenient(_read_slowly(text), is_clean=_MAX_WHOLE not in digits)
+    return Lenient(value, is_clean=True)
+
+
+def why_unfit(value: Json, path: str = "") -> str | None:
+    """Return why `value` cannot be kept, with the path to the part that is to blame; None if it can."""
+    if isinstance(value, str):
+        return _why_text_unfit(value, f" at {path}" if path else "")
+    if isinstance(value, dict):
+        parts = [(f"{path}.{_shown(key)}" if path else _shown(key), inner) for key, inner in value.items()]
+        if (why := next(filter(None, (_why_text_unfit(key, " of a key") for key in value)), None)) is not None:
+            return why
+    else:
+        parts = [(f"{path}[{at}]", inner) for at, inner in enumerate(value)] if isinstance(value, list) else []
+    return next(filter(None, (why_unfit(inner, where) for where, inner in parts)), None)
+
+
+def _why_text_unfit(value: str, at: str) -> str | None:
+    if isinstance(value, Unfit):
+        return f"the number {_shown(value)}{at} cannot be read without loss: a JSON number keeps 15 to 17 digits"
+    lone = _LONE.search(value)
+    if lone is None:
+        return None
+    code = ord(lone[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"the text{at} has the byte 0x{code - 0xDC00:02x}, which is not UTF-8"
+    return f"the text{at} has half a surrogate pair, U+{code:04X}, which is no character"
+
+
+def _shown(text: str) -> str:
+    """`text` short, and without half surrogate pairs."""
+    short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return short.encode("utf-8", "backslashreplace").decode()
+
+
+def _has_lossy(text: bytes) -> bool:
+    return any(loses_digits(found[0].decode()) for found in _NUMBER.finditer(text))
+
+
+def _read_slowly(text: bytes) -> Json:
+    """Read JSON with what cannot be kept: `Unfit` numbers, and surrogates for halves of pairs and odd bytes."""
+
+    def real(number: str) -> float | Unfit:
+        return Unfit(number) if loses_digits(number) or not math.isfinite(float(number)) else float(number)
+
+    def whole(number: str) -> int | Unfit:
+        return int(number) if len(number) <= _MAX_DIGITS else Unfit(number)
+
+    def constant(name: str) -> Json:
+        raise ValueError(f"{name} is no JSON")
+
+    decoded = text.decode("utf-8", "surrogateescape")
+    value: Json = json.loads(decoded, parse_float=real, parse_int=whole, parse_constant=constant)
+    return value
+
+
+def encode(value: JsonView) -> bytes:
+    """`value` as compact JSON in UTF-8."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_sorted(value: JsonView) -> bytes:
+    """`value` as `encode` gives it, keys sorted: equal values, equal bytes."""
+    try:
+        return orjson.dumps(value, None, orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def as_json(value: object) -> Json:
+    """A value of a database or a file as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
+    if type(value) is float and not math.isfinite(value):
+        return str(Decimal(value))
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(as_json, value))
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return str(value)

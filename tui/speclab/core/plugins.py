@@ -1,0 +1,113 @@
+"""What packages that are installed beside speclab give it under an entry-point group, and what is wrong with them.
+
+speclab finds its own in the same way (the entry points specification of PyPA); their names are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
+T = TypeVar("T")
+
+_OWN: Final = "speclab"
+"""The package whose entry points come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """Stands for what is installed under a name and cannot be used: why, and what to do about it."""
+
+    reason: str
+
+
+class InvalidPlugin(Exception):
+    """What an entry point leads to is not what it should be; the words go on after its name."""
+
+
+class PluginRegistry(Mapping[str, T | BrokenPlugin]):
+    """What is installed in `group`, by name; each is loaded when it is first asked for.
+
+    `check` takes what an entry point leads to and gives it back, or raises `InvalidPlugin`. Nothing that a package does
+    wrong
+    comes out of here: in its place there is an `BrokenPlugin`.
+    """
+
+    def __init__(self, group: str, check: Callable[[object], T]) -> None:
+        self._group = group
+        self._check = check
+        self._loaded: dict[str, T | BrokenPlugin] = {}
+
+    def __getitem__(self, name: str) -> T | BrokenPlugin:
+        """What is installed as `name`. Raises `KeyError`."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(self._found[name])
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names there are, speclab's own first."""
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a name; nothing is loaded to know it."""
+        return name in self._found
+
+    def provider(self, name: str) -> str:
+        """The package, with its version, that gives `name`; empty for speclab itself."""
+        found = self._found[name]
+        return "" if _is_own(found[0]) else _packages(found)
+
+    @cached_property
+    def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
+        """The entry points of each name: one, unless several packages give it."""
+        from importlib.metadata import entry_points
+
+        found: dict[str, tuple[EntryPoint, ...]] = {}
+        for entry in sorted(entry_points(group=self._group), key=lambda entry: (not _is_own(entry), entry.name)):
+            others = found.get(entry.name, ())
+            if not others or not _is_own(others[0]):
+                found[entry.name] = (*others, entry)
+        return found
+
+    def _load(self, found: tuple[EntryPoint, ...]) -> T | BrokenPlugin:
+        entry = found[0]
+        if len(found) > 1:
+            return BrokenPlugin(f"{entry.name!r} is given by {_packages(found)}; uninstall all but one of them")
+        origin = f"{entry.value} of {_packages(found)}"
+        try:
+            return self._check(entry.load())
+        except InvalidPlugin as error:
+            return BrokenPlugin(f"{origin} {error}; mend the package, or uninstall it")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may do anything when it is imported
+            return BrokenPlugin(f"{origin} cannot be loaded: {blamed(error)}; mend the package, or uninstall it")
+
+
+def blamed(error: BaseException) -> str:
+    """What a package raised, and where in it."""
+    from traceback import extract_tb
+
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.module.partition(".")[0] == _OWN
+
+
+def _packages(found: Iterable[EntryPoint]) -> str:
+    """The packages that give `found`, with their versions."""
+    return " and ".join(sorted(f"{entry.dist.name} {entry.dist.version}" for entry in found if entry.dist))

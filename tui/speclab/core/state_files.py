@@ -1,0 +1,90 @@
+"""Files in a workspace's `.speclab` directory: for this user alone, and never reached through a symbolic link.
+
+A workspace that was cloned may bring a `.speclab` of its own, with links to files of its next reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from speclab.core.errors import SpeclabError
+
+STATE: Final = ".speclab"
+
+_HINT: Final = "Delete the link. A run log that is kept elsewhere is named with --runlog."
+
+
+def find_link(path: Path) -> Path | None:
+    """Return the symbolic link on the way to `path`, `.speclab` and `path` included; None if there is none.
+
+    A path that is not in a `.speclab` directory has none: whoever names it means where it leads.
+    """
+    parts = path.parts
+    if STATE not in parts:
+        return None
+    at = len(parts) - parts[::-1].index(STATE)
+    ways = (Path(*parts[:end]) for end in range(at, len(parts) + 1))
+    return next((way for way in ways if os.path.islink(way)), None)  # noqa: PTH114 - of what is out of reach, False
+
+
+def refuse_links(path: Path) -> None:
+    """Raise `SpeclabError` if there is a symbolic link on the way to `path`, as `find_link` finds it."""
+    if (link := find_link(path)) is not None:
+        raise SpeclabError(f"{link}: is a symbolic link, and speclab follows none in {STATE}", hint=_HINT)
+
+
+def make_private_directory(directory: Path) -> None:
+    """Create `directory` and those above it, for this user alone from `.speclab` on, and keep that out of git.
+
+    Raises `OSError`, and `SpeclabError` where a symbolic link is on the way.
+    """
+    refuse_links(directory)
+    state = next((one for one in (directory, *directory.parents) if one.name == STATE), None)
+    if state is None:
+        directory.mkdir(parents=True, exist_ok=True)
+        return
+    state.mkdir(0o700, parents=True, exist_ok=True)
+    below = directory.relative_to(state)
+    for one in reversed((below, *below.parents)):
+        (state / one).mkdir(0o700, exist_ok=True)
+    ignore_in_git(state)
+
+
+def ignore_in_git(state: Path) -> None:
+    """Write the `.gitignore` of a `.speclab` that has none. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with suppress(FileExistsError, PermissionError):  # it may be another user's, who cares for it
+        descriptor = os.open(state / ".gitignore", flags, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(b"*\n")
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file in `.speclab`, created for this user alone. Return its descriptor.
+
+    Raises `OSError`, and `SpeclabError` where it, or a directory on the way, is a symbolic link, or it is no file.
+    """
+    refuse_links(path)
+    descriptor = os.open(
+        path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+    )  # a pipe would be waited for
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SpeclabError(f"{path}: is not a regular file", hint="Delete it.")
+    return descriptor
+
+
+def read_private(path: Path) -> bytes:
+    """Return what a file in `.speclab` holds. Raises `OSError`, also for a symbolic link on the way and for no file."""
+    if (link := find_link(path)) is not None:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return file.read()

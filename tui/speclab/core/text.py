@@ -1,0 +1,99 @@
+"""Text for people: plurals, the name that was probably meant, control characters made visible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+from rapidfuzz import fuzz, process
+from rapidfuzz.distance import OSA
+from rapidfuzz.utils import default_process
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 row`, `2 rows`; `many` where an s is not enough."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+_NEAR: Final = 65.0
+_SURE: Final = 75.0
+_SHOWN: Final = 12
+_MAX_COMPARED: Final = 2_000
+"""Names among which a similar one is looked for: comparing with more takes longer than a hint is worth."""
+
+
+def near(name: str, names: Sequence[str]) -> list[str]:
+    """Those of `names` that `name` may be a slip of, nearest first, at most three; of an address its end will do."""
+    if len(names) > _MAX_COMPARED:
+        return []
+    scores = dict(_scored(name, names))
+    tails = {other: other.rpartition(" > ")[2] for other in names if " > " in other}
+    for (_, score), other in zip(_scored(name, list(tails.values())), tails, strict=True):
+        scores[other] = max(scores[other], score)
+    return sorted((other for other in scores if scores[other] >= _NEAR), key=lambda other: -scores[other])[:3]
+
+
+def slip(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
+    if len(names) > _MAX_COMPARED:
+        return None
+    scores = sorted(((score, other) for other, score in _scored(name, names)), reverse=True)
+    if not scores or (len(scores) > 1 and scores[1][0] == scores[0][0]):
+        return None
+    score, other = scores[0]
+    one_slip = len(name) > 2 and OSA.distance(name, other, processor=default_process, score_cutoff=1) == 1
+    return other if score >= _SURE or one_slip else None
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """The end of a message that `name` is not there: `. Did you mean 'a'?`, or nothing where none is near."""
+    found = near(name, list(names))
+    return f". Did you mean '{found[0]}'?" if found else ""
+
+
+def nearest(name: str, names: Sequence[str], there_are: str) -> str:
+    """A hint: `did you mean 'a' or 'b'?`; else `there_are` and the names."""
+    if close := near(name, names):
+        return f"did you mean {' or '.join(repr(other) for other in close)}?"
+    return f"{there_are} {listed([repr(other) for other in names[: _SHOWN + 1]])}" if names else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first of `names`, separated by commas, with `...` if there are more."""
+    shown = list(islice(names, _SHOWN + 1))
+    return ", ".join(shown[:_SHOWN] + ["..."] * (len(shown) > _SHOWN))
+
+
+def _scored(name: str, names: Sequence[str]) -> list[tuple[str, float]]:
+    """Return each of `names` with its likeness to `name` from 0 to 100, in their order."""
+    found = process.extract_iter(name, names, scorer=fuzz.ratio, processor=default_process)
+    return [(other, score) for other, score, _ in found]
+
+
+_CONTROLS: Final = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+"""DEL and C1, line and paragraph separators, bidirectional embeddings, overrides and isolates."""
+
+UNPRINTABLE: Final = re.compile(f"[\x00-\x1f{_CONTROLS}\ud800-\udfff]")
+"""Every character that cannot stand in a cell of the screen, line ends and tabs included."""
+
+_UNSAFE: Final = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f{_CONTROLS}]|\r(?!\n)")
+_UNSAFE_IN_JSON: Final = re.compile(f"[{_CONTROLS}]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return `text` with each control character as its escape (`\x1b`, `\u202e`), except line ends and tabs."""
+    if text.isprintable():
+        return text
+    return _UNSAFE.sub(_escape, text)
+
+
+def escape_controls_in_json(text: str) -> str:
+    r"""Return the JSON text with the control characters that JSON allows in strings as `\u009b`: the same value."""
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,168 @@
+"""Completion in the cells of the Field Mapping: what can stand at the cursor."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from speclab.core.paths import FieldPath
+from speclab.mapping.cel.functions import FUNCTIONS
+from speclab.mapping.cel.syntax import BUILT_IN, TokenKind, expression_end, is_value, tokens
+from speclab.mapping.language import quoted
+from speclab.mapping.steps import catalogue
+from speclab.mapping.types import Parameter, Step, Takes
+
+_WORD: Final = re.compile(r"\w*$")
+_FIELD: Final = re.compile(r"""\bs(?:o|ou|our|ourc|ource)?$|\bsource(?:\.\w*|\[\d+\]|\["[^"]*"\])*\.?$""")
+_COMMA: Final = re.compile(r"""\["(?:[^"\\]|\\.)*(?:"|$)|(?P<comma>,)""")
+_CALL: Final = re.compile(r"(\w+)\s*\($")
+_PLAIN: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_WORDS: Final = ("true", "false", "null")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`text` for characters `start` to `end` of the cell; `about` says in a line what it is."""
+
+    text: str
+    start: int
+    end: int
+    about: str
+
+
+def complete_step(
+    cell: str, cursor: int, *, fields: Sequence[FieldPath] = (), lookups: Iterable[str] = ()
+) -> tuple[Candidate, ...]:
+    """What can stand at `cursor` in a Transformation cell, best first: steps, arguments; fields in an expression."""
+    before = cell[:cursor]
+    opening = len(cell) - len(cell.lstrip())
+    if cell[opening : opening + 1] == "=" and opening < cursor <= expression_end(cell, opening + 1):
+        return _in_expression(before, opening + 1, fields)
+    inside = _open_call(before)
+    if inside is not None:
+        name, index, start = inside
+        step = catalogue.find(name)
+        if step is None or index >= len(step.parameters):
+            return ()
+        return _arguments(step, step.parameters[index], before[start:], start, cursor, lookups)
+    start = _start(before, _WORD)
+    typed = before[start:].lower()
+    earlier = before[:start].rstrip()
+    if earlier and not earlier.endswith(","):
+        return ()
+    first = not earlier
+    steps = [step for step in catalogue.STEPS.values() if first or not step.starts]
+    named = [step for step in steps if step.name.lower().startswith(typed)]
+    called = [step for step in steps if typed and step not in named and _is_called(step, typed)]
+    return tuple(
+        Candidate(step.name + "(" * (step.required > 0), start, cursor, f"{step.signature}: {step.summary}")
+        for step in named + called
+    )
+
+
+def complete_source(cell: str, cursor: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
+    """The source fields that can stand at `cursor` in a Source Field cell."""
+    start = max((found.end() for found in _COMMA.finditer(cell, 0, cursor) if found["comma"]), default=0)
+    start += len(cell[start:cursor]) - len(cell[start:cursor].lstrip())
+    return _fields(cell[start:cursor], "source", map(str, fields), start, cursor)
+
+
+def complete_target(cell: str, cursor: int, targets: Sequence[str]) -> tuple[Candidate, ...]:
+    """The target fields that can stand at `cursor` in a Target Field cell."""
+    return _fields(cell[:cursor], "target", targets, 0, cursor)
+
+
+def in_system(system: str, path: str) -> str:
+    """`path` with its system before it, as the table writes it."""
+    return f"{system}{path}" if path.startswith("[") else f"{system}.{path}"
+
+
+def _fields(typed: str, system: str, paths: Iterable[str], start: int, cursor: int) -> tuple[Candidate, ...]:
+    """The fields that `typed` may begin; what is one as it stands comes first."""
+    offered = [in_system(system, path) for path in paths]
+    whole = {typed, in_system(system, typed)}
+    if not whole.isdisjoint(offered):
+        offered = [typed, *(text for text in offered if text not in whole)]
+    return _matching(typed, offered, start, cursor)
+
+
+def _in_expression(before: str, begin: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
+    found = _FIELD.search(before)
+    start = found.start() if found else _start(before, _WORD)
+    earlier = list(tokens(before[:start], begin))
+    if any(token.kind is TokenKind.BROKEN for token in earlier) or (earlier and is_value(earlier[-1])):
+        return ()
+    typed = before[start:]
+    names = [_in_cel(path) for path in fields] if before[start - 1 : start] != "." else []
+    candidates = _matching(typed, names, start, len(before)) if found or not typed else ()
+    if typed and "." not in typed:
+        calls = sorted({*BUILT_IN, *FUNCTIONS})
+        candidates += tuple(
+            Candidate(f"{name}(", start, len(before), "a function") for name in calls if name.startswith(typed)
+        )
+    return candidates
+
+
+def _in_cel(path: FieldPath) -> str:
+    return "source" + "".join(
+        f"[{part}]"
+        if isinstance(part, int)
+        else f".{part}"
+        if _PLAIN.fullmatch(part)
+        else f"[{json.dumps(part, ensure_ascii=False)}]"
+        for part in path.parts
+    )
+
+
+def _open_call(before: str) -> tuple[str, int, int] | None:
+    """The name before the bracket that is open at the end of `before`, which argument it is there, and its start."""
+    opened, index, start, quote, at = -1, 0, 0, "", 0
+    while at < len(before):
+        character = before[at]
+        if quote:
+            at += character == "\\"
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "(":
+            opened, index, start = at, 0, at + 1
+        elif character == ")":
+            opened = -1
+        elif character == "," and opened >= 0:
+            index, start = index + 1, at + 1
+        at += 1
+    call = _CALL.search(before[: opened + 1]) if opened >= 0 else None
+    return (call[1], index, start + len(before[start:]) - len(before[start:].lstrip())) if call else None
+
+
+def _arguments(
+    step: Step, parameter: Parameter, typed: str, start: int, cursor: int, lookups: Iterable[str]
+) -> tuple[Candidate, ...]:
+    if parameter.takes is Takes.LOOKUP:
+        return _matching(typed, list(lookups), start, cursor, lambda _: "a lookup of this section")
+    offered = [quoted(choice) for choice in parameter.choices]
+    if parameter.takes is Takes.LITERAL:
+        offered = list(_WORDS[:2])
+    return _matching(typed, offered, start, cursor, lambda _: f"{parameter.name} of {step.signature}")
+
+
+def _matching(
+    typed: str, offered: Sequence[str], start: int, cursor: int, about: Callable[[str], str] | None = None
+) -> tuple[Candidate, ...]:
+    """Those of `offered` that begin with what is typed, then those that hold it."""
+    wanted = typed.lower()
+    begin = [text for text in offered if text.lower().startswith(wanted)]
+    hold = [text for text in offered if text not in begin and wanted.rpartition(".")[2] in text.lower()]
+    return tuple(Candidate(text, start, cursor, about(text) if about else "") for text in begin + hold)
+
+
+def _start(before: str, pattern: re.Pattern[str]) -> int:
+    found = pattern.search(before)
+    return found.start() if found else len(before)
+
+
+def _is_called(step: Step, typed: str) -> bool:
+    return typed in step.name.lower() or any(name.startswith(typed) for name in step.other_names)

@@ -1,0 +1,44 @@
+"""All steps there are: the one list that the parser, the type check, completion, the help and the docs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from rapidfuzz import fuzz, process
+
+from speclab.mapping.steps.dates import DATE_STEPS
+from speclab.mapping.steps.joins import JOIN_STEPS
+from speclab.mapping.steps.numbers import NUMBER_STEPS
+from speclab.mapping.steps.text import TEXT_STEPS
+from speclab.mapping.steps.values import VALUE_STEPS
+from speclab.mapping.types import Step
+
+STEPS: Final[Mapping[str, Step]] = MappingProxyType(
+    {step.name: step for step in (*VALUE_STEPS, *TEXT_STEPS, *NUMBER_STEPS, *DATE_STEPS, *JOIN_STEPS)}
+)
+"""Every step by its name, in the order the help lists them."""
+
+_BY_NAME: Final = {name.lower(): step for name, step in STEPS.items()}
+_BY_OTHER_NAME: Final = {other: step for step in reversed(list(STEPS.values())) for other in step.other_names}
+_NEAR: Final = 70
+
+
+def find(name: str) -> Step | None:
+    """The step of that name, in any case."""
+    return _BY_NAME.get(name.lower())
+
+
+def near(name: str) -> Step | None:
+    """The step that `name` is probably meant to be: called so elsewhere, or misspelt."""
+    plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    if step := _BY_NAME.get(plain) or _BY_OTHER_NAME.get(plain):
+        return step
+    begun = [step for key, step in _BY_NAME.items() if len(plain) > 1 and key.startswith(plain)]
+    if begun:
+        return begun[0]  # what completion offers first
+    for names in (_BY_NAME, _BY_OTHER_NAME):
+        for found in process.extract(plain, names.keys(), scorer=fuzz.ratio, score_cutoff=_NEAR, limit=1):
+            return names[found[0]]
+    return None

@@ -1,0 +1,545 @@
+"""The run log as it is written: by one connection a process, in short transactions that each leave balanced books."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import chain
+from os import PathLike, getpid
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Final, Self
+
+from speclab.core.clock import Clock, SystemClock, timestamp
+from speclab.core.errors import RunLogTooOld, UsageError
+from speclab.core.json import Json, Record
+from speclab.core.locks import ProcessIdentity, alive
+from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
+from speclab.core.state_files import make_private_directory
+from speclab.runlog import accounting, control, integrations, schema
+from speclab.runlog import integrations as alerts_table
+from speclab.runlog.connection import (
+    Ids,
+    as_json,
+    create_if_missing,
+    file_id,
+    refuse_empty,
+    refuse_linked,
+    refuse_other,
+    telling,
+    text,
+)
+from speclab.runlog.reader import RunLogReader
+from speclab.runlog.record_state import RecordStates
+from speclab.runlog.report import ReportedRun
+from speclab.runlog.retention import Pruned, prune
+from speclab.runlog.rows import (
+    FAILURE_COLUMNS,
+    RUN_COLUMNS,
+    AlertRow,
+    FailureRow,
+    PageResult,
+    RetryResult,
+    RunRow,
+    failure_row,
+    run_row,
+)
+from speclab.runlog.source_keys import FullScan, MissingRecord, ScanCounts, SourceKeys
+
+THIS_PROCESS: Final = 0
+"""The pid to give for this very process, whichever it is."""
+
+_BUSY_SECONDS: Final = 10.0
+_WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
+_DUE: Final = "failure WHERE spec_id = ? AND state = 'waiting' AND next_attempt_at <= ?"
+
+
+class RunLog:
+    """The run log at a path, to be written. Any number of processes may; each transaction waits its turn.
+
+    A page's transaction is durable against a killed process at once. Against a power cut it is only after SQLite's
+    next checkpoint (`synchronous = NORMAL`): the last pages may be gone then, whole, and the cursor with them. They
+    are read and sent again with the same idempotency keys, like any page in doubt.
+
+    Methods may be called from any thread. They raise `RunLogError` when the file cannot be written, and when it was
+    deleted or replaced: what is written to a file that nobody can open any more is lost.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._db = connection
+        self._clock = clock
+        self._ids = Ids(clock)
+        self._states = RecordStates()
+        self._source_keys = SourceKeys()
+        self._lock = RLock()
+        self._file = file_id(path)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], clock: Clock | None = None) -> Self:
+        """The run log at `path`, made with its directory if it is not there, and brought up to date.
+
+        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, something else or out of
+        reach.
+        """
+        path = Path(path)
+        with telling(path):
+            refuse_linked(path)
+            make_private_directory(path.parent)
+            create_if_missing(path)
+            refuse_empty(path, path.stat().st_size)
+            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                schema.version(connection, path)  # before anything is changed: it may be somebody else's file
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                connection.execute("PRAGMA cache_size = -8000")
+                connection.execute("PRAGMA secure_delete = FAST")
+                schema.ensure(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, path, clock or SystemClock())
+
+    @classmethod
+    def reader(cls, path: str | PathLike[str]) -> RunLogReader:
+        """A reader of the run log at `path`, which is brought up to date first if an older speclab wrote it.
+
+        Raises as `RunLogReader.open`, and as `open` where it cannot be brought up to date.
+        """
+        try:
+            return RunLogReader.open(path)
+        except RunLogTooOld:
+            cls.open(path).close()
+        return RunLogReader.open(path)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def register(self, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
+        """Say what an integration is called, where its spec is, and when it runs."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            integrations.describe(db, spec_id, title=title, path=path, status=status, schedule=schedule)
+
+    def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
+        """Have `speclab up` leave an integration alone until `resume`; False if it did already, and nothing changed."""
+        with self._transaction() as db:
+            if integrations.paused(db, spec_id):
+                return False
+            self._know(db, spec_id)
+            at = self._now()
+            integrations.pause(db, spec_id, at, by, reason)
+            message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
+            self._event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
+        return True
+
+    def resume(self, spec_id: str, by: str) -> bool:
+        """End a pause; False if there was none."""
+        with self._transaction() as db:
+            if not integrations.paused(db, spec_id):
+                return False
+            self._know(db, spec_id)
+            integrations.resume(db, spec_id)
+            self._event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
+        return True
+
+    def start_run(self, spec_id: str, spec_hash: str, trigger: str, *, pid: int | None = THIS_PROCESS) -> str:
+        """Begin a run; gives its id.
+
+        With the `pid` of the process that runs it, the run is seen as interrupted when that process is gone; with None
+        (a run reported from elsewhere, call by call) it stays open until it is finished.
+        """
+        process = None if pid is None else ProcessIdentity.of(pid or getpid())
+        run = self._ids.new()
+        with self._transaction() as db:
+            self._states.begin(db, self._know(db, spec_id))
+            at = self._now()
+            (cursor,) = db.execute(
+                "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ?), 'null')", (spec_id,)
+            ).fetchone()
+            db.execute(
+                "INSERT INTO run (id, spec_id, spec_hash, trigger, state, started_at, cursor, pid, host, "
+                "process_started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, spec_id, spec_hash, trigger, RunState.RUNNING, at, cursor)
+                + ((process.pid, process.host, process.started) if process else (None, None, None)),
+            )
+            self._event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
+        return run
+
+    def commit_page(self, run: str, page: PageResult) -> None:
+        """Record all that one page came to, in one transaction.
+
+        Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for, or has two
+        failures of one key.
+        """
+        accounting.check(page)
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            accounting.count(db, run, entry.spec_id, entry.at, accounting.page_counts(page))
+            accounting.supersede(
+                db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
+            )
+            accounting.store(db, entry, page.failures, self._ids)
+            self._states.add(db, entry.integration, page.states)
+            if not page.keep_cursor:
+                self._move_cursor(db, entry, page.cursor, page.way)
+            if page.seen is not None:
+                self._source_keys.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
+            elif not page.keep_cursor:
+                self._source_keys.break_off(db, entry.integration)
+            if page.gone:
+                self._source_keys.decided(db, entry.integration, page.gone, [key for key, _ in page.states])
+            if page.total is not None:
+                db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
+            if page.message:
+                fields = {"read": page.read} | {outcome.value: n for outcome, n in page.outcomes.items() if n}
+                level = Level.WARNING if page.failures else Level.INFO
+                self._event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
+
+    def settle(self, run: str, settled: Sequence[RetryResult], message: str = "") -> None:
+        """Record what retries came to, in one transaction; `run` is the run that tried again.
+
+        A failure of `run` itself moves from one of its counts to another; one of an earlier run is read once more by
+        this one. Raises `UsageError` for a failure that is not there, and `ValueError` where one is said to have failed
+        again but not how.
+        """
+        for one in settled:
+            if one.outcome in accounting.FAILED and (one.again is None or one.again.state.value != one.outcome.value):
+                raise ValueError(f"a retry came to {one.outcome}, but without such a failure")
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            for one in settled:
+                accounting.settle(db, entry, one)
+            self._states.add(db, entry.integration, [one.state for one in settled if one.state is not None])
+            if message:
+                self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
+
+    def note_progress(self, run: str, progress: Record) -> RunRow:
+        """Store what a run does within its page, if that is news, and return its row."""
+        with telling(self.path), self._lock:
+            row = control.running(self._db, run)
+        if row.progress == progress:
+            return row
+        with self._transaction() as db:
+            return control.note_progress(db, run, progress)
+
+    def cancel(self, spec_id: str, by: str, *, now: bool = False) -> list[RunRow]:
+        """Ask the running runs of an integration to stop, and return them.
+
+        The first time they finish the page in progress; with `now`, or when asked again, they stop at once. A run looks
+        once a second for such a request.
+        """
+        with self._transaction() as db:
+            runs = control.cancel(db, spec_id, now=now)
+            for run in runs:
+                self._know(db, spec_id)
+                message, fields = control.cancel_event(run, by)
+                self._event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
+        return runs
+
+    def finish_run(
+        self,
+        run: str,
+        error: str | None = None,
+        state: RunState | None = None,
+        error_class: ErrorClass | None = None,
+    ) -> RunRow:
+        """End a run and check its books, which gives the row as it will stay.
+
+        Without a `state` it is failed if there is an `error`, partial if records are waiting, dead or unknown, and
+        succeeded otherwise. Books that do not balance make it failed, whatever else it is. A failed run counts as an
+        error, of `error_class` if it has one.
+        """
+        with self._transaction() as db:
+            entry = self._entry(db, run)
+            row = run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,)).fetchone())
+            outcomes = row.written + row.unchanged + row.filtered + row.waiting + row.dead + row.unknown
+            if row.read != outcomes:
+                unbalanced = f"books do not balance: read {row.read}, outcomes {outcomes}"
+                error, state = f"{error}; {unbalanced}" if error else unbalanced, RunState.FAILED
+            if state is None:
+                open_records = row.waiting + row.dead + row.unknown
+                state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
+            return self._end(db, entry, row, state, error, error_class)
+
+    def interrupted(self, goes_on: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
+        """Mark the runs whose process is gone as interrupted; gives them.
+
+        `goes_on` tells whether a run does, from its spec_id and process; without it, `alive` tells of the process.
+        """
+        ended = []
+        with self._transaction() as db:
+            rows = db.execute(
+                f"SELECT pid, host, process_started, {RUN_COLUMNS} FROM run WHERE state = 'running' AND pid IS NOT NULL"
+            ).fetchall()
+            for pid, host, started, *columns in rows:
+                process, row = ProcessIdentity(pid, host, started), run_row(columns)
+                if not (goes_on(row.spec_id, process) if goes_on else alive(process)):
+                    error = f"process {pid} on {host} ended without a word"
+                    ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
+        return ended
+
+    def event(
+        self,
+        spec_id: str,
+        run: str | None,
+        level: Level,
+        kind: str,
+        message: str,
+        fields: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Add one line to the event log."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            self._event(db, self._now(), spec_id, run, level, kind, message, fields or {})
+
+    def checkpoint(self, spec_id: str) -> Json:
+        """The cursor the next run goes on from; None to start from the start."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT cursor FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        cursor: Json = json.loads(row[0]) if row else None
+        return cursor
+
+    def way(self, spec_id: str) -> str | None:
+        """The source and the target that the cursor is of, as `PageResult` named them; None where nobody did."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT way FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        return row[0] if row else None
+
+    def clear_checkpoint(self, spec_id: str) -> None:
+        """Forget the cursor: the next run reads from the start."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
+
+    def usual(self, spec_id: str) -> Json:
+        """What `learn` was given last; None if it never was."""
+        with telling(self.path), self._lock:
+            return integrations.usual(self._db, spec_id)
+
+    def learn(self, spec_id: str, usual: Json) -> None:
+        """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
+        with self._transaction() as db:
+            integrations.learn(db, spec_id, usual)
+
+    def ended_as(self, spec_id: str) -> RunState | None:
+        """How the latest run that is over ended; None if there is none."""
+        with telling(self.path), self._lock:
+            row = self._db.execute(
+                "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
+            ).fetchone()
+        return RunState(row[0]) if row else None
+
+    def full_scan(self, spec_id: str, target: str) -> FullScan:
+        """How the reads of a whole source stand, whose missing records are to be deleted at `target`."""
+        with self._transaction() as db:
+            return self._source_keys.full_scan(db, self._know(db, spec_id), target)
+
+    def count_scan(self, run: str, deleted: bytes) -> ScanCounts:
+        """How many records the source has no more, since a read of all of it came to the end; `run` is under way.
+
+        `deleted` is the hash of a record that was deleted at the target.
+        """
+        with self._transaction() as db:
+            integration = self._entry(db, run).integration
+            self._states.merge(db, integration)
+            return self._source_keys.count_scan(db, integration, run, deleted)
+
+    def missing(self, spec_id: str, limit: int, after: str = "") -> list[MissingRecord]:
+        """Return the first missing records that are not settled yet, with a key later than `after`."""
+        with self._transaction() as db:
+            return self._source_keys.missing(db, integrations.find(db, spec_id), after, limit)
+
+    def gone(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
+        """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
+        with telling(self.path), self._lock:
+            return self._source_keys.gone(self._db, integrations.find(self._db, spec_id), keys)
+
+    def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """The hash of what is at the target, for those of `keys` that are known to be there."""
+        with telling(self.path), self._lock:
+            return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
+
+    def know(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
+        """Remember hashes of what is at the target: `IN_DOUBT` for what is about to be written, None for nothing."""
+        if states:
+            with self._transaction() as db:
+                integration = self._know(db, spec_id)
+                self._states.add(db, integration, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
+                self._states.drop(db, integration, [key for key, hash_ in states.items() if hash_ is None])
+
+    def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
+        """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
+        now = now if isinstance(now, str) else timestamp(now)
+        with telling(self.path), self._lock:
+            rows = self._db.execute(
+                f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, now, limit)
+            ).fetchall()
+        return [failure_row(row) for row in rows]
+
+    def count_due(self, spec_id: str, now: datetime) -> int:
+        """How many records wait in the retry queue whose time has come."""
+        with telling(self.path), self._lock:
+            row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, timestamp(now))).fetchone()
+        return int(row[0])
+
+    def doubtful(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
+        """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""
+        with telling(self.path), self._lock:
+            rows = self._db.execute(
+                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND {schema.OPEN} AND state = 'unknown' "
+                "AND key <> '' AND key IN (SELECT value FROM json_each(?))",
+                (spec_id, json.dumps([text(key) for key in keys])),
+            ).fetchall()
+        return [failure_row(row) for row in rows]
+
+    def discard(self, failures: Sequence[str], reason: str) -> int:
+        """Give up open failures, by id, and say why; gives how many were open."""
+        return self._decide(failures, FailureState.DISCARDED, Outcome.DEAD, f"discarded: {reason}")
+
+    def requeue(self, failures: Sequence[str]) -> int:
+        """Put open failures, by id, first into the retry queue, dead letters and unknown ones too; gives how many."""
+        return self._decide(failures, FailureState.WAITING, Outcome.WAITING, "to be tried again now")
+
+    def record_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
+        """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
+        with self._transaction() as db:
+            self._know(db, spec_id)
+            for news in alerts_table.store(db, spec_id, alerts):
+                fields: dict[str, Json] = {"state": news.state.value}
+                self._event(db, self._now(), spec_id, None, news.level, "alert", news.message, fields)
+
+    def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
+        """Delete what is older than an integration's Logging section keeps it for, in seconds.
+
+        See `retention.prune` for what stays all the same.
+        """
+        now = self._clock.now()
+        kept, failures_kept = (timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
+        return prune(self._transaction, spec_id, kept, failures_kept, timestamp(now))
+
+    @contextmanager
+    def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[ReportedRun]:
+        """Report a run made elsewhere, from its start to its end.
+
+        >>> with RunLog.open(".speclab/runlog.db") as log, log.run("nightly-export") as run:
+        ...     run.add(read=120, written=119)
+        ...     run.fail("c_8841", "no such country: XX", source={"id": "c_8841", "country": "XX"})
+
+        An exception ends it as failed, and goes on; leaving it checks the books like those of any run.
+        """
+        if title:
+            self.register(spec_id, title=title, path="", status="", schedule="")
+        run = self.start_run(spec_id, "", trigger)
+        try:
+            yield ReportedRun(self, spec_id, run)
+        except BaseException as error:
+            state = RunState.CANCELLED if isinstance(error, KeyboardInterrupt) else RunState.FAILED
+            self.finish_run(run, f"{type(error).__name__}: {error}", state)
+            raise
+        self.finish_run(run)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction of this process at a time, and (BEGIN IMMEDIATE) of all processes."""
+        with telling(self.path), self._lock:
+            refuse_other(self.path, self._file)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                self._states.forget()
+                self._source_keys.forget()
+                raise
+
+    def _decide(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
+        """A person's decision about open failures: their new state, and the outcome in the books of a run under way."""
+        with self._transaction() as db:
+            at = self._now()
+            self._states.decided(db, failures, there=state is FailureState.DISCARDED)
+            decided = accounting.decide(db, failures, state, outcome, at)
+            for spec_id, count in decided.items():
+                self._know(db, spec_id)
+                self._event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
+        return decided.total()
+
+    def _now(self) -> str:
+        return timestamp(self._clock.now())
+
+    def _entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
+        """In whose books this transaction writes."""
+        row = db.execute("SELECT spec_id, spec_hash FROM run WHERE id = ? AND ended_at IS NULL", (run,)).fetchone()
+        if row is None:
+            raise UsageError(f"{self.path}: run {run} is not there, or has ended")
+        spec_id, spec_hash = row
+        return accounting.RunEntry(run, spec_id, spec_hash, self._know(db, spec_id), self._now())
+
+    def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
+        return integrations.know(db, spec_id, self._now())
+
+    def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, way: str | None) -> None:
+        as_text = as_json(cursor)
+        db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
+        db.execute(
+            "INSERT INTO checkpoint (spec_id, cursor, run, at, way) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET cursor = excluded.cursor, run = excluded.run, at = excluded.at, way = excluded.way",
+            (entry.spec_id, as_text, entry.run, entry.at, way),
+        )
+
+    def _end(
+        self,
+        db: sqlite3.Connection,
+        entry: accounting.RunEntry,
+        row: RunRow,
+        state: RunState,
+        error: str | None,
+        error_class: ErrorClass | None = None,
+    ) -> RunRow:
+        seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
+        seconds = max(seconds, 0.0)  # a clock may be set back meanwhile
+        db.execute(
+            "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ?, progress = NULL WHERE id = ?",
+            (state, entry.at, seconds, error and text(error), entry.run),
+        )
+        if state is RunState.FAILED:
+            accounting.count(db, entry.run, entry.spec_id, entry.at, accounting.error_counts(error_class))
+        self._states.end(db, entry.integration)
+        level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
+        message = f"{state}: {error}" if error else str(state)
+        fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
+        self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
+        return run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (entry.run,)).fetchone())
+
+    def _event(
+        self,
+        db: sqlite3.Connection,
+        at: str,
+        spec_id: str,
+        run: str | None,
+        level: Level,
+        kind: str,
+        message: str,
+        fields: Mapping[str, Json],
+    ) -> None:
+        db.execute(
+            "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (at, spec_id, run, level, kind, text(message), as_json(fields)),
+        )

@@ -1,0 +1,1 @@
+"""Many runs: what `speclab up` does, until it is stopped."""

@@ -1,0 +1,372 @@
+"""From a document to an `Integration`: every section read, checked and typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from speclab.core.errors import SpecError
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath
+from speclab.core.plugins import BrokenPlugin, PluginRegistry
+from speclab.spec.choices import read_direction, read_frequency, read_type
+from speclab.spec.document import (
+    ALERTS,
+    CREDENTIALS,
+    CRITERIA,
+    DIRECTION,
+    ERROR_TYPES,
+    FIELD_MAPPING,
+    FREQUENCY,
+    INTEGRATION_TYPE,
+    LOGGING,
+    METRICS,
+    NOTIFICATIONS,
+    RETRY_LOGIC,
+    SOURCE_AUTH,
+    SOURCE_SYSTEM,
+    TARGET_AUTH,
+    TARGET_SYSTEM,
+    VOLUME,
+    Document,
+    Sections,
+)
+from speclab.spec.integration import Alert, Endpoint, ErrorRule, Integration, MappingRow, Role, Schedule
+from speclab.spec.mapping_rows import read_rows
+from speclab.spec.positioned_yaml import MappingNode, ScalarNode
+from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.rules import CheckExpression, read_alerts, read_criteria, read_error_rules
+from speclab.spec.secrets import check_encryption, check_references, check_secrets
+from speclab.spec.settings_block import read_block, to_model, to_variant
+from speclab.spec.workspace import is_other, is_readable, read_header
+
+if TYPE_CHECKING:
+    from speclab.spec.auth import Auth
+    from speclab.spec.settings import MappingSettings, Settings, System
+
+
+_SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql, file or singer, and its settings"
+_AUTH_EXAMPLE: Final = (
+    "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
+)
+_OTHER_SYSTEMS: Final = "; the package of any other must be installed where speclab is"
+_WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
+_TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
+
+M = TypeVar("M", bound="Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class ParseResult:
+    """What a document says, as far as it can be read.
+
+    `integration` is there if nothing of it is missing; `rows` and `mapping` are the Field Mapping's also where it is
+    not. `expressions` are the CEL outside the mapping, which is not looked into here.
+    """
+
+    integration: Integration | None
+    rows: tuple[MappingRow, ...]
+    mapping: MappingSettings | None
+    expressions: tuple[CheckExpression, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_integration(document: Document) -> tuple[Integration | None, list[Problem]]:
+    """The integration that `document` writes, and its problems by place.
+
+    None if any error stands in the way of a run; what a draft may leave for later is such an error here.
+    """
+    reading = read(document, Level.ERROR)
+    hopeless = any(problem.level is Level.ERROR for problem in reading.problems)
+    return None if hopeless else reading.integration, list(reading.problems)
+
+
+def read_end(document: Document, role: Role) -> Endpoint:
+    """The source or the target that `document` writes, whatever the rest of it is like.
+
+    Raises `SpecError` with what stands in the way.
+    """
+    return _Reader(document, Level.ERROR).end(role)
+
+
+def read_mapping(document: Document) -> tuple[tuple[MappingRow, ...], MappingSettings]:
+    """The rows and the settings of the Field Mapping that `document` writes, whatever the rest of it is like.
+
+    Raises `SpecError` with what stands in the way.
+    """
+    return _Reader(document, Level.ERROR).mapping()
+
+
+def read(document: Document, needs: Level) -> ParseResult:
+    """All of `document` that the machine reads, once; `needs` is the level of what a run needs and is not there yet."""
+    return _Reader(document, needs).read()
+
+
+class _Reader:
+    """Reads a document section by section."""
+
+    def __init__(self, document: Document, needs: Level) -> None:
+        self._document = document
+        self._findings = ProblemCollector(str(document.path or "<spec>"), document.text, document.position, needs=needs)
+        self._sections = Sections(document, self._findings)
+        self._expressions: list[CheckExpression] = []
+        self._missing: ScalarNode | None = None
+        self._target: MappingNode | None = None
+        self._systems: dict[str, MappingNode] = {}
+
+    def read(self) -> ParseResult:
+        from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
+
+        spec_id, status = read_header(self._document, self._findings)
+        source, source_line, logs_in = self._system(SOURCE_SYSTEM, "source")
+        source_auth = self._auth(SOURCE_AUTH, "source", logs_in=logs_in)
+        target, target_line, logs_in = self._system(TARGET_SYSTEM, "target")
+        if source and target and source.deletes_missing() and self._missing and (why := target.why_not_delete()):
+            self._findings.error("S210", self._missing, f"`missing: delete`: {why}")
+        target_auth = self._auth(TARGET_AUTH, "target", logs_in=logs_in)
+        schedule = self._choices()
+        errors = self._findings.errors
+        rows, mapping_line = self._rows()
+        if target and rows and self._findings.errors == errors:  # else nobody knows what another row is to make
+            self._look_at_needs(target, rows)
+        mapping = self._settings(FIELD_MAPPING, MappingSettings)
+        volume = self._settings(VOLUME, VolumeSettings)
+        retry = self._settings(RETRY_LOGIC, RetrySettings)
+        logging = self._settings(LOGGING, LoggingSettings)
+        error_rules = self._error_rules()
+        alerts = self._alerts()
+        for address in (CREDENTIALS, NOTIFICATIONS, METRICS):
+            self._free_settings(address)
+        self._criteria()
+        integration = None
+        if source and target and source_auth and target_auth and schedule and mapping and volume and retry and logging:
+            integration = Integration(
+                spec_id=spec_id,
+                title=_TITLE_PREFIX.sub("", self._document.title, count=1) or spec_id,
+                path=self._document.path or Path(),
+                hash=self._document.hash,
+                status=status,
+                source=source,
+                target=target,
+                source_auth=source_auth,
+                target_auth=target_auth,
+                rows=rows,
+                mapping=mapping,
+                mapping_line=mapping_line,
+                retry=retry,
+                error_rules=error_rules,
+                schedule=schedule,
+                alerts=alerts,
+                logging=logging,
+                volume=volume,
+                source_line=source_line,
+                target_line=target_line,
+            )
+        return ParseResult(integration, rows, mapping, tuple(self._expressions), tuple(self._findings.in_order()))
+
+    def end(self, role: Role) -> Endpoint:
+        """The system and the auth of one end; raises `SpecError` for what they lack."""
+        at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
+        system, _, logs_in = self._system(at[0], role)
+        auth = self._auth(at[1], role, logs_in=logs_in)
+        if system is None or auth is None or self._findings.errors:
+            name = self._document.path or self._document.title
+            raise SpecError(f"{name}: the {role} is not described well", problems=self._findings.in_order())
+        return Endpoint(role, system, auth)
+
+    def mapping(self) -> tuple[tuple[MappingRow, ...], MappingSettings]:
+        """The rows and the settings of the Field Mapping; raises `SpecError` for what they lack."""
+        from speclab.spec.settings import MappingSettings
+
+        rows, _ = self._rows()
+        settings = self._settings(FIELD_MAPPING, MappingSettings)
+        if settings is None or self._findings.errors:
+            name = self._document.path or self._document.title
+            raise SpecError(f"{name}: the mapping is not described well", problems=self._findings.in_order())
+        return rows, settings
+
+    def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
+        """The system at one end, the line of its heading, and whether it must be said how to log in there."""
+        from speclab.spec.settings import NOT_RUN_YET
+        from speclab.spec.systems import SYSTEMS
+        from speclab.spec.systems.http import HttpSystem
+
+        section = self._sections.find(address)
+        if section is None:
+            self._sections.need(address, _SYSTEM_EXAMPLE)
+            return None, 1, True
+        errors = self._findings.errors
+        tree = read_block(section, self._findings)
+        if tree is None:
+            if self._findings.errors == errors:
+                self._sections.need_block(section, _SYSTEM_EXAMPLE)
+            return None, section.line, True
+        model = self._check_secrets(tree, "connector", SYSTEMS, role)
+        logs_in = model.logs_in if model else tree.get("connector") is None  # of an unknown one it is not known
+        self._systems[role] = tree
+        if model is None or issubclass(model, HttpSystem):
+            self._collect_expressions(tree)
+        system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
+        if system is None:
+            return None, section.line, logs_in
+        way, other = _WAYS[role]
+        ways = type(system).model_fields.keys() & {way, other}
+        if ways == {other}:
+            self._findings.error("S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it is no {role}")
+        shows_fields = role == "target" and isinstance(system, HttpSystem)  # what `speclab fields` reads there
+        if (unused := tree.get(other)) is not None and not shows_fields:
+            self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
+        self._look_at_missing(tree, role)
+        if role == "target":
+            self._target = tree
+        if way in ways and getattr(system, way) is None:
+            self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
+        return system, section.line, logs_in
+
+    def _look_at_needs(self, target: System, rows: Sequence[MappingRow]) -> None:
+        """Tell of what the target needs of every record, and no row makes."""
+        unclear = target.unclear_success()
+        if self._target and unclear and (at := self._target.at(unclear[0])):
+            self._findings.warning("S212", at.node, unclear[1])
+        made = [FieldPath.parse(row.target).parts for row in rows]
+        for setting, paths in target.needs().items():
+            entry = self._target.at(setting) if self._target else None
+            for path in paths:
+                if entry and not any(path.parts[: len(row)] == row[: len(path.parts)] for row in made):
+                    self._findings.warning("S211", entry.node, f"no row of the mapping makes `{path}`")
+
+    def _look_at_missing(self, tree: MappingNode, role: str) -> None:
+        """Remember where a source says what becomes of records it has no more; a target has nothing to say of them."""
+        read = tree.get("read")
+        missing = tree.get("missing") or (
+            read.node.get("missing") if read and isinstance(read.node, MappingNode) else None
+        )
+        if role == "source":
+            self._missing = missing.key if missing else None
+        elif missing is not None and missing is tree.get("missing"):
+            self._findings.warning("S208", missing.key, "`missing` has no effect at the target")
+
+    def _auth(self, address: str, role: str, *, logs_in: bool) -> Auth | None:
+        from speclab.spec.auth import AUTHS, NoAuth
+        from speclab.spec.settings import NOT_RUN_YET
+
+        section = self._sections.find(address)
+        errors = self._findings.errors
+        tree = read_block(section, self._findings) if section else None
+        if tree is not None:
+            self._check_secrets(tree, "type", AUTHS, role)
+            auth = to_variant(tree, "type", AUTHS, NOT_RUN_YET, self._findings)
+            if auth is not None:
+                self._check_encryption(auth, tree, role)
+            return auth
+        if self._findings.errors > errors:
+            return None
+        if not logs_in:
+            return NoAuth()  # a file needs no credentials, and a database has them in its URL
+        if section is None:
+            self._sections.need(address, _AUTH_EXAMPLE)
+        else:
+            self._sections.need_block(section, _AUTH_EXAMPLE)
+        return None
+
+    def _check_secrets(
+        self, tree: MappingNode, tag: str, variants: Mapping[str, type[M]] | PluginRegistry[type[M]], role: str
+    ) -> type[M] | None:
+        """Tell of secrets and references; gives the model that goes by what `tag` says, if there is one."""
+        entry = tree.get(tag)
+        name = entry.node.text if entry and isinstance(entry.node, ScalarNode) else ""
+        found = variants.get(name)
+        model = None if isinstance(found, BrokenPlugin) else found
+        check_references(tree, self._findings)
+        check_secrets(tree, model, role, self._findings)
+        return model
+
+    def _check_encryption(self, auth: Auth, tree: MappingNode, role: str) -> None:
+        """Warn of credentials that are sent unencrypted."""
+        what = {"bearer": "the token is", "oauth2": "the token is", "basic": "the password is", "api_key": "the key is"}
+        if auth.type in what and role in self._systems:
+            check_encryption(self._systems[role], "base_url", what[auth.type], self._findings)
+        if auth.type == "oauth2":
+            for setting in ("token_url", "device_url"):
+                check_encryption(tree, setting, "the client's credentials are", self._findings)
+
+    def _collect_expressions(self, tree: MappingNode) -> None:
+        """The expressions in a system's settings; those of the mapping are the mapping's."""
+        for outer, inner, name in (("read", "deleted", "source"), ("write", "ok", "item")):
+            entry = tree.get(outer)
+            found = entry.node.get(inner) if entry and isinstance(entry.node, MappingNode) else None
+            if found and isinstance(found.node, ScalarNode) and found.node.value is not None:
+                at = found.node.part(0, len(found.node.text))
+                self._expressions.append(CheckExpression(found.node.text, at.start, at.end, names=(name,)))
+
+    def _choices(self) -> Schedule | None:
+        for address, choose in ((INTEGRATION_TYPE, read_type), (DIRECTION, read_direction)):
+            if section := self._sections.find(address):
+                choose(self._document.body(section), section.body.start, self._findings)
+        section = self._sections.find(FREQUENCY)
+        if section is None:
+            return Schedule("on_demand", "")
+        return read_frequency(self._document.body(section), section.body.start, self._findings)
+
+    def _rows(self) -> tuple[tuple[MappingRow, ...], int]:
+        section = self._sections.find(FIELD_MAPPING)
+        if section is None:
+            self._sections.need(FIELD_MAPPING, "a run needs its table, with a row for each target field")
+            return (), 1
+        return read_rows(self._document, section, self._findings), section.line
+
+    def _settings(self, address: str, model: type[M]) -> M | None:
+        """The settings of a section that may do without; None if they cannot be read."""
+        section = self._sections.find(address)
+        errors = self._findings.errors
+        tree = read_block(section, self._findings) if section else None
+        if tree is None:
+            return model.model_validate({}) if self._findings.errors == errors else None
+        check_references(tree, self._findings)
+        return to_model(tree, model, self._findings)
+
+    def _free_settings(self, address: str) -> None:
+        """A block whose settings have no model yet: only its YAML and its secrets are looked at."""
+        section = self._sections.find(address)
+        tree = read_block(section, self._findings) if section else None
+        if tree is not None:
+            check_references(tree, self._findings)
+            check_secrets(tree, None, "sync", self._findings)
+
+    def _error_rules(self) -> tuple[ErrorRule, ...]:
+        section = self._sections.find(ERROR_TYPES)
+        return read_error_rules(self._document, section, self._findings) if section else ()
+
+    def _alerts(self) -> tuple[Alert, ...]:
+        section = self._sections.find(ALERTS)
+        if section is None:
+            return ()
+        found = read_alerts(self._document, section, self._findings)
+        self._expressions += [expression for _, expression in found]
+        return tuple(alert for alert, _ in found)
+
+    def _criteria(self) -> None:
+        section = self._sections.find(CRITERIA)
+        for criterion in read_criteria(self._document, section) if section else ():
+            if criterion.expression is not None:
+                self._expressions.append(criterion.expression)
+
+
+def lint(document: Document) -> list[Problem]:
+    """The problems of `document` by place, those of its CEL and its mapping's cells not among them."""
+    return list(examine(document).problems)
+
+
+def examine(document: Document) -> ParseResult:
+    """What `document` says, and its problems.
+
+    What is not filled in yet is a note, and an error once the spec is in progress. A file of another type, or without
+    front matter that can be read, says nothing and has no problems but those of the front matter.
+    """
+    front_matter = document.front_matter
+    if is_other(document) or not front_matter.present or not is_readable(document):
+        return ParseResult(None, (), None, (), front_matter.problems)
+    return read(document, Level.ERROR if front_matter.get("status") == "in-progress" else Level.INFO)

@@ -1,0 +1,358 @@
+"""Settings blocks: from a fenced YAML block to a typed model, with every problem at its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
+
+from speclab.core.plugins import BrokenPlugin, PluginRegistry, blamed
+from speclab.core.text import nearest, slip
+from speclab.spec.outline import Block, BlockKind, LineSpan, Section
+from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, parse, quoted
+from speclab.spec.problems import ProblemCollector, TextRange
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from speclab.core.json import Json
+    from speclab.spec.settings import Settings
+
+
+_EXPECTED: Final = {
+    "bool_type": "true or false",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "dict_type": "a mapping, `key: value`",
+    "model_type": "a mapping, `key: value`",
+    "model_attributes_type": "a mapping, `key: value`",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+_BOOLEANS: Final = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+_LITERAL: Final = re.compile(r"'([^']*)'")
+
+
+def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings: ProblemCollector) -> None:
+    """Tell of one error of pydantic's about what `tree` writes for `model`."""
+    loc, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    entry, node = find(tree, loc)
+    if loc[-1:] == ("[key]",) and entry is not None:  # as pydantic calls the key of an entry
+        loc, node = loc[:-1], entry.key
+    name = ".".join(str(part) for part in loc)
+    if kind == "missing":
+        parent, _ = find(tree, loc[:-1])
+        about = _description(model, loc)
+        message = f"`{name}` is missing: {about}" if about else f"`{name}` is missing"
+        findings.error("S201", place_of_missing(tree, parent), message)
+    elif kind == "extra_forbidden":
+        _tell_unknown(loc, entry.key if entry else tree, model, findings)
+    elif kind == "misfit":
+        blamed = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
+        findings.error("S205", blamed.key if blamed else place_of_missing(tree, entry), str(context["message"]))
+    elif kind == "misread":
+        message, offset, item = str(context["message"]), int(context["offset"]), context["item"]
+        if item is not None and isinstance(node, SequenceNode):
+            message, node = f"`{name}`: {message}", node.nodes[item]
+        at = node.part(offset, len(node.text)) if isinstance(node, ScalarNode) else node
+        findings.error("S203", at, message)
+    elif kind == "literal_error":
+        names = _LITERAL.findall(str(context["expected"]))
+        text = node.text if isinstance(node, ScalarNode) else ""
+        message = f"`{name}`: unknown value {shown(node)}; {nearest(text, names, 'expected one of')}"
+        findings.error("S204", node, message, slip(text, names))
+    elif kind == "empty":
+        about = _description(model, loc)
+        findings.error("S203", node, f"`{name}` is empty: {about}" if about else f"`{name}` is empty")
+    elif kind == "value_error":
+        findings.error("S203", node, f"`{name}`: {context['error']}")
+    else:
+        _tell_wrong_type(error, name, node, findings)
+
+
+def tell_forgotten(tree: MappingNode, model: type[Settings], findings: ProblemCollector, before: str = "") -> None:
+    """Tell of settings that have a key and no value; `null` and `~` say that there shall be none."""
+    from pydantic import JsonValue
+
+    known = fields_of(model)
+    for entry in tree.entries:
+        name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
+        if isinstance(node, MappingNode) and (inner := model_in(annotation)):
+            tell_forgotten(node, inner, findings, f"{before}{name}.")
+        elif isinstance(node, ScalarNode) and node.plain and not node.text and annotation not in (None, JsonValue):
+            findings.error("S203", node, f"`{before}{name}` has no value")
+
+
+def find(tree: Node, loc: Sequence[int | str]) -> tuple[MappingEntry | None, Node]:
+    """The last entry and the last node on the way to `loc`, as far as it goes."""
+    entry: MappingEntry | None = None
+    node = tree
+    for part in loc:
+        if isinstance(node, MappingNode) and (found := node.get(str(part))):
+            entry, node = found, found.node
+        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.nodes):
+            node = node.nodes[part]
+        else:
+            break
+    return entry, node
+
+
+def place_of_missing(tree: MappingNode, parent: MappingEntry | None) -> TextRange:
+    """Where to tell of a setting that is not there: the key it is missing from, else the first of the block."""
+    if parent is not None:
+        return parent.key
+    return tree.entries[0].key if tree.entries else LineSpan(tree.start, tree.end)
+
+
+def shown(node: Node) -> str:
+    """What stands there, in words."""
+    if isinstance(node, ScalarNode):
+        return repr(node.text)
+    return "a list" if isinstance(node, SequenceNode) else "a mapping"
+
+
+def fields_of(model: type[Settings]) -> dict[str, object]:
+    """A model's settings as a spec names them, with their types."""
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
+def model_in(annotation: object) -> type[Settings] | None:
+    """The model that a setting of this type holds, if it holds one."""
+    from speclab.spec.settings import Settings
+
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := model_in(arg))), None)
+
+
+def _tell_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings], findings: ProblemCollector) -> None:
+    name, parents = str(loc[-1]), loc[:-1]
+    inside = _model_at(model, parents)
+    names = list(fields_of(inside)) if inside else []
+    where = f" in `{'.'.join(str(part) for part in parents)}`" if parents else ""
+    here = ".".join([*map(str, parents), name])
+    elsewhere = [path for path in _paths_of(model).get(name, ()) if path != here]
+    meant = slip(name, names)
+    if elsewhere and meant is None:
+        findings.error("S202", at, f"`{name}` does not stand here; did you mean `{elsewhere[0]}`?")
+    else:
+        findings.error("S202", at, f"unknown setting {name!r}{where}; {nearest(name, names, 'expected one of')}", meant)
+
+
+def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: ProblemCollector) -> None:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "string_type" and isinstance(node, MappingNode) and node.flow and not any(node.value.values()):
+        written = findings.text[node.start : node.end]
+        message = f"quote this value: {quoted(written)}; unquoted, braces make it a mapping"
+        findings.error("S102", node, message, quoted(written))
+        return
+    if isinstance(node, ScalarNode) and node.plain and node.value is None:
+        findings.error("S203", node, f"`{name}` has no value")
+        return
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        findings.error("S203", node, f"`{name}`: expected {bound}, not {shown(node)}")
+        return
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        findings.error("S203", node, f"`{name}`: {error['msg']}")
+        return
+    fix = None
+    if isinstance(node, ScalarNode):
+        if kind == "bool_type":
+            fix = _BOOLEANS.get(node.text.casefold())
+        elif kind in {"list_type", "tuple_type"}:
+            fix = f"[{findings.text[node.start : node.end]}]"
+    hint = f"; write {fix}" if fix else ""
+    findings.error("S203", node, f"`{name}`: expected {expected}, not {shown(node)}{hint}", fix)
+
+
+def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings] | None:
+    found: type[Settings] | None = model
+    for part in loc:
+        if found is None:
+            return None
+        found = model_in(fields_of(found).get(str(part)))
+    return found
+
+
+def _description(model: type[Settings], loc: Sequence[int | str]) -> str:
+    inside = _model_at(model, loc[:-1])
+    if inside is None:
+        return ""
+    named = {info.alias or name: info for name, info in inside.model_fields.items()}
+    return named[str(loc[-1])].description or ""
+
+
+@cache
+def _paths_of(model: type[Settings]) -> dict[str, list[str]]:
+    """Map each setting name of a model to the dotted paths at which it stands."""
+    paths: dict[str, list[str]] = {}
+    for name, path in _named_paths(model, ""):
+        paths.setdefault(name, []).append(path)
+    return paths
+
+
+def _named_paths(model: type[Settings], before: str) -> Iterator[tuple[str, str]]:
+    for key, annotation in fields_of(model).items():
+        yield key, before + key
+        if inner := model_in(annotation):
+            yield from _named_paths(inner, f"{before}{key}.")
+
+
+M = TypeVar("M", bound="Settings")
+
+_MAX_UNKNOWN: Final = 100
+"""Unknown settings of one block that are listed one by one; the others are counted."""
+
+
+def settings_blocks(section: Section) -> list[Block]:
+    """The fenced yaml blocks of a section; the first holds its settings."""
+    return [
+        block
+        for block in section.blocks
+        if block.kind is BlockKind.FENCE and block.info.casefold().split(maxsplit=1)[:1] in (["yaml"], ["yml"])
+    ]
+
+
+def read_block(section: Section, findings: ProblemCollector) -> MappingNode | None:
+    """The tree of a section's settings block; None if there is none, or nothing can be made of it.
+
+    An empty block's tree stands at its fence, so that what is missing from it has a place.
+    """
+    blocks = settings_blocks(section)
+    if not blocks:
+        return None
+    for other in blocks[1:]:
+        findings.note("S109", other.span, "a second settings block; only the section's first is read")
+    block = blocks[0]
+    content = block.content or LineSpan(block.span.end, block.span.end)
+    if block.span.end <= content.end:
+        findings.error("S107", block.span, "this settings block is never closed")
+    tree = parse(content.of(findings.text), content.start, findings)
+    if tree is not None and not tree.entries:
+        return MappingNode((), block.span.start, block.span.end)
+    return tree
+
+
+def to_model(tree: MappingNode, model: type[M], findings: ProblemCollector) -> M | None:
+    """The settings that `tree` writes; None, and every reason told, if it does not write any.
+
+    A setting that is text takes a number, a date or a `true` as it is written.
+    """
+    errors = findings.errors
+    tell_forgotten(tree, model, findings)
+    values: dict[str, Json] = tree.value
+    validated = _validated(values, model)
+    if isinstance(validated, list) and [error for error in validated if _take_as_written(values, tree, error)]:
+        validated = _validated(values, model)
+    if not isinstance(validated, list):
+        return validated if findings.errors == errors else None
+    unknown = 0
+    for error in validated:
+        unknown += error["type"] == "extra_forbidden"
+        if unknown <= _MAX_UNKNOWN or error["type"] != "extra_forbidden":
+            tell(error, tree, model, findings)
+    if unknown > _MAX_UNKNOWN:
+        more = unknown - _MAX_UNKNOWN
+        findings.error("S202", place_of_missing(tree, None), f"{more:,} more unknown settings in this block")
+    return None
+
+
+def to_variant(
+    tree: MappingNode,
+    tag: str,
+    variants: Mapping[str, type[M]] | PluginRegistry[type[M]],
+    not_yet: frozenset[str],
+    findings: ProblemCollector,
+    *,
+    others: str = "",
+) -> M | None:
+    """The settings that `tree` writes, of the model that its `tag` (`connector`, `type`) names.
+
+    `others` says where variants come from that are not there.
+    """
+    names = list(variants)
+    entry = tree.get(tag)
+    if entry is None:
+        misspelt = next((other for other in tree.entries if slip(other.key.text, [tag])), None)
+        if misspelt is None:
+            findings.error("S201", place_of_missing(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
+            return None
+        key = misspelt.key
+        findings.error("S202", key, f"unknown setting {key.text!r}; did you mean {tag!r}?", tag)
+        meant = MappingEntry(ScalarNode(tag, plain=True, start=key.start, end=key.end), misspelt.node)
+        return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings, others=others)
+    name = entry.node.text if isinstance(entry.node, ScalarNode) else ""
+    if name in variants:
+        return _to_named(tree, entry, name, variants, findings)
+    if name in not_yet:
+        findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
+        return None
+    near = slip(name, names)
+    hint = f"{nearest(name, names, 'expected one of')}{'' if near else others}"
+    findings.error("S204", entry.node, f"unknown {tag} {shown(entry.node)}; {hint}", near)
+    if near is not None:  # read on as if it were that, for what else is wrong
+        value = ScalarNode(near, plain=True, start=entry.node.start, end=entry.node.end)
+        to_variant(_with(tree, entry, MappingEntry(entry.key, value)), tag, variants, not_yet, findings)
+    return None
+
+
+def _to_named(
+    tree: MappingNode,
+    entry: MappingEntry,
+    name: str,
+    variants: Mapping[str, type[M]] | PluginRegistry[type[M]],
+    findings: ProblemCollector,
+) -> M | None:
+    """The settings that `tree` writes, of the variant that `entry` names; S209 where a package of others fails."""
+    model, provider = variants[name], variants.provider(name) if isinstance(variants, PluginRegistry) else ""
+    if isinstance(model, BrokenPlugin):
+        findings.error("S209", entry.node, f"the {entry.key.text} {name!r} cannot be used: {model.reason}")
+        return None
+    try:
+        return to_model(tree, model, findings)
+    except Exception as error:
+        if not provider:
+            raise
+        findings.error("S209", entry.node, f"{provider} fails to check these settings: {blamed(error)}")
+        return None
+
+
+def _with(tree: MappingNode, entry: MappingEntry, other: MappingEntry) -> MappingNode:
+    """`tree` with `other` in the place of `entry`."""
+    return MappingNode(tuple(other if one is entry else one for one in tree.entries), tree.start, tree.end)
+
+
+def _validated(values: dict[str, Json], model: type[M]) -> M | list[ErrorDetails]:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+
+
+def _take_as_written(values: Json, tree: Node, error: ErrorDetails) -> bool:
+    """Put a plain value back as it is written, if the error is that it is no text."""
+    if error["type"] != "string_type":
+        return False
+    *way, last = error["loc"]
+    for part in way:
+        if isinstance(values, dict) and part in values:
+            values = values[str(part)]
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+    node = find(tree, error["loc"])[1]
+    if not isinstance(node, ScalarNode) or node.value is None or isinstance(node.value, str):
+        return False
+    if isinstance(values, dict):
+        values[str(last)] = node.text
+    elif isinstance(values, list) and isinstance(last, int):
+        values[last] = node.text
+    return True

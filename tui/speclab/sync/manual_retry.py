@@ -1,0 +1,66 @@
+"""Trying failures again now, because a person says so: mapped anew, as the spec is now, and sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from speclab.connectors import References
+from speclab.connectors.api import RuntimeContext
+from speclab.core.errors import SpecLocked
+from speclab.core.outcome import Outcome
+from speclab.runlog import RetryResult, RunLog
+from speclab.service.run_queue import Trigger
+from speclab.sync.prepare import Prepared
+from speclab.sync.run import RunOptions, RunResult, run
+
+
+@dataclass(frozen=True, slots=True)
+class ManualRetry:
+    """What came of trying failures again.
+
+    `became` is what each of those came to that were tried. `result` is the run's; None, with `held` saying why, where
+    the spec is being run by another process: that one finds them first in the retry queue.
+    """
+
+    result: RunResult | None
+    became: Mapping[str, Outcome]
+    held: SpecLocked | None = None
+
+
+async def try_again(
+    prepared: Prepared,
+    runlog: Path,
+    failures: Sequence[str],
+    references: References,
+    context: RuntimeContext,
+    options: RunOptions,
+    cancelled: asyncio.Event | None = None,
+) -> ManualRetry:
+    """Try open failures of a spec again, by id, dead letters and those in doubt too; what else is due goes along.
+
+    Of `options` only the patience counts. Where a newer record of the same key was read meanwhile, its failure is
+    closed and nothing is sent. Raises `RunLogError` if the books cannot be kept.
+    """
+    options = replace(options, retries=True, trigger=Trigger.RETRY.value)
+    with _ReportingLog.open(runlog, context.clock) as log:
+        log.became = {}
+        log.requeue(failures)
+        try:
+            result = await run(prepared, log, references, context, options, cancelled)
+        except SpecLocked as held:
+            return ManualRetry(None, {}, held)
+        return ManualRetry(result, log.became)
+
+
+class _ReportingLog(RunLog):
+    """A run log that remembers what it was told of retries."""
+
+    became: dict[str, Outcome]
+
+    def settle(self, run: str, settled: Sequence[RetryResult], message: str = "") -> None:
+        """Record what retries came to, and remember it."""
+        super().settle(run, settled, message)
+        self.became.update((one.failure, one.outcome) for one in settled)

@@ -1,0 +1,71 @@
+"""What goes on beside a run once a second: its progress is stored, and requests to cancel it are obeyed.
+
+Both go through the run log, so they work for every process that shares it: in another container, on another host, and
+for runs that `speclab up` started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from speclab.connectors.activity import Activity
+from speclab.connectors.api import Report
+from speclab.core.errors import RunLogError
+from speclab.core.outcome import Level
+from speclab.runlog import RunLog, RunRow
+from speclab.runlog.control import NOW
+
+PERIOD: Final = 1.0
+"""Seconds between two looks; a run that is shorter costs nothing."""
+
+Show = Callable[[RunRow], None]
+"""Show a running run, with its progress."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Watches one run. `stopped` is whether it was stopped at once, in the middle of a page."""
+
+    log: RunLog
+    run: str
+    activity: Activity
+    cancelled: asyncio.Event
+    report: Report
+    show: Show
+    stopped: bool = False
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Watch the run that the current task makes inside the block."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        watch = asyncio.create_task(self._watch(task))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self, task: asyncio.Task[object]) -> None:
+        trouble = ""
+        while True:
+            await asyncio.sleep(PERIOD)  # of the machine, also where a test holds the run's own clock
+            try:
+                row = self.log.note_progress(self.run, self.activity.progress())
+            except RunLogError as error:  # the next page tells it as well, and then the run ends
+                if error.message != trouble:
+                    trouble = error.message
+                    self.report(Level.WARNING, f"the progress of the run cannot be stored: {error.message}")
+                continue
+            if row.cancel and not self.cancelled.is_set():
+                self.report(Level.INFO, "asked to cancel: the run stops after the page in progress")
+                self.cancelled.set()
+            if row.cancel >= NOW:
+                self.stopped = True
+                task.cancel()  # again every second, in case something on the way swallowed it
+            self.show(row)

@@ -1,0 +1,259 @@
+"""The Field Mapping of one document, row by row: each compiled alone, so that one that is wrong spoils no other.
+
+Knows no screen: what a row makes of a record, what is wrong with it and where in its cells, and how many sample
+records get through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from speclab.core.errors import EditRejected
+from speclab.core.json import Json, Record
+from speclab.core.outcome import Level
+from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.mapping import Mapper, MappingFailure, RowFailure, RowResult
+from speclab.mapping.lint import assemble, check_samples
+from speclab.mapping.problems import HeadingLocation
+from speclab.spec.document import FIELD_MAPPING, Document
+from speclab.spec.integration import MappingRow
+from speclab.spec.mapping_rows import read_rows
+from speclab.spec.parser import ParseResult, read
+from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.settings import MappingSettings
+from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, MarkdownTable, TableRow, row_with_cell
+
+COLUMNS: Final = (SOURCE, TARGET, TRANSFORMATION, NOTES)
+
+
+@dataclass(frozen=True, slots=True)
+class CellProblem:
+    """What is wrong in one cell: `start` to `end` are offsets in its text."""
+
+    column: str
+    start: int
+    end: int
+    message: str
+    code: str = ""
+    fix: str | None = None
+    level: Level = Level.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """What a row makes of one record: how, and why it fails, if it does (in its steps, or by the contract)."""
+
+    result: RowResult
+    failure: RowFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """One row of the table: its cells by column, and, if it can be read and compiled, what it makes."""
+
+    index: int
+    line: int
+    texts: Mapping[str, str]
+    written: MappingRow | None
+    mapper: Mapper | None
+    wrong: tuple[CellProblem, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The target path that is the row's identity; its cell's text where that is none."""
+        return self.written.target if self.written is not None else self.texts[TARGET]
+
+    @property
+    def blank(self) -> bool:
+        """Whether no cell says anything."""
+        return not any(self.texts.values())
+
+    def outcome(self, record: Record) -> RowOutcome | None:
+        """What it makes of `record`; None if it cannot run."""
+        if self.mapper is None:
+            return None
+        (result,) = self.mapper.explain(record)
+        if result.failure is not None:
+            return RowOutcome(result, result.failure)
+        broken = self.mapper.check(self.mapper.map(record))
+        return RowOutcome(result, broken[0] if broken else None)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetVerdict:
+    """How many sample records get through, and which do not: by row, the numbers of the records.
+
+    Those of which the filter cannot tell fail on no row, "" of `failing`; `untold` says why not. `missing` tells of
+    source fields that none of them has.
+    """
+
+    passed: int
+    filtered: frozenset[int]
+    failing: Mapping[str, tuple[int, ...]]
+    untold: Mapping[int, str]
+    missing: tuple[Problem, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many fail on at least one row."""
+        return len({number for numbers in self.failing.values() for number in numbers})
+
+
+@dataclass(frozen=True, slots=True)
+class MappingSheet:
+    """All rows of a document's Field Mapping, and the settings beside them."""
+
+    document: Document
+    table: MarkdownTable | None
+    reading: ParseResult
+    settings: MappingSettings
+    rows: tuple[SheetRow, ...] = ()
+
+    @classmethod
+    def of(cls, document: Document, before: MappingSheet | None = None) -> MappingSheet:
+        """The sheet of `document`; what is the same in `before` is not compiled again."""
+        table, reading = document.mapping, read(document, Level.INFO)
+        settings = reading.mapping or MappingSettings.model_validate({})
+        if table is None:
+            return cls(document, None, reading, settings)
+        known: dict[tuple[int, str], SheetRow] = {}
+        if before is not None and before.settings == settings:
+            known = {(row.line, before.document.lines.content(row.line - 1)): row for row in before.rows}
+        written = {row.line: row for row in reading.rows}
+        rows, checks = [], _checks_by_path(settings)
+        for index, row in enumerate(table.rows):
+            made, mine = known.get((row.line, document.lines.content(row.line - 1))), written.get(row.line)
+            if made is None or made.index != index or made.written != mine:
+                made = _row(table, index, mine, settings, checks, document.text)
+            rows.append(made)
+        return cls(document, table, reading, settings, tuple(rows))
+
+    def row(self, target: str) -> SheetRow | None:
+        """The row of that target path."""
+        return next((row for row in self.rows if row.target == target), None)
+
+    def trial(self, index: int, column: str, text: str) -> SheetRow:
+        """The row `index` as it would be with `text` in that column; the document stays as it is."""
+        if self.table is None:
+            raise EditRejected("there is no Field Mapping table")
+        lines, first = self.document.lines, self.table.first
+        header = lines.content(first)
+        line = row_with_cell(lines.content(first + 2 + index), self.table.column(column), text, header)
+        small = Document.parse(f"## {FIELD_MAPPING}\n\n{header}\n{lines.content(first + 1)}\n{line}\n")
+        table = small.mapping
+        if table is None or len(table.rows) != 1:
+            raise EditRejected("the cell would not be read back as one row of the table")
+        findings = ProblemCollector("", small.text, small.position)
+        rows = read_rows(small, small.sections[0], findings)
+        made = _row(table, 0, rows[0] if rows else None, self.settings, _checks_by_path(self.settings), small.text)
+        problems = [*made.wrong, *_wrong_of(findings.in_order(), table, 0, small.text)]
+        return SheetRow(index, made.line, made.texts, made.written, made.mapper, tuple(dict.fromkeys(problems)))
+
+    def problems(self, row: SheetRow, found: Iterable[Problem]) -> tuple[CellProblem, ...]:
+        """All that is wrong with `row`: what it knows itself, and what of `found` is on its line."""
+        if self.table is None:
+            return row.wrong
+        more = _wrong_of(found, self.table, row.index, self.document.text)
+        return tuple(dict.fromkeys((*row.wrong, *more)))
+
+    def judge(self, records: Sequence[Record]) -> SheetVerdict:
+        """Put all `records` through all rows that can run."""
+        mapper = self._whole()
+        passed, filtered, failing, untold = 0, set(), dict[str, list[int]](), dict[int, str]()
+        for number, record in enumerate(records):
+            failures: tuple[RowFailure, ...] = ()
+            try:
+                if mapper is not None and not mapper.accepts(record):
+                    filtered.add(number)
+                    continue
+                if mapper is not None:
+                    failures = mapper.check(mapper.map(record))
+            except MappingFailure as failure:
+                failures = failure.failures
+            for row in dict.fromkeys(failure.row or "" for failure in failures):
+                failing.setdefault(row, []).append(number)
+            if failures and failures[0].row is None:
+                untold[number] = str(failures[0])
+            passed += not failures
+        by_row = {row: tuple(numbers) for row, numbers in failing.items()}
+        missing = check_samples(mapper, records, "") if mapper is not None else []
+        return SheetVerdict(passed, frozenset(filtered), by_row, untold, tuple(missing))
+
+    def _whole(self) -> Mapper | None:
+        """A mapper of the rows that can run, with the filter and the checks as far as they can be used."""
+        rows = [row.written for row in self.rows if row.written is not None and row.mapper is not None]
+        targets = {row.target for row in rows}
+        checks = {target: schema for target, schema in self.settings.check.items() if target in targets}
+        kept = self.settings.model_copy(update={"check": checks})
+        for settings in (kept, kept.model_copy(update={"filter": None}), _no_check(kept)):
+            if rows and (mapper := assemble(rows, settings, "", HeadingLocation(1)).mapper) is not None:
+                return mapper
+        return None
+
+
+_Checks: TypeAlias = "Mapping[FieldPath | str, dict[str, dict[str, Json]]]"
+
+
+def _checks_by_path(settings: MappingSettings) -> _Checks:
+    """Group the checks by the path of their target field."""
+    checks: dict[FieldPath | str, dict[str, dict[str, Json]]] = {}
+    for target, schema in settings.check.items():
+        checks.setdefault(_path(target), {})[target] = schema
+    return checks
+
+
+def _row(
+    table: MarkdownTable, index: int, written: MappingRow | None, settings: MappingSettings, checks: _Checks, text: str
+) -> SheetRow:
+    row = table.rows[index]
+    texts = {name: _text(table, row, name) for name in COLUMNS}
+    if written is None:
+        return SheetRow(index, row.line, texts, None, None)
+    own = checks.get(_path(written.target), {})
+    for alone in (settings.model_copy(update={"filter": None, "check": own}), _no_check(settings)):
+        assembly = assemble([written], alone, "", HeadingLocation(1))
+        if assembly.mapper is not None:
+            break
+    # what is said of the settings has its place there, not in a row
+    problems = [problem for problem in assembly.problems if problem.line == row.line]
+    return SheetRow(index, row.line, texts, written, assembly.mapper, _wrong_of(problems, table, index, text))
+
+
+def _no_check(settings: MappingSettings) -> MappingSettings:
+    return settings.model_copy(update={"filter": None, "check": {}})
+
+
+def _path(target: str) -> FieldPath | str:
+    try:
+        return FieldPath.parse(target)
+    except PathSyntaxError:
+        return target
+
+
+def _text(table: MarkdownTable, row: TableRow, name: str) -> str:
+    at = table.columns.get(name)
+    return row.cells[at].text if at is not None and at < len(row.cells) else ""
+
+
+def _wrong_of(problems: Iterable[Problem], table: MarkdownTable, index: int, text: str) -> tuple[CellProblem, ...]:
+    """Those of `problems` that are on the line of row `index`, each in its cell."""
+    row = table.rows[index]
+    names = {at: name for name, at in table.columns.items()}
+    found = []
+    for problem in problems:
+        if problem.line != row.line:
+            continue
+        at = max((at for at, cell in enumerate(row.cells) if cell.column <= problem.column), default=0)
+        raw = row.cells[at].span.of(text)
+        start, end = (_offset(raw, problem.column + length - row.cells[at].column) for length in (0, problem.length))
+        name = names.get(at, "")
+        found.append(CellProblem(name, start, end, problem.message, problem.code, problem.fix, problem.level))
+    return tuple(found)
+
+
+def _offset(raw: str, offset: int) -> int:
+    r"""Where the character at `offset` of a cell as it is written stands in its text: `\|` is one character."""
+    offset = max(0, min(offset, len(raw)))
+    return offset - raw.count("\\|", 0, offset)

@@ -1,0 +1,302 @@
+"""The specs that are open in the app, whatever screen shows them: their history, saving, outside changes, recovery.
+
+Knows no screen and no terminal: every way a person's text could be lost is decided here, and tested here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from speclab.core.errors import EditRejected, SaveConflict, UsageError
+from speclab.core.files import LARGEST, real_path, too_large
+from speclab.spec import store
+from speclab.spec.document import Document, Section
+from speclab.spec.merge import Side, merge
+from speclab.spec.problems import Problem
+
+_TILDES: Final = re.compile(r"~{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecEdit:
+    """One step of the history. Steps of one `group`, such as the keys of one stay in an editor, become one."""
+
+    label: str
+    before: Document
+    after: Document
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Text written in an editor that the document refuses, and why. It is kept until it is mended or given up."""
+
+    section: Section
+    body: str
+    refusal: EditRejected
+
+
+class OpenOutcome(StrEnum):
+    """What a look at the file found."""
+
+    SAME = "same"
+    READ_AGAIN = "read again"  # it changed, and nothing here was unsaved
+    MERGED = "merged"  # it changed, and what is unsaved here was put on top of it
+    CONFLICT = "conflict"  # it changed where this was changed too: saving will ask
+    GONE = "gone"
+    UNREADABLE = "unreadable"  # something stands there that is not read, such as a named pipe or a file of 24 MB
+
+
+class OpenSpec:
+    """One spec file as the app has it.
+
+    `document` is what the screens show and edit, `base` what the file held when it was last read or written.
+    `problems` are those of the document `checked`, which may lag behind while somebody types.
+    """
+
+    def __init__(self, path: Path, *, read_only: str = "") -> None:
+        self.path = path
+        self.document = self.base = Document.load(path)
+        self.typed: Typed | None = None
+        self.gone = False
+        self.unreadable = ""  # why the file as it is now cannot be read
+        self.problems: Sequence[Problem] = ()
+        self.checked: Document | None = None
+        self._read_only = read_only
+        self._undo: list[SpecEdit] = []
+        self._redo: list[SpecEdit] = []
+        self._aside: str | None = None  # the text that the recovery file holds
+        self._aside_is_durable = True
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing here can be changed, in a sentence; empty if it can."""
+        if self._read_only:
+            return self._read_only
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            return "the file is read-only"
+        return ""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether closing now would lose something."""
+        return self.typed is not None or self.gone or bool(self.unreadable) or self.document.text != self.base.text
+
+    # History
+
+    @property
+    def next_undo(self) -> str:
+        """What `undo` would take back, in words; empty if nothing."""
+        return self._undo[-1].label if self._undo else ""
+
+    @property
+    def next_redo(self) -> str:
+        """What `redo` would do again, in words; empty if nothing."""
+        return self._redo[-1].label if self._redo else ""
+
+    def edit(self, after: Document, label: str, group: str = "") -> None:
+        """Make `after` the document, as one step of the history, or as a part of the last one if it is of that group.
+
+        Raises `EditRejected` where nothing can be changed.
+        """
+        if self.read_only:
+            raise EditRejected(f"nothing can be changed: {self.read_only}")
+        if after.text == self.document.text:
+            return
+        if len(after.text) > LARGEST >= len(self.document.text):
+            error = too_large(self.path, len(after.to_bytes()))
+            raise EditRejected(error.message, hint=error.hint)
+        before = self.document
+        if group and self._undo and self._undo[-1].group == group and self._undo[-1].after == before:
+            before = self._undo.pop().before
+        if after.text != before.text:
+            self._undo.append(SpecEdit(label, before, after, group))
+        self._redo.clear()
+        self.document = after
+
+    def undo(self) -> str:
+        """Take the last step back and say which. Raises `EditRejected` if there is none, or it no longer can be."""
+        self._refuse_over_typed("undo")
+        if not self._undo:
+            raise EditRejected("there is nothing to undo")
+        change = self._undo[-1]
+        self.document = self._turned(change.after, change.before, f"cannot undo: {change.label}")
+        self._redo.append(self._undo.pop())
+        return change.label
+
+    def redo(self) -> str:
+        """Do again the step that was undone last, and say which. Raises `EditRejected` as `undo` does."""
+        self._refuse_over_typed("redo")
+        if not self._redo:
+            raise EditRejected("there is nothing to do again")
+        change = self._redo[-1]
+        self.document = self._turned(change.before, change.after, f"cannot do again: {change.label}")
+        self._undo.append(self._redo.pop())
+        return change.label
+
+    def _refuse_over_typed(self, step: str) -> None:
+        """Raise `EditRejected` while there is text the document refuses: a step elsewhere would lose it."""
+        if self.typed is not None:
+            refusal = self.typed.refusal
+            raise EditRejected(
+                f"cannot {step}: the text in {self.typed.section.title} is not in the spec yet: {refusal.message}",
+                hint=refusal.hint,
+            )
+
+    def _turned(self, old: Document, new: Document, refusal: str) -> Document:
+        """The document with what made `new` of `old` done to it; others may have changed the file since."""
+        if self.document.text == old.text:
+            return new
+        merged = merge(old, self.document, new)
+        if merged.conflicts:
+            raise EditRejected(f"{refusal}: the same lines were changed since")
+        return Document.parse(merged.resolved(), self.path)
+
+    # Text in an editor
+
+    def type(self, section: Section, body: str, group: str) -> None:
+        """Take `body` as what a person wrote in that section.
+
+        Where the document refuses it, it is kept as `typed`, with the reason.
+        """
+        try:
+            self.edit(self.document.with_body(section, body), f"edit of {section.title}", group)
+        except EditRejected as refusal:
+            self.typed = Typed(section, body, refusal)
+        else:
+            self.typed = None
+
+    def drop_typed(self) -> None:
+        """Give up the text that the document refuses."""
+        self.typed = None
+
+    # The file
+
+    def look(self) -> OpenOutcome:
+        """See whether the file changed, and take over what did; what is unsaved here stays on top of it."""
+        try:
+            now = Document.load(self.path)
+        except UsageError as error:
+            self.unreadable = error.message if os.path.lexists(self.path) else ""
+            self.gone = not self.unreadable
+            return OpenOutcome.UNREADABLE if self.unreadable else OpenOutcome.GONE
+        self.gone, self.unreadable = False, ""
+        if now.text == self.base.text:
+            return OpenOutcome.SAME
+        if self.document.text in (self.base.text, now.text):
+            self.document = self.base = now
+            return OpenOutcome.READ_AGAIN
+        merged = merge(self.base, self.document, now)
+        if merged.conflicts:
+            return OpenOutcome.CONFLICT
+        self.document, self.base = Document.parse(merged.resolved(), self.path), now
+        return OpenOutcome.MERGED
+
+    def save(self) -> bool:
+        """Write the document, merged with what is in the file by now; True if others' changes came with it.
+
+        Raises `EditRejected` while there is text the document refuses, `SaveConflict` where the file was changed in
+        the same place (see `settle`), and `SpeclabError` if it cannot be written. Then nothing was.
+        """
+        if self.read_only:
+            raise EditRejected(f"cannot be saved: {self.read_only}")
+        if self.typed is not None:
+            refusal = self.typed.refusal
+            raise EditRejected(f"not saved: {refusal.message}", hint=refusal.hint)
+        saved = store.save(self.document, self.base)
+        self.document = self.base = saved.document
+        self.gone, self.unreadable = False, ""
+        self.put_aside()
+        return saved.merged
+
+    def settle(self, conflict: SaveConflict, sides: Sequence[Side]) -> None:
+        """Take a side for each place that could not be merged, as a step of the history; saving then can go on."""
+        self.base = conflict.theirs
+        self.edit(Document.parse(conflict.merge.resolved(sides), self.path), "merge with the file")
+
+    # Recovery
+
+    def put_aside(self, draft: str | None = None, *, durable: bool = True) -> None:
+        """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is.
+
+        `draft` is the whole text with what is being typed, where the document does not have that yet (see
+        `with_draft`). For `durable`, see `store.write_recovery`.
+        """
+        text = draft if draft is not None else self._whole() if self.unsaved else None
+        is_done = text == self._aside and (self._aside_is_durable or not durable)
+        if is_done and (text is None or store.find_recovery(self.path) is not None):
+            return  # else another speclab dropped it, to which it was offered
+        if text is None:
+            store.drop_recovery(self.path)
+        else:
+            store.write_recovery(self.path, text, durable=durable)
+        self._aside, self._aside_is_durable = text, durable or text is None
+
+    def with_draft(self, section: Section, body: str) -> str:
+        """The document's text with `body` in `section`, whatever that makes of the sections behind it.
+
+        Cheap enough for every key, unlike an edit, which is verified; for the recovery file only.
+        """
+        text, newline = self.document.text, self.document.newline
+        lines = newline.join(body.split("\n")) if "\r" not in body else body
+        return f"{text[: section.body.start]}{lines}{text[section.body.end :]}"
+
+    def recover(self, recovery: store.Recovery) -> None:
+        """Take back what was put aside, as a step of the history."""
+        self._aside = recovery.text
+        self.edit(Document.parse(recovery.text, self.path), f"text recovered of {recovery.at:%H:%M}")
+
+    def _whole(self) -> str:
+        """The document, and text it refuses in a fence in its section, where it can do no harm and be mended."""
+        if self.typed is None:
+            return self.document.text
+        longest = max(map(len, _TILDES.findall(self.typed.body)), default=2)
+        fence = "~" * (longest + 1)
+        fenced = f"{fence}\n{self.typed.body}\n{fence}"
+        try:
+            return self.document.with_body(self.typed.section, fenced).text
+        except EditRejected:  # the section is there no more
+            return f"{self.document.text}\n\n{fenced}\n"
+
+
+class Session:
+    """All specs that were opened since the app started, each with its own history."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        self._read_only = "speclab was started with --read-only" if read_only else ""
+        self._specs: dict[Path, OpenSpec] = {}
+
+    def open(self, path: Path) -> OpenSpec:
+        """The spec at `path`, as it is here if it was opened before. Raises `UsageError` if it cannot be read."""
+        whole = real_path(path)
+        if whole not in self._specs:
+            self._specs[whole] = OpenSpec(path, read_only=self._read_only)
+        return self._specs[whole]
+
+    def unsaved(self) -> list[OpenSpec]:
+        """Those with unsaved changes."""
+        return [spec for spec in self._specs.values() if spec.unsaved]
+
+    def opened(self, path: Path) -> OpenSpec | None:
+        """The spec at `path` if it was opened."""
+        return self._specs.get(real_path(path))
+
+    def specs(self) -> list[OpenSpec]:
+        """All of them."""
+        return list(self._specs.values())
+
+    def recovery_files(self) -> list[tuple[Path, Path]]:
+        """The specs with text that was put aside and is not in their file, and the files that hold it."""
+        paths = [spec.path for spec in self._specs.values()]
+        return [(path, store.recovery_path(path)) for path in paths if store.find_recovery(path) is not None]
+
+    def put_aside(self) -> None:
+        """Bring all recovery files up to date. Raises `SpeclabError` where one cannot be written."""
+        for spec in self._specs.values():
+            spec.put_aside()

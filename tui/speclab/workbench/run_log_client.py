@@ -1,0 +1,111 @@
+"""The run log as the app sees it: asked and written in a thread of its own, and looked at for news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from speclab.monitor.health import Dashboard, Overview
+    from speclab.runlog import RunLog, RunLogReader
+    from speclab.runlog.reader import LogUpdate, Tail
+
+
+Answer = TypeVar("Answer")
+
+POLL: Final = 0.25
+"""Seconds between two looks at the run log: half of what a person should wait for a commit to show."""
+
+
+class RunLogClient:
+    """The run log at `path`, or of the workspace that `directory` belongs to.
+
+    It is asked and written in one thread of its own, so that a slow disk or a large answer never makes a key late.
+    """
+
+    def __init__(self, directory: Path, path: Path | None = None, *, read_only: bool = False) -> None:
+        self._read_only = read_only
+        self._directory = directory
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="runlog")
+        self._reader: RunLogReader | None = None
+        self._tail: Tail | None = None
+        self._dashboard: Dashboard | None = None
+        self._closed = False
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace the app's directory belongs to."""
+        from speclab.spec.workspace import workspace_of
+
+        return workspace_of(self._directory)
+
+    @property
+    def path(self) -> Path:
+        """Where the run log is: the path that was given, or else that of the workspace."""
+        from speclab.spec.workspace import runlog_path
+
+        return self._path or runlog_path(self.workspace)
+
+    async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
+        """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""
+        return await self._in_thread(lambda: question(self._open()))
+
+    async def record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+        """What `entry` gives, having written into the run log. Raises `RunLogError`."""
+        return await self._in_thread(lambda: self._record(entry))
+
+    async def overview(self, window: float, now: datetime) -> Overview:
+        """How all integrations are; what changed since the last look is worked out anew. Raises `RunLogError`."""
+        return await self._in_thread(lambda: self._overview(window, now))
+
+    async def news(self) -> LogUpdate | None:
+        """What came since this was last asked; None the first time, when all is new. Raises `RunLogError`."""
+        return await self._in_thread(self._news)
+
+    def close(self) -> None:
+        """Give the file back, once what is being asked has been answered."""
+        self._closed = True
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=True)
+
+    async def _in_thread(self, question: Callable[[], Answer]) -> Answer:
+        if self._closed:
+            raise asyncio.CancelledError  # the app is being left: there is nobody to answer
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    def _open(self) -> RunLogReader:
+        from speclab.runlog import RunLog, RunLogReader
+
+        if self._reader is None:
+            self._reader = RunLogReader(self.path) if self._read_only else RunLog.reader(self.path)
+        return self._reader
+
+    def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+        from speclab.runlog import RunLog
+
+        with RunLog.open(self.path) as log:
+            return entry(log)
+
+    def _overview(self, window: float, now: datetime) -> Overview:
+        from speclab.monitor.health import Dashboard
+
+        if self._dashboard is None or self._dashboard.window != window:
+            self._dashboard = Dashboard(self._open(), window)
+        return self._dashboard.look(now)
+
+    def _news(self) -> LogUpdate | None:
+        from speclab.runlog.reader import Tail
+
+        if self._tail is None:
+            self._tail = Tail.open(self._open())
+            return None
+        return self._tail.poll()
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()

@@ -1,0 +1,150 @@
+"""Sample records, for the mapping and its panes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from speclab.core.errors import SpecError, UsageError
+from speclab.core.files import read_head
+from speclab.core.json import Record, decode, encode
+from speclab.core.state_files import STATE, find_link, make_private_directory, refuse_links
+from speclab.spec.integration import Endpoint
+from speclab.spec.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from speclab.connectors import References
+    from speclab.connectors.api import DiscoveredSchema, RuntimeContext
+    from speclab.mapping.fields import Field
+    from speclab.runlog import FailureRow
+    from speclab.spec.integration import Integration
+    from speclab.spec.settings import RetrySettings
+
+
+Loaded = TypeVar("Loaded")
+
+_ALONE: Final = Lock()
+
+
+async def loaded(load: Callable[[], Loaded]) -> Loaded:
+    """What `load` gives, a function that imports; nothing else is being loaded meanwhile."""
+    return await asyncio.to_thread(_alone, load)
+
+
+def _alone(load: Callable[[], Loaded]) -> Loaded:
+    with _ALONE:
+        return load()
+
+
+_Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
+_Describe: TypeAlias = "Callable[[Endpoint, References, RuntimeContext], Awaitable[DiscoveredSchema]]"
+
+LIMIT: Final = 500
+"""Records that are asked of a live source."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecords:
+    """Sample records, and where they are from, in a few words; `failures` are theirs, one for each, if they failed."""
+
+    records: tuple[Record, ...]
+    origin: str
+    failures: tuple[FailureRow, ...] = ()
+
+
+MAX_SAMPLE: Final = 8_000_000
+"""Bytes of a sample file: all of its records are held while the spec is open."""
+
+NONE: Final = SampleRecords((), "")
+_EXPECTED: Final = "expected a JSON object on each line"
+
+
+def kept_at(spec: Path, spec_id: str) -> Path:
+    """Where the sample of a spec is kept."""
+    return workspace_of(spec) / STATE / "samples" / f"{quote(spec_id, safe=' ')}.jsonl"
+
+
+def named(text: str, spec: Path) -> Path:
+    """The file that a person means by `text`: seen from the workspace of the spec."""
+    return workspace_of(spec) / Path(text).expanduser()
+
+
+def read_records(path: Path) -> SampleRecords:
+    """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
+    if (link := find_link(path)) is not None:
+        raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE}")
+    try:
+        text, _ = read_head(path, MAX_SAMPLE + 1)  # a pipe would be waited for
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(text) > MAX_SAMPLE:
+        raise UsageError(
+            f"{path}: a sample of more than {MAX_SAMPLE:,} bytes", hint="Keep some of its lines: head -n 500 FILE."
+        )
+    records = [_record(path, number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
+    if not records:
+        raise UsageError(f"{path}: there is no record in it", hint=_EXPECTED)
+    return SampleRecords(tuple(records), path.name)
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        value = decode(line)
+    except ValueError as error:
+        raise UsageError(f"{path}:{number}: no JSON: {error}", hint=_EXPECTED) from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}:{number}: a JSON {type(value).__name__} is no record", hint=_EXPECTED)
+    return value
+
+
+def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
+    """Write `records` to where the sample of the spec is looked for; the directory is the user's alone."""
+    from speclab.spec.store import create
+
+    path = kept_at(spec, spec_id)
+    refuse_links(path)
+    make_private_directory(path.parent)
+    path.unlink(missing_ok=True)
+    create(path, "".join(f"{encode(record).decode()}\n" for record in records))
+    return path
+
+
+async def live(end: Endpoint, retry: RetrySettings, spec: Path) -> SampleRecords:
+    """Return the first records of the source `end` of `spec`. Raises as a reader does."""
+    sample, references, context = await loaded(partial(_means, end, spec))
+    found = await sample(end.system, end.auth, references, context, LIMIT, retry)
+    if not found:
+        raise SpecError("the source has no records", hint="Check that `read` in Source System names the right list.")
+    return SampleRecords(tuple(found), "live")
+
+
+def _means(end: Endpoint, spec: Path) -> tuple[_Sample, References, RuntimeContext]:
+    """Load what reads a source, with the machine's own time, chance, network and environment."""
+    from speclab.connectors import sample, this_machine
+
+    return sample, *this_machine(spec, [end])
+
+
+async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
+    """The fields the integration's target has. Raises as a reader does, and `SpeclabError` where it cannot say."""
+    target = integration.ends[1]
+    discover_schema, references, context = await loaded(partial(_describing, integration.path, target))
+    return (await discover_schema(target, references, context)).fields
+
+
+def _describing(spec: Path, end: Endpoint) -> tuple[_Describe, References, RuntimeContext]:
+    from speclab.connectors import discover_schema, this_machine
+
+    return discover_schema, *this_machine(spec, [end])
+
+
+def of_failures(failures: Sequence[FailureRow]) -> SampleRecords:
+    """The records of `failures` as they were read, before mapping."""
+    kept = tuple(failure for failure in failures if failure.source is not None)
+    return SampleRecords(tuple(failure.source for failure in kept if failure.source is not None), "dead letters", kept)
