@@ -1,4 +1,4 @@
-"""No code comes from the working directory: every child process is started by the launcher, with `-P`."""
+"""Child processes run no code from the working directory: the launcher starts each of them with `-P`."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ Every 1 second
 """
 
 
-def strings(path: Path) -> Iterator[tuple[int, object]]:
-    """The constants and attributes of a Python file, with their lines."""
+def constants_and_attributes(path: Path) -> Iterator[tuple[int, object]]:
+    """Yield the constants and attributes of a Python file with their line numbers."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Constant):
             yield node.lineno, node.value
@@ -82,26 +82,30 @@ def test_only_the_launcher_names_the_interpreter_and_a_module() -> None:
         f"{path.relative_to(ROOT)}:{line}: {value}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.name != "launcher.py"
-        for line, value in strings(path)
+        for line, value in constants_and_attributes(path)
         if value in {"-m", "sys.executable"}
     ]
     assert found == []
 
 
-def test_nothing_in_the_tree_runs_speclab_as_a_module_without_p() -> None:
-    names = ["Makefile", "README.md", *(str(path) for part in ("docs", "specs", "tests") for path in walk(ROOT / part))]
+def test_every_command_in_the_repository_that_runs_speclab_as_a_module_uses_p() -> None:
+    names = [
+        "Makefile",
+        "README.md",
+        *(str(path) for part in ("docs", "specs", "tests") for path in text_files(ROOT / part)),
+    ]
     found = [name for name in names if name != __file__ and UNSAFE.search((ROOT / name).read_text("utf-8", "replace"))]
     assert found == []
 
 
-def walk(directory: Path) -> Iterator[Path]:
-    """The text files at and below `directory`."""
+def text_files(directory: Path) -> Iterator[Path]:
+    """Yield the text files in `directory` and its subdirectories."""
     yield from (path for path in directory.rglob("*") if path.suffix in {".py", ".md", ".sh", ".toml", ".yml"})
 
 
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a workspace with a module for every package that speclab imports."""
+    """Return the working directory: a workspace with a module named like each package that speclab imports."""
     for name in SHADOWED:
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n", "utf-8")
     (tmp_path / "people.md").write_text(SPEC, "utf-8")
@@ -112,16 +116,16 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def imported(hostile: Path) -> str:
-    """The names of the workspace's modules that were imported."""
+def imported_modules(hostile: Path) -> str:
+    """Return the names of the workspace's modules that were imported."""
     path = hostile / "imported"
     return path.read_text("utf-8") if path.exists() else ""
 
 
-def test_hostile_modules_are_imported_without_p(hostile: Path) -> None:
+def test_workspace_modules_are_imported_without_p(hostile: Path) -> None:
     command = [sys.executable, "-m", "click"]
     subprocess.run(command, cwd=hostile, check=False, capture_output=True)
-    assert "click" in imported(hostile)  # so the tests below would see it
+    assert "click" in imported_modules(hostile)  # proves that the tests below would notice an import
 
 
 @pytest.mark.parametrize(
@@ -132,16 +136,16 @@ def test_hostile_modules_are_imported_without_p(hostile: Path) -> None:
     ],
     ids=["run", "retry"],
 )
-def test_runs_started_from_the_app_import_nothing_of_the_workspace(
+def test_runs_started_from_the_app_import_no_workspace_module(
     hostile: Path, start: Callable[[Path, Path], Launched]
 ) -> None:
     launched = start(hostile, hostile / ".speclab" / "runlog.db")
     launched.process.wait(timeout=60)
-    assert imported(hostile) == ""
+    assert imported_modules(hostile) == ""
     assert "Traceback" not in "\n".join(launched.said())
 
 
-def test_the_service_and_its_runs_import_nothing_of_the_workspace(hostile: Path) -> None:
+def test_the_service_and_its_runs_import_no_workspace_module(hostile: Path) -> None:
     runlog = hostile / ".speclab" / "runlog.db"
     launched = launch_service(hostile, hostile, runlog)
     try:
@@ -155,7 +159,7 @@ def test_the_service_and_its_runs_import_nothing_of_the_workspace(hostile: Path)
     finally:
         launched.process.terminate()
         launched.process.wait(timeout=60)
-    assert imported(hostile) == ""
+    assert imported_modules(hostile) == ""
     assert (hostile / "out.jsonl").exists()
 
 
@@ -164,8 +168,8 @@ def finished_runs(runlog: Path) -> int:
         return sum(run.state != "running" for run in log.runs())
 
 
-def test_the_demo_imports_nothing_of_the_workspace(hostile: Path) -> None:
+def test_the_demo_imports_no_workspace_module(hostile: Path) -> None:
     command = [str(Path(sys.executable).with_name("speclab")), "demo", str(hostile / "demo")]
     done = subprocess.run(command, cwd=hostile, env=os.environ, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr
-    assert imported(hostile) == ""
+    assert imported_modules(hostile) == ""
