@@ -181,8 +181,13 @@ async def test_a_row_that_another_holds_too_long_may_be_free_soon(
 async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY")
     mariadb.sql(f"CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} FOR EACH ROW DO SLEEP(5)")
-    url = f"{mariadb.store.url}?init_command=SET%20max_statement_time=0.1"
-    (answer,) = await mariadb.write(row("a"), upsert=table, url=url)
+    name = f"hasty_{table}"
+    mariadb.sql(f"CREATE USER {name}@'%%' WITH MAX_STATEMENT_TIME 0.1", f"GRANT ALL ON *.* TO {name}@'%%'")
+    try:
+        url = mariadb.store.url.replace("//root@", f"//{name}@")
+        (answer,) = await mariadb.write(row("a"), upsert=table, url=url)
+    finally:
+        mariadb.sql(f"DROP USER {name}@'%%'")
     assert answer.write_error is not None
     assert answer.write_error.error_class is ErrorClass.SERVER, answer.write_error.message
 

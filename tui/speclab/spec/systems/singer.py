@@ -22,6 +22,8 @@ def _command(text: str) -> str:
         parts = shlex.split(text)
     except ValueError as error:
         raise ValueError(f"{text!r} cannot be split into arguments: {error}") from None
+    if not parts:
+        raise ValueError("expected a program such as tap-rest-api-msdk, and its own arguments if it takes any")
     if "${" in text:
         raise ValueError(
             "a reference cannot stand in `command`, which every user of the machine can read; "
@@ -34,8 +36,6 @@ def _command(text: str) -> str:
                 f"`{part.partition('=')[0]}` takes a secret, and every user of the machine can read `command`; "
                 "put it into `config` or `env`"
             )
-    if not parts:
-        raise ValueError("expected a program such as tap-rest-api-msdk, and its own arguments if it takes any")
     return text
 
 
