@@ -139,7 +139,7 @@ STUCK = """
 import subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from speclab import hangup
-from speclab.core.processes import attach
+from speclab.core.processes import attach_child
 hangup.GRACE = 0.5
 stuck = hangup.Hangup()
 {more}

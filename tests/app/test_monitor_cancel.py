@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import Level, RunState
 
 Open = Callable[..., Any]
@@ -27,7 +27,7 @@ async def test_the_monitor_shows_what_a_run_does_within_its_page(
         until = filled.clock.time + timedelta(seconds=90)
         with filled.log() as log:
             progress = {"page": 1, "records": 200, "sent": 40, "requests": 41}
-            log.note_progress(run, {**progress, "wait": "the rate limit", "until": timestamp(until)})
+            log.note_progress(run, {**progress, "wait": "the rate limit", "until": format_timestamp(until)})
         await see(pilot, f"waits to {until.astimezone():%H:%M:%S}", f"waits until {until.astimezone():%H:%M:%S}")
 
 
@@ -50,7 +50,7 @@ async def test_x_cancels_the_run_under_the_cursor_and_a_second_time_stops_it_now
 async def test_a_parked_integration_says_until_when(filled: Any, running: Open, see: Open) -> None:
     with filled.log() as log:
         run = log.start_run("orders", "hash", "schedule")
-        until = timestamp(filled.clock.time + timedelta(days=365))
+        until = format_timestamp(filled.clock.time + timedelta(days=365))
         log.event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
     async with running(filled.directory, place="monitor") as pilot:

@@ -15,7 +15,7 @@ from speclab.app.application import SpeclabApp
 from speclab.app.icons import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, Level
 from speclab.runlog import AlertRow, RunLogReader
 from speclab.runlog.schema import VERSION
@@ -294,7 +294,7 @@ async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record
 
 
 async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, opened: Open, see: Open) -> None:
-    since = timestamp(filled.clock.now() - timedelta(minutes=5))
+    since = format_timestamp(filled.clock.now() - timedelta(minutes=5))
     with filled.log() as log:
         alerts = [("too many dead", AlertState.FIRING, "dead_letters() is 14"), ("slow", AlertState.OK, "is not told")]
         log.record_alerts("people", [AlertRow("people", name, state, since, told) for name, state, told in alerts])
@@ -387,10 +387,10 @@ async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see
 
 
 async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open, see: Open) -> None:
-    from speclab.core.locks import hold
+    from speclab.core.locks import hold_spec
 
     async with opened(workspace) as pilot:
-        with hold(workspace.directory, "orders"):
+        with hold_spec(workspace.directory, "orders"):
             await pilot.press("r")
             await see(pilot, "orders is being run by process")
 

@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
 from speclab.app.monitor.actions import ServiceLine, words
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
 from speclab.service import heartbeat
@@ -72,7 +72,7 @@ def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeyp
     sign, what, more = words(ServiceState(alive, alive=True), NOW, starting=False, key="S")
     assert (sign.word, what) == ("running", "speclab up runs 2 specs")
     assert more == "since 09:15, process 42 of ada on crane"
-    old = replace(alive, since=timestamp(NOW - timedelta(days=3)))
+    old = replace(alive, since=format_timestamp(NOW - timedelta(days=3)))
     assert words(ServiceState(old, alive=True), NOW, starting=False, key="S")[2].startswith("since 3 d ago, ")
 
 
@@ -81,7 +81,7 @@ def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None
     assert words(ServiceState(broken, alive=True), NOW, starting=False, key="S")[1] == (
         "speclab up runs 2 specs, 1 cannot run"
     )
-    stopping = replace(broken, stopping=timestamp(NOW))
+    stopping = replace(broken, stopping=format_timestamp(NOW))
     assert "is stopping, once its runs" in words(ServiceState(stopping, alive=True), NOW, starting=False, key="S")[1]
 
 
@@ -90,12 +90,12 @@ def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed()
     assert words(none, NOW, starting=False, key="S")[1] == "nothing runs by itself: S starts speclab up"
     assert words(none, NOW, starting=False, key="")[1] == "nothing runs by itself"
     assert words(none, NOW, starting=True, key="S")[1] == "speclab up is starting"
-    stopped = ServiceState(beat(stopped=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    stopped = ServiceState(beat(stopped=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
     assert words(stopped, NOW, starting=False, key="S")[2] == "the last one stopped 3 min ago"
 
 
 def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
-    crashed = ServiceState(beat(beat=timestamp(NOW - timedelta(minutes=3))), alive=False)
+    crashed = ServiceState(beat(beat=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
     sign, what, more = words(crashed, NOW, starting=False, key="S")
     assert (sign.word, what) == ("failed", "speclab up ended without a word: S starts another")
     assert more.startswith(f"last seen 3 min ago, process {os.getpid()} of ")
@@ -151,13 +151,13 @@ async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open)
     [
         (beat(host="crane"), "speclab up runs on crane: stop it there"),
         (beat(user="grace"), "speclab up runs as grace, and you are "),
-        (beat(stopping=timestamp(NOW)), "speclab up was asked to stop already"),
+        (beat(stopping=format_timestamp(NOW)), "speclab up was asked to stop already"),
     ],
 )
 async def test_one_that_cannot_be_stopped_from_here_says_why(
     workspace: Any, monitor: Open, see: Open, until: Open, service: Heartbeat, reason: str
 ) -> None:
-    alive = replace(service, beat=timestamp(datetime.now(UTC)))
+    alive = replace(service, beat=format_timestamp(datetime.now(UTC)))
     heartbeat.write(workspace.directory, alive)
     async with monitor(workspace) as pilot:
         app = pilot.app

@@ -10,7 +10,7 @@ import pytest
 
 from speclab.cli import main
 from speclab.core.errors import EditRejected, SpeclabError, UsageError
-from speclab.core.files import LARGEST, TooLarge
+from speclab.core.files import MAX_SPEC_SIZE, TooLarge
 from speclab.spec.document import Document
 from speclab.spec.store import find_recovery, recovery_path, save, write_recovery
 from speclab.spec.workspace import find_specs, read_spec_file, workspace_of
@@ -94,8 +94,8 @@ def test_what_is_no_file_is_not_listed(tmp_path: Path, put: Callable[[Path], Non
 
 
 def test_spec_of_the_largest_size_is_read_and_one_byte_more_is_not(spec: Path) -> None:
-    spec.write_text(TEXT + "x" * (LARGEST - len(TEXT)))
-    assert len(Document.load(spec).text) == LARGEST
+    spec.write_text(TEXT + "x" * (MAX_SPEC_SIZE - len(TEXT)))
+    assert len(Document.load(spec).text) == MAX_SPEC_SIZE
     with spec.open("a") as file:
         file.write("x")
     with pytest.raises(TooLarge, match=r"too large: 1\.0 MB, and a spec has at most 1 MB"):
@@ -119,11 +119,11 @@ def test_edit_that_makes_a_spec_too_large_is_refused_and_its_text_kept(spec: Pat
     opened = OpenSpec(spec)
     section = opened.document.section("Problem Statement")
     with pytest.raises(EditRejected, match="too large"):
-        opened.edit(opened.document.with_body(section, "x" * LARGEST), "edit")
-    opened.type(section, "x" * LARGEST, "stay")
+        opened.edit(opened.document.with_body(section, "x" * MAX_SPEC_SIZE), "edit")
+    opened.type(section, "x" * MAX_SPEC_SIZE, "stay")
     assert opened.typed is not None
     opened.put_aside()
-    assert len(recovery_path(spec).read_text()) > LARGEST
+    assert len(recovery_path(spec).read_text()) > MAX_SPEC_SIZE
 
 
 def test_recovery_file_that_is_a_pipe_is_not_waited_for(spec: Path) -> None:

@@ -16,9 +16,9 @@ from speclab.app.formatting import ago, count, percent, span, until
 from speclab.app.icons import AsciiOnly, bar
 from speclab.app.monitor.integrations import sparkline
 from speclab.app.widgets.record import lines
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.json import Json
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.monitor.health import Bucket
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -36,12 +36,12 @@ def test_a_length_of_time_is_told_in_one_unit(seconds: float, told: str) -> None
     ("seconds", "told"), [(3, "just now"), (-5, "just now"), (61, "1 min ago"), (90000, "1 d ago")]
 )
 def test_the_past_is_told_from_now(seconds: int, told: str) -> None:
-    assert ago(timestamp(NOW - timedelta(seconds=seconds)), NOW) == told
+    assert ago(format_timestamp(NOW - timedelta(seconds=seconds)), NOW) == told
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(-1, "due"), (0.2, "in 1 s"), (41, "in 41 s"), (200, "in 3 min")])
 def test_the_future_is_told_from_now(seconds: float, told: str) -> None:
-    assert until(timestamp(NOW + timedelta(seconds=seconds)), NOW) == told
+    assert until(format_timestamp(NOW + timedelta(seconds=seconds)), NOW) == told
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_share_is_rounded_down_so_that_only_all_is_all(share: float | None, to
 
 def test_counts_have_their_thousands_apart_and_words_their_plural() -> None:
     assert count(1234567) == "1,234,567"
-    assert [plural(1, "record"), plural(1200, "record"), plural(2, "entry", "entries")] == [
+    assert [format_count(1, "record"), format_count(1200, "record"), format_count(2, "entry", "entries")] == [
         "1 record",
         "1,200 records",
         "2 entries",

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.bench.budget import at_most
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import Outcome
 from speclab.monitor.health import Dashboard
 from speclab.runlog import PageResult, RunLog, RunLogReader
@@ -39,15 +39,15 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
         "INSERT INTO run (id, spec_id, spec_hash, trigger, state, started_at, ended_at, duration, read, written, dead)"
         " VALUES (?, ?, '', 'schedule', ?, ?, ?, ?, 1000, 998, 2)",
         (
-            (_run(number, run), _name(number), "succeeded" if run % 3 else "partial", timestamp(began),
-             timestamp(began + timedelta(seconds=30 + run % 90)), 30.0 + run % 90)
+            (_run(number, run), _name(number), "succeeded" if run % 3 else "partial", format_timestamp(began),
+             format_timestamp(began + timedelta(seconds=30 + run % 90)), 30.0 + run % 90)
             for number, run, began in _runs(runs, integrations)
         ),
     )  # fmt: skip
     db.executemany(
         "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, 'info', 'page', ?, '{}')",
         (
-            (timestamp(began + timedelta(seconds=9 * page)), _name(number), _run(number, run), f"page {page}")
+            (format_timestamp(began + timedelta(seconds=9 * page)), _name(number), _run(number, run), f"page {page}")
             for number, run, began in _runs(runs, integrations)
             for page in range(EVENTS)
         ),
@@ -60,8 +60,8 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
             (f"{_run(number, run)}-{one}", _run(number, run), _name(number), f"{run}-{one}", state, at, at,
              at if state == "waiting" else None, _run(number, run), at)
             for number, run, began in _runs(runs, integrations)
-            for one, state, at in ((0, ("resolved", "dead")[run % 8 == 0], timestamp(began)),
-                                   (1, ("resolved", "waiting")[run % 50 == 0], timestamp(began)))
+            for one, state, at in ((0, ("resolved", "dead")[run % 8 == 0], format_timestamp(began)),
+                                   (1, ("resolved", "waiting")[run % 50 == 0], format_timestamp(began)))
         ),
     )  # fmt: skip
     db.executemany(
@@ -69,7 +69,7 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
         " VALUES (?, ?, ?, 500, 499, 1, 1, 1) ON CONFLICT DO UPDATE SET read = read + 500, written = written + 499,"
         " dead = dead + 1, errors = errors + 1, errors_server = errors_server + 1",
         (
-            (_name(number), span, span.start(timestamp(began + timedelta(seconds=60 * minute))))
+            (_name(number), span, span.start(format_timestamp(began + timedelta(seconds=60 * minute))))
             for number, _, began in _runs(runs, integrations)
             for span in RollupSpan
             for minute in range(0, 15, 2)

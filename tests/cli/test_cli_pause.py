@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.cli.conftest import Shell
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import Level, RunState
 from speclab.runlog import RunLog
 from speclab.spec.workspace import runlog_path
@@ -61,7 +61,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -
 
 def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(people: Shell) -> None:
     people.spec()
-    until = timestamp(datetime.now(UTC) + timedelta(hours=1))
+    until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
     with RunLog.open(runlog_path(people.directory)) as log:
         run = log.start_run("people", "", "manual")
         log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})

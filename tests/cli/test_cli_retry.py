@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.cli.conftest import Shell
 
-from speclab.core.locks import hold
+from speclab.core.locks import hold_spec
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import FailureRow, NewFailure, PageResult, RunLog, RunLogReader
 
@@ -122,7 +122,7 @@ def test_to_discard_takes_a_reason(failed: Shell) -> None:
 
 
 def test_while_the_spec_is_being_run_they_are_put_first_into_its_queue(failed: Shell) -> None:
-    with hold(failed.directory, "people"):
+    with hold_spec(failed.directory, "people"):
         told = failed("retry", "--all", exit_code=1).stderr
     assert "people is being run by process" in told
     assert "that run tries these 2 again" in told

@@ -12,7 +12,7 @@ from tests.cli.conftest import Shell
 
 from speclab.core.clock import SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
-from speclab.core.locks import hold, hold_workspace
+from speclab.core.locks import hold_spec, hold_workspace
 from speclab.runlog import RunLog, RunLogReader
 from speclab.service.heartbeat import HeartbeatWriter, heartbeat_path, last
 from speclab.spec.store import find_recovery, recovery_path, write_recovery
@@ -107,7 +107,7 @@ def serve(directory: Path) -> None:
         ("runs", lambda here: launch(here / "people.md", "people", here, here / ".speclab/runlog.db")),
         ("runs/people.retry.log", lambda here: launch_retry("people", [], here, here / ".speclab/runlog.db")),
         ("up.log", serve),
-        ("locks/people.lock", lambda here: hold(here, "people").__enter__()),
+        ("locks/people.lock", lambda here: hold_spec(here, "people").__enter__()),
         ("up.lock", lambda here: hold_workspace(here).__enter__()),
         ("up.new", lambda here: HeartbeatWriter(here, SystemClock().now()).beat(SystemClock().now(), {})),
         ("samples", lambda here: keep([{"id": 1}], here / "people.md", "people")),
@@ -149,7 +149,7 @@ def test_nothing_is_read_through_a_link(tmp_path: Path, outside: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write"),
     [
-        ("locks/people.lock", lambda here: hold(here, "people").__enter__()),
+        ("locks/people.lock", lambda here: hold_spec(here, "people").__enter__()),
         ("runs/people.log", lambda here: launch(here / "people.md", "people", here, here / "runlog.db")),
     ],
 )

@@ -12,7 +12,7 @@ RUN = """
 import os, signal, socket, sys
 from pathlib import Path
 from speclab.runlog import RunLog, process
-from speclab.core.locks import hold
+from speclab.core.locks import hold_spec
 host = sys.argv[1]
 if host:
     socket.gethostname = lambda: host

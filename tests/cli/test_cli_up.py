@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.cli.conftest import Shell
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat
 
@@ -104,7 +104,7 @@ def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(w
 def test_status_says_that_one_is_stopping(workspace: Shell) -> None:
     now = datetime.now(UTC)
     (workspace.directory / ".speclab").mkdir()
-    heartbeat.write(workspace.directory, replace(Heartbeat.first(now), stopping=timestamp(now)))
+    heartbeat.write(workspace.directory, replace(Heartbeat.first(now), stopping=format_timestamp(now)))
     assert f"process {os.getpid()} of " in workspace("status").stderr
     assert ", and is stopping once its runs finished the page in hand\n" in workspace("status").stderr
 

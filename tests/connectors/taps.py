@@ -14,7 +14,7 @@ from speclab.connectors import References
 from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.singer.reader import SingerReader
 from speclab.core.json import Json
-from speclab.core.locks import ProcessIdentity, alive
+from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.singer import SingerSystem
@@ -86,7 +86,7 @@ async def begun(witness: Path) -> None:
 async def gone(pid: int) -> bool:
     """Whether a process ends within seconds."""
     for _ in range(200):
-        if not alive(ProcessIdentity.of(pid)):
+        if not is_alive(ProcessIdentity.of(pid)):
             return True
         await asyncio.sleep(0.02)
     return False

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.core.json import Json, decode, encode, encode_sorted
+from speclab.core.json import Json, decode, encode, encode_canonical
 
 values: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -16,13 +16,13 @@ values: st.SearchStrategy[Json] = st.recursive(
 @given(values)
 def test_what_is_written_is_read_back(value: Json) -> None:
     assert decode(encode(value)) == value
-    assert decode(encode_sorted(value)) == value
+    assert decode(encode_canonical(value)) == value
 
 
 @given(st.dictionaries(st.text(), st.integers()))
 def test_equal_objects_are_sorted_to_equal_bytes(value: dict[str, int]) -> None:
     backwards: Json = dict(reversed(value.items()))
-    assert encode_sorted(backwards) == encode_sorted({**value})
+    assert encode_canonical(backwards) == encode_canonical({**value})
 
 
 def test_long_integers_keep_every_digit_also_in_a_large_body() -> None:

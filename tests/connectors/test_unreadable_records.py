@@ -21,7 +21,7 @@ from speclab.connectors.file.rows import MAX_LIST
 from speclab.connectors.singer.messages import RecordMessage, parse
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse
-from speclab.core.json import Json, Record, decode_leniently, why_unfit
+from speclab.core.json import Json, Record, decode_leniently, describe_unfit
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.http import HttpSystem
 
@@ -123,13 +123,13 @@ def test_any_print_of_a_double_is_read_without_loss(number: float, digits: int) 
     for text in (repr(number), f"{number:.{max(digits, 17) - 1}e}"):
         found = decode_leniently(f"[{text}]".encode())
         assert found.value == [number]
-        assert why_unfit(found.value) is None
+        assert describe_unfit(found.value) is None
 
 
 def test_a_long_number_within_a_text_is_text() -> None:
     found = decode_leniently(b'["12345678901234567.89", "1.2.3.4.5.6.7.8.9.10.11.12", 18446744073709551616]')
     assert found.value == ["12345678901234567.89", "1.2.3.4.5.6.7.8.9.10.11.12", 2**64]
-    assert why_unfit(found.value) is None
+    assert describe_unfit(found.value) is None
 
 
 async def test_a_line_that_unpacks_to_gigabytes_is_one_unreadable_record(tmp_path: Path, files: Files) -> None:

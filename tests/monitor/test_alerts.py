@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.monitor.conftest import World
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState
 from speclab.monitor.checks import evaluate
 from speclab.monitor.health import Condition, health
@@ -29,7 +29,7 @@ def test_an_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
     assert changed(world, dead) == []
     world.run(dead=1)
     assert changed(world, dead) == [("too many", "firing")]
-    since = timestamp(world.now)
+    since = format_timestamp(world.now)
     world.wait(minutes=5)
     assert changed(world, dead) == []
     (row,) = world.reader.alerts("crm")
@@ -46,7 +46,7 @@ def test_an_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> N
     world.run(dead=1)
     dead = alert("dead_letters() > 0", hold=900)
     assert changed(world, dead) == []
-    since = timestamp(world.now)
+    since = format_timestamp(world.now)
     world.wait(minutes=14)
     assert changed(world, dead) == []
     (row,) = world.reader.alerts("crm")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.monitor.conftest import START, World
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.monitor.health import Condition, duration_p95, figures, health, overview
 from speclab.runlog import RetryResult, RunLog, RunLogReader
@@ -74,7 +74,7 @@ def test_a_window_is_exact_to_the_minute_however_long_it_is(world: World) -> Non
 def test_the_stretches_of_a_window_are_few_and_leave_nothing_out(moment: datetime, offset: int) -> None:
     since = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
     minutes, hours, days = stretches(since)
-    assert minutes.start == timestamp(since.replace(second=0, microsecond=0))
+    assert minutes.start == format_timestamp(since.replace(second=0, microsecond=0))
     assert (minutes.end, hours.end, days.end) == (hours.start, days.start, "9999")
     assert minutes.end.endswith(":00:00.000Z")
     assert hours.end.endswith("T00:00:00.000Z")
@@ -125,7 +125,7 @@ def test_the_queue_is_as_deep_and_as_old_as_it_is(world: World) -> None:
     assert found is not None
     row = found.integration
     assert (row.waiting, row.dead, row.unknown) == (3, 1, 1)
-    assert (row.oldest_waiting, row.next_attempt_at) == (timestamp(START), "2027-01-01T00:00:00.000Z")
+    assert (row.oldest_waiting, row.next_attempt_at) == (format_timestamp(START), "2027-01-01T00:00:00.000Z")
 
 
 def test_what_runs_says_how_fast(world: World) -> None:
@@ -206,7 +206,7 @@ def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_rea
 
 def test_a_parked_integration_is_shown_as_such_until_its_time_has_come(world: World) -> None:
     run = world.start()
-    until = timestamp(world.now + timedelta(hours=1))
+    until = format_timestamp(world.now + timedelta(hours=1))
     world.log.event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
     world.log.finish_run(run, "parked", RunState.PARTIAL)
     found = health(world.reader, "crm", HOUR, world.now)

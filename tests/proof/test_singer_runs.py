@@ -15,7 +15,7 @@ import pytest
 from tests.proof.conftest import PLAIN, TO_SQLITE, Job, rows_of
 
 from speclab.core.errors import RunLogError, Unreachable
-from speclab.core.locks import ProcessIdentity, alive
+from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.runlog import RunRow
 from speclab.sync.run import RunOptions
 
@@ -158,10 +158,10 @@ def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
     process = singer.start()
     until(lambda: booked(singer))
     tap = ProcessIdentity.of(starts(singer)[0]["pid"])
-    assert alive(tap)
+    assert is_alive(tap)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    until(lambda: not alive(tap))
+    until(lambda: not is_alive(tap))
     assert not Path(starts(singer)[0]["config"]).parent.exists()
     (run,) = singer.runs()
     assert run.state == "cancelled"
@@ -182,5 +182,5 @@ def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(sin
     assert process.returncode == 0, err
     assert starts(singer)[1]["state"] == {"bookmarks": {"people": {"id": 30}}}
     assert written(singer) == 40
-    until(lambda: not alive(ProcessIdentity.of(left["pid"])))  # it would have waited for ever
+    until(lambda: not is_alive(ProcessIdentity.of(left["pid"])))  # it would have waited for ever
     assert not Path(left["config"]).exists()

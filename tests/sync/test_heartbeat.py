@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.core.locks import ProcessIdentity, hold_workspace
 from speclab.service import heartbeat
@@ -58,10 +58,10 @@ def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: 
     watch = HeartbeatWatch(workspace)
     assert watch.look(NOW) == ServiceState(None, alive=False)
     heartbeat_writer = HeartbeatWriter(workspace, NOW)
-    heartbeat_writer.beat(NOW, {"crm": ServedSpec("Hourly", timestamp(NOW), next=timestamp(NOW))})
+    heartbeat_writer.beat(NOW, {"crm": ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))})
     service_state = watch.look(NOW)
     assert service_state.alive
-    assert service_state.served("crm") == ServedSpec("Hourly", timestamp(NOW), next=timestamp(NOW))
+    assert service_state.served("crm") == ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))
     assert service_state.served("erp") is None
     with monkeypatch.context() as patch:
         patch.setattr(heartbeat, "last", None)  # nothing is read again
@@ -114,7 +114,9 @@ def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -
         heartbeat_writer.beat(NOW, {})
     path.rmdir()
     heartbeat_writer.beat(NOW, {})
-    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(replace(OURS, stopping=timestamp(NOW)), alive=True)
+    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(
+        replace(OURS, stopping=format_timestamp(NOW)), alive=True
+    )
 
 
 def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: Path) -> None:
@@ -123,13 +125,13 @@ def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: 
     heartbeat_writer.beat(earlier, {})
     beat = heartbeat.last(workspace)
     assert beat is not None
-    assert beat.beat == timestamp(earlier)
+    assert beat.beat == format_timestamp(earlier)
     heartbeat.write(workspace, replace(OURS, host="crane"))
     assert HeartbeatWatch(workspace).look(earlier).crashed
 
 
 def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:
-    served = ServedSpec("Hourly", timestamp(NOW))
+    served = ServedSpec("Hourly", format_timestamp(NOW))
     heartbeat.write(workspace, replace(OURS, specs={"crm": served}))
     path = heartbeat.heartbeat_path(workspace)
     told = json.loads(path.read_bytes())
@@ -150,7 +152,7 @@ def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None
     heartbeat_writer.beat(later, {})
     seen = watch.look(later).beat
     assert seen is not None
-    assert (seen.stopping, seen.beat, seen.stopped) == (timestamp(NOW), timestamp(later), None)
+    assert (seen.stopping, seen.beat, seen.stopped) == (format_timestamp(NOW), format_timestamp(later), None)
 
 
 def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
@@ -182,7 +184,7 @@ def test_one_that_the_system_does_not_let_be_asked_says_so(
 def test_one_that_was_asked_to_stop_a_moment_ago_is_not_asked_twice(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
-    heartbeat.write(workspace, replace(of(process), stopping=timestamp(NOW)))
+    heartbeat.write(workspace, replace(of(process), stopping=format_timestamp(NOW)))
     with pytest.raises(UsageError, match="was asked to stop already"):
         ask_to_stop(workspace, of(process))
     assert process.poll() is None
@@ -204,7 +206,7 @@ def test_another_process_with_the_same_pid_is_left_alone(workspace: Path, proces
     [
         (replace(OURS, host="crane"), "runs on crane: stop it there"),
         (replace(OURS, user="nobody else"), "runs as nobody else, and you are "),
-        (replace(OURS, stopping=timestamp(NOW)), "was asked to stop already"),
+        (replace(OURS, stopping=format_timestamp(NOW)), "was asked to stop already"),
     ],
 )
 def test_a_service_that_cannot_be_asked_says_why_and_is_not(workspace: Path, service: Heartbeat, reason: str) -> None:

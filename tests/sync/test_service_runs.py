@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from speclab.core.clock import SystemClock, timestamp
+from speclab.core.clock import SystemClock, format_timestamp
 from speclab.core.errors import WorkspaceLocked
-from speclab.core.locks import ProcessIdentity, hold
+from speclab.core.locks import ProcessIdentity, hold_spec
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.monitor.checks import evaluate
 from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader, RunRow
@@ -313,7 +313,7 @@ async def test_what_is_due_in_the_retry_queue_is_sent_without_reading(place: Wor
     place.spec(frequency="On-demand")
     with RunLog.open(place.runlog) as log:
         run = log.start_run("people", "", "manual")
-        due = timestamp(datetime.now(UTC) + timedelta(seconds=1))
+        due = format_timestamp(datetime.now(UTC) + timedelta(seconds=1))
         log.commit_page(run, waiting(7, due))
         log.finish_run(run)
     async with place.serving():
@@ -356,7 +356,7 @@ async def test_a_system_that_asked_to_be_left_alone_is(place: Workspace) -> None
         for name in ("people", "ticking"):
             log.register(name, title=name, path=f"specs/{name}.md", status="in-progress", schedule="")
         run = log.start_run("people", "", "manual")
-        until = timestamp(datetime.now(UTC) + timedelta(hours=1))
+        until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
         log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
         log.finish_run(log.start_run("people", "", "retry"))  # which asks the source nothing
@@ -452,7 +452,7 @@ async def test_a_run_that_crashes_is_told_and_the_next_comes_at_its_time(place: 
 
 async def test_a_run_that_did_not_come_to_be_is_told_with_its_reason(place: Workspace) -> None:
     place.spec()
-    with hold(place.directory, "people"):  # but no run is in the run log yet
+    with hold_spec(place.directory, "people"):  # but no run is in the run log yet
         async with place.serving():
             await place.until(lambda: place.events("service"))
             assert "could not run: people is being run by process" in place.events("service")[0]

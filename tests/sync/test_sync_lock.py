@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ import pytest
 from tests.runlog.test_runlog_faults import somebody_else
 
 from speclab.core.errors import SpeclabError, SpecLocked
-from speclab.core.locks import ProcessIdentity, goes_on, hold
+from speclab.core.locks import ProcessIdentity, hold_spec, is_running
 from speclab.core.outcome import RunState
 from speclab.runlog import RunLog
 
@@ -24,7 +25,7 @@ HOLDER = """
 import socket, sys
 from pathlib import Path
 from speclab.runlog import RunLog
-from speclab.core.locks import hold
+from speclab.core.locks import hold_spec
 workspace, spec_id, host = Path(sys.argv[1]), *sys.argv[2:]
 socket.gethostname = lambda: host
 with RunLog.open(workspace / "runlog.db") as log, hold(workspace, spec_id):
@@ -53,10 +54,10 @@ def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> It
 
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm") as process:
-        with pytest.raises(SpecLocked) as caught, hold(tmp_path, "crm"):
+        with pytest.raises(SpecLocked) as caught, hold_spec(tmp_path, "crm"):
             pass
         assert f"process {process.pid} of {getpass.getuser()} on {HERE}, since 2" in caught.value.message
-        with hold(tmp_path, "another"):
+        with hold_spec(tmp_path, "another"):
             pass
 
 
@@ -64,44 +65,44 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm") as process:
         process.kill()
         process.wait()
-        with hold(tmp_path, "crm"):
+        with hold_spec(tmp_path, "crm"):
             pass
 
 
 def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm", host="4f1d2e") as process, RunLog.open(tmp_path / "runlog.db") as log:
-        assert log.interrupted(goes_on(tmp_path)) == []
+        assert log.interrupted(partial(is_running, tmp_path)) == []
         process.kill()
         process.wait()
-        (row,) = log.interrupted(goes_on(tmp_path))
+        (row,) = log.interrupted(partial(is_running, tmp_path))
     assert (row.state, row.error) == (RunState.INTERRUPTED, f"process {process.pid} on 4f1d2e ended without a word")
 
 
 def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its_lock(tmp_path: Path) -> None:
     """As it is where containers share the name of their host, but not its processes."""
-    with hold(tmp_path, "crm"):
+    with hold_spec(tmp_path, "crm"):
         lock = next((tmp_path / ".speclab/locks").iterdir())
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
-        of = goes_on(tmp_path)
+        of = partial(is_running, tmp_path)
         assert of("crm", ProcessIdentity(1, HERE, "in a namespace"))
         assert not of("crm", ProcessIdentity(1, HERE, "before that"))
         assert of("crm", ProcessIdentity.of(os.getpid()))
 
 
 def test_it_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), hold(tmp_path, "crm"):
+    with pytest.raises(RuntimeError), hold_spec(tmp_path, "crm"):
         raise RuntimeError
-    with hold(tmp_path, "crm"):
+    with hold_spec(tmp_path, "crm"):
         pass
 
 
 def test_it_holds_within_one_process_too(tmp_path: Path) -> None:
-    with hold(tmp_path, "crm"), pytest.raises(SpecLocked), hold(tmp_path, "crm"):
+    with hold_spec(tmp_path, "crm"), pytest.raises(SpecLocked), hold_spec(tmp_path, "crm"):
         pass
 
 
 def test_a_spec_id_may_be_anything(tmp_path: Path) -> None:
-    with hold(tmp_path, "../../a b/ü"), hold(tmp_path, "{name}"):
+    with hold_spec(tmp_path, "../../a b/ü"), hold_spec(tmp_path, "{name}"):
         pass
     assert not (tmp_path.parent / "a b").exists()
     assert len(list((tmp_path / ".speclab" / "locks").iterdir())) == 2
@@ -109,7 +110,10 @@ def test_a_spec_id_may_be_anything(tmp_path: Path) -> None:
 
 def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) -> None:
     (tmp_path / ".speclab/locks/crm.lock").mkdir(parents=True)
-    with pytest.raises(SpeclabError, match=r"/\.speclab/locks/crm\.lock: cannot be locked: "), hold(tmp_path, "crm"):
+    with (
+        pytest.raises(SpeclabError, match=r"/\.speclab/locks/crm\.lock: cannot be locked: "),
+        hold_spec(tmp_path, "crm"),
+    ):
         pass
 
 
@@ -117,12 +121,12 @@ def test_a_lock_of_another_user_is_told_with_whose_it_is() -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
-        with hold(directory, "crm"):
+        with hold_spec(directory, "crm"):
             lock = next((directory / ".speclab/locks").iterdir())
             lock.chmod(0o444)
             for shared in (lock.parent, lock.parent.parent):
                 shared.chmod(0o755)
-        with somebody_else(directory), pytest.raises(SpeclabError) as caught, hold(directory, "crm"):
+        with somebody_else(directory), pytest.raises(SpeclabError) as caught, hold_spec(directory, "crm"):
             pass
     assert caught.value.message == f"{lock}: cannot be locked: Permission denied"
     assert caught.value.hint.startswith(f"it is {getpass.getuser()}'s: run as that user, or have it made writable for ")

@@ -7,7 +7,7 @@ from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import IncompleteRead, SpecError, SpecLocked, Unreachable
-from speclab.core.locks import hold
+from speclab.core.locks import hold_spec
 from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions
@@ -255,7 +255,7 @@ async def test_a_source_without_records_is_told(world: World) -> None:
 
 
 async def test_the_second_of_two_runs_is_refused(world: World) -> None:
-    with hold(world.directory, "people"), pytest.raises(SpecLocked, match="people is being run by process"):
+    with hold_spec(world.directory, "people"), pytest.raises(SpecLocked, match="people is being run by process"):
         await world.run([[person("a")]])
     with world.reader as reader:
         assert reader.runs() == []

@@ -30,7 +30,7 @@ from speclab.app.view import DetailScreen, MainScreen, View
 from speclab.app.widgets.header import HeaderBar
 from speclab.core.clock import Clock, SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.core.processes import Hangup
 from speclab.workbench.run_log_client import POLL, RunLogClient
 
@@ -114,7 +114,7 @@ class SpeclabApp(DiffingApp[None], Actor):
     ) -> None:
         no_colour = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
         super().__init__(ansi_color=True if no_colour else None)
-        self.directory = real_path(directory)
+        self.directory = resolve_path(directory)
         self.run_log = RunLogClient(self.directory, runlog, read_only=read_only)
         self.read_only = read_only
         self._clock = clock or SystemClock()
@@ -251,9 +251,9 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     async def _see_who_was_killed(self) -> None:
         """Mark the runs as interrupted that were killed: they cannot do so themselves."""
-        from speclab.core.locks import goes_on
+        from speclab.core.locks import is_running
 
-        goes = goes_on(self.run_log.workspace)
+        goes = partial(is_running, self.run_log.workspace)
         await self.run_log.record(lambda log: log.interrupted(goes))
 
     def now(self) -> datetime:

@@ -20,7 +20,7 @@ from speclab.app.specs.lists import section_title
 from speclab.app.view import View, shell
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SaveConflict, SpeclabError, UsageError
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.spec import store
 from speclab.spec.document import Document
 from speclab.spec.merge import Conflict, Side
@@ -205,7 +205,7 @@ class DocumentView(View):
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
         """Take over what others wrote to the open spec; a place that is not seen does so when it is opened again."""
-        if self.display and self.opened and real_path(self.opened.path) in set(map(real_path, paths)):
+        if self.display and self.opened and resolve_path(self.opened.path) in set(map(resolve_path, paths)):
             self.take()
             self._look()
             self.changed()

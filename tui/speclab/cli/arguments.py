@@ -63,15 +63,17 @@ def open_reader(runlog: Path | None) -> RunLogReader:
 
 def _mark_killed_runs(reader: RunLogReader, workspace: Path) -> None:
     """Mark runs as interrupted whose process is gone, wherever it ran: a killed run cannot do so itself."""
+    from functools import partial
+
     from speclab.core.errors import RunLogError
-    from speclab.core.locks import goes_on
+    from speclab.core.locks import is_running
     from speclab.core.outcome import RunState
     from speclab.runlog import RunLog
 
     if not reader.runs(limit=1, state=RunState.RUNNING):
         return
     with suppress(RunLogError), RunLog.open(reader.path) as log:  # who may only read sees what was recorded
-        log.interrupted(goes_on(workspace))
+        log.interrupted(partial(is_running, workspace))
 
 
 def spec_id_of(log: RunLogReader, name: str) -> str:

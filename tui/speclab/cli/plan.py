@@ -11,7 +11,7 @@ import click
 from speclab.cli.arguments import runlog_option, spec_argument
 from speclab.cli.output import json_option, print_json
 from speclab.cli.trust import approval, trust_option
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.core.json import Json
@@ -119,7 +119,7 @@ def _short(text: str) -> str:
 def _calls(pace: PlannedPace, name: str) -> str:
     from speclab.spec.units import duration_text
 
-    count = plural(pace.calls, name)
+    count = format_count(pace.calls, name)
     if pace.at_least is None:
         return f"{count}; how long they take cannot be known: the spec has no rate limit for it"
     return f"{count}; {duration_text(pace.at_least)} at least, by the rate limit"

@@ -130,15 +130,17 @@ def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 
 
     `speclab up` runs the spec again at its next time; `speclab pause` prevents that. Exits 1 if SPEC is not running.
     """
-    from speclab.core.locks import goes_on, user
+    from functools import partial
+
+    from speclab.core.locks import get_user_name, is_running
     from speclab.runlog import RunLog
     from speclab.runlog.control import NOW
     from speclab.spec.workspace import workspace_of
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log:
-        gone = [run for run in log.interrupted(goes_on(workspace_of(spec))) if run.spec_id == spec_id]
-        runs = log.cancel(spec_id, user(), now=now)
+        gone = [run for run in log.interrupted(partial(is_running, workspace_of(spec))) if run.spec_id == spec_id]
+        runs = log.cancel(spec_id, get_user_name(), now=now)
     for run in gone:
         tell(f"{spec_id}: {run.error}; the run is marked as interrupted")
     for run in runs:
@@ -277,10 +279,10 @@ def _say_if_others_are_called_so(prepared: Prepared) -> None:
 def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
     """What a person asks for is done; but maybe they do not know."""
     from speclab.cli.service import paused
-    from speclab.core.clock import SystemClock, timestamp
+    from speclab.core.clock import SystemClock, format_timestamp
     from speclab.runlog import RunLogReader
 
-    now = timestamp(SystemClock().now())
+    now = format_timestamp(SystemClock().now())
     with RunLogReader.open(log_path) as reader:
         why = [f"{spec_id} is paused {paused(row)}" for row in reader.integrations(spec_id) if row.paused_at]
         parked = reader.parked(spec_id).items()

@@ -13,7 +13,7 @@ from speclab.cli.arguments import complete_spec, open_reader, runlog_option, sec
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.core.errors import UsageError
 from speclab.core.outcome import FailureState
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.core.json import Record
@@ -86,7 +86,7 @@ def _tell_service(service: Heartbeat | None) -> None:
         return
     who = f"process {service.pid} of {service.user} on {service.host}, since {service.since}"
     stopping = ", and is stopping once its runs finished the page in hand" if service.stopping else ""
-    specs = plural(len(service.specs), "spec")
+    specs = format_count(len(service.specs), "spec")
     tell(f"speclab up is alive here ({specs}): {who}{stopping}")
     for spec_id, spec in service.specs.items():
         if spec.problem:

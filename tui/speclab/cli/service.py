@@ -93,12 +93,12 @@ def pause(spec: Path, reason: str, runlog: Path | None) -> None:
     Neither is it run on its schedule, nor are records in its retry queue sent, nor its alerts evaluated; a run that is
     under way goes on to its end. `speclab run` and `speclab retry` do what they are told all the same.
     """
-    from speclab.core.locks import user
+    from speclab.core.locks import get_user_name
     from speclab.runlog import RunLog
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log, RunLog.reader(path) as reader:
-        if log.pause(spec_id, user(), reason.strip()):
+        if log.pause(spec_id, get_user_name(), reason.strip()):
             tell(f"{spec_id} is paused; 'speclab resume {spec_id}' ends that")
         else:
             (row,) = reader.integrations(spec_id)
@@ -110,12 +110,12 @@ def pause(spec: Path, reason: str, runlog: Path | None) -> None:
 @runlog_option
 def resume(spec: Path, runlog: Path | None) -> None:
     """End the pause of SPEC. Times that passed meanwhile are made up for by one run."""
-    from speclab.core.locks import user
+    from speclab.core.locks import get_user_name
     from speclab.runlog import RunLog
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log:
-        tell(f"{spec_id} is resumed" if log.resume(spec_id, user()) else f"{spec_id} was not paused")
+        tell(f"{spec_id} is resumed" if log.resume(spec_id, get_user_name()) else f"{spec_id} was not paused")
 
 
 def paused(row: IntegrationRow) -> str:

@@ -14,7 +14,7 @@ import click
 from speclab.cli.arguments import complete_spec, spec_argument
 from speclab.cli.output import json_option, print_json, tell
 from speclab.core.errors import UsageError
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.core.json import Record
@@ -131,9 +131,9 @@ def lint(which: Sequence[str], form: str) -> None:
     for problem in problems:
         _print(problem, form)
     counts = {level: sum(problem.level is level for problem in problems) for level in Level}
-    found = f"{plural(counts[Level.ERROR], 'error')}, {plural(counts[Level.WARNING], 'warning')}"
+    found = f"{format_count(counts[Level.ERROR], 'error')}, {format_count(counts[Level.WARNING], 'warning')}"
     still_open = f", {counts[Level.INFO]} still open" if counts[Level.INFO] else ""
-    tell(f"{plural(len(files), 'spec')}, {found}{still_open}")
+    tell(f"{format_count(len(files), 'spec')}, {found}{still_open}")
     click.get_current_context().exit(1 if counts[Level.ERROR] else 0)
 
 

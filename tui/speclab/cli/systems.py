@@ -11,7 +11,7 @@ import click
 from speclab.cli.arguments import spec_argument
 from speclab.cli.output import json_option, print_json, print_rows, report, tell, tell_error
 from speclab.cli.trust import approval, trust_option
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.connectors import ConnectionCheck, References
@@ -159,7 +159,7 @@ def fields(spec: Path, end: Role, limit: int, trust: bool, as_json: bool) -> Non
             print_json({"end": end, **_field_row(field)})
         return
     print_rows(map(_shown, found.fields), ("field", "type", "required", "share", "example"))
-    tell(f"{end}: {plural(len(found.fields), 'field')}, by {found.origin}")
+    tell(f"{end}: {format_count(len(found.fields), 'field')}, by {found.origin}")
 
 
 async def _described(spec: Path, role: Role, limit: int, approve: Approve) -> DiscoveredSchema:

@@ -12,7 +12,7 @@ import click
 from speclab.cli.arguments import complete_spec
 from speclab.cli.output import json_option, print_json, print_rows, tell
 from speclab.core.errors import SpecError, UsageError
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.connectors.trust import Approve, Wanted
@@ -118,7 +118,7 @@ def _row(path: Path) -> dict[str, JsonView]:
         "spec": str(path),
         "trust": state,
         "uses": len(wanted.reaches),
-        "why": f"{plural(new, 'thing')} new" if new else "",
+        "why": f"{format_count(new, 'thing')} new" if new else "",
     }
 
 

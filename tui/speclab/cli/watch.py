@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.output import tell
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -42,7 +42,7 @@ async def _watch(directory: Path) -> None:
     seen: dict[Path, tuple[State | None, State | None]] = {}
     specs = find_specs(directory)
     _look_at_news(specs, seen)
-    tell(f"watching {plural(len(specs), 'spec')}; ctrl+c ends it")
+    tell(f"watching {format_count(len(specs), 'spec')}; ctrl+c ends it")
     while True:
         watched = _directories(directory, specs)
         async with aclosing(file_changes(watched, _counts)) as changes:
@@ -104,7 +104,7 @@ def _look_at(spec: SpecFile) -> None:
         click.echo(str(problem))
     for line in mapped:
         click.echo(line)
-    errors, warnings = plural(counts[Level.ERROR], "error"), plural(counts[Level.WARNING], "warning")
+    errors, warnings = format_count(counts[Level.ERROR], "error"), format_count(counts[Level.WARNING], "warning")
     click.echo(f"{spec.path}: {errors}, {warnings}")
 
 

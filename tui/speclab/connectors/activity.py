@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from speclab.core.clock import Clock, timestamp
+from speclab.core.clock import Clock, format_timestamp
 from speclab.core.json import Record
 
 
@@ -44,7 +44,7 @@ class Activity:
     @contextmanager
     def waiting(self, reason: str, seconds: float, clock: Clock) -> Iterator[None]:
         """Show inside the block that the run waits for `seconds`, and why."""
-        wait = Wait(reason, timestamp(clock.now() + timedelta(seconds=seconds)))
+        wait = Wait(reason, format_timestamp(clock.now() + timedelta(seconds=seconds)))
         self._waits.append(wait)
         try:
             yield

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from speclab.connectors.api import Reader, RuntimeContext
 from speclab.connectors.registry import connector_of, open_reader, open_writer
 from speclab.connectors.secrets.references import References, named
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, Unauthorized
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.connectors.auth.login import Show
@@ -45,7 +45,7 @@ class ConnectionCheck:
         """When the token ends, as the run log writes times; None where there is none, or nobody knows."""
         if self.token is None or self.token.expires_at is None:
             return None
-        return timestamp(datetime.fromtimestamp(self.token.expires_at, UTC))
+        return format_timestamp(datetime.fromtimestamp(self.token.expires_at, UTC))
 
 
 def _untold(access: ConnectionCheck) -> None:
@@ -148,4 +148,4 @@ async def _first_page(reader: Reader) -> str:
             await pages.aclose()  # it may have asked for the next page already
     finally:
         await reader.close()
-    return "no page" if page is None else f"{page.request}: {plural(len(page.records), 'record')}"
+    return "no page" if page is None else f"{page.request}: {format_count(len(page.records), 'record')}"

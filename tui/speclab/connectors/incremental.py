@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
-from speclab.core.json import Json, Record, encode_sorted
+from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.paths import FieldPath
 
 Scalar: TypeAlias = "str | int | float"
@@ -215,7 +215,7 @@ def is_after(one: Order, other: Order) -> bool:
 
 def digest(record: Record) -> str:
     """What tells a record from another version of itself, in 16 hex digits."""
-    return hashlib.blake2b(encode_sorted(record), digest_size=8).hexdigest()
+    return hashlib.blake2b(encode_canonical(record), digest_size=8).hexdigest()
 
 
 def _check_kinds(one: Order, other: Order) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from speclab.core.json import Json, Record, why_unfit
+from speclab.core.json import Json, Record, describe_unfit
 
 MAX_KEPT: Final = 100_000
 """Bytes of an unreadable record that are kept."""
@@ -43,7 +43,7 @@ def checked(record: Record, raw: bytes | None = None, place: str = "", hint: str
 
     `raw` are its bytes; without, they are written anew. `hint` is the end of the reason.
     """
-    reason = why_unfit(record)
+    reason = describe_unfit(record)
     if reason is None:
         return record
     return UnreadableRecord(record, json.dumps(record).encode() if raw is None else raw, reason + hint, place)

@@ -37,6 +37,6 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-def timestamp(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """`moment` as the run log writes it: UTC, ISO 8601 with milliseconds and `Z`; sorts as text."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

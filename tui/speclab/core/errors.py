@@ -96,7 +96,7 @@ class EndpointError(SpeclabError):
     `retry_after` are the seconds that the system asks to be left alone for, where it does.
     """
 
-    usual_class: ClassVar[ErrorClass] = ErrorClass.BAD_ANSWER
+    default_class: ClassVar[ErrorClass] = ErrorClass.BAD_ANSWER
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class EndpointError(SpeclabError):
         super().__init__(message, hint=hint)
         self.request = request
         self.response = response
-        self.error_class = error_class or self.usual_class
+        self.error_class = error_class or self.default_class
         self.retry_after = retry_after
 
 
@@ -119,14 +119,14 @@ class Unreachable(EndpointError):
     """No connection, or no answer in time, after the retries the spec allows."""
 
     exit_code = 4
-    usual_class = ErrorClass.NETWORK
+    default_class = ErrorClass.NETWORK
 
 
 class Unauthorized(EndpointError):
     """The system refuses the credentials (401 or 403)."""
 
     exit_code = 4
-    usual_class = ErrorClass.UNAUTHORIZED
+    default_class = ErrorClass.UNAUTHORIZED
 
 
 class BadResponse(EndpointError):

@@ -9,7 +9,7 @@ from typing import Final
 
 from speclab.core.errors import UsageError
 
-LARGEST: Final = 1_000_000
+MAX_SPEC_SIZE: Final = 1_000_000
 """Bytes of the largest spec that is read: 50 times a long one, and about two seconds to parse."""
 
 _KINDS: Final = {
@@ -22,10 +22,10 @@ _KINDS: Final = {
 
 
 class TooLarge(UsageError):
-    """A spec of more than `LARGEST` bytes: it is listed, and not parsed."""
+    """A spec of more than `MAX_SPEC_SIZE` bytes: it is listed, and not parsed."""
 
 
-def read_regular_file(path: Path, largest: int = LARGEST) -> bytes:
+def read_regular_file(path: Path, largest: int = MAX_SPEC_SIZE) -> bytes:
     """Return the bytes of the file at `path`, without waiting for anybody to write them.
 
     Raises `OSError` if it cannot be opened, `UsageError` if it is not a regular file (reading a pipe or a terminal
@@ -51,7 +51,7 @@ def read_head(path: Path, most: int) -> tuple[bytes, int]:
         os.close(descriptor)
 
 
-def too_large(path: Path | None, size: int, largest: int = LARGEST) -> TooLarge:
+def too_large(path: Path | None, size: int, largest: int = MAX_SPEC_SIZE) -> TooLarge:
     """The error for a spec of `size` bytes."""
     return TooLarge(
         f"{path or 'the spec'}: too large: {size / 1e6:,.1f} MB, and a spec has at most {largest / 1e6:,.0f} MB",
@@ -59,6 +59,6 @@ def too_large(path: Path | None, size: int, largest: int = LARGEST) -> TooLarge:
     )
 
 
-def real_path(path: Path) -> Path:
+def resolve_path(path: Path) -> Path:
     """`path` without symbolic links; one that leads back to itself stays as it is (`Path.resolve` raises there)."""
     return Path(os.path.realpath(path))

@@ -60,47 +60,47 @@ def decode(text: bytes) -> Json:
     return value
 
 
-class Unfit(str):
+class UnfitNumber(str):
     """The text of a number that no double and no whole number of a bearable length can hold."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Lenient:
+class LenientValue:
     """A JSON value that was read although parts of it cannot be kept; `is_clean` if there are no such parts.
 
     Such a part is a text with half a surrogate pair or a byte that is not UTF-8, which is a surrogate then (PEP 383),
-    or a number that would lose digits, which is `Unfit`.
+    or a number that would lose digits, which is `UnfitNumber`.
     """
 
     value: Json
     is_clean: bool
 
 
-def decode_leniently(text: bytes) -> Lenient:
+def decode_leniently(text: bytes) -> LenientValue:
     """Read a JSON text, also one with strings and numbers that cannot be kept. Raises `ValueError` for what is no JSON.
 
-    `why_unfit` says what is wrong with a part that is not clean.
+    `describe_unfit` says what is wrong with a part that is not clean.
     """
     text = text.removeprefix(_BOM)
     try:
         value: Json = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         try:
-            return Lenient(_read_slowly(text), is_clean=False)
+            return LenientValue(_read_slowly(text), is_clean=False)
         except (ValueError, RecursionError):
             raise error from None
     digits = text.translate(_ZEROED, b".")
     if _LONG in digits:
         if _has_lossy(text):
-            return Lenient(_read_slowly(text), is_clean=False)
+            return LenientValue(_read_slowly(text), is_clean=False)
         if _BEYOND in digits:
-            return Lenient(_read_slowly(text), is_clean=_MAX_WHOLE not in digits)
-    return Lenient(value, is_clean=True)
+            return LenientValue(_read_slowly(text), is_clean=_MAX_WHOLE not in digits)
+    return LenientValue(value, is_clean=True)
 
 
-def why_unfit(value: Json, path: str = "") -> str | None:
+def describe_unfit(value: Json, path: str = "") -> str | None:
     """Return why `value` cannot be kept, with the path to the part that is to blame; None if it can."""
     if isinstance(value, str):
         return _why_text_unfit(value, f" at {path}" if path else "")
@@ -110,11 +110,11 @@ def why_unfit(value: Json, path: str = "") -> str | None:
             return why
     else:
         parts = [(f"{path}[{at}]", inner) for at, inner in enumerate(value)] if isinstance(value, list) else []
-    return next(filter(None, (why_unfit(inner, where) for where, inner in parts)), None)
+    return next(filter(None, (describe_unfit(inner, where) for where, inner in parts)), None)
 
 
 def _why_text_unfit(value: str, at: str) -> str | None:
-    if isinstance(value, Unfit):
+    if isinstance(value, UnfitNumber):
         return f"the number {_shown(value)}{at} cannot be read without loss: a JSON number keeps 15 to 17 digits"
     lone = _LONE.search(value)
     if lone is None:
@@ -136,13 +136,13 @@ def _has_lossy(text: bytes) -> bool:
 
 
 def _read_slowly(text: bytes) -> Json:
-    """Read JSON with what cannot be kept: `Unfit` numbers, and surrogates for halves of pairs and odd bytes."""
+    """Read JSON with what cannot be kept: `UnfitNumber` numbers, and surrogates for halves of pairs and odd bytes."""
 
-    def real(number: str) -> float | Unfit:
-        return Unfit(number) if loses_digits(number) or not math.isfinite(float(number)) else float(number)
+    def real(number: str) -> float | UnfitNumber:
+        return UnfitNumber(number) if loses_digits(number) or not math.isfinite(float(number)) else float(number)
 
-    def whole(number: str) -> int | Unfit:
-        return int(number) if len(number) <= _MAX_DIGITS else Unfit(number)
+    def whole(number: str) -> int | UnfitNumber:
+        return int(number) if len(number) <= _MAX_DIGITS else UnfitNumber(number)
 
     def constant(name: str) -> Json:
         raise ValueError(f"{name} is no JSON")
@@ -160,7 +160,7 @@ def encode(value: JsonView) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def encode_sorted(value: JsonView) -> bytes:
+def encode_canonical(value: JsonView) -> bytes:
     """`value` as `encode` gives it, keys sorted: equal values, equal bytes."""
     try:
         return orjson.dumps(value, None, orjson.OPT_SORT_KEYS)
@@ -168,16 +168,16 @@ def encode_sorted(value: JsonView) -> bytes:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def as_json(value: object) -> Json:
+def to_json(value: object) -> Json:
     """A value of a database or a file as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
     if type(value) is float and not math.isfinite(value):
         return str(Decimal(value))
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, dict):
-        return {str(name): as_json(inner) for name, inner in value.items()}
+        return {str(name): to_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return list(map(as_json, value))
+        return list(map(to_json, value))
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return str(value)

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
-from speclab.core.clock import Clock, SystemClock, timestamp
+from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import SpeclabError, SpecLocked, WorkspaceLocked
 from speclab.core.state_files import make_private_directory, open_private, read_private
 
@@ -36,7 +36,7 @@ class ProcessIdentity:
         return cls(pid, socket.gethostname(), _started(pid))
 
 
-def alive(process: ProcessIdentity) -> bool:
+def is_alive(process: ProcessIdentity) -> bool:
     """Whether `process` still runs; one on another machine is taken to, since nobody here can know."""
     return process.host != socket.gethostname() or (process.started != "" and process.started == _started(process.pid))
 
@@ -60,7 +60,7 @@ def _started(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def hold(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[None]:
+def hold_spec(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[None]:
     """Be the only one that runs `spec_id` in `workspace`, until the block ends.
 
     Raises `SpecLocked`, naming who holds it, if another live process does. The lock is `flock(2)` on
@@ -75,7 +75,7 @@ def hold(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None]:
-    """Be the only service of `workspace`, until the block ends; as `hold`, on `.speclab/up.lock`.
+    """Be the only service of `workspace`, until the block ends; as `hold_spec`, on `.speclab/up.lock`.
 
     Raises `WorkspaceLocked`, naming who holds it.
     """
@@ -88,26 +88,23 @@ def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None
         yield
 
 
-def goes_on(workspace: Path) -> Callable[[str, ProcessIdentity], bool]:
-    """Tells whether a run of a spec in `workspace` goes on, from the process it belongs to.
+def is_running(workspace: Path, spec_id: str, process: ProcessIdentity) -> bool:
+    """Whether the run of a spec in `workspace` that belongs to `process` is still running.
 
-    Of the process that took the spec's lock last, the lock tells, in whichever container or namespace of this machine
-    it is; a container that was killed would otherwise be a machine that nobody can ask. Others are asked for by pid.
+    For the process that took the spec's lock last, the lock decides, in whichever container or PID namespace of this
+    machine that process is: a container that was killed would otherwise look like an unreachable machine. Other
+    processes are looked up by PID.
     """
-
-    def of(spec_id: str, process: ProcessIdentity) -> bool:
-        path = _of_spec(workspace, spec_id)
-        return _held(path) if _taker(path) == process else alive(process)
-
-    return of
+    path = _of_spec(workspace, spec_id)
+    return _held(path) if _taker(path) == process else is_alive(process)
 
 
-def is_last_to_serve(workspace: Path, process: ProcessIdentity) -> bool:
+def is_last_service(workspace: Path, process: ProcessIdentity) -> bool:
     """Whether `process` was the last to take the lock of `workspace`: then the lock tells whether it serves."""
     return _taker(_of_service(workspace)) == process
 
 
-def serves(workspace: Path, process: ProcessIdentity) -> bool:
+def is_serving(workspace: Path, process: ProcessIdentity) -> bool:
     """Whether `process` holds the lock of `workspace`, in whichever container or namespace of this machine it is."""
     path = _of_service(workspace)
     return _taker(path) == process and _held(path)
@@ -142,7 +139,7 @@ def _whose(path: Path, error: OSError) -> str:
     if not isinstance(error, PermissionError):
         return ""
     with contextlib.suppress(OSError, KeyError):
-        return f"it is {path.owner()}'s: run as that user, or have it made writable for {user()}"
+        return f"it is {path.owner()}'s: run as that user, or have it made writable for {get_user_name()}"
     return "run as the user whose workspace it is"
 
 
@@ -173,14 +170,14 @@ def _self(clock: Clock) -> dict[str, str | int]:
     process = ProcessIdentity.of(os.getpid())
     return {
         "pid": process.pid,
-        "user": user(),
+        "user": get_user_name(),
         "host": process.host,
         "started": process.started,
-        "since": timestamp(clock.now()),
+        "since": format_timestamp(clock.now()),
     }
 
 
-def user() -> str:
+def get_user_name() -> str:
     """Who this process runs as."""
     try:
         return getpass.getuser()

@@ -88,10 +88,12 @@ class PluginRegistry(Mapping[str, T | BrokenPlugin]):
         except InvalidPlugin as error:
             return BrokenPlugin(f"{origin} {error}; mend the package, or uninstall it")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may do anything when it is imported
-            return BrokenPlugin(f"{origin} cannot be loaded: {blamed(error)}; mend the package, or uninstall it")
+            return BrokenPlugin(
+                f"{origin} cannot be loaded: {describe_exception(error)}; mend the package, or uninstall it"
+            )
 
 
-def blamed(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """What a package raised, and where in it."""
     from traceback import extract_tb
 

@@ -30,17 +30,17 @@ _ATTACHED: Final[set[int]] = set()
 """Children that end with this process."""
 
 
-def attach(pid: int) -> None:
+def attach_child(pid: int) -> None:
     """Let the child `pid`, and the process group that it leads, be killed where this process cannot wait for it."""
     _ATTACHED.add(pid)
 
 
-def detach(pid: int) -> None:
+def detach_child(pid: int) -> None:
     """Forget the child `pid`: it ended."""
     _ATTACHED.discard(pid)
 
 
-def kill_attached() -> None:
+def kill_attached_children() -> None:
     """Kill the attached children."""
     for pid in tuple(_ATTACHED):
         with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS says so of zombies
@@ -106,7 +106,7 @@ class Hangup:
                 os.kill(os.getpid(), signal.SIGHUP)
             if (gone or self._asked) and deadline == math.inf:
                 deadline = time.monotonic() + GRACE
-        kill_attached()
+        kill_attached_children()
         os._exit(128 + signal.SIGHUP)
 
     def _mute(self) -> None:

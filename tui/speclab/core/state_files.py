@@ -14,28 +14,28 @@ from typing import Final
 
 from speclab.core.errors import SpeclabError
 
-STATE: Final = ".speclab"
+STATE_DIRECTORY: Final = ".speclab"
 
 _HINT: Final = "Delete the link. A run log that is kept elsewhere is named with --runlog."
 
 
-def find_link(path: Path) -> Path | None:
+def find_symlink(path: Path) -> Path | None:
     """Return the symbolic link on the way to `path`, `.speclab` and `path` included; None if there is none.
 
     A path that is not in a `.speclab` directory has none: whoever names it means where it leads.
     """
     parts = path.parts
-    if STATE not in parts:
+    if STATE_DIRECTORY not in parts:
         return None
-    at = len(parts) - parts[::-1].index(STATE)
+    at = len(parts) - parts[::-1].index(STATE_DIRECTORY)
     ways = (Path(*parts[:end]) for end in range(at, len(parts) + 1))
     return next((way for way in ways if os.path.islink(way)), None)  # noqa: PTH114 - of what is out of reach, False
 
 
-def refuse_links(path: Path) -> None:
-    """Raise `SpeclabError` if there is a symbolic link on the way to `path`, as `find_link` finds it."""
-    if (link := find_link(path)) is not None:
-        raise SpeclabError(f"{link}: is a symbolic link, and speclab follows none in {STATE}", hint=_HINT)
+def refuse_symlinks(path: Path) -> None:
+    """Raise `SpeclabError` if there is a symbolic link on the way to `path`, as `find_symlink` finds it."""
+    if (link := find_symlink(path)) is not None:
+        raise SpeclabError(f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}", hint=_HINT)
 
 
 def make_private_directory(directory: Path) -> None:
@@ -43,8 +43,8 @@ def make_private_directory(directory: Path) -> None:
 
     Raises `OSError`, and `SpeclabError` where a symbolic link is on the way.
     """
-    refuse_links(directory)
-    state = next((one for one in (directory, *directory.parents) if one.name == STATE), None)
+    refuse_symlinks(directory)
+    state = next((one for one in (directory, *directory.parents) if one.name == STATE_DIRECTORY), None)
     if state is None:
         directory.mkdir(parents=True, exist_ok=True)
         return
@@ -69,7 +69,7 @@ def open_private(path: Path, flags: int) -> int:
 
     Raises `OSError`, and `SpeclabError` where it, or a directory on the way, is a symbolic link, or it is no file.
     """
-    refuse_links(path)
+    refuse_symlinks(path)
     descriptor = os.open(
         path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
     )  # a pipe would be waited for
@@ -81,7 +81,7 @@ def open_private(path: Path, flags: int) -> int:
 
 def read_private(path: Path) -> bytes:
     """Return what a file in `.speclab` holds. Raises `OSError`, also for a symbolic link on the way and for no file."""
-    if (link := find_link(path)) is not None:
+    if (link := find_symlink(path)) is not None:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

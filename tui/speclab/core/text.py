@@ -12,7 +12,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.utils import default_process
 
 
-def plural(number: int, one: str, many: str = "") -> str:
+def format_count(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`; `many` where an s is not enough."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
@@ -24,7 +24,7 @@ _MAX_COMPARED: Final = 2_000
 """Names among which a similar one is looked for: comparing with more takes longer than a hint is worth."""
 
 
-def near(name: str, names: Sequence[str]) -> list[str]:
+def find_similar(name: str, names: Sequence[str]) -> list[str]:
     """Those of `names` that `name` may be a slip of, nearest first, at most three; of an address its end will do."""
     if len(names) > _MAX_COMPARED:
         return []
@@ -35,7 +35,7 @@ def near(name: str, names: Sequence[str]) -> list[str]:
     return sorted((other for other in scores if scores[other] >= _NEAR), key=lambda other: -scores[other])[:3]
 
 
-def slip(name: str, names: Sequence[str]) -> str | None:
+def find_likely_name(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
     if len(names) > _MAX_COMPARED:
         return None
@@ -47,20 +47,20 @@ def slip(name: str, names: Sequence[str]) -> str | None:
     return other if score >= _SURE or one_slip else None
 
 
-def meant(name: str, names: Iterable[str]) -> str:
+def format_suggestion(name: str, names: Iterable[str]) -> str:
     """The end of a message that `name` is not there: `. Did you mean 'a'?`, or nothing where none is near."""
-    found = near(name, list(names))
+    found = find_similar(name, list(names))
     return f". Did you mean '{found[0]}'?" if found else ""
 
 
-def nearest(name: str, names: Sequence[str], there_are: str) -> str:
+def describe_choices(name: str, names: Sequence[str], there_are: str) -> str:
     """A hint: `did you mean 'a' or 'b'?`; else `there_are` and the names."""
-    if close := near(name, names):
+    if close := find_similar(name, names):
         return f"did you mean {' or '.join(repr(other) for other in close)}?"
-    return f"{there_are} {listed([repr(other) for other in names[: _SHOWN + 1]])}" if names else ""
+    return f"{there_are} {join_names([repr(other) for other in names[: _SHOWN + 1]])}" if names else ""
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return the first of `names`, separated by commas, with `...` if there are more."""
     shown = list(islice(names, _SHOWN + 1))
     return ", ".join(shown[:_SHOWN] + ["..."] * (len(shown) > _SHOWN))

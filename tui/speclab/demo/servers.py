@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from speclab.core.errors import SpeclabError
 from speclab.core.json import JsonView, Record
-from speclab.core.processes import attach, detach, module_command
+from speclab.core.processes import attach_child, detach_child, module_command
 from speclab.demo.workspace import SEED, make_contacts
 
 RATE: Final = 20  # requests a second
@@ -213,7 +213,7 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     process = subprocess.Popen(
         module_command(__name__, str(database)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    attach(process.pid)
+    attach_child(process.pid)
     assert process.stdin is not None  # noqa: S101 - asked for above
     assert process.stdout is not None  # noqa: S101
     try:
@@ -224,7 +224,7 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     finally:
         process.stdin.close()
         process.wait()
-        detach(process.pid)
+        detach_child(process.pid)
         process.stdout.close()
 
 

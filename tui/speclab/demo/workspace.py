@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from speclab.core.json import Record
-from speclab.core.state_files import make_private_directory, refuse_links
+from speclab.core.state_files import make_private_directory, refuse_symlinks
 
 COUNT: Final = 1200
 SEED: Final = 1815  # Ada Lovelace's year
@@ -127,7 +127,7 @@ def lay_out(directory: Path | None) -> Workspace:
     workspace = Workspace((directory or Path(tempfile.mkdtemp(prefix="speclab-demo-"))).resolve())
     workspace.spec.parent.mkdir(parents=True, exist_ok=True)
     make_private_directory(workspace.billing.parent)
-    refuse_links(workspace.billing)
+    refuse_symlinks(workspace.billing)
     with suppress(FileExistsError), workspace.spec.open("xb") as spec:
         spec.write(Path(__file__).with_name(SPEC).read_bytes())
     return workspace

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from speclab.core.json import Json
-from speclab.core.text import listed, near, slip
+from speclab.core.text import find_likely_name, find_similar, join_names
 from speclab.mapping.language import NameArgument, StepArgument, StepCall, quoted
 from speclab.mapping.types import LookupTable, Parameter, Step, Takes
 
@@ -83,7 +83,7 @@ def _value(step: Step, parameter: Parameter, argument: StepArgument) -> Json:
         if not _suits(parameter.takes, value):
             raise _Unfit(_wrong(step, parameter, _written(value)), _mended(parameter.takes, value))
     if parameter.closed and isinstance(value, str) and value not in parameter.choices:
-        meant = near(value, parameter.choices)
+        meant = find_similar(value, parameter.choices)
         hint = f"Did you mean '{meant[0]}'?" if meant else f"There are {', '.join(parameter.choices)}."
         fix = quoted(meant[0]) if meant else None
         raise _Unfit(f"unknown {parameter.name} '{value}' of {step.name}. {hint}", fix)
@@ -120,8 +120,8 @@ def _lookup(argument: StepArgument, lookups: Mapping[str, Mapping[str, Json]]) -
     if not isinstance(name, str):
         raise _Unfit(f"Lookup takes {_EXPECTED[Takes.LOOKUP]}, not {name}")
     if name not in lookups:
-        meant = slip(name, list(lookups)) if len(lookups) <= _MAX_COMPARED else None
-        there = f"There are {listed(lookups)}." if lookups else "The section's settings have none under lookups:."
+        meant = find_likely_name(name, list(lookups)) if len(lookups) <= _MAX_COMPARED else None
+        there = f"There are {join_names(lookups)}." if lookups else "The section's settings have none under lookups:."
         hint = f"Did you mean '{meant}'?" if meant else there
         raise _Unfit(f"unknown lookup '{name}'. {hint}", meant, "M105")
     if not lookups[name]:

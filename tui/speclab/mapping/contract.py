@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Stage
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.core.text import near
+from speclab.core.text import find_similar
 from speclab.mapping.problems import CellLocations, MappingProblems, RowFailure, of_target
 from speclab.mapping.types import show
 from speclab.spec.integration import MappingRow
@@ -84,7 +84,7 @@ def compile_checks(
         if row is None:
             unknown += 1
             if targets and unknown <= _MAX_UNKNOWN:
-                meant = near(key, names)
+                meant = find_similar(key, names)
                 hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
                 findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
             continue

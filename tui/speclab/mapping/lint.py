@@ -10,7 +10,7 @@ from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.core.text import slip
+from speclab.core.text import find_likely_name
 from speclab.mapping.arguments import Values, bind
 from speclab.mapping.cel import RecordExpression, verify
 from speclab.mapping.cel.syntax import ExpressionSyntaxError
@@ -258,7 +258,7 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
             path = source.path
             if records and not any(_has(record, path) for record in records):
                 names = names or [str(field.path) for field in fields_of(records)]
-                meant = slip(str(path), names)
+                meant = find_likely_name(str(path), names)
                 hint = f" Did you mean '{meant}'?" if meant else ""
                 message = f"'{path}' is in none of {len(records)} sample records and reads as null.{hint}"
                 findings.warning("M201", of_source(row.written, number), message)

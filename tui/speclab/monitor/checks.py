@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, ErrorClass
 from speclab.mapping.cel import CelExpression, EvaluationError
 from speclab.mapping.cel.syntax import ExpressionSyntaxError
@@ -160,7 +160,7 @@ def stand(
     One fires when it has been true at every evaluation for as long as it must hold, and is over when it is not true:
     having no data is not being true. One that cannot be evaluated fires at once, for it would never tell otherwise.
     """
-    at = timestamp(now)
+    at = format_timestamp(now)
     rows: dict[str, AlertRow] = {}
     for alert in alerts:
         name = alert.name if alert.name not in rows else f"{alert.name} (line {alert.line})"

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import ceil, inf
 from typing import Final, NamedTuple
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import ErrorClass, Outcome, RunState
 from speclab.runlog import IntegrationRow, RunLogReader, RunRow
 from speclab.runlog.rollup import RollupSpan, stretches
@@ -146,7 +146,7 @@ def healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: float,
     rates = _rates_now(reader, now, last_runs)
     failing = _failing(reader, last_runs)
     parked = reader.all_parked([row.spec_id for row in rows])
-    at = timestamp(now)
+    at = format_timestamp(now)
     return [
         Health(
             integration=row,
@@ -241,7 +241,7 @@ def _buckets(reader: RunLogReader, window: float, now: datetime, chosen: str) ->
     last = int(now.timestamp() // width) * width
     first = last - (count - 1) * width
     place = {
-        timestamp(datetime.fromtimestamp(start, UTC)): (start - first) // width
+        format_timestamp(datetime.fromtimestamp(start, UTC)): (start - first) // width
         for start in range(first, last + width, step)
     }
     found: defaultdict[str, list[Bucket]] = defaultdict(lambda: [Bucket(0, 0)] * count)
@@ -268,7 +268,7 @@ def _durations(reader: RunLogReader, since: datetime, chosen: str) -> dict[str, 
     found = defaultdict[str, list[float]](list)
     for name, duration in reader.query(
         f"SELECT spec_id, duration FROM run WHERE {_CHOSEN} AND ended_at >= ?2 AND {ARRIVED}",
-        (chosen, timestamp(since)),
+        (chosen, format_timestamp(since)),
     ):
         found[name].append(duration)
     return {name: sorted(durations)[ceil(len(durations) * 0.95) - 1] for name, durations in found.items()}
@@ -313,7 +313,7 @@ _CONCLUDED: Final = "SELECT value, {} FROM json_each(?1)".format(
 
 def _rates_now(reader: RunLogReader, now: datetime, last_runs: Mapping[str, RunRow]) -> dict[str, float]:
     """Records a second of what is running: of this minute and the last, or since the run began."""
-    since = timestamp((now - timedelta(minutes=1)).replace(second=0, microsecond=0))
+    since = format_timestamp((now - timedelta(minutes=1)).replace(second=0, microsecond=0))
     rates = {}
     for name, run in last_runs.items():
         if run.state is RunState.RUNNING:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, overload
 from speclab.core.clock import Clock
 from speclab.core.errors import RunLogError
 from speclab.core.json import JsonView
-from speclab.core.state_files import STATE, find_link
+from speclab.core.state_files import STATE_DIRECTORY, find_symlink
 
 
 class Ids:
@@ -153,9 +153,9 @@ def _create(path: Path) -> None:
 def refuse_linked(path: Path) -> None:
     """Raise `RunLogError` if the run log of a workspace, or what SQLite keeps beside it, is a symbolic link."""
     for suffix in ("", "-wal", "-shm", "-journal", ".new"):
-        if (link := find_link(path.with_name(path.name + suffix))) is not None:
+        if (link := find_symlink(path.with_name(path.name + suffix))) is not None:
             raise RunLogError(
-                f"{link}: is a symbolic link, and speclab follows none in {STATE}",
+                f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}",
                 hint="Delete the link, or name the run log that is meant with --runlog.",
             )
 

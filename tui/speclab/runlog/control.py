@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from speclab.core.json import Json, Record
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.runlog.connection import as_json
 from speclab.runlog.rows import RUN_COLUMNS, RunRow, run_row
 
@@ -34,7 +34,7 @@ def progress_text(run: RunRow, now: datetime | None = None) -> str:
         doing = f"{found.get('sent', 0):,} of {records:,} sent" if records else "reading"
         parts.append(f"page {found['page']:,}: {doing}")
     if requests := found.get("requests"):
-        parts.append(plural(int(str(requests)), "request"))
+        parts.append(format_count(int(str(requests)), "request"))
     if until := found.get("until"):
         end = datetime.fromisoformat(str(until))
         if now is None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 
 
 class RollupSpan(StrEnum):
@@ -57,9 +57,9 @@ def stretches(since: datetime) -> Iterator[RollupBucket]:
     minute = since.astimezone(UTC).replace(second=0, microsecond=0)
     hour = _next(minute, timedelta(hours=1))
     day = _next(hour, timedelta(days=1))
-    yield RollupBucket(RollupSpan.MINUTE, timestamp(minute), timestamp(hour))
-    yield RollupBucket(RollupSpan.HOUR, timestamp(hour), timestamp(day))
-    yield RollupBucket(RollupSpan.DAY, timestamp(day), "9999")
+    yield RollupBucket(RollupSpan.MINUTE, format_timestamp(minute), format_timestamp(hour))
+    yield RollupBucket(RollupSpan.HOUR, format_timestamp(hour), format_timestamp(day))
+    yield RollupBucket(RollupSpan.DAY, format_timestamp(day), "9999")
 
 
 def _next(moment: datetime, step: timedelta) -> datetime:

@@ -14,10 +14,10 @@ from threading import RLock
 from types import TracebackType
 from typing import Final, Self
 
-from speclab.core.clock import Clock, SystemClock, timestamp
+from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import RunLogTooOld, UsageError
 from speclab.core.json import Json, Record
-from speclab.core.locks import ProcessIdentity, alive
+from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.core.state_files import make_private_directory
 from speclab.runlog import accounting, control, integrations, schema
@@ -277,10 +277,10 @@ class RunLog:
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
             return self._end(db, entry, row, state, error, error_class)
 
-    def interrupted(self, goes_on: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
+    def interrupted(self, is_running: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
         """Mark the runs whose process is gone as interrupted; gives them.
 
-        `goes_on` tells whether a run does, from its spec_id and process; without it, `alive` tells of the process.
+        `is_running` decides whether a run is still running, by its spec_id and process; the default is `is_alive`.
         """
         ended = []
         with self._transaction() as db:
@@ -289,7 +289,7 @@ class RunLog:
             ).fetchall()
             for pid, host, started, *columns in rows:
                 process, row = ProcessIdentity(pid, host, started), run_row(columns)
-                if not (goes_on(row.spec_id, process) if goes_on else alive(process)):
+                if not (is_running(row.spec_id, process) if is_running else is_alive(process)):
                     error = f"process {pid} on {host} ended without a word"
                     ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
         return ended
@@ -385,7 +385,7 @@ class RunLog:
 
     def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
-        now = now if isinstance(now, str) else timestamp(now)
+        now = now if isinstance(now, str) else format_timestamp(now)
         with telling(self.path), self._lock:
             rows = self._db.execute(
                 f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, now, limit)
@@ -395,7 +395,7 @@ class RunLog:
     def count_due(self, spec_id: str, now: datetime) -> int:
         """How many records wait in the retry queue whose time has come."""
         with telling(self.path), self._lock:
-            row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, timestamp(now))).fetchone()
+            row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, format_timestamp(now))).fetchone()
         return int(row[0])
 
     def doubtful(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
@@ -430,8 +430,8 @@ class RunLog:
         See `retention.prune` for what stays all the same.
         """
         now = self._clock.now()
-        kept, failures_kept = (timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
-        return prune(self._transaction, spec_id, kept, failures_kept, timestamp(now))
+        kept, failures_kept = (format_timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
+        return prune(self._transaction, spec_id, kept, failures_kept, format_timestamp(now))
 
     @contextmanager
     def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[ReportedRun]:
@@ -482,7 +482,7 @@ class RunLog:
         return decided.total()
 
     def _now(self) -> str:
-        return timestamp(self._clock.now())
+        return format_timestamp(self._clock.now())
 
     def _entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
         """In whose books this transaction writes."""

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import orjson
 
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, UsageError
-from speclab.core.locks import ProcessIdentity, alive, is_last_to_serve, serves, user
+from speclab.core.locks import ProcessIdentity, get_user_name, is_alive, is_last_service, is_serving
 from speclab.core.state_files import open_private, read_private
 
 PERIOD: Final = 10.0
@@ -62,8 +62,8 @@ class Heartbeat:
     def first(cls, now: datetime) -> Heartbeat:
         """The first beat of this process."""
         process = ProcessIdentity.of(os.getpid())
-        at = timestamp(now)
-        return cls(process.pid, process.host, user(), process.started, since=at, beat=at)
+        at = format_timestamp(now)
+        return cls(process.pid, process.host, get_user_name(), process.started, since=at, beat=at)
 
     @property
     def process(self) -> ProcessIdentity:
@@ -78,11 +78,11 @@ class Heartbeat:
         """
         if self.stopped is not None:
             return False
-        if serves(workspace, self.process):
+        if is_serving(workspace, self.process):
             return True
         if self.host != socket.gethostname():
             return abs(now - datetime.fromisoformat(self.beat)) < timedelta(seconds=3 * PERIOD)
-        return alive(self.process)
+        return is_alive(self.process)
 
 
 def heartbeat_path(workspace: Path) -> Path:
@@ -130,7 +130,7 @@ def unproven_service(workspace: Path, now: datetime) -> Heartbeat | None:
     Its lock file was deleted, so the lock cannot keep a second service away.
     """
     found = last(workspace)
-    if found is None or is_last_to_serve(workspace, found.process) or not found.alive(workspace, now):
+    if found is None or is_last_service(workspace, found.process) or not found.alive(workspace, now):
         return None
     return found
 
@@ -177,8 +177,8 @@ def why_not_stop(service: Heartbeat) -> str | None:
     """Why `service` cannot be asked to stop from here, in a sentence; None if it can."""
     if service.host != socket.gethostname():
         return f"speclab up runs on {service.host}: stop it there"
-    if service.user != user():
-        return f"speclab up runs as {service.user}, and you are {user()}"
+    if service.user != get_user_name():
+        return f"speclab up runs as {service.user}, and you are {get_user_name()}"
     if service.stopping is not None:
         return "speclab up was asked to stop already; its runs finish the page in hand"
     return None
@@ -194,8 +194,8 @@ def ask_to_stop(workspace: Path, service: Heartbeat) -> None:
         raise UsageError("another speclab up has taken its place")
     if (reason := why_not_stop(now)) is not None:
         raise UsageError(reason)
-    if not alive(now.process):
-        if serves(workspace, now.process):
+    if not is_alive(now.process):
+        if is_serving(workspace, now.process):
             raise UsageError("speclab up runs in a container, or where else its process is not seen: stop it there")
         raise UsageError("speclab up is not alive any more")
     try:
@@ -216,15 +216,15 @@ class HeartbeatWriter:
         """Beat if there is something new to tell, or if it is time. Raises as `write`."""
         idle = abs((now - datetime.fromisoformat(self._last.beat)).total_seconds())  # a clock may be set back
         if not self._written or specs != self._last.specs or idle >= PERIOD:
-            self._beat(replace(self._last, beat=timestamp(now), specs=specs))
+            self._beat(replace(self._last, beat=format_timestamp(now), specs=specs))
 
     def stopping(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
         """It was asked to stop; further beats say so, too. Raises as `write`."""
-        self._beat(replace(self._last, beat=timestamp(now), stopping=timestamp(now), specs=specs))
+        self._beat(replace(self._last, beat=format_timestamp(now), stopping=format_timestamp(now), specs=specs))
 
     def end(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
         """The last beat. Raises as `write`."""
-        self._beat(replace(self._last, beat=timestamp(now), stopped=timestamp(now), specs=specs))
+        self._beat(replace(self._last, beat=format_timestamp(now), stopped=format_timestamp(now), specs=specs))
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         self._last, self._written = heartbeat, False

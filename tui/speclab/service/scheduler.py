@@ -12,14 +12,15 @@ from collections.abc import Set as AbstractSet
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from speclab.connectors.api import Report
-from speclab.core.clock import Clock, timestamp
+from speclab.core.clock import Clock, format_timestamp
 from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError, WorkspaceLocked
-from speclab.core.locks import goes_on, hold_workspace
+from speclab.core.locks import hold_workspace, is_running
 from speclab.core.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
 from speclab.service import heartbeat
@@ -211,7 +212,7 @@ class _Service:
         self.tell(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
 
     def _interrupted(self) -> list[RunRow]:
-        return self.log.interrupted(goes_on(self.serving.workspace))
+        return self.log.interrupted(partial(is_running, self.serving.workspace))
 
     def _left_by_the_service_before(self, spec_id: str) -> ServedSpec | None:
         return self.before.specs.get(spec_id) if self.before else None
@@ -231,7 +232,7 @@ class _Service:
             parked = {end: datetime.fromisoformat(at) for end, at in self.reader.parked(spec_id).items()}
             self.run_queue.park(spec_id, source=parked.get("source"), target=parked.get("target"))
             if spec_id not in self.children:  # what is under way may yet be cut short
-                for (started,) in self.reader.query(_LAST_START, (spec_id, timestamp(self.clock.now()))):
+                for (started,) in self.reader.query(_LAST_START, (spec_id, format_timestamp(self.clock.now()))):
                     self.run_queue.served(spec_id, datetime.fromisoformat(started))
         self.version = version
 
@@ -365,14 +366,14 @@ class _Service:
         served = {}
         for spec_id, spec in self.roll.registered.items():
             if spec_id not in self.run_queue:
-                left = self._left_by_the_service_before(spec_id) or ServedSpec("", timestamp(self.clock.now()))
+                left = self._left_by_the_service_before(spec_id) or ServedSpec("", format_timestamp(self.clock.now()))
                 served[spec_id] = replace(left, next=None, running=False, problem=spec.problem)
                 continue
             start = self.run_queue.next(spec_id)
             served[spec_id] = ServedSpec(
                 schedule=self.run_queue.schedule(spec_id).text,
-                since=timestamp(self.run_queue.since(spec_id)),
-                next=timestamp(start) if start else None,
+                since=format_timestamp(self.run_queue.since(spec_id)),
+                next=format_timestamp(start) if start else None,
                 running=spec_id in self.children,
                 problem=spec.problem or self.trouble.get(spec_id, ""),
             )

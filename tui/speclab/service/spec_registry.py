@@ -9,8 +9,8 @@ from typing import Final
 from speclab.core.errors import SpecError, SpeclabError, UsageError
 from speclab.core.files import read_head
 from speclab.core.outcome import Level
-from speclab.core.state_files import STATE
-from speclab.core.text import nearest
+from speclab.core.state_files import STATE_DIRECTORY
+from speclab.core.text import describe_choices
 from speclab.runlog.connection import text
 from speclab.spec.integration import Integration
 from speclab.spec.workspace import STATUSES, SpecFile, State, file_state, find_specs, read_spec_file, workspace_of
@@ -63,7 +63,7 @@ class SpecRegistry:
 
         While the workspace is away, as a disk may be, it is who was on it before.
         """
-        if self._roll is not None and file_state(self._workspace / STATE) is None:
+        if self._roll is not None and file_state(self._workspace / STATE_DIRECTORY) is None:
             return self._roll
         registered: dict[str, RegisteredSpec] = {}
         passed_over: dict[Path, str] = {}
@@ -76,7 +76,7 @@ class SpecRegistry:
             directories.add(spec.path.parent)
             self._known.add(spec.spec_id)
             if spec.status not in ("", *STATUSES):
-                hint = nearest(spec.status, STATUSES, "expected one of")
+                hint = describe_choices(spec.status, STATUSES, "expected one of")
                 passed_over[spec.path] = f"its status is {text(spec.status)!r}; {hint}"
             if spec.status != IN_PROGRESS:
                 continue

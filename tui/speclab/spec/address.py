@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from speclab.core.errors import UsageError
-from speclab.core.text import near, nearest, slip
+from speclab.core.text import describe_choices, find_likely_name, find_similar
 from speclab.spec.document import Document, MarkdownTable, Section
 from speclab.spec.parser import lint
 from speclab.spec.template import KEYS
@@ -64,9 +64,9 @@ def parse(document: Document, text: str) -> Address:
         if name in KEYS:
             return KeyAddress(name)
         keys = [entry.key for entry in document.front_matter.entries]
-        if ">" in name or not near(name, keys):
+        if ">" in name or not find_similar(name, keys):
             raise
-        raise UsageError(f"no key or section {text!r}", hint=nearest(name, keys, "")) from None
+        raise UsageError(f"no key or section {text!r}", hint=describe_choices(name, keys, "")) from None
 
 
 def read(document: Document, address: str) -> str:
@@ -98,7 +98,7 @@ def write(document: Document, address: str, value: str) -> Document:
         written, name = document.with_body(at.section, value), at.section.address
     else:
         written, name = document.with_front_matter(at.key, _day(value) or value), at.key
-        if name == "type" and value != INTEGRATION and (meant := slip(value, (INTEGRATION,))):
+        if name == "type" and value != INTEGRATION and (meant := find_likely_name(value, (INTEGRATION,))):
             raise UsageError(f"type: unknown type {value!r}", hint=f"Did you mean {meant!r}? Nothing was changed.")
     _refuse_unknown_choice(document, written, name)
     return written

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from speclab.core.text import nearest, slip
+from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.integration import Schedule
 from speclab.spec.outline import LineSpan
 from speclab.spec.problems import ProblemCollector
@@ -191,7 +191,7 @@ def _choose(
 
 def _tell_unknown(text: str, at: LineSpan, choices: Sequence[SectionChoice], findings: ProblemCollector) -> None:
     forms = [choice.text for choice in choices]
-    findings.error("C101", at, f"{text!r} is none of the choices: {' · '.join(forms)}", slip(text, forms))
+    findings.error("C101", at, f"{text!r} is none of the choices: {' · '.join(forms)}", find_likely_name(text, forms))
 
 
 def _daily(text: str, match: re.Match[str], offset: int, findings: ProblemCollector) -> Schedule | None:
@@ -250,7 +250,7 @@ def _zone_is_known(match: re.Match[str], offset: int, findings: ProblemCollector
         if not zones:  # the machine has no time zones to look it up in
             return True
         at = LineSpan(offset + match.start("zone"), offset + match.end("zone"))
-        hint = nearest(zone, zones, "expected an IANA name such as Europe/Berlin, UTC;")
-        findings.error("C103", at, f"unknown time zone {zone!r}; {hint}", slip(zone, zones))
+        hint = describe_choices(zone, zones, "expected an IANA name such as Europe/Berlin, UTC;")
+        findings.error("C103", at, f"unknown time zone {zone!r}; {hint}", find_likely_name(zone, zones))
         return False
     return True

@@ -10,7 +10,7 @@ from typing import Final
 
 from speclab.core.errors import UsageError
 from speclab.core.files import read_regular_file
-from speclab.core.text import nearest
+from speclab.core.text import describe_choices
 from speclab.spec import edit
 from speclab.spec.front_matter import FrontMatter, Settable, read_front_matter
 from speclab.spec.outline import (
@@ -122,7 +122,7 @@ class Document:
         if found:
             names = " and ".join(repr(section.address) for section in found)
             raise UsageError(f"{len(found)} sections are called {address!r}: {names}", hint="write the whole address")
-        hint = nearest(address, [section.address for section in self.sections], "its sections are")
+        hint = describe_choices(address, [section.address for section in self.sections], "its sections are")
         raise UsageError(f"no section {address!r}", hint=hint)
 
     def body(self, section: Section) -> str:

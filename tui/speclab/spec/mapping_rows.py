@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.core.text import slip
+from speclab.core.text import find_likely_name
 from speclab.spec.document import Document
 from speclab.spec.integration import MappingRow
 from speclab.spec.outline import LineSpan, Section
@@ -63,7 +63,7 @@ def _tell_no_table(document: Document, section: Section, findings: ProblemCollec
     headers = list(table.header.texts)
     for name in (SOURCE, TARGET):
         if name not in headers:
-            cell = table.header.cells[headers.index(meant)] if (meant := slip(name, headers)) else None
+            cell = table.header.cells[headers.index(meant)] if (meant := find_likely_name(name, headers)) else None
             message = f"the Field Mapping has no column {name!r}" + (
                 f"; did you mean it by {meant!r}?" if meant else ""
             )

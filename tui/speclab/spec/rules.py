@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.core.outcome import ErrorClass
-from speclab.core.text import nearest, slip
+from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.document import Document
 from speclab.spec.integration import Alert, ErrorAction, ErrorRule
 from speclab.spec.outline import BlockKind, LineSpan, Section, comparable
@@ -184,8 +184,8 @@ def _error_rules(row: TableRow, when: TableCell, action: TableCell, findings: Pr
         understood = []
     name, actions = _normal(action.text), [member.value for member in ErrorAction]
     if name not in actions:
-        message = f"{action.text!r} is for people only; {nearest(name, actions, 'expected one of')}"
-        findings.warning("C201", action.span, message, slip(name, actions))
+        message = f"{action.text!r} is for people only; {describe_choices(name, actions, 'expected one of')}"
+        findings.warning("C201", action.span, message, find_likely_name(name, actions))
         return []
     return [ErrorRule(low, high, error_class, ErrorAction(name), row.line) for low, high, error_class in understood]
 

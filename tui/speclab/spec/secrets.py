@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from speclab.core.text import nearest, slip
+from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, scalars
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_block import model_in
@@ -64,8 +64,8 @@ def check_references(tree: MappingNode, findings: ProblemCollector) -> None:
                 hint = f"did you mean {meant}?" if meant else f"expected one such as {_KINDS['env'][1]}"
                 findings.error("A103", at, f"a reference needs a kind: {hint}", meant)
             elif kind not in _KINDS:
-                near = slip(kind, list(_KINDS))
-                hint = nearest(kind, list(_KINDS), "expected one of")
+                near = find_likely_name(kind, list(_KINDS))
+                hint = describe_choices(kind, list(_KINDS), "expected one of")
                 findings.error(
                     "A102", at, f"unknown kind of reference {kind!r}; {hint}", f"${{{near}:{name}}}" if near else None
                 )

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
-from speclab.core.plugins import BrokenPlugin, PluginRegistry, blamed
-from speclab.core.text import nearest, slip
+from speclab.core.plugins import BrokenPlugin, PluginRegistry, describe_exception
+from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.outline import Block, BlockKind, LineSpan, Section
 from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, parse, quoted
 from speclab.spec.problems import ProblemCollector, TextRange
@@ -53,8 +53,12 @@ def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings
     elif kind == "extra_forbidden":
         _tell_unknown(loc, entry.key if entry else tree, model, findings)
     elif kind == "misfit":
-        blamed = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
-        findings.error("S205", blamed.key if blamed else place_of_missing(tree, entry), str(context["message"]))
+        describe_exception = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
+        findings.error(
+            "S205",
+            describe_exception.key if describe_exception else place_of_missing(tree, entry),
+            str(context["message"]),
+        )
     elif kind == "misread":
         message, offset, item = str(context["message"]), int(context["offset"]), context["item"]
         if item is not None and isinstance(node, SequenceNode):
@@ -64,8 +68,8 @@ def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings
     elif kind == "literal_error":
         names = _LITERAL.findall(str(context["expected"]))
         text = node.text if isinstance(node, ScalarNode) else ""
-        message = f"`{name}`: unknown value {shown(node)}; {nearest(text, names, 'expected one of')}"
-        findings.error("S204", node, message, slip(text, names))
+        message = f"`{name}`: unknown value {shown(node)}; {describe_choices(text, names, 'expected one of')}"
+        findings.error("S204", node, message, find_likely_name(text, names))
     elif kind == "empty":
         about = _description(model, loc)
         findings.error("S203", node, f"`{name}` is empty: {about}" if about else f"`{name}` is empty")
@@ -137,11 +141,13 @@ def _tell_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings]
     where = f" in `{'.'.join(str(part) for part in parents)}`" if parents else ""
     here = ".".join([*map(str, parents), name])
     elsewhere = [path for path in _paths_of(model).get(name, ()) if path != here]
-    meant = slip(name, names)
+    meant = find_likely_name(name, names)
     if elsewhere and meant is None:
         findings.error("S202", at, f"`{name}` does not stand here; did you mean `{elsewhere[0]}`?")
     else:
-        findings.error("S202", at, f"unknown setting {name!r}{where}; {nearest(name, names, 'expected one of')}", meant)
+        findings.error(
+            "S202", at, f"unknown setting {name!r}{where}; {describe_choices(name, names, 'expected one of')}", meant
+        )
 
 
 def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: ProblemCollector) -> None:
@@ -280,7 +286,7 @@ def to_variant(
     names = list(variants)
     entry = tree.get(tag)
     if entry is None:
-        misspelt = next((other for other in tree.entries if slip(other.key.text, [tag])), None)
+        misspelt = next((other for other in tree.entries if find_likely_name(other.key.text, [tag])), None)
         if misspelt is None:
             findings.error("S201", place_of_missing(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
             return None
@@ -294,8 +300,8 @@ def to_variant(
     if name in not_yet:
         findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
         return None
-    near = slip(name, names)
-    hint = f"{nearest(name, names, 'expected one of')}{'' if near else others}"
+    near = find_likely_name(name, names)
+    hint = f"{describe_choices(name, names, 'expected one of')}{'' if near else others}"
     findings.error("S204", entry.node, f"unknown {tag} {shown(entry.node)}; {hint}", near)
     if near is not None:  # read on as if it were that, for what else is wrong
         value = ScalarNode(near, plain=True, start=entry.node.start, end=entry.node.end)
@@ -320,7 +326,7 @@ def _to_named(
     except Exception as error:
         if not provider:
             raise
-        findings.error("S209", entry.node, f"{provider} fails to check these settings: {blamed(error)}")
+        findings.error("S209", entry.node, f"{provider} fails to check these settings: {describe_exception(error)}")
         return None
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from speclab.core.errors import SaveConflict, SpeclabError, UsageError
-from speclab.core.files import LARGEST, read_regular_file, real_path, too_large
-from speclab.core.state_files import STATE, find_link, make_private_directory, refuse_links
+from speclab.core.files import MAX_SPEC_SIZE, read_regular_file, resolve_path, too_large
+from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
 from speclab.spec.document import Document
 from speclab.spec.merge import merge
 from speclab.spec.workspace import workspace_of
@@ -32,7 +32,7 @@ _REASONS: Final = {
 }
 
 
-_LARGEST_RECOVERY: Final = 16 * LARGEST
+_LARGEST_RECOVERY: Final = 16 * MAX_SPEC_SIZE
 """Bytes of unsaved text: more than a spec may have, for it may have been pasted by mistake and is kept all the same."""
 
 
@@ -84,7 +84,7 @@ def save(document: Document, base: Document) -> Saved:
 
 def _refuse_too_large(document: Document) -> None:
     size = len(document.to_bytes())
-    if size > LARGEST:
+    if size > MAX_SPEC_SIZE:
         raise too_large(document.path, size)
 
 
@@ -115,7 +115,7 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
     if len(data) > _LARGEST_RECOVERY:
         raise too_large(path, len(data), _LARGEST_RECOVERY)
     _make(aside.parent)
-    refuse_links(aside)
+    refuse_symlinks(aside)
     with _writing(aside):
         _replace(aside, data, durable=durable)
 
@@ -123,7 +123,7 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
 def find_recovery(path: Path) -> Recovery | None:
     """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
     aside = recovery_path(path)
-    if find_link(aside) is not None:
+    if find_symlink(aside) is not None:
         return None  # nobody put anything aside there
     try:
         data, at = read_regular_file(aside, _LARGEST_RECOVERY), aside.stat().st_mtime
@@ -144,7 +144,7 @@ def drop_recovery(path: Path) -> None:
 
 def recovery_path(path: Path) -> Path:
     """The file with the text put aside for the spec at `path`, whether or not there is one."""
-    whole = real_path(path)
+    whole = resolve_path(path)
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
     return workspace_of(whole.parent) / ".speclab" / "recovery" / name
 
@@ -182,7 +182,7 @@ def _replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
         raise SpeclabError(f"{path}: cannot be saved: the file is read-only", hint="nothing was written")
     temporary = target.with_name(f".speclab-{secrets.token_hex(8)}.tmp")
-    mode = 0o600 if STATE in path.parts else 0o666
+    mode = 0o600 if STATE_DIRECTORY in path.parts else 0o666
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(file, "wb") as out:

@@ -10,7 +10,7 @@ from typing import Final
 from wcwidth import wcswidth
 
 from speclab.core.errors import EditRejected, UsageError
-from speclab.core.text import nearest
+from speclab.core.text import describe_choices
 from speclab.spec.outline import Block, LineSpan, TextLines, comparable
 
 
@@ -178,7 +178,7 @@ class MarkdownTable:
         found = [other for other in names if _alike(name, other)]
         if len(found) == 1:
             return self.columns[found[0]]
-        raise UsageError(f"no column {name!r}", hint=nearest(name, names, "its columns are"))
+        raise UsageError(f"no column {name!r}", hint=describe_choices(name, names, "its columns are"))
 
     def cell(self, row: int, column: str) -> TableCell:
         """The cell of that row in the column of that name."""
@@ -197,7 +197,7 @@ class MarkdownTable:
             row for row, other in enumerate(keys) if other.casefold() == wanted.casefold()
         ]
         if not found:
-            raise UsageError(f"no row {key!r}", hint=nearest(wanted, keys, "its rows are"))
+            raise UsageError(f"no row {key!r}", hint=describe_choices(wanted, keys, "its rows are"))
         if len(found) > 1:
             where = ", ".join(str(self.rows[row].line) for row in found)
             raise UsageError(f"{len(found)} rows are called {key!r}, on lines {where}", hint="rename all but one")

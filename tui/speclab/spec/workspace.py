@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from speclab.core.errors import SpeclabError, UsageError
-from speclab.core.files import LARGEST, read_head, real_path
-from speclab.core.state_files import STATE, make_private_directory
-from speclab.core.text import nearest, slip
+from speclab.core.files import MAX_SPEC_SIZE, read_head, resolve_path
+from speclab.core.state_files import STATE_DIRECTORY, make_private_directory
+from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.document import Document
 from speclab.spec.front_matter import FrontMatterEntry, read_front_matter
 from speclab.spec.outline import TextLines
@@ -85,8 +85,8 @@ def _status(document: Document, entry: FrontMatterEntry | None, findings: Proble
         return ""
     status = document.front_matter.said("status", document.text)
     if status not in STATUSES:
-        hint = nearest(status, STATUSES, "expected one of")
-        findings.error("F104", entry.value, f"unknown status {status!r}; {hint}", slip(status, STATUSES))
+        hint = describe_choices(status, STATUSES, "expected one of")
+        findings.error("F104", entry.value, f"unknown status {status!r}; {hint}", find_likely_name(status, STATUSES))
     return status
 
 
@@ -159,7 +159,7 @@ def read_spec_file(path: Path) -> SpecFile | None:
         type=front_matter.said("type", text),
         status=front_matter.said("status", text),
         title=next((title[1] for title in titles if title), ""),
-        too_large=size > LARGEST,
+        too_large=size > MAX_SPEC_SIZE,
     )
 
 
@@ -181,7 +181,7 @@ def find_spec(directory: Path, name: str) -> Path:
         paths = " and ".join(str(path) for path in found)
         raise UsageError(f"{len(found)} specs are called {name!r}: {paths}", hint="name one by its path")
     where = "here" if directory == Path() else f"in {directory}"
-    hint = nearest(name, [spec.spec_id for spec in specs], "the specs there are:") or "speclab new makes one"
+    hint = describe_choices(name, [spec.spec_id for spec in specs], "the specs there are:") or "speclab new makes one"
     raise UsageError(f"no spec {name!r} {where}", hint=hint)
 
 
@@ -200,11 +200,11 @@ def workspace_of(path: Path) -> Path:
     That is the nearest directory around it that has a `.speclab`; where none has, the current directory if `path` is in
     it, else the directory of `path`.
     """
-    directory = real_path(path)
+    directory = resolve_path(path)
     if not directory.is_dir():
         directory = directory.parent
     around = (directory, *directory.parents)
-    with_state = next((one for one in around if (one / STATE).is_dir()), None)
+    with_state = next((one for one in around if (one / STATE_DIRECTORY).is_dir()), None)
     if with_state is not None:
         return with_state
     try:
@@ -216,7 +216,7 @@ def workspace_of(path: Path) -> Path:
 
 def runlog_path(workspace: Path) -> Path:
     """Where the run log of a workspace is."""
-    return workspace / STATE / "runlog.db"
+    return workspace / STATE_DIRECTORY / "runlog.db"
 
 
 def state_directory(workspace: Path) -> Path:
@@ -224,7 +224,7 @@ def state_directory(workspace: Path) -> Path:
 
     Raises `SpeclabError` where it cannot be created, or is a symbolic link.
     """
-    state = workspace / STATE
+    state = workspace / STATE_DIRECTORY
     try:
         make_private_directory(state)
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from speclab.core.errors import SpecError
 from speclab.core.json import Record
 from speclab.core.outcome import Level, Stage
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.mapping import Mapper, MappingFailure, RowFailure, compile_mapping, lint
 from speclab.mapping.cel import EvaluationError, RecordExpression
 from speclab.mapping.lint import settings_places
@@ -88,7 +88,7 @@ def prepare(path: Path) -> Prepared:
     problems = _together(needs, lint(document))
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
-        raise SpecError(f"{path}: {plural(errors, 'problem')} in the way of a run", problems=problems)
+        raise SpecError(f"{path}: {format_count(errors, 'problem')} in the way of a run", problems=problems)
     places = settings_places(document)
     return Prepared(
         document=document,

@@ -10,7 +10,7 @@ from typing import Final
 
 from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, WriteResult
 from speclab.connectors.rate_limiter import delay
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome
 from speclab.runlog.rows import NewFailure
 from speclab.spec.integration import ErrorAction, ErrorRule
@@ -200,4 +200,4 @@ class RetryPolicy:
         seconds = delay(attempts - 1, self.retry.base, self.retry.cap, self.context.random)
         seconds = max(seconds, write_error.retry_after or 0.0)
         # A timestamp has whole milliseconds, cut off; one more, so that the wait is never shorter than asked.
-        return timestamp(now + timedelta(seconds=seconds, milliseconds=1))
+        return format_timestamp(now + timedelta(seconds=seconds, milliseconds=1))

@@ -8,14 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.activity import Activity
 from speclab.connectors.api import RuntimeContext, SchemaAware, TransactionalDedup, Writer
-from speclab.core.clock import timestamp
+from speclab.core.clock import format_timestamp
 from speclab.core.errors import RunLogError, SpecError, SpeclabError
-from speclab.core.locks import goes_on, hold
+from speclab.core.locks import hold_spec, is_running
 from speclab.core.outcome import Level, RunState
 from speclab.mapping.fields import Field
 from speclab.runlog import RunLog, RunRow
@@ -85,8 +86,9 @@ async def run(
         if options.dry_run:
             log = stack.enter_context(dry_run_log(log, context.report))
         else:
-            interrupted = log.interrupted(goes_on(prepared.workspace))  # before another takes the lock of a dead one
-            stack.enter_context(hold(prepared.workspace, spec_id, context.clock))
+            # Before this run takes the lock of a dead one.
+            interrupted = log.interrupted(partial(is_running, prepared.workspace))
+            stack.enter_context(hold_spec(prepared.workspace, spec_id, context.clock))
             if any(row.spec_id == spec_id for row in interrupted):
                 context.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
         return await _Run(prepared, log, references, context, options, cancelled or asyncio.Event(), show).recorded()
@@ -158,7 +160,7 @@ class _Run:
         if halt is None:
             return RunResult(log.finish_run(run))
         if halt.until is not None:
-            at = timestamp(halt.until)
+            at = format_timestamp(halt.until)
             message, fields = f"the {halt.end} is not asked again before {at}", {"until": at, "end": halt.end}
             log.event(spec.spec_id, run, Level.INFO, "parked", message, fields)
         return RunResult(log.finish_run(run, halt.reason, halt.state, halt.error_class), halt.error)

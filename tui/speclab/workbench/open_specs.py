@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from speclab.core.errors import EditRejected, SaveConflict, UsageError
-from speclab.core.files import LARGEST, real_path, too_large
+from speclab.core.files import MAX_SPEC_SIZE, resolve_path, too_large
 from speclab.spec import store
 from speclab.spec.document import Document, Section
 from speclab.spec.merge import Side, merge
@@ -109,7 +109,7 @@ class OpenSpec:
             raise EditRejected(f"nothing can be changed: {self.read_only}")
         if after.text == self.document.text:
             return
-        if len(after.text) > LARGEST >= len(self.document.text):
+        if len(after.text) > MAX_SPEC_SIZE >= len(self.document.text):
             error = too_large(self.path, len(after.to_bytes()))
             raise EditRejected(error.message, hint=error.hint)
         before = self.document
@@ -274,7 +274,7 @@ class Session:
 
     def open(self, path: Path) -> OpenSpec:
         """The spec at `path`, as it is here if it was opened before. Raises `UsageError` if it cannot be read."""
-        whole = real_path(path)
+        whole = resolve_path(path)
         if whole not in self._specs:
             self._specs[whole] = OpenSpec(path, read_only=self._read_only)
         return self._specs[whole]
@@ -285,7 +285,7 @@ class Session:
 
     def opened(self, path: Path) -> OpenSpec | None:
         """The spec at `path` if it was opened."""
-        return self._specs.get(real_path(path))
+        return self._specs.get(resolve_path(path))
 
     def specs(self) -> list[OpenSpec]:
         """All of them."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from speclab.core.errors import SpecError, UsageError
 from speclab.core.files import read_head
 from speclab.core.json import Record, decode, encode
-from speclab.core.state_files import STATE, find_link, make_private_directory, refuse_links
+from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
 from speclab.spec.integration import Endpoint
 from speclab.spec.workspace import workspace_of
 
@@ -67,7 +67,7 @@ _EXPECTED: Final = "expected a JSON object on each line"
 
 def kept_at(spec: Path, spec_id: str) -> Path:
     """Where the sample of a spec is kept."""
-    return workspace_of(spec) / STATE / "samples" / f"{quote(spec_id, safe=' ')}.jsonl"
+    return workspace_of(spec) / STATE_DIRECTORY / "samples" / f"{quote(spec_id, safe=' ')}.jsonl"
 
 
 def named(text: str, spec: Path) -> Path:
@@ -77,8 +77,8 @@ def named(text: str, spec: Path) -> Path:
 
 def read_records(path: Path) -> SampleRecords:
     """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
-    if (link := find_link(path)) is not None:
-        raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE}")
+    if (link := find_symlink(path)) is not None:
+        raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}")
     try:
         text, _ = read_head(path, MAX_SAMPLE + 1)  # a pipe would be waited for
     except OSError as error:
@@ -108,7 +108,7 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
     from speclab.spec.store import create
 
     path = kept_at(spec, spec_id)
-    refuse_links(path)
+    refuse_symlinks(path)
     make_private_directory(path.parent)
     path.unlink(missing_ok=True)
     create(path, "".join(f"{encode(record).decode()}\n" for record in records))

@@ -20,7 +20,7 @@ from speclab.app.view import shell
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.workbench.launcher import launch_retry
 from speclab.workbench.samples import LIMIT, of_failures
 
@@ -171,7 +171,7 @@ class Replaying(Sampling):
             return
         alone = which == "one" or total == 1
         chosen, count = ([failure.id], 1) if alone else (alike.options, total)
-        await self._replay(alike.spec_id, chosen, plural(count, "record"))
+        await self._replay(alike.spec_id, chosen, format_count(count, "record"))
 
     def _words(self, alike: Alike, total: int) -> str:
         passing = self.passing()
@@ -180,7 +180,8 @@ class Replaying(Sampling):
         here = "this one too" if self.number in passing else "this one does not"
         saved = "The spec is saved first. " if self.opened is not None and self.opened.unsaved else ""
         return (
-            f"{plural(total, 'record')} failed {alike}. {len(passing):,} of {those} pass the mapping now, {here}.\n\n"
+            f"{format_count(total, 'record')} failed {alike}. "
+            f"{len(passing):,} of {those} pass the mapping now, {here}.\n\n"
             f"{saved}They are sent again; where a newer record was written, nothing is."
         )
 

@@ -19,7 +19,7 @@ from speclab.app.view import shell
 from speclab.app.widgets.grid import GridRow
 from speclab.core.errors import SpecError, SpeclabError
 from speclab.core.outcome import Level
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.spec.parser import read_end
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import MappingSheet, SheetVerdict
@@ -214,7 +214,9 @@ class Sampling(RowWriting):
         except SpeclabError as error:
             shell(self).tell("Not kept", error)
             return
-        self.notify(f"{plural(len(self.records.records), 'record')} in {path.name}, read when the spec is opened.")
+        self.notify(
+            f"{format_count(len(self.records.records), 'record')} in {path.name}, read when the spec is opened."
+        )
 
     def action_next_record(self) -> None:
         """Show the next record."""

@@ -42,7 +42,7 @@ from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import RecordView
 from speclab.core.json import Record
 from speclab.core.outcome import Level
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.mapping.steps.catalogue import STEPS
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
@@ -331,9 +331,9 @@ class MappingView(Replaying):
         panel = self._rows_panel
         name = self.opened.path.stem
         panel.title = name if self.app.size.width < 72 else f"{name} {CRUMB} Field Mapping"
-        notes = [plural(rows, "row")]
-        notes += [plural(wrong, "problem")] if wrong else []
-        notes += [f"{plural(len(self.offered), 'target')} unmapped"] if self.offered else []
+        notes = [format_count(rows, "row")]
+        notes += [format_count(wrong, "problem")] if wrong else []
+        notes += [f"{format_count(len(self.offered), 'target')} unmapped"] if self.offered else []
         notes += ["read-only"] if self.opened.read_only else []
         notes += ["unsaved"] if self.opened.unsaved else []
         panel.note = ", ".join(notes)
@@ -376,7 +376,7 @@ class MappingView(Replaying):
                 notes.append("filtered out")
             blocked = sum(row.mapper is None and not row.blank for row in self.sheet.rows) if self.sheet else 0
             if blocked:
-                notes.append(f"{plural(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
+                notes.append(f"{format_count(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
             else:
                 notes.append(f"{verdict.passed:,} pass")
             here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()

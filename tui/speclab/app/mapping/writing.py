@@ -22,7 +22,7 @@ from speclab.app.widgets.grid import Grid
 from speclab.core.errors import EditRejected
 from speclab.core.json import Record
 from speclab.core.outcome import Level
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target, in_system
 from speclab.mapping.fields import Field, fields_of
 from speclab.spec.document import Document, MarkdownTable
@@ -291,8 +291,8 @@ class RowWriting(DocumentView):
             self.notify(reason, title="Not pasted", severity="warning")
             return
         cells = [dict(zip(names, (" ".join(cell.split()) for cell in line), strict=False)) for line in lines]
-        if self.change(f"paste of {plural(len(cells), 'row')}", partial(_with_cells, first=first, rows=cells)):
-            self.notify(f"{plural(len(cells), 'row')} pasted; u undoes it.", timeout=3)
+        if self.change(f"paste of {format_count(len(cells), 'row')}", partial(_with_cells, first=first, rows=cells)):
+            self.notify(f"{format_count(len(cells), 'row')} pasted; u undoes it.", timeout=3)
 
     # Rows
 

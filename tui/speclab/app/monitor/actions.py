@@ -22,7 +22,7 @@ from speclab.app.icons import Icon
 from speclab.app.monitor.integrations import ListedIntegration
 from speclab.app.widgets.cells import fit
 from speclab.core.errors import RunLogError, UsageError
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp
@@ -80,11 +80,11 @@ def why_not_cancel(app: SpeclabApp, listed: ListedIntegration | None) -> str | N
 
 async def cancel(app: SpeclabApp, listed: ListedIntegration, key: str) -> None:
     """Ask the running run to stop after its page, or at once if it was asked before; `key` asks again."""
-    from speclab.core.locks import user
+    from speclab.core.locks import get_user_name
     from speclab.runlog.control import NOW
 
     try:
-        runs = await app.run_log.record(lambda log: log.cancel(listed.spec_id, user()))
+        runs = await app.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
     except RunLogError as error:
         app.tell("Nothing was recorded", error)
         return
@@ -98,10 +98,12 @@ async def cancel(app: SpeclabApp, listed: ListedIntegration, key: str) -> None:
 
 async def pause(app: SpeclabApp, listed: ListedIntegration) -> None:
     """Have `speclab up` leave an integration alone, or end that."""
-    from speclab.core.locks import user
+    from speclab.core.locks import get_user_name
 
     def entry(log: RunLog) -> bool:
-        return log.resume(listed.spec_id, user()) if listed.paused else log.pause(listed.spec_id, user())
+        return (
+            log.resume(listed.spec_id, get_user_name()) if listed.paused else log.pause(listed.spec_id, get_user_name())
+        )
 
     try:
         await app.run_log.record(entry)
@@ -117,7 +119,7 @@ async def pause(app: SpeclabApp, listed: ListedIntegration) -> None:
 
 async def retry(app: SpeclabApp, chosen: Chosen, listed: ListedIntegration | None) -> None:
     """Put them first into the retry queue, and start a run, which tries what is due before it reads on."""
-    records = plural(chosen.count, "record")
+    records = format_count(chosen.count, "record")
     question = ConfirmDialog(
         f"retry {records} of {chosen.spec_id}",
         "They are mapped anew, as the spec is now, and sent again; where a newer record was written, nothing is.",
@@ -135,7 +137,7 @@ async def retry(app: SpeclabApp, chosen: Chosen, listed: ListedIntegration | Non
 
 async def discard(app: SpeclabApp, chosen: Chosen) -> None:
     """Ask for the reason, and give them up."""
-    records = plural(chosen.count, "record")
+    records = format_count(chosen.count, "record")
     reason = await app.push_screen_wait(
         PromptDialog(
             f"discard {records} of {chosen.spec_id}",
@@ -148,7 +150,7 @@ async def discard(app: SpeclabApp, chosen: Chosen) -> None:
         return
     given_up = await _record(app, chosen, lambda log, ids: log.discard(ids, reason.strip()))
     if given_up is not None:
-        app.notify(reason, title=f"{plural(given_up, 'record')} discarded")
+        app.notify(reason, title=f"{format_count(given_up, 'record')} discarded")
 
 
 async def _record(app: SpeclabApp, chosen: Chosen, entry: Callable[[RunLog, Sequence[str]], int]) -> int | None:
@@ -266,7 +268,7 @@ def _alive(beat: Heartbeat) -> str:
         return "speclab up is stopping, once its runs finished the page in hand"
     problems = sum(bool(spec.problem) for spec in beat.specs.values())
     cannot = f", {problems:,} cannot run" if problems else ""
-    return f"speclab up runs {plural(len(beat.specs), 'spec')}{cannot}"
+    return f"speclab up runs {format_count(len(beat.specs), 'spec')}{cannot}"
 
 
 def _who(beat: Heartbeat) -> str:

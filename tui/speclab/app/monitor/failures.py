@@ -26,7 +26,7 @@ from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import RecordView, lines
 from speclab.core.outcome import AlertState, FailureState, RunState, Stage
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class FailuresGrid(Grid):
     def note(self) -> str:
         """How many there are, in words."""
         total = sum(group.count for group in self.groups.values())
-        return f"{plural(total, 'record')}, grouped" if total else ""
+        return f"{format_count(total, 'record')}, grouped" if total else ""
 
     @property
     def whole(self) -> str | None:
@@ -170,7 +170,7 @@ def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -
         (failure.message, "strong"),
         (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
         (f"{place}{blame}", ""),
-        (f"{plural(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
+        (f"{format_count(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
         (f"failure {failure.id} of run {failure.run}" if ids else "", "muted"),
     )
     for text, how in told:
@@ -275,7 +275,7 @@ class FailuresPage(DetailScreen[None]):
             empty=NONE_LEFT,
         )
         more = len(found) == MOST
-        self.query_one("#list", Panel).note = f"the newest {MOST:,}" if more else plural(len(found), "record")
+        self.query_one("#list", Panel).note = f"the newest {MOST:,}" if more else format_count(len(found), "record")
         self._show()
 
     @on(Grid.Moved, "#keys")

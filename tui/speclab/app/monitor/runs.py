@@ -19,7 +19,7 @@ from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.core.outcome import Outcome, RunState
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class RunsPage(DetailScreen[None]):
         self._runs = {run.run: run for run in runs}
         at = shell(self).now()
         self.query_one("#list", Grid).show([_row(run, at) for run in runs])
-        newest = f"the newest {MOST:,}" if len(runs) == MOST else plural(len(runs), "run")
+        newest = f"the newest {MOST:,}" if len(runs) == MOST else format_count(len(runs), "run")
         self.query_one("#runs", Panel).note = newest if runs else ""
 
     @on(Grid.Moved, "#list")

@@ -38,7 +38,7 @@ from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import RecordView
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.app.application import SpeclabApp
@@ -155,7 +155,7 @@ class MonitorView(View):
             self._listed = listing(app.specs, app.overview)
         self._tell_integrations()
         self.query_one(FiguresLine).shown = app.overview
-        self.query_one("#integrations", Panel).note = plural(len(self._listed), "spec") if self._listed else ""
+        self.query_one("#integrations", Panel).note = format_count(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
     def _tell_trouble(self, trouble: RunLogError | None) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from speclab.core.errors import SpeclabError
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
 from speclab.spec.workspace import SpecFile, State, file_state
 from speclab.workbench.samples import loaded
@@ -22,7 +22,7 @@ class SpecErrors:
 
     async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
         """Count the errors of those that changed since the last count; yield the path of each that has others now."""
-        paths = [real_path(spec.path) for spec in specs]
+        paths = [resolve_path(spec.path) for spec in specs]
         for gone in self.counts.keys() - set(paths):
             del self.counts[gone], self._states[gone]
         for path in paths:

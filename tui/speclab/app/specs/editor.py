@@ -27,7 +27,7 @@ from speclab.app.actions import Action, Actor, bindings
 from speclab.app.widgets.cells import printable
 from speclab.core.errors import EditRejected, SpeclabError
 from speclab.core.outcome import Level
-from speclab.core.processes import attach, detach
+from speclab.core.processes import attach_child, detach_child
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -201,9 +201,9 @@ def edited(body: str, name: str) -> str:
         except (OSError, ValueError) as error:
             hint = "set EDITOR to one that is there, such as EDITOR=nano"
             raise SpeclabError(f"the editor {command!r} cannot be started: {error}", hint=hint) from error
-        attach(process.pid)
+        attach_child(process.pid)
         code = process.wait()
-        detach(process.pid)
+        detach_child(process.pid)
         if code != 0:
             raise SpeclabError(f"the editor {command!r} ended with exit code {code}")
         return path.read_bytes().decode("utf-8", "surrogateescape")

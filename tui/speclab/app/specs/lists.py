@@ -19,9 +19,9 @@ from speclab.app.icons import ATTENTION, FAILED, IDLE, WELL, Icon
 from speclab.app.monitor.integrations import mark
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.core.errors import EditRejected
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.monitor.health import Condition
 from speclab.spec.document import Document, Section
 from speclab.spec.problems import Problem
@@ -60,12 +60,12 @@ class SpecList(Grid):
         the numbers of errors by resolved path, of the specs that were checked so far.
         """
         healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
-        changed = {real_path(spec.path) for spec in unsaved}
-        there = {real_path(spec.path) for spec in specs}
-        lost = [_of(spec) for spec in unsaved if real_path(spec.path) not in there]
+        changed = {resolve_path(spec.path) for spec in unsaved}
+        there = {resolve_path(spec.path) for spec in specs}
+        lost = [_of(spec) for spec in unsaved if resolve_path(spec.path) not in there]
         rows = []
         for spec in (*specs, *lost):
-            path = real_path(spec.path)
+            path = resolve_path(spec.path)
             rows.append(_spec_row(spec, healths.get(spec.spec_id), errors.get(path, 0), unsaved=path in changed))
         self.lay_out(_columns(rows))
         self.show(rows)
@@ -91,7 +91,7 @@ def _spec_row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bo
     sign, word = _sign(spec, health)
     running = health is not None and health.condition is Condition.RUNNING
     if errors and not running:
-        sign, word = FAILED, plural(errors, "error")
+        sign, word = FAILED, format_count(errors, "error")
     text = f"{sign.glyph} {spec.spec_id}"
     told = GridCell("unsaved", "live") if unsaved else GridCell(word, sign.style if word[:1].isdigit() else "muted")
     return GridRow(str(spec.path), (GridCell(text, spans=(TextSpan(0, 1, sign.style),)), told))

@@ -28,7 +28,7 @@ from speclab.app.view import shell
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected, SpeclabError
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
 from speclab.spec.document import Section
 from speclab.spec.guide import guide
@@ -135,7 +135,7 @@ class SpecsView(ConnectionTesting):
         if opened is None or opened.checked is None:
             return self._spec_errors.counts
         errors = sum(problem.level is Level.ERROR for problem in opened.problems)
-        return {**self._spec_errors.counts, real_path(opened.path): errors}
+        return {**self._spec_errors.counts, resolve_path(opened.path): errors}
 
     @work(exclusive=True, group="errors")
     async def _count_errors(self) -> None:

@@ -19,7 +19,7 @@ from speclab.app.specs.panel import SectionPanel
 from speclab.app.view import shell
 from speclab.app.widgets.grid import Grid, GridRow
 from speclab.core.errors import EditRejected, SpeclabError
-from speclab.core.files import real_path
+from speclab.core.files import resolve_path
 from speclab.spec.address import write
 from speclab.spec.choices import first_line
 from speclab.spec.document import Document, Section
@@ -178,7 +178,11 @@ class SectionEditing(DocumentView):
 
     def open(self, spec: Path) -> None:
         """Show another spec; what is written in this one is in it, or kept beside it."""
-        if self.opened is not None and self.section_panel.editing and real_path(self.opened.path) != real_path(spec):
+        if (
+            self.opened is not None
+            and self.section_panel.editing
+            and resolve_path(self.opened.path) != resolve_path(spec)
+        ):
             self.take()
             self._held = None
             self.section_panel.end()

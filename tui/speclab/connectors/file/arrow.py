@@ -15,7 +15,7 @@ from speclab.connectors.file.locations import FileRow
 from speclab.connectors.file.parquet import ArrowFileRow, unwritable
 from speclab.connectors.file.rows import TableMismatch
 from speclab.core.errors import BadResponse
-from speclab.core.json import NO_NUMBERS, Json, Record, as_json, encode
+from speclab.core.json import NO_NUMBERS, Json, Record, encode, to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,7 +167,7 @@ def _fixed(kind: pa.DataType, *, nullable: bool) -> _Column:
             if not way.looked_at:
                 return True
             (found,) = array.to_pylist(maps_as_pydicts="strict")
-            return _without_nulls(as_json(found)) == _without_nulls(value)
+            return _without_nulls(to_json(found)) == _without_nulls(value)
         except (pa.ArrowException, ValueError, OverflowError, TypeError):
             return False
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.file.locations import FileRow, RowPosition
 from speclab.core.errors import BadResponse, SpecError
-from speclab.core.json import Json, Record, as_json
+from speclab.core.json import Json, Record, to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +118,7 @@ def _values(column: pa.Array) -> list[Json]:
         return plain
     if types.is_timestamp(kind) and kind.unit == "ns":
         return _nanoseconds(column)
-    return list(map(as_json, column.to_pylist(maps_as_pydicts="strict")))
+    return list(map(to_json, column.to_pylist(maps_as_pydicts="strict")))
 
 
 def _is_finite(column: pa.Array) -> bool:
@@ -137,7 +137,7 @@ def _nanoseconds(column: pa.Array) -> list[Json]:
     times = coarse.cast(pa.timestamp("us", column.type.tz)).to_pylist()
     found: list[Json] = []
     for value, time in zip(fine, times, strict=True):
-        text = as_json(time)
+        text = to_json(time)
         if isinstance(text, str) and value % 1000:
             seconds, zone = text[:19], text[19:].partition(".")[2][6:] if "." in text else text[19:]
             text = f"{seconds}.{value % 1_000_000_000:09d}{zone}"

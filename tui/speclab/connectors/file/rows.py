@@ -16,8 +16,8 @@ from speclab.connectors.file.locations import FileRow, RowPosition
 from speclab.connectors.file.parquet import parquet_rows
 from speclab.connectors.unreadable import checked
 from speclab.core.errors import BadResponse
-from speclab.core.json import Json, Lenient, Record, decode_leniently, encode
-from speclab.core.text import meant
+from speclab.core.json import Json, LenientValue, Record, decode_leniently, encode
+from speclab.core.text import format_suggestion
 
 _BOM: Final = b"\xef\xbb\xbf"
 _ENCODING: Final = "; `encoding` says how a table is encoded, such as cp1252"
@@ -136,7 +136,7 @@ class TableLines:
         found = next((field for field in record if field not in self.columns), None)
         if found is None:
             return None
-        return TableMismatch(f"{self._name} has no column {found!r}{meant(found, self.columns)}", found)
+        return TableMismatch(f"{self._name} has no column {found!r}{format_suggestion(found, self.columns)}", found)
 
     def _writes(self, cells: Sequence[str]) -> bool:
         try:
@@ -281,14 +281,14 @@ class _NoListError(ValueError):
     """A JSON text that is no list; says what it is."""
 
 
-def _entries_at_once(text: bytes) -> Iterator[Lenient]:
+def _entries_at_once(text: bytes) -> Iterator[LenientValue]:
     found = decode_leniently(text)
     if not isinstance(found.value, list):
         raise _NoListError("an object" if isinstance(found.value, dict) else "a single value")
-    return (Lenient(value, found.is_clean) for value in found.value)
+    return (LenientValue(value, found.is_clean) for value in found.value)
 
 
-def _entries(text: bytes) -> Iterator[Lenient]:
+def _entries(text: bytes) -> Iterator[LenientValue]:
     """Read the entries of a list one by one: all of them at once would take up to 25 times as much memory."""
     decoded = text.decode("utf-8", "surrogateescape")
     scan, at = (

@@ -27,7 +27,7 @@ from speclab.connectors.http.retries import answered
 from speclab.connectors.incremental import IncomparableValues, earlier
 from speclab.connectors.unreadable import checked
 from speclab.core.errors import BadResponse, IncompleteRead, SpecError
-from speclab.core.json import Json, Lenient, Record, decode_leniently
+from speclab.core.json import Json, LenientValue, Record, decode_leniently
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.spec.settings import RetrySettings
@@ -349,9 +349,9 @@ class PageReader:
         except PageTurnError as error:
             raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
 
-    def _parsed(self, exchange: Exchange) -> Lenient:
+    def _parsed(self, exchange: Exchange) -> LenientValue:
         if exchange.status == 204:
-            return Lenient(None, is_clean=True)
+            return LenientValue(None, is_clean=True)
         try:
             return decode_leniently(exchange.body)
         except ValueError as error:

@@ -16,7 +16,7 @@ import httpx
 from speclab.connectors.http.response import look
 from speclab.core.json import Json
 from speclab.core.paths import FieldPath
-from speclab.core.text import plural
+from speclab.core.text import format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class PaginationHints:
         """What the body has, in words, that must be records, for they have a `key`, where none were taken."""
         for place, value in self._places():
             if isinstance(value, list) and value and all(look(value[0], path) is not None for path in key):
-                return f"{plural(len(value), 'record')} at `{FieldPath(place)}`"
+                return f"{format_count(len(value), 'record')} at `{FieldPath(place)}`"
         return None
 
     def _parts(self) -> Iterator[Mapping[str, Json]]:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from speclab.connectors.http.pagination import Position
 from speclab.connectors.http.response_check import Doubt, SeenKeys
 from speclab.connectors.incremental import Bookmark, Watermark, no_later_than
-from speclab.core.clock import timestamp
-from speclab.core.json import Json, Record, encode_sorted
+from speclab.core.clock import format_timestamp
+from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.paths import FieldPath
 from speclab.spec.settings import Since
 
@@ -96,7 +96,7 @@ class ReadState:
 
     def visit(self, position: Position) -> bool:
         """Remember that `position` is asked for; False if it was before."""
-        place = encode_sorted(position)
+        place = encode_canonical(position)
         if place in self.visited:
             return False
         self.visited.add(place)
@@ -119,7 +119,7 @@ class ReadState:
             held |= {
                 "since": self.before.dump() if self.before else None,
                 "field": since.field,
-                "started": timestamp(self.started),
+                "started": format_timestamp(self.started),
                 "reached": reached.dump() if reached else None,
             }
         return held

@@ -17,7 +17,7 @@ from speclab.connectors.http.response import explain, parsed
 from speclab.connectors.http.windows import WindowReader
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
-from speclab.core.json import Json, encode_sorted
+from speclab.core.json import Json, encode_canonical
 from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath
 from speclab.spec.auth import ApiKeyAuth, Auth
@@ -115,7 +115,7 @@ class HttpReader:
 def _fingerprint(read: HttpRead, beside: Mapping[str, set[str] | bool]) -> str:
     """What tells the requests of `read` from those of other settings, `beside` some that are not to count."""
     described = read.model_dump(mode="json", exclude={"deleted": True, "missing": True, **beside})
-    return hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
+    return hashlib.blake2b(encode_canonical(described), digest_size=6).hexdigest()
 
 
 def _secret(location: str | None, params: Mapping[str, Json]) -> set[str]:

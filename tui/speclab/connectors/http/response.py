@@ -10,7 +10,7 @@ from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record, decode
 from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.core.text import meant
+from speclab.core.text import format_suggestion
 from speclab.spec.systems.http_write import RECORD, HttpWrite
 
 _MESSAGES: Final = (
@@ -127,7 +127,7 @@ def _follow(body: Json, where: FieldPath, start: str) -> Json:
             value = FieldPath((part,)).get(value)
         except KeyError:
             inside = f" in `{FieldPath(where.parts[:depth])}`" if depth else ""
-            near = meant(str(part), value) if isinstance(value, dict) else ""
+            near = format_suggestion(str(part), value) if isinstance(value, dict) else ""
             raise UnreadableBody(
                 f"{start} {kind(value)}{inside} and no `{part}` in it, expected a list at `{where}`{near}"
             ) from None

@@ -13,7 +13,7 @@ from speclab.connectors.http_once import Transports
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.connectors.secrets.stores import STORES, Environment, SecretContext
 from speclab.core.errors import UnresolvedReference
-from speclab.core.text import meant
+from speclab.core.text import format_suggestion
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
 from speclab.spec.settings_types import has_login, is_secret
@@ -127,7 +127,8 @@ class References:
         if kind in STORES:
             return self._from_store(kind, name)
         raise UnresolvedReference(
-            f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}{meant(kind, _KINDS)}"
+            f"${{{kind}:{name}}}: unknown kind '{kind}'; expected one of {', '.join(_KINDS)}"
+            f"{format_suggestion(kind, _KINDS)}"
         )
 
     def _from_environment(self, name: str) -> str:
@@ -136,7 +137,7 @@ class References:
             return value
         state = "is not set" if value is None else "is empty"
         raise UnresolvedReference(
-            f"${{env:{name}}}: the environment variable {name} {state}{meant(name, self._environment)}",
+            f"${{env:{name}}}: the environment variable {name} {state}{format_suggestion(name, self._environment)}",
             hint=f"Set {name} where speclab is started, for example `export {name}=...`, or in the workspace's .env.",
         )
 

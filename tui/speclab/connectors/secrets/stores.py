@@ -16,7 +16,7 @@ from urllib.parse import quote
 from speclab.connectors.http_once import HttpReply, Transports, request_once
 from speclab.core.errors import Unreachable, UnresolvedReference
 from speclab.core.json import Json
-from speclab.core.text import nearest
+from speclab.core.text import describe_choices
 
 if TYPE_CHECKING:
     import httpx
@@ -175,7 +175,9 @@ def _picked(found: Mapping[str, Json], key: str, reference: str) -> str:
         return str(value)
     if value is not None:
         raise UnresolvedReference(f"{reference}: {key!r} is no text")
-    raise UnresolvedReference(f"{reference}: there is no {key!r} in it; {nearest(key, list(found), 'there is')}")
+    raise UnresolvedReference(
+        f"{reference}: there is no {key!r} in it; {describe_choices(key, list(found), 'there is')}"
+    )
 
 
 def _refusal(reply: HttpReply) -> str:

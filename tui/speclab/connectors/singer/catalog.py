@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
-from speclab.core.text import meant
+from speclab.core.text import format_suggestion
 from speclab.mapping.fields import Field, fields_of
 from speclab.mapping.types import ValueKind
 from speclab.spec.systems.singer import Replication
@@ -27,7 +27,7 @@ def stream_of(catalog: Json, name: str) -> Record:
             if entry.get(by) == name:
                 return entry
     names = [_name(entry) for entry in streams]
-    raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{meant(name, names)}")
+    raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{format_suggestion(name, names)}")
 
 
 def names_of(entry: Record) -> set[str]:

@@ -14,7 +14,7 @@ from speclab.connectors.singer.messages import ProgramLog
 from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
 from speclab.core.outcome import ErrorClass
-from speclab.core.processes import attach, detach
+from speclab.core.processes import attach_child, detach_child
 from speclab.spec.units import duration_text, size_text
 
 _MEANINGS: Final = (
@@ -128,7 +128,7 @@ class SingerProcess:
             )
         except OSError as error:
             raise Unreachable(f"{program.name}: cannot be started: {error.strerror or error}") from None
-        attach(process.pid)
+        attach_child(process.pid)
         running = cls(program, process)
         try:
             files.note(process.pid)
@@ -204,7 +204,7 @@ class SingerProcess:
         finally:
             self._signal(signal.SIGKILL)
         await self._process.wait()
-        detach(self._process.pid)
+        detach_child(self._process.pid)
         with suppress(TimeoutError):
             await asyncio.wait_for(rest, _GRACE)
 

@@ -21,7 +21,7 @@ from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.messages import ProgramLog
 from speclab.core.errors import Unreachable
 from speclab.core.json import Json, decode, encode
-from speclab.core.locks import ProcessIdentity, alive
+from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.spec.systems.singer import SingerSystem
 
 _INHERITED: Final = re.compile(
@@ -147,9 +147,9 @@ def _sweep() -> None:
             if path.lstat().st_uid != os.getuid():
                 continue
             owner, leader = _noted(path / _OWNER), _noted(path / _LEADER)
-            if owner is None or alive(owner):  # on another machine it is taken to be alive
+            if owner is None or is_alive(owner):  # on another machine it is taken to be alive
                 continue
-            if leader is not None and leader.host == owner.host and alive(leader):
+            if leader is not None and leader.host == owner.host and is_alive(leader):
                 os.killpg(leader.pid, signal.SIGKILL)
             shutil.rmtree(path)
 

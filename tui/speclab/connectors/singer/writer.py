@@ -25,7 +25,7 @@ from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachab
 from speclab.core.json import Json, Record, decode, encode
 from speclab.core.outcome import Effect, ErrorClass, Level
 from speclab.core.paths import FieldPath
-from speclab.core.text import plural
+from speclab.core.text import format_count
 from speclab.mapping.fields import Field
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
@@ -99,7 +99,7 @@ class SingerWriter:
     async def _delivered(self, items: Sequence[MappedRecord], lines: Sequence[bytes]) -> WriteError | None:
         """None if a target was given `lines` and ended well."""
         self._shape.see(item.payload for item in items)
-        request = f"{self._program.name}: {plural(len(items), 'record')} of {self._stream}"
+        request = f"{self._program.name}: {format_count(len(items), 'record')} of {self._stream}"
         self._number += 1
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
         try:

@@ -19,7 +19,7 @@ from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import SqlTable, columns_of, nearest_table
 from speclab.connectors.sql.values import Spelling, same
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
-from speclab.core.json import Json, Record, as_json
+from speclab.core.json import Json, Record, to_json
 from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field, field_of
 from speclab.mapping.types import ValueKind
@@ -108,7 +108,7 @@ def _of_query(connection: Connection, query: str, limit: int) -> DiscoveredSchem
 
 def _rows(result: CursorResult[tuple[object, ...]]) -> list[Record]:
     names = list(result.keys())
-    return [dict(zip(names, map(as_json, row), strict=True)) for row in result]
+    return [dict(zip(names, map(to_json, row), strict=True)) for row in result]
 
 
 def _column(name: str, rows: Sequence[Record]) -> Field:
@@ -209,7 +209,7 @@ class SqlFinder:
 def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
     """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
     return {
-        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else as_json(was)
+        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else to_json(was)
         for name, was in row.items()
     }
 

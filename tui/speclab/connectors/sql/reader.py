@@ -23,10 +23,10 @@ from speclab.connectors.sql.dialects import words
 from speclab.connectors.sql.tables import SqlTable, nearest_table
 from speclab.connectors.sql.values import Bound, bound, kept, unkept
 from speclab.core.errors import BadResponse, SpecError, Unreachable
-from speclab.core.json import Json, Record, as_json, encode, encode_sorted
+from speclab.core.json import Json, Record, encode, encode_canonical, to_json
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
-from speclab.core.text import meant
+from speclab.core.text import format_suggestion
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.sql import SqlSystem
@@ -83,7 +83,7 @@ class SqlReader:
             "key": [*self._key],
             "since": asked,
         }
-        self._fingerprint = hashlib.blake2b(encode_sorted(described), digest_size=6).hexdigest()
+        self._fingerprint = hashlib.blake2b(encode_canonical(described), digest_size=6).hexdigest()
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
         """Pages from after `cursor` to the end."""
@@ -214,14 +214,14 @@ class SqlReader:
             columns = frozenset(nothing.keys())
         for name in [*self._key, *([self._since.field] if self._since else [])]:
             if name not in columns:
-                raise BadResponse(f"{self._line()}: there is no column '{name}'{meant(name, columns)}")
+                raise BadResponse(f"{self._line()}: there is no column '{name}'{format_suggestion(name, columns)}")
 
     def _highest(self, connection: Connection) -> Scalar | None:
         field = self._since.field if self._since else ""
         value = connection.exec_driver_sql(
             statements.highest(connection.dialect, self._source(connection), field)
         ).scalar()
-        told = as_json(value)
+        told = to_json(value)
         if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
             kind = "bytes" if isinstance(value, bytes) else type(value).__name__
             raise BadResponse(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
@@ -247,7 +247,7 @@ class SqlReader:
         return [
             _Row(
                 tuple([bound(row[index], connection.dialect) for index in at]),
-                dict(zip(columns, map(as_json, row), strict=True)),
+                dict(zip(columns, map(to_json, row), strict=True)),
             )
             for row in result
         ]

@@ -20,7 +20,7 @@ from speclab.connectors.sql.statements import named, parts
 from speclab.connectors.sql.values import KeyNormalizer, Padded
 from speclab.core.errors import BadResponse, SpecError
 from speclab.core.json import Json, Record
-from speclab.core.text import meant
+from speclab.core.text import format_suggestion
 from speclab.mapping.types import ValueKind
 
 _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
@@ -116,13 +116,13 @@ def nearest_table(connection: Connection, name: str) -> str:
     schemas = parts(connection.dialect, name)[:-1]
     inspector = inspect(connection)
     if not schemas:
-        return meant(name, inspector.get_table_names() + inspector.get_view_names())
+        return format_suggestion(name, inspector.get_table_names() + inspector.get_view_names())
     (schema,) = schemas
     known = inspector.get_schema_names()
     if schema not in known:
-        return f": there is no schema '{schema}'{meant(schema, known)}"
+        return f": there is no schema '{schema}'{format_suggestion(schema, known)}"
     tables = inspector.get_table_names(schema) + inspector.get_view_names(schema)
-    return meant(name, [f"{schema}.{table}" for table in tables])
+    return format_suggestion(name, [f"{schema}.{table}" for table in tables])
 
 
 @contextmanager
@@ -233,6 +233,6 @@ def _kind(value: Json) -> str:
 def no_such_column(table: SqlTable, names: Sequence[str]) -> BadResponse:
     """The error of a mapping that writes to columns a table has not."""
     return BadResponse(
-        f"the table {table.name} has no column '{names[0]}'{meant(names[0], table.columns)}",
+        f"the table {table.name} has no column '{names[0]}'{format_suggestion(names[0], table.columns)}",
         hint="Correct the target field in the mapping, add the column, or set `create_table: true` to have it added.",
     )

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Dialect
 
 from speclab.connectors.api import MappedRecord
-from speclab.core.json import Json, as_json, decode, encode, encode_sorted
+from speclab.core.json import Json, decode, encode, encode_canonical, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +37,12 @@ def bound(value: object, dialect: Dialect) -> Bound:
         return value
     if isinstance(value, float) and math.isfinite(value) and dialect.name != "postgresql":
         return value
-    return str(as_json(value))  # 0.1 of a `real` is not that of a `double precision`; as text it is what the column is
+    return str(to_json(value))  # 0.1 of a `real` is not that of a `double precision`; as text it is what the column is
 
 
 def kept(key: Sequence[Bound]) -> Json:
     """The values of a key as a checkpoint keeps them; bytes are told from text."""
-    return [{_BYTES: as_json(value)} if isinstance(value, bytes) else value for value in key]
+    return [{_BYTES: to_json(value)} if isinstance(value, bytes) else value for value in key]
 
 
 def unkept(held: Json) -> tuple[Bound, ...] | None:
@@ -198,7 +198,7 @@ def _truth(value: object) -> Hashable:
 
 
 def _json(value: object) -> Hashable:
-    return encode_sorted(decode(value.encode()) if isinstance(value, str) else value)  # type: ignore[arg-type]
+    return encode_canonical(decode(value.encode()) if isinstance(value, str) else value)  # type: ignore[arg-type]
 
 
 _TRUTHS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
