@@ -36,7 +36,7 @@ async def test_keys_and_tabs_go_between_the_places_and_each_is_kept(filled: Any,
         await until(pilot, lambda: app.place is not None and app.place.NAME == "specs")
         await pilot.press("2")
         await until(pilot, lambda: app.place is not None and app.place.NAME == "mapping")
-        await pilot.click("Header", offset=(33, 0))
+        await pilot.click("HeaderBar", offset=(33, 0))
         await until(pilot, lambda: app.place is monitor)
 
 

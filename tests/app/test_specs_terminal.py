@@ -135,6 +135,7 @@ def test_a_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Te
     assert "Never lose this. Sales keeps" in recovery.read_text()
     assert f"is in {recovery}" in terminal.text.replace("\n", "")
     assert "hunter2" not in terminal.sent
+    assert r"\x1b" not in terminal.text  # the traceback is plain text
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\x1b[\xff", b"\x80" * 5000])

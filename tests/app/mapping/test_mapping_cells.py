@@ -245,7 +245,7 @@ async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
         await until(pilot, lambda: mapping.line.editing)
         await write(pilot, ", upp")
         await see(pilot, "Uppercase  ")
-        await pilot.click("Below Grid", offset=(2, 0), times=2)
+        await pilot.click("CompletionPopup Grid", offset=(2, 0), times=2)
         await until(pilot, lambda: mapping.line.value == "Trim, Uppercase")
         await pilot.press("enter")
         await until(pilot, lambda: result(pilot, 2) == "ADA@EXAMPLE.ORG")

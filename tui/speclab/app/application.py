@@ -12,8 +12,10 @@ from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
+from traceback import format_exc
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
+from rich.text import Text
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
@@ -171,11 +173,8 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def _fatal_error(self) -> None:
         """Exit with the traceback of any other error, without the values of variables: they may be secrets."""
-        from rich.segment import Segments
-        from rich.traceback import Traceback
-
         self._keep_unsaved()
-        self._exit_renderables.append(Segments(self.console.render(Traceback(width=None), self.console.options)))
+        self._exit_renderables.append(Text(format_exc()))
         self._close_messages_no_wait()
 
     def _keep_unsaved(self) -> None:

@@ -159,7 +159,7 @@ class MessageDialog(Dialog[None]):
     ACTIONS = (CLOSE, COPY)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    Told Lines { height: auto; max-height: 20; }
+    MessageDialog RecordView { height: auto; max-height: 20; }
     """
 
     def __init__(self, title: str, text: str) -> None:
@@ -188,7 +188,7 @@ class ChoiceDialog(Dialog[str | None]):
     ACTIONS = (CHOOSE, CANCEL)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    Choice Grid { height: auto; max-height: 16; }
+    ChoiceDialog Grid { height: auto; max-height: 16; }
     """
 
     def __init__(self, title: str, options: Sequence[GridRow], *, now: str = "") -> None:

@@ -366,9 +366,9 @@ class MergeDialog(Dialog[Side | None]):
     ACTIONS = (MINE, THEIRS, BOTH, NEITHER)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    WhoseLines .whose { color: $muted; }
-    WhoseLines Lines { height: auto; max-height: 20vh; margin-bottom: 1; }
-    WhoseLines KeyBar { margin-top: 0; }
+    MergeDialog .whose { color: $muted; }
+    MergeDialog RecordView { height: auto; max-height: 20vh; margin-bottom: 1; }
+    MergeDialog KeyBar { margin-top: 0; }
     """
 
     def __init__(self, conflict: Conflict, number: int, total: int) -> None:

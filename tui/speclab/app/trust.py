@@ -31,7 +31,7 @@ class TrustQuestion(Dialog[bool]):
     ACTIONS = (AGREE, REFUSE)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    TrustQuestion Lines { height: auto; max-height: 10; margin: 1 0; }
+    TrustQuestion RecordView { height: auto; max-height: 10; margin: 1 0; }
     """
 
     def __init__(self, name: str, listed: Sequence[str], *, more: bool) -> None:

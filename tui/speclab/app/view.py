@@ -46,9 +46,9 @@ class View(Container, Actor):
 
     SCOPED_CSS = False
     DEFAULT_CSS = """
-    Place { width: 1fr; height: 1fr; background: $background; }
-    .-narrow Place Panel { display: none; }
-    .-narrow Place Panel.-here { display: block; width: 1fr; height: 1fr; }
+    View { width: 1fr; height: 1fr; background: $background; }
+    .-narrow View Panel { display: none; }
+    .-narrow View Panel.-here { display: block; width: 1fr; height: 1fr; }
     """
 
     def on_arrive(self) -> None:

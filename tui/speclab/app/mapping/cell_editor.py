@@ -66,7 +66,7 @@ class CellInput(Actor, Input):
     ACTIONS = EDITING
     BINDINGS: ClassVar[list[BindingType]] = bindings(EDITING)
     DEFAULT_CSS = """
-    CellLine, CellLine:focus {
+    CellInput, CellInput:focus {
         position: absolute;
         layer: above;
         height: 1;
@@ -216,7 +216,7 @@ class CompletionPopup(Vertical):
     """What stands below the line (or above it, where there is no room): the hint and the completions."""
 
     DEFAULT_CSS = """
-    Below {
+    CompletionPopup {
         position: absolute;
         layer: above;
         height: auto;

@@ -122,7 +122,7 @@ class MappingView(Replaying):
     BINDINGS: ClassVar[list[BindingType]] = bindings(MAPPING)
     SCOPED_CSS = False
     DEFAULT_CSS = """
-    MappingPlace {
+    MappingView {
         layout: vertical;
         layers: default above;
         #rows { height: 1fr; min-height: 6; }
@@ -130,9 +130,9 @@ class MappingView(Replaying):
         #word { height: auto; max-height: 3; padding: 0 1; }
         #panes { height: 34%; min-height: 5; max-height: 18; layout: horizontal; }
         #record, #becomes { height: 1fr; }
-        CellLine, Below { display: none; }
+        CellInput, CompletionPopup { display: none; }
     }
-    .-narrow MappingPlace #panes { height: auto; max-height: 100%; }
+    .-narrow MappingView #panes { height: auto; max-height: 100%; }
     """
 
     def __init__(self) -> None:

@@ -199,7 +199,7 @@ class RowWriting(DocumentView):
             return complete_step(text, cursor, fields=paths, lookups=self.sheet.settings.lookups)
         return ()
 
-    @on(Grid.Chosen, "Below Grid")
+    @on(Grid.Chosen, "CompletionPopup Grid")
     def _completed(self, event: Grid.Chosen) -> None:
         event.stop()
         self.line.take_chosen()

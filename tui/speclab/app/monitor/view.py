@@ -80,7 +80,7 @@ class MonitorView(View):
     BINDINGS: ClassVar[list[BindingType]] = bindings(MONITOR)
     SCOPED_CSS = False
     DEFAULT_CSS = """
-    MonitorPlace {
+    MonitorView {
         layout: vertical;
         #figures { height: 2; }
         #integrations { height: auto; max-height: 45%; min-height: 5; }
@@ -89,13 +89,13 @@ class MonitorView(View):
         #failed, #failures, #events { height: 1fr; }
         #newest { display: none; }
     }
-    .-narrow MonitorPlace #failed { height: auto; max-height: 100%; }
-    MonitorPlace.-trouble #figures, MonitorPlace.-trouble #below { display: none; }
-    MonitorPlace.-trouble #integrations { height: 1fr; max-height: 100%; }
-    .-wide MonitorPlace #figures { height: 3; }
-    .-wide MonitorPlace #figures > FiguresLine { height: 2; }
-    .-wide MonitorPlace #below { layout: horizontal; }
-    .-wide.-tall MonitorPlace #newest { display: block; height: 60%; }
+    .-narrow MonitorView #failed { height: auto; max-height: 100%; }
+    MonitorView.-trouble #figures, MonitorView.-trouble #below { display: none; }
+    MonitorView.-trouble #integrations { height: 1fr; max-height: 100%; }
+    .-wide MonitorView #figures { height: 3; }
+    .-wide MonitorView #figures > FiguresLine { height: 2; }
+    .-wide MonitorView #below { layout: horizontal; }
+    .-wide.-tall MonitorView #newest { display: block; height: 60%; }
     """
 
     def __init__(self) -> None:
@@ -234,7 +234,7 @@ class MonitorView(View):
     @work(exclusive=True, group="newest")
     async def _read_newest(self) -> None:
         failures = self.query_one(FailuresGrid)
-        group, newest = failures.group, self.query_one("#newest Lines", RecordView)
+        group, newest = failures.group, self.query_one("#newest RecordView", RecordView)
         if group is None:
             newest.tell_text(failures.whole, instead=("No failed record.",))
             return

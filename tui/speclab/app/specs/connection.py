@@ -48,7 +48,7 @@ class LoginDialog(Dialog[bool]):
     ACTIONS = (OPEN, COPY, GIVE_UP)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     DEFAULT_CSS = """
-    LoginDialog Lines { height: auto; max-height: 12; margin: 1 0; }
+    LoginDialog RecordView { height: auto; max-height: 12; margin: 1 0; }
     LoginDialog #code { color: $accent; text-style: bold; margin-bottom: 1; }
     LoginDialog .quiet { color: $muted; }
     """

@@ -58,7 +58,7 @@ class SectionPanel(Panel):
     """One section: looked at, edited from `begin` to `end`, or previewed; or the front matter."""
 
     DEFAULT_CSS = """
-    Desk {
+    SectionPanel {
         & > SectionEditor, & > FrontMatterGrid, & > #preview { height: 1fr; }
         & > SectionEditor { padding: 0 1; }
         & > #preview { padding: 0 1; background: $background; scrollbar-size-vertical: 1; }

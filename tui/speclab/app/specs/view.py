@@ -64,7 +64,7 @@ class SpecsView(ConnectionTesting):
     BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
     SCOPED_CSS = False
     DEFAULT_CSS = """
-    SpecsPlace {
+    SpecsView {
         layout: horizontal;
         #shelf { width: 22%; min-width: 28; max-width: 36; }
         #specs { height: auto; max-height: 40%; }
@@ -72,12 +72,12 @@ class SpecsView(ConnectionTesting):
         #side { width: 24%; min-width: 30; max-width: 44; }
         #problems { height: auto; max-height: 50%; }
     }
-    .-medium SpecsPlace #side { display: none; }
-    .-medium SpecsPlace.-guide #side { display: block; min-width: 36; }
-    .-medium SpecsPlace.-guide #shelf { display: none; }
-    .-narrow SpecsPlace .column { display: none; }
-    .-narrow SpecsPlace .column.-here { display: block; }
-    .-narrow SpecsPlace #shelf, .-narrow SpecsPlace #side { width: 1fr; min-width: 0; max-width: 100%; }
+    .-medium SpecsView #side { display: none; }
+    .-medium SpecsView.-guide #side { display: block; min-width: 36; }
+    .-medium SpecsView.-guide #shelf { display: none; }
+    .-narrow SpecsView .column { display: none; }
+    .-narrow SpecsView .column.-here { display: block; }
+    .-narrow SpecsView #shelf, .-narrow SpecsView #side { width: 1fr; min-width: 0; max-width: 100%; }
     """
 
     def __init__(self) -> None:
@@ -286,11 +286,11 @@ class SpecsView(ConnectionTesting):
         await self._open(Path(event.row.key))
         self.enter(self._outline_panel)
 
-    @on(Grid.Chosen, "Outline")
+    @on(Grid.Chosen, "OutlineGrid")
     async def _edit_under_cursor(self) -> None:
         await self.action_act("edit")
 
-    @on(Grid.Moved, "Outline")
+    @on(Grid.Moved, "OutlineGrid")
     def _take_in_hand(self) -> None:
         row = self._outline.row
         if row is None or row.key == self.at:

@@ -37,7 +37,7 @@ class HeaderBar(Widget):
         "header--failed",
     }
     DEFAULT_CSS = """
-    Header {
+    HeaderBar {
         dock: top;
         height: 1;
         background: $background;
