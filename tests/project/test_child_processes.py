@@ -1,4 +1,4 @@
-"""Child processes run no code from the working directory: the launcher starts each of them with `-P`."""
+"""Child processes run no code from the working directory: `core/processes.py` starts each of them with `-P`."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def constants_and_attributes(path: Path) -> Iterator[tuple[int, object]]:
             yield node.lineno, ast.unparse(node)
 
 
-def test_only_the_launcher_names_the_interpreter_and_a_module() -> None:
+def test_only_core_processes_builds_python_command_lines() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {value}"
         for path in sorted(PACKAGE.rglob("*.py"))
-        if path.name != "launcher.py"
+        if path != PACKAGE / "core" / "processes.py"
         for line, value in constants_and_attributes(path)
         if value in {"-m", "sys.executable"}
     ]
