@@ -14,7 +14,7 @@ from speclab.spec.systems.http import HttpSystem
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCKS = [
     block
-    for page in ("read-incrementally.md", "delete-what-is-gone.md")
+    for page in ("read-incrementally.md", "delete-missing-records.md")
     for block in re.findall(r"^```yaml\n(.*?)^```$", (HOW_TO / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
 ]
 
