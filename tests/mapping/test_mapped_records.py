@@ -149,3 +149,23 @@ def test_an_expression_goes_on_with_steps(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("", "amount", "= source.qty * source.price, Round(2)"))
     assert mapper.map({"qty": 3, "price": 9.995}) == {"amount": 29.99}
     assert mapper.map({"qty": 3, "price": 10}) == {"amount": 30.0}
+
+
+def test_evaluate_filters_maps_and_checks_a_record(mapper_of: MakeMapper) -> None:
+    mapper = mapper_of(
+        ("email", "email", "Required, Trim"),
+        filter="source.test != true",
+        check={"target.email": {"type": "string", "format": "email"}},
+    )
+    filtered = mapper.evaluate({"email": "ada@example.org", "test": True})
+    assert (filtered.record, filtered.failures, filtered.is_filtered) == (None, (), True)
+    mapped = mapper.evaluate({"email": " ada@example.org", "test": False})
+    assert (mapped.record, mapped.failures, mapped.is_filtered) == ({"email": "ada@example.org"}, (), False)
+    broken = mapper.evaluate({"email": "ada", "test": False})
+    assert broken.record == {"email": "ada"}
+    assert [failure.stage for failure in broken.failures] == [Stage.CHECK]
+    failing: list[Record] = [{"test": False}, {"email": "ada@example.org"}]  # on the row, on the filter
+    for record in failing:
+        failed = mapper.evaluate(record)
+        assert (failed.record, failed.is_filtered) == (None, False)
+        assert [failure.stage for failure in failed.failures] == [Stage.MAP]

@@ -192,7 +192,6 @@ def map_(spec: Path, sample: BinaryIO) -> None:
     from speclab.connectors.file.codec import limited_lines
     from speclab.connectors.unreadable import UnreadableRecord
     from speclab.core.errors import UsageError
-    from speclab.mapping import MappingFailure
     from speclab.spec.document import Document
     from speclab.sync.prepare import prepare_mapping
 
@@ -208,21 +207,16 @@ def map_(spec: Path, sample: BinaryIO) -> None:
             failed += 1
             tell(f"{record.place}: record {number}: {record.reason}")
             continue
-        try:
-            if not mapper.accepts(record):
-                filtered += 1
-                continue
-            result = mapper.map(record)
-            failures = mapper.check(result)
-        except MappingFailure as failure:
-            failures = failure.failures
-        if failures:
+        evaluation = mapper.evaluate(record)
+        if evaluation.failures:
             failed += 1
-            for one in failures:
+            for one in evaluation.failures:
                 tell(f"{spec}:{one.line}:{one.column}: record {number}: {one.row or 'filter'}: {one.reason}")
+        elif evaluation.record is None:
+            filtered += 1
         else:
             mapped += 1
-            print_json(result)
+            print_json(evaluation.record)
     tell(f"{mapped} mapped, {filtered} filtered, {failed} failed")
     click.get_current_context().exit(1 if failed else 0)
 

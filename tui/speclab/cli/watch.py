@@ -111,7 +111,6 @@ def _look_at(spec: SpecFile) -> None:
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
     """What the mapping makes of the sample: a line for each row that records fail on or lack a field of, and a sum."""
     from speclab.core.errors import SpecError
-    from speclab.mapping import MappingFailure
     from speclab.mapping.lint import check_samples
     from speclab.sync.prepare import prepare_mapping
     from speclab.workbench.samples import read_records
@@ -127,15 +126,12 @@ def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
     passed = filtered = 0
     failed: dict[str | None, list[RowFailure]] = {}
     for record in records:
-        try:
-            if not mapper.accepts(record):
-                filtered += 1
-                continue
-            failures = mapper.check(mapper.map(record))
-        except MappingFailure as failure:
-            failures = failure.failures
-        passed += not failures
-        for one in failures:
+        evaluation = mapper.evaluate(record)
+        if evaluation.is_filtered:
+            filtered += 1
+            continue
+        passed += not evaluation.failures
+        for one in evaluation.failures:
             failed.setdefault(one.row, []).append(one)
     for row, failures_of_row in sorted(failed.items(), key=lambda item: -len(item[1])):
         first = failures_of_row[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Stage
@@ -35,6 +36,25 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of one record: mapped (`record`), filtered (neither a record nor failures), or failed.
+
+    `record` is None where the filter or a row failed; a mapped record that breaks the contract is kept.
+    """
+
+    record: Record | None
+    failures: tuple[RowFailure, ...] = ()
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the filter left the record out."""
+        return self.record is None and not self.failures
+
+
+_FILTERED: Final = Evaluation(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """The section's filter, compiled, and where it stands."""
 
@@ -52,6 +72,16 @@ class Mapper:
         self._shape = shape_of(rows)
         self._measured = is_measured(rows)
         self._map: MapRecord = self._compile_and_map
+
+    def evaluate(self, record: Record) -> Evaluation:
+        """Filter, map and check `record`."""
+        try:
+            if not self.accepts(record):
+                return _FILTERED
+            mapped = self.map(record)
+        except MappingFailure as failure:
+            return Evaluation(None, failure.failures)
+        return Evaluation(mapped, self.check(mapped))
 
     def accepts(self, record: Record) -> bool:
         """Whether the filter takes the record. Raises `MappingFailure` where it cannot tell."""

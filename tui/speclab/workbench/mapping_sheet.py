@@ -14,7 +14,7 @@ from speclab.core.errors import EditRejected
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.mapping import Mapper, MappingFailure, RowFailure, RowResult
+from speclab.mapping import Mapper, RowFailure, RowResult
 from speclab.mapping.lint import assemble, check_samples
 from speclab.mapping.problems import HeadingLocation
 from speclab.spec.document import FIELD_MAPPING, Document
@@ -77,8 +77,8 @@ class SheetRow:
         (result,) = self.mapper.explain(record)
         if result.failure is not None:
             return RowOutcome(result, result.failure)
-        broken = self.mapper.check(self.mapper.map(record))
-        return RowOutcome(result, broken[0] if broken else None)
+        failures = self.mapper.evaluate(record).failures
+        return RowOutcome(result, failures[0] if failures else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,12 @@ class MappingSheet:
         passed, filtered, failing, untold = 0, set(), dict[str, list[int]](), dict[int, str]()
         for number, record in enumerate(records):
             failures: tuple[RowFailure, ...] = ()
-            try:
-                if mapper is not None and not mapper.accepts(record):
+            if mapper is not None:
+                evaluation = mapper.evaluate(record)
+                if evaluation.is_filtered:
                     filtered.add(number)
                     continue
-                if mapper is not None:
-                    failures = mapper.check(mapper.map(record))
-            except MappingFailure as failure:
-                failures = failure.failures
+                failures = evaluation.failures
             for row in dict.fromkeys(failure.row or "" for failure in failures):
                 failing.setdefault(row, []).append(number)
             if failures and failures[0].row is None:
