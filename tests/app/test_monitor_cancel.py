@@ -22,12 +22,12 @@ async def test_the_monitor_shows_what_a_run_does_within_its_page(
     async with running(filled.directory, place="monitor", size=size) as pilot:
         await pilot.press("down")
         with filled.log() as log:
-            log.note_progress(run, {"page": 1, "records": 200, "sent": 40, "requests": 41})
+            log.save_progress(run, {"page": 1, "records": 200, "sent": 40, "requests": 41})
         await see(pilot, "running, 0 + 40/200", "page 1: 40 of")
         until = filled.clock.time + timedelta(seconds=90)
         with filled.log() as log:
             progress = {"page": 1, "records": 200, "sent": 40, "requests": 41}
-            log.note_progress(run, {**progress, "wait": "the rate limit", "until": format_timestamp(until)})
+            log.save_progress(run, {**progress, "wait": "the rate limit", "until": format_timestamp(until)})
         await see(pilot, f"waits to {until.astimezone():%H:%M:%S}", f"waits until {until.astimezone():%H:%M:%S}")
 
 
@@ -42,7 +42,7 @@ async def test_x_cancels_the_run_under_the_cursor_and_a_second_time_stops_it_now
             for asked, told in ((1, "people stops after this page"), (2, "people stops now")):
                 await pilot.press("x")
                 await see(pilot, told, "stopping, 50 read")
-                assert log.note_progress(run, {}).cancel == asked
+                assert log.save_progress(run, {}).cancel == asked
             log.finish_run(run, "stopped", RunState.CANCELLED)
         await see(pilot, "stops now", "cancelled")
 
@@ -51,7 +51,7 @@ async def test_a_parked_integration_says_until_when(filled: Any, running: Open, 
     with filled.log() as log:
         run = log.start_run("orders", "hash", "schedule")
         until = format_timestamp(filled.clock.time + timedelta(days=365))
-        log.event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.log_event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
     async with running(filled.directory, place="monitor") as pilot:
         await see(pilot, "↻ orders", "parked, in ")

@@ -297,7 +297,7 @@ async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, o
     since = format_timestamp(filled.clock.now() - timedelta(minutes=5))
     with filled.log() as log:
         alerts = [("too many dead", AlertState.FIRING, "dead_letters() is 14"), ("slow", AlertState.OK, "is not told")]
-        log.record_alerts("people", [AlertRow("people", name, state, since, told) for name, state, told in alerts])
+        log.save_alerts("people", [AlertRow("people", name, state, since, told) for name, state, told in alerts])
     async with opened(filled, size=(160, 45)) as pilot:
         await see(pilot, "▲ 1 alert", "▲ firing    alert  too many dead: dead_letters() is 14", "5 min ago")
         await pilot.press("tab", "home", "D")
@@ -451,7 +451,7 @@ async def test_why_the_last_run_failed_stands_above_what_failed_in_it(filled: An
 
 async def test_an_event_is_told_in_full(filled: Any, opened: Open, see: Open) -> None:
     with filled.log() as log:
-        log.event("people", None, Level.WARNING, "log", "a long story, " * 20 + "and its end")
+        log.log_event("people", None, Level.WARNING, "log", "a long story, " * 20 + "and its end")
     async with opened(filled, size=(80, 24)) as pilot:
         await see(pilot, "a long story")
         pilot.app.query_one(EventLog).focus()

@@ -64,7 +64,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(p
     until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
     with RunLog.open(runlog_path(people.directory)) as log:
         run = log.start_run("people", "", "manual")
-        log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.log_event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
     asked = f"the source of people asked to be left alone until {until}; this run was asked for, and goes on"
     done = people("run", "people", "--json")

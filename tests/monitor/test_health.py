@@ -34,7 +34,7 @@ def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: Wor
     world.page(run, written=9, waiting=1)
     world.wait(minutes=30)
     (failure,) = world.reader.failures()
-    world.log.settle(run, [RetryResult(failure.id, Outcome.WRITTEN)])
+    world.log.commit_retries(run, [RetryResult(failure.id, Outcome.WRITTEN)])
     assert figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
     late = figures(world.reader, "crm", 600, world.now)
     assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it belongs to the minute it was read in
@@ -43,7 +43,7 @@ def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: Wor
 def test_a_record_that_a_later_run_retries_is_read_again(world: World) -> None:
     world.run(written=9, waiting=1)
     (failure,) = world.reader.failures()
-    world.log.settle(world.start(), [RetryResult(failure.id, Outcome.WRITTEN)])
+    world.log.commit_retries(world.start(), [RetryResult(failure.id, Outcome.WRITTEN)])
     found = figures(world.reader, "crm", HOUR, world.now)
     assert (found.read, found.success_rate) == (11, 10 / 11)
 
@@ -207,7 +207,7 @@ def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_rea
 def test_a_parked_integration_is_shown_as_such_until_its_time_has_come(world: World) -> None:
     run = world.start()
     until = format_timestamp(world.now + timedelta(hours=1))
-    world.log.event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+    world.log.log_event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
     world.log.finish_run(run, "parked", RunState.PARTIAL)
     found = health(world.reader, "crm", HOUR, world.now)
     assert found is not None

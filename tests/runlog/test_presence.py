@@ -13,8 +13,7 @@ from tests.runlog.conftest import failure
 
 from speclab.core.json import Record
 from speclab.core.outcome import FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader
-from speclab.runlog.source_keys import MissingRecord, ScanCounts, SeenRecords
+from speclab.runlog import MissingRecord, NewFailure, PageResult, RunLog, RunLogReader, ScanCounts, SeenRecords
 
 HASH, DELETED = b"h" * 16, b"d" * 16
 SPEC = "crm"
@@ -64,12 +63,12 @@ class Reads:
 
     def missing(self) -> list[str]:
         self.log.count_scan(self.run, DELETED)
-        return [one.key for one in self.log.missing(SPEC, 1000)]
+        return [one.key for one in self.log.get_missing(SPEC, 1000)]
 
 
 @pytest.fixture
 def reads(log: RunLog) -> Reads:
-    log.full_scan(SPEC, "there")
+    log.open_full_scan(SPEC, "there")
     return Reads(log)
 
 
@@ -80,8 +79,8 @@ def test_what_a_whole_read_did_not_see_is_missing(reads: Reads) -> None:
     reads.page(2, "d")
     reads.page(2, "be", ends=True)
     assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=2, nameless=0, known=5)
-    assert reads.log.missing(SPEC, 10) == [MissingRecord("a", {"id": "a"}), MissingRecord("c", {"id": "c"})]
-    assert reads.log.missing(SPEC, 1) == [MissingRecord("a", {"id": "a"})]
+    assert reads.log.get_missing(SPEC, 10) == [MissingRecord("a", {"id": "a"}), MissingRecord("c", {"id": "c"})]
+    assert reads.log.get_missing(SPEC, 1) == [MissingRecord("a", {"id": "a"})]
 
 
 def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
@@ -97,12 +96,12 @@ def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
 def test_a_sweep_goes_on_from_the_cursor_it_moved_and_from_no_other(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "ab")
-    assert (log.full_scan(SPEC, "there").latest, log.full_scan(SPEC, "there").held) == (1, 1)
+    assert (log.open_full_scan(SPEC, "there").latest, log.open_full_scan(SPEC, "there").held) == (1, 1)
     reads.page(2, "c", keep=True)  # another read begins, and is ended before its first page is through
-    full_scan = log.full_scan(SPEC, "there")
+    full_scan = log.open_full_scan(SPEC, "there")
     assert (full_scan.latest, full_scan.held) == (2, 1)
     reads.page(0, "d")
-    assert log.full_scan(SPEC, "there").held == 0
+    assert log.open_full_scan(SPEC, "there").held == 0
 
 
 def test_what_a_read_of_changes_sees_is_not_missing_any_more(reads: Reads) -> None:
@@ -130,7 +129,7 @@ def test_what_was_never_at_the_target_is_not_missing_there(reads: Reads) -> None
     reads.page(1, "abcd", unmapped="c", failures=[never, tried], ends=True)
     reads.page(2, "a", ends=True)
     assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=2, nameless=0, known=2)
-    assert reads.log.missing(SPEC, 9) == [
+    assert reads.log.get_missing(SPEC, 9) == [
         MissingRecord("b", {"id": "b"}),
         MissingRecord("c", None),
         MissingRecord("d", {"id": "d"}),
@@ -159,15 +158,17 @@ def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) 
     outcomes = {Outcome.WRITTEN: 1, Outcome.DEAD: 1}
     log.commit_page(
         reads.run,
-        PageResult(2, outcomes, {}, 0, 0, None, [dead], "bc", [("b", DELETED)], keep_cursor=True, gone=["b", "c"]),
+        PageResult(
+            2, outcomes, {}, 0, 0, None, [dead], "bc", [("b", DELETED)], keep_cursor=True, tombstones=["b", "c"]
+        ),
     )
     assert reads.missing() == ["d"]
-    assert log.gone(SPEC, ["b", "c", "d"]) == {"c": {"id": "c"}}
-    assert log.checkpoint(SPEC) == "next"
+    assert log.get_tombstones(SPEC, ["b", "c", "d"]) == {"c": {"id": "c"}}
+    assert log.get_cursor(SPEC) == "next"
     reads.page(3, "a", ends=True)
     assert reads.missing() == ["d"]
     reads.page(4, "acd", ends=True)
-    assert log.gone(SPEC, ["c"]) == {}
+    assert log.get_tombstones(SPEC, ["c"]) == {}
     reads.page(5, "a", ends=True)
     assert reads.missing() == ["c", "d"]
 
@@ -175,7 +176,7 @@ def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) 
 def test_another_target_begins_with_no_record(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
-    assert reads.log.full_scan(SPEC, "elsewhere").latest == 0
+    assert reads.log.open_full_scan(SPEC, "elsewhere").latest == 0
     assert reads.missing() == []
 
 
@@ -183,7 +184,7 @@ def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Pa
     reads.page(1, "abc", ends=True)
     reads.page(2, "b")
     with RunLog.open(path, clock) as other:
-        assert other.full_scan(SPEC, "there").held == 2
+        assert other.open_full_scan(SPEC, "there").held == 2
         again = Reads(other)
         again.page(2, "c", ends=True)
         assert again.missing() == ["a"]
@@ -192,11 +193,11 @@ def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Pa
 def test_a_specs_presence_is_its_own(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
-    reads.log.full_scan("other", "there")
+    reads.log.open_full_scan("other", "there")
     other = reads.log.start_run("other", "abc", "manual")
     assert reads.log.count_scan(other, DELETED) == ScanCounts(0, 0, 0)
-    assert reads.log.gone("unheard of", ["a"]) == {}
-    assert reads.log.missing("unheard of", 9) == []
+    assert reads.log.get_tombstones("unheard of", ["a"]) == {}
+    assert reads.log.get_missing("unheard of", 9) == []
 
 
 def test_a_key_that_sqlite_would_cut_is_left_alone(reads: Reads) -> None:
@@ -224,7 +225,7 @@ def test_after_any_reads_what_is_missing_is_what_was_and_is_not(
     tmp_path_factory: pytest.TempPathFactory, sweeps: list[set[str]]
 ) -> None:
     with RunLog.open(tmp_path_factory.mktemp("log") / "runlog.db") as log:
-        log.full_scan(SPEC, "there")
+        log.open_full_scan(SPEC, "there")
         reads = Reads(log)
         for number, keys in enumerate(sweeps, 1):
             ordered = sorted(keys)

@@ -57,7 +57,7 @@ class Books(RuleBasedStateMachine):
     def a_retry(self, data: st.DataObject, result: Outcome) -> None:
         name, key = data.draw(st.sampled_from(sorted(self.open)))
         again = failure(key, FailureState(result.value)) if result.value in set(FailureState) else None
-        self.log.settle(self.runs[name], [RetryResult(self._id(name, key), result, again=again)])
+        self.log.commit_retries(self.runs[name], [RetryResult(self._id(name, key), result, new_failure=again)])
         del self.open[name, key]
         if again is not None:
             self.open[name, key] = result.value, self.runs[name]

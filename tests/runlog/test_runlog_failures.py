@@ -54,7 +54,7 @@ def test_whatever_text_a_source_sends_is_stored(log: RunLog, reader: RunLogReade
     log.commit_page(run, page(failure(f"k{odd}", message=odd, source={odd: odd}), written=[odd], message=odd))
     (row,) = reader.failures(full=True)
     assert row.source == {odd: odd}
-    assert log.hashes("crm", [odd, "other"]) == {odd: b"h" * 16}
+    assert log.get_hashes("crm", [odd, "other"]) == {odd: b"h" * 16}
     log.commit_page(run, page(written=[f"k{odd}"]))
     assert reader.failures() == []
 
@@ -115,15 +115,15 @@ def test_what_is_due_comes_the_longest_due_first_and_whole(log: RunLog, clock: H
             failure("dead", FailureState.DEAD),
         ),
     )
-    assert log.due("crm", clock.now()) == []
+    assert log.get_due_failures("crm", clock.now()) == []
     clock.turn(60)
-    rows = log.due("crm", clock.now())
+    rows = log.get_due_failures("crm", clock.now())
     assert [row.key for row in rows] == ["soon", "late"]
     assert rows[0].source == {"id": "soon"}
-    assert [row.key for row in log.due("crm", "2026-11-24T10:42:08.500Z")] == ["soon"]
-    assert len(log.due("crm", clock.now(), limit=1)) == 1
-    assert (log.count_due("crm", clock.now()), log.count_due("erp", clock.now())) == (2, 0)
-    assert log.due("erp", clock.now()) == []
+    assert [row.key for row in log.get_due_failures("crm", "2026-11-24T10:42:08.500Z")] == ["soon"]
+    assert len(log.get_due_failures("crm", clock.now(), limit=1)) == 1
+    assert (log.count_due_failures("crm", clock.now()), log.count_due_failures("erp", clock.now())) == (2, 0)
+    assert log.get_due_failures("erp", clock.now()) == []
 
 
 def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_to(
@@ -133,15 +133,17 @@ def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_t
     log.commit_page(run, page(*(failure(key) for key in "abcdef")))
     ids = {row.key: row.id for row in reader.failures()}
     clock.turn(30)
-    log.settle(
+    log.commit_retries(
         run,
         [
             RetryResult(ids["a"], Outcome.WRITTEN, Effect.CREATED, state=("a", b"h" * 16), bytes_out=7),
             RetryResult(ids["b"], Outcome.UNCHANGED),
             RetryResult(ids["c"], Outcome.FILTERED),
-            RetryResult(ids["d"], Outcome.WAITING, again=failure("d", message="504", next_attempt_at=LATER)),
-            RetryResult(ids["e"], Outcome.DEAD, again=failure("e", FailureState.DEAD, message="422", stage=Stage.MAP)),
-            RetryResult(ids["f"], Outcome.UNKNOWN, again=failure("f", FailureState.UNKNOWN)),
+            RetryResult(ids["d"], Outcome.WAITING, new_failure=failure("d", message="504", next_attempt_at=LATER)),
+            RetryResult(
+                ids["e"], Outcome.DEAD, new_failure=failure("e", FailureState.DEAD, message="422", stage=Stage.MAP)
+            ),
+            RetryResult(ids["f"], Outcome.UNKNOWN, new_failure=failure("f", FailureState.UNKNOWN)),
         ],
         "retried 6",
     )
@@ -153,7 +155,7 @@ def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_t
     assert (rows["d"].message, rows["d"].next_attempt_at) == ("504", LATER)
     assert (rows["e"].message, rows["e"].stage, rows["e"].next_attempt_at) == ("422", Stage.MAP, None)
     assert (rows["d"].first_at, rows["d"].last_at) == ("2026-11-24T10:42:07.123Z", "2026-11-24T10:42:37.123Z")
-    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
     assert open_counts(reader) == (1, 1, 1)
     row = log.finish_run(run)
     assert counts(row) == {
@@ -169,8 +171,10 @@ def test_a_run_reads_the_records_of_an_earlier_run_again_but_each_only_once(log:
     ids = {row.key: row.id for row in reader.failures()}
     second = log.start_run("crm", "def", "retry")
     for _ in range(3):
-        log.settle(second, [RetryResult(ids["a"], Outcome.WAITING, again=failure("a", next_attempt_at=LATER))])
-    log.settle(second, [RetryResult(ids["a"], Outcome.WRITTEN), RetryResult(ids["b"], Outcome.WRITTEN)])
+        log.commit_retries(
+            second, [RetryResult(ids["a"], Outcome.WAITING, new_failure=failure("a", next_attempt_at=LATER))]
+        )
+    log.commit_retries(second, [RetryResult(ids["a"], Outcome.WRITTEN), RetryResult(ids["b"], Outcome.WRITTEN)])
     assert counts(log.finish_run(second)) == {"read": 2, "written": 2}
     assert counts(reader.run(first)) == {"read": 2, "waiting": 2}
     rows = {row.key: row for row in reader.failures(run=first, full=True)}
@@ -186,8 +190,8 @@ def test_a_failure_that_was_discarded_on_its_way_stays_so_unless_it_was_written(
     ids = {row.key: row.id for row in reader.failures()}
     log.discard(list(ids.values()), "the customer is gone")
     assert counts(reader.run(run)) == {"read": 2, "dead": 2}
-    log.settle(
-        run, [RetryResult(ids["a"], Outcome.WAITING, again=failure("a")), RetryResult(ids["b"], Outcome.WRITTEN)]
+    log.commit_retries(
+        run, [RetryResult(ids["a"], Outcome.WAITING, new_failure=failure("a")), RetryResult(ids["b"], Outcome.WRITTEN)]
     )
     states = {row.key: row.state for row in reader.failures(closed=True)}
     assert states == {"a": FailureState.DISCARDED, "b": FailureState.RESOLVED}
@@ -200,11 +204,11 @@ def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) 
     log.commit_page(run, page(failure("a")))
     (row,) = reader.failures()
     with pytest.raises(UsageError, match="crm has no failure 123"):
-        log.settle(run, [RetryResult("123", Outcome.WRITTEN)])
+        log.commit_retries(run, [RetryResult("123", Outcome.WRITTEN)])
     with pytest.raises(ValueError, match="a retry came to dead, but without such a failure"):
-        log.settle(run, [RetryResult(row.id, Outcome.DEAD)])
+        log.commit_retries(run, [RetryResult(row.id, Outcome.DEAD)])
     with pytest.raises(UsageError, match="erp has no failure"):
-        log.settle(log.start_run("erp", "abc", "manual"), [RetryResult(row.id, Outcome.WRITTEN)])
+        log.commit_retries(log.start_run("erp", "abc", "manual"), [RetryResult(row.id, Outcome.WRITTEN)])
     assert reader.failures() == [row]
 
 
@@ -228,7 +232,7 @@ def test_a_person_puts_dead_letters_back_into_the_queue(log: RunLog, reader: Run
     )
     clock.turn(5)
     assert log.requeue([row.id for row in reader.failures()]) == 2
-    assert {row.key for row in log.due("crm", clock.now())} == {"a", "b"}
+    assert {row.key for row in log.get_due_failures("crm", clock.now())} == {"a", "b"}
     assert open_counts(reader) == (2, 0, 0)
     assert counts(log.finish_run(run)) == {"read": 2, "waiting": 2}
 
@@ -245,7 +249,7 @@ def test_failures_are_found_by_what_they_are(log: RunLog, reader: RunLogReader) 
     )
     second = log.start_run("erp", "abc", "manual")
     log.commit_page(second, page(failure("d")))
-    log.settle(second, [RetryResult(reader.failures("erp")[0].id, Outcome.WRITTEN)])
+    log.commit_retries(second, [RetryResult(reader.failures("erp")[0].id, Outcome.WRITTEN)])
 
     def keys(**filters: object) -> str:
         return "".join(row.key for row in reader.failures(**filters))  # type: ignore[arg-type]

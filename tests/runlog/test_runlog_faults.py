@@ -29,7 +29,7 @@ def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader
         log.commit_page(run, page(written=[f"key {number}" for number in range(5000)], cursor="too far"))
     assert "Free some space" in caught.value.hint
     assert (reader.run(run), reader.events()) == before
-    assert log.checkpoint("crm") == "after a"
+    assert log.get_cursor("crm") == "after a"
     log._db.execute("PRAGMA max_page_count = 1000000")
     log.commit_page(run, page(written=["b"]))
     assert log.finish_run(run).read == 2
@@ -193,8 +193,8 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
         RunLogReader.open(path)
     for _ in range(2):
         with RunLog.open(path) as later:
-            assert later.checkpoint("crm") == "next"
-            assert later.hashes("crm", ["a"]) == {"a": b"h" * 16}
+            assert later.get_cursor("crm") == "next"
+            assert later.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
     with RunLogReader.open(path) as other:
         assert other.query("SELECT read, started_by FROM run") == [(1, "")]
 
@@ -212,7 +212,7 @@ def test_a_newer_log_is_refused_with_what_to_do(
     with pytest.raises(RunLogTooNew, match=newer) as caught:
         opened(path)
     assert "Upgrade speclab" in caught.value.hint
-    assert log.checkpoint("crm") is None  # what is open already goes on
+    assert log.get_cursor("crm") is None  # what is open already goes on
 
 
 @pytest.mark.usefixtures("log")

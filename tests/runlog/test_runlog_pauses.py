@@ -66,8 +66,8 @@ def test_what_never_ran_can_be_paused_and_says_so_once_it_is_known(log: RunLog, 
 
 def test_a_log_of_version_1_is_brought_up_to_date_by_whoever_writes(old: Path) -> None:
     with RunLog.open(old) as log, RunLogReader.open(old) as reader:
-        assert log.checkpoint("crm") == "after c_3"
-        assert log.hashes("crm", ["c_1"]) == {"c_1": b"h" * 16}
+        assert log.get_cursor("crm") == "after c_3"
+        assert log.get_hashes("crm", ["c_1"]) == {"c_1": b"h" * 16}
         assert [(run.state, run.read) for run in reader.runs()] == [(RunState.PARTIAL, 3)]
         assert [failure.key for failure in reader.failures()] == ["c_3", "c_2"]
         assert log.pause("crm", "ada")

@@ -93,9 +93,9 @@ def test_no_writing_scans_them_either(large: Path) -> None:
     with RunLog.open(large) as log, RunLogReader.open(large) as reader:
         asked: set[str] = set()
         log._db.set_trace_callback(asked.add)
-        log.due(SPEC, NOW)
+        log.get_due_failures(SPEC, NOW)
         log.prune(SPEC, retention=5 * DAY, failures=5 * DAY)
-        log.interrupted()
+        log.mark_interrupted()
         run = log.start_run(SPEC, "", "manual")
         log.discard([reader.failures(SPEC)[0].id], "test")
         log.finish_run(run)

@@ -91,14 +91,14 @@ def test_a_process_killed_anywhere_in_a_transaction_leaves_whole_pages(path: Pat
     assert errors == ""
     assert killed.returncode == -signal.SIGKILL
     with RunLog.open(path) as log, RunLogReader.open(path) as reader:
-        (row,) = log.interrupted()
+        (row,) = log.mark_interrupted()
         pages = int(str(row.cursor or 0))
         assert pages >= after // 60
         assert (row.state, row.read) == (RunState.INTERRUPTED, 22 * pages)
-        assert log.checkpoint("crm") == row.cursor
+        assert log.get_cursor("crm") == row.cursor
         assert row.written == 20 * pages
         assert row.dead == pages == len(reader.failures(limit=1000)) - row.waiting
         assert row.read == row.written + row.waiting + row.dead + row.filtered
-        assert len(log.hashes("crm", [f"{number}-3" for number in range(pages + 5)])) == pages
+        assert len(log.get_hashes("crm", [f"{number}-3" for number in range(pages + 5)])) == pages
         assert reader.query("PRAGMA integrity_check") == [("ok",)]
         assert log.finish_run(log.start_run("crm", "abc", "manual")).state is RunState.SUCCEEDED

@@ -59,7 +59,7 @@ def test_an_open_failure_stays_however_old_and_so_does_its_run(
     )
     ids = {row.key: row.id for row in reader.failures()}
     retrying = log.start_run("crm", "abc", "retry")
-    log.settle(retrying, [RetryResult(ids["d"], Outcome.WRITTEN)])
+    log.commit_retries(retrying, [RetryResult(ids["d"], Outcome.WRITTEN)])
     log.finish_run(retrying)
     for _ in range(3):
         run_with(log)
@@ -78,7 +78,7 @@ def test_a_run_under_way_keeps_the_rollups_it_may_still_move_records_in(
     log.commit_page(run, page(failure("a")))
     clock.turn(7200)
     log.prune("crm", retention=0, failures=0)
-    log.settle(run, [RetryResult(reader.failures()[0].id, Outcome.WRITTEN)])
+    log.commit_retries(run, [RetryResult(reader.failures()[0].id, Outcome.WRITTEN)])
     rows = reader.query("SELECT span, read, written, waiting FROM rollup ORDER BY span")
     assert rows == [("day", 1, 1, 0), ("hour", 1, 1, 0), ("minute", 1, 1, 0)]
 
@@ -107,11 +107,11 @@ def test_much_that_is_old_goes_in_small_bites(
 def test_events_from_a_clock_that_was_ahead_keep_no_others(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     clock.turn(1000 * DAY)
     for _ in range(retention._BITE + 1):
-        log.event("crm", None, Level.INFO, "log", "from a year to come")
+        log.log_event("crm", None, Level.INFO, "log", "from a year to come")
     clock.turn(-1000 * DAY)
     for _ in range(2):
-        log.event("crm", None, Level.INFO, "log", "old")
+        log.log_event("crm", None, Level.INFO, "log", "old")
         clock.turn(2 * DAY)
-    log.event("crm", None, Level.INFO, "log", "new")
+    log.log_event("crm", None, Level.INFO, "log", "new")
     assert log.prune("crm", retention=DAY, failures=DAY).events == 2
     assert {event.message for event in reader.events()} == {"from a year to come", "new"}

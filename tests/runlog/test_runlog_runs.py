@@ -100,18 +100,18 @@ def test_a_run_that_ended_takes_no_more_pages(log: RunLog) -> None:
 
 
 def test_the_cursor_moves_with_the_page_and_the_next_run_starts_from_it(log: RunLog, reader: RunLogReader) -> None:
-    assert log.checkpoint("crm") is None
+    assert log.get_cursor("crm") is None
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"], cursor="after a"))
-    assert log.checkpoint("crm") == "after a"
+    assert log.get_cursor("crm") == "after a"
     kept = PageResult(0, {}, {}, bytes_in=0, bytes_out=0, cursor="no", keep_cursor=True)
     log.commit_page(run, kept)
-    assert log.checkpoint("crm") == "after a"
+    assert log.get_cursor("crm") == "after a"
     log.finish_run(run)
     log.start_run("crm", "abc", "manual")
     assert reader.runs()[0].cursor == "after a"
     log.clear_checkpoint("crm")
-    assert log.checkpoint("crm") is None
+    assert log.get_cursor("crm") is None
 
 
 def test_ids_of_runs_sort_by_time_even_when_the_clock_stands_still_or_goes_back(log: RunLog, clock: HeldClock) -> None:
@@ -128,7 +128,7 @@ def test_events_tell_the_run_from_start_to_end(log: RunLog, reader: RunLogReader
     run = log.start_run("crm", "abc", "schedule")
     log.commit_page(run, page(written=["a"], message="page 1, 1 read"))
     log.commit_page(run, page(failure("b"), message="page 2, 1 read"))
-    log.event("crm", run, Level.WARNING, "rate_limit", "18 left", {"left": 18})
+    log.log_event("crm", run, Level.WARNING, "rate_limit", "18 left", {"left": 18})
     log.commit_page(run, page(written=["c"], message=""))
     log.finish_run(run)
     told = [(event.level.value, event.kind, event.message, dict(event.fields)) for event in reader.events()]
@@ -147,16 +147,16 @@ def test_a_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogR
     mine = log.start_run("erp", "abc", "manual")
     reported = log.start_run("nightly", "", "script", pid=None)
     log.commit_page(theirs, page(written=["a"]))
-    assert log.interrupted() == []
+    assert log.mark_interrupted() == []
     child.communicate(b"\n")
-    (row,) = log.interrupted()
+    (row,) = log.mark_interrupted()
     assert row == reader.run(theirs)
     assert (row.state, row.read) == (RunState.INTERRUPTED, 1)
     assert row.error is not None
     assert f"process {child.pid} on " in row.error
     assert reader.latest_events(1)[0].message.startswith("interrupted: process")
     assert {run.run for run in reader.runs(state=RunState.RUNNING)} == {mine, reported}
-    assert log.interrupted() == []
+    assert log.mark_interrupted() == []
 
 
 def test_a_run_through_which_the_clock_was_set_back_took_no_less_than_no_time(
@@ -171,13 +171,13 @@ def test_a_run_through_which_the_clock_was_set_back_took_no_less_than_no_time(
 def test_another_process_with_the_same_pid_is_not_taken_for_the_run(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual", pid=os.getpid())
     log._db.execute("UPDATE run SET process_started = 'an earlier one'")
-    assert len(log.interrupted()) == 1
+    assert len(log.mark_interrupted()) == 1
 
 
 def test_nobody_here_can_tell_whether_a_run_on_another_machine_is_alive(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual")
     log._db.execute("UPDATE run SET host = 'elsewhere', pid = 1, process_started = ''")
-    assert log.interrupted() == []
+    assert log.mark_interrupted() == []
 
 
 def test_what_an_integration_is_called_is_registered(log: RunLog, reader: RunLogReader) -> None:

@@ -26,11 +26,11 @@ def test_the_newest_hash_of_a_key_is_the_one_that_counts(log: RunLog, reader: Ru
         for half in (b"x", b"y"):
             hash_ = half * 15 + bytes([number])
             log.commit_page(run, page(written=["a", "b"], hash_=hash_))
-            assert log.hashes("crm", ["a", "b", "c"]) == {"a": hash_, "b": hash_}
+            assert log.get_hashes("crm", ["a", "b", "c"]) == {"a": hash_, "b": hash_}
         log.finish_run(run)
-        assert log.hashes("crm", ["a", "c"]) == {"a": hash_}
+        assert log.get_hashes("crm", ["a", "c"]) == {"a": hash_}
     assert rows(reader) == (2, 0)
-    assert log.hashes("erp", ["a"]) == {}
+    assert log.get_hashes("erp", ["a"]) == {}
 
 
 def test_pages_are_merged_into_the_table_as_they_become_many(log: RunLog, reader: RunLogReader) -> None:
@@ -41,7 +41,7 @@ def test_pages_are_merged_into_the_table_as_they_become_many(log: RunLog, reader
     assert rows(reader) == (MANY, 0)
     log.commit_page(run, page(written=keys[:5], hash_=b"n" * 16))
     assert rows(reader) == (MANY, 1)
-    assert set(log.hashes("crm", keys).values()) == {b"h" * 16, b"n" * 16}
+    assert set(log.get_hashes("crm", keys).values()) == {b"h" * 16, b"n" * 16}
 
 
 def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_next(
@@ -49,10 +49,10 @@ def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_ne
 ) -> None:
     log.commit_page(log.start_run("crm", "abc", "manual"), page(written=["a", "b"]))
     with RunLog.open(path) as other:
-        assert other.hashes("crm", ["a"]) == {"a": b"h" * 16}
+        assert other.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
         other.start_run("crm", "abc", "manual")
         assert rows(reader) == (2, 0)
-        assert other.hashes("crm", ["b"]) == {"b": b"h" * 16}
+        assert other.get_hashes("crm", ["b"]) == {"b": b"h" * 16}
 
 
 def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
@@ -62,14 +62,14 @@ def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="no room"):
         log.commit_page(run, page(written=["a", "b"], hash_=b"n" * 16))
     log._db.execute("DROP TRIGGER full")
-    assert log.hashes("crm", ["a", "b"]) == {"a": b"h" * 16}
+    assert log.get_hashes("crm", ["a", "b"]) == {"a": b"h" * 16}
 
 
 def looks(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
     """The hashes of `keys`, and how many keys the table was asked for."""
     asked: list[str] = []
     log._db.set_trace_callback(asked.append)
-    found = log.hashes("crm", keys)
+    found = log.get_hashes("crm", keys)
     log._db.set_trace_callback(None)
     looked = [sql for sql in asked if "FROM record_state WHERE" in sql]
     return found, sum(sql.count('"') // 2 for sql in looked)  # keys stand in a JSON list
@@ -95,9 +95,9 @@ def test_what_another_process_wrote_between_two_runs_is_known(log: RunLog, path:
         run = other.start_run("crm", "abc", "manual")
         other.commit_page(run, page(written=["a"]))
         other.finish_run(run)
-    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
     log.start_run("crm", "abc", "manual")
-    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
 
 
 def test_a_run_that_cannot_begin_takes_nothing_for_new(log: RunLog, path: Path) -> None:
@@ -108,4 +108,4 @@ def test_a_run_that_cannot_begin_takes_nothing_for_new(log: RunLog, path: Path) 
     log._db.execute("DROP TRIGGER full")
     with RunLog.open(path) as other:
         other.commit_page(other.start_run("crm", "abc", "manual"), page(written=["a"]))
-    assert log.hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}

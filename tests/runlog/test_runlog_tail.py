@@ -17,7 +17,7 @@ from speclab.runlog.reader import Tail
 
 def say(log: RunLog, *messages: str) -> None:
     for message in messages:
-        log.event("crm", None, Level.INFO, "log", message)
+        log.log_event("crm", None, Level.INFO, "log", message)
 
 
 def test_before_the_first_run_there_is_no_log_and_nothing_in_it(path: Path) -> None:
@@ -81,9 +81,9 @@ def test_a_log_that_is_replaced_is_noticed(log: RunLog, reader: RunLogReader, pa
 
 def test_events_are_read_from_either_end_and_of_one_run(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
-    log.event("crm", run, Level.INFO, "log", "of the run")
+    log.log_event("crm", run, Level.INFO, "log", "of the run")
     say(log, "a", "b", "c")
-    log.event("erp", None, Level.ERROR, "log", "elsewhere")
+    log.log_event("erp", None, Level.ERROR, "log", "elsewhere")
 
     def told(events: object) -> list[str]:
         return [event.message for event in events]  # type: ignore[attr-defined]

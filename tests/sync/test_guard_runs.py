@@ -58,7 +58,7 @@ async def test_more_than_the_most_is_stopped_before_it_is_written(world: World) 
     assert (row.state, counts(row)) == (RunState.FAILED, {"written": 4})
     assert row.error == "stopped by the guard: 6 records were read so far; `records` of Volume says 2"
     assert sorted(world.target.content) == ["p0", "p1", "p2", "p3"]
-    assert world.log.checkpoint("people") == 2
+    assert world.log.get_cursor("people") == 2
 
 
 async def test_more_than_the_most_is_told_once(world: World) -> None:

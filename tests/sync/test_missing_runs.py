@@ -70,7 +70,7 @@ async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and
     )
     assert "info: 2 not in the source any more: 2 written" in deleting.told
     assert deleting.events("page")[-1] == "2 not in the source any more: 2 written"
-    assert deleting.log.checkpoint("people") == 2
+    assert deleting.log.get_cursor("people") == 2
 
 
 async def test_it_is_deleted_once_and_written_again_when_it_comes_again(deleting: World) -> None:

@@ -20,7 +20,7 @@ from speclab.core.clock import SystemClock
 from speclab.core.errors import IncompleteRead, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
-from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, under_way
+from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, mark_in_flight
 from speclab.sync.plan import Difference, Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, plan
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
@@ -177,7 +177,9 @@ async def test_what_cannot_be_asked_is_known_from_the_run_log_or_not_at_all(plac
 async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_sent(place: Place) -> None:
     place.target("connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {create: POST /people}")
     place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
-    on_its_way = under_way(Hasher(prepare(place.spec).integration.target.destination()).of({"id": 1, "name": "Ada"}))
+    on_its_way = mark_in_flight(
+        Hasher(prepare(place.spec).integration.target.destination()).of({"id": 1, "name": "Ada"})
+    )
     failure = NewFailure(
         key="2",
         state=FailureState.UNKNOWN,
@@ -192,7 +194,7 @@ async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_
     with RunLog.open(place.runlog) as log:
         run = log.start_run("people", "", "manual")
         log.commit_page(run, PageResult(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, failures=[failure]))
-        log.know("people", {"1": on_its_way})
+        log.set_hashes("people", {"1": on_its_way})
         log.finish_run(run)
     found = await place.plan()
     assert would(found) == {"create": 1, "fail": 2}

@@ -36,9 +36,9 @@ async def test_what_is_not_due_yet_is_left_alone(world: World) -> None:
 
 async def test_the_cursor_stays_where_it_is(world: World) -> None:
     await _two_waiting(world)
-    before = world.log.checkpoint("people")
+    before = world.log.get_cursor("people")
     world.clock.passed += 601
     await world.run(options=DRAIN)
-    assert world.log.checkpoint("people") == before
+    assert world.log.get_cursor("people") == before
     world.source.content.append([person("d")])
     assert counts((await world.run()).row) == {"written": 1}

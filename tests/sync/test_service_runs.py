@@ -357,7 +357,7 @@ async def test_a_system_that_asked_to_be_left_alone_is(place: Workspace) -> None
             log.register(name, title=name, path=f"specs/{name}.md", status="in-progress", schedule="")
         run = log.start_run("people", "", "manual")
         until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
-        log.event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
+        log.log_event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
         log.finish_run(log.start_run("people", "", "retry"))  # which asks the source nothing
         async with place.serving():
@@ -476,8 +476,8 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
     place.spec("orders", "On-demand")
     with RunLog.open(place.runlog) as log, RunLogReader.open(place.runlog) as reader:
         log.register("people", title="", path="", status="draft", schedule="")
-        log.event("orders", None, Level.INFO, "log", "of old")
-        log.event("orders", None, Level.INFO, "log", "of now")
+        log.log_event("orders", None, Level.INFO, "log", "of old")
+        log.log_event("orders", None, Level.INFO, "log", "of now")
         alerts = [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)]
         evaluate(log, reader, "people", alerts, datetime.now(UTC))
     with sqlite3.connect(place.runlog) as db:

@@ -42,7 +42,7 @@ async def test_a_pause_is_no_time_in_which_an_alert_holds(place: Workspace) -> N
     with RunLog.open(place.runlog) as log:
         log.pause("people", "ada")
         firing = AlertRow("people", "Silence", AlertState.FIRING, LONG_AGO, "no run in 3 h")
-        log.record_alerts("people", [firing, AlertRow("people", "Slow", AlertState.PENDING, LONG_AGO, "9 s")])
+        log.save_alerts("people", [firing, AlertRow("people", "Slow", AlertState.PENDING, LONG_AGO, "9 s")])
     with RunLogReader.open(place.runlog) as reader:
         async with place.serving():
             await place.until(lambda: [row.name for row in reader.alerts()] == ["Silence"])

@@ -63,7 +63,7 @@ async def test_a_run_that_is_cancelled_finishes_its_page_and_the_next_run_goes_o
     result = await running
     assert (result.row.state, counts(result.row)) == (RunState.CANCELLED, {"written": 3})
     assert result.row.progress is None
-    assert world.log.checkpoint("people") == 1
+    assert world.log.get_cursor("people") == 1
     assert world.events("cancel") == ["ada asked the run to stop after the page in progress"]
     world.cancelled.clear()
     rest = await world.run()
@@ -87,7 +87,7 @@ async def test_a_run_that_is_cancelled_again_stops_in_its_page_with_balanced_boo
     assert (result.row.state, result.row.read) == (RunState.CANCELLED, 0)
     assert str(result.row.error).startswith("stopped in the middle of a page")
     assert slow.closed
-    assert world.log.checkpoint("people") is None
+    assert world.log.get_cursor("people") is None
     slow.go_on.set()
     world.cancelled.clear()
     again = await world.run()

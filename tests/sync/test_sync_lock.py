@@ -71,10 +71,10 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm", host="4f1d2e") as process, RunLog.open(tmp_path / "runlog.db") as log:
-        assert log.interrupted(partial(is_running, tmp_path)) == []
+        assert log.mark_interrupted(partial(is_running, tmp_path)) == []
         process.kill()
         process.wait()
-        (row,) = log.interrupted(partial(is_running, tmp_path))
+        (row,) = log.mark_interrupted(partial(is_running, tmp_path))
     assert (row.state, row.error) == (RunState.INTERRUPTED, f"process {process.pid} on 4f1d2e ended without a word")
 
 

@@ -102,7 +102,7 @@ async def _runs(world: World, pages: list[list[Record]], temper: Temper) -> None
         assert_balanced(row)
     assert rows[-1].state in (RunState.SUCCEEDED, RunState.PARTIAL)
     assert rows[-1].waiting == 0
-    assert world.log.checkpoint("people") == len(pages)
+    assert world.log.get_cursor("people") == len(pages)
 
     with world.reader as reader:
         failures = {failure.key: failure for failure in reader.failures(full=True, limit=1000)}

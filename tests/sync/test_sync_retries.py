@@ -69,7 +69,7 @@ async def test_an_answer_that_says_when_is_obeyed(world: World) -> None:
 async def test_what_is_not_due_in_time_stays_for_the_next_run(world: World) -> None:
     first = await world.run([[person("a"), person("b")]], down(1, no(ErrorClass.SERVER, 503, retry_after=90)))
     assert (first.row.state, counts(first.row)) == (RunState.PARTIAL, {"waiting": 2})
-    assert world.log.checkpoint("people") == 1
+    assert world.log.get_cursor("people") == 1
     assert world.clock.naps == []
     await world.run()
     assert world.failures() == {"a": "waiting", "b": "waiting"}

@@ -144,8 +144,8 @@ async def test_a_dry_run_writes_nothing_anywhere(world: World) -> None:
     result = await world.run(pages, options=RunOptions(dry_run=True, full=True))
     assert counts(result.row) == {"written": 1, "unchanged": 1, "filtered": 1, "dead": 1}
     assert list(world.target.content) == ["a"]
-    assert world.log.checkpoint("people") == 1
-    assert world.log.hashes("people", ["b"]) == {}
+    assert world.log.get_cursor("people") == 1
+    assert world.log.get_hashes("people", ["b"]) == {}
     with world.reader as reader:
         assert len(reader.runs()) == 1
         assert reader.failures() == []
@@ -212,7 +212,7 @@ async def test_refused_credentials_end_the_run_and_lose_nothing(world: World) ->
     assert (result.row.state, result.row.read, result.row.written) == (RunState.FAILED, 3, 3)
     assert result.error is not None
     assert result.error.exit_code == 4
-    assert world.log.checkpoint("people") is None
+    assert world.log.get_cursor("people") is None
     world.source.asked.clear()
     result = await world.run(None, lambda *_: None)
     assert counts(result.row) == {"written": 3, "unchanged": 3}

@@ -62,7 +62,7 @@ async def test_what_comes_back_to_what_was_written_before_is_written_again(
     try:
         await world.run([[meanwhile, OTHER]], lost(world, error), FULL)  # type: ignore[list-item]  # it is JSON
     except Killed:
-        world.log.interrupted(lambda *_: False)
+        world.log.mark_interrupted(lambda *_: False)
     assert world.target.content.get("p1") != mapped(ADA)
     row = (await world.run([[ADA, OTHER]], taken, FULL)).row
     assert world.target.content == {"p1": mapped(ADA), "p2": mapped(OTHER)}
@@ -114,7 +114,7 @@ async def test_what_a_killed_run_had_sent_to_a_target_that_minds_is_sent_no_seco
     everyone = [person(key) for key in "abcdefg"]
     with pytest.raises(Killed):
         await world.run([everyone], killed_at("d"))
-    world.log.interrupted(lambda *_: False)
+    world.log.mark_interrupted(lambda *_: False)
     assert world.target.tries == dict.fromkeys("abcd", 1)
     row = (await world.run([everyone], taken, FULL)).row
     assert counts(row) == {"written": 3, "unchanged": 2, "unknown": 2}
@@ -134,7 +134,7 @@ async def test_a_retry_that_is_killed_leaves_the_record_unknown_too(world: World
         world.log.requeue([failure.id for failure in reader.failures()])
     with pytest.raises(Killed):
         await world.run([], killed_at("p1"), RunOptions(retries=True))
-    world.log.interrupted(lambda *_: False)
+    world.log.mark_interrupted(lambda *_: False)
     assert counts((await world.run([], taken, RunOptions(retries=True))).row) == {"unknown": 1}
     assert world.target.tries == {"p1": 2}
 

@@ -253,7 +253,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         from speclab.core.locks import is_running
 
         goes = partial(is_running, self.run_log.workspace)
-        await self.run_log.record(lambda log: log.interrupted(goes))
+        await self.run_log.record(lambda log: log.mark_interrupted(goes))
 
     def now(self) -> datetime:
         """The time of day, in UTC."""

@@ -73,7 +73,7 @@ def _mark_killed_runs(reader: RunLogReader, workspace: Path) -> None:
     if not reader.runs(limit=1, state=RunState.RUNNING):
         return
     with suppress(RunLogError), RunLog.open(reader.path) as log:  # who may only read sees what was recorded
-        log.interrupted(partial(is_running, workspace))
+        log.mark_interrupted(partial(is_running, workspace))
 
 
 def spec_id_of(log: RunLogReader, name: str) -> str:

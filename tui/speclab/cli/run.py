@@ -139,7 +139,7 @@ def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log:
-        gone = [run for run in log.interrupted(partial(is_running, workspace_of(spec))) if run.spec_id == spec_id]
+        gone = [run for run in log.mark_interrupted(partial(is_running, workspace_of(spec))) if run.spec_id == spec_id]
         runs = log.cancel(spec_id, get_user_name(), now=now)
     for run in gone:
         tell(f"{spec_id}: {run.error}; the run is marked as interrupted")

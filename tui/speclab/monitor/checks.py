@@ -148,7 +148,7 @@ def evaluate(log: RunLog, reader: RunLogReader, spec_id: str, alerts: Sequence[A
     """Evaluate the alerts of an integration, record how they stand, and give those that began or ended firing."""
     before = {row.name: row for row in reader.alerts(spec_id)}
     rows = stand(Checks(reader, spec_id, now), spec_id, alerts, before, now)
-    log.record_alerts(spec_id, rows)
+    log.save_alerts(spec_id, rows)
     return list(_changed(rows, before))
 
 

@@ -1,37 +1,52 @@
 """The run log: what every run did, record by record, in one SQLite file that anything may read."""
 
+from speclab.runlog.dry_run import DryRunStore
+from speclab.runlog.protocol import RunStore, RunStoreView
 from speclab.runlog.reader import RunLogReader
-from speclab.runlog.record_state import IN_DOUBT, under_way
+from speclab.runlog.record_state import UNKNOWN_HASH, mark_in_flight
 from speclab.runlog.rows import (
     AlertRow,
+    BatchState,
     EventRow,
     FailureGroup,
     FailureRow,
+    FullScan,
     IntegrationRow,
+    MissingRecord,
     NewFailure,
     PageResult,
     RetryResult,
     RunRow,
+    ScanCounts,
+    SeenRecords,
     failure_json,
     run_json,
 )
 from speclab.runlog.store import THIS_PROCESS, RunLog
 
 __all__ = [
-    "IN_DOUBT",
     "THIS_PROCESS",
+    "UNKNOWN_HASH",
     "AlertRow",
+    "BatchState",
+    "DryRunStore",
     "EventRow",
     "FailureGroup",
     "FailureRow",
+    "FullScan",
     "IntegrationRow",
+    "MissingRecord",
     "NewFailure",
     "PageResult",
     "RetryResult",
     "RunLog",
     "RunLogReader",
     "RunRow",
+    "RunStore",
+    "RunStoreView",
+    "ScanCounts",
+    "SeenRecords",
     "failure_json",
+    "mark_in_flight",
     "run_json",
-    "under_way",
 ]

@@ -136,14 +136,14 @@ def settle(connection: sqlite3.Connection, entry: RunEntry, settled: RetryResult
     if row is None:
         raise UsageError(f"{entry.spec_id} has no failure {settled.failure} in the run log")
     state, attempts, counted_by, counted_at = row
-    again, outcome, is_open = settled.again, settled.outcome, state in _OPEN_STATES
+    again, outcome, is_open = settled.new_failure, settled.outcome, state in _OPEN_STATES
     if again is not None and not is_open:
         again, outcome = None, Outcome.DEAD if state == FailureState.DISCARDED else Outcome.FILTERED
     counts = Counter[str](bytes_out=settled.bytes_out)
     if settled.effect is not None and settled.effect is not Effect.WRITTEN:
         counts[settled.effect.value] += 1
-    if settled.again is not None:
-        counts.update(error_counts(settled.again.error_class))
+    if settled.new_failure is not None:
+        counts.update(error_counts(settled.new_failure.error_class))
     if is_open and counted_by == entry.run:
         _move(connection, entry.run, entry.spec_id, state, outcome, counted_at)
     else:

@@ -19,14 +19,14 @@ from typing import Final
 from speclab.runlog.connection import text
 
 HASH_BYTES: Final = 16
-IN_DOUBT: Final = bytes(HASH_BYTES)
+UNKNOWN_HASH: Final = bytes(HASH_BYTES)
 """Stands for the hash of a record whose write is under way, or had no sure end: equal to none."""
 _MERGE_AT: Final = 20_000  # states; merging them holds the file for some 50 ms
 _ROWS: Final = 20  # a statement: fewer cost calls, more cost SQLite its plan
 _SLOTS: Final = 1 << 22  # of the filter, a byte each: with a million keys in it, a fifth is looked up in vain
 
 
-def under_way(hash_: bytes) -> bytes:
+def mark_in_flight(hash_: bytes) -> bytes:
     """What stands for `hash_` while that is on its way to where it may not be twice; and the other way round."""
     return bytes(255 - byte for byte in hash_)
 
@@ -111,7 +111,9 @@ class RecordStates:
         ).fetchall()
         for integration, key in rows:
             known = self.get(db, integration, [key])
-            self.add(db, integration, [(key, under_way(hash_) if there else IN_DOUBT) for hash_ in known.values()])
+            self.add(
+                db, integration, [(key, mark_in_flight(hash_) if there else UNKNOWN_HASH) for hash_ in known.values()]
+            )
 
     def merge(self, db: sqlite3.Connection, integration: int) -> None:
         """Move what the pages hold into the table."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Level, Outcome, Stage
+from speclab.runlog.protocol import RunStore
 from speclab.runlog.rows import NewFailure, PageResult
-
-if TYPE_CHECKING:
-    from speclab.runlog.store import RunLog
 
 
 class ReportedRun:
     """A run that a script reports while it makes it; see `RunLog.run`."""
 
-    def __init__(self, log: RunLog, spec_id: str, run: str) -> None:
+    def __init__(self, log: RunStore, spec_id: str, run: str) -> None:
         self.id = run
         self._log = log
         self._spec_id = spec_id
@@ -93,4 +90,4 @@ class ReportedRun:
 
     def event(self, message: str, level: Level = Level.INFO, fields: Mapping[str, Json] | None = None) -> None:
         """Add a line to the event log."""
-        self._log.event(self._spec_id, self.id, level, "log", message, fields)
+        self._log.log_event(self._spec_id, self.id, level, "log", message, fields)

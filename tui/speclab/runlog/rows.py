@@ -10,7 +10,6 @@ from typing import Any, Final
 from speclab.core.json import Json, Record
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.runlog.schema import ARRIVED, OPEN
-from speclab.runlog.source_keys import SeenRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +176,74 @@ class NewFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class FullScan:
+    """Numbers of the full scans of a source: the latest, and the one that the checkpoint is inside of, or 0."""
+
+    latest: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRecords:
+    """The source keys of one page.
+
+    `full_scan` is the number of the full scan that the page belongs to, or 0. `identities` maps the key of each record
+    to what the target identifies it by; None for a record that was not mapped. `keyless` is True if the page had
+    records without a key: then missing records cannot be derived from this scan. `ends` is True for the last page.
+    """
+
+    full_scan: int
+    identities: Mapping[str, Record | None]
+    keyless: bool
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRecord:
+    """A record that the source no longer has; `identity` is what the target identifies it by, None if unknown."""
+
+    key: str
+    identity: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanCounts:
+    """Counts after a full scan: missing records that can be deleted, and records known to be at the target.
+
+    `nameless` counts further records that are or may be missing, but whose identity at the target is unknown; it is 0
+    unless the number changed since the last scan. `replaced` are keys of missing records whose identity at the target
+    now belongs to another record of the source; no count includes them. `balanced` is True if every record that the
+    run has read so far has an outcome.
+    """
+
+    missing: int
+    nameless: int
+    known: int
+    replaced: Sequence[str] = ()
+    balanced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """What the run log knows about the keys of one batch.
+
+    `hashes` maps each key that is known at the target to the hash of its record there. `unknown` maps each key whose
+    last write has an unknown outcome to that open failure, with the payload that was sent.
+    """
+
+    hashes: Mapping[str, bytes]
+    unknown: Mapping[str, FailureRow]
+
+
+@dataclass(frozen=True, slots=True)
 class PageResult:
     """All that one page adds to the run log, in one transaction: outcomes, failures, states and the cursor.
 
     `read` is how many records came, counted before anything was done with them: what a run's balance is checked
     against. `keys` are those of all of them: whatever came of a record now, older waiting and dead failures of its
     key are superseded. `states` are the (key, hash) pairs now known to be at the target. `keep_cursor` is True for a
-    page that does not move the checkpoint (one that was cut short; a retry). `way` names the source and the target that
-    the cursor is of.
+    page that does not move the checkpoint (one that was cut short; a retry). `route` is the fingerprint of the source
+    and the target that the cursor belongs to.
     """
 
     read: int
@@ -197,14 +256,14 @@ class PageResult:
     keys: Sequence[str] = ()
     states: Sequence[tuple[str, bytes]] = ()
     keep_cursor: bool = False
-    way: str | None = None
+    route: str | None = None
     message: str = ""
     """The page's event line, such as `page 7, 200 read, 198 written`; no event if empty."""
     total: int | None = None
     """Records the source says the whole read holds, where it says so."""
     seen: SeenRecords | None = None
     """What the page tells of the records that the source has, where those it has no more are deleted."""
-    gone: Sequence[str] = ()
+    tombstones: Sequence[str] = ()
     """Keys of records that the source has no more, of which it is decided now."""
 
 
@@ -212,15 +271,15 @@ class PageResult:
 class RetryResult:
     """What became of one failure that was tried again.
 
-    `again` says how it failed this time, if the outcome is waiting, dead or unknown; its `attempts` are those made
-    now, and its payload, request and place replace the older ones. `state` is the (key, hash) now known to be at the
+    `new_failure` is how it failed this time, if the outcome is waiting, dead or unknown; its `attempts` are those made
+    now, and its payload, request and location replace the older ones. `state` is the (key, hash) now known to be at the
     target, after a write or where it turned out to be there already.
     """
 
     failure: str
     outcome: Outcome
     effect: Effect | None = None
-    again: NewFailure | None = None
+    new_failure: NewFailure | None = None
     state: tuple[str, bytes] | None = None
     bytes_out: int = 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ import orjson
 
 from speclab.core.json import Record
 from speclab.runlog.connection import as_json, telling, text
+from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
 from speclab.runlog.schema import OPEN
 
 _MERGE_AT: Final = 20_000
@@ -33,55 +33,6 @@ _FAILED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FullScan:
-    """How the reads of a whole source stand: the number of the latest, and of the one the checkpoint is in, or 0."""
-
-    latest: int
-    held: int
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRecords:
-    """What a page tells of the records that the source has.
-
-    `full_scan` is the number of the read of the whole source that the page belongs to, or 0. `identities` has the
-    key of
-    each record, and what the target knows it by; None for one that was not mapped. With `keyless` there were records
-    without a key too, so it cannot be told which are missing. `ends` of the last page.
-    """
-
-    full_scan: int
-    identities: Mapping[str, Record | None]
-    keyless: bool
-    ends: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MissingRecord:
-    """A record that the source has no more; `identity` is what the target knows it by, None if that is not known."""
-
-    key: str
-    identity: Record | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScanCounts:
-    """How many records are missing and can be deleted, and how many are known to be at the target.
-
-    `nameless` are missing too, or may be: of those it is not known what the target knows them by. They are told when
-    there are more or less of them than before, and 0 otherwise. `replaced` are the keys of those that are missing, but
-    whose place at the target is that of a record the source has: none of the counts has them. `balanced` if every
-    record that the run has read so far has its outcome.
-    """
-
-    missing: int
-    nameless: int
-    known: int
-    replaced: Sequence[str] = ()
-    balanced: bool = True
-
-
 class SourceKeys:
     """The tables `full_scan`, `presence` and `presence_page`, within the writer's transactions."""
 
@@ -97,7 +48,7 @@ class SourceKeys:
         row = db.execute("SELECT target, latest, held FROM sweep WHERE integration = ?", (integration,)).fetchone()
         if row is not None and row[0] == text(target):
             return FullScan(row[1], row[2])
-        for table in ("presence", "presence_page", "full_scan"):
+        for table in ("presence", "presence_page", "sweep"):
             db.execute(f"DELETE FROM {table} WHERE integration = ?", (integration,))
         self._unmerged.pop(integration, None)
         db.execute("INSERT INTO sweep (integration, target) VALUES (?, ?)", (integration, text(target)))
@@ -114,7 +65,7 @@ class SourceKeys:
             "WHERE integration = :integration",
             {
                 "integration": integration,
-                "full_scan": seen.full_scan,
+                "sweep": seen.full_scan,
                 "moves": moves,
                 "ends": seen.ends,
                 "keyless": seen.keyless,

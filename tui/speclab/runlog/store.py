@@ -41,14 +41,18 @@ from speclab.runlog.rows import (
     FAILURE_COLUMNS,
     RUN_COLUMNS,
     AlertRow,
+    BatchState,
     FailureRow,
+    FullScan,
+    MissingRecord,
     PageResult,
     RetryResult,
     RunRow,
+    ScanCounts,
     failure_row,
     run_row,
 )
-from speclab.runlog.source_keys import FullScan, MissingRecord, ScanCounts, SourceKeys
+from speclab.runlog.source_keys import SourceKeys
 
 THIS_PROCESS: Final = 0
 """The pid to give for this very process, whichever it is."""
@@ -69,8 +73,15 @@ class RunLog:
     deleted or replaced: what is written to a file that nobody can open any more is lost.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        clock: Clock,
+        on_retries: Callable[[Sequence[RetryResult]], None] | None = None,
+    ) -> None:
         self.path = path
+        self._on_retries = on_retries
         self._db = connection
         self._clock = clock
         self._ids = Ids(clock)
@@ -80,9 +91,16 @@ class RunLog:
         self._file = file_id(path)
 
     @classmethod
-    def open(cls, path: str | PathLike[str], clock: Clock | None = None) -> Self:
-        """The run log at `path`, made with its directory if it is not there, and brought up to date.
+    def open(
+        cls,
+        path: str | PathLike[str],
+        clock: Clock | None = None,
+        *,
+        on_retries: Callable[[Sequence[RetryResult]], None] | None = None,
+    ) -> Self:
+        """Open the run log at `path`: create it with its directory if it is missing, and migrate an older one.
 
+        `on_retries` is called with the results of retries after each `commit_retries`.
         Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, something else or out of
         reach.
         """
@@ -104,7 +122,7 @@ class RunLog:
             except BaseException:
                 connection.close()
                 raise
-        return cls(connection, path, clock or SystemClock())
+        return cls(connection, path, clock or SystemClock(), on_retries)
 
     @classmethod
     def reader(cls, path: str | PathLike[str]) -> RunLogReader:
@@ -197,13 +215,13 @@ class RunLog:
             accounting.store(db, entry, page.failures, self._ids)
             self._states.add(db, entry.integration, page.states)
             if not page.keep_cursor:
-                self._move_cursor(db, entry, page.cursor, page.way)
+                self._move_cursor(db, entry, page.cursor, page.route)
             if page.seen is not None:
                 self._source_keys.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
             elif not page.keep_cursor:
                 self._source_keys.break_off(db, entry.integration)
-            if page.gone:
-                self._source_keys.decided(db, entry.integration, page.gone, [key for key, _ in page.states])
+            if page.tombstones:
+                self._source_keys.decided(db, entry.integration, page.tombstones, [key for key, _ in page.states])
             if page.total is not None:
                 db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
             if page.message:
@@ -211,25 +229,28 @@ class RunLog:
                 level = Level.WARNING if page.failures else Level.INFO
                 self._event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
 
-    def settle(self, run: str, settled: Sequence[RetryResult], message: str = "") -> None:
+    def commit_retries(self, run: str, results: Sequence[RetryResult], message: str = "") -> None:
         """Record what retries came to, in one transaction; `run` is the run that tried again.
 
         A failure of `run` itself moves from one of its counts to another; one of an earlier run is read once more by
         this one. Raises `UsageError` for a failure that is not there, and `ValueError` where one is said to have failed
         again but not how.
         """
-        for one in settled:
-            if one.outcome in accounting.FAILED and (one.again is None or one.again.state.value != one.outcome.value):
-                raise ValueError(f"a retry came to {one.outcome}, but without such a failure")
+        for result in results:
+            failure = result.new_failure
+            if result.outcome in accounting.FAILED and (failure is None or failure.state.value != result.outcome.value):
+                raise ValueError(f"a retry came to {result.outcome}, but without such a failure")
         with self._transaction() as db:
             entry = self._entry(db, run)
-            for one in settled:
-                accounting.settle(db, entry, one)
-            self._states.add(db, entry.integration, [one.state for one in settled if one.state is not None])
+            for result in results:
+                accounting.settle(db, entry, result)
+            self._states.add(db, entry.integration, [one.state for one in results if one.state is not None])
             if message:
-                self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(settled)})
+                self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
+        if self._on_retries is not None:
+            self._on_retries(results)
 
-    def note_progress(self, run: str, progress: Record) -> RunRow:
+    def save_progress(self, run: str, progress: Record) -> RunRow:
         """Store what a run does within its page, if that is news, and return its row."""
         with telling(self.path), self._lock:
             row = control.running(self._db, run)
@@ -277,7 +298,7 @@ class RunLog:
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
             return self._end(db, entry, row, state, error, error_class)
 
-    def interrupted(self, is_running: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
+    def mark_interrupted(self, is_running: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
         """Mark the runs whose process is gone as interrupted; gives them.
 
         `is_running` decides whether a run is still running, by its spec_id and process; the default is `is_alive`.
@@ -294,7 +315,7 @@ class RunLog:
                     ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
         return ended
 
-    def event(
+    def log_event(
         self,
         spec_id: str,
         run: str | None,
@@ -308,14 +329,14 @@ class RunLog:
             self._know(db, spec_id)
             self._event(db, self._now(), spec_id, run, level, kind, message, fields or {})
 
-    def checkpoint(self, spec_id: str) -> Json:
+    def get_cursor(self, spec_id: str) -> Json:
         """The cursor the next run goes on from; None to start from the start."""
         with telling(self.path), self._lock:
             row = self._db.execute("SELECT cursor FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
         cursor: Json = json.loads(row[0]) if row else None
         return cursor
 
-    def way(self, spec_id: str) -> str | None:
+    def get_route(self, spec_id: str) -> str | None:
         """The source and the target that the cursor is of, as `PageResult` named them; None where nobody did."""
         with telling(self.path), self._lock:
             row = self._db.execute("SELECT way FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
@@ -327,17 +348,17 @@ class RunLog:
             self._know(db, spec_id)
             db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
 
-    def usual(self, spec_id: str) -> Json:
+    def get_field_profile(self, spec_id: str) -> Json:
         """What `learn` was given last; None if it never was."""
         with telling(self.path), self._lock:
             return integrations.usual(self._db, spec_id)
 
-    def learn(self, spec_id: str, usual: Json) -> None:
+    def save_field_profile(self, spec_id: str, usual: Json) -> None:
         """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
         with self._transaction() as db:
             integrations.learn(db, spec_id, usual)
 
-    def ended_as(self, spec_id: str) -> RunState | None:
+    def get_last_run_state(self, spec_id: str) -> RunState | None:
         """How the latest run that is over ended; None if there is none."""
         with telling(self.path), self._lock:
             row = self._db.execute(
@@ -345,7 +366,7 @@ class RunLog:
             ).fetchone()
         return RunState(row[0]) if row else None
 
-    def full_scan(self, spec_id: str, target: str) -> FullScan:
+    def open_full_scan(self, spec_id: str, target: str) -> FullScan:
         """How the reads of a whole source stand, whose missing records are to be deleted at `target`."""
         with self._transaction() as db:
             return self._source_keys.full_scan(db, self._know(db, spec_id), target)
@@ -360,30 +381,42 @@ class RunLog:
             self._states.merge(db, integration)
             return self._source_keys.count_scan(db, integration, run, deleted)
 
-    def missing(self, spec_id: str, limit: int, after: str = "") -> list[MissingRecord]:
+    def get_missing(self, spec_id: str, limit: int, after: str = "") -> list[MissingRecord]:
         """Return the first missing records that are not settled yet, with a key later than `after`."""
         with self._transaction() as db:
             return self._source_keys.missing(db, integrations.find(db, spec_id), after, limit)
 
-    def gone(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
+    def get_tombstones(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
         """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
         with telling(self.path), self._lock:
             return self._source_keys.gone(self._db, integrations.find(self._db, spec_id), keys)
 
-    def hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
             return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
 
-    def know(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
-        """Remember hashes of what is at the target: `IN_DOUBT` for what is about to be written, None for nothing."""
+    def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
+        """Set hashes of records at the target: `UNKNOWN_HASH` before a write, None to forget the record."""
         if states:
             with self._transaction() as db:
                 integration = self._know(db, spec_id)
                 self._states.add(db, integration, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
                 self._states.drop(db, integration, [key for key, hash_ in states.items() if hash_ is None])
 
-    def due(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
+    def get_batch_state(self, spec_id: str, keys: Sequence[str]) -> BatchState:
+        """Return all that delivering a batch needs to know about its `keys`, in one read."""
+        with telling(self.path), self._lock:
+            row = self._db.execute("SELECT id, unknown FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+            if row is None:
+                return BatchState({}, {})
+            integration, unknown = row
+            return BatchState(
+                self._states.get(self._db, integration, keys),
+                {failure.key: failure for failure in self.get_unknown_failures(spec_id, keys)} if unknown else {},
+            )
+
+    def get_due_failures(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
         now = now if isinstance(now, str) else format_timestamp(now)
         with telling(self.path), self._lock:
@@ -392,13 +425,13 @@ class RunLog:
             ).fetchall()
         return [failure_row(row) for row in rows]
 
-    def count_due(self, spec_id: str, now: datetime) -> int:
+    def count_due_failures(self, spec_id: str, now: datetime) -> int:
         """How many records wait in the retry queue whose time has come."""
         with telling(self.path), self._lock:
             row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, format_timestamp(now))).fetchone()
         return int(row[0])
 
-    def doubtful(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
+    def get_unknown_failures(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
         """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""
         with telling(self.path), self._lock:
             rows = self._db.execute(
@@ -416,7 +449,7 @@ class RunLog:
         """Put open failures, by id, first into the retry queue, dead letters and unknown ones too; gives how many."""
         return self._decide(failures, FailureState.WAITING, Outcome.WAITING, "to be tried again now")
 
-    def record_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
+    def save_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
         """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
         with self._transaction() as db:
             self._know(db, spec_id)

@@ -212,7 +212,7 @@ class _Service:
         self.tell(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
 
     def _interrupted(self) -> list[RunRow]:
-        return self.log.interrupted(partial(is_running, self.serving.workspace))
+        return self.log.mark_interrupted(partial(is_running, self.serving.workspace))
 
     def _left_by_the_service_before(self, spec_id: str) -> ServedSpec | None:
         return self.before.specs.get(spec_id) if self.before else None
@@ -344,10 +344,10 @@ class _Service:
                     for alert in self.evaluate(self.log, reader, spec.spec_id, spec.integration.alerts, now):
                         self._tell_alert(alert)
             for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:
-                self.log.record_alerts(spec_id, [])  # of a spec that is not in progress nobody needs to hear
+                self.log.save_alerts(spec_id, [])  # of a spec that is not in progress nobody needs to hear
             for spec_id in {alert.spec_id for alert in reader.alerts() if alert.state is AlertState.PENDING} & paused:
                 rows = [alert for alert in reader.alerts(spec_id) if alert.state is not AlertState.PENDING]
-                self.log.record_alerts(spec_id, rows)  # nobody looks in a pause whether it still holds
+                self.log.save_alerts(spec_id, rows)  # nobody looks in a pause whether it still holds
         if self.pruned_at is None or now - self.pruned_at >= _PRUNE_EVERY:
             self.pruned_at = now
             for spec in registered.values():
@@ -382,7 +382,7 @@ class _Service:
     def _event(self, spec_id: str, message: str) -> None:
         """Tell of trouble with a spec, here and in the run log."""
         self.tell(Level.ERROR, f"{spec_id}: {message}")
-        self.log.event(spec_id, None, Level.ERROR, "service", message)
+        self.log.log_event(spec_id, None, Level.ERROR, "service", message)
 
     @contextmanager
     def _surviving(self, what: str) -> Iterator[None]:

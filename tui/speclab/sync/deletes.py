@@ -15,8 +15,7 @@ from speclab.connectors.api import MappedRecord, Page, Report, WriteResult
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level, Outcome
 from speclab.core.paths import FieldPath
-from speclab.runlog import PageResult, RunLog
-from speclab.runlog.source_keys import SeenRecords
+from speclab.runlog import PageResult, RunStore, SeenRecords
 from speclab.spec.settings import System
 from speclab.sync.delivery import CANCELLED, Delivery, WaitBudget, book
 from speclab.sync.guards import GuardAlarm, VolumeGuard
@@ -62,7 +61,7 @@ class DerivedDeletes:
 
     run: str
     spec_id: str
-    log: RunLog
+    log: RunStore
     names: RecordIdentities
     transformer: Transformer
     delivery: Delivery
@@ -77,7 +76,7 @@ class DerivedDeletes:
         A read of the whole source begins a sweep, or goes on with the one that its cursor is in the middle of.
         """
         if self._sweep is None:
-            known = self.log.full_scan(self.spec_id, self.transformer.target)
+            known = self.log.open_full_scan(self.spec_id, self.transformer.target)
             goes_on = known.held if known.held == known.latest else 0
             self._sweep = known.latest + 1 if page.from_start else goes_on
         return SeenRecords(
@@ -106,7 +105,7 @@ class DerivedDeletes:
         if stopped(guard.would_lose(count_scan.missing, count_scan.known)):
             return
         after = ""
-        while self.delivery.halt is None and (rows := self.log.missing(self.spec_id, _AT_ONCE, after)):
+        while self.delivery.halt is None and (rows := self.log.get_missing(self.spec_id, _AT_ONCE, after)):
             if self.wait_budget.cancelled:
                 self.delivery.halt = CANCELLED
                 return
@@ -117,7 +116,7 @@ class DerivedDeletes:
             books = book(draft, items, await send(items), self.retry_policy)
             keys = [*books.keys, *(row.key for row in rows if row.identity is None)]
             text = _text(books.outcomes)
-            self.log.commit_page(self.run, replace(books, keys=keys, gone=keys, keep_cursor=True, message=text))
+            self.log.commit_page(self.run, replace(books, keys=keys, tombstones=keys, keep_cursor=True, message=text))
             if not books.keep_cursor:
                 self.delivery.booked()
             if text:
@@ -136,7 +135,7 @@ class DerivedDeletes:
             cursor=None,
             keys=replaced,
             states=[(key, hash_) for key in replaced],
-            gone=replaced,
+            tombstones=replaced,
             keep_cursor=True,
             message=text,
         )
@@ -144,7 +143,7 @@ class DerivedDeletes:
         self.tell(Level.INFO, text)
 
     def _warn(self, message: str) -> None:
-        self.log.event(self.spec_id, self.run, Level.WARNING, "missing", message)
+        self.log.log_event(self.spec_id, self.run, Level.WARNING, "missing", message)
         self.tell(Level.WARNING, message)
 
 

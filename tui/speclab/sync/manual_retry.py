@@ -45,22 +45,15 @@ async def try_again(
     closed and nothing is sent. Raises `RunLogError` if the books cannot be kept.
     """
     options = replace(options, retries=True, trigger=Trigger.RETRY.value)
-    with _ReportingLog.open(runlog, context.clock) as log:
-        log.became = {}
+    outcomes: dict[str, Outcome] = {}
+
+    def save_outcomes(results: Sequence[RetryResult]) -> None:
+        outcomes.update((result.failure, result.outcome) for result in results)
+
+    with RunLog.open(runlog, context.clock, on_retries=save_outcomes) as log:
         log.requeue(failures)
         try:
             result = await run(prepared, log, references, context, options, cancelled)
         except SpecLocked as held:
             return ManualRetry(None, {}, held)
-        return ManualRetry(result, log.became)
-
-
-class _ReportingLog(RunLog):
-    """A run log that remembers what it was told of retries."""
-
-    became: dict[str, Outcome]
-
-    def settle(self, run: str, settled: Sequence[RetryResult], message: str = "") -> None:
-        """Record what retries came to, and remember it."""
-        super().settle(run, settled, message)
-        self.became.update((one.failure, one.outcome) for one in settled)
+        return ManualRetry(result, outcomes)

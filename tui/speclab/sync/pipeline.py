@@ -18,7 +18,7 @@ from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, IncompleteRead
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
-from speclab.runlog import FailureRow, RetryResult, RunLog
+from speclab.runlog import FailureRow, RetryResult, RunStore
 from speclab.spec.integration import Integration
 from speclab.sync.deletes import DerivedDeletes
 from speclab.sync.delivery import CANCELLED, UNDECIDED, Delivery, Halt, WaitBudget, book
@@ -79,7 +79,7 @@ class RetryQueue:
 
     run: str
     spec_id: str
-    log: RunLog
+    log: RunStore
     transformer: Transformer
     delivery: Delivery
     write_intents: WriteIntents
@@ -91,14 +91,14 @@ class RetryQueue:
         """Try each of `rows` once more and settle what it came to; those a halt came before stay as they are."""
         settled: list[RetryResult] = []
         tries: list[_Try] = []
-        gone = self.log.gone(self.spec_id, [row.key for row in rows])
+        gone = self.log.get_tombstones(self.spec_id, [row.key for row in rows])
         for row in rows:
             self._draft(row, gone.get(row.key), settled, tries)
         tries.sort(key=lambda one: one.number)
         for number, group in groupby(tries, key=lambda one: one.number):
             settled += await self._send(list(group), number)
         if settled:
-            self.log.settle(self.run, settled, self.messages.message(settled, self.clock.now()))
+            self.log.commit_retries(self.run, settled, self.messages.message(settled, self.clock.now()))
 
     def _draft(self, row: FailureRow, gone: Record | None, settled: list[RetryResult], tries: list[_Try]) -> None:
         """Put `row` to `tries` if it is to be sent, otherwise what became of it to `settled`.
@@ -107,17 +107,17 @@ class RetryQueue:
         """
         source = row.source or {}
         if gone is None and not source:  # it could not be read, and no retry changes that
-            settled.append(RetryResult(row.id, Outcome.DEAD, again=unreadable(row)))
+            settled.append(RetryResult(row.id, Outcome.DEAD, new_failure=unreadable(row)))
             return
         (mapped,) = (
             self.transformer.map_batches([source]) if gone is None else [self.transformer.departed({row.key: gone})]
         )
-        draft = mapped if self.delivery.anew else mapped.unlike(self.log.hashes(self.spec_id, mapped.keys))
+        draft = mapped if self.delivery.anew else mapped.unlike(self.log.get_hashes(self.spec_id, mapped.keys))
         if items := self.transformer.items(draft):
             tries.append(_Try(row, items[0], draft.hashes[0]))
             return
         (outcome,) = draft.outcomes
-        settled.append(RetryResult(row.id, outcome, again=draft.failures[0] if draft.failures else None))
+        settled.append(RetryResult(row.id, outcome, new_failure=draft.failures[0] if draft.failures else None))
 
     async def _send(self, tries: Sequence[_Try], number: int) -> list[RetryResult]:
         answers = await self.write_intents.send(self.delivery, [one.item for one in tries], number)
@@ -131,7 +131,7 @@ class RetryQueue:
                     one.row.id,
                     verdict.outcome,
                     effect=verdict.effect,
-                    again=verdict.failure,
+                    new_failure=verdict.failure,
                     state=(one.item.key, one.hash) if verdict.outcome is Outcome.WRITTEN else None,
                     bytes_out=answer.bytes_out,
                 )
@@ -197,7 +197,7 @@ class PageLoop:
     spec: Integration
     file: str  # the spec's, as the run log names it
     way: str  # from which source to which target
-    log: RunLog
+    log: RunStore
     transformer: Transformer
     delivery: Delivery
     write_intents: WriteIntents
@@ -229,7 +229,7 @@ class PageLoop:
         """
         cursor, elsewhere = (None, "") if full else cursor_on(self.log, self.spec.spec_id, self.way)
         if elsewhere:
-            self.log.event(self.spec.spec_id, self.run, Level.WARNING, "log", elsewhere)
+            self.log.log_event(self.spec.spec_id, self.run, Level.WARNING, "log", elsewhere)
             self.tell(Level.WARNING, elsewhere)
         guard = VolumeGuard(self.spec.volume)
         drift = self._drift()
@@ -258,19 +258,19 @@ class PageLoop:
         if complete and not self._stopped(guard.ends()) and self.missing is not None and self.delivery.halt is None:
             await self.missing.delete(self._send, guard, self._stopped)
         if not drift.stopped:
-            self.log.learn(self.spec.spec_id, drift.learned())
+            self.log.save_field_profile(self.spec.spec_id, drift.learned())
         return complete
 
     def _drift(self) -> SchemaDrift:
         """What watches the records, going by what is usual since the runs before."""
-        usual, rows = self.log.usual(self.spec.spec_id), self.transformer.mapper.rows
+        usual, rows = self.log.get_field_profile(self.spec.spec_id), self.transformer.mapper.rows
         return SchemaDrift(usual, rows, self.file, self.transformer.minds, self.spec.volume.guard)
 
     def _stopped(self, *alarms: GuardAlarm | None) -> bool:
         """Tell alarms; whether one of them ends the run."""
         stopping = False
         for alarm in filter(None, alarms):
-            self.log.event(self.spec.spec_id, self.run, alarm.level, "guard", alarm.message)
+            self.log.log_event(self.spec.spec_id, self.run, alarm.level, "guard", alarm.message)
             self.tell(alarm.level, alarm.message)
             if alarm.stops and not stopping:
                 stopping = True
@@ -282,7 +282,7 @@ class PageLoop:
         page, counts = drafted.page, Counter[Outcome]()
         self.activity.send_page(drafted.read)
         for at, draft in enumerate(drafted.map_batches, 1):
-            changed = draft if self.delivery.anew else draft.unlike(self.log.hashes(self.spec.spec_id, draft.keys))
+            changed = draft if self.delivery.anew else draft.unlike(self.log.get_hashes(self.spec.spec_id, draft.keys))
             items = self.transformer.items(changed)
             if changed.leaving:
                 self._stopped(guard.would_delete(sum(item.delete for item in items)))
@@ -297,7 +297,7 @@ class PageLoop:
                     books,
                     bytes_in=page.bytes_in if at == 1 else 0,
                     cursor=page.cursor,
-                    way=self.way,
+                    route=self.way,
                     keep_cursor=books.keep_cursor or drafted.cut or not last,
                     message=text,
                     total=page.total,
@@ -318,7 +318,7 @@ class PageLoop:
         """
         if self.delivery.idempotent:
             return await self.write_intents.send(self.delivery, items)
-        rows = {row.key: row for row in self.log.doubtful(self.spec.spec_id, [item.key for item in items])}
+        rows = {row.key: row for row in self.log.get_unknown_failures(self.spec.spec_id, [item.key for item in items])}
         held = {item.key for item in items if item.key in rows and rows[item.key].payload == item.payload}
         sent = iter(await self.write_intents.send(self.delivery, [item for item in items if item.key not in held]))
         return [unanswered(rows[item.key]) if item.key in held else next(sent) for item in items]
@@ -326,7 +326,7 @@ class PageLoop:
     async def _retry_due(self) -> None:
         """Try again what is due now."""
         while not self.delivery.halt and not self.wait_budget.cancelled:
-            rows = self.log.due(self.spec.spec_id, self.clock.now(), _RETRIES_AT_ONCE)
+            rows = self.log.get_due_failures(self.spec.spec_id, self.clock.now(), _RETRIES_AT_ONCE)
             if not rows:
                 return
             await self.retries.again(rows)
@@ -336,7 +336,7 @@ class PageLoop:
         while True:
             await self._retry_due()
             now = self.clock.now()
-            due = self.log.due(self.spec.spec_id, now + timedelta(seconds=self.wait_budget.left), 1)
+            due = self.log.get_due_failures(self.spec.spec_id, now + timedelta(seconds=self.wait_budget.left), 1)
             if self.delivery.halt or not due:
                 return
             pause = (datetime.fromisoformat(str(due[0].next_attempt_at)) - now).total_seconds()

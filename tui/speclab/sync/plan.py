@@ -21,7 +21,7 @@ from speclab.core.errors import EndpointError, IncompleteRead
 from speclab.core.json import Json, Record
 from speclab.core.outcome import FailureState, Level, Outcome
 from speclab.core.paths import FieldPath
-from speclab.runlog import NewFailure, RunLog, under_way
+from speclab.runlog import NewFailure, RunLog, mark_in_flight
 from speclab.runlog.source_keys import MissingPreview
 from speclab.spec.settings import Limited, System
 from speclab.spec.systems.file import FileSystem
@@ -199,7 +199,11 @@ async def plan(
         names = RecordIdentities(spec.source, references.resolve_settings(spec.target))
         guard = VolumeGuard(spec.volume)
         drift = SchemaDrift(
-            log.usual(spec.spec_id), transformer.mapper.rows, prepared.file, transformer.minds, spec.volume.guard
+            log.get_field_profile(spec.spec_id),
+            transformer.mapper.rows,
+            prepared.file,
+            transformer.minds,
+            spec.volume.guard,
         )
         planner = _Planner(
             prepared, log, finder, transformer, names, guard, drift, options.lookups, writer.batch, writer.idempotent
@@ -226,7 +230,7 @@ async def plan(
             planner.cut = True
             context.report(Level.WARNING, error.message)
         planner.end()
-        waiting = log.count_due(spec.spec_id, context.clock.now())
+        waiting = log.count_due_failures(spec.spec_id, context.clock.now())
         return planner.plan(resumed=cursor is not None, waiting=waiting)
 
 
@@ -300,7 +304,7 @@ class _Planner:
         """Take in `records`, what a limit leaves of a page's."""
         self._hear(self.guard.reads(len(records), page), *self.drift.look(page.records))
         for draft in self.transformer.map_batches(records):
-            known = self.log.hashes(self.prepared.integration.spec_id, draft.keys)
+            known = self.log.get_hashes(self.prepared.integration.spec_id, draft.keys)
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
             changed = draft.unlike(known)
             if self.foresight is not None:
@@ -324,11 +328,14 @@ class _Planner:
         if self.idempotent:
             return items
         sure = []
-        rows = {row.key: row for row in self.log.doubtful(self.transformer.spec_id, [item.key for item in items])}
+        rows = {
+            row.key: row
+            for row in self.log.get_unknown_failures(self.transformer.spec_id, [item.key for item in items])
+        }
         for item, hash_ in zip(items, hashes, strict=True):
             row = rows.get(item.key)
             write_intents = unanswered(row) if row is not None and row.payload == item.payload else None
-            if write_intents is None and known.get(item.key) == under_way(hash_):
+            if write_intents is None and known.get(item.key) == mark_in_flight(hash_):
                 write_intents = LOST
             if write_intents is None or write_intents.write_error is None:
                 sure.append(item)
@@ -365,7 +372,7 @@ class _Planner:
             ] = None
         spec, deleted, count = self.prepared.integration, self.transformer.hasher.deleted, 0
         for rows in self.foresight.missing(self.before or 0):
-            states = self.log.hashes(spec.spec_id, [row.key for row in rows])
+            states = self.log.get_hashes(spec.spec_id, [row.key for row in rows])
             for row in rows:
                 if states.get(row.key, deleted) != deleted:
                     count += 1

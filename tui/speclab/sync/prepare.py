@@ -26,7 +26,7 @@ from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.core.json import Json
-    from speclab.runlog import RunLog
+    from speclab.runlog import RunStore
     from speclab.spec.settings import System
 
 
@@ -35,11 +35,11 @@ def way(source: System, target: System) -> str:
     return f"{_short(_origin(source))}-{_short(target.destination())}"
 
 
-def cursor_on(log: RunLog, spec_id: str, way: str) -> tuple[Json, str]:
+def cursor_on(log: RunStore, spec_id: str, way: str) -> tuple[Json, str]:
     """The cursor that a read on `way` goes on from; where it is of another way, none, and what is told of that."""
-    known = log.way(spec_id)
+    known = log.get_route(spec_id)
     if known is None or known == way:
-        return log.checkpoint(spec_id), ""
+        return log.get_cursor(spec_id), ""
     end = "source" if known.partition("-")[0] != way.partition("-")[0] else "target"
     return None, f"the {end} is another than that of the runs before; reading from the start"
 

@@ -19,10 +19,10 @@ from speclab.core.errors import RunLogError, SpecError, SpeclabError
 from speclab.core.locks import hold_spec, is_running
 from speclab.core.outcome import Level, RunState
 from speclab.mapping.fields import Field
-from speclab.runlog import RunLog, RunRow
+from speclab.runlog import RunRow, RunStore
 from speclab.sync.deletes import DerivedDeletes, RecordIdentities
 from speclab.sync.delivery import Delivery, Halt, WaitBudget
-from speclab.sync.dry_run import NullWriter, dry_run_log
+from speclab.sync.dry_run import NullWriter, dry_run_store
 from speclab.sync.pipeline import PageLoop, RetryQueue
 from speclab.sync.prepare import Prepared, way
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
@@ -64,7 +64,7 @@ class RunResult:
 
 async def run(
     prepared: Prepared,
-    log: RunLog,
+    log: RunStore,
     references: References,
     context: RuntimeContext,
     options: RunOptions = RunOptions(),
@@ -84,10 +84,10 @@ async def run(
     with ExitStack() as stack:
         stack.enter_context(_tuned_interpreter())
         if options.dry_run:
-            log = stack.enter_context(dry_run_log(log, context.report))
+            log = stack.enter_context(dry_run_store(log, context.report))
         else:
             # Before this run takes the lock of a dead one.
-            interrupted = log.interrupted(partial(is_running, prepared.workspace))
+            interrupted = log.mark_interrupted(partial(is_running, prepared.workspace))
             stack.enter_context(hold_spec(prepared.workspace, spec_id, context.clock))
             if any(row.spec_id == spec_id for row in interrupted):
                 context.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
@@ -126,7 +126,7 @@ class _Run:
     """What `run` was given, on its way through the run."""
 
     prepared: Prepared
-    log: RunLog
+    log: RunStore
     references: References
     context: RuntimeContext
     options: RunOptions
@@ -162,7 +162,7 @@ class _Run:
         if halt.until is not None:
             at = format_timestamp(halt.until)
             message, fields = f"the {halt.end} is not asked again before {at}", {"until": at, "end": halt.end}
-            log.event(spec.spec_id, run, Level.INFO, "parked", message, fields)
+            log.log_event(spec.spec_id, run, Level.INFO, "parked", message, fields)
         return RunResult(log.finish_run(run, halt.reason, halt.state, halt.error_class), halt.error)
 
     def _bug(self, crash: BaseException) -> str:
@@ -174,7 +174,7 @@ class _Run:
         spec, references = self.prepared.integration, self.references
 
         def report(level: Level, message: str) -> None:
-            self.log.event(spec.spec_id, run, level, "log", message)
+            self.log.log_event(spec.spec_id, run, level, "log", message)
             self.context.report(level, message)
 
         context = replace(self.context, report=report, activity=activity)
@@ -216,7 +216,7 @@ class _Run:
             keyed=writer.keyed,
             deletes=writer.deletes,
         )
-        budget = RetryBudget(half_open=self.log.ended_as(spec.spec_id) is RunState.FAILED)
+        budget = RetryBudget(half_open=self.log.get_last_run_state(spec.spec_id) is RunState.FAILED)
         write_intents = WriteIntents(self.log, spec.spec_id, transformer.hasher)
         writer = write_intents.noting(writer)
         delivery = Delivery(

@@ -16,7 +16,7 @@ from speclab.connectors.activity import Activity
 from speclab.connectors.api import Report
 from speclab.core.errors import RunLogError
 from speclab.core.outcome import Level
-from speclab.runlog import RunLog, RunRow
+from speclab.runlog import RunRow, RunStore
 from speclab.runlog.control import NOW
 
 PERIOD: Final = 1.0
@@ -30,7 +30,7 @@ Show = Callable[[RunRow], None]
 class Watch:
     """Watches one run. `stopped` is whether it was stopped at once, in the middle of a page."""
 
-    log: RunLog
+    log: RunStore
     run: str
     activity: Activity
     cancelled: asyncio.Event
@@ -56,7 +56,7 @@ class Watch:
         while True:
             await asyncio.sleep(PERIOD)  # of the machine, also where a test holds the run's own clock
             try:
-                row = self.log.note_progress(self.run, self.activity.progress())
+                row = self.log.save_progress(self.run, self.activity.progress())
             except RunLogError as error:  # the next page tells it as well, and then the run ends
                 if error.message != trouble:
                     trouble = error.message

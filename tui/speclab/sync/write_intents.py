@@ -17,7 +17,7 @@ from typing import Final
 from speclab.connectors.api import FullReplace, MappedRecord, TransactionalDedup, WriteError, Writer, WriteResult
 from speclab.core.errors import EndpointError
 from speclab.core.outcome import ErrorClass
-from speclab.runlog import IN_DOUBT, RunLog, under_way
+from speclab.runlog import UNKNOWN_HASH, RunStore, mark_in_flight
 from speclab.sync.delivery import Delivery
 from speclab.sync.retry_policy import in_doubt, untouched
 from speclab.sync.transform import Hasher
@@ -27,7 +27,7 @@ from speclab.sync.transform import Hasher
 class WriteIntents:
     """Keeps what is known of one target true while items are on their way there."""
 
-    log: RunLog
+    log: RunStore
     spec_id: str
     hasher: Hasher
 
@@ -38,13 +38,13 @@ class WriteIntents:
         """
         if delivery.anew:
             return await delivery.send(items, attempt)
-        known = self.log.hashes(self.spec_id, [item.key for item in items])
+        known = self.log.get_hashes(self.spec_id, [item.key for item in items])
         if not delivery.idempotent:
             noted = [item for item in items if item.key in known]
-            lost = {item.key for item in noted if known[item.key] == under_way(self.hash_of(item))}
+            lost = {item.key for item in noted if known[item.key] == mark_in_flight(self.hash_of(item))}
             sent = iter(await delivery.send([item for item in items if item.key not in lost], attempt))
             return [LOST if item.key in lost else next(sent) for item in items]
-        self.log.know(self.spec_id, dict.fromkeys(known, IN_DOUBT))
+        self.log.set_hashes(self.spec_id, dict.fromkeys(known, UNKNOWN_HASH))
         answers = await delivery.send(items, attempt)
         if known:
             answered = zip(items, answers, strict=True)
@@ -53,7 +53,7 @@ class WriteIntents:
                 for item, answer in answered
                 if answer.write_error is not None and untouched(answer.write_error)
             }
-            self.log.know(self.spec_id, {key: hash_ for key, hash_ in known.items() if key in kept})
+            self.log.set_hashes(self.spec_id, {key: hash_ for key, hash_ in known.items() if key in kept})
         return answers
 
     def noting(self, writer: Writer) -> Writer:
@@ -82,12 +82,12 @@ class _IntentWriter:
         """One answer an item, in order; see `Writer`."""
         log, spec_id = self._doubt.log, self._doubt.spec_id
         hashes = {item.key: self._doubt.hash_of(item) for item in items}
-        before: dict[str, bytes | None] = {**dict.fromkeys(hashes), **log.hashes(spec_id, list(hashes))}
-        log.know(spec_id, {key: under_way(hash_) for key, hash_ in hashes.items()})
+        before: dict[str, bytes | None] = {**dict.fromkeys(hashes), **log.get_hashes(spec_id, list(hashes))}
+        log.set_hashes(spec_id, {key: mark_in_flight(hash_) for key, hash_ in hashes.items()})
         try:
             answers = await self._writer.write(items)
         except EndpointError:
-            log.know(spec_id, before)
+            log.set_hashes(spec_id, before)
             raise
         came: dict[str, bytes | None] = {}
         for item, answer in zip(items, answers, strict=True):
@@ -95,7 +95,7 @@ class _IntentWriter:
                 came[item.key] = hashes[item.key]
             elif not in_doubt(answer.write_error):
                 came[item.key] = before[item.key]
-        log.know(spec_id, came)
+        log.set_hashes(spec_id, came)
         return answers
 
     async def close(self) -> None:
