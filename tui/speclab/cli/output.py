@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from speclab.core.errors import EndpointError, SpecError, SpeclabError
-from speclab.core.json import JsonView
 from speclab.core.text import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from speclab.core.json import JsonView
     from speclab.core.outcome import Level
 
 STOPPING: Final = "Stopping after the page in progress; ctrl+c again stops now."

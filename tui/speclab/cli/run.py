@@ -17,7 +17,6 @@ from speclab.cli.output import STOPPING, end_output, json_option, print_json, re
 from speclab.cli.trust import approval, trust_option
 from speclab.core.errors import SpeclabError
 from speclab.core.outcome import Level, Outcome, RunState
-from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
     from speclab.connectors.api import RuntimeContext
@@ -94,6 +93,8 @@ class LiveLine:
         """Show how `run` goes."""
         if not self._works:
             return
+        from speclab.runlog.control import progress_text
+
         doing = progress_text(run, datetime.now(UTC))
         text = " ".join(f"{run.spec_id}: {run.read:,} read, {doing}".split())
         self.clear()

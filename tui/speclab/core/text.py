@@ -7,10 +7,6 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from rapidfuzz import fuzz, process
-from rapidfuzz.distance import OSA
-from rapidfuzz.utils import default_process
-
 
 def format_count(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`; `many` where an s is not enough."""
@@ -39,6 +35,9 @@ def find_likely_name(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
     if len(names) > _MAX_COMPARED:
         return None
+    from rapidfuzz.distance import OSA
+    from rapidfuzz.utils import default_process
+
     scores = sorted(((score, other) for other, score in _scored(name, names)), reverse=True)
     if not scores or (len(scores) > 1 and scores[1][0] == scores[0][0]):
         return None
@@ -68,6 +67,9 @@ def join_names(names: Iterable[str]) -> str:
 
 def _scored(name: str, names: Sequence[str]) -> list[tuple[str, float]]:
     """Return each of `names` with its likeness to `name` from 0 to 100, in their order."""
+    from rapidfuzz import fuzz, process
+    from rapidfuzz.utils import default_process
+
     found = process.extract_iter(name, names, scorer=fuzz.ratio, processor=default_process)
     return [(other, score) for other, score, _ in found]
 
