@@ -45,7 +45,7 @@ class Action:
 class Actor:
     """A widget or screen that does actions: list it before the Textual base, and give it `ACTIONS` and `BINDINGS`.
 
-        class Monitor(Actor, Place):
+        class MonitorView(Actor, View):
             ACTIONS = MONITOR
             BINDINGS = bindings(MONITOR)
 
