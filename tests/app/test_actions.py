@@ -42,7 +42,9 @@ ACTORS = sorted(set(actors()), key=lambda actor: actor.__name__)
 
 
 def test_the_places_and_the_app_are_among_those_that_do_actions() -> None:
-    assert {"SpeclabApp", "MainScreen", "MonitorView", "SpecsView", "Grid", "FailuresPage"} <= {a.__name__ for a in ACTORS}
+    assert {"SpeclabApp", "MainScreen", "MonitorView", "SpecsView", "Grid", "FailuresPage"} <= {
+        a.__name__ for a in ACTORS
+    }
 
 
 @pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
