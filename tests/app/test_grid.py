@@ -298,22 +298,23 @@ async def test_a_hundred_thousand_rows_are_asked_only_for_those_that_are_seen() 
 
 
 ONE_CELL = """
-from speclab.app.terminal import ThriftyApp
+from speclab.app.terminal import DiffingApp
 from speclab.app.theme import DARK
-from speclab.app.widgets.grid import Cell, Column, Grid, Row
+from speclab.app.widgets.grid import GridCell, GridColumn, Grid, GridRow
 
 def rows(value):
-    good, words = Cell("+", "good"), Cell("some words", "muted")
-    return [Row(str(n), (good, f"integration-{n}", words, value if n == 7 else "1")) for n in range(30)]
+    good, words = GridCell("+", "good"), GridCell("some words", "muted")
+    return [GridRow(str(n), (good, f"integration-{n}", words, value if n == 7 else "1")) for n in range(30)]
 
-class Ticking(ThriftyApp):
+class Ticking(DiffingApp):
     BINDINGS = [("t", "tick")]
     def __init__(self):
         super().__init__()
         self.register_theme(DARK)
         self.theme = DARK.name
     def compose(self):
-        columns = [Column("", 1), Column("name", 20, flex=1), Column("words", 20), Column("count", 8, align="right")]
+        columns = [GridColumn("", 1), GridColumn("name", 20, flex=1)]
+        columns += [GridColumn("words", 20), GridColumn("count", 8, align="right")]
         yield Grid(columns, rows("412"))
     def action_tick(self):
         self.query_one(Grid).show(rows("9,135"))

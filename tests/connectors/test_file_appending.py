@@ -65,16 +65,16 @@ from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.api import Item, Seams
+from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
 async def main():
     system = FileSystem(connector="file", path=sys.argv[2], key="id", mode="append")
-    writer = open_writer(system, NoAuth(), References({}, Path(sys.argv[1])), Seams(SystemClock(), Random()))
+    writer = open_writer(system, NoAuth(), References({}, Path(sys.argv[1])), RuntimeContext(SystemClock(), Random()))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-    await writer.write([Item("new", {"id": f"new {number}"}, {}, "") for number in range(40)])
+    await writer.write([MappedRecord("new", {"id": f"new {number}"}, {}, "") for number in range(40)])
 
 asyncio.run(main())
 """

@@ -169,20 +169,20 @@ from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_reader, open_writer
-from speclab.connectors.api import Seams
+from speclab.connectors.api import RuntimeContext
 from speclab.core.errors import SpecError
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
 system = FileSystem(connector="file", path="a.parquet", key="id")
-references, seams = References({}, Path(sys.argv[1])), Seams(SystemClock(), Random())
+references, context = References({}, Path(sys.argv[1])), RuntimeContext(SystemClock(), Random())
 
 async def read():
-    async for page in open_reader(system, NoAuth(), references, seams).pages(None, full=True):
+    async for page in open_reader(system, NoAuth(), references, context).pages(None, full=True):
         pass
 
 async def write():
-    open_writer(system, NoAuth(), references, seams)
+    open_writer(system, NoAuth(), references, context)
 
 for way in (read, write):
     try:

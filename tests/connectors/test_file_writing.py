@@ -117,14 +117,14 @@ from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
 from speclab.connectors import References, open_writer
-from speclab.connectors.api import Item, Seams
+from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.spec.auth import NoAuth
 from speclab.spec.systems.file import FileSystem
 
 async def main():
     system = FileSystem(connector="file", path="out.jsonl", key="id")
-    writer = open_writer(system, NoAuth(), References({}, Path(sys.argv[1])), Seams(SystemClock(), Random()))
-    await writer.write([Item(key, {"id": key}, {}, "") for key in "ab"])
+    writer = open_writer(system, NoAuth(), References({}, Path(sys.argv[1])), RuntimeContext(SystemClock(), Random()))
+    await writer.write([MappedRecord(key, {"id": key}, {}, "") for key in "ab"])
     os._exit(0)
 
 asyncio.run(main())

@@ -253,7 +253,7 @@ PROCESS = dedent("""\
 
     from speclab.core.clock import SystemClock
     from speclab.connectors import References, sample
-    from speclab.connectors.api import Seams
+    from speclab.connectors.api import RuntimeContext
     from speclab.spec.auth import OAuth2Auth
     from speclab.spec.systems.http import HttpSystem
 
@@ -264,7 +264,7 @@ PROCESS = dedent("""\
             HttpSystem.model_validate_json(system),
             OAuth2Auth.model_validate_json(auth),
             References({}, Path()),
-            Seams(SystemClock(), Random(), tokens=Path(tokens)),
+            RuntimeContext(SystemClock(), Random(), tokens=Path(tokens)),
             1,
         )
     )

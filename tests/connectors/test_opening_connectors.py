@@ -55,7 +55,7 @@ def test_a_connector_that_is_not_installed_is_named(references: References, cont
             "1 / 0\n",
             r"speclab_soap:SOAP of speclab-soap 1\.0 cannot be loaded: ZeroDivisionError: .* at .*soap\.py:1; mend",
         ),
-        ("SOAP = 1\n", r"speclab_soap:SOAP of speclab-soap 1\.0 is no speclab\.connectors\.base\.Connector; mend"),
+        ("SOAP = 1\n", r"speclab_soap:SOAP of speclab-soap 1\.0 is no speclab\.connectors\.api\.Connector; mend"),
     ],
 )
 def test_a_connector_that_is_broken_says_of_which_package_it_is(

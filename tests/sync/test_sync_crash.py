@@ -78,7 +78,7 @@ from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
 from speclab.connectors import References
-from speclab.connectors.api import Seams
+from speclab.connectors.api import RuntimeContext
 from speclab.core.errors import SpeclabError
 from speclab.runlog import RunLog
 from speclab.sync.prepare import prepare
@@ -89,7 +89,7 @@ async def main():
     spec = Path(sys.argv[1])
     with RunLog.open(spec.parent / ".speclab" / "runlog.db") as log, cancelled_by_signals() as cancelled:
         references = References(os.environ, spec.parent)
-        await run(prepare(spec), log, references, Seams(SystemClock(), Random()), cancelled=cancelled)
+        await run(prepare(spec), log, references, RuntimeContext(SystemClock(), Random()), cancelled=cancelled)
 
 try:
     asyncio.run(main())
