@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
-from speclab.mapping.fields import Field, fields_of, fields_of_schema
+from speclab.mapping.fields import Field, collect_fields, read_schema_fields
 from speclab.mapping.types import ValueKind
 
 RECORDS: list[Record] = [
@@ -38,11 +38,11 @@ def by_path(fields: Iterable[Field]) -> dict[str, Field]:
 
 def test_paths_are_dotted_in_the_order_they_are_first_seen() -> None:
     paths = ["id", "name.given", "name.family", "tags", "lines[0].sku", "lines[0].qty", '["odd key"]', "lines"]
-    assert list(by_path(fields_of(RECORDS))) == paths
+    assert list(by_path(collect_fields(RECORDS))) == paths
 
 
 def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is_a_value() -> None:
-    fields = by_path(fields_of(RECORDS))
+    fields = by_path(collect_fields(RECORDS))
     assert (fields["id"].kind, fields["id"].share) == (ValueKind.INTEGER | ValueKind.TEXT, 1.0)
     assert (fields["name.family"].kind, fields["name.family"].share) == (ValueKind(0), 0.0)
     assert (fields["lines[0].sku"].values, fields["lines[0].sku"].share) == (("x",), 0.5)
@@ -50,18 +50,19 @@ def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is
 
 def test_only_some_values_are_kept_but_every_record_is_looked_at() -> None:
     values: list[Json] = [*range(30), "text"]
-    (field,) = fields_of({"a": value} for value in values)
+    (field,) = collect_fields({"a": value} for value in values)
     assert len(field.values) == 20
     assert field.kind == ValueKind.INTEGER | ValueKind.TEXT
 
 
 def test_no_records_have_no_fields() -> None:
-    assert fields_of([]) == ()
+    assert collect_fields([]) == ()
 
 
 def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
     told = [
-        (str(field.path), field.kind, field.declared, field.required, field.share) for field in fields_of_schema(STREAM)
+        (str(field.path), field.kind, field.declared, field.required, field.share)
+        for field in read_schema_fields(STREAM)
     ]
     assert told == [
         ("id", ValueKind.INTEGER, "integer", True, None),
@@ -76,13 +77,13 @@ def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
 
 
 def test_a_schema_that_says_nothing_has_no_fields() -> None:
-    assert fields_of_schema({}) == ()
-    assert fields_of_schema({"type": "object", "properties": "none"}) == ()
+    assert read_schema_fields({}) == ()
+    assert read_schema_fields({"type": "object", "properties": "none"}) == ()
 
 
 def test_a_schema_that_is_nested_without_end_ends() -> None:
     schema: dict[str, Json] = {"type": "string"}
     for _ in range(40):
         schema = {"type": "object", "properties": {"in": schema}}
-    (field,) = fields_of_schema(schema)
+    (field,) = read_schema_fields(schema)
     assert field.path == FieldPath(("in",) * 6)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from speclab.core.json import Json
 from speclab.core.paths import FieldPath
 from speclab.mapping import Mapper, MappingFailure, compile_mapping
-from speclab.mapping.compiler import written
-from speclab.mapping.language import quoted
+from speclab.mapping.compiler import write_function
+from speclab.mapping.language import quote
 from speclab.mapping.steps.catalogue import STEPS
 from speclab.spec.integration import MappingRow
 from speclab.spec.problems import Problem
@@ -35,7 +35,7 @@ def of(source: str, target: str, cell: str, text: str) -> Mapper:
 
 
 def code(mapper: Mapper) -> str:
-    return written(mapper.rows, mapper._shape).source()
+    return write_function(mapper.rows, mapper._shape).source()
 
 
 @given(
@@ -46,9 +46,7 @@ def code(mapper: Mapper) -> str:
 )
 def test_no_text_of_the_spec_gets_into_the_code(text: str) -> None:
     path = str(FieldPath((text, text)))
-    cell = (
-        f"Default({quoted(text)}), Lookup({quoted(text or 't')}), Trim, Concat({quoted(text)}), NullIf({quoted(text)})"
-    )
+    cell = f"Default({quote(text)}), Lookup({quote(text or 't')}), Trim, Concat({quote(text)}), NullIf({quote(text)})"
     mapper, harmless = (
         of(path, path, cell, text),
         of("a.b", "a.b", 'Default("a"), Lookup("a"), Trim, Concat("a"), NullIf("a")', "a"),

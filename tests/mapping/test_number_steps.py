@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from speclab.core.json import Json
 from speclab.mapping import MappingFailure
 from speclab.mapping.steps.catalogue import STEPS
-from speclab.mapping.types import WHOLE, StepError, json_number
+from speclab.mapping.types import INTEGER_RANGE, StepError, to_json_number
 
 Apply = Callable[..., Json]
 
@@ -104,18 +104,18 @@ def test_null_stays_null(apply: Apply, cell: str) -> None:
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
 def test_a_decimal_of_fifteen_digits_is_written_as_it_is(value: Decimal) -> None:
-    assert Decimal(json.dumps(json_number(value))) == value
+    assert Decimal(json.dumps(to_json_number(value))) == value
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_a_json_number_says_exactly_the_same_or_is_refused(value: Decimal) -> None:
     exact = math.isfinite(float(value)) and Decimal(repr(float(value))) == value
-    whole = value.as_tuple().exponent == 0 and int(value) in WHOLE
+    whole = value.as_tuple().exponent == 0 and int(value) in INTEGER_RANGE
     if exact or whole:
-        assert Decimal(repr(json_number(value))) == value
+        assert Decimal(repr(to_json_number(value))) == value
     else:
         with pytest.raises(StepError, match=r"digits|64 bits"):
-            json_number(value)
+            to_json_number(value)
 
 
 @given(st.from_regex(r"[+-]?([0-9]{1,6}(\.[0-9]{1,4})?|\.[0-9]{1,4})", fullmatch=True), st.integers(0, 4))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from speclab.core.json import Json
 from speclab.mapping import Mapper
 from speclab.mapping.completion import complete_step
-from speclab.mapping.steps.catalogue import STEPS, find, near
-from speclab.mapping.types import Step, Takes, types_of
+from speclab.mapping.steps.catalogue import STEPS, find_similar_step, find_step
+from speclab.mapping.types import ParameterType, Step, get_types
 
 Apply = Callable[..., Json]
 
@@ -47,7 +47,7 @@ SURE = [step for step in STEPS.values() if not step.may_fail and not step.starts
 def test_a_step_fails_on_no_value_that_it_takes_unless_it_says_so(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     mapper = mapper_of(("a", "b", step.example.cell))
 
-    @given(st.one_of(*(OF_TYPE[cls] for cls in OF_TYPE if cls in types_of(step.takes))))
+    @given(st.one_of(*(OF_TYPE[cls] for cls in OF_TYPE if cls in get_types(step.takes))))
     def check(value: Json) -> None:
         mapper.map({"a": value})
 
@@ -77,7 +77,7 @@ def test_a_signature_shows_what_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["Trim", "trim", "TRIM"])
 def test_names_are_found_in_any_case(name: str) -> None:
-    assert find(name) is STEPS["Trim"]
+    assert find_step(name) is STEPS["Trim"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_names_are_found_in_any_case(name: str) -> None:
     ],
 )
 def test_a_slip_or_another_systems_name_leads_to_the_step(written: str, meant: str | None) -> None:
-    step = near(written)
+    step = find_similar_step(written)
     assert (step.name if step else None) == meant
 
 
@@ -107,12 +107,12 @@ def test_no_other_name_is_a_steps_own() -> None:
 def test_closed_choices_are_all_good_arguments() -> None:
     for step in STEPS.values():
         for parameter in step.parameters:
-            if parameter.takes is Takes.TEXT and parameter.check:
+            if parameter.type is ParameterType.TEXT and parameter.check:
                 assert not [choice for choice in parameter.choices if parameter.check(choice)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("typed", ["Tr", "Tri", "Upp", "Con", "dat"])
 def test_the_step_that_is_suggested_is_the_first_completion(typed: str) -> None:
-    step = near(typed)
+    step = find_similar_step(typed)
     assert step is not None
     assert complete_step(typed, len(typed))[0].text.rstrip("(") == step.name

@@ -6,7 +6,7 @@ import pytest
 
 from speclab.core.json import Json, Record
 from speclab.mapping import Mapper
-from speclab.mapping.fields import fields_of, suggest, unmapped
+from speclab.mapping.fields import collect_fields, find_unmapped, suggest
 from speclab.mapping.lint import check_samples
 from speclab.mapping.types import ValueKind
 
@@ -32,7 +32,7 @@ RECORDS: list[Record] = [
 
 
 def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
-    found = {str(field.path): field for field in fields_of(RECORDS)}
+    found = {str(field.path): field for field in collect_fields(RECORDS)}
     assert list(found)[:3] == ["id", "name.given", "name.family"]
     assert found["count"].kind == ValueKind.INTEGER | ValueKind.NUMBER
     assert found["tel"].values == ("+44",)
@@ -55,7 +55,7 @@ def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
     ],
 )
 def test_a_target_gets_the_source_field_like_it(target: str, source: str, transformation: str) -> None:
-    best, *_ = suggest(target, fields_of(RECORDS))
+    best, *_ = suggest(target, collect_fields(RECORDS))
     assert (best.target, best.source, best.transformation) == (target, source, transformation)
     assert 70 <= best.score <= 100
 
@@ -71,26 +71,26 @@ def test_a_target_gets_the_source_field_like_it(target: str, source: str, transf
     ],
 )
 def test_the_steps_follow_what_the_target_asks_for(target: str, schema: dict[str, Json], transformation: str) -> None:
-    assert suggest(target, fields_of(RECORDS), schema)[0].transformation == transformation
+    assert suggest(target, collect_fields(RECORDS), schema)[0].transformation == transformation
 
 
 def test_a_date_that_could_be_two_is_not_guessed() -> None:
-    fields = fields_of([{"born": "01/02/2024"}])
+    fields = collect_fields([{"born": "01/02/2024"}])
     assert suggest("birth_date", fields)[0].transformation == "Direct"
 
 
 def test_a_constant_of_the_contract_is_suggested() -> None:
-    (best,) = suggest("region", fields_of(RECORDS), {"const": "EU"})
+    (best,) = suggest("region", collect_fields(RECORDS), {"const": "EU"})
     assert (best.source, best.transformation) == ("", 'Constant("EU")')
 
 
 def test_what_is_like_nothing_gets_nothing() -> None:
-    assert suggest("warranty", fields_of(RECORDS)) == ()
+    assert suggest("warranty", collect_fields(RECORDS)) == ()
 
 
 def test_targets_that_no_row_writes_are_unmapped() -> None:
     known = ["email", "address", "name.given", "name.middle", "tags[0]", "email", "no path"]
-    assert unmapped(["email", "address.city", "name.given"], known) == ("name.middle", "tags[0]")
+    assert find_unmapped(["email", "address.city", "name.given"], known) == ("name.middle", "tags[0]")
 
 
 def test_a_field_in_no_sample_is_a_warning(mapper_of: MakeMapper) -> None:

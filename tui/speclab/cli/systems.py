@@ -183,10 +183,10 @@ def _field_row(field: Field) -> dict[str, JsonView]:
 
 
 def _shown(field: Field) -> dict[str, JsonView]:
-    from speclab.mapping.types import show
+    from speclab.mapping.types import format_value
 
     share = None if field.share is None else f"{field.share:.0%}"
-    example = show(field.values[0]) if field.values else None
+    example = format_value(field.values[0]) if field.values else None
     return {**_field_row(field), "required": "yes" if field.required else None, "share": share, "example": example}
 
 

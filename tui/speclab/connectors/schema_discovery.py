@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from speclab.connectors.api import DiscoveredSchema, RuntimeContext
 from speclab.connectors.registry import connector_of, sample
 from speclab.core.errors import SpeclabError
-from speclab.mapping.fields import Field, fields_of
+from speclab.mapping.fields import Field, collect_fields
 
 if TYPE_CHECKING:
     from speclab.connectors.secrets.references import References
@@ -49,7 +49,7 @@ async def _sampled(end: Endpoint, references: References, context: RuntimeContex
             f"what fields the {end.role} has cannot be known: it has no records",
             hint="Is its `read` about the right list?",
         )
-    return DiscoveredSchema(fields_of(records), first(len(records)))
+    return DiscoveredSchema(collect_fields(records), first(len(records)))
 
 
 def first(count: int) -> str:

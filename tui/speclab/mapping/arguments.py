@@ -7,17 +7,17 @@ from typing import Final, Protocol
 
 from speclab.core.json import Json
 from speclab.core.text import find_likely_name, find_similar, join_names
-from speclab.mapping.language import NameArgument, StepArgument, StepCall, quoted
-from speclab.mapping.types import LookupTable, Parameter, Step, Takes
+from speclab.mapping.language import NameArgument, StepArgument, StepCall, quote
+from speclab.mapping.types import LookupTable, Parameter, ParameterType, Step
 
 _MAX_COMPARED: Final = 200  # lookups among which a similar name is looked for
 _WORDS: Final[Mapping[str, Json]] = {"true": True, "false": False, "null": None}
 _EXPECTED: Final = {
-    Takes.TEXT: "text in quotes",
-    Takes.COUNT: "a whole number from 0",
-    Takes.INTEGER: "a whole number",
-    Takes.LITERAL: "text in quotes, a number, true or false",
-    Takes.LOOKUP: "the name of a lookup",
+    ParameterType.TEXT: "text in quotes",
+    ParameterType.COUNT: "a whole number from 0",
+    ParameterType.INTEGER: "a whole number",
+    ParameterType.LITERAL: "text in quotes, a number, true or false",
+    ParameterType.LOOKUP: "the name of a lookup",
 }
 
 
@@ -40,7 +40,9 @@ class ReportProblem(Protocol):
 Values = tuple["Json | LookupTable", ...]
 
 
-def bind(step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], tell: ReportProblem) -> Values | None:
+def bind_arguments(
+    step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], tell: ReportProblem
+) -> Values | None:
     """The values of the arguments of `call`; None, and every reason told, if `step` cannot be made with them."""
     given, most = len(call.arguments), len(step.parameters)
     if given > most:
@@ -57,7 +59,7 @@ def bind(step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], 
     well = True
     for parameter, argument in zip(step.parameters, call.arguments, strict=False):
         try:
-            if parameter.takes is Takes.LOOKUP:
+            if parameter.type is ParameterType.LOOKUP:
                 values.append(_lookup(argument, lookups))
             else:
                 values.append(_value(step, parameter, argument))
@@ -71,54 +73,54 @@ def _value(step: Step, parameter: Parameter, argument: StepArgument) -> Json:
     value: Json
     if isinstance(argument.value, NameArgument):
         word = argument.value.text
-        if parameter.takes is Takes.LITERAL and word not in _WORDS and (lower := word.lower()) in _WORDS:
+        if parameter.type is ParameterType.LITERAL and word not in _WORDS and (lower := word.lower()) in _WORDS:
             raise _Unfit(f"{_wrong(step, parameter, word)}; the word is {lower}", lower)
-        if parameter.takes is not Takes.LITERAL or word not in _WORDS:
-            fix = quoted(word) if parameter.takes in (Takes.TEXT, Takes.LITERAL) else None
+        if parameter.type is not ParameterType.LITERAL or word not in _WORDS:
+            fix = quote(word) if parameter.type in (ParameterType.TEXT, ParameterType.LITERAL) else None
             hint = f"; text stands in quotes: {fix}" if fix else ""
             raise _Unfit(_wrong(step, parameter, word) + hint, fix)
         value = _WORDS[word]
     else:
         value = argument.value
-        if not _suits(parameter.takes, value):
-            raise _Unfit(_wrong(step, parameter, _written(value)), _mended(parameter.takes, value))
+        if not _suits(parameter.type, value):
+            raise _Unfit(_wrong(step, parameter, _written(value)), _mended(parameter.type, value))
     if parameter.closed and isinstance(value, str) and value not in parameter.choices:
         meant = find_similar(value, parameter.choices)
         hint = f"Did you mean '{meant[0]}'?" if meant else f"There are {', '.join(parameter.choices)}."
-        fix = quoted(meant[0]) if meant else None
+        fix = quote(meant[0]) if meant else None
         raise _Unfit(f"unknown {parameter.name} '{value}' of {step.name}. {hint}", fix)
     if parameter.check and (wrong := parameter.check(value)):  # type: ignore[arg-type]  # of the kind it takes
         raise _Unfit(f"{step.name}: its {parameter.name} {wrong}")
     return value
 
 
-def _suits(takes: Takes, value: str | float) -> bool:
-    if takes is Takes.LITERAL:
+def _suits(takes: ParameterType, value: str | float) -> bool:
+    if takes is ParameterType.LITERAL:
         return True
-    if takes is Takes.TEXT:
+    if takes is ParameterType.TEXT:
         return isinstance(value, str)
-    return isinstance(value, int) and (takes is Takes.INTEGER or value >= 0)
+    return isinstance(value, int) and (takes is ParameterType.INTEGER or value >= 0)
 
 
 def _wrong(step: Step, parameter: Parameter, written: str) -> str:
-    return f"{step.name} takes {_EXPECTED[parameter.takes]} as its {parameter.name}, not {written}"
+    return f"{step.name} takes {_EXPECTED[parameter.type]} as its {parameter.name}, not {written}"
 
 
 def _written(value: str | float) -> str:
-    return quoted(value) if isinstance(value, str) else str(value)
+    return quote(value) if isinstance(value, str) else str(value)
 
 
-def _mended(takes: Takes, value: str | float) -> str | None:
+def _mended(takes: ParameterType, value: str | float) -> str | None:
     """The argument with quotes put on or taken off, if that is all that is wrong with it."""
-    if takes is Takes.TEXT:
-        return quoted(str(value))
+    if takes is ParameterType.TEXT:
+        return quote(str(value))
     return value if isinstance(value, str) and value.isascii() and value.isdecimal() else None
 
 
 def _lookup(argument: StepArgument, lookups: Mapping[str, Mapping[str, Json]]) -> LookupTable:
     name = argument.value.text if isinstance(argument.value, NameArgument) else argument.value
     if not isinstance(name, str):
-        raise _Unfit(f"Lookup takes {_EXPECTED[Takes.LOOKUP]}, not {name}")
+        raise _Unfit(f"Lookup takes {_EXPECTED[ParameterType.LOOKUP]}, not {name}")
     if name not in lookups:
         meant = find_likely_name(name, list(lookups)) if len(lookups) <= _MAX_COMPARED else None
         there = f"There are {join_names(lookups)}." if lookups else "The section's settings have none under lookups:."

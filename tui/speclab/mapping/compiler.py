@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.mapping.cel import RecordExpression
-from speclab.mapping.problems import MappingProblems, of_target
+from speclab.mapping.problems import MappingProblems, get_target_location
 from speclab.mapping.sizes import add_size, shorten
 from speclab.mapping.types import (
     DROPPED,
@@ -22,12 +22,12 @@ from speclab.mapping.types import (
     StepError,
     Value,
     ValueKind,
-    as_json,
-    in_words,
-    json_number,
-    kind_of,
-    show,
-    types_of,
+    describe_kind,
+    format_value,
+    get_kind,
+    get_types,
+    to_json,
+    to_json_number,
 )
 from speclab.spec.integration import MappingRow
 
@@ -53,7 +53,7 @@ class TargetShape:
         return dict(found) if self.keys is not None else [value for _, value in found]
 
 
-def build(shape: TargetShape, values: Sequence[Json | Dropped]) -> Record:
+def build_record(shape: TargetShape, values: Sequence[Json | Dropped]) -> Record:
     """The mapped record of `values`, one for each row."""
     built = shape.build(values)
     return built if isinstance(built, dict) else {}
@@ -62,7 +62,7 @@ def build(shape: TargetShape, values: Sequence[Json | Dropped]) -> Record:
 _Tree: TypeAlias = "dict[str | int, _Tree | CompiledRow]"
 
 
-def shape_of(rows: Sequence[CompiledRow]) -> TargetShape:
+def build_shape(rows: Sequence[CompiledRow]) -> TargetShape:
     """The shape of the record that `rows` write, which must not be in each other's way."""
     tree: _Tree = {}
     for row in rows:
@@ -81,10 +81,12 @@ def check_targets(rows: Iterable[CompiledRow], findings: MappingProblems) -> Non
         where = f"row {other.target} in line {other.written.line}"
         if other.target == row.target:
             findings.error(
-                "D301", of_target(row.written), f"{row.target} is written twice: see line {other.written.line}"
+                "D301",
+                get_target_location(row.written),
+                f"{row.target} is written twice: see line {other.written.line}",
             )
         else:
-            findings.error("M111", of_target(row.written), f"{row.target} and {where} write to one place")
+            findings.error("M111", get_target_location(row.written), f"{row.target} and {where} write to one place")
     _check_lists(tree, (), findings)
 
 
@@ -122,7 +124,9 @@ def _check_lists(tree: _Tree, path: tuple[str | int, ...], findings: MappingProb
         if gap is not None and key == max(numbers):
             row = below if isinstance(below, CompiledRow) else _any_row(below)
             missing = FieldPath((*path, gap))
-            findings.error("M111", of_target(row.written), f"no row writes {missing}: a list's items have no gaps")
+            findings.error(
+                "M111", get_target_location(row.written), f"no row writes {missing}: a list's items have no gaps"
+            )
         if not isinstance(below, CompiledRow):
             _check_lists(below, (*path, key), findings)
 
@@ -155,12 +159,12 @@ class SourceField:
                 value = value[part] if part < len(value) else None
             else:
                 wanted = f"field {part}" if isinstance(part, str) else f"item {part}"
-                raise StepError(f"{FieldPath(self.path.parts[:at])} is {show(value)}, which has no {wanted}")
+                raise StepError(f"{FieldPath(self.path.parts[:at])} is {format_value(value)}, which has no {wanted}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RowExpression:
     """An expression a row begins with, and where it stands in the cell, from its `=` on."""
 
     expression: RecordExpression
@@ -188,8 +192,8 @@ class BoundStep:
         if value is None and not self.step.sees_null:
             return None
         if value is not None and type(value) not in self.types:
-            hint = conversion(kind_of(value), self.step.takes)
-            raise StepError(f"takes {in_words(self.step.takes)}, not {show(value)}{hint}")
+            hint = suggest_conversion(get_kind(value), self.step.takes)
+            raise StepError(f"takes {describe_kind(self.step.takes)}, not {format_value(value)}{hint}")
         return self.apply(value)  # type: ignore[arg-type]  # its type is one the step takes
 
     def join(self, values: Sequence[Value]) -> Value | Dropped:
@@ -200,7 +204,7 @@ class BoundStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class StepTrace:
     """What there was after one step; `values` has one for each source field until a step joins them."""
 
     text: str
@@ -215,7 +219,7 @@ class StepFault:
 
     reason: str
     value: Json
-    at: int | Origin | BoundStep
+    at: int | RowExpression | BoundStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,25 +229,25 @@ class CompiledRow:
     written: MappingRow
     target: FieldPath
     sources: tuple[SourceField, ...]
-    origin: Origin | None
+    origin: RowExpression | None
     steps: tuple[BoundStep, ...]
     kind: ValueKind
     nullable: bool
 
     @property
-    def reads(self) -> tuple[FieldPath, ...]:
+    def source_paths(self) -> tuple[FieldPath, ...]:
         """The source fields its value is made of."""
         if self.origin:
             return self.origin.expression.fields
         return tuple(source.path for source in self.sources)
 
-    def run(self, record: Record, trace: list[Traced]) -> Json | Dropped | StepFault:
+    def run(self, record: Record, trace: list[StepTrace]) -> Json | Dropped | StepFault:
         """The row's value for `record`, or why there is none; every step's values are added to `trace`."""
         values = self._begin(record)
         if isinstance(values, StepFault):
             return values
         if self.origin:
-            trace.append(Traced(self.origin.text, self.origin.start, self.origin.end, _traced(values)))
+            trace.append(StepTrace(self.origin.text, self.origin.start, self.origin.end, _traced(values)))
         for bound in self.steps:
             results: list[Value] = []
             for given in [values] if bound.step.joins else [[value] for value in values]:
@@ -255,7 +259,7 @@ class CompiledRow:
                     return result
                 results.append(result)
             values = results
-            trace.append(Traced(bound.text, bound.start, bound.end, _traced(values)))
+            trace.append(StepTrace(bound.text, bound.start, bound.end, _traced(values)))
         try:
             return _finished(values[0])
         except StepError as error:
@@ -266,7 +270,7 @@ class CompiledRow:
             try:
                 return [self.origin.expression.evaluate(record)]
             except StepError as error:
-                return StepFault(str(error), {**self.origin.expression.reading(record)}, self.origin)
+                return StepFault(str(error), {**self.origin.expression.read_fields(record)}, self.origin)
         values: list[Value] = []
         for number, source in enumerate(self.sources):
             try:
@@ -277,19 +281,19 @@ class CompiledRow:
 
 
 def _finished(value: Value) -> Json:
-    return json_number(value) if isinstance(value, Decimal) else value
+    return to_json_number(value) if isinstance(value, Decimal) else value
 
 
 def _traced(values: Sequence[Value]) -> tuple[Json, ...]:
-    return tuple(as_json(shorten(value)) for value in values)
+    return tuple(to_json(shorten(value)) for value in values)
 
 
 def _shown(values: Sequence[Value]) -> Json:
-    shown = [as_json(shorten(value)) for value in values]
+    shown = [to_json(shorten(value)) for value in values]
     return shown[0] if len(shown) == 1 else shown
 
 
-def conversion(given: ValueKind, wanted: ValueKind) -> str:
+def suggest_conversion(given: ValueKind, wanted: ValueKind) -> str:
     """What step would make of a value of kind `given` one of the kinds `wanted`, as the end of a message."""
     if wanted & ValueKind.TEXT and (
         given & ValueKind.ANY_NUMBER or (given & ValueKind.BOOLEAN and not wanted & ValueKind.ANY_NUMBER)
@@ -310,10 +314,10 @@ _TEXT: Final = frozenset({str})
 
 def compile_rows(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> MapRecord:
     """The function that maps a record by `rows` into `shape`; the values of `measured` rows count for its size."""
-    return written(rows, shape, measured).function()
+    return write_function(rows, shape, measured).function()
 
 
-def written(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> CodeWriter:
+def write_function(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> CodeWriter:
     """The writer that has written the function."""
     writer = CodeWriter()
     measures = any(measured)
@@ -366,7 +370,9 @@ class CodeWriter:
                 for variable in names:
                     self._step(bound, variable)
         if row.kind & ValueKind.DECIMAL:
-            self._line(f"if type({name}) is {self._constant(_DECIMAL)}: {name} = {self._constant(json_number)}({name})")
+            self._line(
+                f"if type({name}) is {self._constant(_DECIMAL)}: {name} = {self._constant(to_json_number)}({name})"
+            )
 
     def begin_measuring(self) -> None:
         """Write the line before all rows whose values are measured."""
@@ -407,7 +413,7 @@ class CodeWriter:
             work = step.inline.format(v=name, f=apply, a=argument)
         if step.sees_null:
             self._line(work)
-        elif types_of(bound.before) <= types:
+        elif get_types(bound.before) <= types:
             self._line(f"if {name} is not None: {work}" if bound.nullable else work)
         else:
             is_taken = f"type({name}) is {self._constant(next(iter(types)))}"

@@ -10,10 +10,10 @@ from typing import Final
 
 from speclab.core.paths import FieldPath
 from speclab.mapping.cel.functions import FUNCTIONS
-from speclab.mapping.cel.syntax import BUILT_IN, TokenKind, expression_end, is_value, tokens
-from speclab.mapping.language import quoted
+from speclab.mapping.cel.syntax import BUILT_IN, TokenKind, find_expression_end, is_value_end, tokenize
+from speclab.mapping.language import quote
 from speclab.mapping.steps import catalogue
-from speclab.mapping.types import Parameter, Step, Takes
+from speclab.mapping.types import Parameter, ParameterType, Step
 
 _WORD: Final = re.compile(r"\w*$")
 _FIELD: Final = re.compile(r"""\bs(?:o|ou|our|ourc|ource)?$|\bsource(?:\.\w*|\[\d+\]|\["[^"]*"\])*\.?$""")
@@ -39,12 +39,12 @@ def complete_step(
     """What can stand at `cursor` in a Transformation cell, best first: steps, arguments; fields in an expression."""
     before = cell[:cursor]
     opening = len(cell) - len(cell.lstrip())
-    if cell[opening : opening + 1] == "=" and opening < cursor <= expression_end(cell, opening + 1):
+    if cell[opening : opening + 1] == "=" and opening < cursor <= find_expression_end(cell, opening + 1):
         return _in_expression(before, opening + 1, fields)
     inside = _open_call(before)
     if inside is not None:
         name, index, start = inside
-        step = catalogue.find(name)
+        step = catalogue.find_step(name)
         if step is None or index >= len(step.parameters):
             return ()
         return _arguments(step, step.parameters[index], before[start:], start, cursor, lookups)
@@ -75,15 +75,15 @@ def complete_target(cell: str, cursor: int, targets: Sequence[str]) -> tuple[Can
     return _fields(cell[:cursor], "target", targets, 0, cursor)
 
 
-def in_system(system: str, path: str) -> str:
+def qualify_path(system: str, path: str) -> str:
     """`path` with its system before it, as the table writes it."""
     return f"{system}{path}" if path.startswith("[") else f"{system}.{path}"
 
 
 def _fields(typed: str, system: str, paths: Iterable[str], start: int, cursor: int) -> tuple[Candidate, ...]:
     """The fields that `typed` may begin; what is one as it stands comes first."""
-    offered = [in_system(system, path) for path in paths]
-    whole = {typed, in_system(system, typed)}
+    offered = [qualify_path(system, path) for path in paths]
+    whole = {typed, qualify_path(system, typed)}
     if not whole.isdisjoint(offered):
         offered = [typed, *(text for text in offered if text not in whole)]
     return _matching(typed, offered, start, cursor)
@@ -92,8 +92,8 @@ def _fields(typed: str, system: str, paths: Iterable[str], start: int, cursor: i
 def _in_expression(before: str, begin: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
     found = _FIELD.search(before)
     start = found.start() if found else _start(before, _WORD)
-    earlier = list(tokens(before[:start], begin))
-    if any(token.kind is TokenKind.BROKEN for token in earlier) or (earlier and is_value(earlier[-1])):
+    earlier = list(tokenize(before[:start], begin))
+    if any(token.kind is TokenKind.BROKEN for token in earlier) or (earlier and is_value_end(earlier[-1])):
         return ()
     typed = before[start:]
     names = [_in_cel(path) for path in fields] if before[start - 1 : start] != "." else []
@@ -141,10 +141,10 @@ def _open_call(before: str) -> tuple[str, int, int] | None:
 def _arguments(
     step: Step, parameter: Parameter, typed: str, start: int, cursor: int, lookups: Iterable[str]
 ) -> tuple[Candidate, ...]:
-    if parameter.takes is Takes.LOOKUP:
+    if parameter.type is ParameterType.LOOKUP:
         return _matching(typed, list(lookups), start, cursor, lambda _: "a lookup of this section")
-    offered = [quoted(choice) for choice in parameter.choices]
-    if parameter.takes is Takes.LITERAL:
+    offered = [quote(choice) for choice in parameter.choices]
+    if parameter.type is ParameterType.LITERAL:
         offered = list(_WORDS[:2])
     return _matching(typed, offered, start, cursor, lambda _: f"{parameter.name} of {step.signature}")
 

@@ -12,8 +12,8 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Stage
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import find_similar
-from speclab.mapping.problems import CellLocations, MappingProblems, RowFailure, of_target
-from speclab.mapping.types import show
+from speclab.mapping.problems import CellLocations, MappingProblems, RowFailure, get_target_location
+from speclab.mapping.types import format_value
 from speclab.spec.integration import MappingRow
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FieldCheck:
     row: MappingRow
     validator: jsonschema_rs.Validator
 
-    def failures(self, mapped: Record) -> list[RowFailure]:
+    def find_failures(self, mapped: Record) -> list[RowFailure]:
         """What is wrong with the field in `mapped`; nothing, where it is left out."""
         try:
             value = self.path.get(mapped)
@@ -57,7 +57,7 @@ class FieldCheck:
 
     def _failure(self, reason: str, value: Json) -> RowFailure:
         short = reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}…"
-        at = of_target(self.row)
+        at = get_target_location(self.row)
         return RowFailure(self.row.target, at.line, at.column, at.length, None, short, value, Stage.CHECK)
 
 
@@ -127,7 +127,7 @@ def _blamed(
 
 def _message(error: jsonschema_rs.ValidationError) -> str:
     """What is wrong, with the value where the mask stands."""
-    value = show(error.instance)  # type: ignore[arg-type]  # it is JSON, by another name
+    value = format_value(error.instance)  # type: ignore[arg-type]  # it is JSON, by another name
     return _UNFORMATTED.sub(r" is no \1", error.message).replace(_MASK, value)
 
 

@@ -12,10 +12,10 @@ from rapidfuzz import fuzz
 
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.mapping.completion import in_system
-from speclab.mapping.language import quoted
+from speclab.mapping.completion import qualify_path
+from speclab.mapping.language import quote
 from speclab.mapping.steps.dates import DATE_FORMATS, ISO_DATE, read_date
-from speclab.mapping.types import ValueKind, kind_of
+from speclab.mapping.types import ValueKind, get_kind
 
 _DEEPEST: Final = 6
 _KEPT: Final = 20
@@ -49,26 +49,26 @@ class Field:
     required: bool = False
 
 
-def fields_of(records: Iterable[Record]) -> tuple[Field, ...]:
+def collect_fields(records: Iterable[Record]) -> tuple[Field, ...]:
     """The fields of `records`, in the order they are first seen; of a list of objects those of its first item."""
     found: dict[FieldPath, list[Json]] = {}
     total = 0
     for record in records:
         total += 1
         _gather(record, (), found)
-    return tuple(field_of(path, values, total) for path, values in found.items())
+    return tuple(build_field(path, values, total) for path, values in found.items())
 
 
-def field_of(path: FieldPath, values: Iterable[Json], total: int) -> Field:
+def build_field(path: FieldPath, values: Iterable[Json], total: int) -> Field:
     """The field at `path` that has `values` in so many records; nulls among them do not count."""
     present = [value for value in values if value is not None]
     kind = ValueKind(0)
     for value in present:
-        kind |= kind_of(value)
+        kind |= get_kind(value)
     return Field(path, kind, tuple(present[:_KEPT]), round(len(present) / total, 4) if total else None)
 
 
-def fields_of_schema(schema: Schema) -> tuple[Field, ...]:
+def read_schema_fields(schema: Schema) -> tuple[Field, ...]:
     """The fields of records that a JSON Schema describes, in its order; of a list of objects those of its first item.
 
     A field is required if its object, and every object around it, says so.
@@ -169,7 +169,7 @@ class Suggestion:
     score: float
 
 
-def unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+def find_unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Those `known` target fields that no row with one of `targets` writes, whole or in part."""
     written = {_parts(target) for target in targets}
     around = {above for parts in written for above in _upward(parts)}
@@ -184,12 +184,12 @@ def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) 
     """Rows for `target`, the best first: from fields like it by name, with the steps that its `schema` asks for."""
     schema = schema or {}
     if "const" in schema and isinstance(constant := schema["const"], str):
-        return (Suggestion(target, "", f"Constant({quoted(constant)})", 100.0),)
+        return (Suggestion(target, "", f"Constant({quote(constant)})", 100.0),)
     wanted = _words(target)
     scored = [(round(_likeness(wanted, _words_of(field.path)), 1), field) for field in fields]
     best = sorted((pair for pair in scored if pair[0] >= _GOOD), key=lambda pair: -pair[0])[:3]
     return tuple(
-        Suggestion(target, in_system("source", str(field.path)), _steps(target, field, schema), score)
+        Suggestion(target, qualify_path("source", str(field.path)), _steps(target, field, schema), score)
         for score, field in best
     )
 
@@ -229,7 +229,7 @@ def _steps(target: str, field: Field, schema: Schema) -> str:
         if schema.get("format") == "date" or "date" in _words(target).split():
             forms = [form for form in DATE_FORMATS if all(read_date(text, form) for text in texts)]
             if len(forms) == 1:
-                return "Date" if forms == [ISO_DATE] else f"Date({quoted(forms[0])})"
+                return "Date" if forms == [ISO_DATE] else f"Date({quote(forms[0])})"
         if schema.get("type") in ("integer", "number"):
             return "Trim, Integer" if schema["type"] == "integer" else "Trim, Decimal"
         if schema.get("format") == "email" or "email" in _words(target).split():

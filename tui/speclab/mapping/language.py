@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
 
-from speclab.mapping.cel.syntax import TokenKind, expression_end, tokens
-from speclab.mapping.types import StepError, json_number
+from speclab.mapping.cel.syntax import TokenKind, find_expression_end, tokenize
+from speclab.mapping.types import StepError, to_json_number
 
 
 class CellSyntaxError(ValueError):
@@ -103,7 +103,7 @@ def render(steps: Iterable[StepCall | ExpressionCell]) -> str:
     return ", ".join(f"= {step.text}" if isinstance(step, ExpressionCell) else _call(step) for step in steps)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """`text` as an argument."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         text = text.replace(plain, escaped)
@@ -114,7 +114,7 @@ def _call(call: StepCall) -> str:
     written = (
         argument.value.text
         if isinstance(argument.value, NameArgument)
-        else quoted(argument.value)
+        else quote(argument.value)
         if isinstance(argument.value, str)
         else repr(argument.value)
         for argument in call.arguments
@@ -144,8 +144,8 @@ class _Reader:
     def _expression(self) -> ExpressionCell:
         self._at += 1
         self._blanks()
-        start, end = self._at, expression_end(self._text, self._at)
-        for token in tokens(self._text[:end], start):
+        start, end = self._at, find_expression_end(self._text, self._at)
+        for token in tokenize(self._text[:end], start):
             if token.kind is TokenKind.BROKEN and token.text in "\"'":
                 self._at = token.start
                 raise self._error("a quote that is never closed", end=len(self._text))
@@ -215,7 +215,7 @@ class _Reader:
     def _number(self, written: str) -> int | float:
         if len(written) <= _LONGEST_NUMBER:
             with suppress(StepError, InvalidOperation):
-                return json_number(Decimal(written))
+                return to_json_number(Decimal(written))
         raise self._error("a JSON number cannot keep this one; text in quotes can", self._at + len(written))
 
     def _backslash(self, start: int, end: int | None = None) -> str:

@@ -11,12 +11,19 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import find_likely_name
-from speclab.mapping.arguments import Values, bind
+from speclab.mapping.arguments import Values, bind_arguments
 from speclab.mapping.cel import RecordExpression, verify
 from speclab.mapping.cel.syntax import ExpressionSyntaxError
-from speclab.mapping.compiler import BoundStep, CompiledRow, Origin, SourceField, check_targets, conversion
+from speclab.mapping.compiler import (
+    BoundStep,
+    CompiledRow,
+    RowExpression,
+    SourceField,
+    check_targets,
+    suggest_conversion,
+)
 from speclab.mapping.contract import compile_checks
-from speclab.mapping.fields import fields_of
+from speclab.mapping.fields import collect_fields
 from speclab.mapping.language import CellSyntaxError, ExpressionCell, StepCall, parse, render
 from speclab.mapping.mapper import Filter, Mapper
 from speclab.mapping.problems import (
@@ -24,12 +31,12 @@ from speclab.mapping.problems import (
     CellLocations,
     HeadingLocation,
     MappingProblems,
-    in_cell,
-    of_source,
-    of_target,
+    get_cell_location,
+    get_source_location,
+    get_target_location,
 )
 from speclab.mapping.steps import catalogue
-from speclab.mapping.types import LookupTable, Step, ValueKind, in_words, types_of
+from speclab.mapping.types import LookupTable, Step, ValueKind, describe_kind, get_types
 from speclab.spec import problems as spec_findings
 from speclab.spec.document import FIELD_MAPPING, Document, Sections
 from speclab.spec.integration import MappingRow
@@ -53,14 +60,16 @@ _DIRECT: Final = (StepCall("Direct"),)
 def check_row(written: MappingRow, lookups: Lookups, findings: MappingProblems) -> CompiledRow | None:
     """The row ready to run; None, and every reason in `findings`, if it cannot."""
     found = len(findings.problems)
-    target = _path(written.target, of_target(written), findings)
+    target = _path(written.target, get_target_location(written), findings)
     if target is not None and isinstance(target.parts[0], int):
-        findings.error("D303", of_target(written), "a target path begins with the name of a field")
+        findings.error("D303", get_target_location(written), "a target path begins with the name of a field")
     if target is not None and len(target.parts) > _DEEPEST:
         findings.error(
-            "D303", of_target(written), f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}"
+            "D303",
+            get_target_location(written),
+            f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}",
         )
-    paths = [_path(text, of_source(written, number), findings) for number, text in enumerate(written.sources)]
+    paths = [_path(text, get_source_location(written, number), findings) for number, text in enumerate(written.sources)]
     chain = _Chain(written, lookups, findings)
     try:
         chain.read(parse(written.transformation) or _DIRECT)
@@ -85,7 +94,7 @@ class _Chain:
 
     def __init__(self, row: MappingRow, lookups: Lookups, findings: MappingProblems) -> None:
         self.steps: list[BoundStep] = []
-        self.origin: Origin | None = None
+        self.origin: RowExpression | None = None
         self.kind = ValueKind.ANY & ~ValueKind.DECIMAL
         self.nullable = True
         self.makes_its_value = False
@@ -97,14 +106,14 @@ class _Chain:
 
     def tell(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
         """A problem at offsets of the cell."""
-        self._findings.error(code, in_cell(self._row, start, end), message, fix)
+        self._findings.error(code, get_cell_location(self._row, start, end), message, fix)
 
     def read(self, written: Sequence[StepCall | ExpressionCell]) -> None:
         """Take all the steps of the cell."""
         first, last = written[0], written[-1]
         if isinstance(first, ExpressionCell):
             self._read_expression(first)
-        elif (step := catalogue.find(first.name)) and step.starts:
+        elif (step := catalogue.find_step(first.name)) and step.starts:
             self.makes_its_value = True
         if self.makes_its_value:
             self._many = False
@@ -129,14 +138,14 @@ class _Chain:
         except ExpressionSyntaxError as error:
             self.tell("M107", written.start + error.start, written.start + error.end, error.message, error.fix)
         else:
-            self.origin = Origin(expression, f"= {written.text}", written.start, written.end)
+            self.origin = RowExpression(expression, f"= {written.text}", written.start, written.end)
 
     def _read_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
-        step = catalogue.find(call.name)
+        step = catalogue.find_step(call.name)
         if step is None or step.joins:
             self._many = False  # an unknown step may be meant to join
         if step is None:
-            meant = catalogue.near(call.name)
+            meant = catalogue.find_similar_step(call.name)
             hint = f"Did you mean '{meant.name}'?" if meant else "Press F1 in Mapping for a list of all steps."
             message = f"unknown step '{call.name}'. {hint}"
             self.tell("M101", call.start, call.name_end, message, meant.name if meant else None)
@@ -146,12 +155,12 @@ class _Chain:
             self.tell("M108", call.start, call.end, f"{step.name} makes its value itself, and so stands first")
         if step.starts and is_first:
             for number, _ in enumerate(self._row.sources):
-                at = of_source(self._row, number)
+                at = get_source_location(self._row, number)
                 self._findings.warning("M115", at, f"{step.name} makes the value: this field has no effect")
         if step.ends and not is_last:
             self.tell("M108", call.start, call.end, f"{step.name} leaves the field out, and so stands last")
         self._check_kind(step, call)
-        values = bind(step, call, self._lookups, self.tell)
+        values = bind_arguments(step, call, self._lookups, self.tell)
         if values is None:
             self._follow(step.name, ValueKind.ANY)
             return
@@ -159,9 +168,9 @@ class _Chain:
 
     def _check_kind(self, step: Step, call: StepCall) -> None:
         if self.kind and not self.kind & step.takes:
-            given = in_words(self.kind)
-            hint = conversion(self.kind, step.takes)
-            message = f"{step.name} takes {in_words(step.takes)}, but {self._before} gives {given}{hint}"
+            given = describe_kind(self.kind)
+            hint = suggest_conversion(self.kind, step.takes)
+            message = f"{step.name} takes {describe_kind(step.takes)}, but {self._before} gives {given}{hint}"
             self.tell("M104", call.start, call.end, message)
 
     def _add(self, step: Step, call: StepCall, values: Values) -> None:
@@ -170,7 +179,7 @@ class _Chain:
         except ValueError as error:
             self.tell("M103", call.start, call.end, f"{step.name}: {error}")
             return
-        types = types_of(step.takes)
+        types = get_types(step.takes)
         text = render([StepCall(step.name, call.arguments)])
         self.steps.append(BoundStep(step, values, apply, types, self.kind, self.nullable, text, call.start, call.end))
         self._follow(step.name, step.result(self.kind, values))
@@ -185,7 +194,7 @@ class _Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class Assembly:
+class CompileResult:
     """What a table and its settings make: `mapper` is None if an error is among the `problems`."""
 
     problems: tuple[Problem, ...]
@@ -199,7 +208,7 @@ def compile_mapping(
 
     Raises `SpecError` with all the problems that stand in the way.
     """
-    assembly = assemble(rows, settings, file, places or HeadingLocation(1))
+    assembly = check_and_compile(rows, settings, file, places or HeadingLocation(1))
     if assembly.mapper is None:
         errors = [problem for problem in assembly.problems if problem.level is Level.ERROR]
         more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
@@ -207,7 +216,9 @@ def compile_mapping(
     return assembly.mapper
 
 
-def assemble(rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations) -> Assembly:
+def check_and_compile(
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations
+) -> CompileResult:
     """Check a table and its settings, and compile them if all is well; `places` are those of the settings."""
     findings = MappingProblems(file)
     filter_ = _filter(settings.filter, places, findings)
@@ -219,8 +230,8 @@ def assemble(rows: Sequence[MappingRow], settings: MappingSettings, file: str, p
     checks = compile_checks(settings.check, rows, places, findings)
     problems = tuple(sorted(findings.problems, key=lambda problem: (problem.line, problem.column)))
     if any(problem.level is Level.ERROR for problem in problems):
-        return Assembly(problems, None)
-    return Assembly(problems, Mapper(ready, checks, filter_))
+        return CompileResult(problems, None)
+    return CompileResult(problems, Mapper(ready, checks, filter_))
 
 
 def _check_use(
@@ -257,11 +268,11 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
         for number, source in enumerate(row.sources):
             path = source.path
             if records and not any(_has(record, path) for record in records):
-                names = names or [str(field.path) for field in fields_of(records)]
+                names = names or [str(field.path) for field in collect_fields(records)]
                 meant = find_likely_name(str(path), names)
                 hint = f" Did you mean '{meant}'?" if meant else ""
                 message = f"'{path}' is in none of {len(records)} sample records and reads as null.{hint}"
-                findings.warning("M201", of_source(row.written, number), message)
+                findings.warning("M201", get_source_location(row.written, number), message)
     return findings.problems
 
 
@@ -285,7 +296,7 @@ def lint(document: Document) -> list[Problem]:
         _check_expression(document, expression, findings)
     problems = [*reading.problems, *findings.problems]
     if reading.mapping is not None:
-        problems += check_mapping(reading.rows, reading.mapping, file, settings_places(document))
+        problems += check_mapping(reading.rows, reading.mapping, file, locate_settings(document))
     elif reading.rows:  # the block is told to be broken already; what it may hold is not missing
         found = check_mapping(reading.rows, _no_settings(), file)
         problems += [problem for problem in found if problem.code not in _OF_LOOKUPS]
@@ -296,10 +307,10 @@ def check_mapping(
     rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
 ) -> list[Problem]:
     """All problems of a table and its settings, sorted by place; `places` are those of the settings."""
-    return list(assemble(rows, settings, file, places or HeadingLocation(1)).problems)
+    return list(check_and_compile(rows, settings, file, places or HeadingLocation(1)).problems)
 
 
-def settings_places(document: Document) -> CellLocations:
+def locate_settings(document: Document) -> CellLocations:
     """Where the settings of the document's Field Mapping stand."""
     silent = spec_findings.ProblemCollector("", document.text, document.position)
     section = Sections(document, silent).find(FIELD_MAPPING)

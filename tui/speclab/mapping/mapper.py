@@ -9,11 +9,19 @@ from typing import Final
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Stage
 from speclab.mapping.cel import RecordExpression
-from speclab.mapping.compiler import CompiledRow, MapRecord, StepFault, Traced, build, compile_rows, shape_of
+from speclab.mapping.compiler import (
+    CompiledRow,
+    MapRecord,
+    StepFault,
+    StepTrace,
+    build_record,
+    build_shape,
+    compile_rows,
+)
 from speclab.mapping.contract import FieldCheck
-from speclab.mapping.problems import CellLocation, MappingFailure, RowFailure, in_cell, of_source
-from speclab.mapping.sizes import add_size, is_measured, shorten
-from speclab.mapping.types import Dropped, StepError, as_json, kind_of, label
+from speclab.mapping.problems import CellLocation, MappingFailure, RowFailure, get_cell_location, get_source_location
+from speclab.mapping.sizes import add_size, select_measured, shorten
+from speclab.mapping.types import Dropped, StepError, get_kind, kind_label, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class RowResult:
     line: int
     sample: tuple[tuple[str, Json], ...]
     missing: tuple[str, ...]
-    steps: tuple[Traced, ...]
+    steps: tuple[StepTrace, ...]
     value: Json
     dropped: bool
     type: str
@@ -69,8 +77,8 @@ class Mapper:
         self.rows = tuple(rows)
         self._checks = tuple(checks)
         self._filter = filter_
-        self._shape = shape_of(rows)
-        self._measured = is_measured(rows)
+        self._shape = build_shape(rows)
+        self._measured = select_measured(rows)
         self._map: MapRecord = self._compile_and_map
 
     def evaluate(self, record: Record) -> Evaluation:
@@ -89,9 +97,9 @@ class Mapper:
             return True
         expression = self._filter.expression
         try:
-            return expression.holds(record)
+            return expression.matches(record)
         except StepError as error:
-            at, value = self._filter.place, {**expression.reading(record)}
+            at, value = self._filter.place, {**expression.read_fields(record)}
             failure = RowFailure(None, at.line, at.column, at.length, None, str(error), value, Stage.MAP)
             raise MappingFailure((failure,)) from None
 
@@ -106,7 +114,7 @@ class Mapper:
         """What is wrong with a mapped record by the contract of the target."""
         if not self._checks:
             return ()
-        return tuple(failure for check in self._checks for failure in check.failures(mapped))
+        return tuple(failure for check in self._checks for failure in check.find_failures(mapped))
 
     def explain(self, record: Record) -> tuple[RowResult, ...]:
         """What each row makes of `record`, step by step."""
@@ -135,15 +143,15 @@ class Mapper:
                 values.append(value)
         if failures:
             raise MappingFailure(tuple(failures))
-        return build(self._shape, values)
+        return build_record(self._shape, values)
 
 
 def _explained(row: CompiledRow, record: Record) -> RowResult:
-    steps: list[Traced] = []
+    steps: list[StepTrace] = []
     value = row.run(record, steps)
     sample: list[tuple[str, Json]] = []
     missing: list[str] = []
-    for path in row.reads:
+    for path in row.source_paths:
         try:
             sample.append((str(path), path.get(record)))
         except KeyError:
@@ -151,7 +159,7 @@ def _explained(row: CompiledRow, record: Record) -> RowResult:
             missing.append(str(path))
     failure = _failure(row, value) if isinstance(value, StepFault) else None
     dropped = isinstance(value, Dropped)
-    result = None if isinstance(value, (Dropped, StepFault)) else as_json(shorten(value))
+    result = None if isinstance(value, (Dropped, StepFault)) else to_json(shorten(value))
     return RowResult(
         row=str(row.target),
         line=row.written.line,
@@ -166,17 +174,17 @@ def _explained(row: CompiledRow, record: Record) -> RowResult:
 
 
 def _type(row: CompiledRow, value: Json, *, dropped: bool) -> str:
-    expected = label(row.kind)
+    expected = kind_label(row.kind)
     if expected != "any":
         return expected
-    return "null" if value is None or dropped else label(kind_of(value))
+    return "null" if value is None or dropped else kind_label(get_kind(value))
 
 
 def _failure(row: CompiledRow, fault: StepFault) -> RowFailure:
     step: str | None = None
     if isinstance(fault.at, int):
-        at = of_source(row.written, fault.at)
+        at = get_source_location(row.written, fault.at)
     else:
-        at = in_cell(row.written, fault.at.start, fault.at.end)
+        at = get_cell_location(row.written, fault.at.start, fault.at.end)
         step = fault.at.text
     return RowFailure(str(row.target), at.line, at.column, at.length, step, fault.reason, fault.value, Stage.MAP)

@@ -141,18 +141,18 @@ class HeadingLocation:
         return self.key(path)
 
 
-def in_cell(row: MappingRow, start: int, end: int) -> CellLocation:
+def get_cell_location(row: MappingRow, start: int, end: int) -> CellLocation:
     """Where characters `start` to `end` of the row's Transformation cell stand."""
     column = row.column(start)
     return CellLocation(row.line, column, max(1, row.column(end) - column))
 
 
-def of_source(row: MappingRow, number: int) -> CellLocation:
+def get_source_location(row: MappingRow, number: int) -> CellLocation:
     """Where the row's source field of that number, from 0, stands."""
     return CellLocation(row.line, row.source_columns[number], max(1, len(row.sources[number])))
 
 
-def of_target(row: MappingRow) -> CellLocation:
+def get_target_location(row: MappingRow) -> CellLocation:
     """Where the row's target field stands."""
     return CellLocation(row.line, row.target_column, max(1, len(row.target)))
 

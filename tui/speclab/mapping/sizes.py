@@ -29,13 +29,13 @@ _MAX_FREE: Final = MAX_RECORD // MAX_TEXT
 _MAX_SHOWN: Final = 10_000
 
 
-def check_text(made: int, given: int) -> None:
+def check_text_size(made: int, given: int) -> None:
     """Check that a text of `made` characters may be made of one of `given`. Raises `StepError`."""
     if made > MAX_TEXT and made > given:
         raise StepError(f"would make a text of {made:,} characters of {given:,}; at most {MAX_TEXT:,} are allowed")
 
 
-def check_items(made: int) -> None:
+def check_item_count(made: int) -> None:
     """Check that a list of `made` items may be made of a text. Raises `StepError`."""
     if made > MAX_ITEMS:
         raise StepError(f"would make a list of {made:,} items; at most {MAX_ITEMS:,} are allowed")
@@ -49,7 +49,7 @@ def add_size(size: int, value: Value | Dropped) -> int:
     return size
 
 
-def is_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
+def select_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
     """Return for each row whether the size of its value counts for the record's.
 
     None does where the rows cannot make more of a record than `MAX_RECORD` beyond what is read: rows that copy a field

@@ -13,7 +13,7 @@ from typing import Final, Never, TypeAlias
 from speclab.core.json import Json
 
 Value: TypeAlias = "Json | Decimal"
-"""What a step takes and gives: JSON, or a `Decimal` on its way to a JSON number."""
+"""What a step takes and returns: JSON, or a `Decimal` on its way to a JSON number."""
 
 
 class ValueKind(Flag):
@@ -62,17 +62,17 @@ _IN_WORDS: Final = (
 _MAX_SHOWN: Final = 60
 
 
-def kind_of(value: Value) -> ValueKind:
+def get_kind(value: Value) -> ValueKind:
     """The kind of a value that is not null; empty for what JSON does not know."""
     return _OF_TYPE.get(type(value), ValueKind(0))
 
 
-def types_of(kind: ValueKind) -> frozenset[type]:
+def get_types(kind: ValueKind) -> frozenset[type]:
     """The Python types that values of `kind` have."""
     return frozenset(cls for cls, own in _OF_TYPE.items() if own & kind or (cls is str and kind & ValueKind.ANY_TEXT))
 
 
-def in_words(kind: ValueKind) -> str:
+def describe_kind(kind: ValueKind) -> str:
     """`kind` as a message says it: `text`, `a number or a list`."""
     words: list[str] = []
     for part, word in _IN_WORDS:
@@ -82,7 +82,7 @@ def in_words(kind: ValueKind) -> str:
     return " or ".join(dict.fromkeys(words))
 
 
-def label(kind: ValueKind) -> str:
+def kind_label(kind: ValueKind) -> str:
     """One word for a column: `text`, `date`, `number`; `any` where it is not known before the run."""
     if not kind or kind == ValueKind.ANY:
         return "any"
@@ -94,7 +94,7 @@ def label(kind: ValueKind) -> str:
     return "any"
 
 
-def show(value: Value) -> str:
+def format_value(value: Value) -> str:
     """`value` as JSON, short enough for a message."""
     if isinstance(value, Decimal):
         text = str(value)
@@ -106,7 +106,7 @@ def show(value: Value) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def as_json(value: Value) -> Json:
+def to_json(value: Value) -> Json:
     """`value` for a reader of JSON: a decimal as its text."""
     return str(value) if isinstance(value, Decimal) else value
 
@@ -130,7 +130,7 @@ DROPPED: Final = Dropped()
 """What `Drop` gives for null: the field is left out."""
 
 
-class Takes(StrEnum):
+class ParameterType(StrEnum):
     """What a parameter takes."""
 
     TEXT = "text"  # in quotes
@@ -149,7 +149,7 @@ class Parameter:
     """
 
     name: str
-    takes: Takes
+    type: ParameterType
     optional: bool = False
     check: Callable[[Never], str | None] | None = None
     choices: tuple[str, ...] = ()
@@ -189,7 +189,7 @@ class Step:
     name: str
     summary: str
     takes: ValueKind
-    gives: ValueKind | Callable[[ValueKind, Sequence[Json | LookupTable]], ValueKind]
+    returns: ValueKind | Callable[[ValueKind, Sequence[Json | LookupTable]], ValueKind]
     make: Callable[..., Apply]
     example: StepExample
     parameters: tuple[Parameter, ...] = ()
@@ -221,13 +221,13 @@ class Step:
 
     def result(self, kind: ValueKind, arguments: Sequence[Json | LookupTable]) -> ValueKind:
         """What it gives for a value of `kind`."""
-        return self.gives if isinstance(self.gives, ValueKind) else self.gives(kind, arguments)
+        return self.returns if isinstance(self.returns, ValueKind) else self.returns(kind, arguments)
 
 
 MAX_PLACES: Final = 20
 """Decimal places that numbers can be asked to have."""
 
-WHOLE: Final = range(-(2**63), 2**64)
+INTEGER_RANGE: Final = range(-(2**63), 2**64)
 """The whole numbers that JSON readers and databases take unharmed."""
 
 _EXACT: Final = Context(prec=400, rounding=ROUND_HALF_UP)
@@ -237,7 +237,7 @@ _SAFE_TEXT: Final = 16
 """A decimal of so many characters, point or sign included, has at most 15 digits: any such is a double's own."""
 
 
-def text_of(value: str | float | Decimal) -> str:
+def to_text(value: str | float | Decimal) -> str:
     """`value` as text: numbers as JSON writes them, decimals with their places, `true` and `false`."""
     if isinstance(value, str):
         return value
@@ -248,7 +248,7 @@ def text_of(value: str | float | Decimal) -> str:
     return repr(value if isinstance(value, int) else _finite(value))
 
 
-def decimal_of(value: float | Decimal) -> Decimal:
+def to_decimal(value: float | Decimal) -> Decimal:
     """`value` as it is written, so 0.1 is 0.1 and not what the double nearest to it is."""
     if isinstance(value, float):
         return Decimal(repr(_finite(value)))
@@ -261,29 +261,29 @@ def _finite(value: float) -> float:
     return value
 
 
-def at_places(value: Decimal, places: int) -> Decimal:
+def round_to_places(value: Decimal, places: int) -> Decimal:
     """`value` with so many decimal places, halves rounded away from zero."""
     try:
         return value.quantize(_UNITS[places], context=_EXACT)
     except InvalidOperation:
-        raise StepError(f"{show(value)} has too many digits") from None
+        raise StepError(f"{format_value(value)} has too many digits") from None
 
 
-def whole(value: int) -> int:
+def check_integer(value: int) -> int:
     """`value`, if 64 bits hold it."""
-    if value not in WHOLE:
-        raise StepError(f"{show(value)} is beyond 64 bits; Text keeps all its digits")
+    if value not in INTEGER_RANGE:
+        raise StepError(f"{format_value(value)} is beyond 64 bits; Text keeps all its digits")
     return value
 
 
-def json_number(value: Decimal) -> int | float:
+def to_json_number(value: Decimal) -> int | float:
     """`value` as a JSON number, which must say exactly the same: whole without places, else a double."""
     text = str(value)
     if len(text) <= _SAFE_TEXT and "E" not in text:
         return float(text) if "." in text else int(text)
     if value.as_tuple().exponent == 0:
-        return whole(int(value))
+        return check_integer(int(value))
     number = float(value)
     if not math.isfinite(number) or Decimal(repr(number)) != value:
-        raise StepError(f"{show(value)} has more digits than a JSON number keeps; Text keeps them all")
+        raise StepError(f"{format_value(value)} has more digits than a JSON number keeps; Text keeps them all")
     return number

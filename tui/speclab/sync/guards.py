@@ -12,7 +12,7 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.mapping.compiler import CompiledRow
-from speclab.mapping.types import ValueKind, in_words, kind_of
+from speclab.mapping.types import ValueKind, describe_kind, get_kind
 from speclab.spec.settings import GuardSettings, VolumeSettings
 from speclab.spec.units import share_text
 
@@ -164,7 +164,7 @@ class SchemaDrift:
         held = usual if isinstance(usual, dict) else {}
         fields, names = held.get("fields"), held.get("names", [])
         before = fields if isinstance(fields, dict) else {}
-        paths = dict.fromkeys(path for row in rows for path in row.reads)
+        paths = dict.fromkeys(path for row in rows for path in row.source_paths)
         self._habits = {path: FieldStats.of_json(before.get(str(path))) for path in paths}
         self._names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else None
         self._known = {path: habit.kinds for path, habit in self._habits.items() if habit.of >= _FEWEST}
@@ -205,12 +205,12 @@ class SchemaDrift:
             before = f"it was in {habit.seen:,} of {habit.of:,} before"
             return self._alarm(path, f"is in none of the last {habit.missing:,} records looked at; {before}")
         if other := news & ~self._known[path]:
-            return self._alarm(path, f"is {in_words(other)} now; it was {in_words(self._known[path])} so far")
+            return self._alarm(path, f"is {describe_kind(other)} now; it was {describe_kind(self._known[path])} so far")
         return None
 
     def _alarm(self, path: FieldPath, what: str) -> GuardAlarm:
         self._told.add(path)
-        row = next(row for row in self._rows if path in row.reads)
+        row = next(row for row in self._rows if path in row.source_paths)
         place = f"{self._file}:{row.written.line}"
         stops = self._guard.action == "stop"
         level = Level.ERROR if stops else Level.WARNING
@@ -242,7 +242,7 @@ def _value(path: FieldPath, record: Record) -> Json:
 
 def _kind(value: Json) -> ValueKind:
     """The kind of a value. Whole numbers are numbers here: a price is 10 now and 9.5 then."""
-    kind = kind_of(value)
+    kind = get_kind(value)
     return ValueKind.INTEGER | ValueKind.NUMBER if kind & ValueKind.ANY_NUMBER else kind
 
 

@@ -14,7 +14,7 @@ from speclab.core.outcome import Level, Stage
 from speclab.core.text import format_count
 from speclab.mapping import Mapper, MappingFailure, RowFailure, compile_mapping, lint
 from speclab.mapping.cel import EvaluationError, RecordExpression
-from speclab.mapping.lint import settings_places
+from speclab.mapping.lint import locate_settings
 from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.parser import read_integration, read_mapping
@@ -89,7 +89,7 @@ def prepare(path: Path) -> Prepared:
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
         raise SpecError(f"{path}: {format_count(errors, 'problem')} in the way of a run", problems=problems)
-    places = settings_places(document)
+    places = locate_settings(document)
     return Prepared(
         document=document,
         workspace=workspace_of(path),
@@ -106,7 +106,7 @@ def prepare_mapping(document: Document) -> Mapper:
     """
     rows, settings = read_mapping(document)
     try:
-        return compile_mapping(rows, settings, str(document.path), settings_places(document))
+        return compile_mapping(rows, settings, str(document.path), locate_settings(document))
     except SpecError as error:
         raise SpecError(f"{document.path}: the mapping is not right", problems=error.problems) from error
 
@@ -124,7 +124,7 @@ def _deleted(spec: Integration) -> Callable[[Record], bool] | None:
 
     def deleted(record: Record) -> bool:
         try:
-            return expression.holds(record)
+            return expression.matches(record)
         except EvaluationError as error:
             failure = RowFailure(
                 row=None,

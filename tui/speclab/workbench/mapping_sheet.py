@@ -15,7 +15,7 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.mapping import Mapper, RowFailure, RowResult
-from speclab.mapping.lint import assemble, check_samples
+from speclab.mapping.lint import check_and_compile, check_samples
 from speclab.mapping.problems import HeadingLocation
 from speclab.spec.document import FIELD_MAPPING, Document
 from speclab.spec.integration import MappingRow
@@ -186,7 +186,7 @@ class MappingSheet:
         checks = {target: schema for target, schema in self.settings.check.items() if target in targets}
         kept = self.settings.model_copy(update={"check": checks})
         for settings in (kept, kept.model_copy(update={"filter": None}), _no_check(kept)):
-            if rows and (mapper := assemble(rows, settings, "", HeadingLocation(1)).mapper) is not None:
+            if rows and (mapper := check_and_compile(rows, settings, "", HeadingLocation(1)).mapper) is not None:
                 return mapper
         return None
 
@@ -211,7 +211,7 @@ def _row(
         return SheetRow(index, row.line, texts, None, None)
     own = checks.get(_path(written.target), {})
     for alone in (settings.model_copy(update={"filter": None, "check": own}), _no_check(settings)):
-        assembly = assemble([written], alone, "", HeadingLocation(1))
+        assembly = check_and_compile([written], alone, "", HeadingLocation(1))
         if assembly.mapper is not None:
             break
     # what is said of the settings has its place there, not in a row

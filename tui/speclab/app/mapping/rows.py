@@ -14,8 +14,8 @@ from speclab.app.widgets.grid import GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import Path, entries, inline
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
-from speclab.mapping.fields import Field, Suggestion, suggest, unmapped
-from speclab.mapping.types import label
+from speclab.mapping.fields import Field, Suggestion, find_unmapped, suggest
+from speclab.mapping.types import kind_label
 from speclab.spec.systems.http import HttpSystem
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
@@ -216,11 +216,11 @@ def offers(
     required = list(dict.fromkeys([*_required(sheet), *(name for name, field in known.items() if field.required)]))
     written = [row.target for row in sheet.rows if row.target]
     found = []
-    for target in unmapped(written, [*required, *sheet.settings.check, *known]):
+    for target in find_unmapped(written, [*required, *sheet.settings.check, *known]):
         schema = sheet.settings.check.get(target)
         kind = schema.get("type") if schema else None
         if kind is None and target in known:
-            kind = label(known[target].kind)
+            kind = kind_label(known[target].kind)
         key = (target, repr(schema))
         if key not in suggested:
             suggested[key] = next(iter(suggest(target, fields, schema)), None)
@@ -313,7 +313,7 @@ def fields_of(row: SheetRow | None) -> set[Path]:
     """The paths of the source fields that the row reads."""
     if row is None or row.mapper is None:
         return set()
-    return {path.parts for made in row.mapper.rows for path in made.reads}
+    return {path.parts for made in row.mapper.rows for path in made.source_paths}
 
 
 def _step(name: str, value: str, width: int) -> GridCell:

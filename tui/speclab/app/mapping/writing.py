@@ -23,8 +23,8 @@ from speclab.core.errors import EditRejected
 from speclab.core.json import Record
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
-from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target, in_system
-from speclab.mapping.fields import Field, fields_of
+from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target, qualify_path
+from speclab.mapping.fields import Field, collect_fields
 from speclab.spec.document import Document, MarkdownTable
 from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
 from speclab.workbench.mapping_sheet import MappingSheet, SheetRow
@@ -358,7 +358,7 @@ class RowWriting(DocumentView):
     def take_records(self, records: SampleRecords, number: int = 0) -> None:
         """Have these sample records from now on."""
         self.records, self.number = records, number
-        self.fields, self.suggested = fields_of(records.records), {}
+        self.fields, self.suggested = collect_fields(records.records), {}
 
 
 def _table(document: Document) -> MarkdownTable:
@@ -392,7 +392,7 @@ def _with_cells(document: Document, first: int | None, rows: Sequence[Mapping[st
 
 def _with_offers(document: Document, offers: list[Unmapped]) -> Document:
     for offer in offers:
-        cells = {TARGET: in_system("target", offer.target), TRANSFORMATION: "Direct"}
+        cells = {TARGET: qualify_path("target", offer.target), TRANSFORMATION: "Direct"}
         if offer.suggestion is not None:
             cells |= {SOURCE: offer.suggestion.source, TRANSFORMATION: offer.suggestion.transformation}
         if TRANSFORMATION not in _table(document).columns and cells.pop(TRANSFORMATION) != "Direct":

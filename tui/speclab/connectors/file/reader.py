@@ -24,7 +24,7 @@ from speclab.core.errors import SpeclabError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
-from speclab.mapping.fields import field_of, fields_of
+from speclab.mapping.fields import build_field, collect_fields
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 from speclab.spec.systems.file import FileSystem
@@ -47,12 +47,12 @@ async def file_fields(
         raise SpeclabError(f"{target.name} is not there yet", hint="A run makes it, with the fields of the mapping.")
     records = await sample(system, auth, references, context, limit)
     if records:
-        return DiscoveredSchema(fields_of(records), f"{first(len(records))} of {target.name}")
+        return DiscoveredSchema(collect_fields(records), f"{first(len(records))} of {target.name}")
     names = await asyncio.to_thread(target.columns)
     if not names:
         raise SpeclabError(f"{target.name} has no records, which could show what fields it has")
     return DiscoveredSchema(
-        tuple(field_of(FieldPath((name,)), (), 0) for name in names), f"the header of {target.name}"
+        tuple(build_field(FieldPath((name,)), (), 0) for name in names), f"the header of {target.name}"
     )
 
 

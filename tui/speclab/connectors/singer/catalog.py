@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.core.text import format_suggestion
-from speclab.mapping.fields import Field, fields_of
+from speclab.mapping.fields import Field, collect_fields
 from speclab.mapping.types import ValueKind
 from speclab.spec.systems.singer import Replication
 
@@ -146,7 +146,7 @@ class StreamSchema:
 
     def see(self, records: Iterable[Record]) -> None:
         """Learn from `records`."""
-        for field in fields_of(records):
+        for field in collect_fields(records):
             self._seen[field.path] = self._seen.get(field.path, ValueKind(0)) | field.kind
 
     def schema(self, key: Sequence[str]) -> dict[str, Json]:

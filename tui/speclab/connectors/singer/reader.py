@@ -24,7 +24,7 @@ from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.core.errors import BadResponse, EndpointError, SpecError, SpeclabError
 from speclab.core.json import Json, Record, decode
 from speclab.core.outcome import Level
-from speclab.mapping.fields import fields_of_schema
+from speclab.mapping.fields import read_schema_fields
 from speclab.spec.auth import Auth
 from speclab.spec.integration import Role
 from speclab.spec.settings import RetrySettings
@@ -336,7 +336,7 @@ class SingerReader:
 
     def _look_at(self, message: SchemaMessage) -> None:
         """Tell of a schema that changes in the middle of a read, and of a key that is not the tap's."""
-        now = {str(field.path): field.declared for field in fields_of_schema(message.schema)}
+        now = {str(field.path): field.declared for field in read_schema_fields(message.schema)}
         if self._fields is not None and self._fields != now:
             changed = sorted({*now.items()} ^ {*self._fields.items()})
             names = ", ".join(dict.fromkeys(name for name, _ in changed))
@@ -370,4 +370,4 @@ async def fields(
     schema = await tap.schema()
     if schema is None:
         return None
-    return DiscoveredSchema(fields_of_schema(schema), f"the catalog of {tap.program.name}")
+    return DiscoveredSchema(read_schema_fields(schema), f"the catalog of {tap.program.name}")

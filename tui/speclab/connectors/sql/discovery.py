@@ -21,7 +21,7 @@ from speclab.connectors.sql.values import Spelling, same
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
 from speclab.core.json import Json, Record, to_json
 from speclab.core.paths import FieldPath
-from speclab.mapping.fields import Field, field_of
+from speclab.mapping.fields import Field, build_field
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
@@ -113,7 +113,7 @@ def _rows(result: CursorResult[tuple[object, ...]]) -> list[Record]:
 
 def _column(name: str, rows: Sequence[Record]) -> Field:
     """The field of one column, by what `rows` have in it."""
-    return field_of(FieldPath((name,)), (row[name] for row in rows), len(rows))
+    return build_field(FieldPath((name,)), (row[name] for row in rows), len(rows))
 
 
 def _kind(column: TypeEngine[object]) -> ValueKind:

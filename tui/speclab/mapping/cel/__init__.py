@@ -14,38 +14,23 @@ The package `common-expression-language` is a Rust core. Five of its ways would 
 
 from __future__ import annotations
 
-import logging
 import math
-import re
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from speclab.core.json import Json, Record
-from speclab.mapping.cel.doubles import EXACT, INNER, doubled, giving_doubles, over_doubles
+from speclab.mapping.cel.doubles import EXACT, INNER_FUNCTIONS, rewrite_for_doubles, to_doubles, with_double_results
+from speclab.mapping.cel.engine import SIZE, CompiledProgram, compile_program, describe_error
 from speclab.mapping.cel.functions import FUNCTIONS, Function
-from speclab.mapping.cel.syntax import CelToken, TokenKind, checked, reads, syntax_error
-from speclab.mapping.types import WHOLE, StepError, show
-
-if TYPE_CHECKING:
-    from cel import Context, Program
-
+from speclab.mapping.cel.syntax import CelToken, TokenKind, check_syntax, find_paths
+from speclab.mapping.types import INTEGER_RANGE, StepError, format_value
 
 SOURCE: Final = "source"
 """What expressions call the record."""
 
 Variables: TypeAlias = Mapping[str, Json]
-
-_SIZE: Final = "characters"  # what `size` is called inside, for a function cannot take the place of CEL's own
-_FAILED_CALL: Final = re.compile(r"Function '([^']*)' error: (?:Python function call failed: \w+: )?(.*)", re.DOTALL)
-_ADVICE: Final = re.compile(r"\.? (?:CEL does not coerce|Check (?:function|that)|The value is outside).*", re.DOTALL)
 
 
 class EvaluationError(StepError):
@@ -57,12 +42,12 @@ def verify(text: str, names: Sequence[str], functions: Collection[str]) -> None:
 
     Raises `ExpressionSyntaxError`.
     """
-    checked(text, names, {*FUNCTIONS, *functions})
-    _compile(text)
+    check_syntax(text, names, {*FUNCTIONS, *functions})
+    compile_program(text)
 
 
 class CelExpression:
-    """A compiled expression. `reads` are the paths it names, by variable: `source.name` is `name` of `source`."""
+    """A compiled expression. `find_paths` are the paths it names, by variable: `source.name` is `name` of `source`."""
 
     def __init__(self, text: str, names: Sequence[str], functions: Mapping[str, Function] | None = None) -> None:
         """Compile `text`, which may speak of `names` and call `functions` beyond the usual ones.
@@ -70,15 +55,17 @@ class CelExpression:
         Raises `ExpressionSyntaxError`.
         """
         known = {**FUNCTIONS, **(functions or {})}
-        found = checked(text, names, known)
+        found = check_syntax(text, names, known)
         self.text = text
-        self.reads = {name: reads(found, name) for name in names}
-        _compile(text)  # for errors with places in the text as it was written
+        self.paths = {name: find_paths(found, name) for name in names}
+        compile_program(text)  # for errors with places in the text as it was written
         called = {name: function for name, function in known.items() if _calls(found, name)}
         divides = any(token.text == "/" for token in found)
         renamed = _with_own_size(found, text)
-        self._exact = None if divides else _Program(renamed, called)
-        self._doubles = _Program(over_doubles(renamed), {**giving_doubles(called), **INNER})
+        self._exact = None if divides else CompiledProgram(renamed, called)
+        self._doubles = CompiledProgram(
+            rewrite_for_doubles(renamed), {**with_double_results(called), **INNER_FUNCTIONS}
+        )
 
     def evaluate(self, variables: Variables) -> Json:
         """What it gives for `variables`, all of whose values are copied: give no more than it reads.
@@ -90,10 +77,10 @@ class CelExpression:
         except EvaluationError:
             raise
         except Exception as error:  # noqa: BLE001  # the edge of the engine, which raises eight classes for bad values
-            raise EvaluationError(_reason(error)) from None
+            raise EvaluationError(describe_error(error)) from None
 
     def _evaluate(self, variables: Variables) -> Json:
-        if not _fits(variables, WHOLE):
+        if not _fits(variables, INTEGER_RANGE):
             raise EvaluationError("a whole number is beyond 64 bits")
         if self._exact is None:
             return self._in_doubles(variables)
@@ -106,7 +93,7 @@ class CelExpression:
                 raise error from None  # it was not for mixed numbers
 
     def _in_doubles(self, variables: Variables) -> Json:
-        result = self._doubles.run({name: doubled(value) for name, value in variables.items()})
+        result = self._doubles.run({name: to_doubles(value) for name, value in variables.items()})
         if not _fits(variables, range(-EXACT, EXACT + 1)):
             raise EvaluationError("a whole number is too large to reckon with fractions")
         return _whole(_json(result))
@@ -118,8 +105,8 @@ class RecordExpression:
     def __init__(self, text: str) -> None:
         """Compile `text`. Raises `ExpressionSyntaxError`."""
         self._expression = CelExpression(text, [SOURCE])
-        self.fields = self._expression.reads[SOURCE] or ()
-        whole = self._expression.reads[SOURCE] is None
+        self.fields = self._expression.paths[SOURCE] or ()
+        whole = self._expression.paths[SOURCE] is None
         self._keys = None if whole else tuple(dict.fromkeys(path.parts[0] for path in self.fields))
 
     def evaluate(self, record: Record) -> Json:
@@ -128,7 +115,7 @@ class RecordExpression:
             return self._expression.evaluate({SOURCE: record})
         return self._expression.evaluate({SOURCE: {key: record[key] for key in self._keys if key in record}})
 
-    def reading(self, record: Record) -> dict[str, Json]:
+    def read_fields(self, record: Record) -> dict[str, Json]:
         """The fields it names that `record` has, by path: what there is to show where it fails."""
         found: dict[str, Json] = {}
         for path in self.fields:
@@ -136,54 +123,12 @@ class RecordExpression:
                 found[str(path)] = path.get(record)
         return found
 
-    def holds(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         """Whether it is true of `record`. Raises `EvaluationError`, also where it gives neither true nor false."""
         answer = self.evaluate(record)
         if not isinstance(answer, bool):
-            raise EvaluationError(f"expected true or false, not {show(answer)}")
+            raise EvaluationError(f"expected true or false, not {format_value(answer)}")
         return answer
-
-
-class _Program:
-    """A program of the engine with the functions it calls."""
-
-    def __init__(self, text: str, functions: Mapping[str, Function]) -> None:
-        self._program: Program = _compile(text)
-        self._context: Context | None = None
-        if functions:
-            self._context = _engine().Context(functions={_SIZE if n == "size" else n: f for n, f in functions.items()})
-
-    def run(self, variables: Variables) -> object:
-        if self._context is None:
-            return self._program.execute({**variables})
-        for name, value in variables.items():
-            self._context.add_variable(name, value)
-        return self._program.execute(self._context)
-
-
-@cache
-def _engine() -> ModuleType:
-    """The Rust extension without the package around it, which imports a command line and all that it needs."""
-    logger = logging.getLogger("cel")  # a function that fails is told by its exception; the log would tell it again,
-    logger.addHandler(logging.NullHandler())  # with the record's values, on stderr
-    logger.propagate = False
-    package = find_spec("cel")
-    for folder in (package and package.submodule_search_locations) or ():
-        for file in (Path(folder, f"cel{suffix}") for suffix in EXTENSION_SUFFIXES):
-            spec = spec_from_file_location("cel.cel", file) if file.exists() else None
-            if spec and spec.loader:
-                module = sys.modules["cel.cel"] = module_from_spec(spec)
-                spec.loader.exec_module(module)
-                return module
-    raise ImportError("the package common-expression-language is not whole: its extension module is missing")
-
-
-def _compile(text: str) -> Program:
-    try:
-        program: Program = _engine().compile(text)
-    except ValueError as error:
-        raise syntax_error(text, str(error)) from None
-    return program
 
 
 def _with_own_size(found: Sequence[CelToken], text: str) -> str:
@@ -192,7 +137,7 @@ def _with_own_size(found: Sequence[CelToken], text: str) -> str:
     for at, token in enumerate(found):
         piece = token.text
         if token.kind is TokenKind.NAME and token.text == "size" and _text_at(found, at + 1) == "(":
-            piece = _SIZE
+            piece = SIZE
         pieces += [text[done : token.start], piece]
         done = token.end
     return "".join([*pieces, text[done:]])
@@ -241,21 +186,3 @@ def _json(value: object) -> Json:
             raise EvaluationError("the result is an object with keys that are no text")
         return {str(key): _json(value[key]) for key in sorted(value)}  # the engine gives them in an order of chance
     raise EvaluationError(f"the result is a {type(value).__name__}, which is no JSON; string(...) makes it text")
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, KeyError):
-        return f"there is no field {error.args[0]!r}; has(...) asks for it"
-    if isinstance(error, RecursionError):
-        return "a value is nested too deep"
-    if isinstance(error, TypeError) and text.startswith("No such overload"):
-        return "a function or operator cannot take these values: null, or text and numbers mixed"
-    if isinstance(error, ValueError) and text.startswith("Conversion Error"):
-        return "a text has half a surrogate pair, which is no character"
-    text = _ADVICE.sub("", text).partition("\n")[0].rstrip(":.")
-    if found := re.match(r"Undefined variable or function: '([^']*)'", text):
-        return f"{found[1]}() cannot take this value"
-    if found := _FAILED_CALL.match(text):
-        return found[2] if f"{found[1]}()" in found[2] or found[1] in {_SIZE, *INNER} else f"{found[1]}(): {found[2]}"
-    return text[:1].lower() + text[1:]

@@ -12,7 +12,7 @@ from typing import Final
 
 from speclab.core.json import Json
 from speclab.mapping.cel.functions import Function
-from speclab.mapping.cel.syntax import CelToken, TokenKind, is_value, tokens
+from speclab.mapping.cel.syntax import CelToken, TokenKind, is_value_end, tokenize
 
 EXACT: Final = 2**53
 """Whole numbers up to this one are doubles of their own."""
@@ -23,9 +23,9 @@ _GIVE_WHOLE: Final = frozenset(
 )
 
 
-def over_doubles(text: str) -> str:
-    """A valid expression over doubles; it calls `INNER` too."""
-    found = [token for token in tokens(text) if token.kind is not TokenKind.COMMENT]
+def rewrite_for_doubles(text: str) -> str:
+    """A valid expression over doubles; it calls `INNER_FUNCTIONS` too."""
+    found = [token for token in tokenize(text) if token.kind is not TokenKind.COMMENT]
     partner = _partners(found)
     before, written, after = [""] * len(found), [token.text for token in found], [""] * len(found)
     for at, token in enumerate(found):
@@ -48,22 +48,22 @@ def over_doubles(text: str) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def giving_doubles(functions: Mapping[str, Function]) -> dict[str, Function]:
+def with_double_results(functions: Mapping[str, Function]) -> dict[str, Function]:
     """`functions`, with doubles of the whole numbers that they give."""
 
     def doubling(function: Function) -> Callable[..., Json]:
-        return lambda *given: doubled(function(*given))
+        return lambda *given: to_doubles(function(*given))
 
     return {name: doubling(function) for name, function in functions.items()}
 
 
-def doubled(value: Json) -> Json:
+def to_doubles(value: Json) -> Json:
     """`value` with doubles for whole numbers."""
     if type(value) is int:
         return float(value)
     if isinstance(value, dict):
-        return {key: doubled(item) for key, item in value.items()}
-    return [doubled(item) for item in value] if isinstance(value, list) else value
+        return {key: to_doubles(item) for key, item in value.items()}
+    return [to_doubles(item) for item in value] if isinstance(value, list) else value
 
 
 def _fraction(value: int) -> float:
@@ -84,7 +84,7 @@ def _place(value: Json) -> Json:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-INNER: Final[dict[str, Function]] = {"fraction": _fraction, "place": _place, "remainder": _remainder}
+INNER_FUNCTIONS: Final[dict[str, Function]] = {"fraction": _fraction, "place": _place, "remainder": _remainder}
 """What expressions over doubles call beside the functions that were written; nobody can write these."""
 
 
@@ -104,7 +104,7 @@ def _partners(found: Sequence[CelToken]) -> dict[int, int]:
 def _is_index(found: Sequence[CelToken], opened: int, closed: int) -> bool:
     """Whether an index stands between these tokens."""
     within = opened > 0 and closed < len(found) and found[opened].text == "[" and found[closed].text == "]"
-    return within and is_value(found[opened - 1])
+    return within and is_value_end(found[opened - 1])
 
 
 def _product_start(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
@@ -118,13 +118,13 @@ def _product_start(found: Sequence[CelToken], partner: Mapping[int, int], at: in
 def _operand_start(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
     while True:
         at = min(at, partner.get(at, at))
-        if found[at].text in {"(", "["} and at and is_value(found[at - 1]):
+        if found[at].text in {"(", "["} and at and is_value_end(found[at - 1]):
             at -= 1
         elif at > 1 and found[at - 1].text == ".":
             at -= 2
         else:
             break
-    while at and found[at - 1].text in {"-", "!"} and (at == 1 or not is_value(found[at - 2])):
+    while at and found[at - 1].text in {"-", "!"} and (at == 1 or not is_value_end(found[at - 2])):
         at -= 1
     return at
 

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from speclab.core.json import Json
 from speclab.mapping.sizes import MAX_TEXT
-from speclab.mapping.types import WHOLE, at_places, decimal_of
+from speclab.mapping.types import INTEGER_RANGE, round_to_places, to_decimal
 
 Function: TypeAlias = Callable[..., Json]
 
@@ -40,7 +40,7 @@ def _function(name: str, *takes: type | tuple[type, ...], optional: int = 0) -> 
             result = function(*values)
             if isinstance(result, str) and len(result) > MAX_TEXT:
                 raise ValueError(f"{name}() would make a text of {len(result)} characters")
-            if isinstance(result, int) and result not in WHOLE:
+            if isinstance(result, int) and result not in INTEGER_RANGE:
                 raise ValueError(f"{name}() would give a whole number beyond 64 bits")
             return result
 
@@ -143,7 +143,7 @@ def _floor(value: float) -> int:
 
 @_function("math.round", _NUMBER)
 def _round(value: float) -> int:
-    return int(at_places(decimal_of(value), 0))
+    return int(round_to_places(to_decimal(value), 0))
 
 
 @_function("math.greatest", _NUMBER, _NUMBER)

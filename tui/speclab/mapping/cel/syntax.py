@@ -63,17 +63,17 @@ _TOKEN: Final = re.compile(
 _VALUES: Final = frozenset({TokenKind.TEXT, TokenKind.FLOAT, TokenKind.INTEGER, TokenKind.NAME, TokenKind.CLOSE})
 
 
-def tokens(text: str, start: int = 0) -> Iterator[CelToken]:
+def tokenize(text: str, start: int = 0) -> Iterator[CelToken]:
     """The tokens of `text` from `start`, as far as they are asked for."""
     for found in _TOKEN.finditer(text, start):
         if found.lastgroup and found.lastgroup != "blank":
             yield CelToken(TokenKind(found.lastgroup), found[0], found.start())
 
 
-def expression_end(text: str, start: int = 0) -> int:
+def find_expression_end(text: str, start: int = 0) -> int:
     """Where the expression at `start` ends: at the first comma outside brackets and texts, or at the end."""
     depth = 0
-    for token in tokens(text, start):
+    for token in tokenize(text, start):
         if token.kind is TokenKind.OPEN:
             depth += 1
         elif token.kind is TokenKind.CLOSE:
@@ -83,12 +83,12 @@ def expression_end(text: str, start: int = 0) -> int:
     return len(text)
 
 
-def is_value(token: CelToken) -> bool:
+def is_value_end(token: CelToken) -> bool:
     """Whether `token` can be the end of a value."""
     return token.kind in _VALUES and token.text != "in"
 
 
-def deepest(found: Sequence[CelToken]) -> int:
+def measure_depth(found: Sequence[CelToken]) -> int:
     """How many brackets are open at once where most are."""
     depth = most = 0
     for token in found:
@@ -110,9 +110,6 @@ _WORDS: Final = frozenset({"true", "false", "null", "in"})
 _TYPES: Final = frozenset("bool bytes double int list map null_type string uint".split())
 _SPACES: Final = frozenset({"math"})
 _NEAR: Final = 70
-_PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
-_UNEXPECTED: Final = re.compile(r"(?:mismatched input|extraneous input|no viable alternative at input) '(.*?)'(?: |$)")
-_MISSING: Final = re.compile(r"missing '(.*?)' at ")
 
 
 class ExpressionSyntaxError(ValueError):
@@ -126,7 +123,7 @@ class ExpressionSyntaxError(ValueError):
         self.fix = fix
 
 
-def checked(text: str, names: Sequence[str], functions: Collection[str]) -> list[CelToken]:
+def check_syntax(text: str, names: Sequence[str], functions: Collection[str]) -> list[CelToken]:
     """The tokens of an expression that may speak of `names` and call `functions` beside CEL's own.
 
     Raises `ExpressionSyntaxError`.
@@ -135,20 +132,20 @@ def checked(text: str, names: Sequence[str], functions: Collection[str]) -> list
         raise ExpressionSyntaxError("the expression is empty", 0, len(text))
     if len(text) > MAX_LENGTH:
         raise ExpressionSyntaxError(f"an expression has at most {MAX_LENGTH} characters, not {len(text)}", 0, len(text))
-    found = [token for token in tokens(text) if token.kind is not TokenKind.COMMENT]
+    found = [token for token in tokenize(text) if token.kind is not TokenKind.COMMENT]
     for token in found:
         if token.kind is TokenKind.BROKEN:
             quote = token.text in "\"'"
             message = "a quote that is never closed" if quote else f"unexpected {token.text}"
             raise ExpressionSyntaxError(message, token.start, len(text) if quote else token.end)
-    if deepest(found) > MAX_NESTING:
+    if measure_depth(found) > MAX_NESTING:
         raise ExpressionSyntaxError(f"brackets are nested more than {MAX_NESTING} deep", 0, len(text))
     _check_loops(found, len(text))
     _check_names(found, names, functions)
     return found
 
 
-def reads(found: Sequence[CelToken], name: str) -> tuple[FieldPath, ...] | None:
+def find_paths(found: Sequence[CelToken], name: str) -> tuple[FieldPath, ...] | None:
     """The fields of the variable `name` that an expression names, or None if it takes all of it."""
     paths: dict[FieldPath, None] = {}
     for at, token in enumerate(found):
@@ -158,23 +155,6 @@ def reads(found: Sequence[CelToken], name: str) -> tuple[FieldPath, ...] | None:
                 return None
             paths[FieldPath(tuple(parts))] = None
     return tuple(paths)
-
-
-def syntax_error(text: str, message: str) -> ExpressionSyntaxError:
-    """The engine's message about `text` in a few words, at its place."""
-    found = _PLACE.search(message)
-    if not found:
-        return ExpressionSyntaxError(message, 0, len(text))
-    line, column, reason = int(found[1]), int(found[2]), found[3]
-    start = min(sum(len(part) for part in text.splitlines(keepends=True)[: line - 1]) + column - 1, len(text))
-    end = next((token.end for token in tokens(text) if token.start == start), start)
-    if unexpected := _UNEXPECTED.match(reason):
-        if unexpected[1] == "<EOF>":
-            return ExpressionSyntaxError("the expression ends too early", start, end)
-        reason = f"unexpected {unexpected[1]}"
-    elif missing := _MISSING.match(reason):
-        reason = f"{missing[1]} is missing here"
-    return ExpressionSyntaxError(reason, start, end)
 
 
 def _parts(found: Sequence[CelToken], at: int) -> list[str | int]:

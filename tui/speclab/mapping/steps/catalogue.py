@@ -25,12 +25,12 @@ _BY_OTHER_NAME: Final = {other: step for step in reversed(list(STEPS.values())) 
 _NEAR: Final = 70
 
 
-def find(name: str) -> Step | None:
+def find_step(name: str) -> Step | None:
     """The step of that name, in any case."""
     return _BY_NAME.get(name.lower())
 
 
-def near(name: str) -> Step | None:
+def find_similar_step(name: str) -> Step | None:
     """The step that `name` is probably meant to be: called so elsewhere, or misspelt."""
     plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
     if step := _BY_NAME.get(plain) or _BY_OTHER_NAME.get(plain):

@@ -14,13 +14,13 @@ from speclab.core.json import Json
 from speclab.mapping.types import (
     LookupTable,
     Parameter,
+    ParameterType,
     Step,
     StepError,
     StepExample,
-    Takes,
     ValueKind,
-    decimal_of,
-    show,
+    format_value,
+    to_decimal,
 )
 
 ISO_DATE: Final = "%Y-%m-%d"
@@ -56,7 +56,7 @@ def _date(form: str = ISO_DATE, out: str = ISO_DATE) -> Callable[[str], str]:
         try:
             day = datetime.strptime(value, form).date()  # noqa: DTZ007  # a date has no zone
         except ValueError:
-            raise StepError(f"{show(value)} is no date as {show(form)}") from None
+            raise StepError(f"{format_value(value)} is no date as {format_value(form)}") from None
         return day.isoformat() if iso else _written(day, out)
 
     if at is None:
@@ -99,25 +99,27 @@ def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Cal
         elif isinstance(value, str):
             moment = _in_zone(_read(value, form), local, value)
         else:
-            raise StepError(f'expected text, not the number {show(value)}; DateTime("unix") reads seconds since 1970')
+            raise StepError(
+                f'expected text, not the number {format_value(value)}; DateTime("unix") reads seconds since 1970'
+            )
         try:
             if out == _ISO:
                 return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
             return _written(moment.astimezone(local or UTC), out)
         except OverflowError:
-            raise StepError(f"{show(value)} is no time between the years 1 and 9999") from None
+            raise StepError(f"{format_value(value)} is no time between the years 1 and 9999") from None
 
     return apply
 
 
 def _from_unix(value: str | float | Decimal, unit: int) -> datetime:
     if isinstance(value, str):
-        raise StepError(f"expected a number since 1970, not the text {show(value)}; put Decimal before it")
-    micros = decimal_of(value) * (1_000_000 // unit)
+        raise StepError(f"expected a number since 1970, not the text {format_value(value)}; put Decimal before it")
+    micros = to_decimal(value) * (1_000_000 // unit)
     try:
         return _EPOCH + timedelta(microseconds=int(micros.to_integral_value()))
     except OverflowError:
-        raise StepError(f"{show(value)} is no time between the years 1 and 9999") from None
+        raise StepError(f"{format_value(value)} is no time between the years 1 and 9999") from None
 
 
 def _read(value: str, form: str) -> datetime:
@@ -129,18 +131,20 @@ def _read(value: str, form: str) -> datetime:
             return datetime.fromisoformat(value)
     except ValueError:
         found = None
-    expected = "no ISO 8601 date and time" if form == _ISO else f"no time as {show(form)}"
-    raise StepError(f"{show(value)} is {expected}{' to the microsecond' if form == _ISO and found else ''}")
+    expected = "no ISO 8601 date and time" if form == _ISO else f"no time as {format_value(form)}"
+    raise StepError(f"{format_value(value)} is {expected}{' to the microsecond' if form == _ISO and found else ''}")
 
 
 def _in_zone(moment: datetime, zone: ZoneInfo | None, value: str) -> datetime:
     if moment.tzinfo is not None:
         return moment
     if zone is None:
-        raise StepError(f'{show(value)} has no UTC offset; say its zone, as in DateTime("iso", "Europe/Berlin")')
+        raise StepError(
+            f'{format_value(value)} has no UTC offset; say its zone, as in DateTime("iso", "Europe/Berlin")'
+        )
     first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     if first.utcoffset() != second.utcoffset():  # the hour that clocks skip or go through twice
-        raise StepError(f"{show(value)} was never or twice in {zone.key}: the clocks changed")
+        raise StepError(f"{format_value(value)} was never or twice in {zone.key}: the clocks changed")
     return first
 
 
@@ -232,11 +236,11 @@ DATE_STEPS: Final = (
         "Date",
         "Reads a date by `format` (ISO 8601 if not said) and writes it as ISO 8601, or as `out` says.",
         takes=ValueKind.ANY_TEXT,
-        gives=_kind_out(1, ISO_DATE, ValueKind.DATE),
+        returns=_kind_out(1, ISO_DATE, ValueKind.DATE),
         make=_date,
         parameters=(
-            Parameter("format", Takes.TEXT, optional=True, check=_date_format, choices=DATE_FORMATS),
-            Parameter("out", Takes.TEXT, optional=True, check=_date_out, choices=DATE_FORMATS),
+            Parameter("format", ParameterType.TEXT, optional=True, check=_date_format, choices=DATE_FORMATS),
+            Parameter("out", ParameterType.TEXT, optional=True, check=_date_out, choices=DATE_FORMATS),
         ),
         may_fail=True,
         example=StepExample('Date("%d/%m/%Y")', "10/12/1815", "1815-12-10"),
@@ -247,18 +251,18 @@ DATE_STEPS: Final = (
         'Reads a time by `format` ("iso", "unix" or "unix_ms" too), in `zone` where it names no offset itself, and '
         "writes it in UTC as ISO 8601, or as `out` says, then in `zone`.",
         takes=ValueKind.TEXT | ValueKind.DATETIME | ValueKind.ANY_NUMBER,
-        gives=_kind_out(2, _ISO, ValueKind.DATETIME),
+        returns=_kind_out(2, _ISO, ValueKind.DATETIME),
         make=_datetime,
         parameters=(
             Parameter(
                 "format",
-                Takes.TEXT,
+                ParameterType.TEXT,
                 optional=True,
                 check=_time_format,
                 choices=(_ISO, "unix", "unix_ms", "%d/%m/%Y %H:%M", "%Y-%m-%d %H:%M:%S"),
             ),
-            Parameter("zone", Takes.TEXT, optional=True, check=_zone, choices=("UTC", "Europe/Berlin")),
-            Parameter("out", Takes.TEXT, optional=True, check=_time_out, choices=(_ISO, "%d/%m/%Y %H:%M")),
+            Parameter("zone", ParameterType.TEXT, optional=True, check=_zone, choices=("UTC", "Europe/Berlin")),
+            Parameter("out", ParameterType.TEXT, optional=True, check=_time_out, choices=(_ISO, "%d/%m/%Y %H:%M")),
         ),
         may_fail=True,
         example=StepExample('DateTime("%d/%m/%Y %H:%M", "Europe/Berlin")', "24/07/2024 14:30", "2024-07-24T12:30:00Z"),

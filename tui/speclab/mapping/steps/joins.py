@@ -7,20 +7,20 @@ from decimal import Decimal
 from typing import Final
 
 from speclab.core.json import Json
-from speclab.mapping.sizes import MAX_TEXT, check_text
+from speclab.mapping.sizes import MAX_TEXT, check_text_size
 from speclab.mapping.types import (
     LookupTable,
     Parameter,
+    ParameterType,
     Step,
     StepError,
     StepExample,
-    Takes,
     Value,
     ValueKind,
-    in_words,
-    json_number,
-    kind_of,
-    text_of,
+    describe_kind,
+    get_kind,
+    to_json_number,
+    to_text,
 )
 
 
@@ -31,12 +31,12 @@ def _concat(separator: str = "") -> Callable[[Sequence[Value]], str | None]:
             if isinstance(value, str):
                 parts.append(value)
             elif isinstance(value, (list, dict)):
-                raise StepError(f"cannot join {in_words(kind_of(value))}")
+                raise StepError(f"cannot join {describe_kind(get_kind(value))}")
             elif value is not None:
-                parts.append(text_of(value))
+                parts.append(to_text(value))
         size = sum(map(len, parts)) + len(separator) * (len(parts) - 1) if parts else 0
         if size > MAX_TEXT:
-            check_text(size, max(map(len, parts)))
+            check_text_size(size, max(map(len, parts)))
         return separator.join(parts) if parts else None
 
     return apply
@@ -48,7 +48,7 @@ def _first(values: Sequence[Value]) -> Value:
 
 def _list(values: Sequence[Value]) -> list[Json] | None:
     return [
-        json_number(value) if isinstance(value, Decimal) else value for value in values if value is not None
+        to_json_number(value) if isinstance(value, Decimal) else value for value in values if value is not None
     ] or None
 
 
@@ -62,9 +62,9 @@ JOIN_STEPS: Final = (
         "Concat",
         "Joins texts, with `separator` between them, into one; numbers as Text writes them, nulls left out.",
         takes=ValueKind.SCALAR | ValueKind.LIST,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_concat,
-        parameters=(Parameter("separator", Takes.TEXT, optional=True),),
+        parameters=(Parameter("separator", ParameterType.TEXT, optional=True),),
         joins=True,
         may_fail=True,
         may_null=True,
@@ -76,7 +76,7 @@ JOIN_STEPS: Final = (
         "First",
         "Takes the first value that is not null.",
         takes=ValueKind.ANY,
-        gives=_item,
+        returns=_item,
         make=lambda: _first,
         joins=True,
         may_null=True,
@@ -87,7 +87,7 @@ JOIN_STEPS: Final = (
         "List",
         "Gathers the values into a list, nulls left out; null if nothing is left.",
         takes=ValueKind.ANY,
-        gives=ValueKind.LIST,
+        returns=ValueKind.LIST,
         make=lambda: _list,
         joins=True,
         may_fail=True,

@@ -10,15 +10,15 @@ from typing import Final
 from speclab.mapping.types import (
     MAX_PLACES,
     Parameter,
+    ParameterType,
     Step,
     StepError,
     StepExample,
-    Takes,
     ValueKind,
-    at_places,
-    decimal_of,
-    show,
-    whole,
+    check_integer,
+    format_value,
+    round_to_places,
+    to_decimal,
 )
 
 _MAX_DIGITS: Final = 300
@@ -30,39 +30,41 @@ _FALSE: Final = frozenset({"false", "no", "n", "off", "0"})
 
 def _integer(value: str | float | Decimal) -> int:
     if isinstance(value, int):
-        return whole(value)
+        return check_integer(value)
     if isinstance(value, str):
         if len(value) > _MAX_DIGITS or not _INTEGER.fullmatch(value):
-            raise StepError(f"{show(value)} is no whole number")
-        return whole(int(value))
-    exact = decimal_of(value)
+            raise StepError(f"{format_value(value)} is no whole number")
+        return check_integer(int(value))
+    exact = to_decimal(value)
     if exact != exact.to_integral_value():
-        raise StepError(f"{show(exact)} is no whole number; Round(0) makes it one")
-    return whole(int(exact))
+        raise StepError(f"{format_value(exact)} is no whole number; Round(0) makes it one")
+    return check_integer(int(exact))
 
 
 def _decimal(places: int | None = None) -> Callable[[str | float | Decimal], Decimal]:
     def apply(value: str | float | Decimal) -> Decimal:
         if isinstance(value, str):
             if len(value) > _MAX_DIGITS or not _DECIMAL.fullmatch(value):
-                raise StepError(f"{show(value)} is no number; 1234.5 is one")
+                raise StepError(f"{format_value(value)} is no number; 1234.5 is one")
             exact = Decimal(value)
             if "." in value and len(value) - value.index(".") - 1 == places:
                 return exact
         else:
-            exact = decimal_of(value)
+            exact = to_decimal(value)
         if places is None:
             return exact
-        fitted = at_places(exact, places)
+        fitted = round_to_places(exact, places)
         if fitted != exact:
-            raise StepError(f"{show(exact)} has more than {places} decimal places; Decimal, Round({places}) rounds it")
+            raise StepError(
+                f"{format_value(exact)} has more than {places} decimal places; Decimal, Round({places}) rounds it"
+            )
         return fitted
 
     return apply
 
 
 def _round(places: int = 0) -> Callable[[float | Decimal], Decimal]:
-    return lambda value: at_places(decimal_of(value), places)
+    return lambda value: round_to_places(to_decimal(value), places)
 
 
 def _boolean(yes: str | None = None, no: str | None = None) -> Callable[[str | float | Decimal], bool]:
@@ -74,15 +76,19 @@ def _boolean(yes: str | None = None, no: str | None = None) -> Callable[[str | f
     def apply(value: str | float | Decimal) -> bool:
         if isinstance(value, bool):
             return value
-        word = value if isinstance(value, str) else show(value)
+        word = value if isinstance(value, str) else format_value(value)
         if yes is None:
             word = word.lower()
         if word in true:
             return True
         if word in false:
             return False
-        expected = f"{show(yes)} nor {show(no)}" if yes is not None else "true, yes, 1 and the like nor their opposites"
-        raise StepError(f"{show(value)} is neither {expected}")
+        expected = (
+            f"{format_value(yes)} nor {format_value(no)}"
+            if yes is not None
+            else "true, yes, 1 and the like nor their opposites"
+        )
+        raise StepError(f"{format_value(value)} is neither {expected}")
 
     return apply
 
@@ -96,7 +102,7 @@ NUMBER_STEPS: Final = (
         "Integer",
         "Makes a whole number of text or of a number without a fraction.",
         takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
-        gives=ValueKind.INTEGER,
+        returns=ValueKind.INTEGER,
         make=lambda: _integer,
         may_fail=True,
         example=StepExample("Integer", "42", 42),
@@ -106,9 +112,9 @@ NUMBER_STEPS: Final = (
         "Decimal",
         "Makes an exact number of text or of a number, with at most `places` decimal places.",
         takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
-        gives=ValueKind.DECIMAL,
+        returns=ValueKind.DECIMAL,
         make=_decimal,
-        parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
+        parameters=(Parameter("places", ParameterType.COUNT, optional=True, check=_places),),
         may_fail=True,
         example=StepExample("Decimal(2)", "1234.50", 1234.5),
         other_names=("number", "numeric", "float", "double", "money", "currency"),
@@ -117,9 +123,9 @@ NUMBER_STEPS: Final = (
         "Round",
         "Rounds a number to `places` decimal places (none if not said), halves away from zero.",
         takes=ValueKind.ANY_NUMBER,
-        gives=ValueKind.DECIMAL,
+        returns=ValueKind.DECIMAL,
         make=_round,
-        parameters=(Parameter("places", Takes.COUNT, optional=True, check=_places),),
+        parameters=(Parameter("places", ParameterType.COUNT, optional=True, check=_places),),
         may_fail=True,
         example=StepExample("Round(2)", 2.675, 2.68),
         other_names=("rounded", "fixed", "tofixed", "precision"),
@@ -128,9 +134,12 @@ NUMBER_STEPS: Final = (
         "Boolean",
         "Makes true or false of yes and no, 1 and 0, on and off, y and n in any case, or of two words of your own.",
         takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
-        gives=ValueKind.BOOLEAN,
+        returns=ValueKind.BOOLEAN,
         make=_boolean,
-        parameters=(Parameter("yes", Takes.TEXT, optional=True), Parameter("no", Takes.TEXT, optional=True)),
+        parameters=(
+            Parameter("yes", ParameterType.TEXT, optional=True),
+            Parameter("no", ParameterType.TEXT, optional=True),
+        ),
         may_fail=True,
         example=StepExample("Boolean", "Yes", True),
         other_names=("bool", "flag", "yesno", "tobool"),

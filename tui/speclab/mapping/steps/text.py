@@ -11,8 +11,17 @@ from typing import Final
 import re2
 
 from speclab.core.json import Json
-from speclab.mapping.sizes import MAX_ITEMS, MAX_TEXT, check_items, check_text
-from speclab.mapping.types import Parameter, Step, StepError, StepExample, Takes, ValueKind, show, text_of
+from speclab.mapping.sizes import MAX_ITEMS, MAX_TEXT, check_item_count, check_text_size
+from speclab.mapping.types import (
+    Parameter,
+    ParameterType,
+    Step,
+    StepError,
+    StepExample,
+    ValueKind,
+    format_value,
+    to_text,
+)
 
 MAX_LENGTH: Final = 10_000
 _ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
@@ -32,7 +41,7 @@ def _replace(old: str, new: str) -> Callable[[str], str]:
 
     def apply(value: str) -> str:
         if growth > 0 and len(value) * len(new) > MAX_TEXT:
-            check_text(len(value) + growth * value.count(old), len(value))
+            check_text_size(len(value) + growth * value.count(old), len(value))
         return value.replace(old, new)
 
     return apply
@@ -56,9 +65,9 @@ def _regex_replace(pattern: str, new: str) -> Callable[[str], str]:
             made += pieces
             size += sum(map(len, pieces))
             if size > MAX_TEXT:
-                check_text(size, len(value))
+                check_text_size(size, len(value))
             span = found.span()
-        check_text(size + len(value) - span[1], len(value))
+        check_text_size(size + len(value) - span[1], len(value))
         return "".join([*made, value[span[1] :]])
 
     return apply
@@ -86,7 +95,7 @@ def _utf8(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise StepError(f"{show(value)} has half a surrogate pair, which is no character") from None
+        raise StepError(f"{format_value(value)} has half a surrogate pair, which is no character") from None
     return value
 
 
@@ -101,7 +110,7 @@ def _pad(length: int, fill: str = "0") -> Callable[[str], str]:
 def _split(separator: str, index: int | None = None) -> Callable[[str], Json]:
     def parts(value: str) -> list[Json]:
         if len(value) > MAX_ITEMS:
-            check_items(value.count(separator) + 1)
+            check_item_count(value.count(separator) + 1)
         return [*value.split(separator)] if value else []
 
     def part(value: str) -> Json:
@@ -114,7 +123,7 @@ def _split(separator: str, index: int | None = None) -> Callable[[str], Json]:
 
 def _hash(algorithm: str = "sha256") -> Callable[[str | float | Decimal], str]:
     def apply(value: str | float | Decimal) -> str:
-        data = text_of(value).encode("utf-8", "surrogatepass")
+        data = to_text(value).encode("utf-8", "surrogatepass")
         return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
 
     return apply
@@ -146,7 +155,7 @@ TEXT_STEPS: Final = (
         "Trim",
         "Takes blanks off both ends.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: str.strip,
         inline="{v} = {v}.strip()",
         example=StepExample("Trim", " Ada ", "Ada"),
@@ -156,7 +165,7 @@ TEXT_STEPS: Final = (
         "Uppercase",
         "Makes all letters upper case.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: str.upper,
         inline="{v} = {v}.upper()",
         example=StepExample("Uppercase", "Ada", "ADA"),
@@ -166,7 +175,7 @@ TEXT_STEPS: Final = (
         "Lowercase",
         "Makes all letters lower case.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: str.lower,
         inline="{v} = {v}.lower()",
         example=StepExample("Lowercase", "Ada@Example.org", "ada@example.org"),
@@ -176,7 +185,7 @@ TEXT_STEPS: Final = (
         "Title",
         "Makes the first letter of each word upper case and the others lower case.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: _title,
         example=StepExample("Title", "ADA o'neil-LOVELACE", "Ada O'Neil-Lovelace"),
         other_names=("titlecase", "capitalize", "propercase", "proper", "initcap"),
@@ -185,9 +194,9 @@ TEXT_STEPS: Final = (
         "Replace",
         "Puts `new` wherever `old` stands.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_replace,
-        parameters=(Parameter("old", Takes.TEXT, check=_not_empty), Parameter("new", Takes.TEXT)),
+        parameters=(Parameter("old", ParameterType.TEXT, check=_not_empty), Parameter("new", ParameterType.TEXT)),
         may_grow=True,
         example=StepExample('Replace("-", "")', "020-7946", "0207946"),
         other_names=("substitute", "translate", "remove"),
@@ -196,9 +205,9 @@ TEXT_STEPS: Final = (
         "RegexReplace",
         r"Puts `new` wherever the RE2 `pattern` matches; \1 in it is the first group.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_regex_replace,
-        parameters=(Parameter("pattern", Takes.TEXT, check=_pattern), Parameter("new", Takes.TEXT)),
+        parameters=(Parameter("pattern", ParameterType.TEXT, check=_pattern), Parameter("new", ParameterType.TEXT)),
         may_fail=True,
         may_grow=True,
         example=StepExample(r'RegexReplace("\D+", "")', "+44 20 7946", "44207946"),
@@ -208,11 +217,11 @@ TEXT_STEPS: Final = (
         "RegexExtract",
         "Takes what the RE2 `pattern` matches first, or its `group`; null where it does not match.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_regex_extract,
         parameters=(
-            Parameter("pattern", Takes.TEXT, check=_pattern),
-            Parameter("group", Takes.COUNT, optional=True),
+            Parameter("pattern", ParameterType.TEXT, check=_pattern),
+            Parameter("group", ParameterType.COUNT, optional=True),
         ),
         may_fail=True,
         may_null=True,
@@ -223,10 +232,10 @@ TEXT_STEPS: Final = (
         "Truncate",
         "Cuts text to at most `length` characters.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_truncate,
         inline="{v} = {v}[:{a}]",
-        parameters=(Parameter("length", Takes.COUNT),),
+        parameters=(Parameter("length", ParameterType.COUNT),),
         example=StepExample("Truncate(3)", "Lovelace", "Lov"),
         other_names=("left", "cut", "substring", "limit", "maxlength"),
     ),
@@ -234,11 +243,11 @@ TEXT_STEPS: Final = (
         "Pad",
         'Fills text up from the left to `length` characters, with "0" or the character `fill`.',
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_pad,
         parameters=(
-            Parameter("length", Takes.COUNT, check=_length),
-            Parameter("fill", Takes.TEXT, optional=True, check=_one_character),
+            Parameter("length", ParameterType.COUNT, check=_length),
+            Parameter("fill", ParameterType.TEXT, optional=True, check=_one_character),
         ),
         may_grow=True,
         example=StepExample("Pad(5)", "1067", "01067"),
@@ -249,11 +258,11 @@ TEXT_STEPS: Final = (
         "Cuts text at each `separator` into a list, or takes the part `index` of it: 0 is the first, -1 the last; "
         "null where there is no such part.",
         takes=ValueKind.ANY_TEXT,
-        gives=lambda _, arguments: ValueKind.TEXT if len(arguments) > 1 else ValueKind.LIST,
+        returns=lambda _, arguments: ValueKind.TEXT if len(arguments) > 1 else ValueKind.LIST,
         make=_split,
         parameters=(
-            Parameter("separator", Takes.TEXT, check=_not_empty),
-            Parameter("index", Takes.INTEGER, optional=True),
+            Parameter("separator", ParameterType.TEXT, check=_not_empty),
+            Parameter("index", ParameterType.INTEGER, optional=True),
         ),
         may_null=True,
         may_grow=True,
@@ -264,9 +273,9 @@ TEXT_STEPS: Final = (
         "Hash",
         "Gives the hexadecimal digest of the text in UTF-8, by SHA-256 or another `algorithm`.",
         takes=ValueKind.SCALAR,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=_hash,
-        parameters=(Parameter("algorithm", Takes.TEXT, optional=True, choices=_ALGORITHMS, closed=True),),
+        parameters=(Parameter("algorithm", ParameterType.TEXT, optional=True, choices=_ALGORITHMS, closed=True),),
         example=StepExample(
             'Hash("sha256")', "Ada", "99a563ab2f6e21e96998f9fddd2a2bab82b70ac019579502b8d7fc0032ff62bb"
         ),

@@ -17,16 +17,16 @@ from speclab.mapping.types import (
     Dropped,
     LookupTable,
     Parameter,
+    ParameterType,
     Step,
     StepError,
     StepExample,
-    Takes,
     Value,
     ValueKind,
-    decimal_of,
-    kind_of,
-    show,
-    text_of,
+    format_value,
+    get_kind,
+    to_decimal,
+    to_text,
 )
 
 _NEAR: Final = 75
@@ -37,7 +37,7 @@ def _same(kind: ValueKind, _: Sequence[Json | LookupTable]) -> ValueKind:
 
 
 def _text(value: str | float | Decimal) -> str:
-    return text_of(value)
+    return to_text(value)
 
 
 def _constant(value: Json) -> Callable[[Value], Json]:
@@ -49,7 +49,7 @@ def _default(value: Json) -> Callable[[Value], Value]:
 
 
 def _null_if(value: Json) -> Callable[[Value], Value]:
-    exact = decimal_of(value) if isinstance(value, float) else value
+    exact = to_decimal(value) if isinstance(value, float) else value
 
     def apply(given: Value) -> Value:
         same = given == (exact if isinstance(given, Decimal) else value)
@@ -74,13 +74,13 @@ def _lookup(table: LookupTable) -> Callable[[str | float], Json]:
     entries = table.entries
 
     def apply(value: str | float) -> Json:
-        key = text_of(value)
+        key = to_text(value)
         try:
             return entries[key]
         except KeyError:
             near = process.extractOne(key, entries.keys(), scorer=fuzz.ratio, score_cutoff=_NEAR)
-            hint = f"; the nearest is {show(near[0])}" if near else ""
-            raise StepError(f"no entry for {show(value)} in lookups.{table.name}{hint}") from None
+            hint = f"; the nearest is {format_value(near[0])}" if near else ""
+            raise StepError(f"no entry for {format_value(value)} in lookups.{table.name}{hint}") from None
 
     return apply
 
@@ -89,7 +89,7 @@ def _entries_kind(_: ValueKind, arguments: Sequence[Json | LookupTable]) -> Valu
     table = arguments[0]
     kind = ValueKind(0)
     for entry in table.entries.values() if isinstance(table, LookupTable) else ():
-        kind |= kind_of(entry)
+        kind |= get_kind(entry)
     return kind
 
 
@@ -107,9 +107,9 @@ def _parse_json(value: str) -> Json:
     try:
         parsed: Json = json.loads(value, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
-        raise StepError(f"{show(value)} is no JSON: {error.msg} at character {error.pos + 1}") from None
+        raise StepError(f"{format_value(value)} is no JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise StepError(f"{show(value)} is JSON nested too deep") from None
+        raise StepError(f"{format_value(value)} is JSON nested too deep") from None
     return parsed
 
 
@@ -142,7 +142,7 @@ VALUE_STEPS: Final = (
         "Direct",
         "Takes the value as it is; what an empty cell means.",
         takes=ValueKind.ANY,
-        gives=_same,
+        returns=_same,
         make=lambda: lambda value: value,
         inline="",
         example=StepExample("Direct", "Ada", "Ada"),
@@ -152,9 +152,9 @@ VALUE_STEPS: Final = (
         "Constant",
         "Gives `value`, whatever the record; the row needs no source field.",
         takes=ValueKind.ANY,
-        gives=lambda _, arguments: ValueKind(0) if isinstance(arguments[0], LookupTable) else kind_of(arguments[0]),
+        returns=lambda _, arguments: ValueKind(0) if isinstance(arguments[0], LookupTable) else get_kind(arguments[0]),
         make=_constant,
-        parameters=(Parameter("value", Takes.LITERAL),),
+        parameters=(Parameter("value", ParameterType.LITERAL),),
         starts=True,
         sees_null=True,
         may_null=True,
@@ -167,11 +167,11 @@ VALUE_STEPS: Final = (
         "Default",
         "Gives `value` for null and for a field that is not there.",
         takes=ValueKind.ANY,
-        gives=lambda kind, arguments: (
-            kind | kind_of(arguments[0]) if not isinstance(arguments[0], LookupTable) else kind
+        returns=lambda kind, arguments: (
+            kind | get_kind(arguments[0]) if not isinstance(arguments[0], LookupTable) else kind
         ),
         make=_default,
-        parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
+        parameters=(Parameter("value", ParameterType.LITERAL, check=_not_null),),
         sees_null=True,
         never_null=True,
         inline="if {v} is None: {v} = {a}",
@@ -183,9 +183,9 @@ VALUE_STEPS: Final = (
         "NullIf",
         'Gives null for `value`: NullIf("") for empty text.',
         takes=ValueKind.ANY,
-        gives=_same,
+        returns=_same,
         make=_null_if,
-        parameters=(Parameter("value", Takes.LITERAL, check=_not_null),),
+        parameters=(Parameter("value", ParameterType.LITERAL, check=_not_null),),
         may_null=True,
         example=StepExample('NullIf("")', "", None),
         other_names=("emptytonull", "blanktonull", "null", "nullify"),
@@ -194,7 +194,7 @@ VALUE_STEPS: Final = (
         "Required",
         "Refuses null, a field that is not there, and empty text.",
         takes=ValueKind.ANY,
-        gives=_same,
+        returns=_same,
         make=lambda: _required,
         sees_null=True,
         never_null=True,
@@ -207,7 +207,7 @@ VALUE_STEPS: Final = (
         "Drop",
         "Leaves the field out where the value is null.",
         takes=ValueKind.ANY,
-        gives=_same,
+        returns=_same,
         make=lambda: _drop,
         ends=True,
         sees_null=True,
@@ -219,9 +219,9 @@ VALUE_STEPS: Final = (
         "Lookup",
         "Gives the entry for the value in the table `name` under `lookups:` of the section's settings.",
         takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
-        gives=_entries_kind,
+        returns=_entries_kind,
         make=_lookup,
-        parameters=(Parameter("name", Takes.LOOKUP),),
+        parameters=(Parameter("name", ParameterType.LOOKUP),),
         may_fail=True,
         may_null=True,
         inline="{v} = {a}[{v}]",
@@ -233,7 +233,7 @@ VALUE_STEPS: Final = (
         "Text",
         "Makes text of a number or of true and false.",
         takes=ValueKind.SCALAR,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: _text,
         example=StepExample("Text", 42, "42"),
         other_names=("string", "str", "tostring", "totext", "varchar"),
@@ -242,7 +242,7 @@ VALUE_STEPS: Final = (
         "Json",
         "Writes a list, an object or anything else as JSON text.",
         takes=ValueKind.ANY & ~ValueKind.DECIMAL,
-        gives=ValueKind.TEXT,
+        returns=ValueKind.TEXT,
         make=lambda: _json,
         may_fail=True,
         may_grow=True,
@@ -253,7 +253,7 @@ VALUE_STEPS: Final = (
         "ParseJson",
         "Reads JSON text.",
         takes=ValueKind.ANY_TEXT,
-        gives=ValueKind.ANY & ~ValueKind.DECIMAL,
+        returns=ValueKind.ANY & ~ValueKind.DECIMAL,
         make=lambda: _parse_json,
         may_fail=True,
         may_null=True,
