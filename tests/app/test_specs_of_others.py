@@ -20,9 +20,9 @@ async def test_the_guide_tells_what_a_package_takes_and_which_one_it_is(
     site, specs = tmp_path / "site", tmp_path / "specs"
     site.mkdir()
     specs.mkdir()
-    put(site, "speclab-cupboard", FOLDER, "speclab.settings", **{"cup-board": "Folder"})
+    put(site, "speclab-cupboard", FOLDER, "speclab.connectors", **{"cup-board": "FOLDER"})
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.settings", systems.checked))
+    monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.connectors", systems.validate_settings))
     text = SPEC.format(source="cup-board", target="file").replace("connector: file\npath: out.jsonl\nkey: id", "")
     (specs / "people.md").write_text(text)
     async with running(specs) as pilot:

@@ -19,11 +19,12 @@ from tests.bench.budget import at_least
 from tests.bench.contacts import Source, serving
 from tests.bench.passes import Job, measured
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.spec.auth import ApiKeyAuth
-from speclab.spec.systems.http import HttpSystem
 
 RECORDS: Final = 10_000
 CONNECTIONS: Final = 20
@@ -98,7 +99,7 @@ async def write(port: int) -> tuple[float, float]:
         began, used = time.perf_counter(), time.process_time()
         for at in range(0, RECORDS, writer.batch):
             answers = await writer.write(items[at : at + writer.batch])
-            assert all(answer.write_error is None for answer in answers)
+            assert all(answer.error is None for answer in answers)
         return time.perf_counter() - began, time.process_time() - used
     finally:
         await writer.close()

@@ -61,8 +61,8 @@ Side = Callable[[Job, Path], Callable[[], None]]
 
 def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     """A run as `speclab run` makes it."""
-    from speclab.connectors import References
     from speclab.connectors.api import RuntimeContext
+    from speclab.connectors.secrets.references import References
     from speclab.core.clock import SystemClock
     from speclab.runlog import RunLog
     from speclab.sync.run import run

@@ -17,12 +17,13 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SINCE: dict[str, Json] = {"param": "since", "until": "until", "field": "at"}

@@ -16,8 +16,8 @@ from tests.clocks import HeldClock
 from tests.connectors.databases import Databases, Ends
 from tests.connectors.taps import Taps
 
-from speclab.connectors import References
 from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.connectors.singer import process
 from speclab.core.errors import EndpointError
 from speclab.core.json import Json, Record

@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import Connection
 from tests.proof.conftest import Store, database
 
-from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext, Writer, WriteResult
+from speclab.connectors.registry import open_lookup, open_reader, open_writer
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.sql import SqlSystem
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Ends:
     async def find(self, *items: MappedRecord, **settings: Any) -> list[Any]:
         """What the table has of `items`."""
         own = {name: settings.pop(name) for name in ("key",) if name in settings}
-        finder = open_finder(self.system(**own, write=settings), NoAuth(), self.references, self.context)
+        finder = open_lookup(self.system(**own, write=settings), NoAuth(), self.references, self.context)
         assert finder is not None
         try:
             return list(await finder.find(items))
@@ -125,6 +126,4 @@ def gone(key: Json) -> MappedRecord:
 
 def told(answers: Sequence[WriteResult]) -> list[str]:
     """What became of each: its effect, or why it was refused."""
-    return [
-        str(each.effect) if each.effect else each.write_error.message if each.write_error else "" for each in answers
-    ]
+    return [str(each.effect) if each.effect else each.error.message if each.error else "" for each in answers]

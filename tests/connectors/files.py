@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.connectors.conftest import read_all
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import FullReplace, MappedRecord, Page, RuntimeContext, Writer, WriteResult
+from speclab.connectors.file.settings import FileSystem, is_elsewhere
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem, is_elsewhere
 
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 

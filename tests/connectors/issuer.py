@@ -12,9 +12,9 @@ from urllib.parse import unquote_plus, urlencode
 
 from aiohttp import web
 
+from speclab.connectors.http.settings import HttpSystem
 from speclab.core.json import Json
 from speclab.spec.auth import OAuth2Auth
-from speclab.spec.systems.http import HttpSystem
 
 CLIENT_ID = "speclab:test"
 CLIENT_SECRET = "client s3cret/+:é"

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speclab.connectors import References
 from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.reader import SingerReader
+from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.json import Json
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.singer import SingerSystem
 
 TAP = shlex.join([sys.executable, str(Path(__file__).parent / "singer_programs" / "tap.py")])
 SECRET = 'p4ss "word"/æ'

@@ -13,16 +13,17 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve
 from tests.connectors.issuer import CLIENT_SECRET, Issuer
 
-from speclab.connectors import References, check_connection
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth.login import LoginPrompt
+from speclab.connectors.check import check_connection
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import BadResponse, SpeclabError, Unauthorized, Unreachable, UnresolvedReference
 from speclab.core.json import Json
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.integration import Endpoint
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 
 @pytest.fixture

@@ -9,17 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from speclab.connectors.api import Connector, MappedRecord, Page, RecordLookup, RuntimeContext, WriteError, WriteResult
+from speclab.connectors.api import (
+    Connector,
+    ConnectorParts,
+    MappedRecord,
+    Page,
+    Reader,
+    RecordLookup,
+    RuntimeContext,
+    WriteError,
+    WriteResult,
+)
 from speclab.connectors.file import CONNECTOR as FILES
+from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import CONNECTOR as DATABASES
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.testing import check_reader, check_writer
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings, System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.sql import SqlSystem
 
 PEOPLE: list[Record] = [{"id": number, "name": f"Person {number}"} for number in range(25)]
 
@@ -30,7 +40,7 @@ class Shelf(System):
     flaw: str = ""
 
 
-class ShelfReader:
+class ShelfReader(Reader):
     def __init__(
         self, system: Shelf, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
@@ -73,7 +83,7 @@ class ShelfWriter:
 
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         if self.flaw == "it refuses":
-            return [WriteResult(write_error=WriteError(ErrorClass.REJECTED, "too wide", "put"))] * len(items)
+            return [WriteResult(error=WriteError(ErrorClass.REJECTED, "too wide", "put"))] * len(items)
         assert all(item.idempotency_key for item in items)
         return [WriteResult(Effect.CREATED)] * (len(items) - (self.flaw == "too few"))
 
@@ -81,8 +91,8 @@ class ShelfWriter:
         """Nothing is open."""
 
 
-class ShelfFinder:
-    dear = False
+class ShelfLookup:
+    per_record = False
 
     def __init__(self, system: Shelf) -> None:
         self.flaw = system.flaw
@@ -94,14 +104,14 @@ class ShelfFinder:
         """Nothing is open."""
 
 
-def shelf_finder(
+def open_shelf_lookup(
     system: Shelf, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> RecordLookup | None:
     del auth, references, context, retry
-    return ShelfFinder(system)
+    return ShelfLookup(system)
 
 
-SHELF = Connector(ShelfReader, ShelfWriter, finder=shelf_finder)
+SHELF = Connector(Shelf, lambda: ConnectorParts(ShelfReader, ShelfWriter, lookup=open_shelf_lookup))
 
 
 def shelf(flaw: str = "") -> Shelf:

@@ -15,15 +15,16 @@ import aiohttp
 import orjson
 import pytest
 
-from speclab.connectors import References, check_connection
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth.login import LoginPrompt, log_in
 from speclab.connectors.auth.oauth2 import Tokens
+from speclab.connectors.check import check_connection
 from speclab.connectors.http.client import Client
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import Unauthorized
 from speclab.spec.auth import Auth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
 from speclab.spec.integration import Endpoint
-from speclab.spec.systems.http import HttpSystem
 
 HTTPBIN = "from httpbin import app; app.run(port=0)"
 PROVIDER = "from oidc_provider_mock.__main__ import run; run(['--port', '0'])"

@@ -15,17 +15,18 @@ from aiohttp import web
 from tests.connectors.conftest import Serve
 from tests.proof.conftest import Store, database
 
-from speclab.connectors import References, discover_schema
 from speclab.connectors.api import DiscoveredSchema, RuntimeContext
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.schema_discovery import discover_schema
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import BadResponse, SpecError, SpeclabError, Unreachable
 from speclab.core.json import Json
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.integration import Endpoint, Role
 from speclab.spec.settings import System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 Fields = Callable[..., Awaitable[DiscoveredSchema]]
 

@@ -11,12 +11,13 @@ import pytest
 from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError, Unreachable
 from speclab.core.outcome import Effect
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
 
 
 @pytest.fixture
@@ -47,9 +48,9 @@ async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, files: 
         "log.csv", item("b", name="Bo"), item("c", nmae="Cy"), item("d"), mode="append"
     )
     assert (fine.effect, short.effect) == (Effect.CREATED, Effect.CREATED)
-    assert foreign.write_error is not None
-    assert foreign.write_error.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
-    assert foreign.write_error.field == "nmae"
+    assert foreign.error is not None
+    assert foreign.error.message == "log.csv has no column 'nmae'. Did you mean 'name'?"
+    assert foreign.error.field == "nmae"
     assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
 
 
@@ -64,10 +65,11 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
-from speclab.connectors import References, open_writer
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
+from speclab.connectors.file.settings import FileSystem
 
 async def main():
     system = FileSystem(connector="file", path=sys.argv[2], key="id", mode="append")

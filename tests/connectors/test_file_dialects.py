@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files
 
-from speclab.connectors import References
 from speclab.connectors.api import MappedRecord, RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, Record
 from speclab.core.outcome import ErrorClass
@@ -83,13 +83,13 @@ async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: P
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
 async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str, tmp_path: Path, files: Files) -> None:
     bad, good = await files.write("a.csv", item("1", name="Ł"), item("2", name="L"), mode=mode, encoding="cp1252")
-    assert bad.write_error is not None
-    assert (bad.write_error.error_class, bad.write_error.field, bad.write_error.sent) == (
+    assert bad.error is not None
+    assert (bad.error.error_class, bad.error.field, bad.error.sent) == (
         ErrorClass.REJECTED,
         "name",
         False,
     )
-    assert bad.write_error.message == "a.csv: the character '\\u0141' in name is not in cp1252"
+    assert bad.error.message == "a.csv: the character '\\u0141' in name is not in cp1252"
     assert good.effect is not None
     assert (tmp_path / "a.csv").read_text() == "id,name\n2,L\n"
 
@@ -112,8 +112,8 @@ async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
     assert records_of(await files.read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
     good, bad = await files.write("a.csv", item("2", name='12" disc'), item("3", name="a|b"), delimiter="|", quote="")
     assert good.effect is not None
-    assert bad.write_error is not None
-    assert bad.write_error.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
+    assert bad.error is not None
+    assert bad.error.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
 
 
@@ -121,8 +121,8 @@ async def test_an_empty_line_is_no_record_and_is_refused(tmp_path: Path, files: 
     (tmp_path / "a.csv").write_text("id\n1\n")
     good, bad = await files.write("a.csv", item("2"), MappedRecord("3", {"id": ""}, {}, ""), mode="append", quote="")
     assert good.effect is not None
-    assert bad.write_error is not None
-    assert bad.write_error.message == "a.csv: id is empty, which is no line where `quote` is none"
+    assert bad.error is not None
+    assert bad.error.message == "a.csv: id is empty, which is no line where `quote` is none"
     assert (tmp_path / "a.csv").read_text() == "id\n1\n2\n"
     await files.write("a.csv", MappedRecord("3", {"id": ""}, {}, ""), mode="append")
     assert records_of(await files.read("a.csv")) == [{"id": "1"}, {"id": "2"}, {"id": ""}]
@@ -138,8 +138,8 @@ async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_p
             {"id": "2", "name": "Bo"},
         ]
         bad, good = await files.write("a.csv", item("3", nmae="Cy"), item("4"), mode=mode, columns=columns)
-        assert bad.write_error is not None
-        assert bad.write_error.message == "a.csv has no column 'nmae'. Did you mean 'name'?"
+        assert bad.error is not None
+        assert bad.error.message == "a.csv has no column 'nmae'. Did you mean 'name'?"
         assert good.effect is not None
         assert path.read_text() == "1,Ada\n2,Bo\n4,\n"
     await files.write("new.csv", item("1", name="Ada"), mode="replace", columns=columns)

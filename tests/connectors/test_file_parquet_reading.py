@@ -15,8 +15,9 @@ import pytest
 from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files, file_at
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse
 from speclab.core.json import Record
 from speclab.spec.auth import NoAuth
@@ -168,11 +169,12 @@ sys.modules["pyarrow"] = None
 from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
-from speclab.connectors import References, open_reader, open_writer
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.connectors.api import RuntimeContext
 from speclab.core.errors import SpecError
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
+from speclab.connectors.file.settings import FileSystem
 
 system = FileSystem(connector="file", path="a.parquet", key="id")
 references, context = References({}, Path(sys.argv[1])), RuntimeContext(SystemClock(), Random())

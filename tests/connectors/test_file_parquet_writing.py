@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from tests.connectors.conftest import item, records_of
 from tests.connectors.files import Files, file_at
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.connectors.file.arrow import ParquetOutput
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError
 from speclab.core.json import Json, Record, encode
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ async def test_a_value_that_does_not_fit_its_column_is_refused_alone(
 ) -> None:
     good, bad = await files.write("a.parquet", item("1", v=first), item("2", v=second))
     assert good.effect is Effect.WRITTEN
-    assert bad.write_error is not None
-    assert bad.write_error.message == f"a.parquet: the column 'v' holds {message}"
-    assert (bad.write_error.error_class, bad.write_error.field, bad.write_error.sent) == (
+    assert bad.error is not None
+    assert bad.error.message == f"a.parquet: the column 'v' holds {message}"
+    assert (bad.error.error_class, bad.error.field, bad.error.sent) == (
         ErrorClass.REJECTED,
         "v",
         False,
@@ -113,7 +114,7 @@ async def test_the_spec_gives_columns_their_types(tmp_path: Path, files: Files) 
         types=TYPES,
     )
     assert [answer.effect is not None for answer in answers] == [True] + [False] * 8
-    refusals = [answer.write_error.message for answer in answers if answer.write_error]
+    refusals = [answer.error.message for answer in answers if answer.error]
     assert refusals[0] == "a.parquet: the column 'born' holds date32[day]; found \"10.12.1815\""
     assert refusals[3] == "a.parquet: the column 'price' holds decimal128(12, 2); found \"1.005\""
     table = pq.read_table(tmp_path / "a.parquet")
@@ -196,7 +197,7 @@ async def test_what_json_has_no_number_for_is_text_between_two_files(tmp_path: P
     assert str(table.schema.field("v").type) == "double"
     assert str(table["v"].to_pylist()) == str(odd)
     (answer,) = await files.write("c.parquet", item("1", v="NaN is a name"), mode="replace")
-    assert answer.write_error is None
+    assert answer.error is None
     assert pq.read_table(tmp_path / "c.parquet")["v"].to_pylist() == ["NaN is a name"]
 
 
@@ -217,7 +218,7 @@ async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: File
     pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
     fits, null, none = await files.write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
     assert fits.effect is Effect.WRITTEN
-    assert [answer.write_error.message for answer in (null, none) if answer.write_error] == [
+    assert [answer.error.message for answer in (null, none) if answer.error] == [
         "a.parquet: the column 'n' holds int64; found null",
         "a.parquet: the column 'n' takes no null, and the record has no n",
     ]
@@ -242,7 +243,7 @@ async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
     await broken_off.close()
     assert not (tmp_path / "a.parquet").exists()
     bad, good = await files.write("a.parquet", item("3", n="x"), item("2", n=2.5), mode="replace")
-    assert bad.write_error is not None
+    assert bad.error is not None
     assert good.effect is Effect.WRITTEN
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
 

@@ -9,8 +9,8 @@ import pytest
 from tests.connectors.conftest import Reports, records_of
 from tests.connectors.files import Files
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Record
 

@@ -13,10 +13,11 @@ from tests.connectors.conftest import Reports, item, records_of
 from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_at
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
-from speclab.connectors import References, open_finder, open_reader
 from speclab.connectors.api import FullReplace, RuntimeContext
 from speclab.connectors.file import object_store, remote
-from speclab.connectors.file.reader import file_probe
+from speclab.connectors.file.reader import check_target
+from speclab.connectors.registry import open_lookup, open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect
@@ -105,7 +106,7 @@ async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
     await files.write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
     assert s3.get("a.jsonl") == b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":7}\n{"id":"c"}\n'
-    finder = open_finder(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
+    finder = open_lookup(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
     assert finder is not None
     assert await finder.find([item("a"), item("x")]) == [{"id": "a", "n": 7}, None]
     await finder.close()
@@ -165,7 +166,7 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
         "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
         "pattern": lambda: files.read(s3.at("*.jsonl"), options=s3.options),
         "upsert": lambda: files.opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
-        "probe": lambda: file_probe(target, NoAuth(), references, context, ONCE),
+        "probe": lambda: check_target(target, NoAuth(), references, context, ONCE),
     }
     with pytest.raises(Unauthorized, match=s3.at("")) as caught:
         await tried[way]()
@@ -238,11 +239,11 @@ async def test_an_object_that_changes_while_it_is_read_is_no_mixture_of_two(
 async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, context: RuntimeContext) -> None:
     target = file_at(s3.at("a.jsonl"), options=s3.options)
     assert (
-        await file_probe(target, NoAuth(), references, context, ONCE)
+        await check_target(target, NoAuth(), references, context, ONCE)
         == f"{s3.at('a.jsonl')}: not there yet; a run makes it"
     )
     s3.put("a.jsonl", b"")
-    assert await file_probe(target, NoAuth(), references, context, ONCE) == f"{s3.at('a.jsonl')}: is there"
+    assert await check_target(target, NoAuth(), references, context, ONCE) == f"{s3.at('a.jsonl')}: is there"
 
 
 async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, files: Files) -> None:

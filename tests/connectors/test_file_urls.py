@@ -12,8 +12,9 @@ from tests.connectors.conftest import Serve, item, records_of
 from tests.connectors.files import CONTENTS, PEOPLE, Files, file_at
 from tests.s3 import SECRET
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError, SpeclabError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth

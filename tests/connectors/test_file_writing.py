@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from tests.connectors.conftest import item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import FullReplace, MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, Unreachable
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
 
 Open = Callable[..., Writer]
 
@@ -116,10 +117,11 @@ import asyncio, os, sys
 from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
-from speclab.connectors import References, open_writer
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
+from speclab.connectors.file.settings import FileSystem
 
 async def main():
     system = FileSystem(connector="file", path="out.jsonl", key="id")
@@ -202,9 +204,9 @@ async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_oth
     name: str, mode: str, tmp_path: Path, target: Open
 ) -> None:
     refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
-    assert refused.write_error is not None
-    assert (refused.write_error.field, refused.write_error.sent) == ("note", False)
-    assert refused.write_error.message == f"{name}: note has half a surrogate pair, which is no text"
+    assert refused.error is not None
+    assert (refused.error.field, refused.error.sent) == ("note", False)
+    assert refused.error.message == f"{name}: note has half a surrogate pair, which is no text"
     assert written.effect is Effect.WRITTEN
     assert json.loads((tmp_path / name).read_bytes().strip(b"[]\n")) == {"id": "b", "n": 2**70}
 
@@ -212,8 +214,8 @@ async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_oth
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
 async def test_a_record_without_a_key_is_refused_alone(mode: str, tmp_path: Path, target: Open) -> None:
     bad, good = await write(target("out.jsonl", mode), MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
-    assert bad.write_error is not None
-    assert (bad.write_error.error_class, bad.write_error.sent, bad.write_error.field) == (
+    assert bad.error is not None
+    assert (bad.error.error_class, bad.error.sent, bad.error.field) == (
         ErrorClass.REJECTED,
         False,
         "id",

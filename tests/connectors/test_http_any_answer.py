@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from tests.clocks import HeldClock
 from tests.connectors.conftest import item
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 NAMES = st.sampled_from(
     "data next total errors error field pointer loc status ok id at meta links has_more detail results".split()
@@ -138,6 +139,6 @@ async def test_any_answer_to_a_write_is_an_effect_or_a_refusal_of_that_record(
     told = await writer.write(items)
     assert len(told) == len(items)
     for answer in told:
-        assert (answer.effect is None) != (answer.write_error is None)
-        assert answer.write_error is None or answer.write_error.message
+        assert (answer.effect is None) != (answer.error is None)
+        assert answer.error is None or answer.error.message
     await writer.close()

@@ -8,12 +8,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 PEOPLE: list[Record] = [{"id": number} for number in range(7)]
 SIZE = 3

@@ -6,12 +6,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Send = Callable[..., Awaitable[list[WriteResult]]]
 
@@ -42,24 +43,24 @@ def send(serve: Serve, references: References, context: RuntimeContext) -> Send:
 
 
 def classes(answers: list[WriteResult]) -> list[Effect | ErrorClass | None]:
-    return [answer.write_error.error_class if answer.write_error else answer.effect for answer in answers]
+    return [answer.error.error_class if answer.error else answer.effect for answer in answers]
 
 
 async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> None:
     results: Json = [{"response": {"code": code}} for code in (201, 409, "503 Service Unavailable", 422)]
     answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
     assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
-    assert [answer.write_error.status for answer in answers if answer.write_error] == [503, 422]
-    assert answers[2].write_error is not None
-    assert answers[2].write_error.message == "503 Service Unavailable"
+    assert [answer.error.status for answer in answers if answer.error] == [503, 422]
+    assert answers[2].error is not None
+    assert answers[2].error.message == "503 Service Unavailable"
 
 
 async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:
     answers = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
     assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
     (refused, _) = await send({"status": 200}, {}, {}, results="[*]")
-    assert refused.write_error is not None
-    assert refused.write_error.message == "expected 2 results at `[*]`, found an object with `status`"
+    assert refused.error is not None
+    assert refused.error.message == "expected 2 results at `[*]`, found an object with `status`"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,8 @@ async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
 async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(body: Json, send: Send) -> None:
     """Nor is it sent again in halves, which would write the other part twice: nobody knows which it is."""
     answers = await send(body, {}, {}, code=207)
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    write_error = answers[0].write_error
+    assert len({id(answer.error) for answer in answers}) == 1
+    write_error = answers[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert "no such plan" in write_error.message
@@ -126,5 +127,5 @@ async def test_an_error_in_place_of_the_results_is_one_of_the_whole_batch(send: 
 async def test_what_is_said_to_be_a_failure_of_all_is_refused_as_a_whole(send: Send) -> None:
     answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
     assert classes(answers) == [ErrorClass.REJECTED] * 2
-    assert answers[0].write_error is not None
-    assert answers[0].write_error.message == "200 OK: plan"
+    assert answers[0].error is not None
+    assert answers[0].error.message == "200 OK: plan"

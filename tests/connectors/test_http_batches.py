@@ -6,13 +6,14 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, ServeRaw, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Open = Callable[..., Writer]
 
@@ -69,8 +70,8 @@ async def test_items_are_made_as_the_spec_says(serve: Serve, target: Open) -> No
         [{"method": "PUT", "path": "/customers/a%2F1", "body": {"record": {"id": "a/1", "n": 1}, "v": 2}}]
     ]
     assert good.effect is Effect.CREATED
-    assert bad.write_error is not None
-    assert (bad.write_error.field, bad.write_error.sent) == ("id", False)
+    assert bad.error is not None
+    assert (bad.error.field, bad.error.sent) == ("id", False)
 
 
 async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -> None:
@@ -88,11 +89,11 @@ async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -
     )
     fine, refused, there, busy = await write(writer, *map(item, "abcd"))
     assert (fine.effect, there.effect) == (Effect.WRITTEN, Effect.WRITTEN)
-    assert refused.write_error is not None
-    assert (refused.write_error.error_class, refused.write_error.status) == (ErrorClass.REJECTED, 422)
-    assert (refused.write_error.message, refused.write_error.field) == ("no such country", "country")
-    assert busy.write_error is not None
-    assert (busy.write_error.error_class, busy.write_error.message) == (ErrorClass.SERVER, "busy")
+    assert refused.error is not None
+    assert (refused.error.error_class, refused.error.status) == (ErrorClass.REJECTED, 422)
+    assert (refused.error.message, refused.error.field) == ("no such country", "country")
+    assert busy.error is not None
+    assert (busy.error.error_class, busy.error.message) == (ErrorClass.SERVER, "busy")
 
 
 async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: Open) -> None:
@@ -101,8 +102,8 @@ async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: O
 
     fine, refused, odd = await write(target(await serve(batch), results="results"), *map(item, "abc"))
     assert fine.effect is Effect.WRITTEN
-    assert refused.write_error is not None
-    assert refused.write_error.message == "taken"
+    assert refused.error is not None
+    assert refused.error.message == "taken"
     assert odd.effect is Effect.WRITTEN
 
 
@@ -115,8 +116,8 @@ async def test_results_that_do_not_match_leave_all_in_doubt(body: Json, found: s
         return web.json_response(body)
 
     answers = await write(target(await serve(batch), results="results"), *map(item, "ab"))
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    write_error = answers[0].write_error
+    assert len({id(answer.error) for answer in answers}) == 1
+    write_error = answers[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert write_error.message == f"expected 2 results at `results`, found {found}"
@@ -127,16 +128,16 @@ async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serv
         return web.json_response({"message": "too much"}, status=413)
 
     answers = await write(target(await serve(batch)), *map(item, "abc"))
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    assert answers[0].write_error is not None
-    assert answers[0].write_error.message == "413 Request Entity Too Large: too much"
+    assert len({id(answer.error) for answer in answers}) == 1
+    assert answers[0].error is not None
+    assert answers[0].error.message == "413 Request Entity Too Large: too much"
 
 
 async def test_a_batch_without_an_answer_is_in_doubt_as_a_whole(serve_raw: ServeRaw, target: Open) -> None:
     answers = await write(target(await serve_raw(b"")), *map(item, "ab"))
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    assert answers[0].write_error is not None
-    assert (answers[0].write_error.error_class, answers[0].write_error.sent) == (ErrorClass.NETWORK, True)
+    assert len({id(answer.error) for answer in answers}) == 1
+    assert answers[0].error is not None
+    assert (answers[0].error.error_class, answers[0].error.sent) == (ErrorClass.NETWORK, True)
 
 
 async def test_deletes_go_one_by_one(serve: Serve, target: Open) -> None:
@@ -164,6 +165,6 @@ async def test_a_result_the_expression_cannot_judge_is_in_doubt(serve: Serve, ta
         return web.json_response({"results": [{"status": "fine"}]})
 
     (answer,) = await write(target(await serve(batch), results="results", ok="item.status < 300"), item("a"))
-    assert answer.write_error is not None
-    assert answer.write_error.error_class is ErrorClass.BAD_ANSWER
-    assert answer.write_error.message.startswith("write.ok: ")
+    assert answer.error is not None
+    assert answer.error.error_class is ErrorClass.BAD_ANSWER
+    assert answer.error.message.startswith("write.ok: ")

@@ -6,12 +6,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext, Writer, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Open = Callable[..., Writer]
 
@@ -97,5 +98,5 @@ async def test_a_field_that_is_blamed_is_the_records_own_whatever_is_around_it(
 
     for handler in (refuse, refuse_by_name):
         answer = await write(target(await serve(handler), body=shape))
-        assert answer.write_error is not None
-        assert answer.write_error.field == "email"
+        assert answer.error is not None
+        assert answer.error.field == "email"

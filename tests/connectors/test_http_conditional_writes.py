@@ -7,12 +7,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Open = Callable[..., Writer]
 
@@ -128,7 +129,7 @@ async def test_what_is_changed_every_time_is_a_conflict_that_says_so(serve: Serv
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 9
     (answer,) = await write(target(await serve(versioned), **CREATE_OR_UPDATE), item("a", name="Ada"))
-    write_error = answer.write_error
+    write_error = answer.error
     assert write_error is not None
     assert (write_error.error_class, write_error.status) == (ErrorClass.CONFLICT, 412)
     assert write_error.message == (
@@ -169,7 +170,7 @@ async def test_an_answer_without_an_etag_fails_the_record_and_nothing_is_sent(se
 
     url = await serve(plain)
     (answer,) = await write(target(url, **CREATE_OR_UPDATE), item("a"))
-    write_error = answer.write_error
+    write_error = answer.error
     assert write_error is not None
     assert requests == ["GET"]
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, False)
@@ -183,8 +184,8 @@ async def test_a_weak_etag_that_never_matches_is_told(serve: Serve, target: Open
     versioned.put("a", {"id": "a"})
     versioned.weak = True
     (answer,) = await write(target(await serve(versioned), upsert="PUT /c/{id}"), item("a"))
-    assert answer.write_error is not None
-    assert answer.write_error.message.endswith(
+    assert answer.error is not None
+    assert answer.error.message.endswith(
         "; its ETag is a weak one (W/), which no If-Match matches (RFC 9110 section 13.1.1)"
     )
 
@@ -219,10 +220,10 @@ async def test_a_value_cannot_begin_a_header_of_its_own(serve: Serve, target: Op
 
     writer = target(await serve(never), upsert="PUT /c/{id}", headers={"X-Name": "{name}"})
     (answer,) = await write(writer, item("a", name="Ada\r\nX-Admin: yes"))
-    assert answer.write_error is not None
-    assert answer.write_error.sent is False
-    assert answer.write_error.field == "name"
-    assert answer.write_error.message.endswith("{name} has what cannot stand in a header, such as X-Name")
+    assert answer.error is not None
+    assert answer.error.sent is False
+    assert answer.error.field == "name"
+    assert answer.error.message.endswith("{name} has what cannot stand in a header, such as X-Name")
 
 
 async def test_a_secret_is_no_template(serve: Serve, references: References, target: Open) -> None:
@@ -236,8 +237,8 @@ async def test_a_secret_is_no_template(serve: Serve, references: References, tar
     url = await serve(keep)
     for text in ("${file:token}", "${file:token} {id}"):
         (answer,) = await write(target(url, upsert="PUT /c/{id}", headers={"X-Token": text}), item("a"))
-        assert answer.write_error is not None
-        assert "s3cret" not in answer.write_error.request
+        assert answer.error is not None
+        assert "s3cret" not in answer.error.request
     assert got == ["s3cret{id}", "s3cret{id} a"]
 
 

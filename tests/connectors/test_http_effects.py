@@ -6,12 +6,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Send = Callable[..., Awaitable[list[WriteResult]]]
 
@@ -52,7 +53,7 @@ def send(serve: Serve, references: References, context: RuntimeContext, requests
 
 def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
     (answer,) = answers
-    return answer.write_error.error_class if answer.write_error else answer.effect
+    return answer.error.error_class if answer.error else answer.effect
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, 
 )
 async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
     (answer,) = await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")
-    assert answer.write_error is not None
-    assert answer.write_error.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
+    assert answer.error is not None
+    assert answer.error.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,6 @@ async def test_a_web_page_is_no_success(
     writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert answer.write_error.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.error.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from tests.connectors.conftest import Serve, item, read_all
 from tests.connectors.test_credentials_of_others import HTTPBIN, started
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import Page, RuntimeContext
-from speclab.connectors.http.decoding import Decoder, Unreadable
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.http_decoding import Decoder, Unreadable
 from speclab.connectors.http_once import request_once
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -229,10 +230,10 @@ async def test_a_write_whose_answer_cannot_be_unpacked_is_in_doubt_and_has_a_pla
     writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert answer.write_error.message.startswith(f"{url}/c: the answer is not encoded as it says (br): ")
-    assert answer.write_error.request.startswith(f"POST {url}/c\n")
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, True)
+    assert answer.error.message.startswith(f"{url}/c: the answer is not encoded as it says (br): ")
+    assert answer.error.request.startswith(f"POST {url}/c\n")
 
 
 async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpacked(
@@ -242,9 +243,9 @@ async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpac
     writer = open_writer(system(url, write={"create": "POST /c"}), NoAuth(), references, context)
     (answer,) = await writer.write([item("a")])
     await writer.close()
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.status) == (ErrorClass.REJECTED, 422)
-    assert "(the answer is not encoded as it says (zstd): " in answer.write_error.response
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.status) == (ErrorClass.REJECTED, 422)
+    assert "(the answer is not encoded as it says (zstd): " in answer.error.response
 
 
 async def test_what_a_target_packs_is_understood_when_writing(
@@ -256,8 +257,8 @@ async def test_what_a_target_packs_is_understood_when_writing(
     (answer,) = await writer.write([item("a")])
     await writer.close()
     assert answer.effect is not Effect.UPDATED
-    assert answer.write_error is not None
-    assert "no such plan" in answer.write_error.message
+    assert answer.error is not None
+    assert "no such plan" in answer.error.message
 
 
 async def test_a_token_endpoint_may_pack_its_reply_but_not_into_a_bomb(serve: Serve) -> None:

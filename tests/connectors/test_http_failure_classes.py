@@ -7,16 +7,17 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.http.client import Client
 from speclab.connectors.http.request_builder import PageRequest
 from speclab.connectors.http.retries import answered
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError
 from speclab.core.outcome import ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 
 async def failure(url: str, references: References, context: RuntimeContext) -> EndpointError:

@@ -8,14 +8,15 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext, WriteResult
 from speclab.connectors.http.response import message_in
 from speclab.connectors.http.response_check import failure_sign, is_suspicious
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 FAILURES: list[tuple[str, Json, str | None]] = [
     ("Slack", {"ok": False, "error": "invalid_auth"}, "invalid_auth"),
@@ -142,9 +143,9 @@ async def test_nested_statuses_of_a_bulk_response_decide_for_each_record(
 ) -> None:
     first, second = await bulk(serve, references, context, BULK, results="items[*]")
     assert first.effect is Effect.CREATED
-    assert second.write_error is not None
-    assert (second.write_error.status, second.write_error.error_class) == (400, ErrorClass.REJECTED)
-    assert "failed to parse field [age]" in second.write_error.message
+    assert second.error is not None
+    assert (second.error.status, second.error.error_class) == (400, ErrorClass.REJECTED)
+    assert "failed to parse field [age]" in second.error.message
 
 
 @pytest.mark.parametrize("body", [BULK, {"FailedRecordCount": 1}, {"errors": [{"message": "one of them"}]}])
@@ -152,9 +153,9 @@ async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_resu
     body: Json, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     for answer in await bulk(serve, references, context, body):
-        assert answer.write_error is not None
-        assert answer.write_error.error_class is ErrorClass.BAD_ANSWER
-        assert "say with `results` where each has its own" in answer.write_error.message
+        assert answer.error is not None
+        assert answer.error.error_class is ErrorClass.BAD_ANSWER
+        assert "say with `results` where each has its own" in answer.error.message
 
 
 @pytest.mark.parametrize(

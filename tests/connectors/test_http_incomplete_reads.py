@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Handler, Reports, Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors import References, open_reader, sample
 from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem, Pagination
+from speclab.connectors.registry import open_reader, sample
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, IncompleteRead
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem, Pagination
 
 Open = Callable[..., Reader]
 Answer = Callable[[list[Json], Json], web.Response]

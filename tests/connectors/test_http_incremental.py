@@ -8,13 +8,14 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, read_all, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Json, Record
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 BY_CURSOR: Json = {"by": "cursor", "next": "next", "param": "cursor"}

@@ -4,12 +4,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 
 async def ask(
@@ -75,10 +76,10 @@ async def test_where_it_is_not_sure_nothing_is_created_twice(
 ) -> None:
     answer, requests = await ask(serve, references, context, body, found)
     assert requests == ["GET"]
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert f"the answer to the lookup {message}" in answer.write_error.message
-    assert answer.write_error.response.startswith("200 OK")
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, False)
+    assert f"the answer to the lookup {message}" in answer.error.message
+    assert answer.error.response.startswith("200 OK")
 
 
 async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
@@ -86,7 +87,7 @@ async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
 ) -> None:
     answer, requests = await ask(serve, references, context, '{"data": [{"id": 7}]}', "data[0]")
     assert requests == ["GET"]
-    write_error = answer.write_error
+    write_error = answer.error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, False)
     assert write_error.message == "not sent: PUT /c/{found.n}: {found.n} is not in what the lookup found"

@@ -14,13 +14,14 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 FOR_EACH: dict[str, Json] = {
     "path": "/accounts",

@@ -10,13 +10,14 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Reader, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, Unreachable
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 
 class Book:

@@ -4,12 +4,13 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, ServeRaw, read_all, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import Unreachable
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 
 def system(base_url: str) -> HttpSystem:

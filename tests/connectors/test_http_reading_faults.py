@@ -11,13 +11,14 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, ServeRaw, read_all, records_of
 
-from speclab.connectors import References, open_reader, sample
 from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, sample
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 PEOPLE: Json = [{"id": "p1"}, {"id": "p2"}]

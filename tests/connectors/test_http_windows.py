@@ -27,13 +27,14 @@ from tests.connectors.changing import (
 )
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 
 
 async def test_a_first_read_is_cut_from_its_start_on_and_the_last_window_has_no_end(serve: Serve) -> None:

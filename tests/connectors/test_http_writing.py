@@ -9,13 +9,14 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, ServeRaw, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 Open = Callable[..., Writer]
 
@@ -70,9 +71,7 @@ async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
 
 
 def effects(answers: list[WriteResult]) -> list[Effect | ErrorClass]:
-    return [
-        answer.effect or (answer.write_error and answer.write_error.error_class) or Effect.WRITTEN for answer in answers
-    ]
+    return [answer.effect or (answer.error and answer.error.error_class) or Effect.WRITTEN for answer in answers]
 
 
 async def test_an_upsert_tells_created_from_updated_and_counts_what_it_sent(serve: Serve, target: Open) -> None:
@@ -97,7 +96,7 @@ async def test_values_in_a_path_are_encoded_and_cannot_leave_their_place(serve: 
         "PUT /t/r%26d/customers/a%2Fb%20c",
         "PUT /t/r%26d/customers/x",
     ]
-    refused = [answer.write_error for answer in answers[2:5]]
+    refused = [answer.error for answer in answers[2:5]]
     assert [write_error is not None and (write_error.sent, write_error.field) for write_error in refused] == [
         (False, "id")
     ] * 3
@@ -123,13 +122,13 @@ async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
     writer = target(await serve(customers), upsert="PUT /customers/{email}")
     lacking = MappedRecord("a", payload, {}, "")
     bad, good = await write(writer, lacking, item("b", email="b@example.org"))
-    assert bad.write_error is not None
-    assert (bad.write_error.sent, bad.write_error.error_class, bad.write_error.field) == (
+    assert bad.error is not None
+    assert (bad.error.sent, bad.error.error_class, bad.error.field) == (
         False,
         ErrorClass.REJECTED,
         "email",
     )
-    assert bad.write_error.message.endswith(message)
+    assert bad.error.message.endswith(message)
     assert good.effect is Effect.CREATED
     assert customers.requests == ["PUT /customers/b%40example.org"]
 
@@ -138,7 +137,7 @@ async def test_a_record_whose_url_is_too_long_keeps_no_other_from_being_written(
     writer = target(await serve(Customers()), upsert="PUT /customers/{id}")
     answers = await write(writer, item("a"), item("x" * 70_000), item("b"))
     assert effects(answers) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
-    write_error = answers[1].write_error
+    write_error = answers[1].error
     assert write_error is not None
     assert (write_error.sent, write_error.message.endswith("...: URL too long"), len(write_error.request)) == (
         False,
@@ -204,9 +203,9 @@ async def test_a_lookup_that_finds_two_is_refused_and_nothing_is_written(serve: 
         update="PATCH /customers/{found.id}",
     )
     (answer,) = await write(writer, item("a"))
-    assert answer.write_error is not None
-    assert answer.write_error.sent is False
-    assert "the lookup found 2 records where one was expected" in answer.write_error.message
+    assert answer.error is not None
+    assert answer.error.sent is False
+    assert "the lookup found 2 records where one was expected" in answer.error.message
 
 
 async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(serve: Serve, target: Open) -> None:
@@ -218,8 +217,8 @@ async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(ser
     answers = await write(writer, item("a", delete=True), item("b", delete=True))
     assert effects(answers) == [Effect.DELETED, Effect.DELETED]
     (refused,) = await write(target(url, upsert="PUT /customers/{id}"), item("a", delete=True))
-    assert refused.write_error is not None
-    assert (refused.write_error.sent, "has no `delete`" in refused.write_error.message) == (False, True)
+    assert refused.error is not None
+    assert (refused.error.sent, "has no `delete`" in refused.error.message) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ async def test_a_status_has_its_class(status: int, error_class: ErrorClass, serv
         return web.json_response({"message": "no"}, status=status, headers={"Retry-After": "7"})
 
     (answer,) = await write(target(await serve(refuse), upsert="PUT /c/{id}"), item("a", name="Ada"))
-    write_error = answer.write_error
+    write_error = answer.error
     assert write_error is not None
     assert (write_error.error_class, write_error.status, write_error.retry_after, write_error.sent) == (
         error_class,
@@ -273,9 +272,9 @@ async def test_a_problem_names_the_field_it_is_about(serve: Serve, target: Open)
         return web.json_response(problem, status=422, content_type="application/problem+json")
 
     (answer,) = await write(target(await serve(refuse), create="POST /c", envelope="customer"), item("a"))
-    assert answer.write_error is not None
-    assert answer.write_error.field == "address.city"
-    assert answer.write_error.message == "422 Unprocessable Entity: Not valid: must not be empty"
+    assert answer.error is not None
+    assert answer.error.field == "address.city"
+    assert answer.error.message == "422 Unprocessable Entity: Not valid: must not be empty"
 
 
 async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -> None:
@@ -284,8 +283,8 @@ async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -
 
     errors = {"at": "faults[*]", "field": "at.name", "message": "why"}
     (answer,) = await write(target(await serve(refuse), create="POST /c", errors=errors), item("a"))
-    assert answer.write_error is not None
-    assert (answer.write_error.field, answer.write_error.message) == ("email", "400 Bad Request: taken")
+    assert answer.error is not None
+    assert (answer.error.field, answer.error.message) == ("email", "400 Bad Request: taken")
 
 
 async def test_at_most_as_many_requests_at_once_as_the_spec_allows(serve: Serve, target: Open) -> None:
@@ -317,7 +316,7 @@ async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Ope
     answers = await write(writer, *(item(str(number)) for number in range(9)))
     assert requests == 3
     assert effects(answers) == [Effect.UPDATED] * 2 + [ErrorClass.RATE_LIMIT] * 7
-    refused = [answer.write_error for answer in answers[2:] if answer.write_error]
+    refused = [answer.error for answer in answers[2:] if answer.error]
     assert [write_error.sent for write_error in refused] == [True] + [False] * 6
     assert {write_error.retry_after for write_error in refused} == {9}
 
@@ -341,9 +340,9 @@ async def test_a_quota_that_resets_too_late_is_answered_as_a_rate_limit(serve: S
     writer = target(await serve(counted), concurrency=1, upsert="PUT /c/{id}")
     first, second = await write(writer, item("a"), item("b"))
     assert first.effect is Effect.UPDATED
-    assert second.write_error is not None
-    assert (second.write_error.error_class, second.write_error.sent) == (ErrorClass.RATE_LIMIT, False)
-    assert second.write_error.retry_after == 7200
+    assert second.error is not None
+    assert (second.error.error_class, second.error.sent) == (ErrorClass.RATE_LIMIT, False)
+    assert second.error.retry_after == 7200
 
 
 async def test_credentials_that_are_refused_stop_the_rest(serve: Serve, target: Open) -> None:
@@ -366,15 +365,15 @@ async def test_a_target_that_is_not_there_was_surely_not_sent_anything(target: O
         writer = target(f"http://127.0.0.1:{closed.getsockname()[1]}", concurrency=1, upsert="PUT /c/{id}")
         answers = await write(writer, item("a"), item("b"))
     assert effects(answers) == [ErrorClass.NETWORK] * 2
-    assert [answer.write_error.sent for answer in answers if answer.write_error] == [False, False]
+    assert [answer.error.sent for answer in answers if answer.error] == [False, False]
 
 
 async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
     for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
         writer = target(await serve_raw(answer), create="POST /c")
         (given,) = await write(writer, item("a"))
-        assert given.write_error is not None
-        assert (given.write_error.error_class, given.write_error.sent) == (ErrorClass.NETWORK, True)
+        assert given.error is not None
+        assert (given.error.error_class, given.error.sent) == (ErrorClass.NETWORK, True)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +382,11 @@ async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: S
 async def test_a_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw: ServeRaw, target: Open) -> None:
     answer = b"HTTP/1.1 422 " + phrase + b"\r\nX-Note: \xe9\xff\r\nContent-Length: 2\r\n\r\n{}"
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
-    assert given.write_error is not None
-    assert given.write_error.status == 422
-    assert given.write_error.message.startswith("422 Données refusées")
-    assert given.write_error.message.encode()
-    assert given.write_error.response.startswith("422 Données refusées")
+    assert given.error is not None
+    assert given.error.status == 422
+    assert given.error.message.startswith("422 Données refusées")
+    assert given.error.message.encode()
+    assert given.error.response.startswith("422 Données refusées")
 
 
 @pytest.mark.parametrize(
@@ -398,14 +397,14 @@ async def test_bytes_that_are_not_http_are_an_error_message_of_valid_text(
     answer: bytes, serve_raw: ServeRaw, target: Open
 ) -> None:
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
-    assert given.write_error is not None
-    assert given.write_error.message.encode()
+    assert given.error is not None
+    assert given.error.message.encode()
 
 
 async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
     (answer,) = await write(target(await serve_raw(None), timeout="50ms", create="POST /c"), item("a"))
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.TIMEOUT, True)
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.TIMEOUT, True)
 
 
 async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
@@ -413,11 +412,11 @@ async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
         return web.json_response({"message": "y" * 10_000}, status=400)
 
     (answer,) = await write(target(await serve(refuse), create="POST /c"), item("a", note="x" * 10_000))
-    assert answer.write_error is not None
-    assert answer.write_error.message == f"400 Bad Request: {'y' * 383}..."
-    assert answer.write_error.response.endswith("... (10,015 bytes)")
-    assert len(answer.write_error.response) < 4200
-    assert len(answer.write_error.request) < 4600
+    assert answer.error is not None
+    assert answer.error.message == f"400 Bad Request: {'y' * 383}..."
+    assert answer.error.response.endswith("... (10,015 bytes)")
+    assert len(answer.error.response) < 4200
+    assert len(answer.error.request) < 4600
 
 
 async def test_a_source_without_write_cannot_be_written(references: References, context: RuntimeContext) -> None:

@@ -17,10 +17,11 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, read_all
 from tests.connectors.issuer import Issuer
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth.login import LoginPrompt, challenge, listening, log_in
 from speclab.connectors.auth.oauth2 import Tokens, open_page
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError, Unauthorized
 
 FREE: Final = 0

@@ -14,13 +14,13 @@ from typing import Self
 import pytest
 from sqlalchemy.engine import make_url
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.connectors.sql.mysql import split_tls
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import EndpointError, SpecError
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.sql import SqlSystem
 
 PASSWORD = "t0p-s3cret"
 OK = b"\0\0\0\2\0\0\0"

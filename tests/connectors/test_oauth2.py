@@ -16,10 +16,11 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
 from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import Reader, RuntimeContext
 from speclab.connectors.auth.oauth2 import Tokens
 from speclab.connectors.auth.tokens import TokenFile
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
@@ -222,7 +223,7 @@ async def test_a_login_that_ends_in_the_middle_of_a_run_halts_a_writer_with_what
     issuer.refresh.clear()
     answers = await writer.write([item(str(number)) for number in range(20)])
     await writer.close()
-    refusals = [answer.write_error for answer in answers]
+    refusals = [answer.error for answer in answers]
     assert all(
         write_error and write_error.error_class is ErrorClass.UNAUTHORIZED and not write_error.sent
         for write_error in refusals
@@ -252,10 +253,11 @@ PROCESS = dedent("""\
     from random import Random
 
     from speclab.core.clock import SystemClock
-    from speclab.connectors import References, sample
+    from speclab.connectors.registry import sample
+    from speclab.connectors.secrets.references import References
     from speclab.connectors.api import RuntimeContext
     from speclab.spec.auth import OAuth2Auth
-    from speclab.spec.systems.http import HttpSystem
+    from speclab.connectors.http.settings import HttpSystem
 
     url, tokens, system, auth = sys.argv[1:]
     urllib.request.urlopen(url + "/both-are-here").read()

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 from tests.spec.test_settings_of_others import put
 
-from speclab.connectors import References, open_reader, open_writer, registry
-from speclab.connectors.api import Connector, RuntimeContext
+from speclab.connectors import registry
+from speclab.connectors.api import ConnectorParts, RuntimeContext
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import SpecError
 from speclab.core.plugins import PluginRegistry
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 
 def test_opening_needs_no_connection_and_no_loop(references: References, context: RuntimeContext) -> None:
@@ -33,18 +35,18 @@ def test_opening_needs_no_connection_and_no_loop(references: References, context
 def test_what_is_for_one_end_alone_says_so_at_the_other(
     references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing: Connector[System] = Connector(None, None)
-    monkeypatch.setattr(registry, "connector_of", lambda _: nothing)
+    nothing: ConnectorParts[System] = ConnectorParts()
+    monkeypatch.setattr(registry, "load_parts", lambda _: nothing)
     system = FileSystem(connector="file", path="*.csv", key="id")
-    with pytest.raises(SpecError, match="the connector 'file' cannot read: it is for targets alone"):
+    with pytest.raises(SpecError, match="the connector 'file' cannot be a source: it only writes"):
         open_reader(system, NoAuth(), references, context)
-    with pytest.raises(SpecError, match="the connector 'file' cannot write: it is for sources alone"):
+    with pytest.raises(SpecError, match="the connector 'file' cannot be a target: it only reads"):
         open_writer(system, NoAuth(), references, context)
 
 
 def test_a_connector_that_is_not_installed_is_named(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_construct(connector="soap")
-    with pytest.raises(SpecError, match="there is no connector 'soap' here; there is file, http, "):
+    with pytest.raises(SpecError, match="the connector 'soap' is not installed; installed are file, http, "):
         open_reader(system, NoAuth(), references, context)
 
 
@@ -53,9 +55,9 @@ def test_a_connector_that_is_not_installed_is_named(references: References, cont
     [
         (
             "1 / 0\n",
-            r"speclab_soap:SOAP of speclab-soap 1\.0 cannot be loaded: ZeroDivisionError: .* at .*soap\.py:1; mend",
+            r"speclab_soap:SOAP of speclab-soap 1\.0 cannot be loaded: ZeroDivisionError: .* at .*soap\.py:1; fix",
         ),
-        ("SOAP = 1\n", r"speclab_soap:SOAP of speclab-soap 1\.0 is no speclab\.connectors\.api\.Connector; mend"),
+        ("SOAP = 1\n", r"speclab_soap:SOAP of speclab-soap 1\.0 is not a speclab\.connectors\.api\.Connector; fix"),
     ],
 )
 def test_a_connector_that_is_broken_says_of_which_package_it_is(
@@ -69,7 +71,7 @@ def test_a_connector_that_is_broken_says_of_which_package_it_is(
     put(tmp_path, "speclab-soap", code, "speclab.connectors", soap="SOAP")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "speclab_soap", raising=False)
-    monkeypatch.setattr(registry, "CONNECTORS", PluginRegistry("speclab.connectors", registry.checked))
+    monkeypatch.setattr(registry, "CONNECTORS", PluginRegistry("speclab.connectors", registry.validate_connector))
     with pytest.raises(SpecError, match=f"the connector 'soap' cannot be used: {words}"):
         open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, context)
 

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, item, read_all, records_of
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import RuntimeContext, WriteResult
 from speclab.connectors.http.rate_limit_headers import RequestWeights
+from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import Rate
 
 
@@ -207,10 +208,8 @@ async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(ser
 
     answers = await write(await serve(fine), {"rate": ["100/s", "3/h"], "concurrency": 1}, 5)
     assert requests == 3
-    assert [answer.write_error and answer.write_error.error_class for answer in answers[3:]] == [
-        ErrorClass.RATE_LIMIT
-    ] * 2
-    write_error = answers[3].write_error
+    assert [answer.error and answer.error.error_class for answer in answers[3:]] == [ErrorClass.RATE_LIMIT] * 2
+    write_error = answers[3].error
     assert write_error is not None
     assert (write_error.sent, write_error.retry_after) == (False, 3600)
     assert write_error.message == "the rate limit of 3/h is used up; the next request may go in 1h"
@@ -233,7 +232,7 @@ async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve
     answers = await write(await serve(strict), {"concurrency": 4}, 20)
     assert sum(answer.effect is Effect.UPDATED for answer in answers) == 10
     assert most == 10
-    refused = [answer.write_error for answer in answers if answer.write_error]
+    refused = [answer.error for answer in answers if answer.error]
     assert {write_error.error_class for write_error in refused} == {ErrorClass.RATE_LIMIT}
     assert not any(write_error.sent for write_error in refused)
 

@@ -14,14 +14,15 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, ServeRaw, item, read_all
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json
 from speclab.spec.auth import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 MARKER: Final = 'm4rker"/+ é'
 FORMS: Final = (MARKER, quote(MARKER, safe=""), quote(MARKER), "m4rker", "bTRya2Vy", "bTRya2")
@@ -84,8 +85,8 @@ async def test_no_answer_error_or_report_shows_a_secret(
             writer = open_writer(system, AUTHS[kind](), references, context)
             (answer,) = await writer.write([item("a", note=MARKER)])
             await writer.close()
-            assert answer.write_error is not None
-            clean(answer.write_error)
+            assert answer.error is not None
+            clean(answer.error)
             reader = open_reader(system, AUTHS[kind](), references, context, RetrySettings(attempts=2))
             with pytest.raises(SpeclabError) as caught:
                 await read_all(reader)

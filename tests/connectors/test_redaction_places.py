@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from tests.connectors.conftest import read_all
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 ENVIRONMENT = {
     "TOKEN": "xoxb-4a7f0c9e",

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from speclab.connectors import References
-from speclab.connectors.secrets.references import named
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.secrets.references import References, named
 from speclab.core.errors import UnresolvedReference
 from speclab.spec.auth import ApiKeyAuth, BasicAuth
-from speclab.spec.systems.http import HttpSystem
 
 
 def test_references_are_replaced_wherever_they_stand(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 from tests.connectors.conftest import Serve, read_all
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import UnresolvedReference
 from speclab.core.json import Json
 from speclab.spec.auth import BearerAuth
-from speclab.spec.systems.http import HttpSystem
 
 
 class Drawer(KeyringBackend):

@@ -12,12 +12,13 @@ from aiohttp import web
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Serve, item, read_all
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 SECRET = "shared s3cret"
 

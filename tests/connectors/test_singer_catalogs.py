@@ -10,7 +10,7 @@ import pytest
 from tests.connectors.conftest import read_all, read_to_failure
 from tests.connectors.taps import Taps, numbers, settings, starts
 
-from speclab.connectors.singer.reader import fields
+from speclab.connectors.singer.reader import discover
 from speclab.core.errors import SpecError
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
@@ -90,7 +90,7 @@ async def test_a_tap_that_does_not_know_the_stream_has_not_been_read(tap: Taps) 
 
 
 async def test_the_fields_of_a_stream_are_what_the_catalog_says(tap: Taps) -> None:
-    found = await fields("source", settings([]), NoAuth(), tap.references, tap.context, 500)
+    found = await discover("source", settings([]), NoAuth(), tap.references, tap.context, 500)
     assert found is not None
     assert [(str(field.path), field.declared, field.required) for field in found.fields] == [
         ("id", "integer", True),
@@ -98,4 +98,4 @@ async def test_the_fields_of_a_stream_are_what_the_catalog_says(tap: Taps) -> No
         ("born", "string (date)", False),
         ("odd", "string", False),
     ]
-    assert await fields("source", settings([], catalog="none"), NoAuth(), tap.references, tap.context, 500) is None
+    assert await discover("source", settings([], catalog="none"), NoAuth(), tap.references, tap.context, 500) is None

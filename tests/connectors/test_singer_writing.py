@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.connectors.conftest import Reports, item
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext, WriteError, WriteResult
-from speclab.connectors.singer.writer import SingerWriter, probe
+from speclab.connectors.secrets.references import References
+from speclab.connectors.singer.settings import SingerSystem
+from speclab.connectors.singer.writer import SingerWriter, check_target
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
@@ -21,7 +22,6 @@ from speclab.mapping.fields import Field
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.singer import SingerSystem
 from speclab.sync.delivery import bisect
 from speclab.sync.retry_policy import in_doubt
 
@@ -67,9 +67,9 @@ def schemas(tmp_path: Path) -> list[Any]:
 
 def the_refusal(answers: Sequence[WriteResult]) -> WriteError:
     """The one refusal that all have."""
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    assert answers[0].write_error is not None
-    return answers[0].write_error
+    assert len({id(answer.error) for answer in answers}) == 1
+    assert answers[0].error is not None
+    return answers[0].error
 
 
 async def test_a_batch_is_written_when_the_target_has_ended_well(
@@ -97,7 +97,7 @@ async def test_the_schema_is_what_the_mapping_says_and_where_it_does_not_what_re
         "price": ValueKind.DECIMAL,
     }
     said |= {"any": ValueKind.ANY, "home.city": ValueKind.ANY_TEXT, "lines[0].sku": ValueKind.TEXT}
-    writer.declare([Field(FieldPath.parse(path), kind) for path, kind in said.items()])
+    writer.declare_fields([Field(FieldPath.parse(path), kind) for path, kind in said.items()])
     await writer.write([item("a", name="Ada", any=3, none=None, home={"zip": "1"}, lines=[{"sku": "x"}], flag=True)])
     await writer.write([item("a", name="Ada", any=3.5, none=[1], note=None)])
     first, second = schemas(tmp_path)
@@ -227,8 +227,8 @@ async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Op
 
 async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: Path) -> None:
     first, second = await target(key=["id", "name"]).write([item("a", name=None), item("b", name="Ben")])
-    assert first.write_error is not None
-    assert (first.write_error.field, first.write_error.sent) == ("name", False)
+    assert first.error is not None
+    assert (first.error.field, first.error.sent) == ("name", False)
     assert second.effect is Effect.WRITTEN
     assert kept(tmp_path) == [{"id": "b", "name": "Ben"}]
 
@@ -242,9 +242,9 @@ async def test_a_target_is_tried_with_nothing_to_write(
     settings: Callable[..., SingerSystem], references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     arguments = (NoAuth(), references, context, RetrySettings())
-    assert "starts with this config" in await probe(settings(), *arguments)
+    assert "starts with this config" in await check_target(settings(), *arguments)
     assert not (tmp_path / "out").exists()
     with pytest.raises(Unauthorized):
-        await probe(settings({"how": "die", "dies": "401 Unauthorized"}), *arguments)
+        await check_target(settings({"how": "die", "dies": "401 Unauthorized"}), *arguments)
     with pytest.raises(BadResponse, match="KeyError"):
-        await probe(settings({"how": "die", "dies": "KeyError: 'host'"}), *arguments)
+        await check_target(settings({"how": "die", "dies": "KeyError: 'host'"}), *arguments)

@@ -9,11 +9,11 @@ from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports
 from tests.connectors.databases import Databases, Ends, row, told
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
-from speclab.spec.systems.sql import SqlSystem
 
 PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
 

@@ -110,9 +110,9 @@ async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Jso
     if ends.kind == "sqlite":  # which keeps it as it is
         assert ends.sql(f"SELECT n FROM {table} ORDER BY id") == [(10,), (float(str(value)),)]
         return
-    assert answer.write_error is not None
-    assert (answer.write_error.field, answer.write_error.sent) == ("n", False)
-    assert answer.write_error.message == f"{value} would be rounded, for the column 'n' holds whole numbers only"
+    assert answer.error is not None
+    assert (answer.error.field, answer.error.sent) == ("n", False)
+    assert answer.error.message == f"{value} would be rounded, for the column 'n' holds whole numbers only"
 
 
 async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either(postgresql: Ends) -> None:
@@ -123,8 +123,8 @@ async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either
         (answer,) = await writer.write([row("c", n=1.5)])
     finally:
         await writer.close()
-    assert answer.write_error is not None
-    assert answer.write_error.field == "n"
+    assert answer.error is not None
+    assert answer.error.field == "n"
 
 
 async def test_an_index_that_is_wanting_is_told_in_sql_that_makes_it(postgresql: Ends) -> None:
@@ -156,9 +156,9 @@ async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends)
         assert told(await postgresql.write(row(fine, at=fine), upsert=table)) == ["created"]
     for lost in ("2024-01-01T10:00:00+02:00", "2024-01-01 10:00:00.5-0130", "2024-01-01 10:00:00+02"):
         (answer,) = await postgresql.write(row(lost, at=lost), upsert=table)
-        assert answer.write_error is not None
-        assert answer.write_error.field == "at"
-        assert "would lose its offset" in answer.write_error.message
+        assert answer.error is not None
+        assert answer.error.field == "at"
+        assert "would lose its offset" in answer.error.message
 
 
 async def test_a_schema_or_a_table_in_it_that_is_misspelt_is_told_with_the_nearest(postgresql: Ends) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from tests.connectors.conftest import Reports, read_all, records_of
 
-from speclab.connectors import References, open_reader
 from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.registry import open_reader
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import BadResponse, Unreachable
 from speclab.core.json import Json
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.sql import SqlSystem
 
 Read = Callable[..., Awaitable[list[Page]]]
 

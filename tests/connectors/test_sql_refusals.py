@@ -22,8 +22,8 @@ $$ BEGIN IF NEW.v = 'bad' THEN RAISE EXCEPTION 'no way' USING ERRCODE = 'AB001';
 async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
     """The class of what refuses a row."""
     (answer,) = await ends.write(row(**fields), upsert=table)
-    assert answer.write_error is not None
-    return answer.write_error.error_class
+    assert answer.error is not None
+    return answer.error.error_class
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
 async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mariadb: Ends) -> None:
     table = mariadb.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
     (answer,) = await mariadb.write(row(v=value), upsert=table)
-    assert answer.write_error is not None
-    assert answer.write_error.error_class is ErrorClass.REJECTED
-    assert answer.write_error.field == (None if column == "GEOMETRY" else "v")
+    assert answer.error is not None
+    assert answer.error.error_class is ErrorClass.REJECTED
+    assert answer.error.field == (None if column == "GEOMETRY" else "v")
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,15 @@ async def test_postgresql_blames_the_column_for_its_value(column: str, value: Js
     if column.endswith("UNIQUE"):
         postgresql.sql(f"INSERT INTO {table} VALUES ('other', 1, 1)")
     (answer,) = await postgresql.write(row(w=1, v=value), upsert=table)
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.field) == (ErrorClass.REJECTED, "v"), (
-        answer.write_error.message
-    )
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.field) == (ErrorClass.REJECTED, "v"), answer.error.message
 
 
 async def test_mariadb_refuses_a_row_for_letters_that_its_key_has_not(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) CHARACTER SET latin1 PRIMARY KEY")
     (answer,) = await mariadb.write(row("日"), upsert=table)
-    assert answer.write_error is not None
-    assert answer.write_error.error_class is ErrorClass.REJECTED
+    assert answer.error is not None
+    assert answer.error.error_class is ErrorClass.REJECTED
 
 
 async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:
@@ -89,16 +87,16 @@ async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mar
     table = mariadb.table("id INT PRIMARY KEY")
     mariadb.sql(f"ALTER TABLE {table} PARTITION BY RANGE (id) (PARTITION one VALUES LESS THAN (9))")
     (answer,) = await mariadb.write(row(10), upsert=table)
-    assert answer.write_error is not None
+    assert answer.error is not None
 
 
 async def test_a_row_that_is_longer_than_the_server_takes_is_refused_and_cuts_no_connection(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, v LONGTEXT")
     ((most,),) = mariadb.sql("SELECT @@max_allowed_packet")
     (answer,) = await mariadb.write(row(1, v="x" * most), upsert=table)
-    assert answer.write_error is not None
-    assert answer.write_error.field == "v"
-    assert "max_allowed_packet" in answer.write_error.message
+    assert answer.error is not None
+    assert answer.error.field == "v"
+    assert "max_allowed_packet" in answer.error.message
 
 
 async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_index_holds(postgresql: Ends) -> None:
@@ -106,8 +104,8 @@ async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_ind
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
     assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
     (answer,) = await postgresql.write(row("".join(map(chr, range(33, 9000)))), upsert=table)
-    assert answer.write_error is not None
-    assert "index row" in answer.write_error.message
+    assert answer.error is not None
+    assert "index row" in answer.error.message
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
@@ -147,8 +145,8 @@ async def test_leave_that_is_missing_is_no_rows_fault_but_a_policy_that_refuses_
             await postgresql.write(row(), row("b"), upsert=table, url=other)
         postgresql.sql(f"GRANT ALL ON {table} TO {role}", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         (answer,) = await postgresql.write(row(), upsert=table, url=other)
-        assert answer.write_error is not None
-        assert "row-level security policy" in answer.write_error.message
+        assert answer.error is not None
+        assert "row-level security policy" in answer.error.message
     finally:
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
 
@@ -174,8 +172,8 @@ async def test_a_row_that_another_holds_too_long_may_be_free_soon(
     with ends.store.engine.begin() as other:
         other.exec_driver_sql(f"UPDATE {table} SET v = 2")
         (answer,) = await ends.write(row("a", v=3), upsert=table, timeout="1s")
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.SERVER, False)
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.SERVER, False)
 
 
 async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends) -> None:
@@ -188,8 +186,8 @@ async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends)
         (answer,) = await mariadb.write(row("a"), upsert=table, url=url)
     finally:
         mariadb.sql(f"DROP USER {name}@'%%'")
-    assert answer.write_error is not None
-    assert answer.write_error.error_class is ErrorClass.SERVER, answer.write_error.message
+    assert answer.error is not None
+    assert answer.error.error_class is ErrorClass.SERVER, answer.error.message
 
 
 async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
@@ -202,7 +200,7 @@ async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
         await asyncio.to_thread(wait_until_it_waits, mariadb, table)
         await asyncio.to_thread(other.exec_driver_sql, f"UPDATE {table} SET v = 2 WHERE id = 'a'")
         answers = await writing
-    assert [answer.write_error and answer.write_error.error_class for answer in answers] == [ErrorClass.SERVER] * 2
+    assert [answer.error and answer.error.error_class for answer in answers] == [ErrorClass.SERVER] * 2
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "sqlite"])
@@ -216,9 +214,9 @@ async def test_more_decimal_places_than_the_column_keeps_are_not_rounded_in_sile
     if kind == "sqlite":  # which keeps it as it is
         assert ends.sql(f"SELECT v FROM {table}") == [(float(str(value)),)]
         return
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.field) == (ErrorClass.REJECTED, "v")
-    assert answer.write_error.message == (
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.field) == (ErrorClass.REJECTED, "v")
+    assert answer.error.message == (
         f"{value} would be rounded, for the column 'v' keeps 2 decimal places; Round(2) in its mapping row rounds it"
     )
     assert ends.sql(f"SELECT v FROM {table}") == []

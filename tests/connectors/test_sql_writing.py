@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tests.connectors.conftest import Reports, item
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, SchemaAware, TransactionalDedup, Writer, WriteResult
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.sql.writer import SqlWriter
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Json
@@ -18,7 +20,6 @@ from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.sql import SqlSystem
 
 Open = Callable[..., Writer]
 
@@ -124,7 +125,7 @@ async def test_a_bad_row_among_new_ones_is_refused_for_what_it_is(database: Path
         answers = await writer.write([item("b", name="Bo"), item("c", name=None)])
     finally:
         await writer.close()
-    assert {answer.write_error and answer.write_error.field for answer in answers} == {"name"}
+    assert {answer.error and answer.error.field for answer in answers} == {"name"}
     assert execute(database, "SELECT id FROM people") == [("a",)]
 
 
@@ -182,7 +183,7 @@ async def test_a_table_is_made_of_what_the_mapping_says_where_the_first_records_
     }
     writer = target(upsert="people", create_table=True)
     assert isinstance(writer, SchemaAware)
-    writer.declare([Field(FieldPath((name,)), kind) for name, kind in kinds.items()])
+    writer.declare_fields([Field(FieldPath((name,)), kind) for name, kind in kinds.items()])
     await write(writer, item("a", n=None, x=1, yes=None, t=None), item("b", late=None))
     assert execute(tmp_path / "out/people.db", "SELECT name, type FROM pragma_table_info('people')") == [
         ("id", "TEXT"),
@@ -240,7 +241,7 @@ async def test_a_record_without_a_key_is_refused_alone(database: Path, target: O
     keyless = [MappedRecord("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
     answers = await write(target(upsert="people"), *keyless, MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
     assert effects(answers) == [None, None, None, Effect.CREATED]
-    refusals = [answer.write_error for answer in answers[:3] if answer.write_error]
+    refusals = [answer.error for answer in answers[:3] if answer.error]
     assert [(write_error.message, write_error.field, write_error.sent) for write_error in refusals] == [
         ("the key `id` is empty", "id", False),
         ("the key `id` is empty", "id", False),
@@ -253,8 +254,8 @@ async def test_a_batch_with_a_bad_row_is_undone_and_refused_as_one(database: Pat
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, email TEXT NOT NULL)")
     writer = target(upsert="people")
     answers = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
-    assert len({id(answer.write_error) for answer in answers}) == 1
-    write_error = answers[0].write_error
+    assert len({id(answer.error) for answer in answers}) == 1
+    write_error = answers[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent, write_error.field) == (ErrorClass.REJECTED, False, "email")
     assert write_error.message == "NOT NULL constraint failed: people.email"
@@ -267,8 +268,8 @@ async def test_a_table_made_in_a_batch_that_fails_is_made_again(tmp_path: Path, 
     writer = target(upsert="people", create_table=True)
     for value, message in ((2**70, "too large"), ("\ud800", "surrogates not allowed")):
         (bad,) = await writer.write([item("a", n=value)])
-        assert bad.write_error is not None
-        assert message in bad.write_error.message
+        assert bad.error is not None
+        assert message in bad.error.message
     assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
     assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a", 1)]
 
@@ -278,9 +279,9 @@ async def test_a_locked_database_may_be_free_soon(database: Path, target: Open) 
     with closing(sqlite3.connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
         (answer,) = await write(target(upsert="people", timeout="10ms"), item("a"))
-    assert answer.write_error is not None
-    assert (answer.write_error.error_class, answer.write_error.sent) == (ErrorClass.SERVER, False)
-    assert answer.write_error.message == "database is locked"
+    assert answer.error is not None
+    assert (answer.error.error_class, answer.error.sent) == (ErrorClass.SERVER, False)
+    assert answer.error.message == "database is locked"
 
 
 async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> None:
@@ -303,7 +304,7 @@ async def test_an_insert_appends_also_what_is_there_just_so(database: Path, targ
     for _ in range(2):
         assert effects(list(await writer.write([item("a", n=1)]))) == [Effect.CREATED]
         assert isinstance(writer, TransactionalDedup)
-        writer.booked()
+        writer.acknowledge()
     await writer.close()
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
 
@@ -320,12 +321,12 @@ async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(data
     for _ in range(2):  # the second is another process, after the first was killed
         writer = target(insert="log")
         assert isinstance(writer, TransactionalDedup)
-        writer.remember_for("people")
+        writer.set_spec_id("people")
         assert effects(await write(writer, item("a", n=1), item("b", n=2))) == [Effect.CREATED, Effect.CREATED]
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("b", 2)]
     other = target(insert="log")
     assert isinstance(other, TransactionalDedup)
-    other.remember_for("staff")
+    other.set_spec_id("staff")
     await write(other, item("a", n=1))
     assert len(execute(database, "SELECT * FROM log")) == 3
 
@@ -336,7 +337,7 @@ async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, t
     assert isinstance(writer, TransactionalDedup)
     for number in range(5):
         await writer.write([item(f"k{number}", n=number)])
-        writer.booked()
+        writer.acknowledge()
     assert len(execute(database, "SELECT * FROM speclab_delivered")) == 1
     await writer.close()
     assert execute(database, "SELECT * FROM speclab_delivered") == []
@@ -346,7 +347,7 @@ async def test_a_batch_that_is_rolled_back_is_not_remembered(database: Path, tar
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER CHECK (n < 5))")
     writer = target(insert="log")
     refused = await writer.write([item("a", n=1), item("b", n=9)])
-    assert [answer.write_error is not None for answer in refused] == [True, True]
+    assert [answer.error is not None for answer in refused] == [True, True]
     assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
     assert execute(database, "SELECT * FROM log") == [("a", 1)]
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from tests.connectors.conftest import Serve, read_all, records_of
 from tests.connectors.files import Files
 
-from speclab.connectors import References, open_reader, sample
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.file.codec import MAX_LINE
 from speclab.connectors.file.rows import MAX_LIST
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_reader, sample
+from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.messages import RecordMessage, parse
-from speclab.connectors.unreadable import UnreadableRecord
+from speclab.connectors.unreadable import MAX_LINE, UnreadableRecord
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, Record, decode_leniently, describe_unfit
 from speclab.spec.auth import NoAuth
-from speclab.spec.systems.http import HttpSystem
 
 BAD = [
     (rb'{"id": 2, "name": "\ud800"}', "the text at name has half a surrogate pair, U+D800, which is no character"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from speclab.spec.systems.http import HttpSystem
+from speclab.connectors.http.settings import HttpSystem
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCKS = [

@@ -8,14 +8,15 @@ from random import Random
 import pytest
 from tests.docs.test_docs import ROOT, blocks
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.spec.auth import NoAuth
 from speclab.spec.document import Document
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_block import read_block, to_model
-from speclab.spec.systems.http import HttpSystem
 
 PAGE = ROOT / "docs" / "how-to" / "write-over-http.md"
 SYSTEM = "connector: http\nbase_url: https://api.example.com\nkey: id\n"

@@ -23,8 +23,8 @@ from sqlalchemy.pool import NullPool
 from tests.conftest import service
 from tests.proof.faulty import Orders, person
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import Clock, SystemClock
 from speclab.core.outcome import Level, Outcome
 from speclab.runlog import FailureRow, RunLog, RunLogReader, RunRow

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.spec.settings import Limited, System
 from speclab.spec.settings_types import Secret
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 
 class Queue(Limited):

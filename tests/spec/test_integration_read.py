@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
 from speclab.core.outcome import Level
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.document import Document
 from speclab.spec.integration import Alert, ErrorAction, ErrorRule, Schedule
 from speclab.spec.parser import read_integration
 from speclab.spec.problems import Problem
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
 from speclab.spec.template import TEMPLATE
 
 SPEC = """\

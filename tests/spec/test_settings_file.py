@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_models import FIRST, said, system
 
-from speclab.spec.systems.file import FileSystem
+from speclab.connectors.file.settings import FileSystem
 
 TABLE = "connector: file\nkey: id\npath: a.csv\n"
 

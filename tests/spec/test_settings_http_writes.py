@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from speclab.connectors.http.settings import HttpSystem
 from speclab.spec.document import Document
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_block import read_block, to_model
-from speclab.spec.systems.http import HttpSystem
 
 LINE = 6
 """Line of the file on which `write` stands in these tests."""

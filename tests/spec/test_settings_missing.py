@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_models import FIRST, problems_of, said
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.spec.document import Document
 from speclab.spec.parser import read_integration
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 
 SPEC = """\
 ---

@@ -6,15 +6,15 @@ from textwrap import dedent
 
 import pytest
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.spec.auth import AUTHS, NoAuth
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.settings import NOT_RUN_YET, LoggingSettings, MappingSettings, RetrySettings, Settings, System
 from speclab.spec.settings_block import read_block, to_model, to_variant
 from speclab.spec.systems import SYSTEMS
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.units import Rate
 
 FIRST = 3

@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 
+from speclab.connectors.http.settings import HttpSystem
 from speclab.core.outcome import Level
 from speclab.core.plugins import BrokenPlugin, PluginRegistry
 from speclab.mapping import lint
@@ -19,10 +20,10 @@ from speclab.spec.integration import Integration
 from speclab.spec.parser import read_integration
 from speclab.spec.problems import Problem
 from speclab.spec.settings import System
-from speclab.spec.systems.http import HttpSystem
 
 FOLDER = """
     from pydantic import Field
+    from speclab.connectors.api import Connector
     from speclab.spec.settings import System
 
     class Folder(System):
@@ -33,6 +34,8 @@ FOLDER = """
 
         path: str = Field(description="the folder")
         size: int = Field(default=100, description="documents a page")
+
+    FOLDER = Connector(Folder, None)
     """
 SPEC = """\
 ---
@@ -67,6 +70,7 @@ key: id
 |--------------|--------------|----------------|-------|
 | source.file | target.id | | |
 """
+IMPORTS = "from speclab.connectors.api import Connector\nfrom speclab.spec.settings import System\n"
 SOURCE = "Integration Overview > Source System"
 TARGET = "Integration Overview > Target System"
 
@@ -86,13 +90,13 @@ def put(directory: Path, package: str, code: str, group: str, **entries: str) ->
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a package with entry points of the group `speclab.settings`, for as long as the test lasts."""
+    """Installs a package with entry points of the group `speclab.connectors`, for as long as the test lasts."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(package: str, code: str, **entries: str) -> None:
-        put(tmp_path, package, code, "speclab.settings", **entries)
-        monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.settings", systems.checked))
+        put(tmp_path, package, code, "speclab.connectors", **entries)
+        monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.connectors", systems.validate_settings))
 
     yield install
     for module in set(sys.modules) - before:
@@ -110,7 +114,7 @@ def said(problems: list[Problem]) -> list[str]:
 
 
 def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
     integration, problems = read(more="\nsize: 7")
     assert said(problems) == []
     assert integration is not None
@@ -118,18 +122,18 @@ def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
 
 
 def test_what_is_wrong_in_them_is_told_as_of_any(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
     assert said(read(more="\nsiez: 7")[1]) == ["17:1 S202 unknown setting 'siez'; did you mean 'size'?"]
 
 
 def test_a_slip_in_its_name_is_told_with_the_nearest(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
     found = read("fodler")[1]
     assert "14:12 S204 unknown connector 'fodler'; did you mean 'folder'?" in said(found)
 
 
 def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
     (told,) = [line for line in said(read("kafka")[1]) if "S204" in line]
     assert told.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
     assert told.endswith("'folder'; the package of any other must be installed where speclab is")
@@ -141,35 +145,40 @@ def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(inst
         ("import mailbox\nimport no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' at {}:2; "),
         ("class Folder(:\n", "SyntaxError: invalid syntax (speclab_folder.py, line 1); "),
         ("raise SystemExit('not on this machine')\n", "SystemExit: not on this machine at {}:1; "),
-        ("", "AttributeError: module 'speclab_folder' has no attribute 'Folder'; "),
+        ("", "AttributeError: module 'speclab_folder' has no attribute 'FOLDER'; "),
         (
-            "class Folder: ...\n",
-            "speclab_folder:Folder of speclab-folder 1.0 is no subclass of speclab.spec.settings.Syst",
+            "from speclab.connectors.api import Connector\nFOLDER = Connector(int, None)\n",
+            "speclab_folder:FOLDER of speclab-folder 1.0 has settings that are not a subclass of ",
         ),
         (
-            "from speclab.spec.settings import System\nclass Folder(System):\n    path: 'Pfad'\n",
+            "FOLDER = 1\n",
+            "speclab_folder:FOLDER of speclab-folder 1.0 is not a speclab.connectors.api.Connector with `settings`; ",
+        ),
+        (
+            f"{IMPORTS}class Folder(System):\n    path: 'Pfad'\nFOLDER = Connector(Folder, None)\n",
             "'Pfad' is not defined",
         ),
         (
-            "from speclab.spec.settings import System\nclass Folder(System):\n    inner: 'Folder | None' = None\n",
-            "of speclab-folder 1.0 has settings that hold themselves: Folder; ",
+            f"{IMPORTS}class Folder(System):\n    inner: 'Folder | None' = None\nFOLDER = Connector(Folder, None)\n",
+            "of speclab-folder 1.0 has settings that contain themselves: Folder; ",
         ),
     ],
 )
 def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_other(
     install: Install, tmp_path: Path, code: str, words: str
 ) -> None:
-    install("speclab-folder", code, folder="Folder")
+    install("speclab-folder", code, folder="FOLDER")
     told = said(read()[1])
     assert told[0].startswith("14:12 S209 the connector 'folder' cannot be used: ")
     assert words.format(tmp_path / "speclab_folder.py") in told[0]
-    assert told[0].endswith("; mend the package, or uninstall it")
+    assert told[0].endswith("; fix the package, or uninstall it")
     assert read("file")[1] == []
 
 
 def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: Install, tmp_path: Path) -> None:
     code = """\
         from pydantic import field_validator
+        from speclab.connectors.api import Connector
         from speclab.spec.settings import System
 
         class Folder(System):
@@ -178,9 +187,11 @@ def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: I
             @field_validator("path")
             def known(cls, path):
                 return {}[path]
+
+        FOLDER = Connector(Folder, None)
         """
-    install("speclab-folder", code, folder="Folder")
-    place = f"{tmp_path / 'speclab_folder.py'}:9"
+    install("speclab-folder", code, folder="FOLDER")
+    place = f"{tmp_path / 'speclab_folder.py'}:10"
     assert said(read()[1]) == [
         f"14:12 S209 speclab-folder 1.0 fails to check these settings: KeyError: 'people' at {place}"
     ]
@@ -190,6 +201,7 @@ def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install
     code = """
         from speclab.spec.settings_types import Secret
         from speclab.spec.settings import Settings
+        from speclab.connectors.api import Connector
         from speclab.spec.settings import System
 
         class Login(Settings):
@@ -198,8 +210,10 @@ def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install
         class Folder(System):
             path: str
             login: Login
+
+        FOLDER = Connector(Folder, None)
         """
-    install("speclab-folder", code, folder="Folder")
+    install("speclab-folder", code, folder="FOLDER")
     assert said(read(more="\nlogin: {code: '1234'}")[1]) == [
         "17:15 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CODE}"
     ]
@@ -207,7 +221,7 @@ def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install
 
 
 def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
     install("speclab-broken", "1 / 0\n", broken="Broken")
     found = {variant.name: variant for variant in guide(SOURCE).variants}
     assert next(iter(found)) == "http"
@@ -222,13 +236,16 @@ def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Ins
 def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
+        from speclab.connectors.api import Connector
         from speclab.spec.settings import System
 
         class Feed(System):
             path: str
             read: Settings | None = None
+
+        FEED = Connector(Feed, None)
         """
-    install("speclab-feed", code, feed="Feed")
+    install("speclab-feed", code, feed="FEED")
     assert "feed" in [variant.name for variant in guide(SOURCE).variants]
     assert "feed" not in [variant.name for variant in guide(TARGET).variants]
     assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it is no target"]
@@ -238,6 +255,7 @@ def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
 def test_what_is_called_as_in_another_system_means_what_the_package_says(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
+        from speclab.connectors.api import Connector
         from speclab.spec.settings import System
 
         class Read(Settings):
@@ -246,8 +264,10 @@ def test_what_is_called_as_in_another_system_means_what_the_package_says(install
         class Feed(System):
             path: str
             read: Read | None = None
+
+        FEED = Connector(Feed, None)
         """
-    install("speclab-feed", code, feed="Feed")
+    install("speclab-feed", code, feed="FEED")
     document = Document.parse(
         SPEC.format(source="feed", target="file").replace("key: file", "key: file\nread: {deleted: no CEL}")
     )
@@ -256,25 +276,28 @@ def test_what_is_called_as_in_another_system_means_what_the_package_says(install
 
 def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
     code = """
+        from speclab.connectors.api import Connector
         from speclab.spec.settings import System
 
         class Shop(System):
             logs_in = True
             path: str
+
+        SHOP = Connector(Shop, None)
         """
-    install("speclab-shop", code, shop="Shop")
+    install("speclab-shop", code, shop="SHOP")
     assert [line for line in said(read("shop")[1]) if "'Source System Auth' is missing" in line]
 
 
 def test_the_names_of_speclab_itself_are_not_taken_over(install: Install) -> None:
-    install("aaa-speclab-http", FOLDER, http="Folder")
+    install("aaa-speclab-http", FOLDER, http="FOLDER")
     assert systems.SYSTEMS["http"] is HttpSystem
     assert systems.SYSTEMS.provider("http") == ""
 
 
 def test_a_name_that_two_packages_give_is_neithers(install: Install) -> None:
-    install("speclab-folder", FOLDER, folder="Folder")
-    install("speclab-folders", FOLDER, folder="Folder")
+    install("speclab-folder", FOLDER, folder="FOLDER")
+    install("speclab-folders", FOLDER, folder="FOLDER")
     found = systems.SYSTEMS["folder"]
     assert isinstance(found, BrokenPlugin)
     assert found.reason == (
@@ -283,7 +306,7 @@ def test_a_name_that_two_packages_give_is_neithers(install: Install) -> None:
 
 
 def test_nothing_is_imported_before_it_is_named(install: Install) -> None:
-    install("speclab-folder", "1 / 0\n", folder="Folder")
+    install("speclab-folder", "1 / 0\n", folder="FOLDER")
     assert "folder" in systems.SYSTEMS
     assert read("file")[1] == []
     assert "speclab_folder" not in sys.modules

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.singer.settings import SingerSystem
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.outcome import Level
 from speclab.spec.auth import AUTHS
 from speclab.spec.document import Document
@@ -11,10 +15,6 @@ from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.settings import Settings
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.singer import SingerSystem
-from speclab.spec.systems.sql import SqlSystem
 
 
 def references(yaml: str) -> list[Problem]:

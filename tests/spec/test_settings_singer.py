@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_models import said, system
 
-from speclab.spec.systems.singer import SingerSystem
+from speclab.connectors.singer.settings import SingerSystem
 
 TAP = "connector: singer\nstream: people\nkey: id\n"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_models import FIRST, HTTP, problems_of, said
 
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.singer.settings import SingerSystem
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.spec.auth import ApiKeyAuth, BasicAuth, HmacAuth, OAuth2Auth
 from speclab.spec.settings import MappingSettings, Settings, VolumeSettings
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.singer import SingerSystem
-from speclab.spec.systems.sql import SqlSystem
 
 NO_URL = "expected an http:// or https:// URL such as https://api.example.com"
 OAUTH = "type: oauth2\nflow: client_credentials\nclient_id: a\nclient_secret: ${env:S}\n"

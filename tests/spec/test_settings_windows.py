@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.spec.test_settings_models import FIRST, problems_of, said
 
-from speclab.spec.systems.http import HttpSystem
+from speclab.connectors.http.settings import HttpSystem
 
 CURSOR = "pagination: {by: cursor, next: next, param: cursor}"
 

@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from tests.clocks import HeldClock
 
-from speclab.connectors import References
-from speclab.connectors.api import MappedRecord, Page, RuntimeContext, WriteError, WriteResult
+from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext, WriteError, WriteResult
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Effect, ErrorClass, Level, Outcome
@@ -117,7 +117,7 @@ def no(
     """A refusal."""
     text = message or f"{status or ''} {error_class}".strip()
     return WriteResult(
-        write_error=WriteError(error_class, text, "PUT /x", "so", status, retry_after, field, sent),
+        error=WriteError(error_class, text, "PUT /x", "so", status, retry_after, field, sent),
     )
 
 
@@ -148,13 +148,13 @@ class MemoryTarget:
         await asyncio.sleep(0)
         self.calls.append([item.key for item in items])
         answers = [self._answer(item) for item in items]
-        refused = next((answer for answer in answers if answer.write_error), None)
+        refused = next((answer for answer in answers if answer.error), None)
         if self.whole and refused is not None:
             return [refused] * len(items)
         for item, answer in zip(items, answers, strict=True):
-            if answer.write_error is None and item.delete:
+            if answer.error is None and item.delete:
                 self.content.pop(item.key, None)
-            elif answer.write_error is None:
+            elif answer.error is None:
                 self.content[item.key] = item.payload
         return answers
 
@@ -173,7 +173,7 @@ class MemoryTarget:
 
 
 @dataclass
-class MemorySource:
+class MemorySource(Reader):
     """A reader of pages from a list of them; its cursor is how many were read. `fails_at` breaks before that page.
 
     Not `whole`, the list is of what changed only.

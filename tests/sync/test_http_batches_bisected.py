@@ -11,13 +11,14 @@ import pytest
 from aiohttp import web
 from tests.clocks import HeldClock
 
-from speclab.connectors import References, open_writer
 from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.registry import open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
 from speclab.sync.delivery import Delivery, WaitBudget
 from speclab.sync.retry_policy import ActionTable, RetryBudget
 
@@ -87,7 +88,7 @@ async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(
 ) -> None:
     answers = await send(target, tmp_path)
     assert sorted(target.rows, key=int) == [str(n) for n in range(16) if str(n) not in POISON]
-    refused = {str(n): answer.write_error for n, answer in enumerate(answers) if answer.write_error}
+    refused = {str(n): answer.error for n, answer in enumerate(answers) if answer.error}
     assert refused.keys() == POISON
     assert {write_error.error_class for write_error in refused.values()} == {ErrorClass.REJECTED}
     assert all(write_error.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, write_error in refused.items())
@@ -106,5 +107,5 @@ async def test_a_target_that_is_down_is_not_sent_halves(target: AllOrNothing, tm
     target.down = 1
     answers = await send(target, tmp_path)
     assert target.batches == [16]
-    assert {answer.write_error.error_class for answer in answers if answer.write_error} == {ErrorClass.SERVER}
+    assert {answer.error.error_class for answer in answers if answer.error} == {ErrorClass.SERVER}
     assert len(answers) == 16

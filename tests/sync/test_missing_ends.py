@@ -15,8 +15,8 @@ from aiohttp import web
 from tests.cli.conftest import SPEC
 from tests.connectors.conftest import Serve, serve
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.runlog import RunLog, RunRow
 from speclab.sync.prepare import prepare

@@ -13,9 +13,9 @@ from random import Random
 import pytest
 from tests.cli.conftest import SPEC, Api, api
 
-from speclab.connectors import References
 from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.file.reader import FileReader
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.core.errors import IncompleteRead, Unreachable
 from speclab.core.json import Json

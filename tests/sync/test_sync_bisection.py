@@ -33,7 +33,7 @@ class PickyTarget:
         bad = [item.key for item in batch if item.key in self.poison]
         if bad:
             write_error = WriteError(ErrorClass.REJECTED, f"bad: {', '.join(bad)}", "POST /batch", status=422)
-            return [WriteResult(write_error=write_error)] * len(batch)
+            return [WriteResult(error=write_error)] * len(batch)
         self.taken += [item.key for item in batch]
         return [GOOD] * len(batch)
 
@@ -49,9 +49,9 @@ async def test_all_but_the_bad_records_are_taken_once(case: tuple[int, set[int]]
     answers = await bisect(target.send, items(count), always)
     assert sorted(target.taken, key=int) == [str(n) for n in range(count) if n not in bad]
     for number, answer in enumerate(answers):
-        assert (answer.write_error is not None) == (number in bad)
-        if answer.write_error:
-            assert answer.write_error.message == f"bad: {number}"
+        assert (answer.error is not None) == (number in bad)
+        if answer.error:
+            assert answer.error.message == f"bad: {number}"
 
 
 @pytest.mark.parametrize("position", [0, 1, 249, 250, 498, 499])
@@ -65,16 +65,16 @@ async def test_one_poison_record_among_500_costs_at_most_18_requests(position: i
 async def test_a_part_that_fails_for_another_reason_is_not_split() -> None:
     async def send(batch: Sequence[MappedRecord]) -> list[WriteResult]:
         write_error = WriteError(ErrorClass.SERVER, "down", "POST /batch", status=503)
-        return [WriteResult(write_error=write_error)] * len(batch)
+        return [WriteResult(error=write_error)] * len(batch)
 
     answers = await bisect(send, items(8), lambda write_error: write_error.error_class is not ErrorClass.SERVER)
-    assert [answer.write_error.status if answer.write_error else None for answer in answers] == [503] * 8
+    assert [answer.error.status if answer.error else None for answer in answers] == [503] * 8
 
 
 def test_a_batch_is_refused_whole_only_by_one_refusal() -> None:
     one = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
     same = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
-    assert refused_whole([WriteResult(write_error=one)] * 3) is one
-    assert refused_whole([WriteResult(write_error=one), WriteResult(write_error=same)]) is None
-    assert refused_whole([WriteResult(write_error=one)]) is None
-    assert refused_whole([WriteResult(write_error=one), GOOD]) is None
+    assert refused_whole([WriteResult(error=one)] * 3) is one
+    assert refused_whole([WriteResult(error=one), WriteResult(error=same)]) is None
+    assert refused_whole([WriteResult(error=one)]) is None
+    assert refused_whole([WriteResult(error=one), GOOD]) is None

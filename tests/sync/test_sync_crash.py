@@ -77,7 +77,7 @@ import asyncio, os, sys
 from pathlib import Path
 from random import Random
 from speclab.core.clock import SystemClock
-from speclab.connectors import References
+from speclab.connectors.secrets.references import References
 from speclab.connectors.api import RuntimeContext
 from speclab.core.errors import SpeclabError
 from speclab.runlog import RunLog

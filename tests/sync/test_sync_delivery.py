@@ -69,7 +69,7 @@ async def test_one_bad_record_costs_its_batch_only_a_few_requests() -> None:
     way = Way(MemoryTarget(lambda item, _: no(status=422) if item.key == "77" else None, batch=500, whole=True))
     answers = await way.send(500)
     assert len(written(answers)) == 499
-    assert answers[77].write_error is not None
+    assert answers[77].error is not None
     assert len(way.target.calls) <= 1 + 18
 
 
@@ -92,7 +92,7 @@ async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idem
     way = Way(MemoryTarget(lambda *_: error, whole=True, idempotent=False))
     answers = await way.send(4, attempt=3)
     assert len(way.target.calls) == 1
-    assert all(answer.write_error for answer in answers)
+    assert all(answer.error for answer in answers)
 
 
 async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> None:

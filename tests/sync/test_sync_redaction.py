@@ -19,8 +19,8 @@ import pytest
 from aiohttp import web
 
 from speclab.cli.output import tell_error
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.core.outcome import Level, RunState
 from speclab.runlog import RunLog, RunLogReader, failure_json, run_json

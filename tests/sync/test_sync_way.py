@@ -11,8 +11,8 @@ import pytest
 from tests.cli.conftest import SPEC
 from tests.sync.conftest import World, person
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.runlog import RunLog, RunRow
 from speclab.sync.plan import Plan, PlanOptions, plan

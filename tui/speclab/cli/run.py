@@ -297,7 +297,7 @@ def equip(path: Path, approve: Approve) -> tuple[Prepared, References, RuntimeCo
 
     Raises `SpecError` if it cannot run, and `Untrusted` if it may not.
     """
-    from speclab.connectors import this_machine
+    from speclab.connectors.machine import this_machine
     from speclab.sync.prepare import prepare
 
     prepared = prepare(path)

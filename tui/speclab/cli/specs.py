@@ -189,8 +189,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
     Exits 1 if a record fails; where and why is on stderr.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    from speclab.connectors.file.codec import limited_lines
-    from speclab.connectors.unreadable import UnreadableRecord
+    from speclab.connectors.unreadable import UnreadableRecord, limited_lines
     from speclab.core.errors import UsageError
     from speclab.spec.document import Document
     from speclab.sync.prepare import prepare_mapping
@@ -223,8 +222,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
 def _record(line: bytes, size: int, place: str) -> Record:
     """Return the record on a line of `size` bytes. Raises `UsageError` where there is none."""
-    from speclab.connectors.file.codec import too_long
-    from speclab.connectors.unreadable import checked
+    from speclab.connectors.unreadable import checked, too_long
     from speclab.core.errors import UsageError
     from speclab.core.json import decode_leniently
 

@@ -14,9 +14,10 @@ from speclab.cli.trust import approval, trust_option
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
-    from speclab.connectors import ConnectionCheck, References
     from speclab.connectors.api import DiscoveredSchema, RuntimeContext
     from speclab.connectors.auth.login import LoginPrompt
+    from speclab.connectors.check import ConnectionCheck
+    from speclab.connectors.secrets.references import References
     from speclab.connectors.trust import Approve
     from speclab.core.json import JsonView, Record
     from speclab.mapping.fields import Field
@@ -51,7 +52,7 @@ def auth(
     """
     import asyncio
 
-    from speclab.connectors import this_machine
+    from speclab.connectors.machine import this_machine
     from speclab.core.processes import Hangup
     from speclab.spec.document import Document
     from speclab.spec.parser import read_end
@@ -78,7 +79,7 @@ def auth(
 async def _tried(
     end: Endpoint, references: References, context: RuntimeContext, *, renew: bool, browser: bool
 ) -> ConnectionCheck:
-    from speclab.connectors import check_connection
+    from speclab.connectors.check import check_connection
 
     def show(prompt: LoginPrompt) -> None:
         _show(prompt, end.role, browser=browser)
@@ -163,7 +164,8 @@ def fields(spec: Path, end: Role, limit: int, trust: bool, as_json: bool) -> Non
 
 
 async def _described(spec: Path, role: Role, limit: int, approve: Approve) -> DiscoveredSchema:
-    from speclab.connectors import discover_schema, this_machine
+    from speclab.connectors.machine import this_machine
+    from speclab.connectors.schema_discovery import discover_schema
     from speclab.spec.document import Document
     from speclab.spec.parser import read_end
 

@@ -1,4 +1,4 @@
-"""What a connector is: a reader of pages, a writer of batches, and the seams they get from outside."""
+"""The connector API: readers of pages, writers of batches, and the context they work in."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in the source's order, and where to go on after them.
+    """Records in the source's order, and the cursor that continues after them.
 
     `cursor` is plain JSON, private to the connector, and resumes *after* this page; it is None only if the source
-    cannot be resumed. `total` is how many records the source says the whole read holds, where it says so.
-    `bytes_in` counts the body. `request` is the request line, secrets taken out.
+    cannot be resumed. `total` is the number of records in the whole read, if the source reports it. `bytes_in` is the
+    size of the body. `request` is the request line without secrets.
     """
 
     records: Sequence[Record]
@@ -38,32 +38,32 @@ class Page:
     request: str
     total: int | None = None
     complete: bool = False
-    """True of the last page of a read that went to the end. Its cursor is where the *next run* starts."""
+    """True for the last page of a read that reached the end. Its cursor is where the *next run* starts."""
     from_start: bool = False
-    """True if the read began at the source's start: not at what changed since, and not where another was broken off."""
+    """True if the read started at the beginning of the source: not incremental, and not resumed."""
     whole: bool = False
-    """True if the read is of all that the source holds: neither of what changed since nor only from a `start` on.
+    """True if the read covers every record of the source, also if it was resumed; False for an incremental read.
 
-    One that goes on where another was broken off is, if that was. What such reads do not give, the source has no more.
+    A record that no page of such a read contains no longer exists at the source.
     """
 
 
 class MappedRecord(NamedTuple):
-    """One record on its way to the target. As there is one for each: a frozen dataclass takes three times as long."""
+    """One record on its way to the target. A named tuple because a frozen dataclass takes three times as long."""
 
     key: str  # identity of the record at the source, as text
     payload: Record  # the mapped record
     source: Record  # the record before mapping, for `{source.path}` templates
-    idempotency_key: str  # UUID, the same on every attempt; empty for a writer that is not `keyed`
+    idempotency_key: str  # UUID, the same for every attempt; empty for a writer that is not `keyed`
     delete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WriteError:
-    """Why one item was not written.
+    """Why a record was not written.
 
-    `sent` is False only if the target surely never saw it. `retry_after` is in seconds. `field` is the target path
-    the answer blames, where it names one.
+    `sent` is False only if the target certainly did not receive the record. `retry_after` is in seconds. `field` is the
+    target path that the response blames, if it names one.
     """
 
     error_class: ErrorClass
@@ -78,33 +78,49 @@ class WriteError:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of one item: an effect or a refusal, never both; `bytes_out` is what its request's body weighed."""
+    """The result of writing one record: either `effect` or `error` is set.
+
+    `bytes_out` is the size of the request body. `target_id` is the record's identity at the target, `version` its
+    version there (an ETag, a row version) and `stored` the record as the target stored it; each is None unless the
+    target returns it.
+    """
 
     effect: Effect | None = None
-    write_error: WriteError | None = None
+    error: WriteError | None = None
     bytes_out: int = 0
+    target_id: str | None = None
+    version: str | None = None
+    stored: Record | None = None
 
 
 class Reader(Protocol):
-    """Reads a source, page by page."""
+    """Reads a source page by page. Subclass it to inherit the defaults."""
 
-    def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
-        """Pages from after `cursor` (None: from the start), to the end of the source.
+    def pages(self, cursor: Json, /, *, full: bool) -> AsyncIterator[Page]:
+        """Yield the pages after `cursor` (None: from the start) to the end of the source.
 
-        With `full`, a `since` setting is not applied; a full read that was broken off goes on. Raises `Unreachable`,
-        `Unauthorized` or `BadAnswer`.
+        With `full`, read all records instead of only changed ones; a full read that was interrupted is resumed. Raises
+        `Unreachable`, `Unauthorized` or `BadResponse`.
         """
+        ...
+
+    async def acknowledge(self, cursor: Json, /) -> None:
+        """Confirm that the page with `cursor` is committed to the run log. By default, do nothing.
+
+        A source that delivers each record until it is confirmed, such as a queue, confirms here.
+        """
+        del cursor
 
     async def close(self) -> None:
-        """Give back connections and files."""
+        """Release connections and files."""
 
 
 class Writer(Protocol):
-    """Writes to a target, a batch at a time.
+    """Writes batches of records to a target.
 
-    `batch` is how many items one call of `write` may take. `idempotent` is True if writing an item again does no
-    harm (an upsert by key, or an idempotency key the target knows); `keyed` if it sends idempotency keys (items have
-    an empty one otherwise); `deletes` if it knows what to do with an item that is a delete.
+    `batch` is the largest number of records per call of `write`. `idempotent` is True if writing a record twice has the
+    effect of writing it once (an upsert by key, or an idempotency key that the target honours). `keyed` is True if it
+    sends idempotency keys; otherwise records have an empty one. `deletes` is True if it accepts records to delete.
     """
 
     batch: int
@@ -112,157 +128,175 @@ class Writer(Protocol):
     keyed: bool
     deletes: bool
 
-    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """One answer an item, in order.
+    async def write(self, records: Sequence[MappedRecord], /) -> Sequence[WriteResult]:
+        """Return one result per record, in order.
 
-        Never raises for what a target answers; a batch that fails whole answers with one refusal, the same object
-        for each (the caller bisects it). What is not sent because an earlier item of the call was told to wait or was
-        refused the credentials has one refusal, too, with `sent=False`. Raises `Unreachable` or `BadAnswer` where the
-        target can take no record at all: no such file, table or column.
+        An error of the target is a result, not an exception. If a batch is rejected as a whole, all its results share
+        one `WriteError` object, and the caller bisects the batch. Records that are not sent because an earlier one of
+        the call was throttled or not authorized get a `WriteError` with `sent=False`. Raises `Unreachable` or
+        `BadResponse` if the target cannot take any record, for example because its table does not exist.
         """
+        ...
 
     async def close(self) -> None:
-        """Make all that was written durable, and give back connections and files."""
+        """Make all writes durable, and release connections and files."""
 
 
 @runtime_checkable
 class FullReplace(Writer, Protocol):
-    """A writer whose target is, after a run, what that run wrote and nothing else.
+    """A writer whose target contains, after a run, exactly the records of that run.
 
-    It is given every record, also one that has not changed, and `finish` after a read that went to the source's end. A
-    run that is broken off does not finish; the one that goes on from its checkpoint adds to what it wrote, and one that
-    reads from the start, for whatever reason, says so with `begin`.
+    It receives every record, also unchanged ones, and `finish` after a read that reached the end of the source. An
+    interrupted run does not finish; a run that resumes it adds to the records already written, and a run that reads
+    from the start calls `begin` first.
     """
 
     async def begin(self) -> None:
-        """Forget what was written so far, which is of another read. Raises as `write`."""
+        """Discard the records of an earlier, interrupted read. Raises as `write`."""
 
     async def finish(self) -> None:
-        """Let what was written take the place of what was there."""
+        """Replace the old content of the target by the written records."""
 
 
 @runtime_checkable
 class TransactionalDedup(Writer, Protocol):
-    """A writer whose target remembers, in the transaction of its rows, what of the page in hand was written.
+    """A writer that stores, in the transaction of its rows, which records of the current page are written.
 
-    A run that was killed between that and its own books sends the page again; what is remembered is answered as
-    written, and not written twice. So the effect is once, also where nothing tells a row from one just like it.
+    A run that was killed before its run log had the page sends the page again; records that the target has stored are
+    reported as written and not written twice, also if no key tells one row from another.
     """
 
-    def remember_for(self, spec_id: str) -> None:
-        """Whose records these are; said before the first is written."""
+    def set_spec_id(self, spec_id: str) -> None:
+        """Set the spec that the records belong to. Called before the first write."""
 
-    def booked(self) -> None:
-        """All that was written is in the run log, and the next run goes on after it: it may be forgotten."""
+    def acknowledge(self) -> None:
+        """Confirm that all writes are committed to the run log, so that they need not be remembered."""
 
 
 @runtime_checkable
 class SchemaAware(Writer, Protocol):
-    """A writer whose target must be told what records look like before it is given any."""
+    """A writer that needs the fields of the records before it writes the first one."""
 
-    def declare(self, fields: Sequence[Field]) -> None:
-        """The fields that records may have, and of what kinds they are; said before the first is written."""
+    def declare_fields(self, fields: Sequence[Field], /) -> None:
+        """Set the fields that records may have, with their types. Called before the first write."""
 
 
 class RecordLookup(Protocol):
-    """Looks records up at a target and changes nothing there; a plan goes by it.
+    """Finds records at a target without changing anything. `speclab plan` compares with what it finds.
 
-    `dear` is True if every record is a request of its own.
+    `per_record` is True if each record costs a request of its own.
     """
 
-    dear: bool
+    per_record: bool
 
-    async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
-        """What the target has of each item, in order: a record, nothing, or a refusal where it cannot be told.
+    async def find(self, records: Sequence[MappedRecord], /) -> Sequence[Record | WriteError | None]:
+        """Return, in order, the stored record, None if there is none, or an error if the target does not say.
 
-        Of a record at least the fields that the item's payload has are given, where the target has them. Raises
-        `Unreachable` or `BadAnswer` where nothing can be asked at all.
+        A stored record has at least the fields of the payload that exist at the target. Raises `Unreachable` or
+        `BadResponse` if no record can be looked up.
         """
+        ...
 
     async def close(self) -> None:
-        """Give back connections and files."""
+        """Release connections and files."""
 
 
 Report = Callable[[Level, str], None]
-"""Tells the run log something worth a line, such as what a rate limit has left."""
+"""Adds a line to the run log, such as the remaining quota of a rate limit."""
 
 
 def ignore_report(level: Level, message: str) -> None:
-    """A `Report` for those who do not listen."""
+    """Discard a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeContext:
-    """What connectors take from outside: the network, time and chance. A test gives its own."""
+    """The outside world of a connector: network, time and randomness. Tests replace them."""
 
     clock: Clock
     random: Random
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
     report: Report = field(default=ignore_report)
-    activity: Activity = field(default_factory=Activity)  # of the run: what it does within the page in progress
-    tokens: Path | None = None  # where OAuth tokens are kept; None: in the user's state directory
+    activity: Activity = field(default_factory=Activity)  # progress of the run within the current page
+    tokens: Path | None = None  # directory of the OAuth tokens; None: in the user's state directory
 
 
+S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
 class OpenFunction(Protocol[S_contra, T_co]):
-    """Opens one end of a system whose settings still hold their references.
-
-    Raises `SpecError` for settings that cannot work and `UnresolvedReference` for a secret that is not there.
-    """
+    """Opens a reader, a writer or a lookup for settings whose references are not resolved yet."""
 
     def __call__(
-        self, system: S_contra, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+        self, system: S_contra, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings, /
     ) -> T_co:
-        """The reader or writer, not connected yet."""
+        """Return it, not connected yet.
+
+        Raises `SpecError` for settings that cannot work and `UnresolvedReference` for a missing secret.
+        """
+        ...
 
 
-class ProbeFunction(Protocol[S_contra]):
-    """Asks a target something that changes nothing, to see whether it lets us in."""
+class CheckFunction(Protocol[S_contra]):
+    """Makes a request to a target that changes nothing, to check the connection and the credentials."""
 
     async def __call__(
-        self, system: S_contra, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+        self, system: S_contra, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings, /
     ) -> str:
-        """What was asked and answered, secrets taken out.
+        """Return the request and its response in one line, without secrets.
 
-        Raises `Unauthorized`, `Unreachable`, `BadAnswer` or `SpecError`.
+        Raises `Unauthorized`, `Unreachable`, `BadResponse` or `SpecError`.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredSchema:
-    """What fields one end has, in its order, and `origin`: how that is known, such as `the columns of contacts`."""
+    """The fields of an endpoint, in its order, and their `origin`, such as `the columns of contacts`."""
 
     fields: tuple[Field, ...]
     origin: str
 
 
 class DiscoverFunction(Protocol[S_contra]):
-    """Asks a system what fields it has at one end, and changes nothing there."""
+    """Asks an endpoint for its fields without changing anything."""
 
     async def __call__(
-        self, role: Role, system: S_contra, auth: Auth, references: References, context: RuntimeContext, limit: int
+        self, role: Role, system: S_contra, auth: Auth, references: References, context: RuntimeContext, limit: int, /
     ) -> DiscoveredSchema | None:
-        """Its fields, by what it says of itself or by no more than `limit` of its records.
+        """Return the fields from the endpoint's schema, or from at most `limit` of its records.
 
-        None where all there is to go by are the records that a reader gives. Raises as a reader does, and
-        `SpeclabError` where it cannot be known.
+        None if only the records of a reader show the fields. Raises as a reader does, and `SpeclabError` if the fields
+        cannot be known.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Connector(Generic[S_contra]):
-    """One kind of system; what an entry point of the group `speclab.connectors` leads to.
+class ConnectorParts(Generic[S]):
+    """The functions of a connector.
 
-    `reader` is None for what is no source, `writer` for what is no target. `probe` is None for what cannot be asked
-    without being written to; `finder` gives None for settings by which nothing can be looked up; `fields` is None for
-    what says nothing of its fields but in its records.
+    `reader` is None if the system cannot be a source, `writer` if it cannot be a target. `check` is None if a
+    connection cannot be checked without writing. `lookup` is None, or returns None for settings that allow no lookup.
+    `discover` is None if only its records show the fields of the system.
     """
 
-    reader: OpenFunction[S_contra, Reader] | None
-    writer: OpenFunction[S_contra, Writer] | None
-    probe: ProbeFunction[S_contra] | None = None
-    finder: OpenFunction[S_contra, RecordLookup | None] | None = None
-    fields: DiscoverFunction[S_contra] | None = None
+    reader: OpenFunction[S, Reader] | None = None
+    writer: OpenFunction[S, Writer] | None = None
+    check: CheckFunction[S] | None = None
+    lookup: OpenFunction[S, RecordLookup | None] | None = None
+    discover: DiscoverFunction[S] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connector(Generic[S]):
+    """One kind of system: the object that an entry point of the group `speclab.connectors` names.
+
+    `settings` is the model of the system's settings, a subclass of `speclab.spec.settings.System`. It is all that
+    linting a spec needs. `load` returns the parts that a run needs, and imports what they need.
+    """
+
+    settings: type[S]
+    load: Callable[[], ConnectorParts[S]]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from speclab.connectors.api import Reader, RuntimeContext
-from speclab.connectors.registry import connector_of, open_reader, open_writer
+from speclab.connectors.registry import load_parts, open_reader, open_writer
 from speclab.connectors.secrets.references import References, named
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, Unauthorized
@@ -133,9 +133,9 @@ async def _asked(end: Endpoint, references: References, context: RuntimeContext)
     once = RetrySettings(attempts=1)
     if end.role == "source":
         return await _first_page(open_reader(end.system, end.auth, references, context, once))
-    probe = connector_of(end.system).probe
-    if probe is not None:
-        return await probe(end.system, end.auth, references, context, once)
+    check = load_parts(end.system).check
+    if check is not None:
+        return await check(end.system, end.auth, references, context, once)
     await open_writer(end.system, end.auth, references, context, once).close()
     return "it has nothing that could be asked without writing"
 

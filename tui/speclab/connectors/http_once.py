@@ -38,8 +38,8 @@ async def request_once(request: httpx.Request, transports: Transports | None) ->
     """
     import httpx
 
-    from speclab.connectors.http.decoding import Unreadable
-    from speclab.connectors.http.transport import trouble
+    from speclab.connectors.http_decoding import Unreadable
+    from speclab.connectors.http_transport import trouble
 
     url = str(request.url.copy_with(query=None))
     transport = transports() if transports else _transport(tls=request.url.scheme == "https")
@@ -61,7 +61,7 @@ async def request_once(request: httpx.Request, transports: Transports | None) ->
 
 
 async def _text(response: httpx.Response) -> bytes:
-    from speclab.connectors.http.decoding import Decoder
+    from speclab.connectors.http_decoding import Decoder
 
     try:
         decoder = Decoder(response.headers.get("content-encoding", ""), _LARGEST, "such a reply")
@@ -73,6 +73,6 @@ async def _text(response: httpx.Response) -> bytes:
 
 
 def _transport(*, tls: bool) -> httpx.AsyncBaseTransport:
-    from speclab.connectors.http.transport import AiohttpTransport
+    from speclab.connectors.http_transport import AiohttpTransport
 
     return AiohttpTransport(connections=1, connect=_CONNECT, tls=tls)

@@ -1,61 +1,65 @@
-"""Opening a system by the name its settings give, found in the entry-point group that connectors are installed in."""
+"""Opens the reader, writer or lookup of a system by the connector that its settings name.
+
+Connectors are entry points of the group `speclab.connectors`, those of speclab as well as those of other packages.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
-from speclab.connectors.api import Connector, Reader, RecordLookup, RuntimeContext, Writer
+from speclab.connectors.api import Connector, ConnectorParts, Reader, RecordLookup, RuntimeContext, Writer
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import IncompleteRead, SpecError
-from speclab.core.plugins import BrokenPlugin, InvalidPlugin, PluginRegistry
+from speclab.core.plugins import BrokenPlugin, InvalidPlugin, PluginRegistry, describe_exception
+from speclab.spec.settings import RetrySettings
 
 if TYPE_CHECKING:
     from speclab.connectors.secrets.references import References
     from speclab.core.json import Record
     from speclab.spec.auth import Auth
-    from speclab.spec.settings import RetrySettings, System
+    from speclab.spec.settings import System
 
 
-def checked(found: object) -> Connector[System]:
-    """`found`, if it is a connector. Raises `InvalidPlugin`."""
+def validate_connector(found: object) -> Connector[System]:
+    """Return `found` if it is a connector. Raises `InvalidPlugin`."""
     if not isinstance(found, Connector):
-        raise InvalidPlugin("is no speclab.connectors.api.Connector")
+        raise InvalidPlugin("is not a speclab.connectors.api.Connector")
     return found
 
 
-CONNECTORS: Final[PluginRegistry[Connector[System]]] = PluginRegistry("speclab.connectors", checked)
+CONNECTORS: Final[PluginRegistry[Connector[System]]] = PluginRegistry("speclab.connectors", validate_connector)
 
 
 def open_reader(
     system: System, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings | None = None
 ) -> Reader:
-    """A reader of `system`; what may heal is tried again as `retry` says.
+    """Return a reader of `system`, which retries as `retry` says.
 
     Raises `SpecError` for settings that cannot work, and `UnresolvedReference`.
     """
-    opens = connector_of(system).reader
+    opens = load_parts(system).reader
     if opens is None:
-        raise SpecError(f"the connector {system.connector!r} cannot read: it is for targets alone")
-    return opens(system, auth, references, context, retry or _default_retry())
+        raise SpecError(f"the connector {system.connector!r} cannot be a source: it only writes")
+    return opens(system, auth, references, context, retry or RetrySettings())
 
 
 def open_writer(
     system: System, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings | None = None
 ) -> Writer:
-    """A writer to `system`. Raises as `open_reader` does."""
-    opens = connector_of(system).writer
+    """Return a writer to `system`. Raises as `open_reader` does."""
+    opens = load_parts(system).writer
     if opens is None:
-        raise SpecError(f"the connector {system.connector!r} cannot write: it is for sources alone")
-    return opens(system, auth, references, context, retry or _default_retry())
+        raise SpecError(f"the connector {system.connector!r} cannot be a target: it only reads")
+    return opens(system, auth, references, context, retry or RetrySettings())
 
 
-def open_finder(
+def open_lookup(
     system: System, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings | None = None
 ) -> RecordLookup | None:
-    """What looks records up at `system`; None where it cannot be asked. Raises as `open_reader` does."""
-    opens = connector_of(system).finder
-    return opens(system, auth, references, context, retry or _default_retry()) if opens else None
+    """Return a lookup of records at `system`, or None if it has none. Raises as `open_reader` does."""
+    opens = load_parts(system).lookup
+    return opens(system, auth, references, context, retry or RetrySettings()) if opens else None
 
 
 async def sample(
@@ -68,7 +72,7 @@ async def sample(
 ) -> list[Record]:
     """Return the first `limit` records of `system`, from as many pages as they take.
 
-    Records may be missing: a sample need not be complete. Raises as a reader does.
+    A sample may be incomplete: records that cannot be read are left out. Raises as a reader does.
     """
     await references.fetch(system, auth)
     reader = open_reader(system, auth, references, context, retry)
@@ -80,7 +84,7 @@ async def sample(
             if len(records) >= limit:
                 break
         if isinstance(pages, AsyncGenerator):
-            await pages.aclose()  # it may have asked for the next page already
+            await pages.aclose()  # stops the prefetch of the next page
     except IncompleteRead:
         if not records:
             raise
@@ -89,20 +93,24 @@ async def sample(
     return records[:limit]
 
 
-def connector_of(system: System) -> Connector[System]:
-    """The connector that `system` names. Raises `SpecError` where there is none that can be used."""
-    found = CONNECTORS.get(system.connector)
-    if found is None:
+def load_parts(system: System) -> ConnectorParts[System]:
+    """Return the parts of the connector that `system` names. Raises `SpecError` if there is none that can be used."""
+    name = system.connector
+    connector = CONNECTORS.get(name)
+    if connector is None:
         raise SpecError(
-            f"there is no connector {system.connector!r} here; there is {', '.join(CONNECTORS)}",
-            hint="A package gives one by an entry point of the group speclab.connectors.",
+            f"the connector {name!r} is not installed; installed are {', '.join(CONNECTORS)}",
+            hint="Install the package that provides it, into the environment of speclab.",
         )
-    if isinstance(found, BrokenPlugin):
-        raise SpecError(f"the connector {system.connector!r} cannot be used: {found.reason}")
-    return found
-
-
-def _default_retry() -> RetrySettings:
-    from speclab.spec.settings import RetrySettings
-
-    return RetrySettings()
+    if isinstance(connector, BrokenPlugin):
+        raise SpecError(f"the connector {name!r} cannot be used: {connector.reason}")
+    try:
+        parts = connector.load()
+    except Exception as error:
+        reason = f"its parts cannot be loaded: {describe_exception(error)}; fix the package, or uninstall it"
+        raise SpecError(f"the connector {name!r} cannot be used: {reason}") from error
+    if not isinstance(parts, ConnectorParts):
+        raise SpecError(
+            f"the connector {name!r} cannot be used: expected ConnectorParts from `load`, got {type(parts).__name__}"
+        )
+    return parts

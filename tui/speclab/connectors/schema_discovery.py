@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.api import DiscoveredSchema, RuntimeContext
-from speclab.connectors.registry import connector_of, sample
+from speclab.connectors.registry import load_parts, sample
 from speclab.core.errors import SpeclabError
 from speclab.mapping.fields import Field, collect_fields
 
@@ -28,8 +28,8 @@ async def discover_schema(
     Secrets are taken out of the values. Raises as a reader does, and `SpeclabError` where it cannot be known.
     """
     await references.fetch(end.system, end.auth)
-    fields = connector_of(end.system).fields
-    found = await fields(end.role, end.system, end.auth, references, context, limit) if fields is not None else None
+    discover = load_parts(end.system).discover
+    found = await discover(end.role, end.system, end.auth, references, context, limit) if discover else None
     if found is None:
         found = await _sampled(end, references, context, limit)
     return replace(found, fields=tuple(_redacted(field, references) for field in found.fields))

@@ -88,7 +88,7 @@ class _Check(Generic[S]):
         return answers
 
     async def _pages(self, cursor: Json, *, full: bool) -> list[Page]:
-        opens = self.connector.reader
+        opens = self.connector.load().reader
         if opens is None:
             raise AssertionError("the connector has no reader")
         reader = opens(self.system, self.auth, *self._around())
@@ -106,12 +106,8 @@ class _Check(Generic[S]):
                 told = await writer.write(items)
                 _expect(len(told) == len(items), f"{len(items)} items have {len(told)} answers")
                 for item, answer in zip(items, told, strict=True):
-                    why = (
-                        f"{answer.write_error.request}: {answer.write_error.message}"
-                        if answer.write_error
-                        else "nobody says why"
-                    )
-                    _expect(answer.effect is not None and not answer.write_error, f"{item.key} is not written: {why}")
+                    why = f"{answer.error.request}: {answer.error.message}" if answer.error else "nobody says why"
+                    _expect(answer.effect is not None and not answer.error, f"{item.key} is not written: {why}")
                 answers += told
             if isinstance(writer, FullReplace):
                 await writer.finish()
@@ -120,7 +116,7 @@ class _Check(Generic[S]):
         return answers
 
     async def _find(self, records: Sequence[Record]) -> None:
-        opens = self.connector.finder
+        opens = self.connector.load().lookup
         finder = opens(self.system, self.auth, *self._around()) if opens else None
         if finder is None:
             return
@@ -134,7 +130,7 @@ class _Check(Generic[S]):
             _expect(same, f"{record} was written, and what is found is {told}")
 
     def _writer(self) -> Writer:
-        opens = self.connector.writer
+        opens = self.connector.load().writer
         if opens is None:
             raise AssertionError("the connector has no writer")
         return opens(self.system, self.auth, *self._around())

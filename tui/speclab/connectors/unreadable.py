@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, Final
 
 from speclab.core.json import Json, Record, describe_unfit
 
 MAX_KEPT: Final = 100_000
 """Bytes of an unreadable record that are kept."""
+MAX_LINE: Final = 10_000_000
+"""Bytes of a line that are read."""
+_LINE_CHUNK: Final = 1 << 20
 
 
 class UnreadableRecord(dict[str, Json]):
@@ -47,3 +50,21 @@ def checked(record: Record, raw: bytes | None = None, place: str = "", hint: str
     if reason is None:
         return record
     return UnreadableRecord(record, json.dumps(record).encode() if raw is None else raw, reason + hint, place)
+
+
+def limited_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line with its line end, and its size; of a line longer than `MAX_LINE`, only the beginning."""
+    while raw := stream.readline(MAX_LINE + 1):
+        size = len(raw)
+        if size > MAX_LINE and not raw.endswith(b"\n"):
+            raw = raw[: MAX_KEPT + 1]
+            while rest := stream.readline(_LINE_CHUNK):
+                size += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+        yield raw, size
+
+
+def too_long(raw: bytes, size: int, place: str) -> UnreadableRecord:
+    """Return the record of a line that begins with `raw` and is too long to be read."""
+    return UnreadableRecord({}, raw, f"the line has {size:,} bytes; at most {MAX_LINE:,} are read", place, size)

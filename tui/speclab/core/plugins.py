@@ -86,10 +86,10 @@ class PluginRegistry(Mapping[str, T | BrokenPlugin]):
         try:
             return self._check(entry.load())
         except InvalidPlugin as error:
-            return BrokenPlugin(f"{origin} {error}; mend the package, or uninstall it")
+            return BrokenPlugin(f"{origin} {error}; fix the package, or uninstall it")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may do anything when it is imported
             return BrokenPlugin(
-                f"{origin} cannot be loaded: {describe_exception(error)}; mend the package, or uninstall it"
+                f"{origin} cannot be loaded: {describe_exception(error)}; fix the package, or uninstall it"
             )
 
 

@@ -192,7 +192,6 @@ class _Reader:
         """The system at one end, the line of its heading, and whether it must be said how to log in there."""
         from speclab.spec.settings import NOT_RUN_YET
         from speclab.spec.systems import SYSTEMS
-        from speclab.spec.systems.http import HttpSystem
 
         section = self._sections.find(address)
         if section is None:
@@ -207,8 +206,8 @@ class _Reader:
         model = self._check_secrets(tree, "connector", SYSTEMS, role)
         logs_in = model.logs_in if model else tree.get("connector") is None  # of an unknown one it is not known
         self._systems[role] = tree
-        if model is None or issubclass(model, HttpSystem):
-            self._collect_expressions(tree)
+        if model is not None:
+            self._collect_expressions(tree, model)
         system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
         if system is None:
             return None, section.line, logs_in
@@ -216,7 +215,7 @@ class _Reader:
         ways = type(system).model_fields.keys() & {way, other}
         if ways == {other}:
             self._findings.error("S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it is no {role}")
-        shows_fields = role == "target" and isinstance(system, HttpSystem)  # what `speclab fields` reads there
+        shows_fields = role == "target" and system.reads_target_fields  # what `speclab fields` reads there
         if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
         self._look_at_missing(tree, role)
@@ -293,9 +292,9 @@ class _Reader:
             for setting in ("token_url", "device_url"):
                 check_encryption(tree, setting, "the client's credentials are", self._findings)
 
-    def _collect_expressions(self, tree: MappingNode) -> None:
-        """The expressions in a system's settings; those of the mapping are the mapping's."""
-        for outer, inner, name in (("read", "deleted", "source"), ("write", "ok", "item")):
+    def _collect_expressions(self, tree: MappingNode, model: type[System]) -> None:
+        """Collect the expressions in a system's settings; the mapping checks its own."""
+        for (outer, inner), name in model.expressions.items():
             entry = tree.get(outer)
             found = entry.node.get(inner) if entry and isinstance(entry.node, MappingNode) else None
             if found and isinstance(found.node, ScalarNode) and found.node.value is not None:

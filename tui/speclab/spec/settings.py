@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlsplit
@@ -122,6 +123,10 @@ class System(Settings):
 
     logs_in: ClassVar[bool] = False
     """Whether a spec must say how to log in; otherwise it may."""
+    reads_target_fields: ClassVar[bool] = False
+    """Whether `read` of a Target System says where `speclab fields` finds the fields of the target."""
+    expressions: ClassVar[Mapping[tuple[str, str], str]] = {}
+    """The CEL expressions in these settings: by the path of the setting, the name of the variable that they see."""
 
     connector: str = Field(description="what kind of system it is")
     key: Key = Field(description="path of a record's identity, or several")
@@ -134,6 +139,25 @@ class System(Settings):
         secrets = {name for name, info in type(self).model_fields.items() if is_secret(info)}
         settings = self.model_dump_json(exclude={"limits", *secrets})
         return f"{self.connector} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+    def origin(self) -> str:
+        """Return the place that this source is read from, without credentials: a cursor is valid for one place only.
+
+        By default, it is the same as the destination. References are resolved when this is called.
+        """
+        return self.destination()
+
+    def tombstone(self) -> str | None:
+        """Return the CEL expression over `source` that is true of a deleted record, or None if there is none."""
+        return None
+
+    def always_creates(self) -> bool:
+        """Return whether every write to this target creates a record, also if the key exists already."""
+        return False
+
+    def count_calls(self, writes: int, deletes: int, batch: int) -> int:
+        """Return how many calls a run makes to write and delete so many records; `batch` is that of the writer."""
+        return ceil((writes + deletes) / batch)
 
     def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:  # noqa: ARG002 - for subclasses
         """What this system uses outside of `workspace` beside its references and the hosts of URLs in its settings.

@@ -35,8 +35,8 @@ Send = Callable[[Sequence[MappedRecord]], Awaitable[Sequence[WriteResult]]]
 
 def refused_whole(answers: Sequence[WriteResult]) -> WriteError | None:
     """The one refusal that answers a whole batch of several; None where each item has an answer of its own."""
-    first = answers[0].write_error
-    if first is None or len(answers) == 1 or any(answer.write_error is not first for answer in answers):
+    first = answers[0].error
+    if first is None or len(answers) == 1 or any(answer.error is not first for answer in answers):
         return None
     return first
 
@@ -53,7 +53,7 @@ async def bisect(send: Send, items: Sequence[MappedRecord], splits: Callable[[Wr
 async def _halves(send: Send, items: Sequence[MappedRecord], splits: Callable[[WriteError], bool]) -> list[WriteResult]:
     middle = len(items) // 2
     left = await _part(send, items[:middle], splits)
-    if len(items) - middle > 1 and all(answer.write_error is None for answer in left):
+    if len(items) - middle > 1 and all(answer.error is None for answer in left):
         return left + await _halves(send, items[middle:], splits)
     return left + await _part(send, items[middle:], splits)
 
@@ -205,7 +205,7 @@ class Delivery:
     def booked(self) -> None:
         """Let the target know, if it remembers what is in doubt, that nothing is any more."""
         if isinstance(self._writer, TransactionalDedup):
-            self._writer.booked()
+            self._writer.acknowledge()
 
     async def begin(self) -> None:
         """Let the target know, if that matters to it, that a read of the whole source begins at its start."""
@@ -243,7 +243,7 @@ class Delivery:
         except EndpointError as error:
             self.halt = Halt(RunState.FAILED, error.message, error)
             return [UNDECIDED] * len(items)
-        if any(answer.write_error is not None for answer in answers):
+        if any(answer.error is not None for answer in answers):
             self._look_at(answers)
         else:
             self._budget.earn(len(answers))
@@ -251,10 +251,10 @@ class Delivery:
 
     def _look_at(self, answers: list[WriteResult]) -> None:
         """Charge the budget for what failed, and halt where the action table says so."""
-        refusals = {id(answer.write_error): answer.write_error for answer in answers if answer.write_error is not None}
+        refusals = {id(answer.error): answer.error for answer in answers if answer.error is not None}
         actions = [(self._table.action(write_error), write_error) for write_error in refusals.values()]
         failed = [write_error for action, write_error in actions if action is ErrorAction.RETRY]
-        self._budget.earn(sum(answer.write_error is None for answer in answers))
+        self._budget.earn(sum(answer.error is None for answer in answers))
         self._budget.spend(len(failed))
         if failed and self._budget.exhausted:
             self.halt = Halt(
@@ -280,15 +280,15 @@ class Delivery:
                 for action, write_error in actions
                 if action in (ErrorAction.STOP, ErrorAction.REFRESH) and not self._table.unknown(write_error)
             }
-            answers[:] = [UNDECIDED if id(answer.write_error) in stopping else answer for answer in answers]
+            answers[:] = [UNDECIDED if id(answer.error) in stopping else answer for answer in answers]
 
     def _held(self, answers: Sequence[WriteResult]) -> list[tuple[int, WriteError]]:
         return [
-            (index, answer.write_error)
+            (index, answer.error)
             for index, answer in enumerate(answers)
-            if answer.write_error is not None
-            and self._table.action(answer.write_error) is ErrorAction.WAIT
-            and not self._table.unknown(answer.write_error)
+            if answer.error is not None
+            and self._table.action(answer.error) is ErrorAction.WAIT
+            and not self._table.unknown(answer.error)
         ]
 
     async def _hold(self, refusals: Sequence[WriteError], holds: int) -> bool:
@@ -327,7 +327,7 @@ def book(
     for item, answer in zip(items, answers, strict=True) if None in effects else ():
         if answer is UNDECIDED:
             undecided.add(item.key)
-        elif answer.write_error is not None:
+        elif answer.error is not None:
             verdict = retry_policy.verdict(item, answer)
             outcomes[verdict.outcome] += 1
             failures += [verdict.failure] if verdict.failure else []

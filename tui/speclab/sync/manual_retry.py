@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speclab.connectors import References
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecLocked
 from speclab.core.outcome import Outcome
 from speclab.runlog import RetryResult, RunLog

@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
-from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
 import orjson
 
-from speclab.connectors import References, open_finder, open_reader, open_writer
 from speclab.connectors.api import MappedRecord, Page, RecordLookup, RuntimeContext, WriteError
+from speclab.connectors.registry import open_lookup, open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, IncompleteRead
 from speclab.core.json import Json, Record
 from speclab.core.outcome import FailureState, Level, Outcome
@@ -24,11 +24,6 @@ from speclab.core.paths import FieldPath
 from speclab.runlog import NewFailure, RunLog, mark_in_flight
 from speclab.runlog.source_keys import MissingPreview
 from speclab.spec.settings import Limited, System
-from speclab.spec.systems.file import FileSystem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.http_write import HttpWrite
-from speclab.spec.systems.singer import SingerSystem
-from speclab.spec.systems.sql import SqlSystem, SqlWrite
 from speclab.sync.deletes import RecordIdentities
 from speclab.sync.guards import GuardAlarm, SchemaDrift, VolumeGuard
 from speclab.sync.prepare import Prepared, cursor_on, way
@@ -190,7 +185,7 @@ async def plan(
         log = stack.enter_context(_books(runlog))
         reader = open_reader(spec.source, spec.source_auth, references, context, spec.retry)
         stack.push_async_callback(reader.close)
-        finder = open_finder(spec.target, spec.target_auth, references, context, spec.retry)
+        finder = open_lookup(spec.target, spec.target_auth, references, context, spec.retry)
         if finder is not None:
             stack.push_async_callback(finder.close)
         # nothing is written, and what is not connected needs no closing: it is asked what it is like, and no more
@@ -337,10 +332,10 @@ class _Planner:
             write_intents = unanswered(row) if row is not None and row.payload == item.payload else None
             if write_intents is None and known.get(item.key) == mark_in_flight(hash_):
                 write_intents = LOST
-            if write_intents is None or write_intents.write_error is None:
+            if write_intents is None or write_intents.error is None:
                 sure.append(item)
             else:
-                self._fails(self.transformer.failures.refused(item, write_intents.write_error, FailureState.UNKNOWN))
+                self._fails(self.transformer.failures.refused(item, write_intents.error, FailureState.UNKNOWN))
         return sure
 
     def turn(self, page: Page) -> None:
@@ -394,7 +389,7 @@ class _Planner:
             waiting=waiting,
             examples=self.examples,
             source=_pace(spec.source, self.pages),
-            target=_pace(spec.target, _calls(spec.target, self.batch, self.would)),
+            target=_pace(spec.target, _count_calls(spec.target, self.batch, self.would)),
             alarms=self.alarms,
             notes=list(self.notes),
         )
@@ -413,13 +408,13 @@ class _Planner:
         """What the target has of each of `items`."""
         if not items:
             return []
-        if _always_creates(self.prepared.integration.target):
+        if self.prepared.integration.target.always_creates():
             return [None] * len(items)
         if self.finder is None:
             self.notes["the target has nothing to look records up with, so only the run log tells what is there"] = None
             return [_UNTOLD] * len(items)
         asked = items
-        if self.finder.dear:
+        if self.finder.per_record:
             asked = items[: self.lookups]
             self.lookups -= len(asked)
             if len(asked) < len(items):
@@ -457,34 +452,10 @@ class _Planner:
             self.examples.append(PlanExample(would, key, changes))
 
 
-def _always_creates(target: System) -> bool:
-    """Whether a write to `target` makes a new record, whatever is there."""
-    match target:
-        case SqlSystem(write=SqlWrite(insert=str())) | HttpSystem(write=HttpWrite(create=str(), lookup=None)):
-            return True
-        case FileSystem(mode=mode) | SingerSystem(mode=mode):
-            return mode != "upsert"
-        case _:
-            return False
-
-
-def _calls(target: System, batch: int, would: Mapping[PlannedEffect, int]) -> int:
-    """Requests to an HTTP target, statements to a database, files, else batches: what a run would take."""
+def _count_calls(target: System, batch: int, would: Mapping[PlannedEffect, int]) -> int:
+    """Return how many calls to the target a run would make."""
     deletes = would[PlannedEffect.DELETE]
-    writes = sum(would.values()) - deletes
-    match target:
-        case HttpSystem(write=HttpWrite(batch=str(), size=size, lookup=lookup)):
-            return ceil(writes / size) + deletes * (2 if lookup else 1)
-        case HttpSystem(write=HttpWrite(upsert=str(), conditional=False, lookup=str())):
-            return writes + deletes * 2
-        case HttpSystem(write=HttpWrite(lookup=lookup)):
-            return (writes + deletes) * (2 if lookup else 1)
-        case SqlSystem(write=SqlWrite(size=size)):
-            return ceil(writes / size) + ceil(deletes / size)
-        case FileSystem():
-            return min(writes + deletes, 1)
-        case _:
-            return ceil((writes + deletes) / batch)
+    return target.count_calls(sum(would.values()) - deletes, deletes, batch)
 
 
 def _pace(system: System, calls: int) -> PlannedPace:

@@ -19,9 +19,6 @@ from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.parser import read_integration, read_mapping
 from speclab.spec.problems import Problem
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.singer import SingerSystem
-from speclab.spec.systems.sql import SqlSystem
 from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
 def way(source: System, target: System) -> str:
     """A name for the way from `source` to `target`, whose references are resolved; it tells nothing of them."""
-    return f"{_short(_origin(source))}-{_short(target.destination())}"
+    return f"{_short(source.origin())}-{_short(target.destination())}"
 
 
 def cursor_on(log: RunStore, spec_id: str, way: str) -> tuple[Json, str]:
@@ -42,19 +39,6 @@ def cursor_on(log: RunStore, spec_id: str, way: str) -> tuple[Json, str]:
         return log.get_cursor(spec_id), ""
     end = "source" if known.partition("-")[0] != way.partition("-")[0] else "target"
     return None, f"the {end} is another than that of the runs before; reading from the start"
-
-
-def _origin(source: System) -> str:
-    """Where records come from: the place, and what is read there."""
-    place = source.destination()
-    if isinstance(source, HttpSystem) and source.read is not None:
-        parents = source.read.for_each.path if source.read.for_each else ""
-        return f"{place} {source.read.path or source.read.request} {parents}"
-    if isinstance(source, SqlSystem) and source.read is not None:
-        return f"{place} {source.read.table or source.read.query}"
-    if isinstance(source, SingerSystem):  # its config has settings that the cursor outlives, and no name for the place
-        return f"singer {source.command} {source.stream}"
-    return place
 
 
 def _short(text: str) -> str:
@@ -118,9 +102,10 @@ def _together(needs: Sequence[Problem], linted: Sequence[Problem]) -> list[Probl
 
 
 def _deleted(spec: Integration) -> Callable[[Record], bool] | None:
-    if not isinstance(spec.source, HttpSystem) or spec.source.read is None or spec.source.read.deleted is None:
+    tombstone = spec.source.tombstone()
+    if tombstone is None:
         return None
-    expression = RecordExpression(spec.source.read.deleted)
+    expression = RecordExpression(tombstone)
 
     def deleted(record: Record) -> bool:
         try:

@@ -176,7 +176,7 @@ class RetryPolicy:
         A record is given up for its own failures. While the target fails whatever it is sent, the number of tries
         says nothing about the record, and only its age counts: no storm turns a queue into dead letters.
         """
-        write_error = answer.write_error
+        write_error = answer.error
         if write_error is None:
             return RetryDecision(Outcome.WRITTEN, effect=answer.effect)
         if self.table.unknown(write_error):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from speclab.connectors import References, open_reader, open_writer
 from speclab.connectors.activity import Activity
 from speclab.connectors.api import RuntimeContext, SchemaAware, TransactionalDedup, Writer
+from speclab.connectors.registry import open_reader, open_writer
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import RunLogError, SpecError, SpeclabError
 from speclab.core.locks import hold_spec, is_running
@@ -187,9 +188,9 @@ class _Run:
                 writer = open_writer(spec.target, spec.target_auth, references, context, spec.retry)
             stack.push_async_callback(writer.close)
             if isinstance(writer, TransactionalDedup):
-                writer.remember_for(spec.spec_id)
+                writer.set_spec_id(spec.spec_id)
             if isinstance(writer, SchemaAware):
-                writer.declare([Field(row.target, row.kind) for row in self.prepared.mapper.rows])
+                writer.declare_fields([Field(row.target, row.kind) for row in self.prepared.mapper.rows])
             loop = self._loop(run, writer, context)
             if self.options.retries:
                 await loop.drain()

@@ -303,7 +303,7 @@ def _spelling(name: str) -> str:
 def unanswered(row: FailureRow) -> WriteResult:
     """The answer that a record did not get when `row` was stored: what became of it is not known now either."""
     return WriteResult(
-        write_error=WriteError(
+        error=WriteError(
             error_class=row.error_class,
             message=row.message,
             request=row.request or "",

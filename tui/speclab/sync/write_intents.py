@@ -48,11 +48,7 @@ class WriteIntents:
         answers = await delivery.send(items, attempt)
         if known:
             answered = zip(items, answers, strict=True)
-            kept = {
-                item.key
-                for item, answer in answered
-                if answer.write_error is not None and untouched(answer.write_error)
-            }
+            kept = {item.key for item, answer in answered if answer.error is not None and untouched(answer.error)}
             self.log.set_hashes(self.spec_id, {key: hash_ for key, hash_ in known.items() if key in kept})
         return answers
 
@@ -91,9 +87,9 @@ class _IntentWriter:
             raise
         came: dict[str, bytes | None] = {}
         for item, answer in zip(items, answers, strict=True):
-            if answer.write_error is None:
+            if answer.error is None:
                 came[item.key] = hashes[item.key]
-            elif not in_doubt(answer.write_error):
+            elif not in_doubt(answer.error):
                 came[item.key] = before[item.key]
         log.set_hashes(spec_id, came)
         return answers
@@ -104,7 +100,7 @@ class _IntentWriter:
 
 
 LOST: Final = WriteResult(
-    write_error=WriteError(
+    error=WriteError(
         ErrorClass.NETWORK,
         "a run that was killed had sent it, and nobody knows what became of it: look at the target",
         request="",

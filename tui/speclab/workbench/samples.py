@@ -19,8 +19,8 @@ from speclab.spec.integration import Endpoint
 from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
-    from speclab.connectors import References
     from speclab.connectors.api import DiscoveredSchema, RuntimeContext
+    from speclab.connectors.secrets.references import References
     from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
     from speclab.spec.integration import Integration
@@ -126,7 +126,8 @@ async def live(end: Endpoint, retry: RetrySettings, spec: Path) -> SampleRecords
 
 def _means(end: Endpoint, spec: Path) -> tuple[_Sample, References, RuntimeContext]:
     """Load what reads a source, with the machine's own time, chance, network and environment."""
-    from speclab.connectors import sample, this_machine
+    from speclab.connectors.machine import this_machine
+    from speclab.connectors.registry import sample
 
     return sample, *this_machine(spec, [end])
 
@@ -139,7 +140,8 @@ async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
 
 
 def _describing(spec: Path, end: Endpoint) -> tuple[_Describe, References, RuntimeContext]:
-    from speclab.connectors import discover_schema, this_machine
+    from speclab.connectors.machine import this_machine
+    from speclab.connectors.schema_discovery import discover_schema
 
     return discover_schema, *this_machine(spec, [end])
 

@@ -16,7 +16,6 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.mapping.fields import Field, Suggestion, find_unmapped, suggest
 from speclab.mapping.types import kind_label
-from speclab.spec.systems.http import HttpSystem
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
 
@@ -197,9 +196,6 @@ def _result(row: SheetRow, outcome: RowOutcome | None, *, sampled: bool) -> Grid
     return GridCell("null", "muted") if value is None else GridCell(text_of(value), "good")
 
 
-_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]+)\}")
-
-
 Suggested: TypeAlias = "dict[tuple[str, str], Suggestion | None]"
 """What was suggested for a target by its schema: of hundreds of fields at both ends it takes a moment to find."""
 
@@ -234,11 +230,8 @@ def _required(sheet: MappingSheet) -> Iterator[str]:
         return
     target = integration.target
     yield from [target.key] if isinstance(target.key, str) else target.key
-    if isinstance(target, HttpSystem) and target.write is not None:
-        for path in (target.write.upsert, target.write.create, target.write.update, target.write.batch):
-            for name in _PLACEHOLDER.findall(path or ""):
-                if not name.startswith(("source.", "found.")):
-                    yield name
+    for paths in target.needs().values():
+        yield from map(str, paths)
 
 
 _APART: Final = 3

@@ -32,8 +32,8 @@ from speclab.spec.units import duration_text
 from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
-    from speclab.connectors import ConnectionCheck
     from speclab.connectors.auth.login import LoginPrompt
+    from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
 
 
@@ -300,15 +300,16 @@ _Attempt = Callable[..., Awaitable["ConnectionCheck"]]
 
 def _means(document: Document, path: Path, role: Role, reports: list[str]) -> tuple[Endpoint, _Attempt]:
     """The end, and what tries it; all that takes time to load is loaded then. Raises `SpecError`."""
-    from speclab.connectors import check_connection, this_machine
-    from speclab.connectors.registry import connector_of
+    from speclab.connectors.check import check_connection
+    from speclab.connectors.machine import this_machine
+    from speclab.connectors.registry import load_parts
 
     def report(level: Level, message: str) -> None:
         if level is not Level.INFO:
             reports.append(message)
 
     end = _end(document, role)
-    connector_of(end.system)
+    load_parts(end.system)
     references, context = this_machine(path, [end], report=report)
     return end, partial(check_connection, end, references, context)
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from speclab.connectors.file.formats import FormatOptions
-from speclab.connectors.unreadable import MAX_KEPT, UnreadableRecord
 from speclab.core.errors import BadResponse
 
 if TYPE_CHECKING:
@@ -163,27 +162,3 @@ class _Encoded:
 
 def _encoded(stream: BinaryIO, layout: FormatOptions) -> BinaryIO:
     return stream if layout.is_utf8 else cast("BinaryIO", _Encoded(stream, layout.encoding))
-
-
-MAX_LINE: Final = 10_000_000
-"""Bytes of a line that is read."""
-
-_LINE_CHUNK: Final = 1 << 20
-
-
-def limited_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield each line with its line end, and its size; of one that is longer than `MAX_LINE` only the beginning."""
-    while raw := stream.readline(MAX_LINE + 1):
-        size = len(raw)
-        if size > MAX_LINE and not raw.endswith(b"\n"):
-            raw = raw[: MAX_KEPT + 1]
-            while rest := stream.readline(_LINE_CHUNK):
-                size += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-        yield raw, size
-
-
-def too_long(raw: bytes, size: int, place: str) -> UnreadableRecord:
-    """Return the record of a line that begins with `raw` and is too long to be read."""
-    return UnreadableRecord({}, raw, f"the line has {size:,} bytes; at most {MAX_LINE:,} are read", place, size)

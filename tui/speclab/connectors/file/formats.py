@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from speclab.connectors.file.parquet import check_installed
+from speclab.connectors.file.settings import FileSystem, bare, format_of
 from speclab.core.errors import SpecError
-from speclab.spec.systems.file import FileSystem, bare, format_of
 
 
 class FileFormat(StrEnum):

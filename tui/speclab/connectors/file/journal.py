@@ -13,15 +13,19 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from speclab.connectors.api import MappedRecord, WriteResult
+from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
 from speclab.connectors.file.locations import add
 from speclab.connectors.file.record_format import RecordFormat, RecordOutput
-from speclab.connectors.file.writer import BATCH, FileTarget
+from speclab.connectors.file.settings import FileSystem
+from speclab.connectors.file.writer import BATCH, AppendingWriter, FileTarget
+from speclab.connectors.secrets.references import References
 from speclab.core.clock import Clock
 from speclab.core.errors import Unauthorized, Unreachable
 from speclab.core.json import Json, Record, decode, encode
 from speclab.core.outcome import Effect
 from speclab.core.state_files import make_private_directory
+from speclab.spec.auth import Auth
+from speclab.spec.settings import RetrySettings
 
 _CACHE: Final = 8_000
 """KiB of the index of a journal that are in memory."""
@@ -241,14 +245,14 @@ class _JournaledWriter:
             key = self._target.key_of(item.payload)
             misfit = None if item.delete or key is None else form.misfit(item.payload)
             if key is None:
-                answers.append(WriteResult(write_error=self._target.keyless()))
+                answers.append(WriteResult(error=self._target.keyless()))
             elif misfit is not None:
-                answers.append(WriteResult(write_error=self._target.misfitting(misfit)))
+                answers.append(WriteResult(error=self._target.misfitting(misfit)))
             else:
                 answers.append(None)
                 entries.append((key, None if item.delete else item.payload))
         write_error = self._target.tried(lambda: self._journal.add(entries)) if entries else None
-        refused = WriteResult(write_error=write_error) if write_error else None
+        refused = WriteResult(error=write_error) if write_error else None
         return [
             answer or refused or WriteResult(Effect.DELETED if item.delete else Effect.WRITTEN)
             for answer, item in zip(answers, items, strict=True)
@@ -351,3 +355,18 @@ class ReplacingWriter(_JournaledWriter):
     async def close(self) -> None:
         """Close the journal. If the run did not finish, the one that goes on from its checkpoint adds to it."""
         self._journal.close()
+
+
+def open_file_writer(
+    system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> Writer:
+    """Return the writer for the file's `mode`. Raises `SpecError` for settings that cannot work."""
+    del auth, retry  # the file system knows the user
+    target = FileTarget(references.resolve_settings(system), references)
+    match system.mode:
+        case "append":
+            return AppendingWriter(target)
+        case "upsert":
+            return UpsertingWriter(target, context.clock, system.limits.timeout)
+        case "replace":
+            return ReplacingWriter(target, context.clock, system.limits.timeout)

@@ -10,12 +10,13 @@ from dataclasses import replace
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, RuntimeContext, WriteError
+from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, Reader, RuntimeContext, WriteError
 from speclab.connectors.file.codec import read_to_its_end, unpacked
 from speclab.connectors.file.formats import FileFormat, FormatOptions
 from speclab.connectors.file.locations import FileRow, RowPosition, SourceFile
 from speclab.connectors.file.remote import source_of
 from speclab.connectors.file.rows import rows
+from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import FileTarget
 from speclab.connectors.registry import sample
 from speclab.connectors.schema_discovery import first
@@ -27,15 +28,14 @@ from speclab.core.paths import FieldPath
 from speclab.mapping.fields import build_field, collect_fields
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.file import FileSystem
 
 if TYPE_CHECKING:
+    from speclab.connectors.file.settings import FileSystem
     from speclab.spec.auth import Auth
     from speclab.spec.integration import Role
-    from speclab.spec.systems.file import FileSystem
 
 
-async def file_fields(
+async def discover(
     role: Role, system: FileSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema:
     """What the first `limit` records of the file have, at either end.
@@ -61,7 +61,7 @@ _BYTES: Final = 8_000_000
 """A page ends with either."""
 
 
-class FileReader:
+class FileReader(Reader):
     """Reads a file, or all that a pattern matches, in the order of their names."""
 
     def __init__(
@@ -164,7 +164,7 @@ def _cursor(file: SourceFile, spot: RowPosition, before: str | None) -> Json:
 class FileFinder:
     """Finds records by key; the file is read once, whole."""
 
-    dear = False
+    per_record = False
 
     def __init__(self, target: FileTarget) -> None:
         self._target = target
@@ -187,7 +187,7 @@ class FileFinder:
         return {key: record for record in found if (key := self._target.key_of(record)) is not None}
 
 
-def file_finder(
+def open_lookup(
     system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> FileFinder | None:
     """The finder of a file in mode upsert. Raises `SpecError` for settings that cannot work."""
@@ -196,7 +196,7 @@ def file_finder(
     return FileFinder(target) if system.mode == "upsert" else None
 
 
-async def file_probe(
+async def check_target(
     system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
     """What a look found. Raises `Unauthorized`, `Unreachable` and `SpecError`."""

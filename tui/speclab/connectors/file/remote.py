@@ -21,10 +21,10 @@ from speclab.connectors.file.locations import (
     TargetLocation,
 )
 from speclab.connectors.file.object_store import ObjectStore, StoreAccess, version_of
+from speclab.connectors.file.settings import FileSystem, is_elsewhere
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import Unreachable
 from speclab.core.state_files import make_private_directory
-from speclab.spec.systems.file import FileSystem, is_elsewhere
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
 from typing import BinaryIO, Final
 
-from speclab.connectors.file.codec import limited_lines, too_long, undecodable
+from speclab.connectors.file.codec import undecodable
 from speclab.connectors.file.formats import FileFormat, FormatOptions
 from speclab.connectors.file.locations import FileRow, RowPosition
 from speclab.connectors.file.parquet import parquet_rows
-from speclab.connectors.unreadable import checked
+from speclab.connectors.unreadable import checked, limited_lines, too_long
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, LenientValue, Record, decode_leniently, encode
 from speclab.core.text import format_suggestion

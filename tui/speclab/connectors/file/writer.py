@@ -21,13 +21,13 @@ from speclab.connectors.file.parquet import schema_of
 from speclab.connectors.file.record_format import JsonRecordFormat, RecordFormat, TableRecordFormat, fields, json_line
 from speclab.connectors.file.remote import place_of
 from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch, cell, header, rows
+from speclab.connectors.file.settings import FileSystem, why_not_append
 from speclab.connectors.secrets.references import References
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Record, encode
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.spec.systems.file import FileSystem, why_not_append
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,7 +178,7 @@ class AppendingWriter:
     def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
         answers: list[WriteResult | None] = [None] * len(items)
         write_error = self._target.tried(lambda: self._append(items, answers))
-        rest = WriteResult(write_error=write_error) if write_error else WriteResult(Effect.CREATED)
+        rest = WriteResult(error=write_error) if write_error else WriteResult(Effect.CREATED)
         return [answer or rest for answer in answers]
 
     def _append(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> None:
@@ -214,7 +214,7 @@ class AppendingWriter:
             if misfit is None:
                 lines.append(table.line(item.payload))
             else:
-                answers[index] = WriteResult(write_error=self._target.misfitting(misfit))
+                answers[index] = WriteResult(error=self._target.misfitting(misfit))
         return lines
 
     def _found(self) -> TableLines | None:

@@ -1,12 +1,18 @@
-"""Systems that speak JSON over HTTP."""
+"""The HTTP connector: systems that speak JSON over HTTP."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.api import Connector
-from speclab.connectors.http.reader import HttpReader, probe
-from speclab.connectors.http.writer import HttpWriter, http_finder
-from speclab.spec.systems.http import HttpSystem
+from speclab.connectors.api import Connector, ConnectorParts
+from speclab.connectors.http.settings import HttpSystem
 
-CONNECTOR: Final[Connector[HttpSystem]] = Connector(HttpReader, HttpWriter, probe, http_finder)
+
+def _load() -> ConnectorParts[HttpSystem]:
+    from speclab.connectors.http.reader import HttpReader, check_target
+    from speclab.connectors.http.writer import HttpWriter, open_lookup
+
+    return ConnectorParts(HttpReader, HttpWriter, check_target, open_lookup)
+
+
+CONNECTOR: Final = Connector(HttpSystem, _load)

@@ -12,10 +12,10 @@ from speclab.connectors.http.request_builder import EndpointTemplate, HeaderTemp
 from speclab.connectors.http.response import UnreadableBody, filled, kind, look, parsed, path, shape_of
 from speclab.connectors.http.response_check import ResponseCheck
 from speclab.connectors.http.write_errors import WriteErrors, no_answer, unsendable
+from speclab.connectors.http.write_settings import BatchItem, HttpWrite
 from speclab.core.json import Json, encode
 from speclab.core.outcome import Effect
 from speclab.core.paths import FieldPath
-from speclab.spec.systems.http_write import BatchItem, HttpWrite
 
 _NAMES: Final = frozenset({"source"})
 
@@ -46,7 +46,7 @@ class BatchWriter:
             try:
                 entries.append(self._item.render(item) if self._item else item.payload)
             except MissingValue as error:
-                answers.append(WriteResult(write_error=unsendable(error, self._line)))
+                answers.append(WriteResult(error=unsendable(error, self._line)))
             else:
                 answers.append(None)
                 sent.append(item)
@@ -61,11 +61,11 @@ class BatchWriter:
         try:
             exchange = await self._client.send(self._method, self._url, content=content, headers=headers)
         except RequestFailed as error:
-            return [WriteResult(write_error=no_answer(error), bytes_out=share)] * len(items)
+            return [WriteResult(error=no_answer(error), bytes_out=share)] * len(items)
         if exchange.status in self._exists and len(items) == 1:  # of several, one may be there and the others not
             return [WriteResult(effect=Effect.WRITTEN, bytes_out=share)]
         if exchange.status >= 300:
-            return [WriteResult(write_error=self._write_errors.of_answer(exchange), bytes_out=share)] * len(items)
+            return [WriteResult(error=self._write_errors.of_answer(exchange), bytes_out=share)] * len(items)
         if self._results is None:
             return [self._as_one(exchange, entries, share)] * len(items)
         return self._judged(exchange, self._results, len(items), share)
@@ -75,13 +75,13 @@ class BatchWriter:
         try:
             denied = self._successes.denied(exchange, entries)
         except UnreadableBody as error:
-            return WriteResult(write_error=self._write_errors.bad(exchange, str(error)), bytes_out=share)
+            return WriteResult(error=self._write_errors.bad(exchange, str(error)), bytes_out=share)
         if denied is None:
             return WriteResult(effect=Effect.WRITTEN, bytes_out=share)
         if denied.whole:
-            return WriteResult(write_error=self._write_errors.denied(exchange, denied.message), bytes_out=share)
+            return WriteResult(error=self._write_errors.denied(exchange, denied.message), bytes_out=share)
         message = f"{denied.message}; the others may be written: say with `results` where each has its own"
-        return WriteResult(write_error=self._write_errors.bad(exchange, message), bytes_out=share)
+        return WriteResult(error=self._write_errors.bad(exchange, message), bytes_out=share)
 
     def _judged(self, exchange: Exchange, where: FieldPath, count: int, share: int) -> list[WriteResult]:
         """One answer a result; a list that does not match what was sent leaves all of it in doubt."""
@@ -89,7 +89,7 @@ class BatchWriter:
         if not isinstance(results, list) or len(results) != count:
             found = f"{len(results)} results" if isinstance(results, list) else kind(results)
             message = f"expected {count} results at `{where if where.parts else '[*]'}`, found {found}"
-            return [WriteResult(write_error=self._write_errors.bad(exchange, message), bytes_out=share)] * count
+            return [WriteResult(error=self._write_errors.bad(exchange, message), bytes_out=share)] * count
         return [self._judge(exchange, entry, share) for entry in results]
 
     def _judge(self, exchange: Exchange, entry: Json, share: int) -> WriteResult:
@@ -98,12 +98,12 @@ class BatchWriter:
         try:
             ok = self._successes.takes(entry)
         except UnreadableBody as error:
-            return WriteResult(write_error=self._write_errors.bad(exchange, str(error)), bytes_out=share)
+            return WriteResult(error=self._write_errors.bad(exchange, str(error)), bytes_out=share)
         status = self._successes.status_of(entry)
         if ok or status in self._exists:
             return WriteResult(effect=Effect.CREATED if status == 201 else Effect.WRITTEN, bytes_out=share)
         said = self._successes.of_entry(entry)
-        return WriteResult(write_error=self._write_errors.of_entry(exchange, entry, status, said), bytes_out=share)
+        return WriteResult(error=self._write_errors.of_entry(exchange, entry, status, said), bytes_out=share)
 
 
 class _ItemTemplate:

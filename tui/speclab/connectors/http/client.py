@@ -20,15 +20,15 @@ from speclab import __version__
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.auth.credentials import header_name, header_value
-from speclab.connectors.http.decoding import ACCEPTED, Decoder, Unreadable
 from speclab.connectors.http.rate_limit_headers import RequestWeights, policies, quota, server_time
-from speclab.connectors.http.transport import AiohttpTransport, trouble
+from speclab.connectors.http.settings import HttpSystem
+from speclab.connectors.http_decoding import ACCEPTED, Decoder, Unreadable
+from speclab.connectors.http_transport import AiohttpTransport, trouble
 from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unreachable
 from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.auth import Auth, NoAuth
-from speclab.spec.systems.http import HttpSystem
 from speclab.spec.units import duration_text
 
 SHOWN: Final = 4096

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.connectors.http.response import look, message_in, path
+from speclab.connectors.http.write_settings import ErrorFields
 from speclab.core.json import Json, decode
 from speclab.core.paths import FieldPath
-from speclab.spec.systems.http_write import ErrorFields
 
 
 @dataclass(frozen=True, slots=True)

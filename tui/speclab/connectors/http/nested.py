@@ -16,13 +16,13 @@ from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuf
 from speclab.connectors.http.read_state import from_mark, mark_in
 from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Placeholder, RequestBuilder
 from speclab.connectors.http.retries import Forbidden
+from speclab.connectors.http.settings import HttpRead
 from speclab.connectors.incremental import digest
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, EndpointError, IncompleteRead, SpecError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.spec.settings import Since
-from speclab.spec.systems.http import HttpRead
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 

@@ -24,6 +24,7 @@ from speclab.connectors.http.request_builder import RequestBuilder, scalar_text
 from speclab.connectors.http.response import UnreadableBody, message_in, path, records_at
 from speclab.connectors.http.response_check import Doubt, SeenKeys, failure_sign, judgement, partial_page
 from speclab.connectors.http.retries import answered
+from speclab.connectors.http.settings import HttpRead
 from speclab.connectors.incremental import IncomparableValues, earlier
 from speclab.connectors.unreadable import checked
 from speclab.core.errors import BadResponse, IncompleteRead, SpecError
@@ -31,7 +32,6 @@ from speclab.core.json import Json, LenientValue, Record, decode_leniently
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpRead
 
 _STALE: Final = frozenset({400, 404, 410, 422})
 """What a page cursor of yesterday may be answered with."""

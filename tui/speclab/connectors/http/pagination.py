@@ -17,9 +17,9 @@ import httpx
 from speclab.connectors.http.client import Exchange
 from speclab.connectors.http.pagination_hints import ListLocation, PaginationHints
 from speclab.connectors.http.response import kind, look, path
+from speclab.connectors.http.settings import Pagination
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
-from speclab.spec.systems.http import Pagination
 
 Position: TypeAlias = "dict[str, Json]"
 

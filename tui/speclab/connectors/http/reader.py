@@ -8,13 +8,15 @@ from functools import partial
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
-from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.api import Page, Reader, RuntimeContext
 from speclab.connectors.http.client import Client, Exchange, RequestFailed, status_line
 from speclab.connectors.http.nested import NestedReader, ParentRequests
 from speclab.connectors.http.page_reader import PageReader
 from speclab.connectors.http.request_builder import EndpointTemplate, RequestBuilder
 from speclab.connectors.http.response import explain, parsed
+from speclab.connectors.http.settings import HttpRead, HttpSystem
 from speclab.connectors.http.windows import WindowReader
+from speclab.connectors.http.write_settings import HttpWrite
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json, encode_canonical
@@ -22,15 +24,13 @@ from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath
 from speclab.spec.auth import ApiKeyAuth, Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpRead, HttpSystem
-from speclab.spec.systems.http_write import HttpWrite
 
 
 class _Pages(Protocol):
     def __call__(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]: ...
 
 
-class HttpReader:
+class HttpReader(Reader):
     """Reads what `read` of an HTTP system describes."""
 
     def __init__(
@@ -128,7 +128,7 @@ _STAND_IN: Final = "0"
 """What stands for a record's values in the path: there is hardly a record by that name, and it may be a number."""
 
 
-async def probe(
+async def check_target(
     system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
     """What the target answers to a GET of what would be written; any answer but a refusal of the credentials is good.

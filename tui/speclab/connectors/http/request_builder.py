@@ -13,12 +13,12 @@ from speclab.connectors.api import MappedRecord
 from speclab.connectors.auth.credentials import header_name, header_value
 from speclab.connectors.http.client import Client, Exchange
 from speclab.connectors.http.pagination import Position
+from speclab.connectors.http.settings import HttpRead
+from speclab.connectors.http.write_settings import HttpWrite
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, encode
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.spec.systems.http import HttpRead
-from speclab.spec.systems.http_write import HttpWrite
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _DOTS: Final = (".", "..")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from speclab.connectors.http.client import Exchange, status_line
+from speclab.connectors.http.write_settings import RECORD, HttpWrite
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record, decode
 from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import format_suggestion
-from speclab.spec.systems.http_write import RECORD, HttpWrite
 
 _MESSAGES: Final = (
     "detail", "message", "errordescription", "errormessage", "errormsg", "errmsg", "faultstring", "error", "fault",

@@ -9,10 +9,10 @@ from typing import Final
 
 from speclab.connectors.http.client import Exchange, status_line
 from speclab.connectors.http.response import UnreadableBody, look, message_in, parsed, path
+from speclab.connectors.http.write_settings import HttpWrite
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
-from speclab.spec.systems.http_write import HttpWrite
 
 _NOTHING: Final = frozenset({"", "0", "00", "000", "0000", "false", "no", "none", "null", "ok", "success", "no error"})
 """Texts that mean "no error" by a name for errors."""

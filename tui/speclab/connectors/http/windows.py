@@ -21,6 +21,7 @@ from speclab.connectors.http.page_reader import PageReader, ShiftedPages
 from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
 from speclab.connectors.http.read_state import from_mark
 from speclab.connectors.http.request_builder import RequestBuilder, scalar_text
+from speclab.connectors.http.settings import HttpSince
 from speclab.connectors.incremental import (
     Bookmark,
     IncomparableValues,
@@ -39,7 +40,6 @@ from speclab.core.errors import BadResponse, EndpointError, SpecError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
-from speclab.spec.systems.http import HttpSince
 
 _MOST_TIES: Final = 1000
 """Digests that are carried over a boundary; what is beyond is read twice, and found unchanged."""

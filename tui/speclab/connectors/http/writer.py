@@ -24,7 +24,9 @@ from speclab.connectors.http.response import (
     steps_to_record,
 )
 from speclab.connectors.http.response_check import ResponseCheck, failure_sign
+from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.http.write_errors import WriteErrors, held_back, no_answer, unsendable
+from speclab.connectors.http.write_settings import HttpWrite
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record, decode, encode
@@ -32,8 +34,6 @@ from speclab.core.outcome import Effect, ErrorClass, Level
 from speclab.core.paths import FieldPath
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.http import HttpSystem
-from speclab.spec.systems.http_write import HttpWrite
 
 _UNPACKED: Final = (b"Accept-Encoding", b"identity")
 
@@ -183,8 +183,8 @@ class HttpWriter:
                     if halt is None:
                         answer = await self._one(items[index])
                         answers[index] = answer
-                        if answer.write_error is not None and _halts(answer.write_error):
-                            halt = WriteResult(write_error=held_back(answer.write_error))
+                        if answer.error is not None and _halts(answer.error):
+                            halt = WriteResult(error=held_back(answer.error))
                     else:
                         answers[index] = halt
 
@@ -220,17 +220,17 @@ class HttpWriter:
         for _ in range(_TRIES):
             answer, found = await self._try(item)
             bytes_out += answer.bytes_out
-            if answer.write_error is None or answer.write_error.status != HTTPStatus.PRECONDITION_FAILED:
+            if answer.error is None or answer.error.status != HTTPStatus.PRECONDITION_FAILED:
                 return replace(answer, bytes_out=bytes_out)
-        assert answer.write_error is not None  # noqa: S101 - it is the last of `_TRIES`
-        return WriteResult(write_error=_contested(answer.write_error, found), bytes_out=bytes_out)
+        assert answer.error is not None  # noqa: S101 - it is the last of `_TRIES`
+        return WriteResult(error=_contested(answer.error, found), bytes_out=bytes_out)
 
     async def _try(self, item: MappedRecord) -> tuple[WriteResult, LookupMatch | None]:
         found: LookupMatch | None = None
         if self._lookup is not None and (self._upsert is None or item.delete or self._conditional):
             looked = await self._lookup.of(item)
             if isinstance(looked, WriteError):
-                return WriteResult(write_error=looked), None
+                return WriteResult(error=looked), None
             found = looked
         return await (self._remove(item, found) if item.delete else self._put(item, found)), found
 
@@ -247,11 +247,11 @@ class HttpWriter:
     async def _remove(self, item: MappedRecord, found: LookupMatch | None) -> WriteResult:
         if self._delete is None:
             message = "the record was deleted at the source, and the target has no `delete`"
-            return WriteResult(write_error=WriteError(ErrorClass.REJECTED, message, request="", sent=False))
+            return WriteResult(error=WriteError(ErrorClass.REJECTED, message, request="", sent=False))
         if found is not None and found.record is None:
             return WriteResult(effect=Effect.DELETED)
         answer = await self._send(self._delete, item, found, Effect.DELETED)
-        if answer.write_error is not None and answer.write_error.status in (404, 410):  # gone is what was wanted
+        if answer.error is not None and answer.error.status in (404, 410):  # gone is what was wanted
             return WriteResult(effect=Effect.DELETED)
         return answer
 
@@ -267,14 +267,14 @@ class HttpWriter:
         except MissingValue as error:
             if found is not None and error.name in ("found", "lookup"):
                 return WriteResult(
-                    write_error=held_back(self._write_errors.bad(found.answer, f"{endpoint.text}: {error.message}"))
+                    error=held_back(self._write_errors.bad(found.answer, f"{endpoint.text}: {error.message}"))
                 )
-            return WriteResult(write_error=unsendable(error, endpoint.text))
+            return WriteResult(error=unsendable(error, endpoint.text))
         content = b"" if effect is Effect.DELETED else encode(filled(self._shape, item.payload))
         try:
             exchange = await self._client.send(endpoint.method, url, content=content, headers=headers)
         except RequestFailed as error:
-            return WriteResult(write_error=no_answer(error), bytes_out=len(content))
+            return WriteResult(error=no_answer(error), bytes_out=len(content))
         if exchange.status in self._exists and effect is not Effect.DELETED:
             return WriteResult(effect=Effect.WRITTEN, bytes_out=len(content))
         if 200 <= exchange.status < 300:
@@ -282,15 +282,13 @@ class HttpWriter:
             try:
                 denied = None if silent else self._successes.denied(exchange, item.payload)
             except UnreadableBody as error:
-                return WriteResult(write_error=self._write_errors.bad(exchange, str(error)), bytes_out=len(content))
+                return WriteResult(error=self._write_errors.bad(exchange, str(error)), bytes_out=len(content))
             if denied is not None:
-                return WriteResult(
-                    write_error=self._write_errors.denied(exchange, denied.message), bytes_out=len(content)
-                )
+                return WriteResult(error=self._write_errors.denied(exchange, denied.message), bytes_out=len(content))
             if not silent:
                 self._check_first(exchange, item)
             return WriteResult(effect=_told(exchange.status, endpoint.method, effect), bytes_out=len(content))
-        return WriteResult(write_error=self._write_errors.of_answer(exchange), bytes_out=len(content))
+        return WriteResult(error=self._write_errors.of_answer(exchange), bytes_out=len(content))
 
     def _check_first(self, exchange: Exchange, item: MappedRecord) -> None:
         """Report once if the first success has a shape of which nothing is known."""
@@ -353,7 +351,7 @@ def _idempotent(write: HttpWrite) -> bool:
 class HttpFinder:
     """Asks `write.lookup` for each record, at the pace the limits allow."""
 
-    dear = True
+    per_record = True
 
     def __init__(self, writer: HttpWriter) -> None:
         self._writer = writer
@@ -367,7 +365,7 @@ class HttpFinder:
         await self._writer.close()
 
 
-def http_finder(
+def open_lookup(
     system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> HttpFinder | None:
     """The finder of a target with a `lookup`. Raises `SpecError` for settings that cannot work."""

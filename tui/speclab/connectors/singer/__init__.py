@@ -1,12 +1,18 @@
-"""Singer: any tap as a source and any target as a target, run as processes of their own."""
+"""The Singer connector: any tap as a source and any target as a target, each run as a process of its own."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.api import Connector
-from speclab.connectors.singer.reader import SingerReader, fields
-from speclab.connectors.singer.writer import SingerWriter, probe
-from speclab.spec.systems.singer import SingerSystem
+from speclab.connectors.api import Connector, ConnectorParts
+from speclab.connectors.singer.settings import SingerSystem
 
-CONNECTOR: Final[Connector[SingerSystem]] = Connector(SingerReader, SingerWriter, probe, fields=fields)
+
+def _load() -> ConnectorParts[SingerSystem]:
+    from speclab.connectors.singer.reader import SingerReader, discover
+    from speclab.connectors.singer.writer import SingerWriter, check_target
+
+    return ConnectorParts(SingerReader, SingerWriter, check_target, discover=discover)
+
+
+CONNECTOR: Final = Connector(SingerSystem, _load)

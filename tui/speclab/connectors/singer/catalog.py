@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from speclab.connectors.singer.settings import Replication
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.core.text import format_suggestion
 from speclab.mapping.fields import Field, collect_fields
 from speclab.mapping.types import ValueKind
-from speclab.spec.systems.singer import Replication
 
 _METHODS: Final = {"full_table": "FULL_TABLE", "incremental": "INCREMENTAL", "log_based": "LOG_BASED"}
 

@@ -19,10 +19,10 @@ from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.messages import ProgramLog
+from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import Unreachable
 from speclab.core.json import Json, decode, encode
 from speclab.core.locks import ProcessIdentity, is_alive
-from speclab.spec.systems.singer import SingerSystem
 
 _INHERITED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TERM|TMPDIR|TEMP|TMP|XDG_\w+|NO_COLOR|VIRTUAL_ENV"

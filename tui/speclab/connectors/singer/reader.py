@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from speclab.connectors.api import DiscoveredSchema, Page, RuntimeContext
+from speclab.connectors.api import DiscoveredSchema, Page, Reader, RuntimeContext
 from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.catalog import NoStream, names_of, selected, stream_of
 from speclab.connectors.singer.messages import (
@@ -21,6 +21,7 @@ from speclab.connectors.singer.messages import (
 )
 from speclab.connectors.singer.process import SingerProcess, failure
 from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import BadResponse, EndpointError, SpecError, SpeclabError
 from speclab.core.json import Json, Record, decode
 from speclab.core.outcome import Level
@@ -28,7 +29,6 @@ from speclab.mapping.fields import read_schema_fields
 from speclab.spec.auth import Auth
 from speclab.spec.integration import Role
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.singer import SingerSystem
 from speclab.spec.units import size_text
 
 _SHOWN: Final = 200
@@ -216,7 +216,7 @@ class _Taken:
         return len(self.records) >= _RECORDS or self.size >= _BYTES
 
 
-class SingerReader:
+class SingerReader(Reader):
     """Reads one stream of a tap.
 
     A page ends with the last STATE that has come when there are 1,000 records, or nothing more for now. Where a tap
@@ -353,7 +353,7 @@ class SingerReader:
             self._report(level, self._tap.program.redactor.redact(message))
 
 
-async def fields(
+async def discover(
     role: Role, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema | None:
     """What the catalog says of the stream; None for a tap without one.

@@ -21,6 +21,7 @@ from speclab.connectors.singer.process import (
     meaning,
 )
 from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
 from speclab.core.json import Json, Record, decode, encode
 from speclab.core.outcome import Effect, ErrorClass, Level
@@ -29,7 +30,6 @@ from speclab.core.text import format_count
 from speclab.mapping.fields import Field
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.singer import SingerSystem
 
 _PASSING: Final = (ErrorClass.NETWORK, ErrorClass.TIMEOUT)
 _BLAMED: Final = re.compile(r"On instance\['(?P<field>[^']+)'\]")
@@ -63,7 +63,7 @@ class SingerWriter:
         self._confirms: bool | None = None  # not known yet
         self._over: EndpointError | None = None
 
-    def declare(self, fields: Sequence[Field]) -> None:
+    def declare_fields(self, fields: Sequence[Field]) -> None:
         """Take what the mapping says of the fields into the SCHEMA."""
         self._shape.declare(fields)
 
@@ -82,7 +82,7 @@ class SingerWriter:
         write_error = await self._delivered(given, lines) if given else None
         sizes = iter(lines)
         return [
-            WriteResult(write_error=self._without_key(item))
+            WriteResult(error=self._without_key(item))
             if lacks
             else WriteResult(None if write_error else Effect.WRITTEN, write_error, bytes_out=len(next(sizes)))
             for item, lacks in zip(items, keyless, strict=True)
@@ -205,7 +205,7 @@ async def run(program: SingerProgram, lines: Sequence[bytes]) -> TargetProcess:
             await running.stop()
 
 
-async def probe(
+async def check_target(
     system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
     """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadResponse`."""

@@ -1,13 +1,19 @@
-"""SQL databases, through SQLAlchemy Core."""
+"""The SQL connector: databases, through SQLAlchemy Core."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from speclab.connectors.api import Connector
-from speclab.connectors.sql.discovery import probe, sql_fields, sql_finder
-from speclab.connectors.sql.reader import SqlReader
-from speclab.connectors.sql.writer import SqlWriter
-from speclab.spec.systems.sql import SqlSystem
+from speclab.connectors.api import Connector, ConnectorParts
+from speclab.connectors.sql.settings import SqlSystem
 
-CONNECTOR: Final[Connector[SqlSystem]] = Connector(SqlReader, SqlWriter, probe, sql_finder, sql_fields)
+
+def _load() -> ConnectorParts[SqlSystem]:
+    from speclab.connectors.sql.discovery import check_target, discover, open_lookup
+    from speclab.connectors.sql.reader import SqlReader
+    from speclab.connectors.sql.writer import SqlWriter
+
+    return ConnectorParts(SqlReader, SqlWriter, check_target, open_lookup, discover)
+
+
+CONNECTOR: Final = Connector(SqlSystem, _load)

@@ -19,8 +19,8 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
+from speclab.connectors.sql.settings import refused_option
 from speclab.core.errors import SpecError
-from speclab.spec.systems.sql import refused_option
 
 _BLAMED: Final = (
     re.compile(r"constraint failed: (?:[^\s.,]+\.)?([^\s.,]+)"),  # SQLite

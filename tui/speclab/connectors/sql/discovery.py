@@ -16,6 +16,7 @@ from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.sql.tables import SqlTable, columns_of, nearest_table
 from speclab.connectors.sql.values import Spelling, same
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
@@ -25,12 +26,11 @@ from speclab.mapping.fields import Field, build_field
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.sql import SqlSystem
 
 if TYPE_CHECKING:
+    from speclab.connectors.sql.settings import SqlSystem
     from speclab.spec.auth import Auth
     from speclab.spec.integration import Role
-    from speclab.spec.systems.sql import SqlSystem
 
 
 _KINDS: Final = (
@@ -45,7 +45,7 @@ _KINDS: Final = (
 """What a column's values are in a record, by their Python type; all others are text."""
 
 
-async def sql_fields(
+async def discover(
     role: Role, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema:
     """The columns of what the system's settings name at that end, with the values of no more than `limit` rows.
@@ -149,7 +149,7 @@ _AT_ONCE: Final = 200
 class SqlFinder:
     """Finds rows of the table that `write.upsert` names."""
 
-    dear = False
+    per_record = False
 
     def __init__(
         self, system: SqlSystem, references: References, context: RuntimeContext, retry: RetrySettings, name: str
@@ -218,7 +218,7 @@ def _value(value: Json) -> Json:
     return None if isinstance(value, dict | list) else value
 
 
-def sql_finder(
+def open_lookup(
     system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> SqlFinder | None:
     """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
@@ -229,7 +229,7 @@ def sql_finder(
     return SqlFinder(system, references, context, retry, system.write.upsert) if system.write.upsert else None
 
 
-async def probe(
+async def check_target(
     system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
     """What came of connecting. Raises `Unauthorized`, `Unreachable` and `SpecError`."""

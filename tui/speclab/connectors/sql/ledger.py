@@ -36,7 +36,7 @@ class Ledger:
         self._known: dict[str, str] | None = None
         self._done = False
 
-    def booked(self) -> None:
+    def acknowledge(self) -> None:
         """All that was delivered is in the run log, and the next run goes on after it."""
         self._done = True
 
@@ -53,7 +53,7 @@ class Ledger:
         return [item for item in items if known.get(_digest(item.key)) != item.idempotency_key]
 
     def clear(self, connection: Connection) -> None:
-        """Forget what is booked, if anything is."""
+        """Forget what is acknowledge, if anything is."""
         if not self._done:
             return
         if self._known:

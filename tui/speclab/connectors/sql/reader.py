@@ -14,12 +14,13 @@ from typing import TypeAlias, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from speclab.connectors.api import Page, RuntimeContext
+from speclab.connectors.api import Page, Reader, RuntimeContext
 from speclab.connectors.incremental import Bookmark, IncomparableValues, Scalar, Watermark, earlier, no_more_than
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.sql.tables import SqlTable, nearest_table
 from speclab.connectors.sql.values import Bound, bound, kept, unkept
 from speclab.core.errors import BadResponse, SpecError, Unreachable
@@ -29,7 +30,6 @@ from speclab.core.paths import FieldPath
 from speclab.core.text import format_suggestion
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.sql import SqlSystem
 
 R = TypeVar("R")
 Key: TypeAlias = tuple[Bound, ...]
@@ -58,7 +58,7 @@ class _Row:
     record: Record
 
 
-class SqlReader:
+class SqlReader(Reader):
     """Reads one table or query in the order of its key."""
 
     def __init__(

@@ -24,6 +24,7 @@ from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import blamed, words
 from speclab.connectors.sql.ledger import Ledger
+from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.sql.tables import SqlTable, create, nearest_table, no_such_column, widen
 from speclab.connectors.sql.values import KeyNormalizer, Spelling
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
@@ -33,7 +34,6 @@ from speclab.mapping.fields import Field
 from speclab.mapping.types import ValueKind
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.systems.sql import SqlSystem
 
 Cell: TypeAlias = "bool | int | float | str | None"
 Shape: TypeAlias = "tuple[str, ...] | None"
@@ -100,23 +100,23 @@ class SqlWriter:
             raise
         except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
             self._undone(known)
-            refused = WriteResult(write_error=self._refusal(error, rows))
+            refused = WriteResult(error=self._refusal(error, rows))
             return [answer or refused for answer in answers]
         return [answer or next(given) for answer in answers]
 
-    def declare(self, fields: Sequence[Field]) -> None:
+    def declare_fields(self, fields: Sequence[Field]) -> None:
         """Go by what the mapping says of the fields for the columns that are made."""
         self._kinds = {str(field.path.parts[0]): field.kind for field in fields if len(field.path.parts) == 1}
 
-    def remember_for(self, spec_id: str) -> None:
+    def set_spec_id(self, spec_id: str) -> None:
         """Whose rows these are: each spec has its own memory at the target."""
         if self._ledger is not None:
             self._ledger.spec_id = spec_id
 
-    def booked(self) -> None:
+    def acknowledge(self) -> None:
         """All that was written is in the run log."""
         if self._ledger is not None:
-            self._ledger.booked()
+            self._ledger.acknowledge()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -160,9 +160,7 @@ class SqlWriter:
         for name in self._key:
             if item.payload.get(name) in (None, ""):
                 message = f"the key `{name}` is empty" if name in item.payload else f"the key `{name}` is not mapped"
-                return WriteResult(
-                    write_error=WriteError(ErrorClass.REJECTED, message, self._line(), field=name, sent=False)
-                )
+                return WriteResult(error=WriteError(ErrorClass.REJECTED, message, self._line(), field=name, sent=False))
         return None
 
     def _write(self, connection: Connection, items: Sequence[MappedRecord]) -> list[WriteResult]:

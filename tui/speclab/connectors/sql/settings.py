@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
@@ -120,6 +121,19 @@ class SqlSystem(Limited):
         table = (self.write.upsert or self.write.insert) if self.write else None
         place = _PLACE.match(self.url)
         return f"sql {(place[1] + place[2]).rstrip('/') if place else ''} {table}"
+
+    def origin(self) -> str:
+        """The database, and the table or query."""
+        return f"{self.destination()} {self.read.table or self.read.query}" if self.read else self.destination()
+
+    def always_creates(self) -> bool:
+        """Return whether rows are inserted, not upserted."""
+        return self.write is not None and self.write.insert is not None
+
+    def count_calls(self, writes: int, deletes: int, batch: int) -> int:
+        """Return the number of statements."""
+        size = self.write.size if self.write else batch
+        return ceil(writes / size) + ceil(deletes / size)
 
     def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
         """The database, and files that its options name; of SQLite, a file outside of the workspace."""

@@ -131,6 +131,14 @@ class FileSystem(System):
         for one in exposed:
             yield Reach(role, ReachKind.PATH, one)
 
+    def always_creates(self) -> bool:
+        """Return whether records are appended, or replace the whole file."""
+        return self.mode != "upsert"
+
+    def count_calls(self, writes: int, deletes: int, batch: int) -> int:  # noqa: ARG002
+        """Return the number of files written."""
+        return min(writes + deletes, 1)
+
     def deletes_missing(self) -> bool:
         """As `missing` says."""
         return self.missing == "delete"

@@ -92,6 +92,14 @@ class SingerSystem(System):
         text = json.dumps([self.command, config], sort_keys=True)
         return f"singer {self.stream} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
+    def origin(self) -> str:
+        """The program and the stream; a cursor stays valid if other settings of the config change."""
+        return f"singer {self.command} {self.stream}"
+
+    def always_creates(self) -> bool:
+        """Return whether the target appends."""
+        return self.mode != "upsert"
+
     def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
         """The command, and a catalog outside of the workspace."""
         yield Reach(role, ReachKind.COMMAND, self.command)

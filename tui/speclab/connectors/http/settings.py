@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from speclab.connectors.http.write_settings import HttpWrite, of_the_record
 from speclab.core.paths import FieldPath
 from speclab.spec.settings import Limited, Limits, Missing, Settings, Since, without_login
 from speclab.spec.settings_types import (
@@ -26,7 +28,6 @@ from speclab.spec.settings_types import (
     misfit,
     places,
 )
-from speclab.spec.systems.http_write import HttpWrite, of_the_record
 
 _PAGED: Final[Mapping[str, tuple[str, ...]]] = {
     "param": ("cursor", "page", "offset"),
@@ -263,6 +264,8 @@ class HttpSystem(Limited):
     """A system that speaks JSON over HTTP."""
 
     logs_in = True
+    reads_target_fields = True
+    expressions = {("read", "deleted"): "source", ("write", "ok"): "item"}  # noqa: RUF012 - a ClassVar of the base
 
     base_url: BaseUrl = Field(description="where every path starts", json_schema_extra={"login": True})
     limits: HttpLimits = Field(default_factory=HttpLimits, description="what it may be asked for")
@@ -276,6 +279,31 @@ class HttpSystem(Limited):
         """The URL of the API, and the request that writes."""
         way = (self.write.upsert or self.write.create or self.write.batch) if self.write else None
         return f"http {without_login(self.base_url)} {way}"
+
+    def origin(self) -> str:
+        """The API, the list and the parent list."""
+        if self.read is None:
+            return self.destination()
+        parents = self.read.for_each.path if self.read.for_each else ""
+        return f"{self.destination()} {self.read.path or self.read.request} {parents}"
+
+    def tombstone(self) -> str | None:
+        """Return `read.deleted`."""
+        return self.read.deleted if self.read else None
+
+    def always_creates(self) -> bool:
+        """Return whether records are created without looking for existing ones."""
+        return self.write is not None and self.write.create is not None and self.write.lookup is None
+
+    def count_calls(self, writes: int, deletes: int, batch: int) -> int:
+        """Return the number of requests, lookups included."""
+        if self.write is None:
+            return super().count_calls(writes, deletes, batch)
+        per_record = 2 if self.write.lookup else 1
+        if self.write.batch is not None:
+            return ceil(writes / self.write.size) + deletes * per_record
+        looks_up = self.write.upsert is None or self.write.conditional  # an upsert needs none, unless it is conditional
+        return writes * (per_record if looks_up else 1) + deletes * per_record
 
     def deletes_missing(self) -> bool:
         """As `read.missing` says."""
