@@ -1,6 +1,6 @@
-"""Writes docs/reference/ from the program itself, so that the reference cannot say other than what is done.
+"""Generate docs/reference/ from the program itself, so that the reference is always accurate.
 
-`python docs/generate.py` writes the pages; with `--check` it names those that are out of date and exits 1.
+`python docs/generate.py` writes the pages; with `--check` it lists the pages that are out of date and exits with 1.
 """
 
 from __future__ import annotations
@@ -8,9 +8,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from speclab.spec.guide import Variant
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -27,23 +32,23 @@ JSON = {
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }
-"""The fields of the rows that `--json` prints; a test holds them to what is printed."""
+"""The fields of the rows that `--json` prints; `tests/docs/test_json_rows.py` compares them with the output."""
 
 
 def command_line() -> Iterator[str]:
-    """Every command with its help."""
+    """Yield the help of every command."""
     from speclab.cli.app import open_app
     from speclab.cli.group import speclab
 
-    yield "# The command line\n\nData goes to stdout and talk to stderr. `--json` prints a JSON row a line.\n"
+    yield "# Command line\n\nData goes to stdout, messages to stderr. `--json` prints one JSON object per line.\n"
     yield from table(
-        ("exit code", "means"),
+        ("Exit code", "Meaning"),
         (
-            ("0", "well"),
-            ("1", "problems were found, or a run was not fully successful"),
-            ("2", "wrong usage"),
+            ("0", "success"),
+            ("1", "problems found, or a run that was not fully successful"),
+            ("2", "invalid usage"),
             ("3", "a spec that cannot run"),
-            ("4", "a system cannot be reached, or refuses the credentials"),
+            ("4", "a system cannot be reached or rejects the credentials"),
             ("130", "interrupted"),
         ),
     )
@@ -51,53 +56,90 @@ def command_line() -> Iterator[str]:
     yield f"\n```text\n{speclab.get_help(group)}\n```"
     commands = {f"speclab {name}": speclab.get_command(group, name) for name in speclab.list_commands(group)}
     for name, command in {"speclab": open_app, **commands}.items():
-        assert command is not None  # noqa: S101 - it is in the list
+        assert command is not None  # noqa: S101 - the name comes from the list of commands
         help_text = command.get_help(
             click.Context(command, info_name=name, help_option_names=["-h", "--help"], max_content_width=100)
         )
         yield f"\n## {name}\n\n```text\n{help_text}\n```"
-    yield "\n## JSON rows\n\nTimes are UTC, ISO 8601 with milliseconds; what is not known is null.\n"
+    yield "\n## JSON rows\n\nTimes are UTC in ISO 8601 with milliseconds. Unknown values are null.\n"
     rows = [(f"`speclab {name}`", f"`{fields}`") for name, fields in JSON.items()]
     like = [
-        ("`speclab runs`", "as `run`"),
-        ("`speclab failures --full`", "as `failures`, and `source payload request response`"),
-        ("`speclab retry`", "as `failures`, and `became`"),
+        ("`speclab runs`", "like `run`"),
+        ("`speclab failures --full`", "like `failures`, plus `source payload request response`"),
+        ("`speclab retry`", "like `failures`, plus `became`"),
     ]
-    yield from table(("command", "fields of a row"), [*rows, *like])
+    yield from table(("Command", "Fields"), [*rows, *like])
 
 
 def settings() -> Iterator[str]:
-    """The settings blocks, section by section."""
+    """Yield the settings blocks, section by section."""
     from speclab.spec.guide import SUMMARIES, guide
 
-    yield "# Settings\n\nThe first fenced `yaml` block of a section; prose around it is prose.\n"
-    yield "References such as `${env:NAME}` ([all kinds](../how-to/authenticate.md)) are replaced when a run starts;"
-    yield "nothing else in a spec is interpreted."
+    yield "# Settings\n\nSettings are in the first fenced `yaml` block of a section. Other text is for people."
+    yield "\nReferences such as `${env:NAME}` ([all kinds](../how-to/authenticate.md)) are resolved when a run starts."
+    yield "Nothing else in a spec is evaluated."
+    known: dict[object, str] = {}
     for address in SUMMARIES:
         found = guide(address)
         if not (found.variants or found.choices):
             continue
+        title = address.split(" > ")[-1]
         yield f"\n## {address}\n\n{found.summary}"
         for choice in found.choices:
             yield f"- `{choice.text}`: {choice.summary}"
-        for variant in (one for one in found.variants if not one.provider):
-            yield (f"\n### {variant.name}" if variant.name else "") + f"\n\n{variant.summary}\n"
-            rows = (
-                (f"`{one.name}`", one.type, "required" if one.required else code(one.default), one.description)
-                for one in variant.settings
-            )
-            yield from table(("setting", "type", "default", ""), rows)
+        variants = tuple(one for one in found.variants if not one.provider)
+        signature = tuple((one.name, one.settings) for one in variants)
+        if signature in known:
+            yield f"\nSame settings as {known[signature]}."
+            continue
+        known[signature] = title
+        for variant in variants:
+            yield (f"\n### {variant.name}" if variant.name else "") + f"\n\n{variant.summary}"
+            yield from setting_tables(variant, f"{variant.name} in {title}" if variant.name else title, known)
             if variant.example:
                 yield f"\n{variant.example.strip()}"
 
 
+def setting_tables(variant: Variant, title: str, known: dict[object, str]) -> Iterator[str]:
+    """Yield one table for each block of settings, required settings first.
+
+    A block that was shown before (`known`, block -> where) is only referred to.
+    """
+    blocks = [one for one in variant.settings if one.type == "settings"]
+    for prefix, description in [("", ""), *((one.name, one.description) for one in blocks)]:
+        rows = [one for one in variant.settings if one.type != "settings" and one.name.rpartition(".")[0] == prefix]
+        if not rows:
+            continue
+        leaf = prefix.rpartition(".")[2]
+        content = (leaf, *(replace(one, name=one.name.rpartition(".")[2]) for one in rows))
+        required = any(one.required for one in blocks if one.name == prefix)
+        same = f"Same settings as {known[content].removesuffix(f' of {title}')}." if content in known else ""
+        if prefix:
+            heading = f"\n`{prefix}`{' (required)' if required else ''}: {description.removesuffix('.')}."
+            yield f"{heading} {same}".rstrip()
+        elif same:
+            yield f"\n{same}"
+        if same:
+            continue
+        known[content] = f"`{prefix}` of {title}" if prefix else title
+        yield ""
+        yield from table(
+            ("Setting", "Type", "Default", "Description"),
+            (
+                (f"`{one.name}`", one.type, "required" if one.required else code(one.default), one.description)
+                for one in sorted(rows, key=lambda one: not one.required)
+            ),
+        )
+
+
 def steps() -> Iterator[str]:
-    """The steps of the Transformation cell."""
+    """Yield the steps of the Transformation cell."""
     from speclab.mapping.cel.functions import FUNCTIONS
     from speclab.mapping.steps.catalogue import STEPS
 
-    yield "# Mapping steps\n\nThe Transformation cell is a list of steps, applied from left to right. Their names"
-    yield "are in any case; an empty cell is `Direct`. An expression in CEL may stand first, after `=`.\n"
+    yield "# Mapping steps\n\nThe Transformation cell is a list of steps, separated by commas and applied from left to"
+    yield "right. Step names are case-insensitive. An empty cell means `Direct`. The first step may be a CEL expression"
+    yield "after `=`.\n"
     rows = (
         (
             f"`{step.signature}`",
@@ -108,29 +150,33 @@ def steps() -> Iterator[str]:
         )
         for step in STEPS.values()
     )
-    yield "Null passes through, but where a step says what it does with it. A value of another kind than a step takes"
-    yield "fails the record; a step that may fail does so on values of the right kind, too, and guesses nothing.\n"
-    yield from table(("step", "does", "may fail", "for example", ""), rows)
-    yield "\n## Functions in expressions\n\nBeside CEL's own (`has size contains startsWith endsWith matches` and the"
-    yield "macros `all exists exists_one map filter`): " + ", ".join(f"`{name}`" for name in FUNCTIONS) + "."
-    yield "\nNumbers are numbers, whole or not: `1999 / 100` is 19.99 and `2000 / 100` is 20. `int(1999 / 100)` cuts"
-    yield "the fraction off, and `%` gives the remainder of whole numbers."
+    yield "Null passes through a step unless its description says otherwise. A value of the wrong type fails the"
+    yield "record. A step that may fail can also fail for values of the right type. Values are never guessed.\n"
+    yield from table(("Step", "Description", "May fail", "Example", "Result"), rows)
+    yield "\n## Functions in expressions\n\nIn addition to CEL's own functions (`has size contains startsWith endsWith"
+    yield (
+        "matches`) and macros (`all exists exists_one map filter`): "
+        + ", ".join(f"`{name}`" for name in FUNCTIONS)
+        + "."
+    )
+    yield "\nInteger and decimal numbers mix freely: `1999 / 100` is 19.99 and `2000 / 100` is 20. `int(1999 / 100)`"
+    yield "drops the fraction, and `%` is the remainder of integers."
 
 
 def problems() -> Iterator[str]:
-    """The problem codes."""
+    """Yield the problem codes."""
     from speclab.mapping.problems import CODES as MAPPING_CODES
     from speclab.spec.problems import CODES
 
-    yield "# Problems\n\nWhat `speclab lint` prints as `file:line:column: CODE message`. Codes do not change.\n"
+    yield "# Problems\n\n`speclab lint` prints problems as `file:line:column: CODE message`. Codes are stable.\n"
     found = [*CODES.values(), *MAPPING_CODES.values()]
     yield from table(
-        ("code", "means", "why, and what to do"), ((one.code, one.title, one.explanation) for one in found)
+        ("Code", "Problem", "Why, and what to do"), ((one.code, one.title, one.explanation) for one in found)
     )
 
 
 def keys() -> Iterator[str]:
-    """The keys of the app, place by place."""
+    """Yield the keys of the app, view by view."""
     from speclab.app.actions import key_name
     from speclab.app.application import APP
     from speclab.app.mapping.view import MAPPING
@@ -148,22 +194,22 @@ def keys() -> Iterator[str]:
         "The runs of an integration": RUNS,
         "A record that failed": RECORD,
     }
-    yield "# Keys\n\nEverything here is also in the palette (ctrl+p) and in the help (F1)."
+    yield "# Keys\n\nAll actions are also in the command palette (ctrl+p) and in the help (F1)."
     for place, actions in places.items():
         yield f"\n## {place}\n"
         rows = ((" ".join(key_name(key) for key in one.keys) or "palette", one.description) for one in actions)
-        yield from table(("key", "does"), rows)
+        yield from table(("Key", "Action"), rows)
 
 
 def run_log() -> Iterator[str]:
-    """The tables of the run log."""
+    """Yield the tables of the run log."""
     from speclab.runlog import schema
 
-    yield "# The run log\n\n`.speclab/runlog.db` in the workspace, SQLite in WAL mode.\n"
+    yield "# Run log\n\nThe run log is `.speclab/runlog.db` in the workspace, a SQLite database in WAL mode.\n"
     yield (schema.__doc__ or "").split("\n", 2)[2].strip()
     yield f"\n```sql\n{schema.TABLES.strip()}\n```"
     for version, statements in enumerate(schema.VERSIONS[1:], start=2):
-        yield f"\nSince version {version} of the schema (`PRAGMA user_version`):"
+        yield f"\nAdded in version {version} of the schema (`PRAGMA user_version`):"
         yield f"\n```sql\n{statements.strip()}\n```"
 
 
@@ -178,7 +224,7 @@ PAGES: dict[str, Callable[[], Iterable[str]]] = {
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A Markdown table, line by line."""
+    """Yield the lines of a Markdown table."""
     yield "| " + " | ".join(header) + " |"
     yield "|" + "---|" * len(header)
     for row in rows:
@@ -186,22 +232,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
 
 
 def code(text: str) -> str:
-    """`text` as code; nothing as nothing."""
+    """Return `text` as inline code, or an empty string."""
     return f"`{text}`" if text else ""
 
 
 def shown(*values: object) -> str:
-    """Values as JSON, as code, one coming from the other."""
+    """Return values as JSON in inline code, joined by arrows."""
     import orjson
 
     return " → ".join(code(orjson.dumps(value).decode()) for value in values)
 
 
 def main() -> int:
-    """Write the pages, or check them."""
+    """Write the pages, or check them with `--check`."""
     stale = []
     for name, page in PAGES.items():
-        text = "<!-- Made by docs/generate.py. -->\n\n" + "\n".join(page()) + "\n"
+        text = "<!-- Generated by docs/generate.py. -->\n\n" + "\n".join(page()) + "\n"
         path = REFERENCE / name
         if path.exists() and path.read_text("utf-8") == text:
             continue
@@ -209,7 +255,7 @@ def main() -> int:
         if "--check" not in sys.argv:
             path.write_text(text, "utf-8")
     for name in stale:
-        click.echo(f"docs/reference/{name}: {'out of date; make docs' if '--check' in sys.argv else 'written'}")
+        click.echo(f"docs/reference/{name}: {'out of date; run `make docs`' if '--check' in sys.argv else 'written'}")
     return 1 if stale and "--check" in sys.argv else 0
 
 
