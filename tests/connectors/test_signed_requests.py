@@ -163,7 +163,7 @@ def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
     [
         ({"X-Key": "${env:KEY}"}, "header X-Key has a line break"),
         ({"X-Text": "${env:BYTES}"}, "header X-Text is no text in UTF-8"),
-        ({"${env:KEY}": "1"}, "is no name of a header; expected one such as X-Api-Key"),
+        ({"${env:KEY}": "1"}, "is not a header name; expected one such as X-Api-Key"),
     ],
 )
 def test_a_header_that_cannot_be_sent_is_an_error_of_the_spec(

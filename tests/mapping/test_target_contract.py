@@ -89,7 +89,7 @@ def test_whole_and_fractional_numbers_are_integers_as_json_schema_says(mapper_of
         ({"email": {"format": "emial"}}, "check: email.format: Unknown format: 'emial'", None),
         ({"email": {"required": True}}, 'check: email.required: true is not of type "array"', None),
         ({"email": {"pattern": "("}}, 'check: email.pattern: "(" is no regex', None),
-        ({"a b": {}}, "a b is no path: unexpected ' '", None),
+        ({"a b": {}}, "a b is not a valid path: unexpected ' '", None),
     ],
 )
 def test_a_check_that_cannot_be_made_is_a_problem(

@@ -113,11 +113,11 @@ def test_a_value_that_cannot_stand_there_is_refused() -> None:
         ("status", "in-progres", "status: unknown status 'in-progres'; did you mean 'in-progress'"),
         ("spec_id", "crm to billing", "spec_id: 'crm to billing' cannot be a spec_id"),
         ("type", "integraton", "type: unknown type 'integraton'"),
-        ("Data Flow > Frequency", "Sometimes", "Data Flow > Frequency: 'Sometimes' is none of the choices: Hourly"),
+        ("Data Flow > Frequency", "Sometimes", "Data Flow > Frequency: 'Sometimes' is not one of the choices: Hourly"),
         ("Data Flow > Frequency", "Daily at 25:00", "Data Flow > Frequency: expected a time of day such as 02:00"),
         ("Data Flow > Frequency", "Daily at 02:00 Mars/Base", "Data Flow > Frequency: unknown time zone 'Mars/Base'"),
-        ("Data Flow > Frequency", "`61 * * * *`", "Data Flow > Frequency: '61 * * * *' is no cron expression"),
-        ("Data Flow > Direction", "Sideways", "Data Flow > Direction: 'Sideways' is none of the choices: One-way"),
+        ("Data Flow > Frequency", "`61 * * * *`", "Data Flow > Frequency: '61 * * * *' is not a cron expression"),
+        ("Data Flow > Direction", "Sideways", "Data Flow > Direction: 'Sideways' is not one of the choices: One-way"),
     ],
 )
 def test_write_refuses_a_value_that_is_not_one_of_the_choices(address: str, value: str, message: str) -> None:

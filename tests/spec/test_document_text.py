@@ -11,7 +11,7 @@ from speclab.core.errors import EditRejected, UsageError
 from speclab.spec.document import Document
 from speclab.spec.template import TEMPLATE, is_template_text
 
-MEGABYTES = 2_000_000
+MEGABYTE = 1_000_000
 BYTES = {
     "the template": TEMPLATE.encode(),
     "the template in CRLF": TEMPLATE.replace("\n", "\r\n").encode(),
@@ -27,7 +27,7 @@ BYTES = {
     "NUL bytes": b"## A\0\n\n\0\n## B\n",
     "an empty file": b"",
     "one newline": b"\n",
-    "2 MB": b"## A\n\n" + b"word " * (MEGABYTES // 5),
+    "1 MB": b"## A\n\n" + b"word " * (MEGABYTE // 5 - 2),
     "50,000 brackets": b"## A\n\n" + b"[" * 50_000,
     "50,000 lines of brackets": b"## A\n\n" + b"[\n" * 50_000,
     "a 2,000-column table": b"## A\n\n"

@@ -94,31 +94,31 @@ def test_no_choice_means_on_demand(body: str) -> None:
 def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None:
     schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
     assert schedule is None
-    assert said(problems) == [f"3:3 C101 {text!r} is none of the choices: {FORMS}"]
+    assert said(problems) == [f"3:3 C101 {text!r} is not one of the choices: {FORMS}"]
     assert problems[0].length == len(text)
 
 
 @pytest.mark.parametrize(
     ("body", "place", "message"),
     [
-        ("Daily at 25:00", "1:10", "expected a time of day such as 02:00, not '25:00'"),
-        ("Daily at noon", "1:10", "expected a time of day such as 02:00, not 'noon'"),
+        ("Daily at 25:00", "1:10", "expected a time of day such as 02:00, got '25:00'"),
+        ("Daily at noon", "1:10", "expected a time of day such as 02:00, got 'noon'"),
         ("Every 0 minutes", "1:7", "expected some time between two runs, such as 15 minutes"),
         ("Every 99999 weeks", "1:7", "expected at most 36500 days between two runs, such as 15 minutes"),
         (
             "`*/5 * * *`",
             "1:2",
-            "'*/5 * * *' is no cron expression (wrong number of fields); expected five fields, as in */5 * * * *",
+            "'*/5 * * *' is not a cron expression (wrong number of fields); expected five fields, such as */5 * * * *",
         ),
         (
             "`61 * * * *`",
             "1:2",
-            "'61 * * * *' is no cron expression (bad minute); expected five fields, as in */5 * * * *",
+            "'61 * * * *' is not a cron expression (bad minute); expected five fields, such as */5 * * * *",
         ),
         (
             "`0 0 30 2 *`",
             "1:2",
-            "'0 0 30 2 *' is no cron expression (bad day-of-month); expected five fields, as in */5 * * * *",
+            "'0 0 30 2 *' is not a cron expression (bad day-of-month); expected five fields, such as */5 * * * *",
         ),
     ],
 )
@@ -188,7 +188,7 @@ def test_what_is_not_run_yet_is_said_in_words() -> None:
     findings = findings_of("Bidirectional")
     read_direction("Bidirectional", 0, findings)
     assert said(findings.in_order()) == [
-        "1:1 C102 Bidirectional is known, but this version of speclab only writes from the source to the target"
+        "1:1 C102 Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
     ]
 
 
@@ -208,7 +208,7 @@ def test_any_other_type_or_direction_is_told_with_the_choices(
 ) -> None:
     findings = findings_of("Streaming")
     assert read("Streaming", 0, findings) is None
-    assert said(findings.in_order()) == [f"1:1 C101 'Streaming' is none of the choices: {choices}"]
+    assert said(findings.in_order()) == [f"1:1 C101 'Streaming' is not one of the choices: {choices}"]
 
 
 def test_every_choice_that_is_offered_is_read_back() -> None:

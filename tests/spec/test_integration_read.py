@@ -179,7 +179,7 @@ def test_a_complete_spec_is_an_integration() -> None:
 def test_the_file_of_a_problem_is_the_documents_path() -> None:
     _, problems = read_integration(Document.parse(SPEC.replace("attempts: 3", "attempts: 0"), Path("specs/a.md")))
     assert [str(problem) for problem in problems] == [
-        f"specs/a.md:{line_of('attempts: 3')}:11: S203 `attempts`: expected at least 1, not '0'"
+        f"specs/a.md:{line_of('attempts: 3')}:11: S203 `attempts`: expected at least 1, got '0'"
     ]
 
 
@@ -283,7 +283,7 @@ def test_only_an_http_system_must_say_how_to_log_in() -> None:
 
 def test_a_spec_that_goes_both_ways_is_not_run_one_way() -> None:
     spec = SPEC.replace("One-way (Source → Target)", "Bidirectional")
-    told = "Bidirectional is known, but this version of speclab only writes from the source to the target"
+    told = "Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
     assert said(read(spec)) == [f"{line_of('One-way')}:1 C102 {told}"]
 
 
@@ -397,6 +397,6 @@ def test_credentials_that_are_sent_unencrypted_are_told_where_there_are_any() ->
     assert told == [
         (
             line_of("base_url: http://crm", spec),
-            "the token is sent unencrypted over http://, where everybody on the way can read it; use https://",
+            "the token is sent unencrypted over http://, where anyone on the network path can read it; use https://",
         )
     ]

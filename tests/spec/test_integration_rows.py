@@ -92,25 +92,27 @@ def test_a_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> N
 def test_a_bad_path_is_told_at_the_very_character() -> None:
     _, problems = rows(HEAD + "| source.ok, source.a..b | target.c | | |\n| source.a | target.x[y] | | |\n")
     assert said(problems) == [
-        "5:23 D303 'a..b' is no source path: unexpected '.'",
-        "6:22 D303 'x[y]' is no target path: unexpected '['",
+        "5:23 D303 'a..b' is not a valid source path: unexpected '.'",
+        "6:22 D303 'x[y]' is not a valid target path: unexpected '['",
     ]
 
 
 def test_a_bad_path_behind_an_escaped_pipe_is_told_at_its_column_in_the_file() -> None:
     line = r'| source["a\|b"], source.c..d | target.e | | |'
     _, problems = rows(HEAD + line + "\n")
-    assert said(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is no source path: unexpected '.'"]
+    assert said(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is not a valid source path: unexpected '.'"]
 
 
 def test_an_expression_in_the_source_column_is_sent_to_the_transformation() -> None:
     _, problems = rows(HEAD + "| = source.qty, 2 | target.total | | |\n")
-    assert said(problems) == ["5:3 D303 '= source.qty, 2' is no source path; an expression stands in Transformation"]
+    assert said(problems) == [
+        "5:3 D303 '= source.qty, 2' is not a valid source path; write expressions in Transformation"
+    ]
 
 
 def test_a_source_between_two_commas_is_missing() -> None:
     _, problems = rows(HEAD + "| source.a,, source.b | target.c | | |\n")
-    assert said(problems) == ["5:12 D303 '' is no source path: a path is empty"]
+    assert said(problems) == ["5:12 D303 '' is not a valid source path: a path is empty"]
 
 
 def test_a_target_that_two_rows_have_is_told_at_the_second_however_it_is_written() -> None:
@@ -118,8 +120,8 @@ def test_a_target_that_two_rows_have_is_told_at_the_second_however_it_is_written
         HEAD + '| source.a | target.x | | |\n| source.b | ["x"] | | |\n| source.c | target.x | | |\n'
     )
     assert said(problems) == [
-        "6:14 D301 '[\"x\"]' already is the target of line 5",
-        "7:14 D301 'x' already is the target of line 5",
+        "6:14 D301 '[\"x\"]' is already the target on line 5",
+        "7:14 D301 'x' is already the target on line 5",
     ]
     assert [row.line for row in found] == [5]
 
@@ -135,7 +137,7 @@ def test_an_unescaped_pipe_is_told_where_the_table_ends() -> None:
     line = '| source.a | target.b | Replace("|", "") | note |'
     _, problems = rows(HEAD + line + "\n")
     assert said(problems) == [
-        f"5:{line.index(' | note') + 1} D304 more cells than the table has columns; a pipe inside a cell is written \\|"
+        f"5:{line.index(' | note') + 1} D304 more cells than the table has columns; write a pipe inside a cell as \\|"
     ]
     assert problems[0].level is Level.WARNING
 
@@ -171,7 +173,7 @@ def test_an_example_row_beside_a_real_one_is_a_row() -> None:
 def test_a_missing_column_is_told_at_the_header() -> None:
     _, problems = rows("## Field Mapping\n\n| Sorce Feild | Target Field |\n|---|---|\n| a | b |\n")
     assert said(problems) == [
-        "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean it by 'Sorce Feild'?"
+        "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean 'Sorce Feild' to be it?"
     ]
     assert problems[0].fix == "Source Field"
     _, problems = rows("## Field Mapping\n\n| Source Field | Target Field |\n|---|---|\n| a | b |\n")

@@ -98,9 +98,9 @@ def test_a_row_for_people_is_a_warning_and_no_rule() -> None:
     assert [rule.line for rule in found] == [8]
     assert {problem.level for problem in problems} == {Level.WARNING}
     assert said(problems) == [
-        "5:3 C201 'The CRM is down' is for people only; expected a status (429, 5xx, 400-404) or one of "
+        "5:3 C201 'The CRM is down' is ignored; expected a status (429, 5xx, 400-404) or one of "
         + ", ".join(ErrorClass),
-        "6:9 C201 'retyr' is for people only; did you mean 'retry'?",
+        "6:9 C201 'retyr' is ignored; did you mean 'retry'?",
     ]
     assert problems[1].fix == "retry"
 
@@ -108,7 +108,7 @@ def test_a_row_for_people_is_a_warning_and_no_rule() -> None:
 def test_a_table_without_the_columns_is_for_people() -> None:
     found, problems = error_rules("### Error Types\n\n| Error | Meaning |\n|--|--|\n| 429 | too many |\n")
     assert found == ()
-    assert said(problems) == ["3:1 C201 this table is for people only: it has no column Action"]
+    assert said(problems) == ["3:1 C201 this table is ignored: it has no column Action"]
     assert error_rules("### Error Types\n\nOnly prose.\n") == ((), [])
 
 
@@ -117,10 +117,10 @@ def test_a_rule_that_can_never_decide_is_told_with_the_one_before_it() -> None:
     found, problems = error_rules(ERRORS + "".join(f"| {row} | |\n" for row in rows))
     assert len(found) == 2
     assert said(problems) == [
-        "6:3 C202 line 5 decides all of this before",
-        "7:3 C202 line 5 decides all of this before",
-        "8:3 C202 failures of class mapping are dead letters at once and never come to this table",
-        "9:3 C202 an answer below 300 is no failure",
+        "6:3 C202 line 5 already matches all of this",
+        "7:3 C202 line 5 already matches all of this",
+        "8:3 C202 failures of class mapping become dead letters at once and never reach this table",
+        "9:3 C202 a response with a status below 300 is not a failure",
     ]
 
 
@@ -152,13 +152,12 @@ def test_an_alert_for_people_is_a_warning() -> None:
     found, _, problems = alerts(ALERTS + "| a | too many errors | | |\n| b | lag() > 3 | 5 | |\n| | | | |\n")
     assert found == []
     assert said(problems) == [
-        "5:7 C301 'too many errors' is for people only; expected an expression with one of "
-        + ", ".join(RUN_LOG_FUNCTIONS),
-        "6:19 C301 this row is for people only: expected a duration such as 30s, 5m or 24h, not '5'",
+        "5:7 C301 'too many errors' is ignored; expected an expression with one of " + ", ".join(RUN_LOG_FUNCTIONS),
+        "6:19 C301 this row is ignored: expected a duration such as 30s, 5m or 24h, got '5'",
     ]
     assert {problem.level for problem in problems} == {Level.WARNING}
     assert said(alerts("### Alerts\n\n| Alert | Who |\n|--|--|\n| a | b |\n")[2]) == [
-        "3:1 C301 this table is for people only: it has no column When"
+        "3:1 C301 this table is ignored: it has no column When"
     ]
 
 

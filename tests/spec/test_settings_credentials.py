@@ -68,17 +68,17 @@ def test_a_flow_with_what_it_needs_is_well_and_a_public_client_has_no_secret(flo
         (
             "client_credentials",
             "client_secret: ${env:S}\ndevice_url: https://x\n",
-            "6:1 S205 `device_url` goes with the flow device_code, not client_credentials",
+            "6:1 S205 `device_url` is for the flow device_code, not client_credentials",
         ),
         (
             "refresh_token",
             "refresh_token: ${env:R}\nredirect_port: 8400\n",
-            "6:1 S205 `redirect_port` goes with the flow authorization_code, not refresh_token",
+            "6:1 S205 `redirect_port` is for the flow authorization_code, not refresh_token",
         ),
         (
             "authorization_code",
             "authorize_url: https://x\nredirect_port: 80000\n",
-            "6:16 S203 `redirect_port`: expected at most 65535, not '80000'",
+            "6:16 S203 `redirect_port`: expected at most 65535, got '80000'",
         ),
         (
             "client_credential",
@@ -94,8 +94,8 @@ def test_what_a_flow_lacks_or_does_not_take_is_told(flow: str, rest: str, proble
 def test_a_client_secret_in_the_file_is_told() -> None:
     _, problems = oauth2("client_credentials", "client_secret: hunter2\nparams: {password: hunter3}\n")
     assert problems == [
-        "5:16 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CLIENT_SECRET}",
-        "6:20 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_PASSWORD}",
+        "5:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}",
+        "6:20 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_PASSWORD}",
     ]
 
 
@@ -119,18 +119,18 @@ def test_a_signature_is_over_named_parts() -> None:
         (
             'over: "{method} {bdoy}"\n',
             (
-                "4:17 S203 {bdoy} is no part of a request; expected one of "
+                "4:17 S203 {bdoy} is not a part of a request; expected one of "
                 "{method} {url} {host} {path} {query} {target} {timestamp} {nonce} {body} {body_hash}"
             ),
         ),
-        ('over: "{body"\n', "4:8 S203 a { without its other half"),
+        ('over: "{body"\n', "4:8 S203 unbalanced {"),
         (
             'over: "{timestamp}{body}"\n',
-            "4:1 S205 `over` has {timestamp}; `timestamp` must say in which header it is sent",
+            "4:1 S205 `over` has {timestamp}; expected `timestamp`, the header that carries it",
         ),
         (
             'over: "{body}"\nnonce: X-Nonce\n',
-            "5:1 S205 `nonce` is sent but not signed; put {nonce} into `over`",
+            "5:1 S205 `nonce` is sent but not signed; add {nonce} to `over`",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_aws_keys_are_a_pair_of_which_one_is_secret() -> None:
     assert problems == []
     assert isinstance(found, AwsAuth)
     assert read(yaml + "secret_key: hunter2\n")[1] == [
-        "5:13 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_SECRET_KEY}"
+        "5:13 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_SECRET_KEY}"
     ]
 
 

@@ -73,7 +73,7 @@ def test_what_goes_together_is_taken(write: str) -> None:
             41,
             "with {lookup.etag}, 412 says that the record was changed meanwhile, not that it is there",
         ),
-        ('{upsert: PUT /a, headers: {X: "{id"}}', 39, "a { without its other half"),
+        ('{upsert: PUT /a, headers: {X: "{id"}}', 39, "unbalanced {"),
         (
             '{upsert: "PUT /a/{found.id}", lookup: GET /a}',
             9,
@@ -100,7 +100,7 @@ def test_what_goes_together_is_taken(write: str) -> None:
             "expected one of `envelope` and `body`, not both",
         ),
         ("{batch: POST /a, status: item.code}", 25, "`status` goes with `results`"),
-        ('{batch: POST /a, results: "rows[x]"}', 39, "'rows[x]' is no path: unexpected '['"),
+        ('{batch: POST /a, results: "rows[x]"}', 39, "'rows[x]' is not a valid path: unexpected '['"),
         (
             "{upsert: PUT /a, body: {data: record}}",
             25,

@@ -44,17 +44,17 @@ def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) 
     [
         (
             "{rate: 100}",
-            "16 `limits.rate`: expected a rate such as 100/min or 10/s, not 100",
+            "16 `limits.rate`: expected a rate such as 100/min or 10/s, got 100",
         ),
         (
             "{rate: [10/s, often]}",
-            "23 `limits.rate`: expected a rate such as 100/min or 10/s, not 'often'",
+            "23 `limits.rate`: expected a rate such as 100/min or 10/s, got 'often'",
         ),
         ("{weights: {POST: 2}}", "10 `weights` goes with `rate`"),
         ("{rate: [100/min, 5/s], weights: {POST: 6}}", "42 a request of 6 is more than `rate` ever allows at once"),
         ("{rate: 9/s, weights: {/search: 2}}", "31 '/search': expected a method such as POST, or a method and a path"),
         ("{rate: 9/s, weights: {post: 2}}", "31 'post': expected a method such as POST, or a method and a path"),
-        ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, not '0'"),
+        ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, got '0'"),
     ],
 )
 def test_what_is_no_limit_is_told_at_its_place(limits: str, told: str) -> None:

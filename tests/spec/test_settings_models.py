@@ -156,8 +156,8 @@ def test_an_unknown_key_is_told_at_the_key_with_the_nearest_there_is() -> None:
 def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
     problems = problems_of(HttpSystem, HTTP + "read: {path: /a, by: page}\nrate: 100/min\n")
     assert said(problems) == [
-        f"{FIRST + 3}:18 S202 `by` does not stand here; did you mean `read.pagination.by`?",
-        f"{FIRST + 4}:1 S202 `rate` does not stand here; did you mean `limits.rate`?",
+        f"{FIRST + 3}:18 S202 `by` does not belong here; did you mean `read.pagination.by`?",
+        f"{FIRST + 4}:1 S202 `rate` does not belong here; did you mean `limits.rate`?",
     ]
 
 
@@ -170,7 +170,7 @@ def test_a_key_like_no_other_is_told_with_those_there_are() -> None:
 def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_missing_from() -> None:
     problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
     assert said(problems) == [
-        f"{FIRST}:1 S201 `key` is missing: path of a record's identity, or several",
+        f"{FIRST}:1 S201 `key` is missing: path of the field that identifies a record, or a list of paths",
         f"{FIRST}:1 S201 `base_url` is missing: where every path starts",
         f"{FIRST + 3}:3 S201 `read.since.field` is missing: path of the time or number in a record",
     ]
@@ -205,7 +205,7 @@ def test_a_misspelt_connector_key_is_told_as_such() -> None:
 def test_a_connector_that_is_known_but_not_run_yet_says_so() -> None:
     found, problems = system("connector: webhook\npath: /hook\n")
     assert found is None
-    assert said(problems) == [f"{FIRST}:12 S206 'webhook' is known, but this version of speclab cannot run it yet"]
+    assert said(problems) == [f"{FIRST}:12 S206 'webhook' is not supported yet by this version of speclab"]
 
 
 def test_none_is_a_way_to_log_in() -> None:
@@ -221,26 +221,26 @@ def test_none_is_a_way_to_log_in() -> None:
         (
             "limits: {rate: 100/fortnight}",
             16,
-            "`limits.rate`: expected a rate such as 100/min or 10/s, not '100/fortnight'",
+            "`limits.rate`: expected a rate such as 100/min or 10/s, got '100/fortnight'",
         ),
-        ("limits: {timeout: 30}", 19, "`limits.timeout`: expected a duration such as 30s, 5m or 24h, not 30"),
-        ("limits: {response: 50}", 20, "`limits.response`: expected a size such as 10MB or 512KiB, not 50"),
-        ("limits: {concurrency: 0}", 23, "`limits.concurrency`: expected at least 1, not '0'"),
-        ("limits: {concurrency: 1001}", 23, "`limits.concurrency`: expected at most 1000, not '1001'"),
-        ("limits: {concurrency: many}", 23, "`limits.concurrency`: expected a whole number, not 'many'"),
-        ("limits: {concurrency: 1.5}", 23, "`limits.concurrency`: expected a whole number, not '1.5'"),
-        ("limits: 100/min", 9, "`limits`: expected a mapping, `key: value`, not '100/min'"),
-        ("headers: [a, b]", 10, "`headers`: expected a mapping, `key: value`, not a list"),
-        ("headers: {Accept: [a]}", 19, "`headers.Accept`: expected text, not a list"),
+        ("limits: {timeout: 30}", 19, "`limits.timeout`: expected a duration such as 30s, 5m or 24h, got 30"),
+        ("limits: {response: 50}", 20, "`limits.response`: expected a size such as 10MB or 512KiB, got 50"),
+        ("limits: {concurrency: 0}", 23, "`limits.concurrency`: expected at least 1, got '0'"),
+        ("limits: {concurrency: 1001}", 23, "`limits.concurrency`: expected at most 1000, got '1001'"),
+        ("limits: {concurrency: many}", 23, "`limits.concurrency`: expected a whole number, got 'many'"),
+        ("limits: {concurrency: 1.5}", 23, "`limits.concurrency`: expected a whole number, got '1.5'"),
+        ("limits: 100/min", 9, "`limits`: expected a mapping, `key: value`, got '100/min'"),
+        ("headers: [a, b]", 10, "`headers`: expected a mapping, `key: value`, got a list"),
+        ("headers: {Accept: [a]}", 19, "`headers.Accept`: expected text, got a list"),
         (
             "read: {path: GET /a}",
             14,
-            "`read.path`: expected a path alone, which is asked with GET; a method goes into `request`",
+            "`read.path`: expected a path, which is read with GET; for another method, use `request`",
         ),
         (
             "read: {request: /a}",
             17,
-            "`read.request`: expected a method and a path, such as PUT /customers/{id}, not '/a'",
+            "`read.request`: expected a method and a path, such as PUT /customers/{id}, got '/a'",
         ),
         ("headers:", 9, "`headers` has no value"),
     ],
@@ -259,13 +259,13 @@ def test_a_switch_takes_true_and_false_and_explains_yes_and_on(written: str, mea
         assert problems == []
         return
     hint = f"; write {meant}" if meant else ""
-    assert said(problems) == [f"{FIRST + 3}:54 S203 `read.since.sorted`: expected true or false, not '{written}'{hint}"]
+    assert said(problems) == [f"{FIRST + 3}:54 S203 `read.since.sorted`: expected true or false, got '{written}'{hint}"]
     assert problems[0].fix == meant
 
 
 def test_a_single_value_where_a_list_belongs_is_mended_with_brackets() -> None:
     problems = problems_of(HttpSystem, HTTP + "write: {create: POST /a, exists: 409}\n")
-    assert said(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, not '409'; write [409]"]
+    assert said(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, got '409'; write [409]"]
     assert problems[0].fix == "[409]"
 
 
@@ -282,19 +282,21 @@ def test_an_unknown_value_is_told_with_the_nearest_or_with_all_there_are() -> No
 
 def test_a_braced_value_that_yaml_takes_for_a_mapping_is_said_to_want_quotes() -> None:
     problems = problems_of(HttpSystem, HTTP + "write:\n  upsert: PUT /a\n  envelope: {name}\n")
-    assert said(problems) == [f'{FIRST + 5}:13 S102 quote this value: "{{name}}"; unquoted, braces make it a mapping']
+    assert said(problems) == [
+        f'{FIRST + 5}:13 S102 quote this value: "{{name}}"; without quotes, braces make it a mapping'
+    ]
     assert problems[0].fix == '"{name}"'
 
 
 @pytest.mark.parametrize(
     ("line", "place", "message"),
     [
-        ("key: a..b", "{0}:8", "'a..b' is no path: unexpected '.'"),
-        ("records: data[x]", "{1}:16", "'data[x]' is no path: unexpected '['"),
-        ('records: "data..x"', "{1}:18", "'data..x' is no path: unexpected '.'"),
-        ("path: /a/{b", "{1}:12", "a { without its other half"),
-        ("path: /a/{b..c}/d", "{1}:15", "'b..c' is no path: unexpected '.'"),
-        ("path: /a/{}", "{1}:13", "'' is no path: a path is empty"),
+        ("key: a..b", "{0}:8", "'a..b' is not a valid path: unexpected '.'"),
+        ("records: data[x]", "{1}:16", "'data[x]' is not a valid path: unexpected '['"),
+        ('records: "data..x"', "{1}:18", "'data..x' is not a valid path: unexpected '.'"),
+        ("path: /a/{b", "{1}:12", "unbalanced {"),
+        ("path: /a/{b..c}/d", "{1}:15", "'b..c' is not a valid path: unexpected '.'"),
+        ("path: /a/{}", "{1}:13", "'' is not a valid path: a path is empty"),
     ],
 )
 def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place: str, message: str) -> None:
@@ -406,7 +408,7 @@ def test_databases_and_keys_know_what_goes_together_too() -> None:
     assert told == {
         "header": [],
         "both": [f"{FIRST + 3}:1 S205 expected one of `header` and `param`, not both"],
-        "none": [f"{FIRST}:1 S205 expected `header`, or `param`: where the key is sent"],
+        "none": [f"{FIRST}:1 S205 expected `header` or `param`, to say where the key is sent"],
     }
 
 
@@ -427,7 +429,7 @@ def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
         """
     assert problems_of(MappingSettings, yaml) == []
     assert said(problems_of(MappingSettings, "lookups: {status: active}\n")) == [
-        f"{FIRST}:19 S203 `lookups.status`: expected a mapping, `key: value`, not 'active'"
+        f"{FIRST}:19 S203 `lookups.status`: expected a mapping, `key: value`, got 'active'"
     ]
 
 

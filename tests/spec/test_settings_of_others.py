@@ -193,7 +193,7 @@ def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: I
     install("speclab-folder", code, folder="FOLDER")
     place = f"{tmp_path / 'speclab_folder.py'}:10"
     assert said(read()[1]) == [
-        f"14:12 S209 speclab-folder 1.0 fails to check these settings: KeyError: 'people' at {place}"
+        f"14:12 S209 speclab-folder 1.0 failed to check these settings: KeyError: 'people' at {place}"
     ]
 
 
@@ -215,7 +215,7 @@ def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install
         """
     install("speclab-folder", code, folder="FOLDER")
     assert said(read(more="\nlogin: {code: '1234'}")[1]) == [
-        "17:15 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CODE}"
+        "17:15 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CODE}"
     ]
     assert read(more="\nlogin: {code: '${env:CODE}'}")[1] == []
 

@@ -64,13 +64,13 @@ def test_an_unknown_kind_is_told_at_the_reference_with_the_nearest() -> None:
         ("${CRM_URL}", "a reference needs a kind: did you mean ${env:CRM_URL}?", "${env:CRM_URL}"),
         ("${crm-url}", "a reference needs a kind: expected one such as ${env:NAME}", None),
         ("${}", "a reference needs a kind: expected one such as ${env:NAME}", None),
-        ("${env:CRM_URL", "this reference is never closed; expected a } after its name", None),
-        ("${env:}", "'' cannot be the name here; expected ${env:NAME}", None),
-        ("${env:CRM-URL}", "'CRM-URL' cannot be the name here; expected ${env:NAME}", None),
-        ("${env: CRM}", "' CRM' cannot be the name here; expected ${env:NAME}", None),
-        ("${keyring:crm}", "'crm' cannot be the name here; expected ${keyring:SERVICE/NAME}", None),
-        ("${vault:kv/crm}", "'kv/crm' cannot be the name here; expected ${vault:PATH#KEY}", None),
-        ("${aws:crm#}", "'crm#' cannot be the name here; expected ${aws:NAME#KEY}", None),
+        ("${env:CRM_URL", "this reference is not closed; expected a } after its name", None),
+        ("${env:}", "'' is not a valid name; expected ${env:NAME}", None),
+        ("${env:CRM-URL}", "'CRM-URL' is not a valid name; expected ${env:NAME}", None),
+        ("${env: CRM}", "' CRM' is not a valid name; expected ${env:NAME}", None),
+        ("${keyring:crm}", "'crm' is not a valid name; expected ${keyring:SERVICE/NAME}", None),
+        ("${vault:kv/crm}", "'kv/crm' is not a valid name; expected ${vault:PATH#KEY}", None),
+        ("${aws:crm#}", "'crm#' is not a valid name; expected ${aws:NAME#KEY}", None),
     ],
 )
 def test_a_reference_that_cannot_be_read_says_how_it_is_written(value: str, message: str, fix: str | None) -> None:
@@ -93,7 +93,7 @@ def test_a_literal_where_a_secret_belongs_is_told_and_never_shown(kind: str, yam
     line = yaml.count("\n")
     column = len(name) + 3
     assert said(problems) == [
-        f"{line}:{column} A101 a secret in the file; put it in the environment, and here ${{env:SOURCE_{name}}}"
+        f"{line}:{column} A101 the file contains a secret; move it to the environment and write ${{env:SOURCE_{name}}}"
     ]
     assert problems[0].fix == f"${{env:SOURCE_{name}}}"
     assert "hunter2" not in str(problems[0])
@@ -102,7 +102,7 @@ def test_a_literal_where_a_secret_belongs_is_told_and_never_shown(kind: str, yam
 def test_a_secret_is_one_reference_and_nothing_beside_it() -> None:
     assert secrets("token: ${env:T}\n", AUTHS["bearer"]) == []
     assert said(secrets("token: Bearer ${env:T}\n", AUTHS["bearer"], "target")) == [
-        "1:8 A101 `token` is a secret: it is one reference such as ${env:TARGET_TOKEN}, alone"
+        "1:8 A101 `token` is a secret: expected a single reference such as ${env:TARGET_TOKEN}"
     ]
 
 
@@ -113,18 +113,18 @@ def test_an_empty_secret_is_not_a_secret_in_the_file() -> None:
 def test_a_way_to_log_in_that_has_no_model_keeps_its_secrets_too() -> None:
     problems = secrets("type: oauth2\nclient_id: me\nclient_secret: hunter2\n", None)
     assert said(problems) == [
-        "3:16 A101 a secret in the file; put it in the environment, and here ${env:SOURCE_CLIENT_SECRET}"
+        "3:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}"
     ]
 
 
 def test_a_password_in_a_url_is_told_at_the_password() -> None:
     problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SqlSystem, "target")
     assert said(problems) == [
-        "2:24 A104 a password in the file; put it in the environment, and here ${env:TARGET_PASSWORD}"
+        "2:24 A104 the file contains a password; move it to the environment and write ${env:TARGET_PASSWORD}"
     ]
     assert (problems[0].fix, problems[0].length) == ("${env:TARGET_PASSWORD}", len("hunter2"))
     assert said(secrets('base_url: "https://me:hunter2@crm.example.com"\n', HttpSystem)) == [
-        "1:23 A104 a password in the file; put it in the environment, and here ${env:SOURCE_PASSWORD}"
+        "1:23 A104 the file contains a password; move it to the environment and write ${env:SOURCE_PASSWORD}"
     ]
 
 
@@ -185,7 +185,7 @@ def test_secrets_do_not_hide_in_the_query_of_a_path() -> None:
         HttpSystem,
     )
     assert said(problems) == [
-        "1:40 A104 a secret in the file; put it in the environment, and here ${env:SOURCE_API_KEY}"
+        "1:40 A104 the file contains a secret; move it to the environment and write ${env:SOURCE_API_KEY}"
     ]
     assert (problems[0].fix, problems[0].length) == ("${env:SOURCE_API_KEY}", len("abc"))
 

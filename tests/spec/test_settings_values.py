@@ -27,7 +27,7 @@ SQL = "connector: sql\nkey: id\n"
         (
             HttpSystem,
             "connector: http\nbase_url: https://a/b?c=d\nkey: id\n",
-            "1:22 S203 `base_url` must end before `?` and `#`; what is asked of every page is `params`",
+            "1:22 S203 expected `base_url` without `?` and `#`; put query parameters into `params`",
         ),
         (OAuth2Auth, f"{OAUTH}token_url: id.example.com/token\n", f"4:12 S203 `token_url`: {NO_URL}"),
         (
@@ -38,47 +38,47 @@ SQL = "connector: sql\nkey: id\n"
         (
             HttpSystem,
             f'{HTTP}headers: {{"X Y": a}}\n',
-            "3:11 S203 `headers.X Y`: 'X Y' is no name of a header; expected one such as X-Api-Key",
+            "3:11 S203 `headers.X Y`: 'X Y' is not a header name; expected one such as X-Api-Key",
         ),
         (
             HttpSystem,
             f'{HTTP}headers: {{X: "a\\nb"}}\n',
-            "3:14 S203 a header cannot have a line break or another control character in it",
+            "3:14 S203 a header must not contain line breaks or other control characters",
         ),
         (
             HttpSystem,
             f"{HTTP}write: {{upsert: PUT /a, idempotency: Idempotency Key}}\n",
-            "3:38 S203 `write.idempotency`: 'Idempotency Key' is no name of a header; expected one such as X-Api-Key",
+            "3:38 S203 `write.idempotency`: 'Idempotency Key' is not a header name; expected one such as X-Api-Key",
         ),
         (
             ApiKeyAuth,
             'type: api_key\nheader: "X: "\nkey: ${env:K}\n',
-            "1:9 S203 `header`: 'X: ' is no name of a header; expected one such as X-Api-Key",
+            "1:9 S203 `header`: 'X: ' is not a header name; expected one such as X-Api-Key",
         ),
         (
             HmacAuth,
             f"{HMAC}header: X\nover: '{{nonce}}'\nnonce: ''\n",
-            "4:8 S203 `nonce`: '' is no name of a header; expected one such as X-Api-Key",
+            "4:8 S203 `nonce`: '' is not a header name; expected one such as X-Api-Key",
         ),
         (
             HttpSystem,
             f"{HTTP}write: {{upsert: PUT /a, exists: [409, 4000]}}\n",
-            "3:39 S203 `write.exists.1`: expected at most 599, not '4000'",
+            "3:39 S203 `write.exists.1`: expected at most 599, got '4000'",
         ),
         (
             HttpSystem,
             f"{HTTP}read: {{path: /a, since: {{param: s, field: a..b}}}}\n",
-            "3:45 S203 'a..b' is no path: unexpected '.'",
+            "3:45 S203 'a..b' is not a valid path: unexpected '.'",
         ),
         (
             HttpSystem,
             f'{HTTP}write: {{upsert: PUT /a, errors: {{at: "errors[*", field: a, message: b}}}}\n',
-            "3:45 S203 'errors[*' is no path: unexpected '['",
+            "3:45 S203 'errors[*' is not a valid path: unexpected '['",
         ),
         (
             HttpSystem,
             f"{HTTP}limits: {{timeout: 0s}}\n",
-            "3:19 S203 `limits.timeout`: expected some time, such as 30s: nothing is done in none",
+            "3:19 S203 `limits.timeout`: expected a duration greater than zero, such as 30s",
         ),
         (
             SqlSystem,
@@ -88,15 +88,15 @@ SQL = "connector: sql\nkey: id\n"
         (
             FileSystem,
             "connector: file\npath: a.csv\nkey: [a, b..c]\n",
-            "2:12 S203 `key`: 'b..c' is no path: unexpected '.'",
+            "2:12 S203 `key`: 'b..c' is not a valid path: unexpected '.'",
         ),
         (FileSystem, 'connector: file\nkey: id\npath: ""\n', "2:7 S203 `path` is empty: the file, or a URL such as"),
         (
             VolumeSettings,
             "records: 10\nguard: {least: 500%, most: 300%}\n",
-            "1:9 S205 `least` is more than `most`: every run would be suspicious",
+            "1:9 S205 expected `least` to be at most `most`; otherwise no run is normal",
         ),
-        (ApiKeyAuth, 'type: api_key\nheader: X\nkey: ""\n', "2:6 S203 `key` is empty: the key"),
+        (ApiKeyAuth, 'type: api_key\nheader: X\nkey: ""\n', "2:6 S203 `key` is empty: API key"),
         (SingerSystem, 'connector: singer\ncommand: tap\nkey: id\nstream: ""\n', "3:9 S203 `stream` is empty: the str"),
     ],
 )

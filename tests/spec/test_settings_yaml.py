@@ -74,10 +74,10 @@ def test_keys_are_text_as_written() -> None:
 @pytest.mark.parametrize(
     ("value", "reading"),
     [
-        ("yes", "'yes' is text here, but true to older YAML readers; write true, or quote it"),
-        ("Off", "'Off' is text here, but false to older YAML readers; write false, or quote it"),
-        ("017", "'017' is 17 here, but 15 to older YAML readers; quote it"),
-        ("12:30", "'12:30' is text here, but a number to the base of sixty to older YAML readers; quote it"),
+        ("yes", "'yes' is text here, but true in YAML 1.1; write true, or quote it"),
+        ("Off", "'Off' is text here, but false in YAML 1.1; write false, or quote it"),
+        ("017", "'017' is 17 here, but 15 in YAML 1.1; quote it"),
+        ("12:30", "'12:30' is text here, but a base-60 number in YAML 1.1; quote it"),
     ],
 )
 def test_a_value_that_yaml_readers_disagree_about_is_told_with_its_quoted_form(value: str, reading: str) -> None:
@@ -89,13 +89,13 @@ def test_a_value_that_yaml_readers_disagree_about_is_told_with_its_quoted_form(v
 
 def test_the_norway_problem_is_told_of_keys_too_and_not_of_quoted_ones() -> None:
     _, problems = read('country: {NO: Norway, "ON": Ontario, SE: Sweden}\n')
-    assert said(problems) == ["1:11 S105 'NO' is text here, but false to older YAML readers; write false, or quote it"]
+    assert said(problems) == ["1:11 S105 'NO' is text here, but false in YAML 1.1; write false, or quote it"]
 
 
 def test_an_unquoted_brace_in_a_flow_mapping_is_said_to_want_quotes() -> None:
     _, problems = read("write: {upsert: PUT /customers/{external_id}}\n")
     assert said(problems) == [
-        '1:17 S102 quote this value: "PUT /customers/{external_id}"; unquoted, the `{` in it begins a mapping'
+        '1:17 S102 quote this value: "PUT /customers/{external_id}"; without quotes, the `{` in it starts a mapping'
     ]
     assert problems[0].fix == '"PUT /customers/{external_id}"'
     assert problems[0].length == len("PUT /customers/{external_id}")
@@ -155,8 +155,8 @@ def test_reading_goes_on_behind_a_value_without_quotes() -> None:
 def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> None:
     _, problems = read("key: a\nread: {path: /a, path: /b}\nkey: b\n")
     assert said(problems) == [
-        "2:18 S103 'path' is written twice; keep one of the two",
-        "3:1 S103 'key' is written twice; keep one of the two",
+        "2:18 S103 'path' appears twice; remove one of the two",
+        "3:1 S103 'key' appears twice; remove one of the two",
     ]
 
 
@@ -168,33 +168,37 @@ def test_of_a_key_written_twice_the_first_is_read_on_and_told_of() -> None:
 @pytest.mark.parametrize(
     ("yaml", "place", "message"),
     [
-        ("read:\n\tpath: /a\n", "2:1", "a tab cannot indent; use spaces"),
-        ("read: {path: /a\nkey: id\n", "1:7", "the { here is never closed"),
-        ("key: [a, b\nread: 1\n", "1:6", "the [ here is never closed"),
-        ('path: "/a\nkey: id\n', "1:7", 'the " here is never closed'),
+        ("read:\n\tpath: /a\n", "2:1", "tabs cannot be used for indentation; use spaces"),
+        ("read: {path: /a\nkey: id\n", "1:7", "the { here is not closed"),
+        ("key: [a, b\nread: 1\n", "1:6", "the [ here is not closed"),
+        ('path: "/a\nkey: id\n', "1:7", 'the " here is not closed'),
         ("path: 'it's here'\n", "1:10", "the quoted value ends here; inside it, write a ' as ''"),
         ("key: id\nbase_url\nsize: 2\n", "2:1", "expected `key: value` on this line"),
         (
             "key: id\n  path: /a\n",
             "2:3",
-            "a key cannot stand here: the line above already is a value; check the indent",
+            "unexpected key: the line above is already a value; check the indentation",
         ),
-        ("a:\n  b: 1\n c: 2\n", "3:2", "this line fits none above; keys of one mapping are indented alike"),
-        ("a: 1\x07\n", "1:5", "the character U+0007 cannot stand here"),
-        ("a: \udc80\n", "1:4", "a byte that is not UTF-8 cannot stand here"),
-        ("\ufeffa: 1\n", "1:1", "the character U+FEFF cannot stand here"),
+        (
+            "a:\n  b: 1\n c: 2\n",
+            "3:2",
+            "indentation does not match any line above; indent all keys of a mapping equally",
+        ),
+        ("a: 1\x07\n", "1:5", "the character U+0007 is not allowed here"),
+        ("a: \udc80\n", "1:4", "a byte that is not UTF-8 is not allowed here"),
+        ("\ufeffa: 1\n", "1:1", "the character U+FEFF is not allowed here"),
     ],
 )
 def test_broken_yaml_is_told_at_its_exact_place(yaml: str, place: str, message: str) -> None:
     values, problems = read(yaml)
     assert values is None
-    assert said(problems) == [f"{place} S101 broken YAML: {message}"]
+    assert said(problems) == [f"{place} S101 invalid YAML: {message}"]
 
 
 def test_places_count_characters_whatever_the_line_ends_and_letters() -> None:
     values, problems = read('title: Ünïcödé 😀\r\nnote: a\u2028b\rodd: "a\x85b"\nbad: {x: /😀/{id}}\r\n')
     assert values == {"title": "Ünïcödé 😀", "note": "a\u2028b", "odd": "a\x85b", "bad": {"x": "/😀/{id}"}}
-    assert said(problems) == ['4:10 S102 quote this value: "/😀/{id}"; unquoted, the `{` in it begins a mapping']
+    assert said(problems) == ['4:10 S102 quote this value: "/😀/{id}"; without quotes, the `{` in it starts a mapping']
 
 
 @pytest.mark.parametrize("yaml", ["- a\n- b\n", "just text\n", "[a, b]\n"])
@@ -205,7 +209,7 @@ def test_a_block_that_is_no_mapping_says_so(yaml: str) -> None:
 
 
 def test_a_block_is_one_document_and_its_keys_are_text() -> None:
-    assert said(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; take out this `---`"]
+    assert said(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; remove this `---`"]
     assert said(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
 
 
@@ -219,10 +223,10 @@ def test_anchors_aliases_tags_and_merge_keys_are_refused_and_nothing_is_evaluate
         """)
     )
     assert said(problems) == [
-        "1:4 S106 `&base` is an anchor in YAML; write the value out, or quote it",
-        "2:4 S106 `*base` is an alias in YAML; write the value out, or quote it",
-        "3:4 S106 a YAML tag; take it out, each setting knows its own type",
-        "4:1 S106 `<<` merges mappings in YAML 1.1 alone; write the settings out",
+        "1:4 S106 `&base` is a YAML anchor; write the value out, or quote it",
+        "2:4 S106 `*base` is a YAML alias; write the value out, or quote it",
+        "3:4 S106 remove this YAML tag; every setting has a fixed type",
+        "4:1 S106 `<<` merges mappings in YAML 1.1 only; write the settings out",
     ]
 
 
@@ -239,7 +243,7 @@ def test_a_block_that_is_never_closed_is_told_at_its_fence() -> None:
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 5}
-    assert said(findings.in_order()) == ["5:1 S107 this settings block is never closed"]
+    assert said(findings.in_order()) == ["5:1 S107 this settings block is not closed; close it with the same fence"]
 
 
 def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
@@ -251,7 +255,9 @@ def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 2}
-    assert said(findings.in_order()) == ["17:1 S109 a second settings block; only the section's first is read"]
+    assert said(findings.in_order()) == [
+        "17:1 S109 a second settings block is ignored; only the first of a section is read"
+    ]
 
 
 @given(st.text(alphabet="ab:{}[]-\"'\\,#&*!|>%@`?~ \t\n\r0.\x00é\udc80", max_size=60))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.spec.units import Rate, duration, duration_text, share, size
+from speclab.spec.units import Rate, format_duration, parse_duration, parse_share, parse_size
 
 
 @pytest.mark.parametrize(
@@ -26,29 +26,31 @@ from speclab.spec.units import Rate, duration, duration_text, share, size
     ],
 )
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 def test_a_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
-    assert duration(0) == 0
-    with pytest.raises(ValueError, match="expected a duration such as 30s, 5m or 24h, not 30"):
-        duration(30)
+    assert parse_duration(0) == 0
+    with pytest.raises(ValueError, match="expected a duration such as 30s, 5m or 24h, got 30"):
+        parse_duration(30)
 
 
 @pytest.mark.parametrize("text", ["", "s", "30", "30 seconds", "5min", "-5s", "1h and 2m", False, None, 1.5])
 def test_what_is_no_duration_says_what_would_be_one(text: object) -> None:
     with pytest.raises(ValueError, match="such as 30s, 5m or 24h"):
-        duration(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["36501d", "9" * 400 + "s"])
 def test_no_duration_is_longer_than_dates_can_be_reckoned_with(text: str) -> None:
-    assert datetime.now(UTC) - timedelta(seconds=duration("36500d")) < datetime.now(UTC)
-    with pytest.raises(ValueError, match="expected a duration of at most 36500d, not '"):
-        duration(text)
+    assert datetime.now(UTC) - timedelta(seconds=parse_duration("36500d")) < datetime.now(UTC)
+    with pytest.raises(ValueError, match="expected a duration of at most 36500d, got '"):
+        parse_duration(text)
 
 
-@pytest.mark.parametrize(("read", "unit"), [(size, "GB"), (share, "%"), (Rate.parse, "/min"), (Rate.parse, "/1min")])
+@pytest.mark.parametrize(
+    ("read", "unit"), [(parse_size, "GB"), (parse_share, "%"), (Rate.parse, "/min"), (Rate.parse, "/1min")]
+)
 def test_a_number_beyond_all_measure_is_none(read: Callable[[object], object], unit: str) -> None:
     with pytest.raises(ValueError, match="expected a "):
         read("9" * 5000 + unit)
@@ -56,11 +58,11 @@ def test_a_number_beyond_all_measure_is_none(read: Callable[[object], object], u
 
 @given(st.integers(min_value=0, max_value=10**10))
 def test_a_duration_written_out_reads_back_to_the_millisecond(milliseconds: int) -> None:
-    assert round(duration(duration_text(milliseconds / 1000)) * 1000) == milliseconds
+    assert round(parse_duration(format_duration(milliseconds / 1000)) * 1000) == milliseconds
 
 
 def test_a_duration_is_written_the_way_people_write_it() -> None:
-    assert [duration_text(seconds) for seconds in (0, 0.5, 1.5, 90, 3600, 86400)] == [
+    assert [format_duration(seconds) for seconds in (0, 0.5, 1.5, 90, 3600, 86400)] == [
         "0s",
         "500ms",
         "1s500ms",
@@ -74,13 +76,13 @@ def test_a_duration_is_written_the_way_people_write_it() -> None:
     ("text", "count"), [("10MB", 10_000_000), ("512KiB", 524_288), ("1.5 kb", 1500), ("7B", 7), ("2GiB", 2 * 1024**3)]
 )
 def test_a_size_is_decimal_unless_its_unit_says_binary(text: str, count: int) -> None:
-    assert size(text) == count
+    assert parse_size(text) == count
 
 
 @pytest.mark.parametrize("text", ["10", 10, "5iB", "MB", "10 bytes", ["10MB"]])
 def test_what_is_no_size_says_what_would_be_one(text: object) -> None:
     with pytest.raises(ValueError, match="such as 10MB or 512KiB"):
-        size(text)
+        parse_size(text)
 
 
 @pytest.mark.parametrize(

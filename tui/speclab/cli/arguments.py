@@ -107,10 +107,10 @@ def spec_id_and_runlog(spec: Path, runlog: Path | None) -> tuple[str, Path]:
 def seconds_of(text: str, option: str) -> float:
     """The duration given to `option`, in seconds. Raises `UsageError`."""
     from speclab.core.errors import UsageError
-    from speclab.spec.units import duration
+    from speclab.spec.units import parse_duration
 
     try:
-        return duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
 

@@ -117,12 +117,12 @@ def _short(text: str) -> str:
 
 
 def _calls(pace: PlannedPace, name: str) -> str:
-    from speclab.spec.units import duration_text
+    from speclab.spec.units import format_duration
 
     count = format_count(pace.calls, name)
     if pace.at_least is None:
         return f"{count}; how long they take cannot be known: the spec has no rate limit for it"
-    return f"{count}; {duration_text(pace.at_least)} at least, by the rate limit"
+    return f"{count}; {format_duration(pace.at_least)} at least, by the rate limit"
 
 
 def _json(plan: Plan) -> Json:

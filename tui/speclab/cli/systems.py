@@ -90,9 +90,9 @@ async def _tried(
 def _show(prompt: LoginPrompt, role: Role, *, browser: bool) -> None:
     """Put a prompt on stderr and, where a person sits at a browser, open its page there."""
     from speclab.connectors.auth.oauth2 import has_browser, open_page
-    from speclab.spec.units import duration_text
+    from speclab.spec.units import format_duration
 
-    minutes = duration_text(prompt.seconds)
+    minutes = format_duration(prompt.seconds)
     if prompt.code:
         tell(f"{role}: open {prompt.url} on any device and enter the code {prompt.code}, within {minutes}")
         if prompt.direct:

@@ -78,7 +78,7 @@ def compile_checks(
         try:
             path = FieldPath.parse(key.removeprefix("target."))
         except PathSyntaxError as error:
-            findings.error("D303", at, f"{key} is no path: {error}")
+            findings.error("D303", at, f"{key} is not a valid path: {error}")
             continue
         row = _blamed(path, targets, within)
         if row is None:

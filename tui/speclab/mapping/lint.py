@@ -85,7 +85,7 @@ def _path(text: str, at: CellLocation, findings: MappingProblems) -> FieldPath |
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
-        findings.error("D303", at, f"{text or 'an empty cell'} is no path: {error}")
+        findings.error("D303", at, f"{text or 'an empty cell'} is not a valid path: {error}")
         return None
 
 

@@ -15,7 +15,7 @@ from speclab.mapping.cel.syntax import ExpressionSyntaxError
 from speclab.monitor.health import Figures, duration_p95, figures
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
 from speclab.spec.integration import Alert
-from speclab.spec.units import duration
+from speclab.spec.units import parse_duration
 
 Number = TypeVar("Number", int, float)
 
@@ -53,7 +53,7 @@ class Checks:
             "error_count": self.error_count,
             "records": self.records,
             "Bytes": self.bytes,
-            "Duration": duration,
+            "Duration": parse_duration,
             "duration_p95": self.duration_p95,
             "retry_depth": self.retry_depth,
             "dead_letters": self.dead_letters,
@@ -97,7 +97,7 @@ class Checks:
 
     def duration_p95(self, window: str) -> float:
         """Seconds that 95 of 100 runs take at most."""
-        seconds = duration_p95(self._reader, self._spec_id, duration(window), self._now)
+        seconds = duration_p95(self._reader, self._spec_id, parse_duration(window), self._now)
         if seconds is None:
             raise self._no_data(f'duration_p95("{window}")', "no run went through to the end")
         return self._tell(f'duration_p95("{window}")', seconds, "s")
@@ -125,7 +125,7 @@ class Checks:
         return self._tell("since_success()", self._since(row.succeeded_at or row.registered_at), "s")
 
     def _figures(self, window: str) -> Figures:
-        return figures(self._reader, self._spec_id, duration(window), self._now)
+        return figures(self._reader, self._spec_id, parse_duration(window), self._now)
 
     def _since(self, at: str) -> float:
         return max((self._now - datetime.fromisoformat(at)).total_seconds(), 0.0)

@@ -1,4 +1,4 @@
-"""The sections that are a choice (Integration Type, Direction, Frequency): the first line of text says which."""
+"""Sections that select a choice with their first line: Integration Type, Direction, Frequency."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROSE_AFTER: Final = re.compile(r"\s*(?:$|[.;:](?:\s|$)|[(\u2013\u2014]|- )")
 
 
 class IntegrationType(StrEnum):
-    """How records come to move."""
+    """The Integration Type: what causes records to be moved."""
 
     BATCH = "batch"
     REAL_TIME = "real_time"
@@ -34,7 +34,7 @@ class IntegrationType(StrEnum):
 
 
 class Direction(StrEnum):
-    """Which way they move."""
+    """The Direction: between which systems records move."""
 
     ONE_WAY = "one_way"
     BIDIRECTIONAL = "bidirectional"
@@ -43,7 +43,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SectionChoice:
-    """One thing a section may choose: as it is written, what it means, and whether this version does it."""
+    """A choice of a section: its text, its meaning, and whether this version supports it."""
 
     text: str
     summary: str
@@ -51,26 +51,26 @@ class SectionChoice:
 
 
 INTEGRATION_TYPES: Final = {
-    IntegrationType.BATCH: SectionChoice("Batch sync", "reads what changed and writes it, run by run"),
+    IntegrationType.BATCH: SectionChoice("Batch sync", "reads changed records and writes them, run by run"),
     IntegrationType.REAL_TIME: SectionChoice("Real-time sync", "writes each change as it happens", runs=False),
-    IntegrationType.EVENT_DRIVEN: SectionChoice("Event-driven", "writes what events and webhooks bring", runs=False),
+    IntegrationType.EVENT_DRIVEN: SectionChoice("Event-driven", "writes records from events and webhooks", runs=False),
     IntegrationType.HYBRID: SectionChoice(
-        "Hybrid", "events as they come, and a batch for what they missed", runs=False
+        "Hybrid", "events as they arrive, and batch runs for records that events missed", runs=False
     ),
 }
 DIRECTIONS: Final = {
-    Direction.ONE_WAY: SectionChoice("One-way (Source → Target)", "the source is right, the target follows"),
-    Direction.BIDIRECTIONAL: SectionChoice("Bidirectional", "changes at either end reach the other", runs=False),
-    Direction.MULTI: SectionChoice("Multi-directional", "several systems keep each other up to date", runs=False),
+    Direction.ONE_WAY: SectionChoice("One-way (Source → Target)", "the source is authoritative, the target follows it"),
+    Direction.BIDIRECTIONAL: SectionChoice("Bidirectional", "changes in either system reach the other", runs=False),
+    Direction.MULTI: SectionChoice("Multi-directional", "several systems are kept in sync with each other", runs=False),
 }
 FREQUENCIES: Final = (
-    SectionChoice("Hourly", "at the full hour"),
-    SectionChoice("Daily at 02:00 Europe/Berlin", "once a day, at a time of day in a time zone"),
-    SectionChoice("Every 15 minutes", "at even steps of seconds, minutes, hours or days"),
-    SectionChoice("`*/5 * * * *`", "as a cron expression says; a time zone may follow"),
-    SectionChoice("On-demand", "only when somebody says so"),
+    SectionChoice("Hourly", "every hour, on the hour"),
+    SectionChoice("Daily at 02:00 Europe/Berlin", "once a day, at a time in a time zone"),
+    SectionChoice("Every 15 minutes", "at a fixed interval of seconds, minutes, hours or days"),
+    SectionChoice("`*/5 * * * *`", "a cron expression; a time zone may follow"),
+    SectionChoice("On-demand", "only when you start a run"),
     SectionChoice(
-        "Real-time", "again and again: a second after a run that wrote something, up to a minute after others"
+        "Real-time", "continuously: one second after a run that wrote records, up to a minute after one that did not"
     ),
 )
 
@@ -86,7 +86,7 @@ _DIRECTION_FORMS: Final = {
     Direction.MULTI: re.compile(r"multi[ -]?directional\b", re.IGNORECASE),
 }
 _HOURLY: Final = re.compile(r"(?:hourly|every\s+hour)\b", re.IGNORECASE)
-_ZONE: Final = r"(?:[A-Za-z]|\.{0,2}/)(?:[\w./+-]*\w)?"  # a path is taken, so that the message can name it
+_ZONE: Final = r"(?:[A-Za-z]|\.{0,2}/)(?:[\w./+-]*\w)?"  # matches a path too, so that the message can show it
 _DAILY: Final = re.compile(
     rf"(?:daily|every\s+day)\b(?:\s+at\s+(?P<at>[\w:.]*\w))?(?:\s+(?P<zone>{_ZONE}))?", re.IGNORECASE
 )
@@ -113,39 +113,39 @@ _UNITS: Final = {
 T = TypeVar("T", IntegrationType, Direction)
 
 
-def first_line(body: str) -> LineSpan | None:
-    """Where the first line of text stands in `body`, without its marks of lists and emphasis; comments are no text."""
+def find_first_line(body: str) -> LineSpan | None:
+    """Return the span of the first line of text in `body`, without list and emphasis marks; comments are skipped."""
     visible = _COMMENT.sub(lambda match: _NOT_LINE_END.sub(" ", match[0]), body)
     match = _FIRST_LINE.search(visible)
     if match is None:
         return None
     start, text, marks = match.start("text"), match["text"].rstrip(" \t"), match["marks"] or ""
-    if marks and not text.endswith(marks):  # an emphasis that never ends is text
+    if marks and not text.endswith(marks):  # emphasis that is not closed is text
         return LineSpan(match.start("marks"), start + len(text))
     return LineSpan(start, start + len(text) - len(marks))
 
 
 def read_type(body: str, offset: int, findings: ProblemCollector) -> IntegrationType | None:
-    """The Integration Type that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
+    """Return the Integration Type in `body`, which starts at `offset`; None if it is empty or unknown."""
     chosen, at = _choose(body, offset, _TYPE_FORMS, INTEGRATION_TYPES, findings)
     if chosen is not None and not INTEGRATION_TYPES[chosen].runs:
-        what = "this version of speclab writes what changed run by run, not as it happens"
-        findings.warning("C102", at, f"{INTEGRATION_TYPES[chosen].text} is known, but {what}")
+        what = "this version of speclab writes changes in batch runs only"
+        findings.warning("C102", at, f"{INTEGRATION_TYPES[chosen].text} is not supported yet: {what}")
     return chosen
 
 
 def read_direction(body: str, offset: int, findings: ProblemCollector) -> Direction | None:
-    """The Direction that `body`, which stands at `offset`, chooses; None if none, or none that is known."""
+    """Return the Direction in `body`, which starts at `offset`; None if it is empty or unknown."""
     chosen, at = _choose(body, offset, _DIRECTION_FORMS, DIRECTIONS, findings)
     if chosen is not None and not DIRECTIONS[chosen].runs:
         what = "this version of speclab only writes from the source to the target"
-        findings.need("C102", at, f"{DIRECTIONS[chosen].text} is known, but {what}")
+        findings.need("C102", at, f"{DIRECTIONS[chosen].text} is not supported yet: {what}")
     return chosen
 
 
 def read_frequency(body: str, offset: int, findings: ProblemCollector) -> Schedule | None:
-    """The schedule that `body`, which stands at `offset`, chooses; on demand where it is empty, None if unknown."""
-    line = first_line(body)
+    """Return the schedule in `body`, which starts at `offset`; on demand if it is empty, None if it is not valid."""
+    line = find_first_line(body)
     if line is None:
         return Schedule("on_demand", "")
     text, at = line.of(body), LineSpan(offset + line.start, offset + line.end)
@@ -161,12 +161,12 @@ def read_frequency(body: str, offset: int, findings: ProblemCollector) -> Schedu
         return _every(text, match, at.start, findings)
     if match := _matches(_CRON, text):
         return _cron(text, match, at.start, findings)
-    _tell_unknown(text, at, FREQUENCIES, findings)
+    _report_unknown(text, at, FREQUENCIES, findings)
     return None
 
 
 def _matches(form: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The form at the beginning of `text`, if nothing but a new clause comes after it."""
+    """Match `form` at the start of `text`, if the text ends there or a new clause follows."""
     match = form.match(text)
     return match if match and _PROSE_AFTER.match(text, match.end()) else None
 
@@ -178,28 +178,30 @@ def _choose(
     choices: Mapping[T, SectionChoice],
     findings: ProblemCollector,
 ) -> tuple[T | None, LineSpan]:
-    line = first_line(body)
+    line = find_first_line(body)
     if line is None:
         return None, LineSpan(offset, offset)
     text, at = line.of(body), LineSpan(offset + line.start, offset + line.end)
     for choice, form in forms.items():
         if form.match(text):
             return choice, at
-    _tell_unknown(text, at, list(choices.values()), findings)
+    _report_unknown(text, at, list(choices.values()), findings)
     return None, at
 
 
-def _tell_unknown(text: str, at: LineSpan, choices: Sequence[SectionChoice], findings: ProblemCollector) -> None:
+def _report_unknown(text: str, at: LineSpan, choices: Sequence[SectionChoice], findings: ProblemCollector) -> None:
     forms = [choice.text for choice in choices]
-    findings.error("C101", at, f"{text!r} is none of the choices: {' · '.join(forms)}", find_likely_name(text, forms))
+    findings.error(
+        "C101", at, f"{text!r} is not one of the choices: {' · '.join(forms)}", find_likely_name(text, forms)
+    )
 
 
 def _daily(text: str, match: re.Match[str], offset: int, findings: ProblemCollector) -> Schedule | None:
     time = _TIME.fullmatch(match["at"] or "00:00")
     if time is None:
         at = LineSpan(offset + match.start("at"), offset + match.end("at"))
-        findings.error("C103", at, f"expected a time of day such as 02:00, not {match['at']!r}")
-    if not _zone_is_known(match, offset, findings) or time is None:
+        findings.error("C103", at, f"expected a time of day such as 02:00, got {match['at']!r}")
+    if not _check_zone(match, offset, findings) or time is None:
         return None
     return Schedule("daily", text, at=f"{int(time[1]):02}:{time[2]}", zone=match["zone"])
 
@@ -224,20 +226,20 @@ def _cron(text: str, match: re.Match[str], offset: int, findings: ProblemCollect
 
     group = "coded" if match["coded"] else "bare"
     expression = match[group].strip()
-    known = _zone_is_known(match, offset, findings)
+    known = _check_zone(match, offset, findings)
     try:
         next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
-        why = str(error)[:1].lower() + str(error)[1:] if str(error) else "it never comes"
+        why = str(error)[:1].lower() + str(error)[1:] if str(error) else "it never occurs"
         at = LineSpan(offset + match.start(group), offset + match.end(group))
         findings.error(
-            "C103", at, f"{expression!r} is no cron expression ({why}); expected five fields, as in */5 * * * *"
+            "C103", at, f"{expression!r} is not a cron expression ({why}); expected five fields, such as */5 * * * *"
         )
         return None
     return Schedule("cron", text, cron=expression, zone=match["zone"]) if known else None
 
 
-def _zone_is_known(match: re.Match[str], offset: int, findings: ProblemCollector) -> bool:
+def _check_zone(match: re.Match[str], offset: int, findings: ProblemCollector) -> bool:
     from zoneinfo import ZoneInfo, available_timezones
 
     zone = match["zone"]
@@ -245,9 +247,9 @@ def _zone_is_known(match: re.Match[str], offset: int, findings: ProblemCollector
         return True
     try:
         ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):  # no such zone, no such path, a directory of zones
+    except (KeyError, ValueError, OSError):  # unknown zone, invalid path, a directory of zones
         zones = sorted(available_timezones())
-        if not zones:  # the machine has no time zones to look it up in
+        if not zones:  # the machine has no time zone database
             return True
         at = LineSpan(offset + match.start("zone"), offset + match.end("zone"))
         hint = describe_choices(zone, zones, "expected an IANA name such as Europe/Berlin, UTC;")

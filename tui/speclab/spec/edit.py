@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from speclab.core.errors import EditRejected
-from speclab.spec.front_matter import FrontMatter, FrontMatterSplice, Settable, read_front_matter, spellings
+from speclab.spec.front_matter import FrontMatter, Settable, Splice, read_front_matter, spellings
 from speclab.spec.outline import BlockKind, LineSpan, Section, TextLines, read_blocks, split_line_ends
 from speclab.spec.table import MarkdownTable, aligned_rows, row_like, row_with_cell, with_outer_pipes
 
@@ -143,7 +143,7 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
     if key in old.values and same_value(old.values[key], value):
         return before
 
-    def reads_back(splice: FrontMatterSplice) -> bool:
+    def reads_back(splice: Splice) -> bool:
         found = read_front_matter(TextLines.of_file(_spliced(before.text, splice)), "")
         return key in found.values and same_value(found.values[key], value)
 
@@ -167,7 +167,7 @@ def with_cell(before: Document, table: MarkdownTable, row: int, column: str, tex
     texts[row][at] = text.strip()
     lines = [row_with_cell(line, at, text, header), row_with_cell(with_outer_pipes(line), at, text, header)]
     span = before.lines.span(index, index + 1)
-    return _with_rows(before, table, here, [FrontMatterSplice(span, written) for written in lines], texts)
+    return _with_rows(before, table, here, [Splice(span, written) for written in lines], texts)
 
 
 def with_row_added(before: Document, table: MarkdownTable, at: int, cells: Sequence[str]) -> Document:
@@ -202,7 +202,7 @@ def with_row_deleted(before: Document, table: MarkdownTable, row: int) -> Docume
         if last
         else LineSpan(lines.starts[index], lines.starts[index + 1])
     )
-    return _with_rows(before, table, here, [FrontMatterSplice(span, "")], texts)
+    return _with_rows(before, table, here, [Splice(span, "")], texts)
 
 
 def with_row_moved(before: Document, table: MarkdownTable, row: int, to: int) -> Document:
@@ -225,9 +225,7 @@ def with_table_aligned(before: Document, table: MarkdownTable) -> Document:
     return _with_rows(before, table, here, [_lines_replaced(before, table.first, aligned_rows(lines))], texts)
 
 
-def _first_that_holds(
-    before: Document, splices: Iterable[FrontMatterSplice], check: Callable[[Document], None]
-) -> Document:
+def _first_that_holds(before: Document, splices: Iterable[Splice], check: Callable[[Document], None]) -> Document:
     refusal: EditRejected | None = None
     for splice in splices:
         text = _spliced(before.text, splice)
@@ -254,28 +252,28 @@ def _checked(before: Document, text: str, check: Callable[[Document], None]) -> 
     return after
 
 
-def _spliced(text: str, splice: FrontMatterSplice) -> str:
+def _spliced(text: str, splice: Splice) -> str:
     return text[: splice.span.start] + splice.text + text[splice.span.end :]
 
 
 # --- bodies
 
 
-def _body_splices(before: Document, here: Section, body: str) -> list[FrontMatterSplice]:
+def _body_splices(before: Document, here: Section, body: str) -> list[Splice]:
     text, newline, own, span = before.text, before.newline, here.own, here.body
     ends_in_heading = own.end < len(text)
     if span.start < span.end:
         after = split_line_ends(text[span.end : own.end])
         if not body:  # with its line end, so that no blank line is left in its place
-            return [FrontMatterSplice(LineSpan(span.start, span.end + len(after[0]) if after else span.end), "")]
+            return [Splice(LineSpan(span.start, span.end + len(after[0]) if after else span.end), "")]
         runs_on = ends_in_heading and len(after) < 2
-        return [FrontMatterSplice(span, body), *([FrontMatterSplice(span, body + newline)] if runs_on else [])]
+        return [Splice(span, body), *([Splice(span, body + newline)] if runs_on else [])]
     if own.start == here.heading.end:  # the heading is the file's last line and has no line end
-        return [FrontMatterSplice(span, newline + body)]
+        return [Splice(span, newline + body)]
     blank = [line for line in split_line_ends(own.of(text)) if line.endswith(("\r", "\n"))]
     at = own.start + (len(blank[0]) if blank else 0)
     apart = newline if ends_in_heading and len(blank) < 2 else ""
-    return [FrontMatterSplice(LineSpan(at, at), body + newline + apart)]
+    return [Splice(LineSpan(at, at), body + newline + apart)]
 
 
 def _trimmed(body: str) -> str:
@@ -299,26 +297,26 @@ def _adapted(body: str, old: str, newline: str) -> str:
 # --- tables
 
 
-def _line_added(before: Document, index: int, line: str) -> FrontMatterSplice:
+def _line_added(before: Document, index: int, line: str) -> Splice:
     lines, newline = before.lines, before.newline
     if index < len(lines):
-        return FrontMatterSplice(LineSpan(lines.starts[index], lines.starts[index]), line + newline)
-    return FrontMatterSplice(LineSpan(lines.ends[index - 1], lines.ends[index - 1]), newline + line)
+        return Splice(LineSpan(lines.starts[index], lines.starts[index]), line + newline)
+    return Splice(LineSpan(lines.ends[index - 1], lines.ends[index - 1]), newline + line)
 
 
-def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> FrontMatterSplice:
+def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> Splice:
     """A splice of whole lines from index `first` on, each with the line end that stands there."""
     lines, last = before.lines, first + len(contents) - 1
     ends = [before.text[lines.ends[at] : lines.starts[at + 1]] for at in range(first, last)]
     text = "".join(line + end for line, end in zip(contents, [*ends, ""], strict=True))
-    return FrontMatterSplice(lines.span(first, last + 1), text)
+    return Splice(lines.span(first, last + 1), text)
 
 
 def _with_rows(
     before: Document,
     table: MarkdownTable,
     at: int,
-    splices: Sequence[FrontMatterSplice],
+    splices: Sequence[Splice],
     texts: Sequence[Sequence[str]],
 ) -> Document:
     def check(after: Document) -> None:

@@ -22,7 +22,7 @@ from yaml.scanner import ScannerError
 
 from speclab.core.outcome import Level
 from speclab.spec.outline import LineSpan, TextLines
-from speclab.spec.positioned_yaml import diagnosis, quoted, value_to_quote
+from speclab.spec.positioned_yaml import diagnose, find_value_to_quote, quote
 from speclab.spec.problems import Problem
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         return _with_problem(block, problem(inner.start + error.offset, error.message))
     except yaml.MarkedYAMLError as error:
         start, end, why = _diagnosis(source, error)
-        message = f"the front matter is broken YAML: {why}"
+        message = f"the front matter is invalid YAML: {why}"
         return _with_problem(block, problem(inner.start + start, message, end=inner.start + end))
     entries = tuple(_entries(events, lines.text, inner.start))
     firsts = {entry.key: entry for entry in reversed(entries)}
@@ -169,9 +169,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
     )
 
 
-def spellings(
-    text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str
-) -> Iterator[FrontMatterSplice]:
+def spellings(text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str) -> Iterator[Splice]:
     """The ways to write that `key` is `value`, the plainest and most like what is there first.
 
     Each is one splice; whether it reads back as `value`, and all else as before, is for the edit to verify.
@@ -180,35 +178,35 @@ def spellings(
     for written in _written(value, entry.style if entry else ""):
         if not front_matter.present:
             blank = newline if text[front_matter.span.start :].strip() else ""
-            yield FrontMatterSplice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
+            yield Splice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
         elif entry is None:
             first = front_matter.entries[0].key_span.start if front_matter.entries else front_matter.inner.start
             indent = re.search(r"[ \t]*\Z", text[:first])
             line = f"{indent[0] if indent else ''}{_key(key)}: {written}{newline}"
-            yield FrontMatterSplice(LineSpan(front_matter.inner.end, front_matter.inner.end), line)
+            yield Splice(LineSpan(front_matter.inner.end, front_matter.inner.end), line)
         else:
             yield _in_place(text, entry, written)
 
 
 @dataclass(frozen=True, slots=True)
-class FrontMatterSplice:
+class Splice:
     """`text` in the place of what stands at `span`."""
 
     span: LineSpan
     text: str
 
 
-def _in_place(text: str, entry: FrontMatterEntry, written: str) -> FrontMatterSplice:
+def _in_place(text: str, entry: FrontMatterEntry, written: str) -> Splice:
     """The splice that puts `written` where the entry's value stands, a comment behind the colon left alone."""
     if entry.value.start < entry.value.end and not entry.block:
-        return FrontMatterSplice(entry.value, written)
+        return Splice(entry.value, written)
     colon = text.index(":", entry.key_span.end) + 1
     if entry.block:
         comment = re.compile(r"[ \t]+#[^\r\n]*").match(text, colon)
-        return FrontMatterSplice(LineSpan(colon, entry.value.end), f" {written}{comment[0] if comment else ''}")
+        return Splice(LineSpan(colon, entry.value.end), f" {written}{comment[0] if comment else ''}")
     if text[colon : colon + 1] in (" ", "\t"):
-        return FrontMatterSplice(LineSpan(colon + 1, colon + 1), written)
-    return FrontMatterSplice(LineSpan(colon, colon), f" {written}")
+        return Splice(LineSpan(colon + 1, colon + 1), written)
+    return Splice(LineSpan(colon, colon), f" {written}")
 
 
 def _written(value: Settable, style: str) -> Sequence[str]:
@@ -216,7 +214,7 @@ def _written(value: Settable, style: str) -> Sequence[str]:
     if not isinstance(value, str):
         return [value.isoformat() if isinstance(value, date) else json.dumps(value)]
     single = "'" + value.replace("'", "''") + "'"
-    # JSON's strings are YAML's double-quoted ones, but for the characters YAML wants escaped.
+    # JSON's strings are YAML's double-quote ones, but for the characters YAML wants escaped.
     double = _ODD.sub(_escape, json.dumps(value, ensure_ascii=False))
     if style == '"' or _ODD.search(value) or "\n" in value or "\r" in value or "\t" in value:
         return [double]
@@ -237,10 +235,10 @@ def _diagnosis(source: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str]
     if not isinstance(error, ScannerError | ParserError | ComposerError):  # well written, but with a wrong tag
         at = error.problem_mark.index if error.problem_mark else 0
         return at, at + 1, _back(error.problem or "")
-    if (unquoted := value_to_quote(source, error)) is not None:
-        value = quoted(_back(source[unquoted.start : unquoted.end]))
+    if (unquoted := find_value_to_quote(source, error)) is not None:
+        value = quote(_back(source[unquoted.start : unquoted.end]))
         return unquoted.start, unquoted.end, f"quote this value: {value}; {unquoted.reason}"
-    start, end, why, _ = diagnosis(source, error)
+    start, end, why, _ = diagnose(source, error)
     return start, end, _back(why)
 
 

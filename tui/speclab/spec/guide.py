@@ -31,7 +31,7 @@ from speclab.spec.document import (
     VOLUME,
 )
 from speclab.spec.outline import comparable_path
-from speclab.spec.settings_block import model_in
+from speclab.spec.settings_block import find_model
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -316,7 +316,7 @@ def settings_of(model: type[Settings], *, without: str = "", before: str = "") -
         written = info.alias or name
         if written == without:
             continue
-        inner = model_in(info.annotation)
+        inner = find_model(info.annotation)
         yield SettingHelp(
             before + written,
             "settings" if inner else type_text(info.annotation, info.metadata),

@@ -1,4 +1,4 @@
-"""The Field Mapping table as rows: paths without their system prefix, each with its place in the file."""
+"""Rows of the Field Mapping table: paths without their system prefix, with their location in the file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _ESCAPED_PIPE: Final = re.compile(r"\\\|")
 
 
 def read_rows(document: Document, section: Section, findings: ProblemCollector) -> tuple[MappingRow, ...]:
-    """The rows of the Field Mapping; a row that does not say a source and a target is told of and left out."""
+    """Return the rows of the Field Mapping, without invalid rows, which are reported."""
     table = document.mapping
     if table is None:
-        _tell_no_table(document, section, findings)
+        _report_no_table(document, section, findings)
         return ()
     if TRANSFORMATION not in table.columns:
-        findings.warning("D202", table.header.span, f"no column {TRANSFORMATION}; every row is taken as Direct")
+        findings.warning("D202", table.header.span, f"no column {TRANSFORMATION}; every row is treated as Direct")
     written = [row for row in table.rows if any(row.texts)]
     if all(_texts(table, row)[:3] in _EXAMPLES for row in written):
         what = "still has the template's example rows" if written else "has no rows"
@@ -45,7 +45,7 @@ def read_rows(document: Document, section: Section, findings: ProblemCollector) 
             continue
         target = str(FieldPath.parse(read.target))
         if target in lines:
-            message = f"{read.target!r} already is the target of line {lines[target]}"
+            message = f"{read.target!r} is already the target on line {lines[target]}"
             findings.error("D301", row.cells[table.columns[TARGET]].span, message)
             continue
         lines[target] = read.line
@@ -53,7 +53,7 @@ def read_rows(document: Document, section: Section, findings: ProblemCollector) 
     return tuple(rows)
 
 
-def _tell_no_table(document: Document, section: Section, findings: ProblemCollector) -> None:
+def _report_no_table(document: Document, section: Section, findings: ProblemCollector) -> None:
     table = document.table(section)
     if table is None:
         findings.need(
@@ -65,14 +65,14 @@ def _tell_no_table(document: Document, section: Section, findings: ProblemCollec
         if name not in headers:
             cell = table.header.cells[headers.index(meant)] if (meant := find_likely_name(name, headers)) else None
             message = f"the Field Mapping has no column {name!r}" + (
-                f"; did you mean it by {meant!r}?" if meant else ""
+                f"; did you mean {meant!r} to be it?" if meant else ""
             )
             findings.error("D202", cell.span if cell else table.header.span, message, name if cell else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """What a cell says, without the marks of a code span; it knows where each of its characters stands."""
+    """The text of a cell without the backticks of a code span, with the location of each character."""
 
     text: str
     start: int  # offset in the file
@@ -89,7 +89,7 @@ class _Text:
         return whole.part(1, len(cell.text) - 1) if coded else whole
 
     def part(self, start: int, end: int) -> _Text:
-        """The characters from `start` to `end`, without blanks around them."""
+        """Return the characters from `start` to `end`, stripped."""
         text = self.text[start:end]
         start += len(text) - len(text.lstrip())
         text = text.strip()
@@ -98,14 +98,14 @@ class _Text:
         return _Text(text, self.start + before, self.column + before, inside)
 
     def span(self, start: int = 0, end: int | None = None) -> LineSpan:
-        """Where these characters stand in the file."""
+        """Return the span of these characters in the file."""
         end = len(self.text) if end is None else end
         return LineSpan(
             self.start + start + bisect_left(self.escapes, start), self.start + end + bisect_left(self.escapes, end)
         )
 
     def without(self, prefix: str) -> _Text:
-        """The same without the system prefix."""
+        """Return the text without the system prefix."""
         for written in (f"{prefix}.", f"{prefix}["):
             if self.text.startswith(written):
                 return self.part(len(prefix) + written.endswith("."), len(self.text))
@@ -122,7 +122,7 @@ def _texts(table: MarkdownTable, row: TableRow) -> tuple[str, ...]:
 def _row(table: MarkdownTable, row: TableRow, findings: ProblemCollector) -> MappingRow | None:
     if row.surplus:
         at = LineSpan(row.cells[-1].span.end, row.span.end)
-        findings.warning("D304", at, r"more cells than the table has columns; a pipe inside a cell is written \|")
+        findings.warning("D304", at, r"more cells than the table has columns; write a pipe inside a cell as \|")
     target_cell = row.cells[table.columns[TARGET]]
     target = _Text.of(target_cell, findings.text).without("target")
     sources = list(_sources(_Text.of(row.cells[table.columns[SOURCE]], findings.text)))
@@ -149,7 +149,7 @@ def _row(table: MarkdownTable, row: TableRow, findings: ProblemCollector) -> Map
 
 
 def _sources(cell: _Text) -> Iterator[_Text]:
-    """The source fields of a cell, without their prefix; none where the cell is blank or a dash."""
+    """Yield the source fields of a cell, without their prefix; none if the cell is blank or a dash."""
     if cell.text in _NOTHING:
         return
     commas = [match.start() for match in _SEPARATOR.finditer(cell.text) if match["comma"]]
@@ -167,9 +167,9 @@ def _check_path(path: _Text, what: str, findings: ProblemCollector) -> bool:
         FieldPath.parse(path.text)
     except PathSyntaxError as error:
         offset = min(error.offset, max(len(path.text) - 1, 0))
-        message = f"{path.text!r} is no {what} path: {error}"
+        message = f"{path.text!r} is not a valid {what} path: {error}"
         if path.text.startswith("="):
-            message, offset = f"{path.text!r} is no {what} path; an expression stands in {TRANSFORMATION}", 0
+            message, offset = f"{path.text!r} is not a valid {what} path; write expressions in {TRANSFORMATION}", 0
         findings.error("D303", path.span(offset), message)
         return False
     return True

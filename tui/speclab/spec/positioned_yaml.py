@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from speclab.core.json import Json
 
 
-_NO_BEGINNING: Final = "@`%*&"
+_NOT_FIRST: Final = "@`%*&"
 _QUOTED_OR_BRACKET: Final = re.compile(
     r"""(?<![^\s{\[,:])(?:"(?:\\.|[^"\\])*"|'(?:''|[^'])*')|(?<!\S)\#[^\r\n]*|[{}\[\]]""", re.VERBOSE | re.DOTALL
 )
@@ -31,56 +31,60 @@ _LINE_END: Final = re.compile(r"[\r\n]")
 
 @dataclass(frozen=True, slots=True)
 class Unquoted:
-    """A value that YAML takes apart because it has no quotes: where it stands, and what in it did it."""
+    """A value that needs quotes: its span, and the reason."""
 
     start: int
     end: int
     reason: str
 
     def mask(self, text: str) -> str:
-        """`text` with letters in place of the value, so that every offset stays."""
+        """Return `text` with the value replaced by as many letters, so that offsets do not change."""
         return text[: self.start] + "x" * (self.end - self.start) + text[self.end :]
 
 
-def quoted(value: str) -> str:
-    """The value in double quotes, as YAML reads it back."""
+def quote(value: str) -> str:
+    """Return the value in double quotes, as YAML reads it."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def value_to_quote(text: str, error: MarkedYAMLError) -> Unquoted | None:
-    """The value that would have to be quoted for this error to go away, if that is what is wrong."""
+def find_value_to_quote(text: str, error: MarkedYAMLError) -> Unquoted | None:
+    """Return the value to quote to resolve this error, if a missing quote is its cause."""
     at = _index(error)
     if not 0 < at < len(text):
         return None
     char, before = text[at], text[at - 1]
-    if before in _PAIRS and _begins_value(text, opener := _opener(text, at - 1)):
-        odd, start, reason = at - 1, opener, f"unquoted, its `{text[opener]}` begins a {_what(text[opener])}"
-    elif char in "{[" and not _begins_value(text, at):
-        odd, start, reason = at, _value_start(text, at), f"unquoted, the `{char}` in it begins a {_what(char)}"
+    if before in _PAIRS and _starts_value(text, opener := _opener(text, at - 1)):
+        odd, start, reason = at - 1, opener, f"without quotes, its `{text[opener]}` starts a {_what(text[opener])}"
+    elif char in "{[" and not _starts_value(text, at):
+        odd, start, reason = at, _value_start(text, at), f"without quotes, the `{char}` in it starts a {_what(char)}"
     elif char == ":" and text[_line_start(text, at) : _value_start(text, at)].strip():
-        odd, start, reason = at, _value_start(text, at), "unquoted, the `: ` in it begins a mapping"
-    elif char in _NO_BEGINNING and _begins_value(text, at):
-        odd, start, reason = at, at, f"unquoted, no value may begin with {char!r}"
-    elif before in _NO_BEGINNING and _begins_value(text, at - 1):
-        odd, start, reason = at - 1, at - 1, f"unquoted, `{before}` begins an {'alias' if before == '*' else 'anchor'}"
+        odd, start, reason = at, _value_start(text, at), "without quotes, the `: ` in it starts a mapping"
+    elif char in _NOT_FIRST and _starts_value(text, at):
+        odd, start, reason = at, at, f"without quotes, a value cannot start with {char!r}"
+    elif before in _NOT_FIRST and _starts_value(text, at - 1):
+        odd, start, reason = (
+            at - 1,
+            at - 1,
+            f"without quotes, `{before}` is an {'alias' if before == '*' else 'anchor'}",
+        )
     else:
         return None
     end = _value_end(text, start, flow=_open_bracket(text[:start]) is not None)
     return Unquoted(start, end, reason) if start <= odd < end and text[start] not in "\"'" else None
 
 
-def diagnosis(text: str, error: MarkedYAMLError) -> tuple[int, int, str, str | None]:
-    """Start, end, message and, where there is one, fix for any other error."""
+def diagnose(text: str, error: MarkedYAMLError) -> tuple[int, int, str, str | None]:
+    """Return start, end, message and optional fix for an error that quotes would not resolve."""
     at, problem, context = _index(error), error.problem or "", error.context or ""
     opened = error.context_mark.index if error.context_mark else at
     if "quoted scalar" in context:
-        return opened, opened + 1, f"the {text[opened]} here is never closed", None
+        return opened, opened + 1, f"the {text[opened]} here is not closed", None
     bracket = _open_bracket(text[:at])
     if "flow" in context and bracket is not None and (at >= len(text) or _LINE_END.search(text, bracket, at)):
-        return bracket, bracket + 1, f"the {text[bracket]} here is never closed", None
+        return bracket, bracket + 1, f"the {text[bracket]} here is not closed", None
     if text[at : at + 1] == "\t":
         tabs = len(text[at:]) - len(text[at:].lstrip("\t"))
-        return at, at + tabs, "a tab cannot indent; use spaces", "  " * tabs
+        return at, at + tabs, "tabs cannot be used for indentation; use spaces", "  " * tabs
     if at and text[at - 1] in "\"'":
         return at - 1, at, f"the quoted value ends here; inside it, write {_INSIDE_QUOTES[text[at - 1]]}", None
     if "simple key" in context:
@@ -88,9 +92,14 @@ def diagnosis(text: str, error: MarkedYAMLError) -> tuple[int, int, str, str | N
     start = _line_start(text, at)
     start += len(text[start:]) - len(text[start:].lstrip(" "))
     if problem.startswith("mapping values"):
-        return start, at, "a key cannot stand here: the line above already is a value; check the indent", None
+        return start, at, "unexpected key: the line above is already a value; check the indentation", None
     if "block mapping" in context and start == at:
-        return at, _line_end(text, at), "this line fits none above; keys of one mapping are indented alike", None
+        return (
+            at,
+            _line_end(text, at),
+            "indentation does not match any line above; indent all keys of a mapping equally",
+            None,
+        )
     return at, at + 1, problem, None
 
 
@@ -111,20 +120,20 @@ def _line_end(text: str, at: int) -> int:
     return match.start() if match else len(text)
 
 
-def _begins_value(text: str, at: int) -> bool:
-    """Whether a value may begin at `at`."""
+def _starts_value(text: str, at: int) -> bool:
+    """Whether a value may start at `at`."""
     return _value_start(text, at) == at
 
 
 def _value_start(text: str, at: int) -> int:
-    """Where the plain value around `at` begins: after the last `: ` or `- ` of its line; in brackets, a comma too."""
+    """Return the start of the plain value around `at`: after the last `: `, `- ` or comma of its line."""
     line = _line_start(text, at)
     before = _BEFORE_VALUE if _open_bracket(text[:at]) is None else _BEFORE_VALUE_IN_FLOW
     return line + max(match.end() for match in before.finditer(text[line:at]))
 
 
 def _value_end(text: str, start: int, *, flow: bool) -> int:
-    """Where the value from `start` would end if it were quoted: brackets in it are its own if they pair up."""
+    """Return where the value from `start` would end if it were quoted; balanced brackets are part of it."""
     end, depth = _line_end(text, start), 0
     for index in range(start, end):
         char = text[index]
@@ -142,7 +151,7 @@ def _value_end(text: str, start: int, *, flow: bool) -> int:
 
 
 def _opener(text: str, closer: int) -> int:
-    """The bracket that the one at `closer` closes, on the same line; `closer` itself if there is none."""
+    """Return the bracket on the same line that the one at `closer` closes; `closer` if there is none."""
     depth = 0
     for index in range(closer, _line_start(text, closer) - 1, -1):
         if text[index] in _PAIRS:
@@ -155,7 +164,7 @@ def _opener(text: str, closer: int) -> int:
 
 
 def _open_bracket(text: str) -> int | None:
-    """The innermost bracket that is still open where `text` ends."""
+    """Return the innermost bracket that is open at the end of `text`."""
     opened: list[int] = []
     for match in _QUOTED_OR_BRACKET.finditer(text):
         if match[0] in {"{", "["}:
@@ -165,8 +174,8 @@ def _open_bracket(text: str) -> int | None:
     return opened[-1] if opened else None
 
 
-_DEEPEST: Final = 20
-_MOST_UNQUOTED: Final = 50  # values that only lack quotes; the block is read anew for each
+_MAX_DEPTH: Final = 20
+_MAX_UNQUOTED: Final = 50  # values without quotes that are reported; the block is parsed again after each
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,300}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 _BASED: Final = re.compile(r"0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
@@ -181,7 +190,7 @@ _AMBIGUOUS: Final = re.compile(
     r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
     r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
 )
-# Line ends to YAML 1.1, but to no editor: private characters stand in for them, one for one, while it reads.
+# Line ends in YAML 1.1, but not in any editor: replaced one for one by private characters while parsing.
 _STAND_INS: Final = {0x85: "\U0010fff0", 0x2028: "\U0010fff1", 0x2029: "\U0010fff2"}
 _STOOD_FOR: Final = {ord(stand_in): chr(odd) for odd, stand_in in _STAND_INS.items()}
 _UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -189,7 +198,7 @@ _UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    """One value as written, without its quotes; `plain` if it has none, so that it may be more than text."""
+    """A value as written, without quotes; `plain` if it has none and may be a number, a boolean or null."""
 
     text: str
     plain: bool
@@ -198,7 +207,7 @@ class ScalarNode:
 
     @property
     def value(self) -> bool | float | str | None:
-        """What the text means by YAML 1.2's core schema, as far as JSON can say it."""
+        """The value by YAML 1.2's core schema, limited to what JSON can represent."""
         text = self.text
         if not self.plain:
             return text
@@ -213,7 +222,7 @@ class ScalarNode:
         return text
 
     def part(self, start: int, end: int) -> LineSpan:
-        """Where characters `start` to `end` of the text stand; all of it, where escapes or line ends are between."""
+        """Return the span of `text[start:end]`; of the whole value if it has escapes or line ends."""
         quote = not self.plain
         if self.end - self.start != len(self.text) + 2 * quote:
             return LineSpan(self.start, self.end)
@@ -236,25 +245,25 @@ class SequenceNode:
 
 @dataclass(frozen=True, slots=True)
 class MappingEntry:
-    """One key of a mapping with what it holds."""
+    """A key of a mapping, and its value."""
 
     key: ScalarNode
     node: Node
 
     @property
     def start(self) -> int:
-        """Where the key begins."""
+        """Offset where the key starts."""
         return self.key.start
 
     @property
     def end(self) -> int:
-        """Where the value ends."""
+        """Offset where the value ends."""
         return self.node.end
 
 
 @dataclass(frozen=True, slots=True)
 class MappingNode:
-    """A mapping; keys are text, as written. `flow` if it stands in braces."""
+    """A mapping; keys are text, as written. `flow` if it is written in braces."""
 
     entries: tuple[MappingEntry, ...]
     start: int
@@ -267,11 +276,11 @@ class MappingNode:
             self._by_key.setdefault(entry.key.text, entry)
 
     def get(self, key: str) -> MappingEntry | None:
-        """Return the entry with that key; the first one if the key is written twice."""
+        """Return the entry with that key; the first one of a repeated key."""
         return self._by_key.get(key)
 
     def at(self, path: Sequence[str]) -> MappingEntry | None:
-        """The entry at `path`, or the last that is there on the way; None if not even the first is."""
+        """Return the entry at `path`, or the deepest one on the path that exists; None if there is none."""
         entry = self.get(path[0]) if path else None
         if entry is None or len(path) == 1 or not isinstance(entry.node, MappingNode):
             return entry
@@ -279,53 +288,53 @@ class MappingNode:
 
     @property
     def value(self) -> dict[str, Json]:
-        """The mapping's values by their keys; of one that is written twice the first."""
+        """The values by key; the first one of a repeated key."""
         return {key: entry.node.value for key, entry in self._by_key.items()}
 
 
 Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 
 
-def scalars(node: Node) -> Iterator[ScalarNode]:
-    """Every value in `node` that is neither list nor mapping, in the order of the file; keys not among them."""
+def iterate_scalars(node: Node) -> Iterator[ScalarNode]:
+    """Yield every scalar in `node`, without keys, in the order of the file."""
     if isinstance(node, ScalarNode):
         yield node
     else:
         for child in node.nodes if isinstance(node, SequenceNode) else [entry.node for entry in node.entries]:
-            yield from scalars(child)
+            yield from iterate_scalars(child)
 
 
 def parse(text: str, offset: int, findings: ProblemCollector) -> MappingNode | None:
-    """The mapping that `text`, which stands at `offset` in its file, writes; an empty text is an empty one.
+    """Parse the settings in `text`, which starts at `offset` in its file; an empty text is an empty mapping.
 
-    Whatever is wrong goes to `findings` (S101 to S106, S108). None if nothing can be made of it; where only quotes
-    are missing, the tree is made as if they were there, so that what else is wrong is found in the same go.
+    Problems go to `findings` (S101 to S106, S108). Return None if the text cannot be parsed. Where only quotes are
+    missing, continue as if they were there, so that further problems are reported as well.
     """
     from yaml import MarkedYAMLError
 
     if odd := _UNPRINTABLE.search(text):
         what = "a byte that is not UTF-8" if "\udc80" <= odd[0] <= "\udcff" else f"the character U+{ord(odd[0]):04X}"
         findings.error(
-            "S101", LineSpan(offset + odd.start(), offset + odd.end()), f"broken YAML: {what} cannot stand here"
+            "S101", LineSpan(offset + odd.start(), offset + odd.end()), f"invalid YAML: {what} is not allowed here"
         )
         return None
     readable = text.translate(_STAND_INS)
-    for _ in range(_MOST_UNQUOTED):
+    for _ in range(_MAX_UNQUOTED):
         builder = _Builder(text, readable, offset)
         try:
             root = builder.build()
         except MarkedYAMLError as error:
-            unquoted = value_to_quote(readable, error)
+            unquoted = find_value_to_quote(readable, error)
             if unquoted is None:
-                start, end, message, fix = diagnosis(readable, error)
-                findings.error("S101", LineSpan(offset + start, offset + end), f"broken YAML: {message}", fix)
+                start, end, message, fix = diagnose(readable, error)
+                findings.error("S101", LineSpan(offset + start, offset + end), f"invalid YAML: {message}", fix)
                 return None
             at = LineSpan(offset + unquoted.start, offset + unquoted.end)
             value = text[unquoted.start : unquoted.end]
-            findings.error("S102", at, f"quote this value: {quoted(value)}; {unquoted.reason}", quoted(value))
+            findings.error("S102", at, f"quote this value: {quote(value)}; {unquoted.reason}", quote(value))
             readable = unquoted.mask(readable)
         else:
-            for code, part, message in builder.told:
+            for code, part, message in builder.problems:
                 findings.error(code, part, message)
             if isinstance(root, MappingNode):
                 _inspect(root, findings)
@@ -337,11 +346,11 @@ def parse(text: str, offset: int, findings: ProblemCollector) -> MappingNode | N
 
 
 class _TooDeep(Exception):
-    """Ends the building; what is wrong is told already."""
+    """Stop building the tree; the problem is already reported."""
 
 
 class _Builder:
-    """Builds a tree from PyYAML's events. `readable` is `text` itself, or `text` with some values masked."""
+    """Builds a tree from PyYAML's events. `readable` is `text`, with odd characters replaced and some values masked."""
 
     def __init__(self, text: str, readable: str, offset: int) -> None:
         import yaml
@@ -351,47 +360,47 @@ class _Builder:
         self._masked = readable != text
         self._text = text
         self._offset = offset
-        self.told: list[tuple[str, LineSpan, str]] = []
+        self.problems: list[tuple[str, LineSpan, str]] = []
 
     def build(self) -> Node | None:
-        """The tree; None, and something told, if it cannot be made. Raises `MarkedYAMLError` for broken YAML."""
-        next(self._events)  # the stream begins
+        """Return the tree; None, with a problem reported, if it is not supported. Raises `MarkedYAMLError`."""
+        next(self._events)  # stream start
         if isinstance(next(self._events), self._yaml.StreamEndEvent):
             return MappingNode((), self._offset, self._offset)
         try:
             root = self._node(next(self._events), 0)
         except _TooDeep:
             return None
-        next(self._events)  # the document ends
+        next(self._events)  # document end
         after = next(self._events)
         if isinstance(after, self._yaml.StreamEndEvent):
             return root
-        self.told.append(("S104", self._span(after), "a settings block is one YAML document; take out this `---`"))
+        self.problems.append(("S104", self._span(after), "a settings block is one YAML document; remove this `---`"))
         return None
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         at = self._span(event)
-        if depth > _DEEPEST:
-            self.told.append(("S108", at, f"nested more than {_DEEPEST} levels deep"))
+        if depth > _MAX_DEPTH:
+            self.problems.append(("S108", at, f"nested deeper than {_MAX_DEPTH} levels"))
             raise _TooDeep
         if isinstance(event, self._yaml.AliasEvent):
-            self.told.append(("S106", at, f"`*{event.anchor}` is an alias in YAML; write the value out, or quote it"))
+            self.problems.append(("S106", at, f"`*{event.anchor}` is a YAML alias; write the value out, or quote it"))
             return ScalarNode(f"*{event.anchor}", plain=False, start=at.start, end=at.end)
         if isinstance(event, self._yaml.ScalarEvent):
-            self._refuse_extras(event, at)
+            self._reject_extras(event, at)
             if self._masked and not event.style:
                 text = self._text[at.start - self._offset : at.end - self._offset]
             else:
                 text = event.value.translate(_STOOD_FOR)
             return ScalarNode(text, not event.style, at.start, at.end)
         if isinstance(event, self._yaml.SequenceStartEvent):
-            self._refuse_extras(event, at)
+            self._reject_extras(event, at)
             nodes = []
             while not isinstance(inner := next(self._events), self._yaml.SequenceEndEvent):
                 nodes.append(self._node(inner, depth + 1))
             return SequenceNode(tuple(nodes), at.start, self._span(inner).end)
-        assert isinstance(event, self._yaml.MappingStartEvent)  # noqa: S101 - there is no other event a node begins with
-        self._refuse_extras(event, at)
+        assert isinstance(event, self._yaml.MappingStartEvent)  # noqa: S101 - the only other event that starts a node
+        self._reject_extras(event, at)
         entries = []
         while not isinstance(inner := next(self._events), self._yaml.MappingEndEvent):
             key = self._node(inner, depth + 1)
@@ -399,14 +408,14 @@ class _Builder:
             if isinstance(key, ScalarNode):
                 entries.append(MappingEntry(key, value))
             else:
-                self.told.append(("S104", LineSpan(key.start, key.end), "a key must be text"))
+                self.problems.append(("S104", LineSpan(key.start, key.end), "a key must be text"))
         return MappingNode(tuple(entries), at.start, self._span(inner).end, flow=bool(event.flow_style))
 
-    def _refuse_extras(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, at: LineSpan) -> None:
+    def _reject_extras(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, at: LineSpan) -> None:
         if event.anchor is not None:
-            self.told.append(("S106", at, f"`&{event.anchor}` is an anchor in YAML; write the value out, or quote it"))
+            self.problems.append(("S106", at, f"`&{event.anchor}` is a YAML anchor; write the value out, or quote it"))
         if event.tag not in {None, "!"}:
-            self.told.append(("S106", at, "a YAML tag; take it out, each setting knows its own type"))
+            self.problems.append(("S106", at, "remove this YAML tag; every setting has a fixed type"))
 
     def _span(self, event: yaml.Event) -> LineSpan:
         start = event.start_mark.index if event.start_mark else 0
@@ -415,7 +424,7 @@ class _Builder:
 
 
 def _inspect(node: Node, findings: ProblemCollector) -> None:
-    """Tell of keys written twice, and of plain values that other readers take for something else."""
+    """Report repeated keys, and plain values that YAML 1.1 readers interpret differently."""
     if isinstance(node, ScalarNode):
         _inspect_scalar(node, findings)
     elif isinstance(node, SequenceNode):
@@ -426,9 +435,9 @@ def _inspect(node: Node, findings: ProblemCollector) -> None:
         for entry in node.entries:
             key = entry.key
             if key.text in seen:
-                findings.error("S103", key, f"{key.text!r} is written twice; keep one of the two")
+                findings.error("S103", key, f"{key.text!r} appears twice; remove one of the two")
             elif key.text == "<<" and key.plain:
-                findings.error("S106", key, "`<<` merges mappings in YAML 1.1 alone; write the settings out")
+                findings.error("S106", key, "`<<` merges mappings in YAML 1.1 only; write the settings out")
             seen.add(key.text)
             _inspect(key, findings)
             _inspect(entry.node, findings)
@@ -439,9 +448,9 @@ def _inspect_scalar(scalar: ScalarNode, findings: ProblemCollector) -> None:
         return
     text, kind = scalar.text, match.lastgroup
     if kind in {"true", "false"}:
-        message = f"{text!r} is text here, but {kind} to older YAML readers; write {kind}, or quote it"
+        message = f"{text!r} is text here, but {kind} in YAML 1.1; write {kind}, or quote it"
     elif kind == "octal":
-        message = f"{text!r} is {int(text)} here, but {int(text, 8)} to older YAML readers; quote it"
+        message = f"{text!r} is {int(text)} here, but {int(text, 8)} in YAML 1.1; quote it"
     else:
-        message = f"{text!r} is text here, but a number to the base of sixty to older YAML readers; quote it"
-    findings.warning("S105", scalar, message, quoted(text))
+        message = f"{text!r} is text here, but a base-60 number in YAML 1.1; quote it"
+    findings.warning("S105", scalar, message, quote(text))

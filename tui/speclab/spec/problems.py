@@ -48,267 +48,273 @@ _ALL: Final = (
     Code(
         "D101",
         "A section is missing",
-        "Other tools and the engine find a section by its heading. Put the heading back where the template has it.",
+        "The engine and other tools find a section by its heading. Restore the heading where the template has it.",
     ),
     Code(
         "D102",
         "A section is empty",
-        "The engine needs what belongs here before it can run the spec. A draft may leave it for later.",
+        "A run needs the content of this section. A draft may leave it for later.",
     ),
     Code(
         "D103",
-        "A section is there twice",
-        "Two sections of one heading path both speak to the engine, and only one can be meant. Merge or rename one.",
+        "A section appears twice",
+        "Two sections have the same heading path, and the engine can read only one. Merge them, or rename one.",
     ),
     Code(
         "D104",
         "A section has no settings block",
-        "Prose is for people. What the engine needs stands in a fenced block that begins with ```yaml.",
+        "The engine reads the first fenced block that starts with ```yaml. Add one; text around it is for people.",
     ),
     Code(
         "D201",
         "The Field Mapping has no rows",
-        "A run writes what the rows of the table make. The template's example rows count as none.",
+        "A run writes one target field per row of the table. The template's example rows do not count. Add a row.",
     ),
     Code(
         "D202",
         "A column is missing from the Field Mapping table",
-        "The table needs Source Field, Target Field and Transformation, in any order; more columns are kept.",
+        "The table needs the columns Source Field, Target Field and Transformation, in any order. More columns "
+        "are kept.",
     ),
     Code(
         "D301",
-        "A target path is written twice",
-        "A row's identity is its target path, so each may stand in one row only.",
+        "A target path appears twice",
+        "A row is identified by its target path, so each path may be in one row only. Remove or rename one of them.",
     ),
     Code(
         "D302",
         "A row has no target",
-        "A row without a target path makes a value that goes nowhere.",
+        "Without a target path the row's value goes nowhere. Fill in the target, or remove the row.",
     ),
     Code(
         "D303",
-        "A path cannot be read",
-        'Paths are dotted, with [n] for the items of a list and ["odd key"] for keys with odd characters.',
+        "A path is not valid",
+        'Paths are dotted, with [n] for an element of a list and ["odd key"] for keys with special characters.',
     ),
     Code(
         "D304",
         "A row has more cells than the table has columns",
-        r"Markdown drops what is beyond the last column. A pipe inside a cell is written \|.",
+        r"Markdown drops the cells after the last column. Write a pipe inside a cell as \|.",
     ),
     Code(
         "D105",
         "A spec is too large",
-        "A file of more than 1 MB is listed, and neither parsed nor run: it would make every command slow. Split the "
-        "spec, or move what is not about the integration to another file.",
+        "A file of more than 1 MB is listed, but not parsed or run: it would slow down every command. Split the "
+        "spec, or move text that is not about the integration to another file.",
     ),
     Code(
         "F101",
         "The front matter cannot be read",
-        "It stands between two lines of --- at the very top of the file and is YAML.",
+        "Front matter is YAML between two lines of --- at the very top of the file.",
     ),
     Code(
         "F102",
         "A key is missing from the front matter",
-        "spec_id, type and status say which spec this is, who reads it and how far it is.",
+        "spec_id, type and status are required: they identify the spec, say which tool reads it, and whether it "
+        "is ready to run.",
     ),
     Code(
         "F103",
-        "A spec_id cannot be used",
-        "It names the integration in the run log, in file names and on the command line: letters, digits, - _ and .",
+        "A spec_id is not valid",
+        "A spec_id names the integration in the run log, in file names and on the command line. Use letters, "
+        "digits, - _ and . only.",
     ),
     Code(
         "F104",
         "A status is unknown",
-        "A spec is draft, approved, in-progress or completed.",
+        "The status is one of draft, approved, in-progress and completed.",
     ),
     Code(
         "F105",
-        "A key is written twice in the front matter",
-        "YAML readers silently keep one of the two; speclab keeps the last.",
+        "A key appears twice in the front matter",
+        "YAML readers silently keep one of the two; speclab keeps the last. Remove one.",
     ),
     Code(
         "F106",
-        "A file is of a type that does not run",
-        "Only `type: integration` runs; specs of other types are listed, edited and left alone.",
+        "A file has a type that does not run",
+        "Only `type: integration` runs. Specs of other types are listed, can be edited, and are otherwise ignored.",
     ),
     Code(
         "F107",
-        "Two specs have one spec_id",
-        "The run log knows a spec by it, so that they would share their cursor, their records and their dead letters. "
-        "A copy needs a spec_id of its own.",
+        "Two specs have the same spec_id",
+        "The run log identifies a spec by its spec_id: the two would share their cursor, record state and dead "
+        "letters. Give the copy its own spec_id.",
     ),
     Code(
         "S101",
-        "A settings block is broken YAML",
-        "Nothing in the block can be read before this is mended.",
+        "A settings block is not valid YAML",
+        "No setting of the block can be read until this is fixed.",
     ),
     Code(
         "S102",
         "A value must be quoted",
-        'Braces, brackets, colons and some first characters are YAML\'s own. In {upsert: "PUT /a/{id}"} the quotes '
-        "make it text.",
+        "Braces, brackets, colons and some first characters have a meaning in YAML. Quotes make the value text: "
+        '{upsert: "PUT /a/{id}"}.',
     ),
     Code(
         "S103",
-        "A key is written twice",
-        "YAML readers silently keep one of the two; speclab keeps neither.",
+        "A key appears twice",
+        "YAML readers silently keep one of the two; speclab rejects both. Remove one.",
     ),
     Code(
         "S104",
-        "A settings block is no mapping",
-        "A settings block is lines of `key: value`.",
+        "A settings block is not a mapping",
+        "A settings block consists of `key: value` lines.",
     ),
     Code(
         "S105",
-        "A value means different things to different readers",
-        "YAML 1.1 reads yes, on, 017 and 12:30 as true, true, 15 and 750; YAML 1.2, and speclab, as they are written. "
-        "Quotes make it the same everywhere.",
+        "A value is ambiguous",
+        "YAML 1.1 reads yes, on, 017 and 12:30 as true, true, 15 and 750; YAML 1.2 and speclab read them as "
+        "written. Quote the value: every reader then reads it the same way.",
     ),
     Code(
         "S106",
-        "Anchors, aliases, tags and merge keys are not used here",
-        "A settings block is plain data that any reader understands at sight. Write the value out.",
+        "Anchors, aliases, tags and merge keys are not supported",
+        "A settings block is plain data that any reader understands. Write the value out.",
     ),
     Code(
         "S107",
-        "A settings block is never closed",
+        "A settings block is not closed",
         "Everything after an open fence belongs to it. Close it with the same fence on a line of its own.",
     ),
     Code(
         "S108",
-        "A settings block is nested too deep",
-        "No setting is deeper than a few levels.",
+        "A settings block is nested too deeply",
+        "No setting is nested deeper than a few levels.",
     ),
     Code(
         "S109",
-        "A second settings block is not read",
-        "The first fenced yaml block of a section holds its settings; others are prose.",
+        "A second settings block is ignored",
+        "Only the first fenced yaml block of a section is read as settings. Merge the two, or remove one.",
     ),
     Code(
         "S201",
-        "A setting is missing",
-        "The engine has no default for it that would be right.",
+        "A required setting is missing",
+        "There is no safe default for this setting. Add it.",
     ),
     Code(
         "S202",
         "A setting is unknown",
-        "A misspelt setting would be silently without effect.",
+        "A misspelled setting would silently have no effect. Correct its name, or remove it.",
     ),
     Code(
         "S203",
-        "A setting has a value of the wrong kind",
-        "The message says what was expected.",
+        "A setting has an invalid value",
+        "The message says which value was expected.",
     ),
     Code(
         "S204",
-        "A setting has an unknown value",
-        "The message lists the values there are.",
+        "A setting is not one of its choices",
+        "The message lists the valid choices.",
     ),
     Code(
         "S205",
-        "Settings do not go together",
-        "Some settings need each other, or exclude each other.",
+        "Settings contradict each other",
+        "Some settings require or exclude one another. The message names them.",
     ),
     Code(
         "S206",
-        "A setting is known but not run yet",
-        "The spec format has it; this version of speclab cannot do it.",
+        "A setting is not supported yet",
+        "The spec format defines it, but this version of speclab cannot run it.",
     ),
     Code(
         "S207",
-        "A system does not say how it is read or written",
+        "A system has no `read` or `write`",
         "A source needs `read`, a target needs `write`.",
     ),
     Code(
         "S208",
         "A setting has no effect here",
-        "It belongs to the other end: `read` is for the source, `write` for the target.",
+        "The setting applies to the other endpoint: `read` to the source, `write` to the target. Remove it.",
     ),
     Code(
         "S209",
         "A connector cannot be used",
-        "A package that is installed beside speclab gives a connector of that name, and something is wrong with the "
-        "package. The message says what; other specs are not touched by it.",
+        "An installed package provides this connector, and the package has a defect, which the message describes. "
+        "Other specs are not affected. Update or remove the package.",
     ),
     Code(
         "S210",
         "The target cannot delete",
-        "What the source has no more is to be deleted there. Give the target a way to, or leave `missing` out.",
+        "`missing: delete` deletes target records that the source no longer has, and this target has no way to "
+        "delete. Configure one, or remove `missing`.",
     ),
     Code(
         "S211",
-        "No row makes what the target needs",
-        "The key of an upsert, and what stands in braces in a request, are taken of the mapped record: without it no "
-        "record can be written. Add a row for it, or name a field that the table makes.",
+        "No row produces a field that the target needs",
+        "The key of an upsert, and each path in braces in a request, are taken from the mapped record; without "
+        "them it cannot be written. Add a row for the field, or name a field that the table produces.",
     ),
     Code(
         "S212",
         "Success of a batch is not defined",
-        "The response to a batch is one for many records. Say with `results` where each record has its own result, or "
-        "with `ok` what a successful response is; without either, only known signs of a failure are recognised.",
+        "One response covers many records. Set `results` where the response has one result per record, or `ok` to "
+        "define a successful response. Without either, only well-known signs of a failure are recognized.",
     ),
     Code(
         "A101",
-        "A secret stands in the file",
-        "A spec is shared, copied and versioned. Put the secret into the environment and its name here, as "
-        "${env:NAME}; and change the secret, for it has been seen.",
+        "The file contains a secret",
+        "A spec is shared, copied and versioned. Move the secret to an environment variable and write ${env:NAME} "
+        "here. Then rotate the secret: it has been exposed.",
     ),
     Code(
         "A102",
-        "A reference is of an unknown kind",
+        "A reference has an unknown kind",
         "References are ${env:NAME}, ${file:PATH}, ${keyring:SERVICE/NAME}, ${vault:PATH#KEY} and ${aws:NAME#KEY}.",
     ),
     Code(
         "A103",
-        "A reference cannot be read",
-        "It is a dollar sign and, in braces, a kind, a colon and a name: ${env:CRM_TOKEN}.",
+        "A reference is not valid",
+        "A reference is a dollar sign followed by a kind, a colon and a name in braces: ${env:CRM_TOKEN}.",
     ),
     Code(
         "A104",
-        "A password or a key stands in a URL",
-        "A URL may hold references: postgresql://sync:${env:DB_PASSWORD}@db/crm.",
+        "A URL contains a password or a key",
+        "Use a reference in the URL: postgresql://sync:${env:DB_PASSWORD}@db/crm.",
     ),
     Code(
         "A105",
         "Credentials are sent unencrypted",
-        "Over http:// everybody on the way can read a token, key or password. Use https://; a server on this machine "
-        "(localhost, 127.0.0.1) is not warned of.",
+        "Over http:// anyone on the network path can read a token, key or password. Use https://. A server on "
+        "this machine (localhost, 127.0.0.1) is exempt.",
     ),
     Code(
         "C101",
         "A choice is unknown",
-        "The first line of the section is one of the forms in the message; prose may follow on the lines below it.",
+        "The first line of the section must be one of the choices in the message. Text may follow on the lines below.",
     ),
     Code(
         "C102",
-        "A choice is known but not run yet",
-        "The spec format has it; this version of speclab cannot do it.",
+        "A choice is not supported yet",
+        "The spec format defines it, but this version of speclab cannot run it.",
     ),
     Code(
         "C103",
-        "A schedule cannot be kept",
-        "A time of day is HH:MM, a zone an IANA name such as Europe/Berlin, a cron expression has five fields.",
+        "A schedule is not valid",
+        "A time of day is HH:MM, a zone an IANA name such as Europe/Berlin, and a cron expression has five fields.",
     ),
     Code(
         "C201",
-        "A row of Error Types is for people only",
-        "When is a status (429, 5xx, 400-404) or a class (network, timeout), Action what to do. The defaults decide "
-        "instead.",
+        "A row of Error Types is ignored",
+        "`When` must be a status (429, 5xx, 400-404) or a class (network, timeout), and `Action` one of the "
+        "actions. Until then the row is documentation and the defaults apply.",
     ),
     Code(
         "C202",
-        "A rule can never decide",
-        "A rule before it takes all it would match, or its failures are decided without the table.",
+        "An error rule never applies",
+        "An earlier rule matches everything that this one matches, or the failures it names never reach the "
+        "table. Reorder or remove it.",
     ),
     Code(
         "C301",
-        "A row of Alerts is for people only",
-        'When is an expression over the run log, such as success_rate("1h") < 0.9, For a duration.',
+        "A row of Alerts is ignored",
+        '`When` must be an expression over the run log, such as success_rate("1h") < 0.9, and `For` a duration. '
+        "Until then the row is documentation.",
     ),
     Code(
         "C401",
-        "An expression cannot be read",
-        "Alerts and acceptance criteria are written in CEL.",
+        "An expression is not valid",
+        "Alerts and acceptance criteria are CEL expressions.",
     ),
 )
 

@@ -1,6 +1,6 @@
-"""The rules a spec gives in tables and check lists: Error Types, Alerts, Acceptance Criteria.
+"""Rules from tables and check lists: Error Types, Alerts, Acceptance Criteria.
 
-People write these for people too; a row that the engine cannot read is told of and left to them.
+These sections may also document manual procedures: a row that the engine cannot read causes a warning and is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from speclab.spec.integration import Alert, ErrorAction, ErrorRule
 from speclab.spec.outline import BlockKind, LineSpan, Section, comparable
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.table import MarkdownTable, TableCell, TableRow
-from speclab.spec.units import duration
+from speclab.spec.units import parse_duration
 
 RUN_LOG_FUNCTIONS: Final = (
     "success_rate",
@@ -30,7 +30,7 @@ RUN_LOG_FUNCTIONS: Final = (
     "lag",
     "since_success",
 )
-"""What an alert and an acceptance criterion may ask of the run log."""
+"""The run log functions available to alerts and acceptance criteria."""
 
 _WHEN: Final = ("when", "error", "error type", "errors", "type", "status", "condition", "class")
 _ACTION: Final = ("action", "handling", "response", "reaction", "strategy", "what to do")
@@ -47,12 +47,12 @@ _CALL: Final = re.compile(r"\b[a-z_][a-z0-9_]*\(")
 _ITEM: Final = re.compile(r"(?<![^\r\n])[ \t]*(?:[-*+]|\d+[.)])(?:[ \t]+(?:\[(?P<tick>[ xX])\][ \t]+)?|(?=[\r\n]|\Z))")
 _CODE_AT_END: Final = re.compile(r"(?<!`)(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\s*\Z")
 
-_DECIDED_BEFORE: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
+_ALWAYS_DEAD: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 
 
 @dataclass(frozen=True, slots=True)
 class CheckExpression:
-    """CEL in a spec, and where it stands; `names` and `functions` are what it may use beside CEL's own."""
+    """A CEL expression in a spec, with its span and the names and functions it may use beside CEL's own."""
 
     text: str
     start: int
@@ -63,7 +63,7 @@ class CheckExpression:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One acceptance criterion; executable if it ends in a code span with an expression over the run log."""
+    """An acceptance criterion; executable if it ends in a code span with an expression over the run log."""
 
     text: str
     ticked: bool
@@ -72,21 +72,21 @@ class Criterion:
 
 
 def read_error_rules(document: Document, section: Section, findings: ProblemCollector) -> tuple[ErrorRule, ...]:
-    """The rules of the section's first table, a row with several errors as several rules."""
+    """Return the rules in the section's first table; a row with several errors is several rules."""
     table = document.table(section)
     if table is None:
         return ()
     when, action = _column(table, _WHEN), _column(table, _ACTION)
     if when is None or action is None:
         missing = "When" if when is None else "Action"
-        findings.warning("C201", table.header.span, f"this table is for people only: it has no column {missing}")
+        findings.warning("C201", table.header.span, f"this table is ignored: it has no column {missing}")
         return ()
     rules: list[ErrorRule] = []
     for row in table.rows:
         if not any(row.texts):
             continue
         for rule in _error_rules(row, row.cells[when], row.cells[action], findings):
-            if (why := _never_decides(rule, rules)) is None:
+            if (why := _explain_no_effect(rule, rules)) is None:
                 rules.append(rule)
             else:
                 findings.warning("C202", row.cells[when].span, why)
@@ -96,30 +96,30 @@ def read_error_rules(document: Document, section: Section, findings: ProblemColl
 def read_alerts(
     document: Document, section: Section, findings: ProblemCollector
 ) -> tuple[tuple[Alert, CheckExpression], ...]:
-    """The alerts of the section's first table, each with the place of its expression."""
+    """Return the alerts in the section's first table, each with its expression."""
     table = document.table(section)
     if table is None:
         return ()
     when = _column(table, _ALERT_WHEN)
     if when is None:
-        findings.warning("C301", table.header.span, "this table is for people only: it has no column When")
+        findings.warning("C301", table.header.span, "this table is ignored: it has no column When")
         return ()
     name, hold, notify = (_column(table, names) for names in (_ALERT, _FOR, _NOTIFY))
     alerts = []
     for row in table.rows:
         cell = row.cells[when]
-        expression = _uncoded(cell)
+        expression = _cell_expression(cell)
         if not any(row.texts):
             continue
         if not _CALL.search(expression.text):
             functions = ", ".join(RUN_LOG_FUNCTIONS)
-            message = f"{cell.text!r} is for people only; expected an expression with one of {functions}"
+            message = f"{cell.text!r} is ignored; expected an expression with one of {functions}"
             findings.warning("C301", cell.span, message)
             continue
         try:
-            seconds = duration(_text(row, hold) or "0")
+            seconds = parse_duration(_text(row, hold) or "0")
         except ValueError as error:
-            findings.warning("C301", row.cells[hold or 0].span, f"this row is for people only: {error}")
+            findings.warning("C301", row.cells[hold or 0].span, f"this row is ignored: {error}")
             continue
         title = _text(row, name) or expression.text
         alerts.append((Alert(title, expression.text, seconds, _text(row, notify), row.line), expression))
@@ -127,7 +127,7 @@ def read_alerts(
 
 
 def read_criteria(document: Document, section: Section) -> tuple[Criterion, ...]:
-    """The items of the section's check lists."""
+    """Return the entries of the section's check lists."""
     criteria: list[Criterion] = []
     for block in section.blocks:
         if block.kind is BlockKind.LIST:
@@ -161,8 +161,8 @@ def _text(row: TableRow, column: int | None) -> str:
     return row.cells[column].text if column is not None else ""
 
 
-def _uncoded(cell: TableCell) -> CheckExpression:
-    """What the cell asks of the run log: its text without the marks of a code span around it."""
+def _cell_expression(cell: TableCell) -> CheckExpression:
+    """Return the expression in a cell, without the backticks of a code span around it."""
     text, start, end = cell.text, cell.span.start, cell.span.end
     ticks = len(text) - len(text.lstrip("`"))
     if ticks and text.endswith("`" * ticks) and len(text) > 2 * ticks:
@@ -174,24 +174,24 @@ def _uncoded(cell: TableCell) -> CheckExpression:
 
 
 def _error_rules(row: TableRow, when: TableCell, action: TableCell, findings: ProblemCollector) -> list[ErrorRule]:
-    """The rules of one row; none, and a warning, if it is for people only."""
+    """Return the rules of one row; none, with a warning, if the engine cannot read it."""
     errors = [_error(part) for part in re.split(r",|/|\bor\b", when.text) if part.strip()]
     understood = [error for error in errors if error is not None]
     if not errors or len(understood) < len(errors):
         classes = ", ".join(member.value for member in ErrorClass)
-        message = f"{when.text!r} is for people only; expected a status (429, 5xx, 400-404) or one of {classes}"
+        message = f"{when.text!r} is ignored; expected a status (429, 5xx, 400-404) or one of {classes}"
         findings.warning("C201", when.span, message)
         understood = []
-    name, actions = _normal(action.text), [member.value for member in ErrorAction]
+    name, actions = _normalize(action.text), [member.value for member in ErrorAction]
     if name not in actions:
-        message = f"{action.text!r} is for people only; {describe_choices(name, actions, 'expected one of')}"
+        message = f"{action.text!r} is ignored; {describe_choices(name, actions, 'expected one of')}"
         findings.warning("C201", action.span, message, find_likely_name(name, actions))
         return []
     return [ErrorRule(low, high, error_class, ErrorAction(name), row.line) for low, high, error_class in understood]
 
 
 def _error(text: str) -> tuple[int | None, int | None, ErrorClass | None] | None:
-    """The statuses or the class that `text` names; None if it names neither."""
+    """Return the range of statuses or the error class that `text` names; None if it names neither."""
     text = text.strip().strip("`").strip()
     if match := _HUNDRED.fullmatch(text):
         low = int(match["hundred"]) * 100
@@ -199,7 +199,7 @@ def _error(text: str) -> tuple[int | None, int | None, ErrorClass | None] | None
     if match := _STATUS.fullmatch(text):
         low, high = int(match["low"]), int(match["high"] or match["low"])
         return (low, high, None) if low <= high else None
-    name = _normal(text)
+    name = _normalize(text)
     known = {member.value: member for member in ErrorClass}
     for tried in (name, name.removesuffix("s"), name.removesuffix("s").removesuffix("_error")):
         if tried in known:
@@ -207,16 +207,16 @@ def _error(text: str) -> tuple[int | None, int | None, ErrorClass | None] | None
     return None
 
 
-def _normal(text: str) -> str:
+def _normalize(text: str) -> str:
     return re.sub(r"[\s-]+", "_", text.strip().strip("`").strip().casefold())
 
 
-def _never_decides(rule: ErrorRule, earlier: Sequence[ErrorRule]) -> str | None:
-    """Why a rule is without effect, if it is."""
-    if rule.error_class in _DECIDED_BEFORE:
-        return f"failures of class {rule.error_class} are dead letters at once and never come to this table"
+def _explain_no_effect(rule: ErrorRule, earlier: Sequence[ErrorRule]) -> str | None:
+    """Return why a rule never applies; None if it can."""
+    if rule.error_class in _ALWAYS_DEAD:
+        return f"failures of class {rule.error_class} become dead letters at once and never reach this table"
     if rule.high is not None and rule.high < 300:
-        return "an answer below 300 is no failure"
+        return "a response with a status below 300 is not a failure"
     for other in earlier:
         same_class = rule.error_class is not None and rule.error_class is other.error_class
         inside = (
@@ -228,5 +228,5 @@ def _never_decides(rule: ErrorRule, earlier: Sequence[ErrorRule]) -> str | None:
             and rule.high <= other.high
         )
         if same_class or inside:
-            return f"line {other.line} decides all of this before"
+            return f"line {other.line} already matches all of this"
     return None

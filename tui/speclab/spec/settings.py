@@ -13,7 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_
 
 from speclab.core.paths import FieldPath
 from speclab.spec.reach import Reach
-from speclab.spec.settings_types import Cel, Duration, Key, Rates, Share, Size, Text, Timeout, is_secret, misfit
+from speclab.spec.settings_types import (
+    Cel,
+    Duration,
+    Key,
+    Rates,
+    Share,
+    Size,
+    Text,
+    Timeout,
+    is_secret,
+    misfit,
+)
 
 
 class Settings(BaseModel):
@@ -28,21 +39,30 @@ class Settings(BaseModel):
 
 
 class MappingSettings(Settings):
-    """What the Field Mapping section says beside its table."""
+    """Settings of the Field Mapping section: what does not fit in its table."""
 
-    filter: Cel | None = Field(default=None, description="CEL; records it refuses are counted as filtered")
-    lookups: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="tables for Lookup(name)")
-    check: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="JSON Schema for target fields")
+    filter: Cel | None = Field(
+        default=None,
+        description="CEL expression over the source record. Records for which it is false are counted as filtered.",
+    )
+    lookups: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="Tables for the step `Lookup(name)`, by name."
+    )
+    check: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="JSON Schema for target fields, by target path."
+    )
 
 
 class RetrySettings(Settings):
-    """How a write that may heal is tried again; full jitter under `base * 2^n`, at most `cap`."""
+    """Retries of failed writes: exponential backoff with full jitter, up to `base * 2^n` and at most `cap`."""
 
-    attempts: int = Field(default=5, ge=1, description="tries in all, the first included")
-    backoff: Literal["exponential"] = Field(default="exponential", description="how waits grow, with full jitter")
-    base: Duration = Field(default=2.0, description="the first wait's upper bound")
-    cap: Duration = Field(default=300.0, description="the longest wait")
-    give_up_after: Duration = Field(default=86400.0, description="age at which a waiting record becomes a dead letter")
+    attempts: int = Field(default=5, ge=1, description="Maximum attempts, including the first.")
+    backoff: Literal["exponential"] = Field(
+        default="exponential", description="Growth of the wait between attempts, with full jitter."
+    )
+    base: Duration = Field(default=2.0, description="Upper bound of the first wait.")
+    cap: Duration = Field(default=300.0, description="Upper bound of every wait.")
+    give_up_after: Duration = Field(default=86400.0, description="Age at which a waiting record becomes a dead letter.")
 
     @model_validator(mode="after")
     def _growing(self) -> RetrySettings:
@@ -52,89 +72,104 @@ class RetrySettings(Settings):
 
 
 class LoggingSettings(Settings):
-    """How long the run log keeps what."""
+    """Retention of the run log."""
 
-    retention: Duration = Field(default=30 * 86400.0, description="events and finished runs")
-    failures: Duration = Field(default=90 * 86400.0, description="failures that are resolved, superseded or discarded")
+    retention: Duration = Field(default=30 * 86400.0, description="Time for which events and finished runs are kept.")
+    failures: Duration = Field(
+        default=90 * 86400.0,
+        description="Time for which failures are kept once they are resolved, superseded or discarded.",
+    )
 
 
 class GuardSettings(Settings):
-    """What is suspicious about a run, as a share of the volume, and what is done about it."""
+    """Guard: thresholds for an unusual run, as shares of the expected volume, and what to do about one."""
 
     action: Literal["warn", "stop"] = Field(
-        default="warn", description="tell it only, or fail the run before it writes or deletes more"
+        default="warn",
+        description="Whether an unusual run only causes a warning, or fails before it writes or deletes more.",
     )
-    least: Share = Field(default=0.5, description="share of `records` that a read of the whole source gives at least")
-    most: Share = Field(default=10.0, description="share of `records` it gives at most, or of `per_run` if it goes on")
-    deletes: Share = Field(default=0.2, description="share of the records that one run deletes at most")
+    least: Share = Field(default=0.5, description="Minimum share of `records` that a full read returns.")
+    most: Share = Field(
+        default=10.0,
+        description="Maximum share of `records` that a full read returns, or of `per_run` for an incremental run.",
+    )
+    deletes: Share = Field(default=0.2, description="Maximum share of the records that one run deletes.")
     drift: StrictBool = Field(
-        default=True, description="whether it minds fields of the source that are gone or change their kind"
+        default=True, description="Whether source fields that disappear or change their type count as unusual."
     )
 
     @model_validator(mode="after")
     def _satisfiable(self) -> GuardSettings:
         if self.least > self.most:
-            raise misfit("`least` is more than `most`: every run would be suspicious", at="least")
+            raise misfit("expected `least` to be at most `most`; otherwise no run is normal", at="least")
         return self
 
 
 class VolumeSettings(Settings):
-    """How much is expected; the guards and the plan go by it."""
+    """Expected volume, used by the guard and by `speclab plan`."""
 
-    records: int | None = Field(default=None, ge=0, description="records a full read holds")
-    per_run: int | None = Field(default=None, ge=0, description="records a usual run reads")
-    guard: GuardSettings = Field(default_factory=GuardSettings, description="when a run is suspicious")
+    records: int | None = Field(default=None, ge=0, description="Number of records in a full read.")
+    per_run: int | None = Field(
+        default=None, ge=0, description="Number of records that a typical incremental run reads."
+    )
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="Thresholds for an unusual run.")
 
 
 class Limits(Settings):
-    """What a system may be asked for."""
+    """Limits on the requests to a system."""
 
     rate: Rates = Field(
-        default=(), description="requests a window, such as 100/min, or of several windows: [10/s, 1000/h]"
+        default=(),
+        description="Maximum requests per time window, such as 100/min; a list for several windows: [10/s, 1000/h].",
     )
-    concurrency: int = Field(default=4, ge=1, le=1000, description="requests at once")
-    timeout: Timeout = Field(default=30.0, description="how long one request may take")
-    response: Size = Field(default=50_000_000, description="the largest answer that is read, unpacked")
+    concurrency: int = Field(default=4, ge=1, le=1000, description="Maximum requests in flight.")
+    timeout: Timeout = Field(default=30.0, description="Timeout of one request.")
+    response: Size = Field(default=50_000_000, description="Maximum size of a response, after decompression.")
 
 
 class Since(Settings):
-    """How only what changed is asked for."""
+    """Incremental read: only records that changed since the last run."""
 
-    param: Text | None = Field(default=None, description="parameter that carries the time or number to read from")
-    field: Text = Field(description="path of the time or number in a record")
-    start: Text | None = Field(default=None, description="where the very first run begins")
-    lookback: Duration = Field(default=0.0, description="how far before the last one seen to ask again")
-    sorted: StrictBool = Field(default=False, description="true if the source gives records in the order of `field`")
+    param: Text | None = Field(
+        default=None, description="Query parameter that carries the time or number to read from."
+    )
+    field: Text = Field(description="Path of the time or number in a record.")
+    start: Text | None = Field(default=None, description="Value to start from in the first run.")
+    lookback: Duration = Field(
+        default=0.0, description="Overlap with the previous read, subtracted from the last value seen."
+    )
+    sorted: StrictBool = Field(default=False, description="Whether the source returns records in the order of `field`.")
 
 
 Missing = Annotated[
     Literal["keep", "delete"],
-    Field(description="what becomes at the target of records that the source has no more, once all of it was read"),
+    Field(description="Whether target records are deleted when a full read no longer finds them."),
 ]
-"""What is done about records that are gone at the source."""
+"""What happens to target records that the source no longer has."""
 
 
 class System(Settings):
     """The settings of a Source System or a Target System section.
 
-    A subclass that has a field `read` must be given it at the source, and one that has `write` at the target; its
-    docstring and the descriptions of its fields are what the guide and the reference say.
+    A subclass with a field `read` requires it at the source, one with a field `write` at the target. The guide and
+    the reference show its docstring and the descriptions of its fields.
     """
 
     logs_in: ClassVar[bool] = False
-    """Whether a spec must say how to log in; otherwise it may."""
+    """Whether a spec must have an Auth section for this system; otherwise the section is optional."""
     reads_target_fields: ClassVar[bool] = False
     """Whether `read` of a Target System says where `speclab fields` finds the fields of the target."""
     expressions: ClassVar[Mapping[tuple[str, str], str]] = {}
     """The CEL expressions in these settings: by the path of the setting, the name of the variable that they see."""
 
-    connector: str = Field(description="what kind of system it is")
-    key: Key = Field(description="path of a record's identity, or several")
+    connector: str = Field(description="Kind of system.")
+    key: Key = Field(description="Path of the field that identifies a record, or a list of paths.")
 
     def destination(self) -> str:
-        """Where records go, without credentials: what was written is remembered of that place and of no other.
+        """Return the identity of the place that records are written to, without credentials.
 
-        By default it is told by all settings, except limits and secrets. References are resolved when this is asked.
+        Record state is kept per destination. By default it is a hash of all settings except limits and secrets.
+        References are resolved before the call.
         """
         secrets = {name for name, info in type(self).model_fields.items() if is_secret(info)}
         settings = self.model_dump_json(exclude={"limits", *secrets})
@@ -160,50 +195,50 @@ class System(Settings):
         return ceil((writes + deletes) / batch)
 
     def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:  # noqa: ARG002 - for subclasses
-        """What this system uses outside of `workspace` beside its references and the hosts of URLs in its settings.
+        """Yield what this system uses outside of `workspace`, except references and hosts of URLs in its settings.
 
-        References still stand in the settings. A connector that starts programs or opens files overrides this.
+        References are not resolved yet. A connector that starts programs or opens files overrides this.
         """
         yield from ()
 
     def deletes_missing(self) -> bool:
-        """Whether what this source has no more is to be deleted at the target, once all of the source was read.
+        """Whether target records are deleted when a full read of this source no longer finds them.
 
-        A connector whose settings can say so gives pages that tell whether the read is of the `whole` source.
+        The reader of such a connector marks with `whole` the pages of a full read.
         """
         return False
 
     def why_not_delete(self) -> str:
-        """Why no record can be deleted at this target, and what to do; nothing if one can."""
+        """Return why this target cannot delete records and what to do about it; empty if it can."""
         return ""
 
     def known_by(self) -> Sequence[FieldPath]:
-        """What a delete at this target takes of a mapped record, or after `source` of the record before mapping."""
+        """Return the paths that a delete needs: in the mapped record, or after `source` in the source record."""
         return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
 
     def unclear_success(self) -> tuple[tuple[str, ...], str] | None:
-        """The setting whose responses may not say what they did, and what is missing; None where all is clear."""
+        """Return the path of a setting whose responses do not define success, and what to add; None if all do."""
         return None
 
     def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
-        """What a mapped record must hold to be written at this target, by the setting that says so.
+        """Return the paths that a mapped record must have to be written, by the path of the setting that needs them.
 
-        By default nothing is known of that.
+        Empty by default.
         """
         return {}
 
 
 class Limited(System):
-    """A system that must not be asked for more than its limits."""
+    """A system with limits on its requests."""
 
-    limits: Limits = Field(default_factory=Limits, description="what it may be asked for")
+    limits: Limits = Field(default_factory=Limits, description="Limits on the requests.")
 
 
 def without_login(url: str) -> str:
-    """`url` without who logs in, and without what goes with the database or the request but is not the place."""
+    """Return `url` without credentials, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 NOT_RUN_YET: Final = frozenset({"webhook"})
-"""Connectors that the format knows and this version cannot do."""
+"""Connectors that the spec format defines and this version does not support."""

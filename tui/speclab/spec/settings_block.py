@@ -1,4 +1,4 @@
-"""Settings blocks: from a fenced YAML block to a typed model, with every problem at its place."""
+"""Settings blocks: from a fenced YAML block to a typed model, with the location of every problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, get_args
 from speclab.core.plugins import BrokenPlugin, PluginRegistry, describe_exception
 from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.outline import Block, BlockKind, LineSpan, Section
-from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, parse, quoted
+from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, parse, quote
 from speclab.spec.problems import ProblemCollector, TextRange
 
 if TYPE_CHECKING:
@@ -38,28 +38,24 @@ _BOOLEANS: Final = {"yes": "true", "on": "true", "true": "true", "no": "false", 
 _LITERAL: Final = re.compile(r"'([^']*)'")
 
 
-def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings: ProblemCollector) -> None:
-    """Tell of one error of pydantic's about what `tree` writes for `model`."""
+def report_error(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings: ProblemCollector) -> None:
+    """Report one of pydantic's errors about the settings in `tree`."""
     loc, kind, context = error["loc"], error["type"], error.get("ctx", {})
     entry, node = find(tree, loc)
-    if loc[-1:] == ("[key]",) and entry is not None:  # as pydantic calls the key of an entry
+    if loc[-1:] == ("[key]",) and entry is not None:  # pydantic's name for the key of an entry
         loc, node = loc[:-1], entry.key
     name = ".".join(str(part) for part in loc)
     if kind == "missing":
         parent, _ = find(tree, loc[:-1])
         about = _description(model, loc)
         message = f"`{name}` is missing: {about}" if about else f"`{name}` is missing"
-        findings.error("S201", place_of_missing(tree, parent), message)
+        findings.error("S201", missing_setting_span(tree, parent), message)
     elif kind == "extra_forbidden":
-        _tell_unknown(loc, entry.key if entry else tree, model, findings)
-    elif kind == "misfit":
-        describe_exception = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
-        findings.error(
-            "S205",
-            describe_exception.key if describe_exception else place_of_missing(tree, entry),
-            str(context["message"]),
-        )
-    elif kind == "misread":
+        _report_unknown(loc, entry.key if entry else tree, model, findings)
+    elif kind == "inconsistent":
+        blamed = find(tree, [*loc, *str(context["at"]).split(".", 1)])[0] if context.get("at") else None
+        findings.error("S205", blamed.key if blamed else missing_setting_span(tree, entry), str(context["message"]))
+    elif kind == "invalid_text":
         message, offset, item = str(context["message"]), int(context["offset"]), context["item"]
         if item is not None and isinstance(node, SequenceNode):
             message, node = f"`{name}`: {message}", node.nodes[item]
@@ -68,7 +64,7 @@ def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings
     elif kind == "literal_error":
         names = _LITERAL.findall(str(context["expected"]))
         text = node.text if isinstance(node, ScalarNode) else ""
-        message = f"`{name}`: unknown value {shown(node)}; {describe_choices(text, names, 'expected one of')}"
+        message = f"`{name}`: unknown value {describe(node)}; {describe_choices(text, names, 'expected one of')}"
         findings.error("S204", node, message, find_likely_name(text, names))
     elif kind == "empty":
         about = _description(model, loc)
@@ -76,24 +72,26 @@ def tell(error: ErrorDetails, tree: MappingNode, model: type[Settings], findings
     elif kind == "value_error":
         findings.error("S203", node, f"`{name}`: {context['error']}")
     else:
-        _tell_wrong_type(error, name, node, findings)
+        _report_wrong_type(error, name, node, findings)
 
 
-def tell_forgotten(tree: MappingNode, model: type[Settings], findings: ProblemCollector, before: str = "") -> None:
-    """Tell of settings that have a key and no value; `null` and `~` say that there shall be none."""
+def report_missing_values(
+    tree: MappingNode, model: type[Settings], findings: ProblemCollector, before: str = ""
+) -> None:
+    """Report settings with a key and no value; an explicit `null` or `~` is a value."""
     from pydantic import JsonValue
 
     known = fields_of(model)
     for entry in tree.entries:
         name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
-        if isinstance(node, MappingNode) and (inner := model_in(annotation)):
-            tell_forgotten(node, inner, findings, f"{before}{name}.")
+        if isinstance(node, MappingNode) and (inner := find_model(annotation)):
+            report_missing_values(node, inner, findings, f"{before}{name}.")
         elif isinstance(node, ScalarNode) and node.plain and not node.text and annotation not in (None, JsonValue):
             findings.error("S203", node, f"`{before}{name}` has no value")
 
 
 def find(tree: Node, loc: Sequence[int | str]) -> tuple[MappingEntry | None, Node]:
-    """The last entry and the last node on the way to `loc`, as far as it goes."""
+    """Return the deepest entry and node on the path `loc` that exist."""
     entry: MappingEntry | None = None
     node = tree
     for part in loc:
@@ -106,35 +104,35 @@ def find(tree: Node, loc: Sequence[int | str]) -> tuple[MappingEntry | None, Nod
     return entry, node
 
 
-def place_of_missing(tree: MappingNode, parent: MappingEntry | None) -> TextRange:
-    """Where to tell of a setting that is not there: the key it is missing from, else the first of the block."""
+def missing_setting_span(tree: MappingNode, parent: MappingEntry | None) -> TextRange:
+    """Return where to report a missing setting: at the key it is missing from, else at the first of the block."""
     if parent is not None:
         return parent.key
     return tree.entries[0].key if tree.entries else LineSpan(tree.start, tree.end)
 
 
-def shown(node: Node) -> str:
-    """What stands there, in words."""
+def describe(node: Node) -> str:
+    """Return the node as messages show it."""
     if isinstance(node, ScalarNode):
         return repr(node.text)
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
 
 
 def fields_of(model: type[Settings]) -> dict[str, object]:
-    """A model's settings as a spec names them, with their types."""
+    """Return the settings of a model by the names that a spec uses, with their types."""
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
 
-def model_in(annotation: object) -> type[Settings] | None:
-    """The model that a setting of this type holds, if it holds one."""
+def find_model(annotation: object) -> type[Settings] | None:
+    """Return the settings model inside a setting of this type, if there is one."""
     from speclab.spec.settings import Settings
 
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
-    return next((found for arg in get_args(annotation) if (found := model_in(arg))), None)
+    return next((found for arg in get_args(annotation) if (found := find_model(arg))), None)
 
 
-def _tell_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings], findings: ProblemCollector) -> None:
+def _report_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings], findings: ProblemCollector) -> None:
     name, parents = str(loc[-1]), loc[:-1]
     inside = _model_at(model, parents)
     names = list(fields_of(inside)) if inside else []
@@ -143,26 +141,26 @@ def _tell_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings]
     elsewhere = [path for path in _paths_of(model).get(name, ()) if path != here]
     meant = find_likely_name(name, names)
     if elsewhere and meant is None:
-        findings.error("S202", at, f"`{name}` does not stand here; did you mean `{elsewhere[0]}`?")
+        findings.error("S202", at, f"`{name}` does not belong here; did you mean `{elsewhere[0]}`?")
     else:
         findings.error(
             "S202", at, f"unknown setting {name!r}{where}; {describe_choices(name, names, 'expected one of')}", meant
         )
 
 
-def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: ProblemCollector) -> None:
+def _report_wrong_type(error: ErrorDetails, name: str, node: Node, findings: ProblemCollector) -> None:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_type" and isinstance(node, MappingNode) and node.flow and not any(node.value.values()):
         written = findings.text[node.start : node.end]
-        message = f"quote this value: {quoted(written)}; unquoted, braces make it a mapping"
-        findings.error("S102", node, message, quoted(written))
+        message = f"quote this value: {quote(written)}; without quotes, braces make it a mapping"
+        findings.error("S102", node, message, quote(written))
         return
     if isinstance(node, ScalarNode) and node.plain and node.value is None:
         findings.error("S203", node, f"`{name}` has no value")
         return
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
-        findings.error("S203", node, f"`{name}`: expected {bound}, not {shown(node)}")
+        findings.error("S203", node, f"`{name}`: expected {bound}, got {describe(node)}")
         return
     expected = _EXPECTED.get(kind)
     if expected is None:
@@ -175,7 +173,7 @@ def _tell_wrong_type(error: ErrorDetails, name: str, node: Node, findings: Probl
         elif kind in {"list_type", "tuple_type"}:
             fix = f"[{findings.text[node.start : node.end]}]"
     hint = f"; write {fix}" if fix else ""
-    findings.error("S203", node, f"`{name}`: expected {expected}, not {shown(node)}{hint}", fix)
+    findings.error("S203", node, f"`{name}`: expected {expected}, got {describe(node)}{hint}", fix)
 
 
 def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings] | None:
@@ -183,7 +181,7 @@ def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings]
     for part in loc:
         if found is None:
             return None
-        found = model_in(fields_of(found).get(str(part)))
+        found = find_model(fields_of(found).get(str(part)))
     return found
 
 
@@ -192,12 +190,13 @@ def _description(model: type[Settings], loc: Sequence[int | str]) -> str:
     if inside is None:
         return ""
     named = {info.alias or name: info for name, info in inside.model_fields.items()}
-    return named[str(loc[-1])].description or ""
+    text = (named[str(loc[-1])].description or "").removesuffix(".")
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]  # an abbreviation such as URL keeps its case
 
 
 @cache
 def _paths_of(model: type[Settings]) -> dict[str, list[str]]:
-    """Map each setting name of a model to the dotted paths at which it stands."""
+    """Return, for each setting name in a model, the dotted paths where it exists."""
     paths: dict[str, list[str]] = {}
     for name, path in _named_paths(model, ""):
         paths.setdefault(name, []).append(path)
@@ -207,18 +206,18 @@ def _paths_of(model: type[Settings]) -> dict[str, list[str]]:
 def _named_paths(model: type[Settings], before: str) -> Iterator[tuple[str, str]]:
     for key, annotation in fields_of(model).items():
         yield key, before + key
-        if inner := model_in(annotation):
+        if inner := find_model(annotation):
             yield from _named_paths(inner, f"{before}{key}.")
 
 
 M = TypeVar("M", bound="Settings")
 
 _MAX_UNKNOWN: Final = 100
-"""Unknown settings of one block that are listed one by one; the others are counted."""
+"""Unknown settings of one block that are reported one by one; the rest is only counted."""
 
 
 def settings_blocks(section: Section) -> list[Block]:
-    """The fenced yaml blocks of a section; the first holds its settings."""
+    """Return the fenced yaml blocks of a section; the first contains its settings."""
     return [
         block
         for block in section.blocks
@@ -227,19 +226,19 @@ def settings_blocks(section: Section) -> list[Block]:
 
 
 def read_block(section: Section, findings: ProblemCollector) -> MappingNode | None:
-    """The tree of a section's settings block; None if there is none, or nothing can be made of it.
+    """Return the tree of a section's settings block; None if there is no block, or it cannot be parsed.
 
-    An empty block's tree stands at its fence, so that what is missing from it has a place.
+    The tree of an empty block has the span of the block, so that missing settings can be reported there.
     """
     blocks = settings_blocks(section)
     if not blocks:
         return None
     for other in blocks[1:]:
-        findings.note("S109", other.span, "a second settings block; only the section's first is read")
+        findings.note("S109", other.span, "a second settings block is ignored; only the first of a section is read")
     block = blocks[0]
     content = block.content or LineSpan(block.span.end, block.span.end)
     if block.span.end <= content.end:
-        findings.error("S107", block.span, "this settings block is never closed")
+        findings.error("S107", block.span, "this settings block is not closed; close it with the same fence")
     tree = parse(content.of(findings.text), content.start, findings)
     if tree is not None and not tree.entries:
         return MappingNode((), block.span.start, block.span.end)
@@ -247,26 +246,26 @@ def read_block(section: Section, findings: ProblemCollector) -> MappingNode | No
 
 
 def to_model(tree: MappingNode, model: type[M], findings: ProblemCollector) -> M | None:
-    """The settings that `tree` writes; None, and every reason told, if it does not write any.
+    """Return the settings in `tree` as `model`; None if they are not valid, with every problem reported.
 
-    A setting that is text takes a number, a date or a `true` as it is written.
+    A text setting accepts a number, a date or a `true` as written.
     """
     errors = findings.errors
-    tell_forgotten(tree, model, findings)
+    report_missing_values(tree, model, findings)
     values: dict[str, Json] = tree.value
-    validated = _validated(values, model)
-    if isinstance(validated, list) and [error for error in validated if _take_as_written(values, tree, error)]:
-        validated = _validated(values, model)
+    validated = _validate(values, model)
+    if isinstance(validated, list) and [error for error in validated if _use_written_text(values, tree, error)]:
+        validated = _validate(values, model)
     if not isinstance(validated, list):
         return validated if findings.errors == errors else None
     unknown = 0
     for error in validated:
         unknown += error["type"] == "extra_forbidden"
         if unknown <= _MAX_UNKNOWN or error["type"] != "extra_forbidden":
-            tell(error, tree, model, findings)
+            report_error(error, tree, model, findings)
     if unknown > _MAX_UNKNOWN:
         more = unknown - _MAX_UNKNOWN
-        findings.error("S202", place_of_missing(tree, None), f"{more:,} more unknown settings in this block")
+        findings.error("S202", missing_setting_span(tree, None), f"{more:,} more unknown settings in this block")
     return None
 
 
@@ -279,44 +278,44 @@ def to_variant(
     *,
     others: str = "",
 ) -> M | None:
-    """The settings that `tree` writes, of the model that its `tag` (`connector`, `type`) names.
+    """Return the settings in `tree` as the model that its `tag` (`connector`, `type`) names.
 
-    `others` says where variants come from that are not there.
+    `others` is a hint on where further variants come from, for the message about an unknown one.
     """
     names = list(variants)
     entry = tree.get(tag)
     if entry is None:
         misspelt = next((other for other in tree.entries if find_likely_name(other.key.text, [tag])), None)
         if misspelt is None:
-            findings.error("S201", place_of_missing(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
+            findings.error("S201", missing_setting_span(tree, None), f"`{tag}` is missing: one of {', '.join(names)}")
             return None
         key = misspelt.key
         findings.error("S202", key, f"unknown setting {key.text!r}; did you mean {tag!r}?", tag)
         meant = MappingEntry(ScalarNode(tag, plain=True, start=key.start, end=key.end), misspelt.node)
-        return to_variant(_with(tree, misspelt, meant), tag, variants, not_yet, findings, others=others)
+        return to_variant(_replace_entry(tree, misspelt, meant), tag, variants, not_yet, findings, others=others)
     name = entry.node.text if isinstance(entry.node, ScalarNode) else ""
     if name in variants:
-        return _to_named(tree, entry, name, variants, findings)
+        return _to_named_variant(tree, entry, name, variants, findings)
     if name in not_yet:
-        findings.need("S206", entry.node, f"{name!r} is known, but this version of speclab cannot run it yet")
+        findings.need("S206", entry.node, f"{name!r} is not supported yet by this version of speclab")
         return None
     near = find_likely_name(name, names)
     hint = f"{describe_choices(name, names, 'expected one of')}{'' if near else others}"
-    findings.error("S204", entry.node, f"unknown {tag} {shown(entry.node)}; {hint}", near)
-    if near is not None:  # read on as if it were that, for what else is wrong
+    findings.error("S204", entry.node, f"unknown {tag} {describe(entry.node)}; {hint}", near)
+    if near is not None:  # continue as if it were that, to report further problems
         value = ScalarNode(near, plain=True, start=entry.node.start, end=entry.node.end)
-        to_variant(_with(tree, entry, MappingEntry(entry.key, value)), tag, variants, not_yet, findings)
+        to_variant(_replace_entry(tree, entry, MappingEntry(entry.key, value)), tag, variants, not_yet, findings)
     return None
 
 
-def _to_named(
+def _to_named_variant(
     tree: MappingNode,
     entry: MappingEntry,
     name: str,
     variants: Mapping[str, type[M]] | PluginRegistry[type[M]],
     findings: ProblemCollector,
 ) -> M | None:
-    """The settings that `tree` writes, of the variant that `entry` names; S209 where a package of others fails."""
+    """Return the settings in `tree` as the variant that `entry` names; S209 if a plugin fails."""
     model, provider = variants[name], variants.provider(name) if isinstance(variants, PluginRegistry) else ""
     if isinstance(model, BrokenPlugin):
         findings.error("S209", entry.node, f"the {entry.key.text} {name!r} cannot be used: {model.reason}")
@@ -326,16 +325,16 @@ def _to_named(
     except Exception as error:
         if not provider:
             raise
-        findings.error("S209", entry.node, f"{provider} fails to check these settings: {describe_exception(error)}")
+        findings.error("S209", entry.node, f"{provider} failed to check these settings: {describe_exception(error)}")
         return None
 
 
-def _with(tree: MappingNode, entry: MappingEntry, other: MappingEntry) -> MappingNode:
-    """`tree` with `other` in the place of `entry`."""
+def _replace_entry(tree: MappingNode, entry: MappingEntry, other: MappingEntry) -> MappingNode:
+    """Return `tree` with `entry` replaced by `other`."""
     return MappingNode(tuple(other if one is entry else one for one in tree.entries), tree.start, tree.end)
 
 
-def _validated(values: dict[str, Json], model: type[M]) -> M | list[ErrorDetails]:
+def _validate(values: dict[str, Json], model: type[M]) -> M | list[ErrorDetails]:
     from pydantic import ValidationError
 
     try:
@@ -344,12 +343,12 @@ def _validated(values: dict[str, Json], model: type[M]) -> M | list[ErrorDetails
         return error.errors(include_url=False)
 
 
-def _take_as_written(values: Json, tree: Node, error: ErrorDetails) -> bool:
-    """Put a plain value back as it is written, if the error is that it is no text."""
+def _use_written_text(values: Json, tree: Node, error: ErrorDetails) -> bool:
+    """Replace a plain value by its written text, if the error is that it is not a string."""
     if error["type"] != "string_type":
         return False
-    *way, last = error["loc"]
-    for part in way:
+    *parents, last = error["loc"]
+    for part in parents:
         if isinstance(values, dict) and part in values:
             values = values[str(part)]
         elif isinstance(values, list) and isinstance(part, int):

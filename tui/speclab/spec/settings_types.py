@@ -1,7 +1,4 @@
-"""The types of single settings: how each is read, what it is called, and what is said of a value that does not fit.
-
-Apart from the models, so that those read as the specification they are.
-"""
+"""Types of settings: how each is parsed and rendered, its name in the reference, and its error messages."""
 
 from __future__ import annotations
 
@@ -15,73 +12,73 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.spec.units import Rate, duration, duration_text, share, share_text, size, size_text
+from speclab.spec.units import Rate, format_duration, format_share, format_size, parse_duration, parse_share, parse_size
 
 
 @dataclass(frozen=True, slots=True)
 class TextType:
-    """What a type of setting is called, and how a value of it is written."""
+    """The name of a settings type in the reference, and the function that renders a value of it."""
 
     name: str
     show: Callable[[Any], str] = str
 
 
 def is_secret(info: FieldInfo) -> bool:
-    """Whether a setting is a secret."""
+    """Whether the setting is a secret."""
     return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("secret") is True
 
 
 def has_login(info: FieldInfo) -> bool:
-    """Whether a setting is a URL with a login, in which characters that URLs are made of are encoded."""
+    """Whether the setting is a URL that may contain credentials; reserved characters in them are percent-encoded."""
     return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("login") is True
 
 
 def misfit(message: str, at: str | None = None) -> PydanticCustomError:
-    """The error of settings that do not go together; `at` is the setting to blame, if there is one."""
-    return PydanticCustomError("misfit", "{message}", {"message": message, "at": at})
+    """Return the error for settings that contradict each other; `at` is the path of the setting at fault."""
+    return PydanticCustomError("inconsistent", "{message}", {"message": message, "at": at})
 
 
-def _misread(message: str, offset: int = 0, *, item: int | None = None) -> PydanticCustomError:
-    """The error of a text, which may be an `item` of a list, that cannot be read from `offset` on."""
-    return PydanticCustomError("misread", "{message}", {"message": message, "offset": offset, "item": item})
+def _invalid_text(message: str, offset: int = 0, *, item: int | None = None) -> PydanticCustomError:
+    """Return the error for a text that is invalid from `offset` on; `item` is its index if it is in a list."""
+    return PydanticCustomError("invalid_text", "{message}", {"message": message, "offset": offset, "item": item})
 
 
-def _filled(text: object) -> object:
+def _require_text(text: object) -> object:
     if text == "":
         raise PydanticCustomError("empty", "is empty")
     return text
 
 
-def _path(text: str, item: int | None = None) -> str:
+def _parse_path(text: str, item: int | None = None) -> str:
     try:
         FieldPath.parse(text)
     except PathSyntaxError as error:
-        raise _misread(f"{text!r} is no path: {error}", error.offset, item=item) from error
+        raise _invalid_text(f"{text!r} is not a valid path: {error}", error.offset, item=item) from error
     return text
 
 
-def _list_path(text: str) -> str:
+def _parse_list_path(text: str) -> str:
     if where := text.removesuffix("[*]"):
-        _path(where)
+        _parse_path(where)
     return text
 
 
-def _names(value: object) -> object:
+def _check_names(value: object) -> object:
     for item, text in enumerate(value) if isinstance(value, list | tuple) else ():
         if not isinstance(text, str) or not text:
-            raise _misread("expected a name such as id", item=item)
+            raise _invalid_text("expected a name such as id", item=item)
     if not value or not isinstance(value, str | list | tuple):
         raise ValueError("expected a name such as id, or a list of names such as [region, id]")
     return value
 
 
-def _paths(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+def _parse_paths(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if isinstance(value, str):
-        return _path(value)
-    return tuple(_path(text, item) for item, text in enumerate(value))
+        return _parse_path(value)
+    return tuple(_parse_path(text, item) for item, text in enumerate(value))
 
 
-def _rates(value: object) -> tuple[Rate, ...]:
+def _parse_rates(value: object) -> tuple[Rate, ...]:
     if not isinstance(value, list | tuple):
         return (Rate.parse(value),)
     found = []
@@ -89,85 +86,85 @@ def _rates(value: object) -> tuple[Rate, ...]:
         try:
             found.append(Rate.parse(text))
         except ValueError as error:
-            raise _misread(str(error), item=item) from error
+            raise _invalid_text(str(error), item=item) from error
     return tuple(found)
 
 
-def _timeout(text: object) -> float:
-    seconds = duration(text)
+def _parse_timeout(text: object) -> float:
+    seconds = parse_duration(text)
     if not seconds:
-        raise ValueError("expected some time, such as 30s: nothing is done in none")
+        raise ValueError("expected a duration greater than zero, such as 30s")
     return seconds
 
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REQUEST: Final = re.compile(rf"(?:{'|'.join(_METHODS)}) +\S.*")
 WEIGHED: Final = re.compile(rf"(?:{'|'.join(_METHODS)})(?: /\S*)?")
-"""What a request may be named by that has a weight: its method, and the beginning of its path."""
+"""Key of a request weight: the method, optionally with a path prefix."""
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}|\{(?P<path>[^{}]*)\}|(?P<odd>[{}])")
 
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
-# What is no URL is not shown: it may hold a password all the same.
+# A value that does not match is not quoted in the message: it may contain a password.
 _HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?", re.IGNORECASE)
 _DATABASE_URL: Final = re.compile(r"[A-Za-z][\w+]*://.*", re.DOTALL)
 
 
-def _header_name(text: str) -> str:
+def _check_header_name(text: str) -> str:
     if not _HEADER_NAME.fullmatch(text) and "${" not in text:  # RFC 9110 section 5.1
-        raise ValueError(f"{text!r} is no name of a header; expected one such as X-Api-Key")
+        raise ValueError(f"{text!r} is not a header name; expected one such as X-Api-Key")
     return text
 
 
-def _header_text(text: str) -> str:
+def _check_header_text(text: str) -> str:
     if odd := _CONTROL.search(text):
-        raise _misread("a header cannot have a line break or another control character in it", odd.start())
+        raise _invalid_text("a header must not contain line breaks or other control characters", odd.start())
     return text
 
 
-def _http_url(text: str) -> str:
+def _check_http_url(text: str) -> str:
     if not _HTTP_URL.fullmatch(text) and "${" not in text:
         raise ValueError("expected an http:// or https:// URL such as https://api.example.com")
     return text
 
 
-def _base_url(text: str) -> str:
-    if "${" not in text and (end := re.search("[?#]", _http_url(text))):
-        raise _misread("`base_url` must end before `?` and `#`; what is asked of every page is `params`", end.start())
+def _check_base_url(text: str) -> str:
+    if "${" not in text and (end := re.search("[?#]", _check_http_url(text))):
+        raise _invalid_text("expected `base_url` without `?` and `#`; put query parameters into `params`", end.start())
     return text
 
 
-def _database_url(text: str) -> str:
+def _check_database_url(text: str) -> str:
     if not _DATABASE_URL.fullmatch(text) and "${" not in text:
         raise ValueError("expected a database URL such as sqlite:///out/customers.db")
     return text
 
 
-def _template(text: str) -> str:
+def _check_template(text: str) -> str:
     for match in _PLACEHOLDER.finditer(text):
         if match["odd"]:
-            raise _misread(f"a {match['odd']} without its other half", match.start())
+            raise _invalid_text(f"unbalanced {match['odd']}", match.start())
         if match["path"] is not None:
             try:
                 FieldPath.parse(match["path"])
             except PathSyntaxError as error:
                 at = match.start("path") + error.offset
-                raise _misread(f"{match['path']!r} is no path: {error}", at) from error
+                raise _invalid_text(f"{match['path']!r} is not a valid path: {error}", at) from error
     return text
 
 
 def places(value: object) -> list[str]:
-    """What stands in braces in `value`, a text or JSON with texts in it; references are none."""
+    """Return the placeholders in `value`, a text or JSON that contains texts; references are not placeholders."""
     if isinstance(value, str):
         return [match["path"].strip() for match in _PLACEHOLDER.finditer(value) if match["path"] is not None]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [found for one in inner for found in places(one)]
 
 
-def _parent(text: str) -> str:
+def _check_parent_name(text: str) -> str:
     if not text.isidentifier() or text in ("source", "target"):
-        raise ValueError(f"expected a name such as account, not {text!r}")
+        raise ValueError(f"expected a name such as account, got {text!r}")
     return text
 
 
@@ -175,94 +172,102 @@ _SIGNED: Final = ("method", "url", "host", "path", "query", "target", "timestamp
 _PART: Final = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<odd>[{}])")
 
 
-def _signed(text: str) -> str:
+def _check_signed_text(text: str) -> str:
     for match in _PART.finditer(text):
         if match["odd"]:
-            raise _misread(f"a {match['odd']} without its other half", match.start())
+            raise _invalid_text(f"unbalanced {match['odd']}", match.start())
         if match["name"] not in _SIGNED:
             known = " ".join(f"{{{name}}}" for name in _SIGNED)
-            raise _misread(f"{match[0]} is no part of a request; expected one of {known}", match.start())
+            raise _invalid_text(f"{match[0]} is not a part of a request; expected one of {known}", match.start())
     return text
 
 
-def _location(text: str) -> str:
+def _check_location(text: str) -> str:
     if text.split(" ", maxsplit=1)[0] in _METHODS:
-        raise ValueError("expected a path alone, which is asked with GET; a method goes into `request`")
-    return _template(text)
+        raise ValueError("expected a path, which is read with GET; for another method, use `request`")
+    return _check_template(text)
 
 
-def _request(text: str) -> str:
+def _check_request(text: str) -> str:
     if not _REQUEST.fullmatch(text):
-        raise ValueError(f"expected a method and a path, such as PUT /customers/{{id}}, not {text!r}")
-    return _template(text)
+        raise ValueError(f"expected a method and a path, such as PUT /customers/{{id}}, got {text!r}")
+    return _check_template(text)
 
 
 Duration = Annotated[
-    float, BeforeValidator(duration), PlainSerializer(duration_text), TextType("duration", show=duration_text)
+    float, BeforeValidator(parse_duration), PlainSerializer(format_duration), TextType("duration", show=format_duration)
 ]
-"""Seconds; written as a duration."""
+"""A duration, in seconds."""
 Timeout = Annotated[
-    float, BeforeValidator(_timeout), PlainSerializer(duration_text), TextType("duration", show=duration_text)
+    float, BeforeValidator(_parse_timeout), PlainSerializer(format_duration), TextType("duration", show=format_duration)
 ]
-"""The same, but not none."""
-Size = Annotated[int, BeforeValidator(size), TextType("size", show=size_text)]
-"""Bytes; written as a size."""
-Share = Annotated[float, BeforeValidator(share), PlainSerializer(share_text), TextType("share", show=share_text)]
-"""A part of one, or more than one; written in percent."""
+"""A duration greater than zero, in seconds."""
+Size = Annotated[int, BeforeValidator(parse_size), TextType("size", show=format_size)]
+"""A size, in bytes."""
+Share = Annotated[
+    float, BeforeValidator(parse_share), PlainSerializer(format_share), TextType("share", show=format_share)
+]
+"""A share, as a fraction: 50% is 0.5."""
 Rates = Annotated[
     tuple[Rate, ...],
-    BeforeValidator(_rates),
+    BeforeValidator(_parse_rates),
     PlainSerializer(lambda found: [*map(str, found)]),
     TextType("rate, or list of rates"),
 ]
-"""Some `Rate`; written as one, or as a list."""
+"""One rate, or a list of them."""
 Weight = Annotated[int, Field(ge=1), TextType("whole number")]
-"""What a request counts in a rate."""
-Text = Annotated[str, BeforeValidator(_filled), TextType("text")]
-"""A text that says something."""
-HttpUrl = Annotated[str, AfterValidator(_http_url), TextType("URL")]
-"""A URL of the web; like every text, it may have references in it, and is then not looked into."""
-BaseUrl = Annotated[str, AfterValidator(_base_url), TextType("URL")]
-"""A URL that others begin with."""
-DatabaseUrl = Annotated[str, AfterValidator(_database_url), TextType("URL of a database")]
-"""A URL as SQLAlchemy reads it."""
+"""The number of requests that a request counts as."""
+Text = Annotated[str, BeforeValidator(_require_text), TextType("text")]
+"""A text that is not empty."""
+HttpUrl = Annotated[str, AfterValidator(_check_http_url), TextType("URL")]
+"""An http or https URL; one that contains references is not checked."""
+BaseUrl = Annotated[str, AfterValidator(_check_base_url), TextType("URL")]
+"""The URL that paths are appended to."""
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url), TextType("database URL")]
+"""A database URL in SQLAlchemy's format."""
 Status = Annotated[int, Field(ge=100, le=599), TextType("HTTP status")]
-"""A status of HTTP."""
-Path = Annotated[str, AfterValidator(_path), TextType("path")]
+"""An HTTP status."""
+Path = Annotated[str, AfterValidator(_parse_path), TextType("path")]
 """A field path, see `FieldPath`."""
-ListPath = Annotated[str, AfterValidator(_list_path), TextType("path")]
-"""A field path, of a list; `[*]` may stand after it, or for the list that is all there is."""
-Columns = Annotated[str | tuple[str, ...], BeforeValidator(_names), TextType("column, or list of columns")]
-"""The column of an identity, or the columns of its parts."""
+ListPath = Annotated[str, AfterValidator(_parse_list_path), TextType("path")]
+"""The field path of a list, optionally followed by `[*]`; `[*]` alone is the whole body."""
+Columns = Annotated[str | tuple[str, ...], BeforeValidator(_check_names), TextType("column, or list of columns")]
+"""The column that identifies a row, or several that do together."""
 Key = Annotated[
-    str | tuple[str, ...], BeforeValidator(_names), AfterValidator(_paths), TextType("path, or list of paths")
+    str | tuple[str, ...],
+    BeforeValidator(_check_names),
+    AfterValidator(_parse_paths),
+    TextType("path, or list of paths"),
 ]
-"""The path of an identity, or the paths of its parts."""
-Location = Annotated[str, AfterValidator(_location), TextType("URL path")]
-"""What stands after a base URL; `{path}` in it is filled in."""
-Request = Annotated[str, AfterValidator(_request), TextType("method and URL path")]
-"""A method and a location."""
-HeaderName = Annotated[str, AfterValidator(_header_name), TextType("name of a header")]
-"""What a header is called."""
-HeaderText = Annotated[str, AfterValidator(_header_text), TextType("text")]
-"""The value of a header."""
+"""The path that identifies a record, or several that do together."""
+Location = Annotated[str, AfterValidator(_check_location), TextType("URL path")]
+"""A path below the base URL, with `{path}` placeholders."""
+Request = Annotated[str, AfterValidator(_check_request), TextType("method and URL path")]
+"""A method and a path below the base URL."""
+HeaderName = Annotated[str, AfterValidator(_check_header_name), TextType("header name")]
+"""The name of an HTTP header."""
+HeaderText = Annotated[str, AfterValidator(_check_header_text), TextType("text")]
+"""The value of an HTTP header."""
 HeaderTemplate = Annotated[
-    str, AfterValidator(_header_text), AfterValidator(_template), TextType("text, with {paths} to be filled in")
+    str, AfterValidator(_check_header_text), AfterValidator(_check_template), TextType("text with {path} placeholders")
 ]
-"""The value of a header; `{path}` in it is filled in."""
-ParentName = Annotated[str, AfterValidator(_parent), TextType("name")]
-"""What a parent goes by in templates and in the records of its list."""
+"""The value of an HTTP header, with `{path}` placeholders."""
+ParentName = Annotated[str, AfterValidator(_check_parent_name), TextType("name")]
+"""The name of a parent in templates and in the records of its list."""
 Cel = Annotated[str, TextType("CEL expression")]
-"""An expression; whether it can be read is checked apart, for CEL is slow to load."""
+"""A CEL expression; checked later, because CEL is slow to import."""
 OptionalSecret = Annotated[
     str | None, Field(json_schema_extra={"secret": True}), TextType("secret, as a ${...} reference")
 ]
-"""What must not stand in the file, and is taken out of whatever is logged."""
+"""A secret: a reference in the spec, and masked in logs."""
 Secret = Annotated[
-    str, BeforeValidator(_filled), Field(json_schema_extra={"secret": True}), TextType("secret, as a ${...} reference")
+    str,
+    BeforeValidator(_require_text),
+    Field(json_schema_extra={"secret": True}),
+    TextType("secret, as a ${...} reference"),
 ]
-"""The same, where there must be one."""
+"""A required secret."""
 Password = Annotated[str, Field(json_schema_extra={"secret": True}), TextType("secret, as a ${...} reference")]
-"""The same, where it may be empty: some systems take a key for the user's name, and no password."""
-SignedText = Annotated[str, AfterValidator(_signed), TextType("text with {parts} of the request")]
-"""What a signature is over."""
+"""A secret that may be empty: some systems take a key as the user name, and no password."""
+SignedText = Annotated[str, AfterValidator(_check_signed_text), TextType("text with {part} placeholders")]
+"""The text that a signature covers, with placeholders for parts of the request."""

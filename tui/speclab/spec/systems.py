@@ -9,7 +9,7 @@ from typing import Final
 
 from speclab.core.plugins import InvalidPlugin, PluginRegistry
 from speclab.spec.settings import Settings, System
-from speclab.spec.settings_block import model_in
+from speclab.spec.settings_block import find_model
 
 
 def validate_settings(found: object) -> type[System]:
@@ -30,7 +30,7 @@ def _check_depth(model: type[Settings], above: tuple[type[Settings], ...]) -> No
     if model in above:
         raise InvalidPlugin(f"has settings that contain themselves: {model.__name__}")
     for info in model.model_fields.values():
-        if inner := model_in(info.annotation):
+        if inner := find_model(info.annotation):
             _check_depth(inner, (*above, model))
 
 

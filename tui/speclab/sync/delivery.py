@@ -26,7 +26,7 @@ from speclab.core.outcome import Effect, ErrorClass, Level, Outcome, RunState
 from speclab.runlog import PageResult
 from speclab.spec.integration import ErrorAction
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
 from speclab.sync.transform import MappedBatch
 
@@ -114,7 +114,7 @@ class WaitBudget:
 
 def wait_text(seconds: float) -> str:
     """How long a wait is, for people: `1.8 s`, `1m30s`."""
-    return f"{seconds:.1f} s" if seconds < 10 else duration_text(ceil(seconds))
+    return f"{seconds:.1f} s" if seconds < 10 else format_duration(ceil(seconds))
 
 
 UNDECIDED: Final = WriteResult()

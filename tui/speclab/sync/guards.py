@@ -14,7 +14,7 @@ from speclab.core.paths import FieldPath
 from speclab.mapping.compiler import CompiledRow
 from speclab.mapping.types import ValueKind, describe_kind, get_kind
 from speclab.spec.settings import GuardSettings, VolumeSettings
-from speclab.spec.units import share_text
+from speclab.spec.units import format_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class VolumeGuard:
             return None
         message = (
             f"{missing:,} of {known:,} records at the target are not in the source any more; `guard.deletes` of Volume "
-            f"lets a run delete {share_text(share)}, so none was deleted: raise it if they are to go"
+            f"lets a run delete {format_share(share)}, so none was deleted: raise it if they are to go"
         )
         return GuardAlarm(Level.ERROR, message, stops=True)
 

@@ -28,7 +28,7 @@ from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unresolv
 from speclab.core.outcome import Level
 from speclab.spec.document import SOURCE_AUTH, SOURCE_SYSTEM, TARGET_AUTH, TARGET_SYSTEM, Document
 from speclab.spec.outline import comparable
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LoginDialog(Dialog[bool]):
         """What to do, where, and with which code."""
         prompt, page = self._prompt, RecordView()
         page.tell_text(prompt.url if prompt.code else self._page)
-        within = f"within {duration_text(prompt.seconds)}"
+        within = f"within {format_duration(prompt.seconds)}"
         if prompt.code:
             first = Static(f"Open this page on any device, and enter the code there, {within}.", markup=False)
             return (first, page, Static(prompt.code, id="code", markup=False), self._waiting())

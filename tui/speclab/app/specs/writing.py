@@ -21,7 +21,7 @@ from speclab.app.widgets.grid import Grid, GridRow
 from speclab.core.errors import EditRejected, SpeclabError
 from speclab.core.files import resolve_path
 from speclab.spec.address import write
-from speclab.spec.choices import first_line
+from speclab.spec.choices import find_first_line
 from speclab.spec.document import Document, Section
 from speclab.spec.guide import SectionForm, guide
 from speclab.spec.template import is_template_text
@@ -191,7 +191,7 @@ class SectionEditing(DocumentView):
     @work(group="ask")
     async def _ask_to_give_up(self, refusal: EditRejected) -> None:
         message = f"{refusal.message[:1].upper()}{refusal.message[1:]}. {refusal.hint}"
-        question = ConfirmDialog("this text cannot stand here", message, yes="give it up", no="keep editing")
+        question = ConfirmDialog("this text is not allowed here", message, yes="give it up", no="keep editing")
         if await self.app.push_screen_wait(question) and self.opened is not None:
             self.opened.drop_typed()
             self._end()
@@ -208,7 +208,7 @@ class SectionEditing(DocumentView):
         if self.opened is None:
             return
         body = self.opened.document.body(section)
-        line = first_line(body)
+        line = find_first_line(body)
         options = [
             GridRow(choice.text, (choice.text, choice.summary if choice.runs else f"{choice.summary} (not run yet)"))
             for choice in guide(section.address).choices
@@ -280,7 +280,7 @@ class SectionEditing(DocumentView):
 
 def _with_choice(document: Document, section: Section, text: str) -> Document:
     body = document.body(section)
-    line = first_line(body)
+    line = find_first_line(body)
     if line is None:
         return document.with_body(section, f"{body}{document.newline * 2}{text}" if body else text)
     return document.with_body(section, body[: line.start] + text + body[line.end :])

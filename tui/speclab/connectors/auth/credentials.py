@@ -65,7 +65,7 @@ def basic(username: str, password: str, redactor: Redactor) -> Credentials:
 def header_name(name: str) -> str:
     """`name`, if a header can be called so (RFC 9110 section 5.1). Raises `SpecError`."""
     if not _NAME.fullmatch(name):
-        raise SpecError(f"{name!r} is no name of a header; expected one such as X-Api-Key")
+        raise SpecError(f"{name!r} is not a header name; expected one such as X-Api-Key")
     return name
 
 

@@ -21,7 +21,7 @@ from speclab.connectors.auth.tokens import Token
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.core.errors import SpecError, Unauthorized, Unreachable
 from speclab.spec.auth import OAuth2Auth
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 
 _HOST: Final = "127.0.0.1"
 _PATH: Final = "/callback"
@@ -198,4 +198,4 @@ async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, context: Runti
 
 
 def _too_late(seconds: float) -> Unauthorized:
-    return Unauthorized(f"nobody logged in within {duration_text(seconds)}")
+    return Unauthorized(f"nobody logged in within {format_duration(seconds)}")

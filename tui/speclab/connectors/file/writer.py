@@ -143,7 +143,7 @@ def _path(text: str) -> FieldPath:
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
-        raise SpecError(f"key: {text!r} is no path: {error}") from None
+        raise SpecError(f"key: {text!r} is not a valid path: {error}") from None
 
 
 class AppendingWriter:

@@ -29,7 +29,7 @@ from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unreachable
 from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.auth import Auth, NoAuth
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 
 SHOWN: Final = 4096
 """Bytes of a body that a request or a response shows."""
@@ -145,7 +145,7 @@ class Client:
         try:
             began = await self._pace.take(self._weights.of(method, url), self._wait_budget)
         except WaitTooLong as error:
-            message = f"{error.reason}; the next request may go in {duration_text(error.seconds)}"
+            message = f"{error.reason}; the next request may go in {format_duration(error.seconds)}"
             line, wait = self.line(method, url), error.seconds
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
         self.activity.requests += 1
@@ -277,7 +277,7 @@ class Client:
         self._pace.left(told.remaining, told.reset)
         if told.remaining <= 0 and told.reset > 0:
             self._pace.hold(told.reset)
-            self.report(Level.INFO, f"rate limit: 0 left, resets in {duration_text(told.reset)}")
+            self.report(Level.INFO, f"rate limit: 0 left, resets in {format_duration(told.reset)}")
 
     def _failure(self, error: Exception, request: str, url: str) -> RequestFailed:
         where = self.redactor.redact(url.partition("?")[0])
@@ -285,7 +285,7 @@ class Client:
             return RequestFailed(error.error_class, f"{where}: {error.message}", request, sent=True)
         found = trouble(error)
         if found.error_class is ErrorClass.TIMEOUT:
-            reason = f"{found.reason} ({duration_text(self._timeout if found.sent else self._connect)})"
+            reason = f"{found.reason} ({format_duration(self._timeout if found.sent else self._connect)})"
         else:
             reason = self.redactor.redact(f"{found.reason}: {error}")
         return RequestFailed(found.error_class, f"{where}: {reason}", request, sent=found.sent, hint=found.hint)

@@ -104,7 +104,7 @@ def path(text: str, where: str) -> FieldPath:
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
-        raise SpecError(f"{where}: {text!r} is no path: {error}") from None
+        raise SpecError(f"{where}: {text!r} is not a valid path: {error}") from None
 
 
 def kind(value: Json) -> str:

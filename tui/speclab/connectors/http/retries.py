@@ -14,7 +14,7 @@ from speclab.connectors.rate_limiter import delay
 from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
 from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 
 _HEAL: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
 
@@ -45,7 +45,7 @@ async def answered(
             error_class = classify(exchange.status)
             wait = retry_after(exchange.headers, client.clock.now())
             failure = _refused(client, question, exchange)
-            says = f"{failure.message}; it asks to wait {duration_text(wait or 0.0)}"
+            says = f"{failure.message}; it asks to wait {format_duration(wait or 0.0)}"
         if error_class not in _HEAL:
             raise failure from None
         if tries >= retry.attempts:
@@ -58,7 +58,7 @@ async def answered(
             ) from None
         if wait is not None and wait > retry.cap:
             raise Unreachable(
-                f"{says}, longer than the {duration_text(retry.cap)} of `cap`",
+                f"{says}, longer than the {format_duration(retry.cap)} of `cap`",
                 request=failure.request,
                 response=failure.response,
                 hint="The next run goes on from the checkpoint.",
@@ -67,7 +67,7 @@ async def answered(
             ) from None
         for_all = bool(wait) or error_class is ErrorClass.RATE_LIMIT  # also a 503 that says for how long
         wait = wait or delay(tries - 1, retry.base, retry.cap, random)
-        client.report(Level.WARNING, f"{failure.message}; next try in {duration_text(wait)}")
+        client.report(Level.WARNING, f"{failure.message}; next try in {format_duration(wait)}")
         if for_all:
             client.hold(wait)
         with client.activity.waiting(f"retry after: {failure.message}", wait, client.clock):

@@ -15,7 +15,7 @@ from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
 from speclab.core.outcome import ErrorClass
 from speclab.core.processes import attach_child, detach_child
-from speclab.spec.units import duration_text, size_text
+from speclab.spec.units import format_duration, format_size
 
 _MEANINGS: Final = (
     (
@@ -239,7 +239,7 @@ class SingerProcess:
     def _silent(self) -> SilentProgram:
         program = self._program
         return SilentProgram(
-            f"{program.name}: neither spoke nor listened for {duration_text(program.silence)}",
+            f"{program.name}: neither spoke nor listened for {format_duration(program.silence)}",
             request=program.name,
             response=program.log.tail,
             hint="If it needs that long, give the system `limits: {timeout: ...}`.",
@@ -249,7 +249,7 @@ class SingerProcess:
         program = self._program
         return BadResponse(
             f"{program.name}: its output has a line, number {line} or soon after, of more than "
-            f"{size_text(program.longest)}",
+            f"{format_size(program.longest)}",
             request=program.name,
             hint="Give the system `limits: {response: ...}` with the size of its largest record.",
         )

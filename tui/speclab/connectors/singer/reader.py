@@ -29,7 +29,7 @@ from speclab.mapping.fields import read_schema_fields
 from speclab.spec.auth import Auth
 from speclab.spec.integration import Role
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import size_text
+from speclab.spec.units import format_size
 
 _SHOWN: Final = 200
 
@@ -138,7 +138,7 @@ class Tap:
                     lines += lot
                     size += sum(map(len, lot))
                     if size > self.program.longest:
-                        limit = size_text(self.program.longest)
+                        limit = format_size(self.program.longest)
                         raise BadResponse(f"{request}: gives more than {limit} (limits.response)", request=request)
             code = await running.ended()
         finally:

@@ -21,7 +21,7 @@ from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.outcome import Level
 from speclab.spec.settings import Limits, RetrySettings
-from speclab.spec.units import duration_text
+from speclab.spec.units import format_duration
 
 R = TypeVar("R")
 
@@ -85,7 +85,7 @@ class Database:
                 if anew is None or not self._was_there or tries >= self._retry.attempts:
                     raise
                 wait = delay(tries - 1, self._retry.base, self._retry.cap, self._context.random)
-                self._context.report(Level.WARNING, f"{error.message}; next try in {duration_text(wait)}")
+                self._context.report(Level.WARNING, f"{error.message}; next try in {format_duration(wait)}")
             await self._context.clock.sleep(wait)
             anew()
             tries += 1
