@@ -136,10 +136,10 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
         (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization has a line break"),
         (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization is no text in UTF-8"),
         (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key is no text in UTF-8"),
-        (ApiKeyAuth(type="api_key", header="${env:SPACED}", key="t0p-s3cret"), "'X Key' is no name of a header"),
+        (ApiKeyAuth(type="api_key", header="${env:SPACED}", key="t0p-s3cret"), "'X Key' is not a header name"),
         (
             HmacAuth(type="hmac", header="${env:COLON}", secret="t0p-s3cret", over="{body}"),
-            "'X-Sig:' is no name of a header",
+            "'X-Sig:' is not a header name",
         ),
         (
             AwsAuth(
