@@ -18,6 +18,7 @@ from speclab.connectors.file import object_store, remote
 from speclab.connectors.file.reader import check_target
 from speclab.connectors.registry import open_lookup, open_reader
 from speclab.connectors.secrets.references import References
+from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect
@@ -165,7 +166,7 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
     tried: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
         "pattern": lambda: files.read(s3.at("*.jsonl"), options=s3.options),
-        "upsert": lambda: files.opened(s3.at("a.jsonl"), options=s3.options).write([item("a")]),
+        "upsert": lambda: files.write(s3.at("a.jsonl"), item("a"), options=s3.options),
         "probe": lambda: check_target(target, NoAuth(), references, context, ONCE),
     }
     with pytest.raises(Unauthorized, match=s3.at("")) as caught:
@@ -268,10 +269,12 @@ async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, fil
     assert s3.get("a.jsonl") == b'{"id":"a"}\n'
 
 
-async def test_what_cannot_be_read_elsewhere_has_file_and_line(s3: Bucket, files: Files) -> None:
+async def test_unreadable_remote_content_names_file_and_line(s3: Bucket, files: Files) -> None:
     s3.put("a.csv", b"id,name\n1,Ada\n2,\xff\n")
-    with pytest.raises(BadResponse, match=f"{s3.at('a.csv')}:3: the byte 0xff at offset 16 is not UTF-8"):
-        await files.read(s3.at("a.csv"), options=s3.options)
+    good, bad = records_of(await files.read(s3.at("a.csv"), options=s3.options))
+    assert good == {"id": "1", "name": "Ada"}
+    assert isinstance(bad, UnreadableRecord)
+    assert (bad.place, bad.raw) == (f"{s3.at('a.csv')}:3", b"2,\xff\n")
     s3.put("a.parquet", b"no parquet at all")
     with pytest.raises(BadResponse, match=f"{s3.at('a.parquet')}: cannot be read as Parquet"):
         await files.read(s3.at("a.parquet"), options=s3.options)
