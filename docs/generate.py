@@ -84,17 +84,17 @@ def settings() -> Iterator[str]:
         if not (found.variants or found.choices):
             continue
         title = address.split(" > ")[-1]
-        yield f"\n## {address}\n\n{found.summary}"
+        yield f"\n## {address}\n\n{found.summary}" + ("\n" if found.choices else "")
         for choice in found.choices:
             yield f"- `{choice.text}`: {choice.summary}"
         variants = tuple(one for one in found.variants if not one.provider)
         signature = tuple((one.name, one.settings) for one in variants)
-        if signature in known:
+        if variants and signature in known:
             yield f"\nSame settings as {known[signature]}."
             continue
         known[signature] = title
         for variant in variants:
-            yield (f"\n### {variant.name}" if variant.name else "") + f"\n\n{variant.summary}"
+            yield f"\n### {variant.name}\n\n{variant.summary}" if variant.name else f"\n{variant.summary}"
             yield from setting_tables(variant, f"{variant.name} in {title}" if variant.name else title, known)
             if variant.example:
                 yield f"\n{variant.example.strip()}"
