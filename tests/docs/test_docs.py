@@ -1,4 +1,4 @@
-"""The documentation is true: snippets run, generated pages are what the program says, links lead somewhere."""
+"""The documentation is correct: snippets run, generated pages are current, links and paths exist."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OWN = ("README.md", "write-a-connector.md")  # those are tested apart
+TESTED_ELSEWHERE = ("README.md", "write-a-connector.md")
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
-RUN = [page for page in PAGES if page.name not in OWN and "reference" not in page.parts]
+RUN = [page for page in PAGES if page.name not in TESTED_ELSEWHERE and "reference" not in page.parts]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -22,7 +22,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def sessions(block: str) -> list[tuple[str, str]]:
-    """(command, expected output) of a console block: `$ ` begins a command, `> ` goes on with it."""
+    """Return (command, expected output) pairs of a console block: `$ ` starts a command, `> ` continues it."""
     found: list[tuple[str, str]] = []
     for line in block.splitlines():
         if line.startswith("$ "):
@@ -37,13 +37,13 @@ def sessions(block: str) -> list[tuple[str, str]]:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether `printed` is `expected`, where `…` stands for anything, lines included."""
+    """Return whether `printed` matches `expected`, in which `…` matches any text, including newlines."""
     pattern = ".*".join(re.escape(part.strip("\n")) for part in expected.split("…"))
     return re.fullmatch(rf"\s*{pattern}\s*", printed, re.DOTALL) is not None
 
 
-def follow(page: Path, directory: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Give each console command of `page` in `directory`: (command, expected output, what it printed)."""
+def run_commands(page: Path, directory: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Run each console command of `page` in `directory`, and yield (command, expected output, actual output)."""
     for block in blocks(page, "console"):
         for command, expected in sessions(block):
             done = subprocess.run(
@@ -59,12 +59,12 @@ def follow(page: Path, directory: Path, env: Mapping[str, str]) -> Iterator[tupl
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_snippet_does_what_the_page_says(
+def test_every_snippet_prints_what_the_page_shows(
     page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    trusting_nobody = {"SPECLAB_TRUST": "", "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | trusting_nobody
-    for command, expected, printed in follow(page, tmp_path, env):
+    no_trust = {"SPECLAB_TRUST": "", "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | no_trust
+    for command, expected, printed in run_commands(page, tmp_path, env):
         assert matches(expected, printed), f"$ {command}\n{printed}"
     for number, block in enumerate(blocks(page, "python")):
         script = tmp_path / f"snippet_{number}.py"
@@ -72,7 +72,7 @@ def test_every_snippet_does_what_the_page_says(
         subprocess.run([sys.executable, script.name], cwd=tmp_path, env=env, check=True)
 
 
-def test_the_generated_pages_are_up_to_date() -> None:
+def test_generated_pages_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -80,6 +80,12 @@ def test_the_generated_pages_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_target_exists(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_named_on_a_page_exists(page: Path) -> None:
+    named = re.findall(r"`([\w./-]+/[\w.-]+\.py)`", page.read_text("utf-8"))
+    assert [name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "tui/speclab"))] == []

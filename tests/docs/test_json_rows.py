@@ -1,4 +1,4 @@
-"""The rows that `--json` prints have the fields that the reference says, in its order."""
+"""The objects that `--json` prints have the fields listed in the reference, in the same order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEC = {"fields": ("people", "source"), "status": (), "lint --format json": ("pe
 
 
 @pytest.mark.parametrize("command", JSON)
-def test_a_row_has_the_fields_of_the_reference(people: Shell, command: str) -> None:
+def test_json_objects_have_the_documented_fields(people: Shell, command: str) -> None:
     if command in ("status", "failures"):
         people("run", "people", exit_code=1)
     if command == "lint --format json":
