@@ -207,10 +207,8 @@ def run_log() -> Iterator[str]:
 
     yield "# Run log\n\nThe run log is `.speclab/runlog.db` in the workspace, a SQLite database in WAL mode.\n"
     yield (schema.__doc__ or "").split("\n", 2)[2].strip()
-    yield f"\n```sql\n{schema.TABLES.strip()}\n```"
-    for version, statements in enumerate(schema.VERSIONS[1:], start=2):
-        yield f"\nAdded in version {version} of the schema (`PRAGMA user_version`):"
-        yield f"\n```sql\n{statements.strip()}\n```"
+    yield f"\nVersion {schema.VERSION} of the schema (`PRAGMA user_version`):"
+    yield f"\n```sql\n{schema.SCHEMA.strip()}\n```"
 
 
 PAGES: dict[str, Callable[[], Iterable[str]]] = {

@@ -329,7 +329,7 @@ async def test_a_group_is_discarded_with_a_reason_only(
         await see(pilot, "14 records discarded")
         await until(pilot, lambda: "P0" not in screen(pilot))
         with filled.log() as log:
-            events = [row for (row,) in log._db.execute("SELECT message FROM event ORDER BY id DESC LIMIT 1")]
+            events = [row for (row,) in log._db.execute("SELECT message FROM log_event ORDER BY id DESC LIMIT 1")]
         assert "duplicates" in events[0]
 
 

@@ -45,7 +45,8 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
         ),
     )  # fmt: skip
     db.executemany(
-        "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, 'info', 'page', ?, '{}')",
+        "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields)"
+        " VALUES (?, ?, ?, 'info', 'page', ?, '{}')",
         (
             (format_timestamp(began + timedelta(seconds=9 * page)), _name(number), _run(number, run), f"page {page}")
             for number, run, began in _runs(runs, integrations)

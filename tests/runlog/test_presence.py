@@ -212,7 +212,7 @@ def test_many_pages_are_merged_at_once(reads: Reads, path: Path, monkeypatch: py
     for number in range(4):
         reads.page(1, [f"{number}{key}" for key in "ab"])
         with RunLogReader.open(path) as reader:
-            counts.append(reader.query("SELECT count(*) FROM presence")[0][0])
+            counts.append(reader.query("SELECT count(*) FROM source_key")[0][0])
     assert counts == [0, 0, 6, 6]
 
 

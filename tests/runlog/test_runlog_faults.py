@@ -15,7 +15,7 @@ from tests.clocks import HeldClock
 from tests.runlog.conftest import page
 
 from speclab.core.errors import RunLogError, RunLogTooNew, RunLogTooOld
-from speclab.runlog import RunLog, RunLogReader, schema, store
+from speclab.runlog import RunLog, RunLogReader, migrations, schema, store
 from speclab.runlog.reader import Tail
 
 
@@ -166,9 +166,9 @@ def test_who_may_not_write_reads_all_the_same() -> None:
                     assert len(reader.runs()) == 2
 
 
-def tomorrows() -> Migrations:
+def tomorrows(version: int) -> Migrations:
     """The migrations of a later speclab."""
-    steps = today()
+    steps = today(version)
 
     @steps()
     def say_who(db: Database) -> None:
@@ -177,7 +177,7 @@ def tomorrows() -> Migrations:
     return steps
 
 
-today = schema.migrations
+today = migrations.migrations
 
 
 def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
@@ -187,7 +187,7 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
     log.commit_page(run, page(written=["a"]))
     now = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", now + 1)
-    monkeypatch.setattr(schema, "migrations", tomorrows)
+    monkeypatch.setattr(migrations, "migrations", tomorrows)
     older = rf"the run log is of an older speclab \(schema {now}; this one reads {now + 1}\)"
     with pytest.raises(RunLogTooOld, match=older):
         RunLogReader.open(path)
@@ -205,7 +205,7 @@ def test_a_newer_log_is_refused_with_what_to_do(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "VERSION", schema.VERSION + 1)
-        patch.setattr(schema, "migrations", tomorrows)
+        patch.setattr(migrations, "migrations", tomorrows)
         RunLog.open(path).close()
     now = schema.VERSION
     newer = rf"written by a newer speclab \(schema {now + 1}; this one knows {now}\)"
@@ -219,8 +219,8 @@ def test_a_newer_log_is_refused_with_what_to_do(
 def test_a_migration_that_fails_leaves_the_log_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock
 ) -> None:
-    def broken() -> Migrations:
-        steps = tomorrows()
+    def broken(version: int) -> Migrations:
+        steps = tomorrows(version)
 
         @steps()
         def and_then(db: Database) -> None:
@@ -230,7 +230,7 @@ def test_a_migration_that_fails_leaves_the_log_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(schema, "VERSION", schema.VERSION + 2)
-        patch.setattr(schema, "migrations", broken)
+        patch.setattr(migrations, "migrations", broken)
         with pytest.raises(RunLogError, match="no such table: nowhere"):
             RunLog.open(path)
     with RunLog.open(path, clock) as still:

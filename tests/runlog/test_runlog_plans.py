@@ -69,7 +69,7 @@ def all_questions(reader: RunLogReader) -> None:
 def scans(reader: RunLogReader, asked: str) -> Iterator[str]:
     for step in reader.query(f"EXPLAIN QUERY PLAN {asked}"):
         if match := re.match(
-            r"SCAN (event|failure|e|f|g)\b(?! USING (?:COVERING )?INDEX failure_(?:open|closed))", step[3]
+            r"SCAN (log_event|event|failure|e|f|g)\b(?! USING (?:COVERING )?INDEX failure_(?:open|closed))", step[3]
         ):
             yield f"{match[0]}: {asked}"
 

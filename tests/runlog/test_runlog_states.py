@@ -58,7 +58,7 @@ def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_ne
 def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
-    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
     with pytest.raises(sqlite3.IntegrityError, match="no room"):
         log.commit_page(run, page(written=["a", "b"], hash_=b"n" * 16))
     log._db.execute("DROP TRIGGER full")
@@ -102,7 +102,7 @@ def test_what_another_process_wrote_between_two_runs_is_known(log: RunLog, path:
 
 def test_a_run_that_cannot_begin_takes_nothing_for_new(log: RunLog, path: Path) -> None:
     log.start_run("erp", "abc", "manual")
-    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
     with pytest.raises(sqlite3.IntegrityError, match="no room"):
         log.start_run("crm", "abc", "manual")
     log._db.execute("DROP TRIGGER full")

@@ -481,7 +481,7 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
         alerts = [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)]
         evaluate(log, reader, "people", alerts, datetime.now(UTC))
     with sqlite3.connect(place.runlog) as db:
-        db.execute("UPDATE event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
+        db.execute("UPDATE log_event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
     db.close()
     async with place.serving():
         await place.until(lambda: "alert over: Nothing yet" in place.events("alert"))

@@ -36,6 +36,11 @@ async def test_what_is_unchanged_is_not_sent_again(world: World) -> None:
     assert world.target.tries == {"a": 1, "b": 2}
 
 
+async def test_a_run_keeps_the_text_of_the_spec_that_it_ran(world: World) -> None:
+    row = (await world.run([[person("a")]])).row
+    assert world.log.get_spec_version(row.spec_hash) == world.spec.read_text("utf-8")
+
+
 async def test_another_target_has_nothing_unchanged(world: World) -> None:
     await world.run([[person("a")]])
     world.log.clear_checkpoint("people")

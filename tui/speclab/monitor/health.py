@@ -16,7 +16,7 @@ from speclab.core.outcome import ErrorClass, Outcome, RunState
 from speclab.runlog import IntegrationRow, RunLogReader, RunRow
 from speclab.runlog.rollup import RollupSpan, stretches
 from speclab.runlog.rows import RUN_COLUMNS, run_row
-from speclab.runlog.schema import ARRIVED, ERROR_COLUMNS
+from speclab.runlog.schema import ERROR_COLUMNS, READ_TO_END
 
 
 class Condition(StrEnum):
@@ -267,7 +267,7 @@ _WIDTHS: Final = (
 def _durations(reader: RunLogReader, since: datetime, chosen: str) -> dict[str, float]:
     found = defaultdict[str, list[float]](list)
     for name, duration in reader.query(
-        f"SELECT spec_id, duration FROM run WHERE {_CHOSEN} AND ended_at >= ?2 AND {ARRIVED}",
+        f"SELECT spec_id, duration FROM run WHERE {_CHOSEN} AND ended_at >= ?2 AND {READ_TO_END}",
         (chosen, format_timestamp(since)),
     ):
         found[name].append(duration)

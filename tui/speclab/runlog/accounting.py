@@ -30,16 +30,19 @@ _RUN_ONLY: Final = {Effect.CREATED.value, Effect.UPDATED.value, Effect.DELETED.v
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """In whose books, and when: the run that is counting."""
+    """The run that counts, its flow, and the time of the transaction."""
 
     run: str
     spec_id: str
     spec_hash: str
-    integration: int
+    flow: str
+    flow_id: int
     at: str
 
 
-def count(connection: sqlite3.Connection, run: str, spec_id: str, at: str, counts: Mapping[str, int]) -> None:
+def count(
+    connection: sqlite3.Connection, run: str, spec_id: str, flow: str, at: str, counts: Mapping[str, int]
+) -> None:
     """Add `counts` (column → how many) to the run, and to the rollup at that time."""
     counts = {column: n for column, n in counts.items() if n}
     in_run = {column: n for column, n in counts.items() if not column.startswith("errors")}
@@ -48,7 +51,7 @@ def count(connection: sqlite3.Connection, run: str, spec_id: str, at: str, count
             f"UPDATE run SET {', '.join(f'{column} = {column} + ?' for column in in_run)} WHERE id = ?",
             (*in_run.values(), run),
         )
-    rollup.add(connection, spec_id, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
+    rollup.add(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
 
 
 def page_counts(books: PageResult) -> Counter[str]:
@@ -83,18 +86,18 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
     Where the older record is in this very run's books, it was deliberately not written in the end: filtered.
     """
     ((backlog,),) = connection.execute(
-        "SELECT waiting + dead + unknown FROM integration WHERE id = ?", (entry.integration,)
+        "SELECT waiting + dead + unknown FROM integration WHERE spec_id = ?", (entry.spec_id,)
     )
     if not backlog:
         return
     wanted = {text(key) for key in keys} - {""}
-    select = f"SELECT id, key, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND {OPEN}"
+    select = f"SELECT id, key, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND flow = ? AND {OPEN}"
     if backlog <= len(wanted):  # rather look at all of them than look for each
-        rows = [row for row in connection.execute(select, (entry.spec_id,)) if row[1] in wanted]
+        rows = [row for row in connection.execute(select, (entry.spec_id, entry.flow)) if row[1] in wanted]
     else:
         listed = json.dumps(sorted(wanted))
         rows = connection.execute(
-            f"{select} AND key <> '' AND key IN (SELECT value FROM json_each(?))", (entry.spec_id, listed)
+            f"{select} AND key <> '' AND key IN (SELECT value FROM json_each(?))", (entry.spec_id, entry.flow, listed)
         ).fetchall()
     connection.executemany(
         "UPDATE failure SET state = ?, last_at = ?, next_attempt_at = NULL WHERE id = ?",
@@ -102,7 +105,7 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
     )
     for _, _, state, counted_by, counted_at in rows:
         if counted_by == entry.run:
-            _move(connection, entry.run, entry.spec_id, state, Outcome.FILTERED, counted_at)
+            _move(connection, entry.run, entry.spec_id, entry.flow, state, Outcome.FILTERED, counted_at)
     _backlog(connection, entry.spec_id, {state: -n for state, n in Counter(row[2] for row in rows).items()})
 
 
@@ -111,11 +114,11 @@ def store(connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[Ne
     if not failures:
         return
     connection.executemany(
-        "INSERT INTO failure (id, run, spec_id, spec_hash, key, first_at, counted_by, counted_at, source, "
-        f"{', '.join(_OF_ATTEMPT)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_OF_ATTEMPT)})",
+        "INSERT INTO failure (id, run, spec_id, flow, spec_hash, key, first_at, counted_by, counted_at, source, "
+        f"{', '.join(_OF_ATTEMPT)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_OF_ATTEMPT)})",
         [
-            (ids.new(), entry.run, entry.spec_id, entry.spec_hash, text(failure.key), entry.at, entry.run, entry.at,
-             as_json(failure.source), *_attempt(failure, entry.at, failure.attempts))
+            (ids.new(), entry.run, entry.spec_id, entry.flow, entry.spec_hash, text(failure.key), entry.at, entry.run,
+             entry.at, as_json(failure.source), *_attempt(failure, entry.at, failure.attempts))
             for failure in failures
         ],
     )  # fmt: skip
@@ -145,11 +148,11 @@ def settle(connection: sqlite3.Connection, entry: RunEntry, settled: RetryResult
     if settled.new_failure is not None:
         counts.update(error_counts(settled.new_failure.error_class))
     if is_open and counted_by == entry.run:
-        _move(connection, entry.run, entry.spec_id, state, outcome, counted_at)
+        _move(connection, entry.run, entry.spec_id, entry.flow, state, outcome, counted_at)
     else:
         counts.update({"read": 1, outcome.value: 1})
         counted_by, counted_at = entry.run, entry.at
-    count(connection, entry.run, entry.spec_id, entry.at, counts)
+    count(connection, entry.run, entry.spec_id, entry.flow, entry.at, counts)
     if again is not None:
         connection.execute(
             f"UPDATE failure SET spec_hash = ?, counted_by = ?, counted_at = ?, "
@@ -177,28 +180,30 @@ def decide(
     next_attempt = at if state is FailureState.WAITING else None
     for failure in failures:
         row = connection.execute(
-            "SELECT failure.spec_id, failure.state, counted_at, counted_by, run.state = 'running' FROM failure "
-            f"LEFT JOIN run ON run.id = counted_by WHERE failure.id = ? AND failure.{OPEN}",
+            "SELECT failure.spec_id, failure.flow, failure.state, counted_at, counted_by, run.state = 'running' "
+            f"FROM failure LEFT JOIN run ON run.id = counted_by WHERE failure.id = ? AND failure.{OPEN}",
             (failure,),
         ).fetchone()
         if row is None:
             continue
-        spec_id, was, counted_at, run, under_way = row
+        spec_id, flow, was, counted_at, run, is_running = row
         connection.execute(
             "UPDATE failure SET state = ?, last_at = ?, next_attempt_at = ? WHERE id = ?",
             (state, at, next_attempt, failure),
         )
-        if under_way:
-            _move(connection, run, spec_id, was, outcome, counted_at)
+        if is_running:
+            _move(connection, run, spec_id, flow, was, outcome, counted_at)
         _backlog(connection, spec_id, _change(was, state))
         decided[spec_id] += 1
     return decided
 
 
-def _move(connection: sqlite3.Connection, run: str, spec_id: str, old: str, new: Outcome, counted_at: str) -> None:
+def _move(
+    connection: sqlite3.Connection, run: str, spec_id: str, flow: str, old: str, new: Outcome, counted_at: str
+) -> None:
     """Move one record of a run from one outcome to another, in the span it was counted in."""
     if old != new:
-        count(connection, run, spec_id, counted_at, {old: -1, new.value: 1})
+        count(connection, run, spec_id, flow, counted_at, {old: -1, new.value: 1})
 
 
 def _change(old: str, new: str) -> Counter[str]:

@@ -13,38 +13,48 @@ from speclab.runlog.connection import as_json, text
 from speclab.runlog.rows import AlertRow
 
 
-def know(db: sqlite3.Connection, spec_id: str, at: str) -> int:
-    """The id of the integration, which this transaction changes; one nobody registered is called by its spec_id."""
+def touch(db: sqlite3.Connection, spec_id: str, at: str) -> None:
+    """Increment the revision of an integration; add it, with its spec_id as title, if nobody registered it."""
     db.execute(
         "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
         "VALUES (?1, ?1, '', '', '', ?2) ON CONFLICT (spec_id) DO UPDATE SET revision = revision + 1",
         (spec_id, at),
     )
-    return find(db, spec_id)
 
 
-def find(db: sqlite3.Connection, spec_id: str) -> int:
-    """The id of the integration, to be read by; one that none has, where it is not known."""
-    row = db.execute("SELECT id FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+def find_flow(db: sqlite3.Connection, spec_id: str, flow: str) -> int:
+    """Return the id of a flow, for reading; an id that matches no row if the flow does not exist."""
+    row = db.execute("SELECT id FROM flow WHERE spec_id = ? AND name = ?", (spec_id, flow)).fetchone()
     return int(row[0]) if row else -1
 
 
-def describe(db: sqlite3.Connection, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
-    """Say what it is called, where its spec is, and when it runs."""
+def add_flow(db: sqlite3.Connection, spec_id: str, flow: str) -> int:
+    """Return the id of a flow, which is added if it does not exist."""
+    found = find_flow(db, spec_id, flow)
+    if found >= 0:
+        return found
+    (added,) = db.execute("INSERT INTO flow (spec_id, name) VALUES (?, ?) RETURNING id", (spec_id, flow)).fetchone()
+    return int(added)
+
+
+def save_description(
+    db: sqlite3.Connection, spec_id: str, *, title: str, path: str, status: str, schedule: str
+) -> None:
+    """Save the title, the path of the spec, the status and the schedule of an integration."""
     db.execute(
         "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
         (text(title), text(path), text(status), text(schedule), spec_id),
     )
 
 
-def paused(db: sqlite3.Connection, spec_id: str) -> bool:
-    """Whether it is paused."""
+def is_paused(db: sqlite3.Connection, spec_id: str) -> bool:
+    """Return whether an integration is paused."""
     found = db.execute("SELECT 1 FROM integration WHERE spec_id = ? AND paused_at IS NOT NULL", (spec_id,))
     return found.fetchone() is not None
 
 
 def pause(db: sqlite3.Connection, spec_id: str, at: str, by: str, reason: str) -> None:
-    """Note who paused it, and why, if that was said."""
+    """Save who paused an integration, and the reason, if one was given."""
     db.execute(
         "UPDATE integration SET paused_at = ?, paused_by = ?, paused_reason = ? WHERE spec_id = ?",
         (at, text(by), text(reason) or None, spec_id),
@@ -52,35 +62,35 @@ def pause(db: sqlite3.Connection, spec_id: str, at: str, by: str, reason: str) -
 
 
 def resume(db: sqlite3.Connection, spec_id: str) -> None:
-    """Take the pause back."""
+    """End the pause of an integration."""
     db.execute(
         "UPDATE integration SET paused_at = NULL, paused_by = NULL, paused_reason = NULL WHERE spec_id = ?",
         (spec_id,),
     )
 
 
-def usual(db: sqlite3.Connection, spec_id: str) -> Json:
-    """What the fields of its source usually are; None where that was never learned."""
-    row = db.execute("SELECT usual FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
+def get_field_profile(db: sqlite3.Connection, spec_id: str) -> Json:
+    """Return the field profile of an integration's source; None if none was saved."""
+    row = db.execute("SELECT field_profile FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
     found: Json = json.loads(row[0]) if row and row[0] else None
     return found
 
 
-def learn(db: sqlite3.Connection, spec_id: str, news: Json) -> None:
-    """Remember what is usual now, in the place of what was known."""
-    db.execute("UPDATE integration SET usual = ? WHERE spec_id = ?", (as_json(news), spec_id))
+def save_field_profile(db: sqlite3.Connection, spec_id: str, profile: Json) -> None:
+    """Replace the field profile of an integration's source."""
+    db.execute("UPDATE integration SET field_profile = ? WHERE spec_id = ?", (as_json(profile), spec_id))
 
 
 class AlertChange(NamedTuple):
-    """An alert that began to fire, or ended."""
+    """An alert that started or stopped firing, as an event to log."""
 
     level: Level
     message: str
     state: AlertState
 
 
-def store(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:
-    """Replace all alerts of an integration with those just evaluated; gives what is news, to be told as events."""
+def save_alerts(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:
+    """Replace all alerts of an integration, and return those that started or stopped firing."""
     was_firing = {
         name for (name,) in db.execute("SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,))
     }
@@ -90,10 +100,10 @@ def store(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> l
         "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
         [(spec_id, text(a.name), a.state, a.since, text(a.detail)) for a in alerts],
     )
-    began = [
+    started = [
         AlertChange(Level.WARNING, f"alert: {alert.name}: {alert.detail}", alert.state)
         for alert in firing
         if alert.name not in was_firing
     ]
-    over = sorted(was_firing - {alert.name for alert in firing})
-    return began + [AlertChange(Level.INFO, f"alert over: {name}", AlertState.OK) for name in over]
+    stopped = sorted(was_firing - {alert.name for alert in firing})
+    return started + [AlertChange(Level.INFO, f"alert over: {name}", AlertState.OK) for name in stopped]

@@ -74,6 +74,9 @@ class RunStore(RunStoreView, Protocol):
     def start_run(self, spec_id: str, spec_hash: str, trigger: str) -> str:
         """Start a run of this process and return its id."""
 
+    def save_spec_version(self, spec_hash: str, spec: str) -> None:
+        """Keep the text of a spec, so that a run can show what it ran."""
+
     def commit_page(self, run: str, page: PageResult) -> None:
         """Record the outcomes, failures, record states and cursor of one page.
 

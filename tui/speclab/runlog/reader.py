@@ -38,9 +38,10 @@ from speclab.runlog.rows import (
 )
 
 _PARKED: Final = " UNION ".join(
-    "SELECT value, json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM json_each(?1) JOIN event "
-    "ON event.id IN (SELECT id FROM event WHERE run = (SELECT id FROM run WHERE spec_id = value "
-    f"AND ended_at IS NOT NULL{which} ORDER BY id DESC LIMIT 1) ORDER BY id DESC LIMIT 3) WHERE kind = 'parked'"
+    "SELECT value, json_extract(fields, '$.end'), json_extract(fields, '$.until') FROM json_each(?1) "
+    "JOIN log_event AS event ON event.id IN (SELECT id FROM log_event WHERE run = (SELECT id FROM run "
+    f"WHERE spec_id = value AND ended_at IS NOT NULL{which} ORDER BY id DESC LIMIT 1) ORDER BY id DESC LIMIT 3) "
+    "WHERE kind = 'parked'"
     for which in ("", " AND trigger <> 'retry'")
 )
 """One of the last events of a run says that it was parked; those before are one a page, and not looked at."""
@@ -143,7 +144,7 @@ class RunLogReader:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA query_only = TRUE")
-            found = schema.version(connection, self.path)
+            found = schema.read_version(connection, self.path)
             if 0 < found < schema.VERSION:
                 older = f"the run log is of an older speclab (schema {found}; this one reads {schema.VERSION})"
                 raise RunLogTooOld(
@@ -178,6 +179,11 @@ class RunLogReader:
         """The run with that id."""
         rows = self.query(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,))
         return run_row(rows[0]) if rows else None
+
+    def get_spec_version(self, spec_hash: str) -> str | None:
+        """Return the text of the spec with that hash; None if no run saved it, or retention deleted it."""
+        rows = self.query("SELECT text FROM spec_version WHERE hash = ?", (spec_hash,))
+        return rows[0][0] if rows else None
 
     def runs(self, spec_id: str | None = None, limit: int = 20, state: RunState | None = None) -> list[RunRow]:
         """The latest runs, newest first."""
@@ -265,7 +271,7 @@ class RunLogReader:
     ) -> list[EventRow]:
         """Events with a greater id than `after`, oldest first."""
         where, values = _where({"id > ?": after, "spec_id = ?": spec_id, "run = ?": run})
-        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM event {where} ORDER BY id LIMIT ?", (*values, limit))
+        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id LIMIT ?", (*values, limit))
         return [event_row(row) for row in rows]
 
     def latest_events(
@@ -273,7 +279,7 @@ class RunLogReader:
     ) -> list[EventRow]:
         """The last events (of those with a smaller id than `before`), oldest first."""
         where, values = _where({"id < ?": before, "spec_id = ?": spec_id, "run = ?": run})
-        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
+        rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [event_row(row) for row in reversed(rows)]
 
     @contextmanager
@@ -355,5 +361,5 @@ class Tail:
 
 
 def _last(reader: RunLogReader) -> int:
-    ((last,),) = reader.query("SELECT max(id) FROM event") or [(None,)]
+    ((last,),) = reader.query("SELECT max(id) FROM log_event") or [(None,)]
     return last or 0

@@ -10,7 +10,7 @@ from time import sleep
 from typing import Final
 
 from speclab.runlog.rollup import RollupSpan
-from speclab.runlog.schema import ARRIVED, OPEN
+from speclab.runlog.schema import OPEN, READ_TO_END
 
 _BITE: Final = 500
 _REST: Final = 0.005
@@ -18,10 +18,10 @@ _REST: Final = 0.005
 
 _NEXT_EVENTS: Final = f"""
 SELECT max(id), count(*) FILTER (WHERE at < :kept OR at > :now) FROM (
-    SELECT id, at FROM event WHERE spec_id = :spec AND id > :after ORDER BY id LIMIT {_BITE})"""
+    SELECT id, at FROM log_event WHERE spec_id = :spec AND id > :after ORDER BY id LIMIT {_BITE})"""
 """A clock that was ahead for a while has left events of times to come among the first."""
 
-_EVENTS: Final = "DELETE FROM event WHERE spec_id = :spec AND id > :after AND id <= :last AND at < :kept"
+_EVENTS: Final = "DELETE FROM log_event WHERE spec_id = :spec AND id > :after AND id <= :last AND at < :kept"
 
 _FAILURES: Final = f"""
 DELETE FROM failure WHERE id IN (
@@ -32,7 +32,7 @@ DELETE FROM run WHERE id IN (
     SELECT id FROM run WHERE spec_id = :spec AND ended_at < :kept
         AND id IS NOT (SELECT max(id) FROM run WHERE spec_id = :spec)
         AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND state = 'succeeded' ORDER BY ended_at DESC LIMIT 1)
-        AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND {ARRIVED} ORDER BY started_at DESC LIMIT 1)
+        AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND {READ_TO_END} ORDER BY started_at DESC LIMIT 1)
         AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.run = run.id)
     LIMIT {_BITE})"""
 
@@ -40,6 +40,13 @@ _ROLLUPS: Final = f"""
 DELETE FROM rollup WHERE (spec_id, span, start) IN (
     SELECT spec_id, span, start FROM rollup
     WHERE spec_id = :spec AND span IN ('{RollupSpan.MINUTE}', '{RollupSpan.HOUR}') AND start < :kept LIMIT {_BITE})"""
+
+
+_SPEC_VERSIONS: Final = f"""
+DELETE FROM spec_version WHERE hash IN (
+    SELECT hash FROM spec_version WHERE saved_at < :kept
+        AND NOT EXISTS (SELECT 1 FROM run WHERE spec_hash = spec_version.hash)
+    LIMIT {_BITE})"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +99,11 @@ def prune(
                 deleted += db.execute(_EVENTS, scope | {"last": last}).rowcount
             sleep(_REST)
 
-    return Pruned(
+    pruned = Pruned(
         events=delete_events(),
         failures=delete(_FAILURES, failures_kept_since),
         runs=delete(_RUNS, kept_since),
         rollups=delete(_ROLLUPS, rollups_kept_since),
     )
+    delete(_SPEC_VERSIONS, kept_since)
+    return pruned

@@ -36,15 +36,15 @@ class RollupBucket:
     end: str
 
 
-def add(connection: sqlite3.Connection, spec_id: str, at: str, counts: Mapping[str, int]) -> None:
+def add(connection: sqlite3.Connection, spec_id: str, flow: str, at: str, counts: Mapping[str, int]) -> None:
     """Add `counts` (column → how many) to the minute, the hour and the day of `at`."""
     if not counts:
         return
     columns = ", ".join(counts)
     connection.executemany(
-        f"INSERT INTO rollup (spec_id, span, start, {columns}) VALUES (?, ?, ?{', ?' * len(counts)}) "
+        f"INSERT INTO rollup (spec_id, span, start, flow, {columns}) VALUES (?, ?, ?, ?{', ?' * len(counts)}) "
         f"ON CONFLICT DO UPDATE SET {', '.join(f'{column} = {column} + excluded.{column}' for column in counts)}",
-        [(spec_id, span, span.start(at), *counts.values()) for span in RollupSpan],
+        [(spec_id, span, span.start(at), flow, *counts.values()) for span in RollupSpan],
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from speclab.core.json import Json, Record
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
-from speclab.runlog.schema import ARRIVED, OPEN
+from speclab.runlog.schema import OPEN, READ_TO_END
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting,
     (SELECT min(first_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
     (SELECT min(next_attempt_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
     (SELECT max(ended_at) FROM run r WHERE r.spec_id = i.spec_id AND state = 'succeeded'),
-    (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {ARRIVED}),
+    (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {READ_TO_END}),
     (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing'),
     paused_at, paused_by, paused_reason
 FROM integration i"""

@@ -15,57 +15,58 @@ import orjson
 from speclab.core.json import Record
 from speclab.runlog.connection import as_json, telling, text
 from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
-from speclab.runlog.schema import OPEN
+from speclab.runlog.schema import DEFAULT_FLOW, OPEN
 
 _MERGE_AT: Final = 20_000
 """Records; merging them holds the file for some 100 ms."""
 _ROWS: Final = 20  # a statement, as in `states`
-_BEHIND: Final = "sweep < (SELECT complete FROM sweep WHERE integration = :integration)"
+_BEHIND: Final = "full_scan < (SELECT complete FROM full_scan WHERE flow_id = :flow)"
 _DELIVERED: Final = (
-    "EXISTS (SELECT 1 FROM record_state s WHERE s.integration = presence.integration AND s.key = presence.key "
+    "EXISTS (SELECT 1 FROM record_state s WHERE s.flow_id = source_key.flow_id AND s.key = source_key.key "
     "AND s.hash <> :deleted)"
 )
-_SEEN: Final = "EXISTS (SELECT 1 FROM presence p WHERE p.integration = s.integration AND p.key = s.key)"
+_SEEN: Final = "EXISTS (SELECT 1 FROM source_key p WHERE p.flow_id = s.flow_id AND p.key = s.key)"
 PLACE: Final = "coalesce(json_extract(identity, '$.place'), json_extract(identity, '$.target'))"
 """What a delete at the target goes by: records of which it is the same are one record there."""
 _FAILED: Final = (
-    f"EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.key = presence.key AND f.{OPEN} AND f.key <> '')"
+    "EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.flow = :name AND f.key = source_key.key "
+    f"AND f.{OPEN} AND f.key <> '')"
 )
 
 
 class SourceKeys:
-    """The tables `full_scan`, `presence` and `presence_page`, within the writer's transactions."""
+    """The tables `full_scan`, `source_key` and `source_key_page`, within the writer's transactions."""
 
     def __init__(self) -> None:
-        self._unmerged: dict[int, int] = {}  # by integration: records in its pages
+        self._unmerged: dict[int, int] = {}  # flow id -> number of records in its pages
 
     def forget(self) -> None:
         """Take back what was only meant to be written: the transaction failed."""
         self._unmerged.clear()
 
-    def full_scan(self, db: sqlite3.Connection, integration: int, target: str) -> FullScan:
+    def open_full_scan(self, db: sqlite3.Connection, flow: int, target: str) -> FullScan:
         """How the sweeps stand. What was noted of records at another target than `target` is forgotten."""
-        row = db.execute("SELECT target, latest, held FROM sweep WHERE integration = ?", (integration,)).fetchone()
+        row = db.execute("SELECT target, latest, held FROM full_scan WHERE flow_id = ?", (flow,)).fetchone()
         if row is not None and row[0] == text(target):
             return FullScan(row[1], row[2])
-        for table in ("presence", "presence_page", "sweep"):
-            db.execute(f"DELETE FROM {table} WHERE integration = ?", (integration,))
-        self._unmerged.pop(integration, None)
-        db.execute("INSERT INTO sweep (integration, target) VALUES (?, ?)", (integration, text(target)))
+        for table in ("source_key", "source_key_page", "full_scan"):
+            db.execute(f"DELETE FROM {table} WHERE flow_id = ?", (flow,))
+        self._unmerged.pop(flow, None)
+        db.execute("INSERT INTO full_scan (flow_id, target) VALUES (?, ?)", (flow, text(target)))
         return FullScan(0, 0)
 
-    def add(self, db: sqlite3.Connection, integration: int, seen: SeenRecords, *, moves: bool) -> None:
+    def add(self, db: sqlite3.Connection, flow: int, seen: SeenRecords, *, moves: bool) -> None:
         """Note what a page tells; `moves` if the checkpoint moves with it."""
         db.execute(
-            "UPDATE sweep SET latest = max(latest, :sweep), "
-            "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :sweep END ELSE held END, "
-            "keyless = CASE WHEN :keyless THEN :sweep ELSE keyless END, "
-            "complete = CASE WHEN :ends AND :moves AND :sweep > 0 AND NOT :keyless AND keyless <> :sweep "
-            "THEN :sweep ELSE complete END, undecided = undecided OR (:ends AND :moves AND :sweep > 0) "
-            "WHERE integration = :integration",
+            "UPDATE full_scan SET latest = max(latest, :number), "
+            "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :number END ELSE held END, "
+            "keyless = CASE WHEN :keyless THEN :number ELSE keyless END, "
+            "complete = CASE WHEN :ends AND :moves AND :number > 0 AND NOT :keyless AND keyless <> :number "
+            "THEN :number ELSE complete END, undecided = undecided OR (:ends AND :moves AND :number > 0) "
+            "WHERE flow_id = :flow",
             {
-                "integration": integration,
-                "sweep": seen.full_scan,
+                "flow": flow,
+                "number": seen.full_scan,
                 "moves": moves,
                 "ends": seen.ends,
                 "keyless": seen.keyless,
@@ -77,27 +78,27 @@ class SourceKeys:
             return
         identities = [_json(seen.identities[key]) for key in seen_keys]
         keys = [key if key.isascii() else text(key) for key in seen_keys]
-        self._come_again(db, integration, keys)
-        waiting = self._waiting(db, integration) + len(keys)
+        self._come_again(db, flow, keys)
+        waiting = self._waiting(db, flow) + len(keys)
         # What is seen apart from a sweep counts as seen in the latest: it is there later than that began.
         db.execute(
-            "INSERT INTO presence_page (integration, sweep, keys, identities, records) "
-            "SELECT integration, latest, ?, ?, ? FROM sweep WHERE integration = ?",
-            (json.dumps(keys), json.dumps(identities), len(keys), integration),
+            "INSERT INTO source_key_page (flow_id, full_scan, keys, identities, records) "
+            "SELECT flow_id, latest, ?, ?, ? FROM full_scan WHERE flow_id = ?",
+            (json.dumps(keys), json.dumps(identities), len(keys), flow),
         )
-        self._unmerged[integration] = waiting
+        self._unmerged[flow] = waiting
         if waiting >= _MERGE_AT:
-            self.merge(db, integration)
+            self.merge(db, flow)
 
-    def break_off(self, db: sqlite3.Connection, integration: int) -> None:
+    def break_off(self, db: sqlite3.Connection, flow: int) -> None:
         """The checkpoint moves on, and nobody notes what a page holds: the sweep that it was in has a gap."""
-        db.execute("UPDATE sweep SET held = 0 WHERE integration = ? AND held <> 0", (integration,))
+        db.execute("UPDATE full_scan SET held = 0 WHERE flow_id = ? AND held <> 0", (flow,))
 
-    def merge(self, db: sqlite3.Connection, integration: int) -> None:
+    def merge(self, db: sqlite3.Connection, flow: int) -> None:
         """Move what the pages hold into the table, in the order of its keys."""
         latest: dict[str, tuple[int, str | None]] = {}
         for full_scan, keys, identities in db.execute(
-            "SELECT sweep, keys, identities FROM presence_page WHERE integration = ? ORDER BY id", (integration,)
+            "SELECT full_scan, keys, identities FROM source_key_page WHERE flow_id = ? ORDER BY id", (flow,)
         ):
             for key, identity in zip(json.loads(keys), json.loads(identities), strict=True):
                 known = latest.get(key, (0, None))
@@ -105,105 +106,106 @@ class SourceKeys:
         rows = [(key, *latest[key]) for key in sorted(latest)]
         whole = len(rows) - len(rows) % _ROWS
         many = (tuple(chain.from_iterable(rows[at : at + _ROWS])) for at in range(0, whole, _ROWS))
-        db.executemany(_upsert(integration, _ROWS), many)
-        db.executemany(_upsert(integration, 1), rows[whole:])
-        db.execute("DELETE FROM presence_page WHERE integration = ?", (integration,))
-        self._unmerged[integration] = 0
+        db.executemany(_upsert(flow, _ROWS), many)
+        db.executemany(_upsert(flow, 1), rows[whole:])
+        db.execute("DELETE FROM source_key_page WHERE flow_id = ?", (flow,))
+        self._unmerged[flow] = 0
 
-    def count_scan(self, db: sqlite3.Connection, integration: int, run: str, deleted: bytes) -> ScanCounts:
+    def count_scan(self, db: sqlite3.Connection, flow: int, run: str, deleted: bytes) -> ScanCounts:
         """How many are missing. What is neither at the target nor failed on its way there is forgotten.
 
         What is at the target has a state that is not `deleted`, the hash of a record that was deleted there.
         """
-        full_scan = db.execute(
-            "SELECT nameless FROM sweep WHERE integration = ? AND undecided", (integration,)
-        ).fetchone()
+        full_scan = db.execute("SELECT nameless FROM full_scan WHERE flow_id = ? AND undecided", (flow,)).fetchone()
         if full_scan is None:
             return ScanCounts(0, 0, 0)
-        self.merge(db, integration)
-        spec_id, balanced = db.execute(
-            "SELECT spec_id, read = written + unchanged + filtered + waiting + dead + unknown FROM run WHERE id = ?",
+        self.merge(db, flow)
+        spec_id, name, balanced = db.execute(
+            "SELECT spec_id, flow, read = written + unchanged + filtered + waiting + dead + unknown "
+            "FROM run WHERE id = ?",
             (run,),
         ).fetchone()
-        scope = {"integration": integration, "spec": spec_id, "deleted": deleted}
+        scope = {"flow": flow, "spec": spec_id, "name": name, "deleted": deleted}
 
         def count(what: str) -> int:
             (found,) = db.execute(f"SELECT count(*) FROM {what}", scope).fetchone()
             return int(found)
 
-        behind = f"presence WHERE integration = :integration AND {_BEHIND}"
+        behind = f"source_key WHERE flow_id = :flow AND {_BEHIND}"
         db.execute(f"DELETE FROM {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
         replaced = db.execute(
-            f"SELECT key, gone, {_DELIVERED} FROM {behind} AND {PLACE} IN "
-            f"(SELECT {PLACE} FROM presence WHERE integration = :integration AND NOT {_BEHIND})",
+            f"SELECT key, tombstone, {_DELIVERED} FROM {behind} AND {PLACE} IN "
+            f"(SELECT {PLACE} FROM source_key WHERE flow_id = :flow AND NOT {_BEHIND})",
             scope,
         ).fetchall()
-        missing = count(f"{behind} AND NOT gone AND identity IS NOT NULL") - sum(not gone for _, gone, _ in replaced)
-        known = count("record_state WHERE integration = :integration AND hash <> :deleted")
+        missing = count(f"{behind} AND NOT tombstone AND identity IS NOT NULL") - sum(
+            not tombstone for _, tombstone, _ in replaced
+        )
+        known = count("record_state WHERE flow_id = :flow AND hash <> :deleted")
         known -= sum(delivered for _, _, delivered in replaced)
         nameless = count(f"{behind} AND identity IS NULL AND {_DELIVERED}") + count(
-            f"record_state s WHERE integration = :integration AND hash <> :deleted AND NOT {_SEEN}"
+            f"record_state s WHERE flow_id = :flow AND hash <> :deleted AND NOT {_SEEN}"
         )
-        self._settle(db, integration, nameless)
+        self._settle(db, flow, nameless)
         news = nameless if nameless != full_scan[0] else 0
         return ScanCounts(missing, news, known, tuple(key for key, _, _ in replaced), bool(balanced))
 
-    def missing(self, db: sqlite3.Connection, integration: int, after: str, limit: int) -> list[MissingRecord]:
+    def missing(self, db: sqlite3.Connection, flow: int, after: str, limit: int) -> list[MissingRecord]:
         """Records of which nothing was decided since they are missing, in the order of their keys, from `after` on."""
         rows = db.execute(
-            f"SELECT key, identity FROM presence WHERE integration = :integration AND key > :after AND {_BEHIND} "
-            "AND NOT gone ORDER BY key LIMIT :limit",
-            {"integration": integration, "after": text(after), "limit": limit},
+            f"SELECT key, identity FROM source_key WHERE flow_id = :flow AND key > :after AND {_BEHIND} "
+            "AND NOT tombstone ORDER BY key LIMIT :limit",
+            {"flow": flow, "after": text(after), "limit": limit},
         ).fetchall()
         if not rows:
-            self._settle(db, integration)
+            self._settle(db, flow)
         return [MissingRecord(key, None if identity is None else json.loads(identity)) for key, identity in rows]
 
-    def decided(self, db: sqlite3.Connection, integration: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
+    def decided(self, db: sqlite3.Connection, flow: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
         """Note that it was decided of missing records by their `keys`; those `deleted` need not be known any more."""
         for statement, which in (
-            ("UPDATE presence SET gone = 1", keys),
-            ("DELETE FROM presence", deleted),
+            ("UPDATE source_key SET tombstone = 1", keys),
+            ("DELETE FROM source_key", deleted),
         ):
             db.execute(
-                f"{statement} WHERE integration = ? AND key IN (SELECT value FROM json_each(?))",
-                (integration, json.dumps([text(key) for key in which])),
+                f"{statement} WHERE flow_id = ? AND key IN (SELECT value FROM json_each(?))",
+                (flow, json.dumps([text(key) for key in which])),
             )
 
-    def gone(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> dict[str, Record]:
+    def get_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> dict[str, Record]:
         """Those of `keys` that are missing, of which it was decided, and what the target knows them by."""
         stored = {text(key): key for key in keys}
         rows = db.execute(
-            "SELECT key, identity FROM presence WHERE integration = ? AND gone = 1 AND identity IS NOT NULL "
+            "SELECT key, identity FROM source_key WHERE flow_id = ? AND tombstone = 1 AND identity IS NOT NULL "
             "AND key IN (SELECT value FROM json_each(?))",
-            (integration, json.dumps(list(stored))),
+            (flow, json.dumps(list(stored))),
         )
         return {stored[key]: json.loads(identity) for key, identity in rows}
 
-    def _settle(self, db: sqlite3.Connection, integration: int, nameless: int | None = None) -> None:
+    def _settle(self, db: sqlite3.Connection, flow: int, nameless: int | None = None) -> None:
         """Note whether anything is left to decide, so that no run that reads what changed has to count."""
         db.execute(
-            f"UPDATE sweep SET nameless = coalesce(:nameless, nameless), undecided = EXISTS (SELECT 1 FROM presence "
-            f"WHERE integration = :integration AND {_BEHIND} AND NOT gone) WHERE integration = :integration",
-            {"integration": integration, "nameless": nameless},
+            f"UPDATE full_scan SET nameless = coalesce(:nameless, nameless), undecided = EXISTS "
+            f"(SELECT 1 FROM source_key WHERE flow_id = :flow AND {_BEHIND} AND NOT tombstone) WHERE flow_id = :flow",
+            {"flow": flow, "nameless": nameless},
         )
 
-    def _come_again(self, db: sqlite3.Connection, integration: int, keys: Sequence[str]) -> None:
+    def _come_again(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> None:
         """Note at once, not when pages are merged, that records are not gone any more: a retry goes by it."""
-        if db.execute("SELECT 1 FROM presence WHERE integration = ? AND gone = 1 LIMIT 1", (integration,)).fetchone():
+        if db.execute("SELECT 1 FROM source_key WHERE flow_id = ? AND tombstone = 1 LIMIT 1", (flow,)).fetchone():
             db.execute(
-                "UPDATE presence SET gone = 0 WHERE integration = ? AND gone = 1 "
+                "UPDATE source_key SET tombstone = 0 WHERE flow_id = ? AND tombstone = 1 "
                 "AND key IN (SELECT value FROM json_each(?))",
-                (integration, json.dumps(keys)),
+                (flow, json.dumps(keys)),
             )
 
-    def _waiting(self, db: sqlite3.Connection, integration: int) -> int:
+    def _waiting(self, db: sqlite3.Connection, flow: int) -> int:
         """How many records the pages hold; asked once, for what a killed run has left."""
-        if integration not in self._unmerged:
-            (self._unmerged[integration],) = db.execute(
-                "SELECT coalesce(sum(records), 0) FROM presence_page WHERE integration = ?", (integration,)
+        if flow not in self._unmerged:
+            (self._unmerged[flow],) = db.execute(
+                "SELECT coalesce(sum(records), 0) FROM source_key_page WHERE flow_id = ?", (flow,)
             ).fetchone()
-        return self._unmerged[integration]
+        return self._unmerged[flow]
 
 
 def _json(identity: Record | None) -> str | None:
@@ -216,31 +218,31 @@ def _json(identity: Record | None) -> str | None:
         return as_json(identity)
 
 
-def _upsert(integration: int, rows: int) -> str:
+def _upsert(flow: int, rows: int) -> str:
     return (
-        "INSERT INTO presence (integration, key, sweep, identity) "
-        f"VALUES {', '.join([f'({integration:d}, ?, ?, ?)'] * rows)} "
-        "ON CONFLICT DO UPDATE SET sweep = excluded.sweep, identity = coalesce(excluded.identity, identity)"
+        "INSERT INTO source_key (flow_id, key, full_scan, identity) "
+        f"VALUES {', '.join([f'({flow:d}, ?, ?, ?)'] * rows)} "
+        "ON CONFLICT DO UPDATE SET full_scan = excluded.full_scan, identity = coalesce(excluded.identity, identity)"
     )
 
 
 _SOME: Final = 500
 _MISSING: Final = f"""
 WITH known AS (
-    SELECT key, max(sweep) AS sweep, max(identity) AS identity, min(gone) AS gone FROM (
-        SELECT key, sweep, identity, gone FROM presence WHERE integration = :integration
-        UNION ALL SELECT key, sweep, identity, 0 FROM unmerged)
+    SELECT key, max(full_scan) AS full_scan, max(identity) AS identity, min(tombstone) AS tombstone FROM (
+        SELECT key, full_scan, identity, tombstone FROM source_key WHERE flow_id = :flow
+        UNION ALL SELECT key, full_scan, identity, 0 FROM unmerged)
     GROUP BY key),
 taken AS (
     SELECT place FROM seen
-    UNION SELECT {PLACE} FROM known WHERE sweep >= :before OR key IN (SELECT key FROM seen))
+    UNION SELECT {PLACE} FROM known WHERE full_scan >= :before OR key IN (SELECT key FROM seen))
 SELECT key, identity FROM known
-WHERE sweep < :before AND NOT gone AND identity IS NOT NULL AND key NOT IN (SELECT key FROM seen)
+WHERE full_scan < :before AND NOT tombstone AND identity IS NOT NULL AND key NOT IN (SELECT key FROM seen)
     AND NOT EXISTS (SELECT 1 FROM taken WHERE place = {PLACE})"""
 
 
 class MissingPreview:
-    """The records of one integration, and which of them a read has seen; those are kept in a temporary table."""
+    """The records of one flow, and which of them a read has seen; those are kept in a temporary table."""
 
     def __init__(self, path: Path, spec_id: str, target: str) -> None:
         """Of `spec_id` in the run log at `path`, whose records are at `target`."""
@@ -248,15 +250,15 @@ class MissingPreview:
         with telling(path):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
-            self._db.execute("CREATE TEMP TABLE unmerged (sweep INTEGER, key TEXT, identity TEXT)")
+            self._db.execute("CREATE TEMP TABLE unmerged (full_scan INTEGER, key TEXT, identity TEXT)")
             row = self._db.execute(
                 "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
-                "FROM integration LEFT JOIN sweep ON integration = id AND target = ? WHERE spec_id = ?",
-                (text(target), spec_id),
+                "FROM flow LEFT JOIN full_scan ON flow_id = id AND target = ? WHERE spec_id = ? AND name = ?",
+                (text(target), spec_id, DEFAULT_FLOW),
             ).fetchone()
-            self._integration = row[0] if row else -1
+            self._flow = row[0] if row else -1
             pages = self._db.execute(
-                "SELECT sweep, keys, identities FROM presence_page WHERE integration = ?", (self._integration,)
+                "SELECT full_scan, keys, identities FROM source_key_page WHERE flow_id = ?", (self._flow,)
             )
             for full_scan, keys, identities in pages:
                 of_page = zip(repeat(full_scan), json.loads(keys), json.loads(identities), strict=False)
@@ -276,7 +278,7 @@ class MissingPreview:
         self._db.close()
 
     def saw(self, identities: Mapping[str, Record | None]) -> None:
-        """Take note that the source has these keys, and what the target would know each by; see `presence.Seen`."""
+        """Take note that the source has these keys, and what the target would know each by; see `source_key.Seen`."""
         rows = [(text(key), None if one is None else as_json(one)) for key, one in identities.items()]
         one = "SELECT ? AS key, ? AS identity"
         self._db.executemany(f"INSERT OR REPLACE INTO seen SELECT key, {PLACE} FROM ({one})", rows)
@@ -284,13 +286,13 @@ class MissingPreview:
     def missing(self, before: int) -> Iterator[list[MissingRecord]]:
         """Records that were seen neither now nor in the reads from number `before` on, some at a time."""
         with telling(self._path):
-            found = self._db.execute(_MISSING, {"integration": self._integration, "before": before})
+            found = self._db.execute(_MISSING, {"flow": self._flow, "before": before})
             while some := found.fetchmany(_SOME):
                 yield [MissingRecord(key, json.loads(identity)) for key, identity in some]
 
     def known(self, deleted: bytes) -> int:
         """How many records are known to be at the target, but for what the latest pages of a killed run told."""
         (count,) = self._db.execute(
-            "SELECT count(*) FROM record_state WHERE integration = ? AND hash <> ?", (self._integration, deleted)
+            "SELECT count(*) FROM record_state WHERE flow_id = ? AND hash <> ?", (self._flow, deleted)
         ).fetchone()
         return int(count)

@@ -12,7 +12,7 @@ from os import PathLike, getpid
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import RunLogTooOld, UsageError
@@ -20,8 +20,7 @@ from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.core.state_files import make_private_directory
-from speclab.runlog import accounting, control, integrations, schema
-from speclab.runlog import integrations as alerts_table
+from speclab.runlog import accounting, control, integrations, migrations, schema
 from speclab.runlog.connection import (
     Ids,
     as_json,
@@ -52,6 +51,7 @@ from speclab.runlog.rows import (
     failure_row,
     run_row,
 )
+from speclab.runlog.schema import DEFAULT_FLOW
 from speclab.runlog.source_keys import SourceKeys
 
 THIS_PROCESS: Final = 0
@@ -59,7 +59,7 @@ THIS_PROCESS: Final = 0
 
 _BUSY_SECONDS: Final = 10.0
 _WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
-_DUE: Final = "failure WHERE spec_id = ? AND state = 'waiting' AND next_attempt_at <= ?"
+_DUE: Final = "failure WHERE spec_id = ? AND flow = ? AND state = 'waiting' AND next_attempt_at <= ?"
 
 
 class RunLog:
@@ -112,13 +112,13 @@ class RunLog:
             refuse_empty(path, path.stat().st_size)
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                schema.version(connection, path)  # before anything is changed: it may be somebody else's file
+                schema.read_version(connection, path)  # before anything is changed: it may be somebody else's file
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
                 connection.execute("PRAGMA cache_size = -8000")
                 connection.execute("PRAGMA secure_delete = FAST")
-                schema.ensure(connection, path)
+                migrations.ensure_current(connection, path)
             except BaseException:
                 connection.close()
                 raise
@@ -151,15 +151,15 @@ class RunLog:
     def register(self, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
         """Say what an integration is called, where its spec is, and when it runs."""
         with self._transaction() as db:
-            self._know(db, spec_id)
-            integrations.describe(db, spec_id, title=title, path=path, status=status, schedule=schedule)
+            self._touch(db, spec_id)
+            integrations.save_description(db, spec_id, title=title, path=path, status=status, schedule=schedule)
 
     def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
         """Have `speclab up` leave an integration alone until `resume`; False if it did already, and nothing changed."""
         with self._transaction() as db:
-            if integrations.paused(db, spec_id):
+            if integrations.is_paused(db, spec_id):
                 return False
-            self._know(db, spec_id)
+            self._touch(db, spec_id)
             at = self._now()
             integrations.pause(db, spec_id, at, by, reason)
             message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
@@ -169,15 +169,23 @@ class RunLog:
     def resume(self, spec_id: str, by: str) -> bool:
         """End a pause; False if there was none."""
         with self._transaction() as db:
-            if not integrations.paused(db, spec_id):
+            if not integrations.is_paused(db, spec_id):
                 return False
-            self._know(db, spec_id)
+            self._touch(db, spec_id)
             integrations.resume(db, spec_id)
             self._event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
         return True
 
-    def start_run(self, spec_id: str, spec_hash: str, trigger: str, *, pid: int | None = THIS_PROCESS) -> str:
-        """Begin a run; gives its id.
+    def start_run(
+        self,
+        spec_id: str,
+        spec_hash: str,
+        trigger: str,
+        *,
+        pid: int | None = THIS_PROCESS,
+        flow: str = DEFAULT_FLOW,
+    ) -> str:
+        """Start a run and return its id.
 
         With the `pid` of the process that runs it, the run is seen as interrupted when that process is gone; with None
         (a run reported from elsewhere, call by call) it stays open until it is finished.
@@ -185,19 +193,34 @@ class RunLog:
         process = None if pid is None else ProcessIdentity.of(pid or getpid())
         run = self._ids.new()
         with self._transaction() as db:
-            self._states.begin(db, self._know(db, spec_id))
+            self._states.begin(db, self._touch_flow(db, spec_id, flow))
             at = self._now()
             (cursor,) = db.execute(
-                "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ?), 'null')", (spec_id,)
+                "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ? AND flow = ?), 'null')",
+                (spec_id, flow),
             ).fetchone()
             db.execute(
-                "INSERT INTO run (id, spec_id, spec_hash, trigger, state, started_at, cursor, pid, host, "
-                "process_started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, spec_id, spec_hash, trigger, RunState.RUNNING, at, cursor)
+                "INSERT INTO run (id, spec_id, flow, spec_hash, trigger, state, started_at, cursor, pid, host, "
+                "process_started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, spec_id, flow, spec_hash, trigger, RunState.RUNNING, at, cursor)
                 + ((process.pid, process.host, process.started) if process else (None, None, None)),
             )
             self._event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
         return run
+
+    def save_spec_version(self, spec_hash: str, spec: str) -> None:
+        """Keep the text of a spec, so that a run can show what it ran."""
+        if self._read_one("SELECT 1 FROM spec_version WHERE hash = ?", (spec_hash,)) is None:
+            with self._transaction() as db:
+                db.execute(
+                    "INSERT INTO spec_version (hash, text, saved_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (spec_hash, text(spec), self._now()),
+                )
+
+    def get_spec_version(self, spec_hash: str) -> str | None:
+        """Return the text of the spec with that hash; None if no run saved it, or retention deleted it."""
+        row = self._read_one("SELECT text FROM spec_version WHERE hash = ?", (spec_hash,))
+        return row[0] if row else None
 
     def commit_page(self, run: str, page: PageResult) -> None:
         """Record all that one page came to, in one transaction.
@@ -208,20 +231,20 @@ class RunLog:
         accounting.check(page)
         with self._transaction() as db:
             entry = self._entry(db, run)
-            accounting.count(db, run, entry.spec_id, entry.at, accounting.page_counts(page))
+            accounting.count(db, run, entry.spec_id, entry.flow, entry.at, accounting.page_counts(page))
             accounting.supersede(
                 db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
             )
             accounting.store(db, entry, page.failures, self._ids)
-            self._states.add(db, entry.integration, page.states)
+            self._states.add(db, entry.flow_id, page.states)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor, page.route)
             if page.seen is not None:
-                self._source_keys.add(db, entry.integration, page.seen, moves=not page.keep_cursor)
+                self._source_keys.add(db, entry.flow_id, page.seen, moves=not page.keep_cursor)
             elif not page.keep_cursor:
-                self._source_keys.break_off(db, entry.integration)
+                self._source_keys.break_off(db, entry.flow_id)
             if page.tombstones:
-                self._source_keys.decided(db, entry.integration, page.tombstones, [key for key, _ in page.states])
+                self._source_keys.decided(db, entry.flow_id, page.tombstones, [key for key, _ in page.states])
             if page.total is not None:
                 db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
             if page.message:
@@ -244,7 +267,7 @@ class RunLog:
             entry = self._entry(db, run)
             for result in results:
                 accounting.settle(db, entry, result)
-            self._states.add(db, entry.integration, [one.state for one in results if one.state is not None])
+            self._states.add(db, entry.flow_id, [one.state for one in results if one.state is not None])
             if message:
                 self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
         if self._on_retries is not None:
@@ -268,7 +291,7 @@ class RunLog:
         with self._transaction() as db:
             runs = control.cancel(db, spec_id, now=now)
             for run in runs:
-                self._know(db, spec_id)
+                self._touch(db, spec_id)
                 message, fields = control.cancel_event(run, by)
                 self._event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
         return runs
@@ -326,50 +349,47 @@ class RunLog:
     ) -> None:
         """Add one line to the event log."""
         with self._transaction() as db:
-            self._know(db, spec_id)
+            self._touch(db, spec_id)
             self._event(db, self._now(), spec_id, run, level, kind, message, fields or {})
 
-    def get_cursor(self, spec_id: str) -> Json:
+    def get_cursor(self, spec_id: str, flow: str = DEFAULT_FLOW) -> Json:
         """The cursor the next run goes on from; None to start from the start."""
-        with telling(self.path), self._lock:
-            row = self._db.execute("SELECT cursor FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        row = self._read_one("SELECT cursor FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
         cursor: Json = json.loads(row[0]) if row else None
         return cursor
 
-    def get_route(self, spec_id: str) -> str | None:
+    def get_route(self, spec_id: str, flow: str = DEFAULT_FLOW) -> str | None:
         """The source and the target that the cursor is of, as `PageResult` named them; None where nobody did."""
-        with telling(self.path), self._lock:
-            row = self._db.execute("SELECT way FROM checkpoint WHERE spec_id = ?", (spec_id,)).fetchone()
+        row = self._read_one("SELECT route FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
         return row[0] if row else None
 
-    def clear_checkpoint(self, spec_id: str) -> None:
+    def clear_checkpoint(self, spec_id: str, flow: str = DEFAULT_FLOW) -> None:
         """Forget the cursor: the next run reads from the start."""
         with self._transaction() as db:
-            self._know(db, spec_id)
-            db.execute("DELETE FROM checkpoint WHERE spec_id = ?", (spec_id,))
+            self._touch(db, spec_id)
+            db.execute("DELETE FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
 
     def get_field_profile(self, spec_id: str) -> Json:
         """What `learn` was given last; None if it never was."""
         with telling(self.path), self._lock:
-            return integrations.usual(self._db, spec_id)
+            return integrations.get_field_profile(self._db, spec_id)
 
-    def save_field_profile(self, spec_id: str, usual: Json) -> None:
+    def save_field_profile(self, spec_id: str, profile: Json) -> None:
         """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
         with self._transaction() as db:
-            integrations.learn(db, spec_id, usual)
+            integrations.save_field_profile(db, spec_id, profile)
 
     def get_last_run_state(self, spec_id: str) -> RunState | None:
         """How the latest run that is over ended; None if there is none."""
-        with telling(self.path), self._lock:
-            row = self._db.execute(
-                "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
-            ).fetchone()
+        row = self._read_one(
+            "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
+        )
         return RunState(row[0]) if row else None
 
-    def open_full_scan(self, spec_id: str, target: str) -> FullScan:
+    def open_full_scan(self, spec_id: str, target: str, flow: str = DEFAULT_FLOW) -> FullScan:
         """How the reads of a whole source stand, whose missing records are to be deleted at `target`."""
         with self._transaction() as db:
-            return self._source_keys.full_scan(db, self._know(db, spec_id), target)
+            return self._source_keys.open_full_scan(db, self._touch_flow(db, spec_id, flow), target)
 
     def count_scan(self, run: str, deleted: bytes) -> ScanCounts:
         """How many records the source has no more, since a read of all of it came to the end; `run` is under way.
@@ -377,67 +397,70 @@ class RunLog:
         `deleted` is the hash of a record that was deleted at the target.
         """
         with self._transaction() as db:
-            integration = self._entry(db, run).integration
-            self._states.merge(db, integration)
-            return self._source_keys.count_scan(db, integration, run, deleted)
+            flow_id = self._entry(db, run).flow_id
+            self._states.merge(db, flow_id)
+            return self._source_keys.count_scan(db, flow_id, run, deleted)
 
-    def get_missing(self, spec_id: str, limit: int, after: str = "") -> list[MissingRecord]:
+    def get_missing(self, spec_id: str, limit: int, after: str = "", flow: str = DEFAULT_FLOW) -> list[MissingRecord]:
         """Return the first missing records that are not settled yet, with a key later than `after`."""
         with self._transaction() as db:
-            return self._source_keys.missing(db, integrations.find(db, spec_id), after, limit)
+            return self._source_keys.missing(db, integrations.find_flow(db, spec_id, flow), after, limit)
 
-    def get_tombstones(self, spec_id: str, keys: Sequence[str]) -> dict[str, Record]:
+    def get_tombstones(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, Record]:
         """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
         with telling(self.path), self._lock:
-            return self._source_keys.gone(self._db, integrations.find(self._db, spec_id), keys)
+            return self._source_keys.get_tombstones(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
-    def get_hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_hashes(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, bytes]:
         """The hash of what is at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
-            return self._states.get(self._db, integrations.find(self._db, spec_id), keys)
+            return self._states.get(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
-    def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None]) -> None:
+    def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None], flow: str = DEFAULT_FLOW) -> None:
         """Set hashes of records at the target: `UNKNOWN_HASH` before a write, None to forget the record."""
         if states:
             with self._transaction() as db:
-                integration = self._know(db, spec_id)
-                self._states.add(db, integration, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
-                self._states.drop(db, integration, [key for key, hash_ in states.items() if hash_ is None])
+                flow_id = self._touch_flow(db, spec_id, flow)
+                self._states.add(db, flow_id, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
+                self._states.drop(db, flow_id, [key for key, hash_ in states.items() if hash_ is None])
 
-    def get_batch_state(self, spec_id: str, keys: Sequence[str]) -> BatchState:
+    def get_batch_state(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> BatchState:
         """Return all that delivering a batch needs to know about its `keys`, in one read."""
+        row = self._read_one(
+            "SELECT flow.id, unknown FROM integration JOIN flow USING (spec_id) WHERE spec_id = ? AND name = ?",
+            (spec_id, flow),
+        )
+        if row is None:
+            return BatchState({}, {})
+        flow_id, unknown = row
+        failures = self.get_unknown_failures(spec_id, keys, flow) if unknown else []
         with telling(self.path), self._lock:
-            row = self._db.execute("SELECT id, unknown FROM integration WHERE spec_id = ?", (spec_id,)).fetchone()
-            if row is None:
-                return BatchState({}, {})
-            integration, unknown = row
-            return BatchState(
-                self._states.get(self._db, integration, keys),
-                {failure.key: failure for failure in self.get_unknown_failures(spec_id, keys)} if unknown else {},
-            )
+            hashes = self._states.get(self._db, flow_id, keys)
+        return BatchState(hashes, {failure.key: failure for failure in failures})
 
-    def get_due_failures(self, spec_id: str, now: datetime | str, limit: int = 100) -> list[FailureRow]:
+    def get_due_failures(
+        self, spec_id: str, now: datetime | str, limit: int = 100, flow: str = DEFAULT_FLOW
+    ) -> list[FailureRow]:
         """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
         now = now if isinstance(now, str) else format_timestamp(now)
         with telling(self.path), self._lock:
             rows = self._db.execute(
-                f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, now, limit)
+                f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, flow, now, limit)
             ).fetchall()
         return [failure_row(row) for row in rows]
 
-    def count_due_failures(self, spec_id: str, now: datetime) -> int:
+    def count_due_failures(self, spec_id: str, now: datetime, flow: str = DEFAULT_FLOW) -> int:
         """How many records wait in the retry queue whose time has come."""
-        with telling(self.path), self._lock:
-            row = self._db.execute(f"SELECT count(*) FROM {_DUE}", (spec_id, format_timestamp(now))).fetchone()
+        row = self._read_one(f"SELECT count(*) FROM {_DUE}", (spec_id, flow, format_timestamp(now)))
         return int(row[0])
 
-    def get_unknown_failures(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
+    def get_unknown_failures(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> list[FailureRow]:
         """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""
         with telling(self.path), self._lock:
             rows = self._db.execute(
-                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND {schema.OPEN} AND state = 'unknown' "
-                "AND key <> '' AND key IN (SELECT value FROM json_each(?))",
-                (spec_id, json.dumps([text(key) for key in keys])),
+                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND flow = ? AND {schema.OPEN} "
+                "AND state = 'unknown' AND key <> '' AND key IN (SELECT value FROM json_each(?))",
+                (spec_id, flow, json.dumps([text(key) for key in keys])),
             ).fetchall()
         return [failure_row(row) for row in rows]
 
@@ -452,8 +475,8 @@ class RunLog:
     def save_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
         """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
         with self._transaction() as db:
-            self._know(db, spec_id)
-            for news in alerts_table.store(db, spec_id, alerts):
+            self._touch(db, spec_id)
+            for news in integrations.save_alerts(db, spec_id, alerts):
                 fields: dict[str, Json] = {"state": news.state.value}
                 self._event(db, self._now(), spec_id, None, news.level, "alert", news.message, fields)
 
@@ -510,31 +533,44 @@ class RunLog:
             self._states.decided(db, failures, there=state is FailureState.DISCARDED)
             decided = accounting.decide(db, failures, state, outcome, at)
             for spec_id, count in decided.items():
-                self._know(db, spec_id)
+                self._touch(db, spec_id)
                 self._event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
         return decided.total()
+
+    def _read_one(self, sql: str, values: Sequence[object]) -> Any:
+        with telling(self.path), self._lock:
+            return self._db.execute(sql, values).fetchone()
 
     def _now(self) -> str:
         return format_timestamp(self._clock.now())
 
     def _entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
         """In whose books this transaction writes."""
-        row = db.execute("SELECT spec_id, spec_hash FROM run WHERE id = ? AND ended_at IS NULL", (run,)).fetchone()
+        row = db.execute(
+            "SELECT spec_id, spec_hash, flow FROM run WHERE id = ? AND ended_at IS NULL", (run,)
+        ).fetchone()
         if row is None:
             raise UsageError(f"{self.path}: run {run} is not there, or has ended")
-        spec_id, spec_hash = row
-        return accounting.RunEntry(run, spec_id, spec_hash, self._know(db, spec_id), self._now())
+        spec_id, spec_hash, flow = row
+        flow_id = self._touch_flow(db, spec_id, flow)
+        return accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, self._now())
 
-    def _know(self, db: sqlite3.Connection, spec_id: str) -> int:
-        return integrations.know(db, spec_id, self._now())
+    def _touch(self, db: sqlite3.Connection, spec_id: str) -> None:
+        integrations.touch(db, spec_id, self._now())
 
-    def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, way: str | None) -> None:
+    def _touch_flow(self, db: sqlite3.Connection, spec_id: str, flow: str) -> int:
+        """Return the id of a flow that this transaction changes."""
+        self._touch(db, spec_id)
+        return integrations.add_flow(db, spec_id, flow)
+
+    def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, route: str | None) -> None:
         as_text = as_json(cursor)
         db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
         db.execute(
-            "INSERT INTO checkpoint (spec_id, cursor, run, at, way) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET cursor = excluded.cursor, run = excluded.run, at = excluded.at, way = excluded.way",
-            (entry.spec_id, as_text, entry.run, entry.at, way),
+            "INSERT INTO checkpoint (spec_id, flow, cursor, run, at, route) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET cursor = excluded.cursor, run = excluded.run, at = excluded.at, "
+            "route = excluded.route",
+            (entry.spec_id, entry.flow, as_text, entry.run, entry.at, route),
         )
 
     def _end(
@@ -553,8 +589,8 @@ class RunLog:
             (state, entry.at, seconds, error and text(error), entry.run),
         )
         if state is RunState.FAILED:
-            accounting.count(db, entry.run, entry.spec_id, entry.at, accounting.error_counts(error_class))
-        self._states.end(db, entry.integration)
+            accounting.count(db, entry.run, entry.spec_id, entry.flow, entry.at, accounting.error_counts(error_class))
+        self._states.end(db, entry.flow_id)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
         fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
@@ -573,6 +609,6 @@ class RunLog:
         fields: Mapping[str, Json],
     ) -> None:
         db.execute(
-            "INSERT INTO event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (at, spec_id, run, level, kind, text(message), as_json(fields)),
         )

@@ -140,6 +140,7 @@ class _Run:
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
+        log.save_spec_version(spec.hash, self.prepared.document.text)
         activity = Activity()
         watch = Watch(log, run, activity, self.cancelled, self.context.report, self.show)
         try:
