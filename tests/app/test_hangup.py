@@ -144,7 +144,7 @@ hangup.GRACE = 0.5
 stuck = hangup.Hangup()
 {more}
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-attach(child.pid)
+attach_child(child.pid)
 ThreadPoolExecutor().submit(time.sleep, 60)
 print("started", flush=True)
 while True:

@@ -109,7 +109,7 @@ def serve(directory: Path) -> None:
         ("up.log", serve),
         ("locks/people.lock", lambda here: hold_spec(here, "people").__enter__()),
         ("up.lock", lambda here: hold_workspace(here).__enter__()),
-        ("up.new", lambda here: HeartbeatWriter(here, SystemClock().now()).beat(SystemClock().now(), {})),
+        ("up.json", lambda here: HeartbeatWriter(here, SystemClock().now()).beat(SystemClock().now(), {})),
         ("samples", lambda here: keep([{"id": 1}], here / "people.md", "people")),
         ("samples/people.jsonl", lambda here: keep([{"id": 1}], here / "people.md", "people")),
         ("recovery", lambda here: write_recovery(here / "people.md", "text")),

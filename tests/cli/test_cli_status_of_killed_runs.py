@@ -11,12 +11,12 @@ from tests.cli.conftest import Shell
 RUN = """
 import os, signal, socket, sys
 from pathlib import Path
-from speclab.runlog import RunLog, process
+from speclab.runlog import RunLog
 from speclab.core.locks import hold_spec
 host = sys.argv[1]
 if host:
     socket.gethostname = lambda: host
-with RunLog.open(".speclab/runlog.db") as log, hold(Path.cwd(), "people"):
+with RunLog.open(".speclab/runlog.db") as log, hold_spec(Path.cwd(), "people"):
     log.start_run("people", "", "schedule")
     if sys.argv[2] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

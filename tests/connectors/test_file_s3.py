@@ -194,7 +194,7 @@ async def test_a_dead_server_is_unreachable_soon(way: str, files: Files) -> None
     tried: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: files.read("s3://bucket/a.jsonl", options=options),
         "pattern": lambda: files.read("s3://bucket/*.jsonl", options=options),
-        "upsert": lambda: files.opened("s3://bucket/a.jsonl", options=options).write([item("a")]),
+        "upsert": lambda: files.write("s3://bucket/a.jsonl", item("a"), options=options),
     }
     with pytest.raises(Unreachable, match=r"s3://bucket/.*Could not connect to the endpoint URL"):
         await tried[way]()

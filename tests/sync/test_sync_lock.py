@@ -28,7 +28,7 @@ from speclab.runlog import RunLog
 from speclab.core.locks import hold_spec
 workspace, spec_id, host = Path(sys.argv[1]), *sys.argv[2:]
 socket.gethostname = lambda: host
-with RunLog.open(workspace / "runlog.db") as log, hold(workspace, spec_id):
+with RunLog.open(workspace / "runlog.db") as log, hold_spec(workspace, spec_id):
     log.start_run(spec_id, "", "schedule")
     print("held", flush=True)
     sys.stdin.read()

@@ -1,15 +1,12 @@
-"""Locks between processes: one run per spec, one service per workspace, and who holds them."""
+"""Who runs what: one run per spec, one service per workspace, and the process that holds each lock."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
 import os
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +16,13 @@ import orjson
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import SpeclabError, SpecLocked, WorkspaceLocked
+from speclab.core.file_lock import is_locked, try_lock
 from speclab.core.state_files import make_private_directory, open_private, read_private
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process on a machine; `started` tells it from a later one that was given the same pid."""
+    """A process on a machine; `started` distinguishes it from a later process with the same PID."""
 
     pid: int
     host: str
@@ -32,54 +30,37 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """The process `pid` on this machine; `started` is empty if there is none."""
-        return cls(pid, socket.gethostname(), _started(pid))
+        """Return the process `pid` on this machine; `started` is empty if there is none."""
+        return cls(pid, socket.gethostname(), _get_start(pid))
 
 
 def is_alive(process: ProcessIdentity) -> bool:
-    """Whether `process` still runs; one on another machine is taken to, since nobody here can know."""
-    return process.host != socket.gethostname() or (process.started != "" and process.started == _started(process.pid))
+    """Whether `process` is running. A process on another machine counts as running: it cannot be checked from here."""
+    if process.host != socket.gethostname():
+        return True
+    return process.started != "" and process.started == _get_start(process.pid)
 
 
-def _started(pid: int) -> str:
-    """When `pid` was started, in whatever words the system has for it; empty if it is not running."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        state, ticks = fields[0], fields[19]  # proc(5): field 3 and field 22
-        return "" if state == "Z" else f"{boot}/{ticks}"
-    found = subprocess.run(
-        ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False,
-        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-    )  # fmt: skip
-    return found.stdout.strip()
-
-
-@contextlib.contextmanager
+@contextmanager
 def hold_spec(workspace: Path, spec_id: str, clock: Clock | None = None) -> Iterator[None]:
-    """Be the only one that runs `spec_id` in `workspace`, until the block ends.
+    """Hold the lock of `spec_id` in `workspace` for the block: one process at a time runs it.
 
-    Raises `SpecLocked`, naming who holds it, if another live process does. The lock is `flock(2)` on
-    `.speclab/locks/SPEC_ID.lock`: the kernel lets go of it when the process ends, however it ends. In the file stands
-    who took it last.
+    Raise `SpecLocked`, with the holder, if another process holds it. The lock is on `.speclab/locks/SPEC_ID.lock`; the
+    file names the process that took it last.
     """
-    with _locked(_of_spec(workspace, spec_id), clock) as holder:
+    with _hold(_get_spec_lock(workspace, spec_id), clock) as holder:
         if holder:
             raise SpecLocked(f"{spec_id} is being run by {holder}", hint="wait until that run ends, or stop it")
         yield
 
 
-@contextlib.contextmanager
+@contextmanager
 def hold_workspace(workspace: Path, clock: Clock | None = None) -> Iterator[None]:
-    """Be the only service of `workspace`, until the block ends; as `hold_spec`, on `.speclab/up.lock`.
+    """Hold the lock of `workspace` for the block: one service at a time runs its specs. The lock is `.speclab/up.lock`.
 
-    Raises `WorkspaceLocked`, naming who holds it.
+    Raise `WorkspaceLocked`, with the holder, if another process holds it.
     """
-    with _locked(_of_service(workspace), clock) as holder:
+    with _hold(_get_service_lock(workspace), clock) as holder:
         if holder:
             raise WorkspaceLocked(
                 f"the specs in {workspace} are run on their schedules already, by {holder}",
@@ -95,78 +76,85 @@ def is_running(workspace: Path, spec_id: str, process: ProcessIdentity) -> bool:
     machine that process is: a container that was killed would otherwise look like an unreachable machine. Other
     processes are looked up by PID.
     """
-    path = _of_spec(workspace, spec_id)
-    return _held(path) if _taker(path) == process else is_alive(process)
+    path = _get_spec_lock(workspace, spec_id)
+    return is_locked(path) if _read_process(path) == process else is_alive(process)
 
 
 def is_last_service(workspace: Path, process: ProcessIdentity) -> bool:
-    """Whether `process` was the last to take the lock of `workspace`: then the lock tells whether it serves."""
-    return _taker(_of_service(workspace)) == process
+    """Whether `process` took the lock of `workspace` last: then the lock decides whether its service is running."""
+    return _read_process(_get_service_lock(workspace)) == process
 
 
 def is_serving(workspace: Path, process: ProcessIdentity) -> bool:
-    """Whether `process` holds the lock of `workspace`, in whichever container or namespace of this machine it is."""
-    path = _of_service(workspace)
-    return _taker(path) == process and _held(path)
+    """Whether `process` holds the lock of `workspace`, in whichever container or PID namespace of this machine."""
+    return is_last_service(workspace, process) and is_locked(_get_service_lock(workspace))
 
 
-def _of_spec(workspace: Path, spec_id: str) -> Path:
+def get_user_name() -> str:
+    """Return the name of the user of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user ID without a name, as in many containers
+        return f"user {os.getuid()}"
+
+
+def _get_start(pid: int) -> str:
+    """Return the boot and the time of the start of `pid`; empty if it is not running.
+
+    On Linux the time counts clock ticks since the boot, and the boot has an ID: neither changes when the clock is set.
+    """
+    import psutil
+
+    try:
+        while True:
+            booted, process = psutil.boot_time(), psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return ""
+            started = process.create_time()
+            if psutil.boot_time() == booted:  # otherwise the clock was set in between
+                break
+    except psutil.NoSuchProcess:
+        return ""
+    if not psutil.LINUX:
+        return f"{started:.6f}"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{round((started - booted) * os.sysconf('SC_CLK_TCK'))}"
+
+
+def _get_spec_lock(workspace: Path, spec_id: str) -> Path:
     return workspace / ".speclab" / "locks" / f"{quote(spec_id, safe=' ')}.lock"
 
 
-def _of_service(workspace: Path) -> Path:
+def _get_service_lock(workspace: Path) -> Path:
     return workspace / ".speclab" / "up.lock"
 
 
-@contextlib.contextmanager
-def _locked(path: Path, clock: Clock | None) -> Iterator[str]:
-    """Hold the lock at `path`; gives who else does, in words, or nothing if it is ours."""
-    with contextlib.ExitStack() as stack:
+@contextmanager
+def _hold(path: Path, clock: Clock | None) -> Iterator[str]:
+    """Hold the lock at `path` for the block. Yield a description of the holder, empty if it is this process."""
+    with ExitStack() as stack:
         try:
             make_private_directory(path.parent)
             descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
             stack.callback(os.close, descriptor)
-            if taken := _taken(descriptor):
+            if taken := try_lock(descriptor, retry=True):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, orjson.dumps(_self(clock or SystemClock())), 0)
+                os.pwrite(descriptor, orjson.dumps(_describe_this_process(clock or SystemClock())), 0)
         except OSError as error:
-            raise SpeclabError(f"{path}: cannot be locked: {error.strerror}", hint=_whose(path, error)) from error
-        yield "" if taken else _holder(path)
+            raise SpeclabError(f"{path}: cannot be locked: {error.strerror}", hint=_hint(path, error)) from error
+        yield "" if taken else _describe_holder(path)
 
 
-def _whose(path: Path, error: OSError) -> str:
-    """What to do about a lock that cannot be had."""
+def _hint(path: Path, error: OSError) -> str:
+    """Return what to do about a lock file that cannot be opened."""
     if not isinstance(error, PermissionError):
         return ""
-    with contextlib.suppress(OSError, KeyError):
+    with suppress(OSError, KeyError):
         return f"it is {path.owner()}'s: run as that user, or have it made writable for {get_user_name()}"
     return "run as the user whose workspace it is"
 
 
-def _taken(descriptor: int) -> bool:
-    """Whether the lock is ours now. One that is only looked at, for an instant, is waited for."""
-    for pause in (0.02, 0.1, None):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if pause is not None:
-                time.sleep(pause)
-        else:
-            return True
-    return False
-
-
-def _held(path: Path) -> bool:
-    """Whether any process holds the lock at `path`."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _self(clock: Clock) -> dict[str, str | int]:
+def _describe_this_process(clock: Clock) -> dict[str, str | int]:
     process = ProcessIdentity.of(os.getpid())
     return {
         "pid": process.pid,
@@ -177,31 +165,25 @@ def _self(clock: Clock) -> dict[str, str | int]:
     }
 
 
-def get_user_name() -> str:
-    """Who this process runs as."""
+def _describe_holder(path: Path) -> str:
+    holder = _read_holder(path)
+    if holder is None:
+        return "another process"
+    return f"process {holder['pid']} of {holder['user']} on {holder['host']}, since {holder['since']}"
+
+
+def _read_process(path: Path) -> ProcessIdentity | None:
+    """Return the process that took the lock at `path` last; None if unknown."""
+    holder = _read_holder(path)
+    if holder is None:
+        return None
+    return ProcessIdentity(holder.get("pid", 0), holder.get("host", ""), holder.get("started", ""))
+
+
+def _read_holder(path: Path) -> dict[str, Any] | None:
+    """Return who took the lock at `path` last; None if nobody did, or another process is writing it just now."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many a container
-        return f"user {os.getuid()}"
-
-
-def _taker(path: Path) -> ProcessIdentity | None:
-    """The process that took the lock at `path` last, as far as that can be told."""
-    told = _last(path)
-    return None if told is None else ProcessIdentity(told.get("pid", 0), told.get("host", ""), told.get("started", ""))
-
-
-def _last(path: Path) -> dict[str, Any] | None:
-    """Who took the lock at `path` last; None if nobody did, or one has only just taken it."""
-    try:
-        told: dict[str, Any] = orjson.loads(read_private(path))
+        holder: dict[str, Any] = orjson.loads(read_private(path))
     except (OSError, orjson.JSONDecodeError):
         return None
-    return told
-
-
-def _holder(path: Path) -> str:
-    told = _last(path)
-    if told is None:
-        return "another process"
-    return f"process {told['pid']} of {told['user']} on {told['host']}, since {told['since']}"
+    return holder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -12,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias, overload
 
+from speclab.core.atomic_file import rename_durably
 from speclab.core.clock import Clock
 from speclab.core.errors import RunLogError
+from speclab.core.file_lock import locked_directory
 from speclab.core.json import JsonView
 from speclab.core.state_files import STATE_DIRECTORY, find_symlink
 
@@ -128,13 +129,9 @@ def create_if_missing(path: Path) -> None:
     if path.exists():
         return
     path = Path(os.path.realpath(path))  # of a dangling link, the file it names
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+    with locked_directory(path.parent):
         if not path.exists():
             _create(path)
-    finally:
-        os.close(directory)
 
 
 def _create(path: Path) -> None:
@@ -147,7 +144,7 @@ def _create(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
-    draft.replace(path)
+    rename_durably(draft, path)
 
 
 def refuse_linked(path: Path) -> None:

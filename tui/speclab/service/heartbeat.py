@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import orjson
 
+from speclab.core.atomic_file import replace_file
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.core.locks import ProcessIdentity, get_user_name, is_alive, is_last_service, is_serving
-from speclab.core.state_files import open_private, read_private
+from speclab.core.state_files import read_private, refuse_symlinks
 
 PERIOD: Final = 10.0
 """Seconds between two beats."""
@@ -93,11 +94,9 @@ def heartbeat_path(workspace: Path) -> Path:
 def write(workspace: Path, heartbeat: Heartbeat) -> None:
     """Leave `heartbeat` for others to see. Raises `SpeclabError` where it cannot be written."""
     path = heartbeat_path(workspace)
-    new = path.with_suffix(".new")
+    refuse_symlinks(path)
     try:
-        with os.fdopen(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(orjson.dumps(heartbeat))
-        new.replace(path)
+        replace_file(path, orjson.dumps(heartbeat), mode=0o600, durable=False)  # worthless after a power failure
     except OSError as error:
         raise SpeclabError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from speclab.core.atomic_file import replace_file
 from speclab.core.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.file_lock import locked_directory
 from speclab.core.files import MAX_SPEC_SIZE, read_regular_file, resolve_path, too_large
 from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
 from speclab.spec.document import Document
@@ -158,70 +157,19 @@ def _make(directory: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Alone among speclab's writers in the directory of `path`; what the system refuses becomes a `SpeclabError`."""
+    """Hold the directory of `path` for the block, among speclab's writers. Raise `SpeclabError` for an `OSError`."""
     try:
-        directory = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(OSError):  # some network file systems have no locks; what is on disk is compared all the same
-                fcntl.flock(directory, fcntl.LOCK_EX)
+        # Some network file systems have no locks. The file on the disk is compared with the base in any case.
+        with locked_directory(resolve_path(path).parent, required=False):
             yield
-        finally:
-            os.close(directory)
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise SpeclabError(f"{path}: cannot be saved: {reason}", hint="nothing was written") from error
 
 
 def _replace(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write `data` beside the file, then put it in its place in one step; links stay, and who may do what with it.
-
-    With `durable`, wait until it is on the disk.
-    """
-    target = Path(os.path.realpath(path))
-    old = target.stat() if target.exists() else None
-    if old is not None and not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
+    """Replace the file atomically, unless it is read-only. With `durable`, wait until it is on the disk."""
+    target = resolve_path(path)
+    if target.exists() and not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         raise SpeclabError(f"{path}: cannot be saved: the file is read-only", hint="nothing was written")
-    temporary = target.with_name(f".speclab-{secrets.token_hex(8)}.tmp")
-    mode = 0o600 if STATE_DIRECTORY in path.parts else 0o666
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(file, "wb") as out:
-            if old is not None:
-                _make_alike(out.fileno(), target, old)
-            out.write(data)
-            out.flush()
-            if durable:
-                os.fsync(out.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if not durable:
-        return
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _make_alike(file: int, target: Path, old: os.stat_result) -> None:
-    """Give an open file the owner, mode, access list and attributes of `target`, as far as the system lets us."""
-    for owner in (old.st_uid, -1):  # only root may give a file away, but to their own groups anybody may
-        with suppress(PermissionError):
-            os.fchown(file, owner, old.st_gid)
-            break
-    os.fchmod(file, stat.S_IMODE(old.st_mode))
-    if hasattr(os, "listxattr"):  # macOS has none that Python could reach
-        with suppress(OSError):  # nor have some file systems
-            _make_attributes_alike(file, target)
-
-
-def _make_attributes_alike(file: int, target: Path) -> None:
-    theirs = {name: os.getxattr(target, name) for name in os.listxattr(target)}
-    for name in set(os.listxattr(file)) - theirs.keys():  # such as the access list a directory gives to new files
-        with suppress(PermissionError):
-            os.removexattr(file, name)
-    for name, value in theirs.items():
-        with suppress(PermissionError):  # some are for the system alone to write
-            os.setxattr(file, name, value)
+    replace_file(target, data, mode=0o600 if STATE_DIRECTORY in path.parts else 0o666, durable=durable)

@@ -6,18 +6,18 @@ copied, and two workspaces that held the same refresh token would each rotate it
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from speclab.core.atomic_file import replace_file
 from speclab.core.clock import Clock
+from speclab.core.file_lock import try_lock
 from speclab.spec.auth import OAuth2Auth
 
 _LOOK_AGAIN: Final = 0.05
@@ -56,7 +56,7 @@ class TokenFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self.path.with_suffix(".lock"), flags, 0o600)
         try:
-            while not _locked(descriptor):
+            while not try_lock(descriptor):
                 await clock.sleep(_LOOK_AGAIN)
             yield
         finally:
@@ -83,16 +83,7 @@ class TokenFile:
                 "expires_at": token.expires_at,
             }
         )
-        descriptor, temporary = tempfile.mkstemp(prefix=".token-", dir=self._directory)  # 0600, by its contract
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(temporary).replace(self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(self.path, text.encode(), mode=0o600)
 
 
 def token_directory() -> Path:
@@ -112,11 +103,3 @@ def _name(auth: OAuth2Auth) -> str:
     if auth.flow == "client_credentials":
         told.append(auth.client_secret)
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from speclab.connectors.file.writer import BATCH, AppendingWriter, FileTarget
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import Clock
 from speclab.core.errors import Unauthorized, Unreachable
+from speclab.core.file_lock import try_lock
 from speclab.core.json import Json, Record, decode, encode
 from speclab.core.outcome import Effect
 from speclab.core.state_files import make_private_directory
@@ -63,13 +63,12 @@ class Journal:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             stream = os.fdopen(os.open(self.path, flags, 0o666), "ab", buffering=0)
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not try_lock(stream.fileno()):
+                    return False
                 if self._is_current(stream):
                     self._mend(stream)
                     self._stream = stream
                     return True
-            except BlockingIOError:
-                return False
             finally:
                 if self._stream is not stream:
                     stream.close()

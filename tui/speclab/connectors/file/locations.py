@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ from glob import glob
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
-from uuid import uuid4
 
+from speclab.core.atomic_file import replacing_file
 from speclab.core.errors import BadResponse, Unreachable
+from speclab.core.file_lock import lock
+from speclab.core.files import resolve_path
 from speclab.core.json import Record
 
 
@@ -147,35 +148,24 @@ class LocalTargetLocation:
         The new file keeps the mode of the old one, is behind the same symlink, and is on the disk before it is in
         place.
         """
-        path = Path(os.path.realpath(self.path))
+        path = resolve_path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise _irregular(path)
-        draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-        try:
-            with _held(path), draft.open("xb") as stream:
-                if path.exists():
-                    draft.chmod(path.stat().st_mode & 0o7777)
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-                draft.replace(path)
-            _sync_directory(path.parent)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        with _held(path), replacing_file(path) as stream:
+            yield stream
 
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Keep those who append to `path` waiting while another file takes its place."""
+    """Keep writers that append to `path` waiting for the block, in which another file replaces it."""
     try:
         stream = path.open("rb")
-    except (FileNotFoundError, PermissionError):  # who may write need not be let look
+    except (FileNotFoundError, PermissionError):  # a user who may write is not always allowed to read
         yield
         return
     with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream.fileno())
         yield
 
 
@@ -190,14 +180,6 @@ def open_regular(path: Path, flags: int, mode: str) -> BinaryIO:
 
 def _irregular(path: Path) -> BadResponse:
     return BadResponse(f"{path}: expected a regular file, found a pipe, a device or a directory")
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import gzip
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from speclab.connectors.file.settings import FileSystem, why_not_append
 from speclab.connectors.secrets.references import References
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, SpecError, Unreachable
+from speclab.core.file_lock import lock
 from speclab.core.json import Record, encode
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
@@ -197,7 +197,7 @@ class AppendingWriter:
         """The file, open at its end, and locked: another spec may append to it, too, or put a new one in its place."""
         while True:
             stream = cast("FileIO", open_regular(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, "a+b"))
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream.fileno())
             if os.path.samestat(os.fstat(stream.fileno()), self._path.stat()):
                 return stream
             stream.close()
