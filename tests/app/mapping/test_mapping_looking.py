@@ -65,7 +65,7 @@ async def test_the_columns_that_matter_most_stay_where_there_is_little_room(
     least = ["Source Field", "Target Field", "Transformation", "Result"]
     async with running(spec.parent, place="mapping") as pilot:
         grid = (await at_row(pilot, until, 0)).grid
-        for width, more in [(160, ["Sample", "Type", "Fails", "Notes"]), (80, ["Fails"]), (60, [])]:
+        for width, more in [(160, ["Sample", "Type", "Fails", "Dead", "Notes"]), (80, ["Fails", "Dead"]), (60, [])]:
             await pilot.resize_terminal(width, 24)
             named = [at for at, column in enumerate(grid.columns) if len(column.title) > 1]
             await until(

@@ -178,16 +178,13 @@ class SpeclabApp(DiffingApp[None], Actor):
         self._close_messages_no_wait()
 
     def _keep_unsaved(self) -> None:
-        """Bring the recovery files up to date in a crash, in which more may fail; see `crash_error`."""
-        from speclab.app.document_view import DocumentView
-
+        """Update the recovery files during a crash, in which more may fail; see `crash_error`."""
         self._return_code = 1
-        for place in self.main.places() if self.screen_stack else ():
-            if isinstance(place, DocumentView):
-                try:
-                    place.put_draft_aside()
-                except Exception as error:  # noqa: BLE001 (whatever broke the app may break this: it is told at the end)
-                    self._not_kept.append(str(error) or type(error).__name__)
+        for spec in self.session.specs() if "session" in self.__dict__ else ():
+            try:
+                spec.put_aside(durable=False)
+            except Exception as error:  # noqa: BLE001 (whatever broke the app may break this: it is reported at exit)
+                self._not_kept.append(str(error) or type(error).__name__)
 
     def crash_error(self) -> SpeclabError:
         """The error to exit with after a crash, which names the files that hold unsaved text."""

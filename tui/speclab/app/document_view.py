@@ -63,8 +63,7 @@ class DocumentView(View):
         return False
 
     def draft(self) -> str | None:
-        """The whole text with what is being typed, for the recovery file; None if the document has all of it."""
-        self.take()
+        """Return the whole text with what is being typed, for the recovery file; None if the document contains it."""
         return None
 
     def show_document(self) -> None:
@@ -77,11 +76,12 @@ class DocumentView(View):
 
     def on_mount(self) -> None:
         """Begin to put aside what is unsaved."""
-        self.set_interval(DURABLE, self._put_aside)
+        self.set_interval(DURABLE, partial(self._put_aside, durable=True))
 
     def on_unmount(self) -> None:
-        """Whatever ended the app: what is unsaved is kept."""
-        self._put_aside()
+        """Keep unsaved changes, however the app ended."""
+        self.take()
+        self._put_aside(durable=True)
 
     def on_arrive(self) -> None:
         """Show the open spec as it is by now."""
@@ -92,6 +92,8 @@ class DocumentView(View):
     def on_leave(self) -> None:
         """The other places see what was typed here."""
         self.take()
+        if self.opened is not None:
+            self.opened.draft_source = None
 
     def open(self, spec: Path) -> None:
         """Show the spec at `spec`, and offer what was never saved of it."""
@@ -104,7 +106,10 @@ class DocumentView(View):
             return
         if opened is not self.opened:
             self.take()
+            if self.opened is not None:
+                self.opened.draft_source = None
             self.opened = opened
+        opened.draft_source = self.draft
         if not first:
             self._look()
         self.changed()
@@ -125,35 +130,20 @@ class DocumentView(View):
                 told.append(f"{', '.join(names)}: {sentence}")
         return "\n".join(told) or None
 
-    def _put_aside(self) -> None:
-        self.take()
-        try:
-            shell(self).session.put_aside()
-        except SpeclabError as error:
-            self._tell_not_put_aside(error)
-
     def put_aside_soon(self) -> None:
         """Write the recovery file within `ASIDE` seconds, however long somebody goes on typing."""
         if self._aside is None:
-            self._aside = self.set_timer(ASIDE, self._put_draft_aside)
+            self._aside = self.set_timer(ASIDE, self._put_aside)
 
-    def _put_draft_aside(self) -> None:
-        self._aside = None
+    def _put_aside(self, *, durable: bool = False) -> None:
+        if not durable:
+            self._aside = None
         try:
-            self.put_draft_aside()
+            shell(self).session.put_aside(durable=durable)
         except SpeclabError as error:
-            self._tell_not_put_aside(error)
-
-    def put_draft_aside(self) -> None:
-        """Write the recovery file now, with what is being typed. Raises `SpeclabError` if it cannot be written."""
-        draft = self.draft()
-        for spec in shell(self).session.specs():
-            spec.put_aside(draft if spec is self.opened else None, durable=False)
-
-    def _tell_not_put_aside(self, error: SpeclabError) -> None:
-        if error.message != self._aside_trouble:
-            self._aside_trouble = error.message
-            shell(self).tell("Unsaved changes cannot be put aside", error)
+            if error.message != self._aside_trouble:
+                self._aside_trouble = error.message
+                shell(self).tell("Unsaved changes cannot be put aside", error)
 
     @work(group="recovery")
     async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:

@@ -80,6 +80,15 @@ class SheetRow:
         failures = self.mapper.evaluate(record).failures
         return RowOutcome(result, failures[0] if failures else None)
 
+    def full_value(self, record: Record) -> Json:
+        """Return the whole value that the row makes of `record`; `outcome` shortens long ones for the screen.
+
+        Raises `MappingFailure` if the record fails on the row, and `KeyError` if the row leaves its field out.
+        """
+        if self.mapper is None:
+            raise KeyError(self.target)
+        return FieldPath.parse(self.target).get(self.mapper.map(record))
+
 
 @dataclass(frozen=True, slots=True)
 class SheetVerdict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +68,8 @@ class OpenSpec:
         self.unreadable = ""  # why the file as it is now cannot be read
         self.problems: Sequence[Problem] = ()
         self.checked: Document | None = None
+        self.draft_source: Callable[[], str | None] | None = None
+        """Returns the whole text with what is being typed in an editor; None if the document already contains it."""
         self._read_only = read_only
         self._undo: list[SpecEdit] = []
         self._redo: list[SpecEdit] = []
@@ -222,12 +224,12 @@ class OpenSpec:
 
     # Recovery
 
-    def put_aside(self, draft: str | None = None, *, durable: bool = True) -> None:
-        """Bring the recovery file up to date: what is unsaved is in it, and there is none if nothing is.
+    def put_aside(self, *, durable: bool = True) -> None:
+        """Bring the recovery file up to date with unsaved changes and the draft; delete it if there are none.
 
-        `draft` is the whole text with what is being typed, where the document does not have that yet (see
-        `with_draft`). For `durable`, see `store.write_recovery`.
+        For `durable`, see `store.write_recovery`.
         """
+        draft = self.draft_source() if self.draft_source is not None else None
         text = draft if draft is not None else self._whole() if self.unsaved else None
         is_done = text == self._aside and (self._aside_is_durable or not durable)
         if is_done and (text is None or store.find_recovery(self.path) is not None):
@@ -296,7 +298,7 @@ class Session:
         paths = [spec.path for spec in self._specs.values()]
         return [(path, store.recovery_path(path)) for path in paths if store.find_recovery(path) is not None]
 
-    def put_aside(self) -> None:
-        """Bring all recovery files up to date. Raises `SpeclabError` where one cannot be written."""
+    def put_aside(self, *, durable: bool = True) -> None:
+        """Bring all recovery files up to date. Raises `SpeclabError` if one cannot be written."""
         for spec in self._specs.values():
-            spec.put_aside()
+            spec.put_aside(durable=durable)

@@ -20,6 +20,7 @@ from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
 
 TRANSFORMATION_AT: Final = 3
+RESULT_AT: Final = 6
 _PREFIX: Final = re.compile(r"(?:^|(?<=,)|(?<=, ))source\.")
 EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 10: NOTES}
 """The grid's columns that are columns of the table."""
@@ -59,13 +60,13 @@ def columns(width: int) -> tuple[GridColumn, ...]:
         GridColumn("", 1, gap=1),
         GridColumn("Source Field", 11 if tiny else 14 if small else 18, flex=3, most=34),
         GridColumn("Target Field", 11 if tiny else 13 if small else 15, flex=2, most=26),
-        GridColumn("Transformation", 16 if tiny else 19 if small else 24, flex=4, most=48),
+        GridColumn("Transformation", 16 if tiny else 19 if small else 22, flex=4, most=48),
         GridColumn("Sample", 14, flex=3, most=34, drop=4, gap=1),
         GridColumn(ARROW, 1, drop=4, gap=1),
         GridColumn("Result", 11 if tiny else 12 if small else 14, flex=3, most=34),
         GridColumn("Type", 8, drop=5),
         GridColumn("Fails", 5, align="right", drop=3, gap=1 if small else 2),
-        GridColumn("Dead", 4, align="right", drop=3),
+        GridColumn("Dead", 4, align="right", drop=4),
         GridColumn("Notes", 16, flex=2, drop=9),
     )
 

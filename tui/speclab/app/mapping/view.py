@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from speclab.app.document_view import DOCUMENT, DocumentView
 from speclab.app.icons import ATTENTION, CRUMB, FAILED
 from speclab.app.mapping.replay import REPLAY, Replaying
 from speclab.app.mapping.rows import (
+    RESULT_AT,
     TRANSFORMATION_AT,
     Fails,
     columns,
@@ -43,6 +45,7 @@ from speclab.app.widgets.record import RecordView
 from speclab.core.json import Record
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
+from speclab.mapping import MappingFailure
 from speclab.mapping.steps.catalogue import STEPS
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
@@ -443,6 +446,9 @@ class MappingView(Replaying):
         if row is not None:
             cell = row.cells[self._grid.cursor_column]
             text = cell.text if isinstance(cell, GridCell) else cell
+            if self._grid.cursor_column == RESULT_AT and self.row is not None and self.record is not None:
+                with suppress(MappingFailure, KeyError):  # the cell says why there is no value
+                    text = text_of(self.row.full_value(self.record))
             self.app.copy_to_clipboard(text)
             self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
 

@@ -245,6 +245,18 @@ class RowWriting(DocumentView):
         """Whether the cell that is edited says something else by now."""
         return self._edited is not None and self.line.value != self._edited.taken
 
+    def draft(self) -> str | None:
+        """Return the text with what is being typed in the cell."""
+        edited, opened = self._edited, self.opened
+        if edited is None or opened is None or not self.untaken():
+            return None
+        name = EDITED[edited.column]
+        try:
+            table = _table(opened.document)
+            return opened.document.with_cell(table, _found_again(edited, name, table), name, self.line.value).text
+        except EditRejected:  # the hint says why, and the text stays in the cell
+            return None
+
     def take(self) -> None:
         """Bring what is written so far into the document, as a part of the step that it will be."""
         if self.untaken():

@@ -135,8 +135,9 @@ class SectionEditing(DocumentView):
         body, section = self.section_panel.draft(), self.section
         if self.opened is None or body is None:
             return None
-        if section is None:  # it was taken out of the file meanwhile
-            return super().draft()
+        if section is None:  # the section was removed from the file: keep its text beside the document
+            self.take()
+            return None
         return self.opened.with_draft(section, body)
 
     def take(self) -> None:
