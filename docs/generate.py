@@ -179,12 +179,12 @@ def keys() -> Iterator[str]:
     """Yield the keys of the app, view by view."""
     from speclab.app.actions import key_name
     from speclab.app.application import APP
-    from speclab.app.mapping.view import MAPPING
-    from speclab.app.monitor.failures import RECORD
-    from speclab.app.monitor.runs import RUNS
-    from speclab.app.monitor.view import MONITOR
-    from speclab.app.specs.view import SPECS
-    from speclab.app.view import PANES
+    from speclab.app.main_screen import PANES
+    from speclab.app.views.mapping.view import MAPPING
+    from speclab.app.views.monitor.failures import RECORD
+    from speclab.app.views.monitor.runs import RUNS
+    from speclab.app.views.monitor.view import MONITOR
+    from speclab.app.views.specs.view import SPECS
 
     places = {
         "Everywhere": (*APP, *PANES),

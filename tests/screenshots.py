@@ -38,16 +38,16 @@ SHOTS: Final[Sequence[tuple[str, str, tuple[int, int], Sequence[str]]]] = (
 """Name, place, size in cells, and the keys that lead there."""
 
 
-async def shoot(workspace: Workspace, name: str, place: str, size: tuple[int, int], keys: Sequence[str]) -> None:
-    """Open the app at `place`, press `keys`, and write the screen to screenshots/NAME.png."""
-    app = SpeclabApp(workspace.directory, place=place)
+async def shoot(workspace: Workspace, name: str, view: str, size: tuple[int, int], keys: Sequence[str]) -> None:
+    """Open the app at `view`, press `keys`, and write the screen to screenshots/NAME.png."""
+    app = SpeclabApp(workspace.directory, view=view)
     async with app.run_test(size=size) as pilot:
         await pilot.pause(1.5)
         for key in keys:
             await pilot.press(key)
             await pilot.pause(2.0 if key == "l" else 0.1)  # samples come from the live source
         await pilot.pause(1.5)
-        svg = app.export_screenshot(title=f"speclab — {place}")
+        svg = app.export_screenshot(title=f"speclab — {view}")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
     cairosvg.svg2png(bytestring=svg.encode(), write_to=str(OUT / f"{name}.png"), output_width=size[0] * 12)
 

@@ -333,7 +333,7 @@ def running(until: Callable[..., Awaitable[None]]) -> Running:
         size = options.pop("size", (120, 40))
         app = SpeclabApp(directory, **options)
         async with app.run_test(size=size, notifications=True) as pilot:
-            await until(pilot, lambda: app.specs is not None and app.place is not None)
+            await until(pilot, lambda: app.specs is not None and app.view is not None)
             await pilot.pause()
             yield pilot
 

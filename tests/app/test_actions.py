@@ -18,10 +18,10 @@ from speclab.app import application, dialogs, view
 from speclab.app import help as app_help
 from speclab.app.actions import Action, Actor, bindings, key_name, offers
 from speclab.app.application import SpeclabApp
-from speclab.app.mapping import view as mapping
-from speclab.app.monitor import failures, runs
-from speclab.app.monitor import view as monitor
-from speclab.app.specs import view as specs
+from speclab.app.views.mapping import view as mapping
+from speclab.app.views.monitor import failures, runs
+from speclab.app.views.monitor import view as monitor
+from speclab.app.views.specs import view as specs
 
 MODULES = (application, view, specs, mapping, monitor, failures, runs, dialogs, app_help)
 SWALLOWED = {"ctrl+b", "ctrl+j", "ctrl+q", "ctrl+s", "ctrl+enter", "alt+enter"}
@@ -141,7 +141,7 @@ async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
 
 
 async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any, see: Any, screen: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "failures of people")
         app.notify("something else", timeout=60)
@@ -154,7 +154,7 @@ async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any
 
 
 async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: Any, see: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
         for key in ("question_mark", "f1"):
@@ -164,7 +164,7 @@ async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: 
 
 
 async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, see: Any, screen: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(60, 20)) as pilot:
         await see(pilot, "▲ people")
         await pilot.press("question_mark")
@@ -175,7 +175,7 @@ async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, 
 
 
 async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled: Any, see: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("ctrl+p")
@@ -186,7 +186,7 @@ async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled
 
 
 async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock, read_only=True)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("ctrl+p", *"run n")
@@ -196,7 +196,7 @@ async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: A
 
 
 async def test_the_footer_shows_keys_as_many_as_fit_and_does_them_on_a_click(filled: Any, see: Any) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(80, 24)) as pilot:
         await see(pilot, "tab pane   enter open   r run now", "? help   ctrl+p everything")
         await pilot.click("KeyBar", offset=(58, 0))

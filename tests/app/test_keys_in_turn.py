@@ -14,9 +14,9 @@ from textual.widgets import Input
 from textual.widgets.text_area import Edit, EditResult
 
 from speclab.app.application import SpeclabApp
-from speclab.app.specs.editor import SectionEditor
-from speclab.app.specs.lists import FRONT_MATTER
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.specs.editor import SectionEditor
+from speclab.app.views.specs.lists import FRONT_MATTER
+from speclab.app.views.specs.view import SpecsView
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 Until = Callable[..., Awaitable[None]]
@@ -60,15 +60,15 @@ def burst(pilot: Pilot[None], keys: str) -> None:
         pilot.app.post_message(Key(name, key if name == key or key == " " else None))
 
 
-def place(pilot: Pilot[None]) -> SpecsView:
-    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def view(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
 async def at_the_problem(pilot: Pilot[None], until: Until) -> SpecsView:
-    await until(pilot, lambda: place(pilot).opened is not None)
-    place(pilot).go_to("Problem Statement")
+    await until(pilot, lambda: view(pilot).opened is not None)
+    view(pilot).go_to("Problem Statement")
     await pilot.pause()
-    return place(pilot)
+    return view(pilot)
 
 
 async def test_what_is_typed_and_what_is_taken_back_come_in_the_order_of_the_keys(
@@ -103,9 +103,9 @@ async def test_what_is_typed_ahead_goes_into_the_question_that_the_first_key_ask
 
 async def test_what_is_typed_ahead_is_looked_for_in_the_palette(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await until(pilot, lambda: place(pilot).at == FRONT_MATTER)
+        await until(pilot, lambda: view(pilot).at == FRONT_MATTER)
         burst(pilot, "^problem st⏎")
-        await until(pilot, lambda: place(pilot).at == "Problem Statement")
+        await until(pilot, lambda: view(pilot).at == "Problem Statement")
 
 
 async def test_what_joins_letters_and_parts_them_is_typed_like_a_letter(
@@ -130,7 +130,7 @@ async def test_what_is_typed_before_the_app_is_there_is_done_once_it_is(spec: Pa
 
     app = Hasty(spec.parent)
     async with app.run_test() as pilot:
-        await until(pilot, lambda: app.specs is not None and app.place is not None)
+        await until(pilot, lambda: app.specs is not None and app.view is not None)
         await pilot.pause()
         assert app.here == "monitor"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speclab.app.mapping.rows import Fails, failing_fields, grid_row, mapped_lines, record_lines, step_lines
+from speclab.app.views.mapping.rows import Fails, failing_fields, grid_row, mapped_lines, record_lines, step_lines
 from speclab.app.widgets.grid import GridCell
 from speclab.core.errors import EditRejected, UsageError
 from speclab.core.json import Record

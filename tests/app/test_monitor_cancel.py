@@ -19,7 +19,7 @@ async def test_the_monitor_shows_what_a_run_does_within_its_page(
     filled: Any, running: Open, see: Open, size: tuple[int, int]
 ) -> None:
     run = filled.start("people", read=0, total=0)
-    async with running(filled.directory, place="monitor", size=size) as pilot:
+    async with running(filled.directory, view="monitor", size=size) as pilot:
         await pilot.press("down")
         with filled.log() as log:
             log.save_progress(run, {"page": 1, "records": 200, "sent": 40, "requests": 41})
@@ -35,7 +35,7 @@ async def test_x_cancels_the_run_under_the_cursor_and_a_second_time_stops_it_now
     filled: Any, running: Open, see: Open
 ) -> None:
     run = filled.start("people", read=50, total=0)
-    async with running(filled.directory, place="monitor") as pilot:
+    async with running(filled.directory, view="monitor") as pilot:
         await pilot.press("down")
         await see(pilot, "running, 50 read", "x cancel run")
         with filled.log() as log:
@@ -53,5 +53,5 @@ async def test_a_parked_integration_says_until_when(filled: Any, running: Open, 
         until = format_timestamp(filled.clock.time + timedelta(days=365))
         log.log_event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
-    async with running(filled.directory, place="monitor") as pilot:
+    async with running(filled.directory, view="monitor") as pilot:
         await see(pilot, "↻ orders", "parked, in ")

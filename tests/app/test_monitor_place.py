@@ -29,7 +29,7 @@ def opened(until: Open) -> Open:
 
     @asynccontextmanager
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
-        app = SpeclabApp(workspace.directory, place="monitor", clock=workspace.clock, **options)
+        app = SpeclabApp(workspace.directory, view="monitor", clock=workspace.clock, **options)
         async with app.run_test(size=size, notifications=True) as pilot:
             await until(pilot, lambda: bool(app.query("#integrations Grid")) and app.overview is not None)
             await until(pilot, lambda: app.specs is not None)
@@ -128,7 +128,7 @@ async def test_an_empty_workspace_says_what_to_do(workspace: Any, opened: Open, 
 
 async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open) -> None:
     workspace.runlog.write_bytes(b"this is no database" * 100)
-    app = SpeclabApp(workspace.directory, place="monitor")
+    app = SpeclabApp(workspace.directory, view="monitor")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "The run log cannot be read", "runlog.db: ")
         await pilot.pause(0.6)
@@ -154,7 +154,7 @@ async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
 ) -> None:
     with closing(sqlite3.connect(filled.runlog)) as db:
         db.execute("PRAGMA user_version = 99")
-    app = SpeclabApp(filled.directory, place="monitor")
+    app = SpeclabApp(filled.directory, view="monitor")
     async with app.run_test(size=size) as pilot:
         await see(pilot, "The run log cannot be read.", "nothing runs by itself")
         told = "".join(screen(pilot).split())

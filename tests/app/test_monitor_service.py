@@ -17,7 +17,7 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.monitor.actions import ServiceLine, words
+from speclab.app.views.monitor.actions import ServiceLine, words
 from speclab.core.clock import format_timestamp
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
@@ -36,7 +36,7 @@ def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     @asynccontextmanager
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
-        app = SpeclabApp(workspace.directory, place="monitor", **options)
+        app = SpeclabApp(workspace.directory, view="monitor", **options)
         async with app.run_test(size=size, notifications=True) as pilot:
             await until(pilot, lambda: bool(app.query(ServiceLine)) and app.service_state is not None)
             await until(pilot, lambda: app.specs is not None and app.overview is not None and app.focused is not None)

@@ -28,20 +28,20 @@ See = Callable[..., Any]
 
 
 async def test_keys_and_tabs_go_between_the_places_and_each_is_kept(filled: Any, see: See, until: See) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "integrations")
-        monitor = app.place
+        monitor = app.view
         await pilot.press("1")
-        await until(pilot, lambda: app.place is not None and app.place.NAME == "specs")
+        await until(pilot, lambda: app.view is not None and app.view.NAME == "specs")
         await pilot.press("2")
-        await until(pilot, lambda: app.place is not None and app.place.NAME == "mapping")
+        await until(pilot, lambda: app.view is not None and app.view.NAME == "mapping")
         await pilot.click("HeaderBar", offset=(33, 0))
-        await until(pilot, lambda: app.place is monitor)
+        await until(pilot, lambda: app.view is monitor)
 
 
 async def test_a_place_key_closes_the_page_that_is_open(filled: Any, see: See, until: See) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("enter")
@@ -51,7 +51,7 @@ async def test_a_place_key_closes_the_page_that_is_open(filled: Any, see: See, u
 
 
 async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled: Any, see: See) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(64, 20)) as pilot:
         await see(pilot, "3 Monitor ▸ integrations", "partial 6 min ago")
         assert len([panel for panel in app.main.query("Panel") if panel.region]) == 1
@@ -68,7 +68,7 @@ async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled:
 
 @pytest.mark.parametrize("theme", [theme.name for theme in THEMES])
 async def test_every_theme_draws(filled: Any, see: See, theme: str) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(80, 24)) as pilot:
         app.theme = theme
         await see(pilot, "integrations")
@@ -199,7 +199,7 @@ def test_the_frame_is_painted_before_anything_heavy_is_loaded() -> None:
 
 
 async def test_brackets_in_names_are_brackets(filled: Any, see: See) -> None:
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "integrations")
         app.notify("of [/crm] and [b]erp", title="what is [new]")

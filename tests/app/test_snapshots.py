@@ -21,5 +21,5 @@ def test_the_monitor(
         await see(pilot, "failures of people", "started by manual", "25 %", "14 dead" if size[0] > 80 else "✖ 14")
         await see(pilot, "nothing runs by itself", *(["priority: P0"] if size[0] > 80 else []))
 
-    app = SpeclabApp(filled.directory, place="monitor", clock=filled.clock)
+    app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     assert snap_compare(app, terminal_size=size, run_before=ready)

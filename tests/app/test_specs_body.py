@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.app.specs.editor import EditableBody
+from speclab.app.views.specs.editor import EditableBody
 from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
 

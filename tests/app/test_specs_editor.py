@@ -11,9 +11,9 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.document_view import ASIDE
-from speclab.app.mapping.view import MappingView
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.document import ASIDE
+from speclab.app.views.mapping.view import MappingView
+from speclab.app.views.specs.view import SpecsView
 from speclab.spec.store import find_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
@@ -66,7 +66,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 def specs_place(pilot: Pilot[None]) -> SpecsView:
-    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+    return cast("SpecsView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
 async def opened(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
@@ -207,8 +207,8 @@ async def test_undo_in_mapping_moves_to_the_row_or_the_section_that_changes(
         await pilot.press("enter")
         pilot.app.post_message(Paste("Returns. "))
         await pilot.press("escape", "2")
-        await until(pilot, lambda: isinstance(pilot.app.main.place, MappingView))  # type: ignore[attr-defined]
-        mapping = cast("MappingView", pilot.app.main.place)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(pilot.app.main.view, MappingView))  # type: ignore[attr-defined]
+        mapping = cast("MappingView", pilot.app.main.view)  # type: ignore[attr-defined]
         await until(pilot, lambda: mapping.sheet is not None)
         await pilot.press("down", "m", "escape", "up")
         assert len(mapping.sheet.rows if mapping.sheet else ()) == 3
@@ -240,8 +240,8 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
 async def test_recovery_file_is_written_while_somebody_goes_on_typing(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.specs.writing.PAUSE", 3600.0)  # as if no pause in the typing were long enough
-    monkeypatch.setattr("speclab.app.document_view.DURABLE", 3600.0)
+    monkeypatch.setattr("speclab.app.views.specs.writing.PAUSE", 3600.0)  # no pause in typing is long enough
+    monkeypatch.setattr("speclab.app.views.document.DURABLE", 3600.0)
     assert ASIDE <= 0.2
     async with running(spec.parent) as pilot:
         specs = await opened(pilot, until, "Out of Scope")
@@ -255,7 +255,7 @@ async def test_recovery_file_is_written_while_somebody_goes_on_typing(
 async def test_recovery_file_follows_changes_that_are_not_typed(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.document_view.DURABLE", 3600.0)
+    monkeypatch.setattr("speclab.app.views.document.DURABLE", 3600.0)
     async with running(spec.parent) as pilot:
         await opened(pilot, until, AUTH)
         await pilot.press("f")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speclab.app.specs.editor import HighlightState, TokenType, states, tokens
+from speclab.app.views.specs.editor import HighlightState, TokenType, states, tokens
 
 SECTION = """\
 A `code` word <!-- and a

@@ -17,7 +17,7 @@ from tests.app.test_specs_place import (
     take_in_hand,
 )
 
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.specs.view import SpecsView
 
 __all__ = ["spec"]
 

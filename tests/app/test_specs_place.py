@@ -11,8 +11,8 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.specs.lists import FRONT_MATTER
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.specs.lists import FRONT_MATTER
+from speclab.app.views.specs.view import SpecsView
 from speclab.spec.store import find_recovery, write_recovery
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
@@ -70,8 +70,8 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def place(pilot: Pilot[None]) -> SpecsView:
-    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def view(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
 def content(spec: Path) -> str:
@@ -93,8 +93,8 @@ async def write(pilot: Pilot[None], text: str) -> None:
 
 
 async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
-    await until(pilot, lambda: place(pilot).opened is not None)
-    specs = place(pilot)
+    await until(pilot, lambda: view(pilot).opened is not None)
+    specs = view(pilot)
     specs.go_to(address)
     await pilot.pause()
     return specs
@@ -102,7 +102,7 @@ async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsV
 
 async def looked_for(pilot: Pilot[None], until: Until) -> None:
     """Problems have been looked for in the document as it is now."""
-    specs = place(pilot)
+    specs = view(pilot)
     await until(pilot, lambda: specs.opened is not None and specs.opened.checked is specs.opened.document)
 
 
@@ -383,7 +383,7 @@ async def test_a_name_that_cannot_be_given_stays_to_be_mended(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        await until(pilot, lambda: place(pilot).opened is not None)
+        await until(pilot, lambda: view(pilot).opened is not None)
         await pilot.press("n", *"crm", "enter")
         await see(pilot, "new spec", "is already there", "choose another name")
         await pilot.press(*" 2", "enter")

@@ -11,9 +11,9 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.document_view import DocumentView
-from speclab.app.mapping.view import MappingView
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.document import DocumentView
+from speclab.app.views.mapping.view import MappingView
+from speclab.app.views.specs.view import SpecsView
 
 Compare = Callable[..., bool]
 Until = Callable[..., Awaitable[None]]
@@ -49,9 +49,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def ready(pilot: Pilot[None], until: Until) -> None:
     """Everything has been looked for and found."""
     app = cast("SpeclabApp", pilot.app)
-    await until(pilot, lambda: isinstance(app.place, DocumentView) and app.place.opened is not None)
-    place = cast("DocumentView", app.place)
-    await until(pilot, lambda: place.opened is not None and place.opened.checked is place.opened.document)
+    await until(pilot, lambda: isinstance(app.view, DocumentView) and app.view.opened is not None)
+    view = cast("DocumentView", app.view)
+    await until(pilot, lambda: view.opened is not None and view.opened.checked is view.opened.document)
     await until(pilot, lambda: app.overview is not None)
 
 
@@ -59,7 +59,7 @@ async def ready(pilot: Pilot[None], until: Until) -> None:
 def test_a_section_with_a_problem(snap_compare: Compare, directory: Path, until: Until, size: tuple[int, int]) -> None:
     async def go(pilot: Pilot[None]) -> None:
         await ready(pilot, until)
-        cast("SpecsView", cast("SpeclabApp", pilot.app).place).go_to("Authentication > Source System Auth")
+        cast("SpecsView", cast("SpeclabApp", pilot.app).view).go_to("Authentication > Source System Auth")
         await pilot.pause(0.2)
 
     assert snap_compare(SpeclabApp(directory), terminal_size=size, run_before=go)
@@ -71,10 +71,10 @@ def test_a_row_that_fails_and_a_cell_that_is_edited(
 ) -> None:
     async def go(pilot: Pilot[None]) -> None:
         await ready(pilot, until)
-        place = cast("MappingView", cast("SpeclabApp", pilot.app).place)
-        await until(pilot, lambda: place.record is not None and place.judged is not None)
-        place.grid.move(4)
+        view = cast("MappingView", cast("SpeclabApp", pilot.app).view)
+        await until(pilot, lambda: view.record is not None and view.judged is not None)
+        view.grid.move(4)
         await pilot.press("enter", "comma", "space", "u")
         await see(pilot, "Uppercase  ")
 
-    assert snap_compare(SpeclabApp(directory, place="mapping"), terminal_size=size, run_before=go)
+    assert snap_compare(SpeclabApp(directory, view="mapping"), terminal_size=size, run_before=go)

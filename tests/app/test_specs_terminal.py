@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from speclab.app.specs.editor import edited
+from speclab.app.views.specs.editor import edited
 from speclab.core.errors import SpeclabError
 
 Terminal = Callable[..., Any]

@@ -18,8 +18,8 @@ from textual.widgets import Static
 
 from speclab.app.actions import offers
 from speclab.app.dialogs import ConfirmDialog
-from speclab.app.specs.guide import GuideView
-from speclab.app.specs.view import SpecsView
+from speclab.app.views.specs.guide import GuideView
+from speclab.app.views.specs.view import SpecsView
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -107,13 +107,13 @@ def oauth(flow: str) -> str:
     return OAUTH.format(flow=flow, page=page, client=f'"{CLIENT_ID}"', secret="client_secret: ${env:CRM_SECRET}")
 
 
-def place(pilot: Pilot[None]) -> SpecsView:
-    return cast("SpecsView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def view(pilot: Pilot[None]) -> SpecsView:
+    return cast("SpecsView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
 def told(pilot: Pilot[None]) -> str:
     """What the guide says, on one line."""
-    (text,) = place(pilot).query_one(GuideView).query(Static)
+    (text,) = view(pilot).query_one(GuideView).query(Static)
     return " ".join(str(text.content).split())
 
 
@@ -126,10 +126,10 @@ async def tells(pilot: Pilot[None], until: Until, *texts: str) -> None:
 
 
 async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
-    await until(pilot, lambda: place(pilot).opened is not None)
-    place(pilot).go_to(address)
+    await until(pilot, lambda: view(pilot).opened is not None)
+    view(pilot).go_to(address)
     await pilot.pause()
-    return place(pilot)
+    return view(pilot)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ async def test_what_is_not_saved_yet_is_tried_and_told_of_no_longer_once_it_is_c
     trying: Trying, until: Until
 ) -> None:
     async with trying("type: bearer") as pilot:
-        specs = place(pilot)
+        specs = view(pilot)
         await tells(pilot, until, "the source is not described well")
         assert specs.opened is not None
         section = specs.opened.document.section(SOURCE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.app.mapping.conftest import Running, See, Until, place
+from tests.app.mapping.conftest import Running, See, Until, view
 from tests.app.test_specs_trying import take_in_hand
 
 SPEC = """\
@@ -97,8 +97,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
 async def test_a_live_sample_is_read_after_the_list_was_agreed_to(
     tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
 ) -> None:
-    async with running(tmp_path / "work", place="mapping") as pilot:
-        await until(pilot, lambda: place(pilot).sheet is not None)
+    async with running(tmp_path / "work", view="mapping") as pilot:
+        await until(pilot, lambda: view(pilot).sheet is not None)
         await pilot.press("l")
         await see(pilot, "trust people?", "source host: http://127.0.0.1:", "source reference: env:CRM_TOKEN")
         await pilot.press("enter")  # agrees to nothing
@@ -117,7 +117,7 @@ async def test_a_live_sample_is_read_after_the_list_was_agreed_to(
 async def test_a_run_is_started_after_the_list_was_agreed_to(
     tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
 ) -> None:
-    async with running(tmp_path / "work", place="specs") as pilot:
+    async with running(tmp_path / "work", view="specs") as pilot:
         await take_in_hand(pilot, until, "Field Mapping")
         await pilot.press("f5")
         await see(pilot, "trust people?")
@@ -133,7 +133,7 @@ async def test_a_run_is_started_after_the_list_was_agreed_to(
 async def test_credentials_are_tried_after_the_list_was_agreed_to(
     tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
 ) -> None:
-    async with running(tmp_path / "work", place="specs", size=(160, 45)) as pilot:
+    async with running(tmp_path / "work", view="specs", size=(160, 45)) as pilot:
         await take_in_hand(pilot, until, "Authentication > Source System Auth")
         await pilot.press("t")
         await see(pilot, "trust people?")

@@ -96,7 +96,7 @@ async def test_the_age_of_the_oldest_waiting_record_is_kept_up_to_date(
     filled: Any, running: Running, see: See, size: tuple[int, int]
 ) -> None:
     filled.clock.time -= timedelta(minutes=6)
-    async with running(filled.directory, place="monitor", clock=filled.clock, size=size) as pilot:
+    async with running(filled.directory, view="monitor", clock=filled.clock, size=size) as pilot:
         await see(pilot, "oldest 5.0 s")
         filled.clock.time += timedelta(seconds=30)
         await see(pilot, "oldest 35 s")
@@ -106,7 +106,7 @@ async def test_the_age_of_the_oldest_waiting_record_is_kept_up_to_date(
 async def test_filtered_events_follow_the_integration_under_the_cursor(
     filled: Any, running: Running, see: See, until: Until, size: tuple[int, int]
 ) -> None:
-    async with running(filled.directory, place="monitor", clock=filled.clock, size=size) as pilot:
+    async with running(filled.directory, view="monitor", clock=filled.clock, size=size) as pilot:
         await see(pilot, "failures of people", "✔ orders")
         await pilot.press("f")
         await see(pilot, "events of people")

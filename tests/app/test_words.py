@@ -14,7 +14,7 @@ from textual.color import Color
 from speclab.app import icons
 from speclab.app.formatting import ago, count, percent, span, until
 from speclab.app.icons import AsciiOnly, bar
-from speclab.app.monitor.integrations import sparkline
+from speclab.app.views.monitor.integrations import sparkline
 from speclab.app.widgets.record import lines
 from speclab.core.clock import format_timestamp
 from speclab.core.json import Json

@@ -12,7 +12,7 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.mapping.view import MappingView
+from speclab.app.views.mapping.view import MappingView
 from speclab.app.widgets.cells import GridCell
 from speclab.core.json import Record
 
@@ -113,13 +113,13 @@ def put(spec: Path, text: str) -> None:
     spec.write_bytes(text.encode())
 
 
-def place(pilot: Pilot[None]) -> MappingView:
-    return cast("MappingView", pilot.app.main.place)  # type: ignore[attr-defined]  # the app is ours
+def view(pilot: Pilot[None]) -> MappingView:
+    return cast("MappingView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
 def result(pilot: Pilot[None], row: int) -> str:
     """What the grid says becomes of the sample in that row."""
-    cell = place(pilot).grid.rows[row].cells[6]
+    cell = view(pilot).grid.rows[row].cells[6]
     return cell.text if isinstance(cell, GridCell) else cell
 
 
@@ -141,7 +141,7 @@ def editing(spec: Path, running: Running, until: Until) -> Editing:
 
     @asynccontextmanager
     async def start(row: int) -> AsyncIterator[Pilot[None]]:
-        async with running(spec.parent, place="mapping") as pilot:
+        async with running(spec.parent, view="mapping") as pilot:
             await at_row(pilot, until, row)
             await pilot.press("enter")
             yield pilot
@@ -150,7 +150,7 @@ def editing(spec: Path, running: Running, until: Until) -> Editing:
 
 
 async def at_row(pilot: Pilot[None], until: Until, row: int, column: int = 3) -> MappingView:
-    await until(pilot, lambda: place(pilot).record is not None)
-    place(pilot).grid.move(row, column)
+    await until(pilot, lambda: view(pilot).record is not None)
+    view(pilot).grid.move(row, column)
     await pilot.pause()
-    return place(pilot)
+    return view(pilot)

@@ -16,10 +16,10 @@ from tests.app.mapping.conftest import (
     Until,
     at_row,
     content,
-    place,
     put,
     replace,
     result,
+    view,
     write,
 )
 
@@ -28,7 +28,7 @@ async def test_a_cell_is_written_in_place_and_is_one_changed_line(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
-        mapping = place(pilot)
+        mapping = view(pilot)
         await write(pilot, ", Lowercase")
         await see(pilot, "→ ada@example.org")
         assert mapping.opened is not None
@@ -64,9 +64,9 @@ async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
         assert strips[line + 1].index("~~~~~~~~") == strips[line].index("Lowercas")
         await pilot.press("escape")
         await until(pilot, lambda: result(pilot, 2) == "Ada@Example.org")
-        assert place(pilot).opened is not None
+        assert view(pilot).opened is not None
         assert content(spec) == TEXT
-        assert not place(pilot).opened.unsaved  # type: ignore[union-attr]
+        assert not view(pilot).opened.unsaved  # type: ignore[union-attr]
 
 
 async def test_a_place_in_a_cell_is_told_in_cells_of_the_terminal(editing: Editing, see: See) -> None:
@@ -85,7 +85,7 @@ async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
     hostile = "one\ntwo \x1b[31m\u202e" + "long " * 20_000
     record = {**CONTACTS[0], "email": hostile, "name": {"given": hostile}}
     (spec.parent / ".speclab" / "samples" / "crm.jsonl").write_text(json.dumps(record))
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await see(pilot, r'✖ email: "one\ntwo \u001b[31m�long', "is longer than 9 characters")
         mapping.grid.move(1, 3)
@@ -106,7 +106,7 @@ async def test_a_column_that_the_table_lacks_cannot_be_written(
     put(
         spec, TEXT.replace(" Transformation | Notes |\n|---|---|---|---|", "\n|---|---|").replace(ROWS, "| id | id |\n")
     )
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 0)
         await pilot.press("enter")
         await see(pilot, "the table has no column Transformation")
@@ -122,7 +122,7 @@ async def test_a_column_that_the_table_lacks_cannot_be_written(
 async def test_lines_that_are_pasted_become_one(editing: Editing, until: Until) -> None:
     async with editing(2) as pilot:
         await write(pilot, ",\r\n  Uppercase,\nTruncate(3)\n")
-        await until(pilot, lambda: place(pilot).line.value == "Trim, Uppercase, Truncate(3)")
+        await until(pilot, lambda: view(pilot).line.value == "Trim, Uppercase, Truncate(3)")
 
 
 async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editing: Editing, see: See) -> None:
@@ -136,7 +136,7 @@ async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editi
 
 async def test_steps_and_fields_are_completed(editing: Editing, see: See, until: Until) -> None:
     async with editing(2) as pilot:
-        mapping = place(pilot)
+        mapping = view(pilot)
         await write(pilot, ", low")
         await see(pilot, "Lowercase  ")
         await pilot.press("tab", "enter")
@@ -153,7 +153,7 @@ async def test_steps_and_fields_are_completed(editing: Editing, see: See, until:
 async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
     spec: Path, running: Running, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 3)
         await pilot.press("a")
         await write(pilot, "source.name.given")
@@ -178,7 +178,7 @@ async def test_tab_leaves_a_cell_in_which_nothing_was_written_as_it_is(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("check:", "check:\n  email_2: {format: email}"))
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2, 2)
         await pilot.press("enter")
         await see(pilot, "target.email_2")
@@ -199,15 +199,15 @@ async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
         )
         await pilot.press("escape")
         await until(pilot, lambda: not list(recovery.iterdir()))
-        assert place(pilot).opened is not None
-        assert place(pilot).opened.document.text == TEXT  # type: ignore[union-attr]
+        assert view(pilot).opened is not None
+        assert view(pilot).opened.document.text == TEXT  # type: ignore[union-attr]
 
 
 async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
-        mapping = place(pilot)
+        mapping = view(pilot)
         await write(pilot, ", Lower")
         put(spec, TEXT.replace("| email | email | Trim |", "| born | mail | Direct | |\n| mail | email | Trim |"))
         await until(pilot, lambda: mapping.opened and "| mail | email |" in mapping.opened.document.text)
@@ -222,7 +222,7 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
-        mapping = place(pilot)
+        mapping = view(pilot)
         others = TEXT.replace("| email | email | Trim |", "| email | email | Uppercase |")
         put(spec, others)
         await until(pilot, lambda: mapping.opened and mapping.opened.document.text == others)
@@ -238,7 +238,7 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
 async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 0)
         region = mapping.grid.region_of(2, 3)
         await pilot.click(mapping.grid, offset=region.offset, times=2)
@@ -255,7 +255,7 @@ async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_chan
     editing: Editing, until: Until
 ) -> None:
     async with editing(1) as pilot:
-        mapping = place(pilot)
+        mapping = view(pilot)
         await pilot.resize_terminal(90, 24)
         await until(pilot, lambda: mapping.grid.size.width == 90)
         await until(

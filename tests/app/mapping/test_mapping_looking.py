@@ -9,7 +9,7 @@ from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, at_r
 
 
 async def test_every_row_shows_the_sample_and_what_becomes_of_it(spec: Path, running: Running, see: See) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await see(pilot, "crm ▸ Field Mapping", "4 rows", "record 1 of 4", "2 pass, 2 fail, kept sample")
         await see(pilot, "Ada , Lovelace ", "→ Ada Lovelace", "10/12/1815", "1815-12-10", "full_name: Ada Lovelace")
 
@@ -17,7 +17,7 @@ async def test_every_row_shows_the_sample_and_what_becomes_of_it(spec: Path, run
 async def test_the_next_failing_record_shows_where_it_fails(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 3)
         await see(pilot, "1 fail on birth_date")
         await pilot.press("F")
@@ -33,7 +33,7 @@ async def test_a_record_that_the_filter_cannot_tell_of_says_so_and_so_may_one_wi
 ) -> None:
     put(spec, TEXT.replace("check:", "filter: source.id != 'c_2'\ncheck:"))
     (spec.parent / ".speclab" / "samples" / "crm.jsonl").write_text(f"{json.dumps(CONTACTS[0])}\n{{}}\n")
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 1)
         await see(pilot, "1 pass, 1 fail")
         await pilot.press("F")
@@ -44,14 +44,14 @@ async def test_a_source_field_that_no_sample_record_has_is_told_with_the_one_tha
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("name.given,", "name.gvien,"))
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 1)
         await see(pilot, "1 problem", "▲ name.gvien", "M201 'name.gvien' is in none of 4 sample records")
         await see(pilot, "Did you mean 'name.given'?")
 
 
 async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 1)
         await pilot.press("x")
         await see(pilot, "steps of full_name", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace')
@@ -63,7 +63,7 @@ async def test_the_columns_that_matter_most_stay_where_there_is_little_room(
     spec: Path, running: Running, until: Until
 ) -> None:
     least = ["Source Field", "Target Field", "Transformation", "Result"]
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         grid = (await at_row(pilot, until, 0)).grid
         for width, more in [(160, ["Sample", "Type", "Fails", "Dead", "Notes"]), (80, ["Fails", "Dead"]), (60, [])]:
             await pilot.resize_terminal(width, 24)

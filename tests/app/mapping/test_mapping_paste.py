@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.app.mapping.conftest import Running, See, Until, at_row, place, write
+from tests.app.mapping.conftest import Running, See, Until, at_row, view, write
 
 SIZES = [(80, 24), (160, 45)]
 CELLS = 'Source Field\tTarget Field\tTransformation\nborn\tbirthday\tDate(""%d/%m/%Y"")\nphone\ttel\tTrim\n'
 
 
 def texts(pilot: object, row: int) -> list[str]:
-    sheet = place(pilot).sheet  # type: ignore[arg-type]  # a pilot
+    sheet = view(pilot).sheet  # type: ignore[arg-type]  # a pilot
     assert sheet is not None
     return list(sheet.rows[row].texts.values())[:3]
 
@@ -22,7 +22,7 @@ def texts(pilot: object, row: int) -> list[str]:
 async def test_pasted_cells_fill_rows_and_add_those_that_are_missing(
     spec: Path, running: Running, see: See, until: Until, size: tuple[int, int], *, editing: bool
 ) -> None:
-    async with running(spec.parent, place="mapping", size=size) as pilot:
+    async with running(spec.parent, view="mapping", size=size) as pilot:
         await at_row(pilot, until, 3, 1)
         if editing:
             await pilot.press("enter")
@@ -36,7 +36,7 @@ async def test_pasted_cells_fill_rows_and_add_those_that_are_missing(
 
 
 async def test_more_columns_than_there_are_are_refused(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0, 3)
         await write(pilot, "a\tb\tc\td")
         await see(pilot, "4 columns do not fit: there are 2 from Transformation on")

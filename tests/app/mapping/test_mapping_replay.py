@@ -9,15 +9,16 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, content, place, put, replace, result
+from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, content, put, replace, result, view
 from textual.pilot import Pilot
 
-from speclab.app.mapping.replay import Alike
-from speclab.app.mapping.view import MappingView
-from speclab.app.monitor.failures import FailuresPage
+from speclab.app.context import AppContext
+from speclab.app.views.mapping.replay import Alike
+from speclab.app.views.mapping.view import MappingView
+from speclab.app.views.monitor.failures import FailuresPage
 from speclab.app.widgets.cells import GridCell
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState
@@ -59,7 +60,10 @@ def failures(spec: Path) -> dict[str, FailureState]:
 
 async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingView:
     """Go from the record `key` in the Monitor to its mapping row."""
-    await pilot.app.push_screen(FailuresPage(("crm",), lambda reader: reader.failures("crm", row="birth_date")))
+    context = cast("AppContext", pilot.app)
+    await pilot.app.push_screen(
+        FailuresPage(context, ("crm",), lambda reader: reader.failures("crm", row="birth_date"))
+    )
     await see(pilot, key, "mapping row")
     page = pilot.app.screen
     grid = page.query_one("#keys")
@@ -67,9 +71,9 @@ async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: st
     grid.move(at)  # type: ignore[attr-defined]
     await until(pilot, lambda: page._shown is not None and key in page._shown.key)  # type: ignore[attr-defined]
     await pilot.press("e")
-    await until(pilot, lambda: isinstance(place(pilot), MappingView))
+    await until(pilot, lambda: isinstance(view(pilot), MappingView))
     await see(pilot, "record 1 of 3", f"id: {key}", "dead letters")
-    return place(pilot)
+    return view(pilot)
 
 
 async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
@@ -77,7 +81,7 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
     await pilot.press("enter")
     await replace(pilot, text)
     await pilot.press("enter")
-    await until(pilot, lambda: place(pilot).judged is not None and not place(pilot).line.editing)
+    await until(pilot, lambda: view(pilot).judged is not None and not view(pilot).line.editing)
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def mended(spec: Path, running: Running, see: See, until: Until) -> Mended:
 
     @asynccontextmanager
     async def start(key: str, text: str) -> AsyncIterator[Pilot[None]]:
-        async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+        async with running(spec.parent, view="monitor", size=(160, 45)) as pilot:
             await from_a_dead_letter(pilot, until, see, key)
             await mend(pilot, until, text)
             yield pilot
@@ -97,7 +101,7 @@ def mended(spec: Path, running: Running, see: See, until: Until) -> Mended:
 async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
-    async with running(spec.parent, place="monitor", size=(160, 45)) as pilot:
+    async with running(spec.parent, view="monitor", size=(160, 45)) as pilot:
         mapping = await from_a_dead_letter(pilot, until, see, "c_5")
         assert mapping.row is not None
         assert mapping.row.target == "birth_date"
@@ -199,7 +203,7 @@ async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(spec: Path, me
 async def test_other_samples_are_no_dead_letters(
     spec: Path, running: Running, see: See, screen: Callable[[Pilot[None]], str]
 ) -> None:
-    async with running(spec.parent, place="mapping", size=(160, 45)) as pilot:
+    async with running(spec.parent, view="mapping", size=(160, 45)) as pilot:
         await see(pilot, "record 1 of 4", "kept sample")
         assert "R replay" not in screen(pilot)
         await pilot.press("R")

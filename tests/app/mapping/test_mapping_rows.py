@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.app.mapping.conftest import ROWS, TEXT, Running, See, Until, at_row, content, place, put, replace
+from tests.app.mapping.conftest import ROWS, TEXT, Running, See, Until, at_row, content, put, replace, view
 
 
 async def test_rows_are_deleted_and_moved_and_come_back(spec: Path, running: Running, until: Until) -> None:
     lines = ROWS.splitlines(keepends=True)
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 1)
         for keys, rows in [
             (["d"], [0, 2, 3]),
@@ -27,7 +27,7 @@ async def test_rows_are_deleted_and_moved_and_come_back(spec: Path, running: Run
 
 
 async def test_a_row_is_doubled_and_its_target_written_anew(spec: Path, running: Running, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("m")
         await until(pilot, lambda: mapping.line.editing)
@@ -41,8 +41,8 @@ async def test_targets_that_no_row_writes_are_suggested_and_taken(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("| id | external_id | Direct | |\n", ""))
-    async with running(spec.parent, place="mapping") as pilot:
-        await until(pilot, lambda: place(pilot).record is not None)
+    async with running(spec.parent, view="mapping") as pilot:
+        await until(pilot, lambda: view(pilot).record is not None)
         await see(pilot, "1 target unmapped", "◌", "external_id", "required", "suggest: source.id")
         await pilot.press("s")
         await see(pilot, "4 rows, unsaved", "external_id: c_1")
@@ -60,7 +60,7 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     (spec.parent / "customers.jsonl").write_text('{"external_id": "c_1", "given_name": "Ada", "visits": 3}\n')
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2, column=2)
         await see(pilot, "crm ▸ Field Mapping", "4 rows")
         await pilot.press("enter", "escape")
@@ -83,14 +83,14 @@ async def test_a_suggestion_needs_no_column_that_the_table_lacks(spec: Path, run
             ROWS, "| email | email |\n"
         ),
     )
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
         await pilot.press("s", "f2")
         await until(pilot, lambda: "| source.id | target.external_id |\n" in content(spec))
 
 
 async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("l")
         await see(pilot, "record 1 of 5", "live")
@@ -99,7 +99,7 @@ async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Runn
 
 
 async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping", read_only=True) as pilot:
+    async with running(spec.parent, view="mapping", read_only=True) as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("d")
         await see(pilot, "Not now: delete", "--read-only")

@@ -17,7 +17,7 @@ async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
     spec: Path, running: Running, see: See
 ) -> None:
     (spec.parent / ".speclab" / "samples" / "crm.jsonl").unlink()
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await see(pilot, "No sample records yet.", "l reads some from the source", "✔ id", "4 rows")
         await pilot.press("l")
         await see(pilot, "record 1 of 5", "live", "Ada Lovelace")
@@ -29,14 +29,14 @@ async def test_a_source_that_cannot_be_read_is_told_with_what_to_do(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     (spec.parent / "contacts.jsonl").unlink()
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
         await pilot.press("l")
         await see(pilot, "No sample from the source", "contacts.jsonl", "record 1 of 4")
 
 
 async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: See, until: Until) -> None:
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
         await pilot.press("o", "down", "enter")
         await see(pilot, "A file of JSON lines.")
@@ -71,7 +71,7 @@ async def test_a_spec_with_very_many_settings_opens_in_a_thread(
 
     monkeypatch.setattr(MappingSheet, "of", noted)
     add_settings(spec, 20_000)
-    async with running(spec.parent, place="mapping") as pilot:
+    async with running(spec.parent, view="mapping") as pilot:
         await see(pilot, "4 rows")
         await at_row(pilot, until, 0)
     assert threads

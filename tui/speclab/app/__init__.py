@@ -13,10 +13,10 @@ def run_app(
     read_only: bool = False,
     ascii: bool = False,  # noqa: A002 (the option's name)
     runlog: Path | None = None,
-    place: str = "specs",
+    view: str = "specs",
     hangup: Hangup | None = None,
 ) -> None:
     """Open the app on the workspace `directory` and stay until it is left; see `speclab.app.application.run_app`."""
     from speclab.app.application import run_app as run
 
-    run(directory, read_only=read_only, ascii=ascii, runlog=runlog, place=place, hangup=hangup)
+    run(directory, read_only=read_only, ascii=ascii, runlog=runlog, view=view, hangup=hangup)

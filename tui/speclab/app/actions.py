@@ -74,7 +74,7 @@ class Actor:
 
     def refuse(self, action: Action, reason: str) -> None:
         """Tell the reason why `action` was not done."""
-        from speclab.app.dialogs import refuse
+        from speclab.app.widgets.toast import refuse
 
         refuse(cast("DOMNode", self).app, f"Not now: {action.title.removesuffix(' now')}", reason)
 

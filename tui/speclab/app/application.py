@@ -24,12 +24,13 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers, working_keys
-from speclab.app.dialogs import RefusalToast
 from speclab.app.icons import AsciiOnly
+from speclab.app.main_screen import MainScreen
 from speclab.app.terminal import DiffingApp
 from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
-from speclab.app.view import DetailScreen, MainScreen, View
+from speclab.app.view import DetailScreen, View
 from speclab.app.widgets.header import HeaderBar
+from speclab.app.widgets.toast import RefusalToast
 from speclab.core.clock import Clock, SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
 from speclab.core.files import resolve_path
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from textual.driver import Driver
     from textual.notifications import SeverityLevel
 
+    from speclab.app.views.specs.view import SpecsView
     from speclab.monitor.health import Overview
-    from speclab.runlog import RunLogReader
+    from speclab.runlog import FailureRow, RunLogReader
     from speclab.service.heartbeat import ServiceState
     from speclab.spec.workspace import SpecFile
     from speclab.workbench.open_specs import Session
@@ -90,7 +92,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         Binding("ctrl+q", "act('quit')", show=False, priority=True),
     ]
     CSS = """
-    #places { width: 1fr; height: 1fr; }
+    #views { width: 1fr; height: 1fr; }
     Toast { background: $panel; max-width: 70%; }
     """
 
@@ -110,7 +112,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         read_only: bool = False,
         ascii_only: bool = False,
         runlog: Path | None = None,
-        place: str = "specs",
+        view: str = "specs",
         clock: Clock | None = None,
         hangup: Hangup | None = None,
     ) -> None:
@@ -121,7 +123,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         self.read_only = read_only
         self._clock = clock or SystemClock()
         self._hangup = hangup
-        self.first_place = place
+        self.first_view = view
         self._not_kept: list[str] = []  # why unsaved text could not be written in a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._left = asyncio.Event()
@@ -141,7 +143,7 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def get_default_screen(self) -> Screen[None]:
         """The screen with the places."""
-        return MainScreen()
+        return MainScreen(self, self.first_view)
 
     def get_driver_class(self) -> type[Driver]:
         """Return Textual's, or one that survives the end of its terminal where there is one."""
@@ -241,7 +243,7 @@ class SpeclabApp(DiffingApp[None], Actor):
                 await self._see_who_was_killed()
             self._fresh_until = monotonic() + FRESH
             self.overview = await self.run_log.overview(self.window, self.now())
-            for listener in (*self.screen_stack, self.place):
+            for listener in (*self.screen_stack, self.view):
                 if isinstance(listener, DetailScreen | View):
                     listener.log_changed(news)
 
@@ -281,8 +283,8 @@ class SpeclabApp(DiffingApp[None], Actor):
                 async with aclosing(file_changes(watched, is_spec_or_directory, self._left)) as stream:
                     async for changed in stream:
                         directories = await self._find_specs()
-                        for place in self.main.places():
-                            place.specs_changed(changed)
+                        for view in self.main.views():
+                            view.specs_changed(changed)
                         if directories != watched:
                             watched = directories
                             break
@@ -314,38 +316,74 @@ class SpeclabApp(DiffingApp[None], Actor):
         return main
 
     @property
-    def place(self) -> View | None:
+    def view(self) -> View | None:
         """The place that is seen, or that is under the page that is open."""
-        return self.main.place
+        return self.main.view
 
-    async def show_place(self, name: str) -> View:
+    async def show_view(self, name: str) -> View:
         """Bring the place `name` (specs, mapping or monitor) to be seen; closes what is open above it."""
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         return await self.main.show(name)
 
-    async def open_spec(self, path: Path, place: str | None = None) -> None:
+    async def open_spec(self, path: Path, view: str | None = None) -> None:
         """Make `path` the open spec, in the place that is seen or the one named."""
         self.spec = path
-        target = await self.show_place(place) if place else self.place
+        target = await self.show_view(view) if view else self.view
         if target is not None:
             target.open(path)
 
+    def set_visible_view(self, name: str) -> None:
+        """Record which view is visible; the header shows it."""
+        self.here = name
+
+    def select_spec(self, path: Path) -> None:
+        """Make the spec at `path` the open one, without going to another view."""
+        self.spec = path
+
+    def show_window(self, seconds: float) -> None:
+        """Have the figures cover another window."""
+        self.window = seconds
+
+    async def show_section(self, address: str) -> None:
+        """Show a section of the open spec in the Specs view."""
+        (await self._show_specs()).go_to(address)
+
+    async def show_change(self, line: int, column: int) -> None:
+        """Show a changed place of the open spec in the Specs view."""
+        await (await self._show_specs()).show_change(line, column)
+
+    async def _show_specs(self) -> SpecsView:
+        from speclab.app.views.specs.view import SpecsView
+
+        view = await self.show_view("specs")
+        assert isinstance(view, SpecsView)  # noqa: S101 (its name)
+        return view
+
+    async def show_failure(self, spec: Path, failure: FailureRow) -> None:
+        """Open the Mapping view with the record of `failure` as its sample."""
+        from speclab.app.views.mapping.view import MappingView
+
+        self.spec = spec
+        view = await self.show_view("mapping")
+        assert isinstance(view, MappingView)  # noqa: S101 (its name)
+        view.open(spec, failure)
+
     async def action_specs(self) -> None:
         """Go to the specs."""
-        await self.show_place("specs")
+        await self.show_view("specs")
 
     async def action_mapping(self) -> None:
         """Go to the mapping."""
-        await self.show_place("mapping")
+        await self.show_view("mapping")
 
     async def action_monitor(self) -> None:
         """Go to the monitor."""
-        await self.show_place("monitor")
+        await self.show_view("monitor")
 
     @on(HeaderBar.Tab)
     async def _tab(self, event: HeaderBar.Tab) -> None:
-        await self.show_place(event.place)
+        await self.show_view(event.view)
 
     # Runs
 
@@ -434,7 +472,7 @@ class SpeclabApp(DiffingApp[None], Actor):
             keys = working_keys(offer, focused)
             if keys or not offer.action.keys:
                 told.append(replace(offer, action=replace(offer.action, keys=keys)))
-        self.push_screen(Help(here, told, self.place.reference() if self.place is not None else ()))
+        self.push_screen(Help(here, told, self.view.reference() if self.view is not None else ()))
 
     @work
     async def action_palette(self) -> None:
@@ -461,15 +499,15 @@ class SpeclabApp(DiffingApp[None], Actor):
                 key_name(keys[0]) if keys else "",
                 offer.reason,
             )
-        if self.place is not None:
-            yield from self.place.commands()
+        if self.view is not None:
+            yield from self.view.commands()
 
     @work
     async def action_quit(self) -> None:  # type: ignore[override]
         """Leave, after asking where something would be lost."""
         from speclab.app.dialogs import ConfirmDialog
 
-        lost = [sentence for place in self.main.places() if (sentence := place.unsaved()) is not None]
+        lost = [sentence for view in self.main.views() if (sentence := view.unsaved()) is not None]
         if lost and not await self.push_screen_wait(ConfirmDialog("quit", "\n".join(lost), yes="quit", no="stay")):
             return
         self.exit()
@@ -481,7 +519,7 @@ def run_app(
     read_only: bool = False,
     ascii: bool = False,  # noqa: A002 (the option's name)
     runlog: Path | None = None,
-    place: str = "specs",
+    view: str = "specs",
     hangup: Hangup | None = None,
 ) -> None:
     """Open the app on the workspace `directory` and stay until it is left.
@@ -495,7 +533,7 @@ def run_app(
             hint="Use `speclab status`, `speclab runs` and `speclab failures` here; `speclab --help` lists the rest.",
         )
     hangup = hangup or Hangup()
-    app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, place=place, hangup=hangup)
+    app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, view=view, hangup=hangup)
     try:
         app.run()
     finally:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.notifications import Notification, Notify
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -215,13 +214,3 @@ class ChoiceDialog(Dialog[str | None]):
     def action_cancel(self) -> None:
         """Take nothing."""
         self.dismiss(None)
-
-
-@dataclass
-class RefusalToast(Notification):
-    """Why something cannot be done now."""
-
-
-def refuse(app: App[object], title: str, reason: str) -> None:
-    """Show why something cannot be done now."""
-    app.post_message(Notify(RefusalToast(reason, title, "warning", app.NOTIFICATION_TIMEOUT, markup=False)))

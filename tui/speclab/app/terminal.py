@@ -148,8 +148,8 @@ class ResizeFixCompositor(Compositor):
         if now is not before:
             self._untold |= {
                 widget
-                for widget, place in now.items()
-                if widget not in before or before[widget].region.size != place.region.size
+                for widget, view in now.items()
+                if widget not in before or before[widget].region.size != view.region.size
             }
         return now
 

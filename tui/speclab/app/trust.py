@@ -18,7 +18,7 @@ from speclab.core.errors import SpeclabError, Untrusted
 from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
-    from speclab.app.application import SpeclabApp
+    from speclab.app.context import AppContext
     from speclab.spec.integration import Endpoint
 
 AGREE: Final = Action("agree", "trust it", "Let the spec use all of this, until it uses more.", ("y",))
@@ -57,7 +57,7 @@ class TrustQuestion(Dialog[bool]):
         self.dismiss(False)
 
 
-async def may_use(app: SpeclabApp, path: Path, ends: Sequence[Endpoint] | None = None) -> bool:
+async def may_use(context: AppContext, path: Path, ends: Sequence[Endpoint] | None = None) -> bool:
     """Whether the spec at `path` may use what `ends` name (default: both, as its file says); a person is asked once.
 
     A spec that cannot be read may: whoever uses it is told why it cannot.
@@ -69,12 +69,12 @@ async def may_use(app: SpeclabApp, path: Path, ends: Sequence[Endpoint] | None =
         require_trust(wanted)
     except Untrusted:
         listed = [describe_reach(reach) for reach in wanted.missing]
-        if not await app.push_screen_wait(TrustQuestion(path.stem, listed, more=bool(wanted.granted))):
+        if not await context.push_screen_wait(TrustQuestion(path.stem, listed, more=bool(wanted.granted))):
             return False
         try:
             give_trust(wanted)
         except SpeclabError as error:
-            app.tell("The decision was not kept", error)
+            context.tell("The decision was not kept", error)
             return False
     except (SpeclabError, OSError):
         return True

@@ -1,19 +1,16 @@
-"""A view of the app and its screens: what Specs, Mapping and Monitor have in common."""
+"""What the views have in common: the base classes of a view and of a screen with details above it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.dom import DOMNode
 from textual.widget import Widget
 
 from speclab.app.actions import Action, Actor, Command, bindings
@@ -21,10 +18,9 @@ from speclab.app.terminal import ResizeFixScreen
 from speclab.app.widgets.header import HeaderBar
 from speclab.app.widgets.keybar import KeyBar
 from speclab.app.widgets.panel import Panel
-from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
-    from speclab.app.application import SpeclabApp
+    from speclab.app.context import AppContext
     from speclab.runlog.reader import LogUpdate
 
 
@@ -50,6 +46,10 @@ class View(Container, Actor):
     .-narrow View Panel { display: none; }
     .-narrow View Panel.-here { display: block; width: 1fr; height: 1fr; }
     """
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__()
+        self.context = context
 
     def on_arrive(self) -> None:
         """The place has just come to be seen: take focus, and catch up with what changed meanwhile."""
@@ -139,94 +139,7 @@ def _takes_focus(widget: Widget, panel: Panel) -> bool:
 
 Result = TypeVar("Result")
 
-PANES: Final = (
-    Action("next-panel", "pane", "Give the next pane the focus.", ("tab",)),
-    Action("previous-panel", "previous pane", "Give the pane before the focus.", ("shift+tab",), footer=False),
-)
 BACK: Final = Action("back", "back", "Go back to where this was opened from.", ("escape", "backspace"))
-
-
-def shell(node: DOMNode) -> SpeclabApp:
-    """The app `node` stands in, with what the places share."""
-    return cast("SpeclabApp", node.app)
-
-
-class MainScreen(ResizeFixScreen[None], Actor):
-    """Header, the place that is seen, footer."""
-
-    ACTIONS = PANES
-    BINDINGS: ClassVar[list[BindingType]] = bindings(PANES)
-
-    def compose(self) -> ComposeResult:
-        """The frame; places are made when they are first shown."""
-        yield HeaderBar()
-        yield Container(id="places")
-        yield KeyBar()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._showing = asyncio.Lock()
-
-    def on_mount(self) -> None:
-        """Show the first place, once the frame is painted: what a place needs takes time to load."""
-        self.call_after_refresh(self._show_first)
-
-    async def _show_first(self) -> None:
-        if not shell(self).here:  # else somebody was faster, and went elsewhere
-            await self.show(shell(self).first_place)
-
-    def places(self) -> list[View]:
-        """The places made so far, complete with what is in them."""
-        return [place for place in self.query(View) if place.is_mounted]
-
-    @property
-    def place(self) -> View | None:
-        """The place that is seen."""
-        return next((place for place in self.places() if place.display), None)
-
-    async def show(self, name: str) -> View:
-        """Bring the place `name` to be seen, made now if it never was."""
-        async with self._showing:
-            return await self._show(name)
-
-    async def _show(self, name: str) -> View:
-        shell(self).here = name
-        before = self.place
-        place = next((place for place in self.places() if name == place.NAME), None)
-        if before is not None and before is not place:
-            before.on_leave()
-            before.display = False
-        if place is None:
-            place = (await loaded(partial(_place_class, name)))()
-            place.display = False  # what is laid out before it is seen would not be told its size
-            await self.query_one("#places").mount(place)
-        place.display = True
-        if place is not before:
-            place.on_arrive()
-        self.refresh_bindings()
-        return place
-
-    def on_descendant_focus(self) -> None:
-        """In a narrow screen the header says which panel is seen."""
-        self._tell_crumbs()
-
-    def on_resize(self) -> None:
-        """Whether that is needed depends on the width."""
-        self._tell_crumbs()
-
-    def _tell_crumbs(self) -> None:
-        narrow = self.size.width < 80
-        self.query_one(HeaderBar).crumbs = self.place.crumbs() if narrow and self.place is not None else ()
-
-    def action_next_panel(self) -> None:
-        """Give the next panel the focus."""
-        if self.place is not None:
-            self.place.step(1)
-
-    def action_previous_panel(self) -> None:
-        """Give the panel before the focus."""
-        if self.place is not None:
-            self.place.step(-1)
 
 
 class DetailScreen(ResizeFixScreen[Result], Actor):
@@ -237,6 +150,10 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
 
     ACTIONS: ClassVar[Sequence[Action]] = (BACK,)
     BINDINGS: ClassVar[list[BindingType]] = bindings((BACK,))
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__()
+        self.context = context
 
     def compose(self) -> ComposeResult:
         """Header, body, footer."""
@@ -260,22 +177,3 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
     def action_back(self) -> None:
         """Go back to where this was opened from."""
         self.dismiss()
-
-    @on(HeaderBar.Tab)
-    async def _tab(self, event: HeaderBar.Tab) -> None:
-        event.stop()
-        await shell(self).show_place(event.place)
-
-
-def _place_class(name: str) -> type[View]:
-    if name == "specs":
-        from speclab.app.specs.view import SpecsView
-
-        return SpecsView
-    if name == "mapping":
-        from speclab.app.mapping.view import MappingView
-
-        return MappingView
-    from speclab.app.monitor.view import MonitorView
-
-    return MonitorView

@@ -94,7 +94,7 @@ def _open(workspace: Workspace, hangup: Hangup) -> None:
         with hangup.postponed():
             launched = launch(workspace.spec, workspace.spec.stem, workspace.directory, workspace.runlog)
             started.callback(_stop, launched.process)
-        run_app(workspace.directory, place="monitor", hangup=hangup)
+        run_app(workspace.directory, view="monitor", hangup=hangup)
         click.echo(f"The demo's workspace stays at {workspace.directory}", err=True)
 
 

@@ -57,9 +57,9 @@ class HeaderBar(Widget):
 
     @dataclass
     class Tab(Message):
-        """A tab was clicked; `place` is its place's name."""
+        """A tab was clicked; `view` is its place's name."""
 
-        place: str
+        view: str
 
     def on_mount(self) -> None:
         """Show what the app knows, as it changes."""

@@ -11,11 +11,10 @@ from textual import work
 from textual.worker import Worker
 
 from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
-from speclab.app.mapping.rows import TRANSFORMATION_AT, offers
-from speclab.app.mapping.writing import RowWriting
-from speclab.app.specs.lists import address_at
 from speclab.app.trust import may_use
-from speclab.app.view import shell
+from speclab.app.views.mapping.rows import TRANSFORMATION_AT, offers
+from speclab.app.views.mapping.writing import RowWriting
+from speclab.app.views.specs.lists import address_at
 from speclab.app.widgets.grid import GridRow
 from speclab.core.errors import SpecError, SpeclabError
 from speclab.core.outcome import Level
@@ -37,6 +36,7 @@ from speclab.workbench.samples import (
 
 if TYPE_CHECKING:
     from speclab.app.actions import Action
+    from speclab.app.context import AppContext
     from speclab.mapping.fields import Field
     from speclab.runlog import FailureRow
     from speclab.spec.document import Document
@@ -52,8 +52,8 @@ class Sampling(RowWriting):
     source, while it does. `at_target` are the fields that the target has, where it told them.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self.verdict: SheetVerdict | None = None
         self._judged: MappingSheet | None = None  # the sheet that the verdict is of
         self.at_target: tuple[Field, ...] = ()
@@ -108,7 +108,7 @@ class Sampling(RowWriting):
             kept = path == kept_at(self.opened.path, self.spec_id) if self.opened is not None else False
             self.have(replace(records, origin="kept sample") if kept else records)
         except SpeclabError as error:
-            shell(self).tell("No sample", error)
+            self.context.tell("No sample", error)
 
     def have(self, records: SampleRecords, number: int = 0) -> None:
         """Have these as the sample from now on, and show what becomes of them."""
@@ -142,12 +142,12 @@ class Sampling(RowWriting):
         path, integration = self.opened.path, self.sheet.reading.integration
         try:
             end = read_end(self.sheet.document, "source")
-            if await may_use(shell(self), path, integration.ends if integration is not None else [end]):
+            if await may_use(self.context, path, integration.ends if integration is not None else [end]):
                 self._ask_target()
                 retry = integration.retry if integration is not None else RetrySettings.model_validate({})
                 self.have(await live(end, retry, path))
         except SpeclabError as error:
-            shell(self).tell("No sample from the source", error)
+            self.context.tell("No sample from the source", error)
         finally:
             self.reading = None
             self.show_record()
@@ -192,7 +192,7 @@ class Sampling(RowWriting):
             await self.action_act("live")
         elif chosen == "dead":
             spec_id = self.spec_id
-            found = await shell(self).ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
+            found = await self.context.ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
             records = of_failures(found or ())
             if records.records:
                 self.have(records)
@@ -212,7 +212,7 @@ class Sampling(RowWriting):
         try:
             path = keep(self.records.records, self.opened.path, self.spec_id)
         except SpeclabError as error:
-            shell(self).tell("Not kept", error)
+            self.context.tell("Not kept", error)
             return
         self.notify(
             f"{format_count(len(self.records.records), 'record')} in {path.name}, read when the spec is opened."
@@ -267,15 +267,11 @@ class Sampling(RowWriting):
 
     @work(group="ask")
     async def _offer_section(self, reason: str, address: str) -> None:
-        from speclab.app.specs.view import SpecsView
-
         message = f"The source cannot be read yet.\n{reason}"
         if await self.app.push_screen_wait(
             ConfirmDialog("live sample", message, yes="go to the section", no="stay here")
         ):
-            place = await shell(self).show_place("specs")
-            assert isinstance(place, SpecsView)  # noqa: S101 (that is its name)
-            place.go_to(address)
+            await self.context.show_section(address)
 
     def why_not(self, action: str) -> str | None:
         """Why there is no sample to be had, or to go on to."""

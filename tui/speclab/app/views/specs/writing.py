@@ -10,13 +10,13 @@ from textual import on, work
 from textual.timer import Timer
 from textual.widgets import TextArea
 
+from speclab.app.context import AppContext
 from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
-from speclab.app.document_view import DocumentView
-from speclab.app.specs import editor
-from speclab.app.specs.editor import SectionEditor
-from speclab.app.specs.lists import ProblemList, mended
-from speclab.app.specs.panel import SectionPanel
-from speclab.app.view import shell
+from speclab.app.views.document import DocumentView
+from speclab.app.views.specs import editor
+from speclab.app.views.specs.editor import SectionEditor
+from speclab.app.views.specs.lists import ProblemList, mended
+from speclab.app.views.specs.panel import SectionPanel
 from speclab.app.widgets.grid import Grid, GridRow
 from speclab.core.errors import EditRejected, SpeclabError
 from speclab.core.files import resolve_path
@@ -46,8 +46,8 @@ class SectionEditing(DocumentView):
     `at` is empty for the front matter, and None while there is nothing in hand.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self.at: str | None = None
         self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
@@ -107,7 +107,7 @@ class SectionEditing(DocumentView):
         try:
             self.section_panel.begin()
         except EditRejected as refusal:
-            shell(self).tell("Cannot be edited here", refusal)
+            self.context.tell("Cannot be edited here", refusal)
             return
         self._held = self.section
         self._stay += 1
@@ -273,7 +273,7 @@ class SectionEditing(DocumentView):
             with self.app.suspend():
                 after = editor.edited(body, section.title)
         except SpeclabError as error:
-            shell(self).tell("Not edited", error)
+            self.context.tell("Not edited", error)
             return
         if after.rstrip("\r\n") != body:
             self.change(f"edit of {section.title}", lambda document: document.with_body(section, after))

@@ -15,9 +15,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from speclab.app.actions import Action, bindings
+from speclab.app.context import AppContext
 from speclab.app.dialogs import Dialog
-from speclab.app.specs.lists import section_title
-from speclab.app.view import View, shell
+from speclab.app.view import View
+from speclab.app.views.specs.lists import section_title
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SaveConflict, SpeclabError, UsageError
 from speclab.core.files import resolve_path
@@ -50,8 +51,8 @@ class DocumentView(View):
 
     opened: OpenSpec | None = None
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._aside: Timer | None = None
         self._aside_trouble = ""  # why the recovery file could not be written, so that it is told once
 
@@ -85,7 +86,7 @@ class DocumentView(View):
 
     def on_arrive(self) -> None:
         """Show the open spec as it is by now."""
-        spec = shell(self).spec
+        spec = self.context.spec
         if spec is not None:
             self.open(spec)
 
@@ -97,12 +98,12 @@ class DocumentView(View):
 
     def open(self, spec: Path) -> None:
         """Show the spec at `spec`, and offer what was never saved of it."""
-        session = shell(self).session
+        session = self.context.session
         first = session.opened(spec) is None
         try:
             opened = session.open(spec)
         except UsageError as error:
-            shell(self).tell("Cannot open the spec", error)
+            self.context.tell("Cannot open the spec", error)
             return
         if opened is not self.opened:
             self.take()
@@ -125,7 +126,7 @@ class DocumentView(View):
         )
         told = []
         for gone, sentence in sentences:
-            names = [spec.path.name for spec in shell(self).session.unsaved() if spec.gone is gone]
+            names = [spec.path.name for spec in self.context.session.unsaved() if spec.gone is gone]
             if names:
                 told.append(f"{', '.join(names)}: {sentence}")
         return "\n".join(told) or None
@@ -139,11 +140,11 @@ class DocumentView(View):
         if not durable:
             self._aside = None
         try:
-            shell(self).session.put_aside(durable=durable)
+            self.context.session.put_aside(durable=durable)
         except SpeclabError as error:
             if error.message != self._aside_trouble:
                 self._aside_trouble = error.message
-                shell(self).tell("Unsaved changes cannot be put aside", error)
+                self.context.tell("Unsaved changes cannot be put aside", error)
 
     @work(group="recovery")
     async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
@@ -166,7 +167,7 @@ class DocumentView(View):
         try:
             self.opened.edit(made(self.opened.document), label, group)
         except EditRejected as refusal:
-            shell(self).tell("Not changed", refusal)
+            self.context.tell("Not changed", refusal)
             return False
         self.changed()
         return True
@@ -253,7 +254,7 @@ class DocumentView(View):
         try:
             label = step(self.opened)
         except EditRejected as refusal:
-            shell(self).tell("Not changed", refusal)
+            self.context.tell("Not changed", refusal)
             return
         after = self.opened.document
         line, column = after.position(_first_difference(before.text, after.text))
@@ -286,7 +287,7 @@ class DocumentView(View):
                     return False
                 opened.settle(conflict, sides)
             except SpeclabError as error:
-                shell(self).tell("Not saved", error)
+                self.context.tell("Not saved", error)
                 break
             else:
                 more = "; what others wrote is in it too" if merged else ""

@@ -14,10 +14,10 @@ from textual import on
 from textual.events import Paste
 from textual.geometry import Region
 
-from speclab.app.document_view import DocumentView
-from speclab.app.mapping.cell_editor import CellInput, CompletionPopup, Editing, Hint
-from speclab.app.mapping.rows import EDITED, TRANSFORMATION_AT, Suggested, Unmapped, text_of
-from speclab.app.view import shell
+from speclab.app.context import AppContext
+from speclab.app.views.document import DocumentView
+from speclab.app.views.mapping.cell_editor import CellInput, CompletionPopup, Editing, Hint
+from speclab.app.views.mapping.rows import EDITED, TRANSFORMATION_AT, Suggested, Unmapped, text_of
 from speclab.app.widgets.grid import Grid
 from speclab.core.errors import EditRejected
 from speclab.core.json import Record
@@ -52,8 +52,8 @@ class _Edited:
 class RowWriting(DocumentView):
     """A place with a grid of the mapping's rows, of which the cells are written in place."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self.sheet: MappingSheet | None = None
         self.records: SampleRecords = NONE
         self.number = 0  # of the record in hand
@@ -219,7 +219,7 @@ class RowWriting(DocumentView):
         try:
             self._put(text)
         except EditRejected as refusal:
-            shell(self).tell("Not changed", refusal)
+            self.context.tell("Not changed", refusal)
             self.line.focus()
             return False
         self._end()
@@ -232,7 +232,7 @@ class RowWriting(DocumentView):
             try:
                 self._put(edited.before)
             except EditRejected as refusal:
-                shell(self).tell("Not taken back", refusal)
+                self.context.tell("Not taken back", refusal)
         self._end()
 
     def _end(self) -> None:

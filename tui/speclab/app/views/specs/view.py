@@ -17,14 +17,14 @@ from textual.timer import Timer
 from textual.widgets import OptionList
 
 from speclab.app.actions import Action, Command, bindings
+from speclab.app.context import AppContext
 from speclab.app.dialogs import PromptDialog
-from speclab.app.document_view import DOCUMENT
 from speclab.app.icons import CRUMB, FAILED
-from speclab.app.specs.checking import SpecErrors
-from speclab.app.specs.connection import TRY, ConnectionTesting
-from speclab.app.specs.guide import GuideView, Paragraph
-from speclab.app.specs.lists import COLOURS, FRONT_MATTER, LEVELS, OutlineGrid, SpecList, address_at, outline_rows
-from speclab.app.view import shell
+from speclab.app.views.document import DOCUMENT
+from speclab.app.views.specs.checking import SpecErrors
+from speclab.app.views.specs.connection import TRY, ConnectionTesting
+from speclab.app.views.specs.guide import GuideView, Paragraph
+from speclab.app.views.specs.lists import COLOURS, FRONT_MATTER, LEVELS, OutlineGrid, SpecList, address_at, outline_rows
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected, SpeclabError
@@ -80,8 +80,8 @@ class SpecsView(ConnectionTesting):
     .-narrow SpecsView #shelf, .-narrow SpecsView #side { width: 1fr; min-width: 0; max-width: 100%; }
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._listed, self._outline, self._guide = SpecList(), OutlineGrid(), GuideView()
         self._specs_panel = Panel(self._listed, title="specs", id="specs")
         self._outline_panel = Panel(self._outline, title="outline", id="outline")
@@ -122,11 +122,11 @@ class SpecsView(ConnectionTesting):
     # What is shown
 
     def _list(self) -> None:
-        app = shell(self)
-        if app.specs is None:
+        context = self.context
+        if context.specs is None:
             return
-        self._listed.show_specs(app.specs, app.overview, app.session.unsaved(), self._errors())
-        if self.opened is None and app.specs and app.spec is None:
+        self._listed.show_specs(context.specs, context.overview, context.session.unsaved(), self._errors())
+        if self.opened is None and context.specs and context.spec is None:
             self._open_soon(Path(self._listed.rows[0].key))
 
     def _errors(self) -> Mapping[Path, int]:
@@ -139,7 +139,7 @@ class SpecsView(ConnectionTesting):
 
     @work(exclusive=True, group="errors")
     async def _count_errors(self) -> None:
-        async for _ in self._spec_errors.count(shell(self).specs or ()):
+        async for _ in self._spec_errors.count(self.context.specs or ()):
             self._list()
 
     def _specs_found(self) -> None:
@@ -277,7 +277,7 @@ class SpecsView(ConnectionTesting):
 
     async def _open(self, path: Path) -> None:
         if self.opened is None or self.opened.path != path:
-            await shell(self).open_spec(path)
+            await self.context.open_spec(path)
         if len(self._listed.rows) == 1:
             self.enter(self._outline_panel)
 
@@ -369,16 +369,16 @@ class SpecsView(ConnectionTesting):
 
     def commands(self) -> Iterable[Command]:
         """Every spec and every section."""
-        for spec in shell(self).specs or ():
-            yield Command(spec.spec_id, "open", partial(shell(self).open_spec, spec.path), spec.title)
+        for spec in self.context.specs or ():
+            yield Command(spec.spec_id, "open", partial(self.context.open_spec, spec.path), spec.title)
         yield from self._sections()
 
     def _sections(self) -> Iterable[Command]:
         if self.opened is None:
             return
-        places = [(FRONT_MATTER, "Front matter", "")]
-        places += [(each.address, each.title, " > ".join(each.path[:-1])) for each in self.opened.document.sections]
-        for address, title, above in places:
+        targets = [(FRONT_MATTER, "Front matter", "")]
+        targets += [(each.address, each.title, " > ".join(each.path[:-1])) for each in self.opened.document.sections]
+        for address, title, above in targets:
 
             async def go(address: str = address) -> None:
                 self.go_to(address)
@@ -395,7 +395,7 @@ class SpecsView(ConnectionTesting):
 
     def why_not(self, action: str) -> str | None:
         """Why an action cannot be done now."""
-        if action == "new" and shell(self).read_only:
+        if action == "new" and self.context.read_only:
             return "speclab was started with --read-only"
         if action in {"find", "preview", "run", "next-problem", "guide"} and self.opened is None:
             return "no spec is open"
@@ -408,7 +408,7 @@ class SpecsView(ConnectionTesting):
         return super().why_not(action)
 
     def _why_not_run(self) -> str | None:
-        if shell(self).read_only:
+        if self.context.read_only:
             return "speclab was started with --read-only"
         if self.opened is not None and (self.opened.unsaved or self.untaken()):
             return "what is unsaved would not be in it: F2 first"
@@ -469,7 +469,7 @@ class SpecsView(ConnectionTesting):
         if self.opened is None:
             return
         document = self.opened.document
-        shell(self).run_spec(
+        self.context.run_spec(
             self.opened.path, document.front_matter.said("spec_id", document.text) or self.opened.path.stem
         )
 
@@ -478,7 +478,7 @@ class SpecsView(ConnectionTesting):
         """Make a spec from the template, next to the one that is open."""
         from speclab.spec.template import create_spec
 
-        directory = self.opened.path.parent if self.opened is not None else shell(self).directory
+        directory = self.opened.path.parent if self.opened is not None else self.context.directory
         message = f"Its name, such as orders-to-erp. The file goes to {directory}."
         made: list[Path] = []
 
@@ -491,5 +491,5 @@ class SpecsView(ConnectionTesting):
 
         await self.app.push_screen_wait(PromptDialog("new spec", message, placeholder="source-to-target", wrong=wrong))
         for path in made:
-            await shell(self).open_spec(path)
+            await self.context.open_spec(path)
             self.enter(self._outline_panel)

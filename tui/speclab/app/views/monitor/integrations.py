@@ -17,7 +17,6 @@ from textual.widget import Widget
 from speclab.app import icons
 from speclab.app.formatting import ago, clock_time, count, moment, percent, span, until
 from speclab.app.icons import ELLIPSIS, NOTHING, SPARKS, Icon, bar
-from speclab.app.view import shell
 from speclab.app.widgets.cells import fit
 from speclab.app.widgets.grid import GridCell, GridColumn, GridRow
 from speclab.core.outcome import RunState
@@ -79,6 +78,10 @@ class FiguresLine(Widget):
     }
     """
 
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        super().__init__()
+        self._now = now
+
     shown: reactive[Overview | None] = reactive(None, always_update=True)
 
     def render_line(self, y: int) -> Strip:
@@ -87,7 +90,7 @@ class FiguresLine(Widget):
             return self._strip([Figure((("reading the run log", "muted"),))] if y == 0 else [])
         if not self.shown.figures.read and not self.shown.figures.errors:
             nothing = Figure((("nothing was read in this window", "muted"),))
-            return self._strip([nothing, *self._open(self.shown, shell(self).now())]) if y == 0 else self._strip([])
+            return self._strip([nothing, *self._open(self.shown, self._now())]) if y == 0 else self._strip([])
         return self._strip(self._first(self.shown) if y == 0 else self._second(self.shown))
 
     def _first(self, shown: Overview) -> list[Figure]:
@@ -99,7 +102,7 @@ class FiguresLine(Widget):
         rest = [
             Figure((("records ", "muted"), (count(figures.read), "strong"))),
             Figure((("errors ", "muted"), (count(figures.errors), "strong"))),
-            *self._open(shown, shell(self).now()),
+            *self._open(shown, self._now()),
         ]
         drawn = [Figure((*success, ("  ", ""), (spark, "spark"))), *rest]
         return drawn if self._fits(drawn) else [Figure(success), *rest]

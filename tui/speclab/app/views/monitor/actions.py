@@ -19,13 +19,13 @@ from speclab.app.actions import Action
 from speclab.app.dialogs import ConfirmDialog, PromptDialog
 from speclab.app.formatting import ago, clock_time
 from speclab.app.icons import Icon
-from speclab.app.monitor.integrations import ListedIntegration
+from speclab.app.views.monitor.integrations import ListedIntegration
 from speclab.app.widgets.cells import fit
 from speclab.core.errors import RunLogError, UsageError
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
-    from speclab.app.application import SpeclabApp
+    from speclab.app.context import AppContext
     from speclab.runlog import FailureRow, RunLog, RunLogReader
     from speclab.service.heartbeat import Heartbeat, ServiceState
 
@@ -43,11 +43,11 @@ class Chosen:
     question: Callable[[RunLogReader], Sequence[FailureRow]]
 
 
-def why_not_run(app: SpeclabApp, listed: ListedIntegration | None) -> str | None:
+def why_not_run(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Why a spec cannot be run now; None if it can."""
     if listed is None:
         return "there is no integration to run"
-    if app.read_only:
+    if context.read_only:
         return "the app was started with --read-only"
     if listed.path is None:
         return f"the spec of {listed.spec_id} is not in this directory"
@@ -56,47 +56,47 @@ def why_not_run(app: SpeclabApp, listed: ListedIntegration | None) -> str | None
     return None
 
 
-def why_not_pause(app: SpeclabApp, listed: ListedIntegration | None) -> str | None:
+def why_not_pause(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Why an integration cannot be paused, or resumed, now; None if it can."""
     if listed is None:
         return "there is no integration to pause"
-    if app.read_only:
+    if context.read_only:
         return "the app was started with --read-only"
     if listed.path is None and not listed.paused:
         return f"the spec of {listed.spec_id} is not in this directory: nothing runs it by itself"
     return None
 
 
-def why_not_cancel(app: SpeclabApp, listed: ListedIntegration | None) -> str | None:
+def why_not_cancel(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why the run of an integration cannot be cancelled now; None if it can."""
     if listed is None:
         return "there is no integration to cancel a run of"
-    if app.read_only:
+    if context.read_only:
         return "the app was started with --read-only"
     if not listed.running:
         return f"{listed.spec_id} is not running"
     return None
 
 
-async def cancel(app: SpeclabApp, listed: ListedIntegration, key: str) -> None:
+async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> None:
     """Ask the running run to stop after its page, or at once if it was asked before; `key` asks again."""
     from speclab.core.locks import get_user_name
     from speclab.runlog.control import NOW
 
     try:
-        runs = await app.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
+        runs = await context.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
     except RunLogError as error:
-        app.tell("Nothing was recorded", error)
+        context.tell("Nothing was recorded", error)
         return
     if not runs:
-        app.notify("It ended before.", title=f"{listed.spec_id} is not running", timeout=3)
+        context.notify("It ended before.", title=f"{listed.spec_id} is not running", timeout=3)
     elif runs[0].cancel == NOW:
-        app.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
+        context.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
     else:
-        app.notify(f"{key} again stops it now.", title=f"{listed.spec_id} stops after this page", timeout=5)
+        context.notify(f"{key} again stops it now.", title=f"{listed.spec_id} stops after this page", timeout=5)
 
 
-async def pause(app: SpeclabApp, listed: ListedIntegration) -> None:
+async def pause(context: AppContext, listed: ListedIntegration) -> None:
     """Have `speclab up` leave an integration alone, or end that."""
     from speclab.core.locks import get_user_name
 
@@ -106,18 +106,18 @@ async def pause(app: SpeclabApp, listed: ListedIntegration) -> None:
         )
 
     try:
-        await app.run_log.record(entry)
+        await context.run_log.record(entry)
     except RunLogError as error:
-        app.tell("Nothing was recorded", error)
+        context.tell("Nothing was recorded", error)
         return
     if listed.paused:
-        app.notify("Times that passed meanwhile come to one run.", title=f"{listed.spec_id} is resumed", timeout=3)
+        context.notify("Times that passed meanwhile come to one run.", title=f"{listed.spec_id} is resumed", timeout=3)
     else:
         going = " The run under way goes on to its end." if listed.running else ""
-        app.notify(f"speclab up leaves it alone.{going}", title=f"{listed.spec_id} is paused", timeout=3)
+        context.notify(f"speclab up leaves it alone.{going}", title=f"{listed.spec_id} is paused", timeout=3)
 
 
-async def retry(app: SpeclabApp, chosen: Chosen, listed: ListedIntegration | None) -> None:
+async def retry(context: AppContext, chosen: Chosen, listed: ListedIntegration | None) -> None:
     """Put them first into the retry queue, and start a run, which tries what is due before it reads on."""
     records = format_count(chosen.count, "record")
     question = ConfirmDialog(
@@ -125,20 +125,20 @@ async def retry(app: SpeclabApp, chosen: Chosen, listed: ListedIntegration | Non
         "They are mapped anew, as the spec is now, and sent again; where a newer record was written, nothing is.",
         yes=f"retry {records}",
     )
-    if not await app.push_screen_wait(question):
+    if not await context.push_screen_wait(question):
         return
-    if await _record(app, chosen, lambda log, ids: log.requeue(ids)) is None:
+    if await _record(context, chosen, lambda log, ids: log.requeue(ids)) is None:
         return
-    if listed is not None and listed.path is not None and why_not_run(app, listed) is None:
-        app.run_spec(listed.path, listed.spec_id)
+    if listed is not None and listed.path is not None and why_not_run(context, listed) is None:
+        context.run_spec(listed.path, listed.spec_id)
     else:
-        app.notify("The next run tries them first.", title=f"{records} in the retry queue")
+        context.notify("The next run tries them first.", title=f"{records} in the retry queue")
 
 
-async def discard(app: SpeclabApp, chosen: Chosen) -> None:
+async def discard(context: AppContext, chosen: Chosen) -> None:
     """Ask for the reason, and give them up."""
     records = format_count(chosen.count, "record")
-    reason = await app.push_screen_wait(
+    reason = await context.push_screen_wait(
         PromptDialog(
             f"discard {records} of {chosen.spec_id}",
             "They are not tried again and no longer counted as dead. The run log keeps them, and why.",
@@ -148,21 +148,21 @@ async def discard(app: SpeclabApp, chosen: Chosen) -> None:
     )
     if reason is None:
         return
-    given_up = await _record(app, chosen, lambda log, ids: log.discard(ids, reason.strip()))
+    given_up = await _record(context, chosen, lambda log, ids: log.discard(ids, reason.strip()))
     if given_up is not None:
-        app.notify(reason, title=f"{format_count(given_up, 'record')} discarded")
+        context.notify(reason, title=f"{format_count(given_up, 'record')} discarded")
 
 
-async def _record(app: SpeclabApp, chosen: Chosen, entry: Callable[[RunLog, Sequence[str]], int]) -> int | None:
+async def _record(context: AppContext, chosen: Chosen, entry: Callable[[RunLog, Sequence[str]], int]) -> int | None:
     """Write a decision into the run log; None, and told, if it cannot be."""
-    found = await app.ask(chosen.question)
+    found = await context.ask(chosen.question)
     if found is None:
         return None
     ids = [failure.id for failure in found]
     try:
-        return await app.run_log.record(lambda log: entry(log, ids))
+        return await context.run_log.record(lambda log: entry(log, ids))
     except RunLogError as error:
-        app.tell("Nothing was recorded", error)
+        context.tell("Nothing was recorded", error)
         return None
 
 
@@ -224,7 +224,7 @@ def words(service_state: ServiceState, now: datetime, *, starting: bool, key: st
     return icons.IDLE, f"nothing runs by itself{f': {key} starts speclab up' if key else ''}", stopped
 
 
-async def start_or_stop(app: SpeclabApp, service_state: ServiceState) -> None:
+async def start_or_stop(context: AppContext, service_state: ServiceState) -> None:
     """Ask the service that is alive to stop, or start one; both after asking."""
     from speclab.service.heartbeat import ask_to_stop
 
@@ -232,35 +232,35 @@ async def start_or_stop(app: SpeclabApp, service_state: ServiceState) -> None:
     if beat is None or not service_state.alive:
         question = ConfirmDialog(
             "start speclab up",
-            f"It runs what is in progress in {app.directory} on its schedule, and goes on when speclab is closed.",
+            f"It runs what is in progress in {context.directory} on its schedule, and goes on when speclab is closed.",
             yes="start it",
         )
-        if await app.push_screen_wait(question):
-            app.start_service()
+        if await context.push_screen_wait(question):
+            context.start_service()
         return
     question = ConfirmDialog(
         "stop speclab up",
         f"Nothing runs on its schedule after that. Its runs finish the page in hand first.\n{_who(beat)}",
         yes="stop it",
     )
-    if await app.push_screen_wait(question):
+    if await context.push_screen_wait(question):
         try:
-            ask_to_stop(app.run_log.workspace, beat)
+            ask_to_stop(context.run_log.workspace, beat)
         except UsageError as error:
-            app.tell("speclab up was not stopped", error)
+            context.tell("speclab up was not stopped", error)
 
 
-def why_not_service(app: SpeclabApp) -> str | None:
+def why_not_service(context: AppContext) -> str | None:
     """Why a service can be neither started nor stopped now; None if it can."""
     from speclab.service.heartbeat import why_not_stop
 
-    if app.read_only:
+    if context.read_only:
         return "the app was started with --read-only"
-    if app.service_state is None:
+    if context.service_state is None:
         return "it is not known yet whether one is alive"
-    if app.service_state.beat is not None and app.service_state.alive:
-        return why_not_stop(app.service_state.beat)
-    return "speclab up is starting" if app.starting else None
+    if context.service_state.beat is not None and context.service_state.alive:
+        return why_not_stop(context.service_state.beat)
+    return "speclab up is starting" if context.starting else None
 
 
 def _alive(beat: Heartbeat) -> str:

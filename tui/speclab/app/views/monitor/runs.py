@@ -14,7 +14,7 @@ from speclab.app.actions import Action, bindings
 from speclab.app.dialogs import MessageDialog
 from speclab.app.formatting import ago, count, exactly, moment, span
 from speclab.app.icons import NOTHING
-from speclab.app.view import BACK, DetailScreen, shell
+from speclab.app.view import BACK, DetailScreen
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
@@ -23,6 +23,7 @@ from speclab.core.text import format_count
 from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
+    from speclab.app.context import AppContext
     from speclab.runlog import RunRow
     from speclab.runlog.reader import LogUpdate
 
@@ -55,8 +56,8 @@ class RunsPage(DetailScreen[None]):
     RunsPage #runs { height: 55%; }
     """
 
-    def __init__(self, spec_id: str) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext, spec_id: str) -> None:
+        super().__init__(context)
         self._spec_id = spec_id
         self._runs: dict[str, RunRow] = {}
         self._of = ""
@@ -100,11 +101,11 @@ class RunsPage(DetailScreen[None]):
 
     @work(exclusive=True, group="runs")
     async def _read(self) -> None:
-        runs = await shell(self).ask(lambda reader: reader.runs(self._spec_id, limit=MOST))
+        runs = await self.context.ask(lambda reader: reader.runs(self._spec_id, limit=MOST))
         if runs is None:
             return
         self._runs = {run.run: run for run in runs}
-        at = shell(self).now()
+        at = self.context.now()
         self.query_one("#list", Grid).show([_row(run, at) for run in runs])
         newest = f"the newest {MOST:,}" if len(runs) == MOST else format_count(len(runs), "run")
         self.query_one("#runs", Panel).note = newest if runs else ""
@@ -116,7 +117,7 @@ class RunsPage(DetailScreen[None]):
         if row is None or row.key == self._of:
             return
         self._of = row.key
-        events = await shell(self).ask(lambda reader: reader.latest_events(1000, run=row.key))
+        events = await self.context.ask(lambda reader: reader.latest_events(1000, run=row.key))
         if events is None:
             return
         self.query_one(EventLog).replace(events)
@@ -124,7 +125,7 @@ class RunsPage(DetailScreen[None]):
         self.refresh_bindings()
 
     def _called(self, run: str) -> str:
-        return f"the run {ago(self._runs[run].started_at, shell(self).now())}"
+        return f"the run {ago(self._runs[run].started_at, self.context.now())}"
 
     # What can be done
 
@@ -144,12 +145,12 @@ class RunsPage(DetailScreen[None]):
 
     def action_failures(self) -> None:
         """Show what failed in the run under the cursor."""
-        from speclab.app.monitor.failures import MOST as AT_ONCE
-        from speclab.app.monitor.failures import FailuresPage
+        from speclab.app.views.monitor.failures import MOST as AT_ONCE
+        from speclab.app.views.monitor.failures import FailuresPage
 
         run = self._of
         crumbs = (self._spec_id, self._called(run))
-        self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
+        self.app.push_screen(FailuresPage(self.context, crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
 
     @on(Grid.Chosen, "EventLog")
     def action_event(self) -> None:

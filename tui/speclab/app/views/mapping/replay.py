@@ -14,9 +14,8 @@ from textual.widgets import Static
 
 from speclab.app.actions import Action, bindings
 from speclab.app.dialogs import CANCEL, Dialog
-from speclab.app.mapping.sampling import Sampling
 from speclab.app.trust import may_use
-from speclab.app.view import shell
+from speclab.app.views.mapping.sampling import Sampling
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState
@@ -25,6 +24,7 @@ from speclab.workbench.launcher import launch_retry
 from speclab.workbench.samples import LIMIT, of_failures
 
 if TYPE_CHECKING:
+    from speclab.app.context import AppContext
     from speclab.runlog import FailureRow, RunLogReader
 
 REPLAY: Final = Action("replay", "replay", "Save the spec, and try this dead letter and all like it again.", ("R",))
@@ -102,8 +102,8 @@ class Replaying(Sampling):
     `came_to` is what those that were replayed came to, by id; `replaying` says what is being replayed, if anything is.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self.came_to: dict[str, str] = {}
         self._settled: set[str] = set()  # the ids of those that need nobody any more
         self.replaying = ""
@@ -121,7 +121,7 @@ class Replaying(Sampling):
 
     @work(exclusive=True, group="sample")
     async def _find_alike(self, failure: FailureRow) -> None:
-        found = await shell(self).ask(lambda reader: Alike.of(failure).ask(reader, LIMIT, full=True))
+        found = await self.context.ask(lambda reader: Alike.of(failure).ask(reader, LIMIT, full=True))
         self.have(of_failures([failure, *(other for other in found or () if other.id != failure.id)]))
 
     def passing(self) -> list[int]:
@@ -160,14 +160,14 @@ class Replaying(Sampling):
         if failure is None or (self.line.editing and not self.write_cell(self.line.value)):
             return
         alike = Alike.of(failure)
-        found = await shell(self).ask(lambda reader: alike.ask(reader, None, full=False)) or []
+        found = await self.context.ask(lambda reader: alike.ask(reader, None, full=False)) or []
         # those in doubt are sent again only where they are named
         total = len({other.id for other in found if other.state is not FailureState.UNKNOWN} | {failure.id})
         question = ReplayQuestion(f"replay dead letters of {alike.spec_id}", self._words(alike, total), total)
         which = await self.app.push_screen_wait(question)
         if which is None or (self.opened is not None and self.opened.unsaved and not await self.save()):
             return
-        if self.opened is not None and not await may_use(shell(self), self.opened.path):
+        if self.opened is not None and not await may_use(self.context, self.opened.path):
             return
         alone = which == "one" or total == 1
         chosen, count = ([failure.id], 1) if alone else (alike.options, total)
@@ -186,12 +186,12 @@ class Replaying(Sampling):
         )
 
     async def _replay(self, spec_id: str, which: Sequence[str], records: str) -> None:
-        app = shell(self)
+        context = self.context
         self.replaying = records
         self.show_record()
         self.refresh_bindings()
         try:
-            launched = launch_retry(spec_id, which, app.run_log.workspace, app.run_log.path)
+            launched = launch_retry(spec_id, which, context.run_log.workspace, context.run_log.path)
             trouble = await launched.end()
             said, rows = launched.said(), launched.rows()
         except SpeclabError as error:
@@ -201,7 +201,7 @@ class Replaying(Sampling):
         self.came_to |= {str(row["id"]): str(row["became"]) for row in rows}
         self._settled |= {str(row["id"]) for row in rows if not _is_open(row)}
         if trouble is not None:
-            app.tell(f"{records} of {spec_id}: not all were replayed", trouble)
+            context.tell(f"{records} of {spec_id}: not all were replayed", trouble)
         if rows:
             self._tell_outcome(rows)
         elif trouble is None:
@@ -214,8 +214,8 @@ class Replaying(Sampling):
         told = ", ".join(f"{count:,} {became}" for became, count in counts.most_common())
         still = next(filter(_is_open, rows), None)
         if still is not None:
-            place = f"{still['row']}: " if still["row"] else ""
-            told = f"{told}. Of those: {place}{still['message']}"
+            location = f"{still['row']}: " if still["row"] else ""
+            told = f"{told}. Of those: {location}{still['message']}"
         self.notify(told, title="Replayed", severity="information" if still is None else "warning", timeout=8)
 
 

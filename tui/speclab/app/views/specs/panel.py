@@ -13,7 +13,7 @@ from textual.widgets import Markdown, Static
 
 from speclab.app.actions import Action, bindings
 from speclab.app.icons import NOTHING
-from speclab.app.specs.editor import EditableBody, SectionEditor, Underline
+from speclab.app.views.specs.editor import EditableBody, SectionEditor, Underline
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected

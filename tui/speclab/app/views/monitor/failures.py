@@ -18,9 +18,9 @@ from speclab.app import icons
 from speclab.app.actions import Action, bindings
 from speclab.app.formatting import ago, count, exactly, until
 from speclab.app.icons import NOTHING
-from speclab.app.monitor.actions import DISCARD, RETRY, Chosen, discard, retry
-from speclab.app.monitor.integrations import listing
-from speclab.app.view import BACK, DetailScreen, shell
+from speclab.app.view import BACK, DetailScreen
+from speclab.app.views.monitor.actions import DISCARD, RETRY, Chosen, discard, retry
+from speclab.app.views.monitor.integrations import listing
 from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
@@ -30,6 +30,7 @@ from speclab.core.text import format_count
 from speclab.runlog.control import progress_text
 
 if TYPE_CHECKING:
+    from speclab.app.context import AppContext
     from speclab.app.icons import Icon
     from speclab.runlog import AlertRow, FailureRow, RunLogReader, RunRow
     from speclab.runlog.reader import LogUpdate
@@ -55,7 +56,8 @@ _ALERT: Final = "this row is an alert, not a failed record: the failed records a
 class FailuresGrid(Grid):
     """The open failures of one integration, or of all, alike ones in one row."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
         super().__init__(
             (
                 GridColumn("", 1, gap=1),
@@ -96,7 +98,7 @@ class FailuresGrid(Grid):
 
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
         """Ask the run log and show what it says; above it, how the last run goes or why it failed, and alerts."""
-        found = await shell(self).ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
+        found = await self.context.ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
         if found is None:
             return
         groups, alerts = found
@@ -124,14 +126,14 @@ class FailuresGrid(Grid):
 
     def _other(self, key: str, sign: Icon, state: str, what: str, told: str, since: str) -> GridRow:
         self._whole[key] = told
-        when = GridCell(ago(since, shell(self).now()), "muted")
+        when = GridCell(ago(since, self.context.now()), "muted")
         return GridRow(
             key,
             (GridCell(sign.glyph, sign.style), GridCell(state, sign.style), GridCell(what, "muted"), told, "", when),
         )
 
     def _told(self, groups: Sequence[FailureGroup]) -> list[GridRow]:
-        at = shell(self).now()
+        at = self.context.now()
         return [
             GridRow(
                 _key(group),
@@ -160,7 +162,7 @@ def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -
     """
     glyph, style = MARKS[failure.state]
     status = f" {failure.status}" if failure.status else ""
-    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+    location = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
     blame = f", row {failure.row}" if failure.row else ""
     coming = ""
     if failure.state is FailureState.WAITING and failure.next_attempt_at:
@@ -169,7 +171,7 @@ def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -
     told = (
         (failure.message, "strong"),
         (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
-        (f"{place}{blame}", ""),
+        (f"{location}{blame}", ""),
         (f"{format_count(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
         (f"failure {failure.id} of run {failure.run}" if ids else "", "muted"),
     )
@@ -220,8 +222,8 @@ class FailuresPage(DetailScreen[None]):
     FailuresPage.-narrow #tiles { grid-size: 1 4; grid-rows: 8; height: auto; }
     """
 
-    def __init__(self, crumbs: Sequence[str], question: Question) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext, crumbs: Sequence[str], question: Question) -> None:
+        super().__init__(context)
         self._crumbs = tuple(crumbs)
         self._question = question
         self._failures: dict[str, FailureRow] = {}
@@ -255,11 +257,11 @@ class FailuresPage(DetailScreen[None]):
 
     @work(exclusive=True, group="list")
     async def _read(self) -> None:
-        found = await shell(self).ask(self._question)
+        found = await self.context.ask(self._question)
         if found is None:
             return
         self._failures = {failure.id: failure for failure in found}
-        at = shell(self).now()
+        at = self.context.now()
         self.query_one("#keys", Grid).show(
             [
                 GridRow(
@@ -282,7 +284,7 @@ class FailuresPage(DetailScreen[None]):
     @work(exclusive=True, group="record")
     async def _show(self) -> None:
         row = self.query_one("#keys", Grid).row
-        self._shown = await shell(self).ask(lambda reader: reader.failure(row.key)) if row is not None else None
+        self._shown = await self.context.ask(lambda reader: reader.failure(row.key)) if row is not None else None
         if self._shown is not None:
             self._tell(self._shown)
         elif row is None:
@@ -300,7 +302,7 @@ class FailuresPage(DetailScreen[None]):
         what = self.query_one("#what", Panel)
         what.title = failure.key or "a record without a key"
         what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
-        at = shell(self).now()
+        at = self.context.now()
         self.query_one("#facts", RecordView).tell(lambda width: facts(failure, at, width, ids=True))
         self.query_one("#source", RecordView).tell_record(failure.source)
         unmapped = ("It was not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
@@ -324,7 +326,7 @@ class FailuresPage(DetailScreen[None]):
         if action == "row" and self._spec() is None:
             return "the spec is not in this directory"
         if action in {"retry", "discard"}:
-            if shell(self).read_only:
+            if self.context.read_only:
                 return "the app was started with --read-only"
             if self._shown is not None and self._shown.state not in OPEN:
                 return "there is nothing to decide: it is settled"
@@ -339,21 +341,21 @@ class FailuresPage(DetailScreen[None]):
     @work
     async def action_retry(self) -> None:
         """Try this record again."""
-        app = shell(self)
+        context = self.context
         if (chosen := self._chosen()) is not None:
-            await retry(app, chosen, listing(app.specs or (), app.overview).get(chosen.spec_id))
+            await retry(context, chosen, listing(context.specs or (), context.overview).get(chosen.spec_id))
 
     @work
     async def action_discard(self) -> None:
         """Give this record up."""
         if (chosen := self._chosen()) is not None:
-            await discard(shell(self), chosen)
+            await discard(self.context, chosen)
 
     def _spec(self) -> Path | None:
         """The spec of the failure that is shown, where it is among those of this workspace."""
         if self._shown is None:
             return None
-        specs = shell(self).specs or ()
+        specs = self.context.specs or ()
         return next((spec.path for spec in specs if spec.spec_id == self._shown.spec_id), None)
 
     def action_next(self) -> None:
@@ -366,14 +368,9 @@ class FailuresPage(DetailScreen[None]):
 
     async def action_row(self) -> None:
         """Go to the mapping, with this record as the sample."""
-        from speclab.app.mapping.view import MappingView
-
-        app, spec, failure = shell(self), self._spec(), self._shown
-        if spec is not None:
-            app.spec = spec
-            place = await app.show_place("mapping")
-            assert isinstance(place, MappingView)  # noqa: S101 (that is its name)
-            place.open(spec, failure)
+        spec, failure = self._spec(), self._shown
+        if spec is not None and failure is not None:
+            await self.context.show_failure(spec, failure)
 
     def action_copy(self) -> None:
         """Copy the record as it was read."""

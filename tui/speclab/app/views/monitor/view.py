@@ -15,7 +15,8 @@ from textual.containers import Container
 from speclab.app.actions import Action, Command, bindings
 from speclab.app.dialogs import MessageDialog
 from speclab.app.formatting import exactly
-from speclab.app.monitor.actions import (
+from speclab.app.view import View
+from speclab.app.views.monitor.actions import (
     DISCARD,
     RETRY,
     Chosen,
@@ -31,9 +32,8 @@ from speclab.app.monitor.actions import (
     why_not_service,
     words,
 )
-from speclab.app.monitor.failures import FailuresGrid, preview
-from speclab.app.monitor.integrations import FiguresLine, IntegrationRows, ListedIntegration, columns, listing
-from speclab.app.view import View, shell
+from speclab.app.views.monitor.failures import FailuresGrid, preview
+from speclab.app.views.monitor.integrations import FiguresLine, IntegrationRows, ListedIntegration, columns, listing
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
@@ -41,7 +41,7 @@ from speclab.app.widgets.record import RecordView
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
-    from speclab.app.application import SpeclabApp
+    from speclab.app.context import AppContext
     from speclab.core.errors import RunLogError
     from speclab.runlog.reader import LogUpdate
     from speclab.runlog.rows import FailureGroup
@@ -98,18 +98,18 @@ class MonitorView(View):
     .-wide.-tall MonitorView #newest { display: block; height: 60%; }
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._listed: dict[str, ListedIntegration] = {}
         self._of: str | None = None  # whose events are shown; None: of all
 
     def compose(self) -> ComposeResult:
         """Its panels."""
-        yield Panel(FiguresLine(), title="last 24 h", id="figures")
+        yield Panel(FiguresLine(self.context.now), title="last 24 h", id="figures")
         yield Panel(Grid(columns((), wide=False)), ServiceLine(), title="integrations", id="integrations")
         with Container(id="below"):
             with Container(id="failed"):
-                yield Panel(FailuresGrid(), title="failures", id="failures")
+                yield Panel(FailuresGrid(self.context), title="failures", id="failures")
                 yield Panel(RecordView(), title="newest of these", id="newest", classes="-extra")
             yield Panel(EventLog(), title="events", id="events")
 
@@ -146,15 +146,15 @@ class MonitorView(View):
         return self._listed.get(self._grid.row.key) if self._grid.row is not None else None
 
     def _list(self) -> None:
-        app = shell(self)
-        if app.trouble is not None:
+        context = self.context
+        if context.trouble is not None:
             self._listed = {}
-        elif app.specs is None or app.overview is None:
+        elif context.specs is None or context.overview is None:
             return  # half of it would be sorted otherwise than the whole
         else:
-            self._listed = listing(app.specs, app.overview)
+            self._listed = listing(context.specs, context.overview)
         self._tell_integrations()
-        self.query_one(FiguresLine).shown = app.overview
+        self.query_one(FiguresLine).shown = context.overview
         self.query_one("#integrations", Panel).note = format_count(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
@@ -168,10 +168,12 @@ class MonitorView(View):
         self._list()
 
     def _tell_service(self) -> None:
-        app = shell(self)
-        if app.service_state is not None:
-            key = "" if app.read_only else "S"
-            self.query_one(ServiceLine).told = words(app.service_state, app.now(), starting=app.starting, key=key)
+        context = self.context
+        if context.service_state is not None:
+            key = "" if context.read_only else "S"
+            self.query_one(ServiceLine).told = words(
+                context.service_state, context.now(), starting=context.starting, key=key
+            )
         self._tell_integrations()
         self.refresh_bindings()
 
@@ -182,10 +184,13 @@ class MonitorView(View):
             self._tell_integrations()
 
     def _tell_integrations(self) -> None:
-        app, listed = shell(self), self._listed.values()
-        wide, served = self.size.width >= WIDE, app.service_state.served if app.service_state is not None else _unknown
-        self._grid.lay_out(columns(listed, wide=wide) if app.trouble is None else ())
-        self._grid.show(IntegrationRows(listed, served, app.now(), wide=wide), empty=_instead(app))
+        context, listed = self.context, self._listed.values()
+        wide, served = (
+            self.size.width >= WIDE,
+            context.service_state.served if context.service_state is not None else _unknown,
+        )
+        self._grid.lay_out(columns(listed, wide=wide) if context.trouble is None else ())
+        self._grid.show(IntegrationRows(listed, served, context.now(), wide=wide), empty=_instead(context))
 
     def on_resize(self) -> None:
         """Draw sparklines for the width there is."""
@@ -205,7 +210,7 @@ class MonitorView(View):
     @work(exclusive=True, group="events")
     async def _read_events(self) -> None:
         of = self._of
-        events = await shell(self).ask(lambda reader: reader.latest_events(1000, spec_id=of))
+        events = await self.context.ask(lambda reader: reader.latest_events(1000, spec_id=of))
         if events is not None:
             self._log.replace(events)
 
@@ -238,9 +243,9 @@ class MonitorView(View):
         if group is None:
             newest.tell_text(failures.whole, instead=("No failed record.",))
             return
-        found = await shell(self).ask(lambda reader: reader.members(group, 1, full=True))
+        found = await self.context.ask(lambda reader: reader.members(group, 1, full=True))
         if found:
-            newest.tell(lambda width: preview(found[0], shell(self).now(), width))
+            newest.tell(lambda width: preview(found[0], self.context.now(), width))
 
     @on(EventLog.Followed)
     def _name_events(self) -> None:
@@ -255,24 +260,24 @@ class MonitorView(View):
         """Why an action cannot be done now."""
         chosen = self._chosen
         if action == "run-now":
-            return why_not_run(shell(self), chosen)
+            return why_not_run(self.context, chosen)
         if action == "cancel-run":
-            return why_not_cancel(shell(self), chosen)
+            return why_not_cancel(self.context, chosen)
         if action == "pause":
-            return why_not_pause(shell(self), chosen)
+            return why_not_pause(self.context, chosen)
         if action == "service":
-            return why_not_service(shell(self))
+            return why_not_service(self.context)
         if action == "open" and chosen is None:
             return "there is nothing to open"
         if action in {"retry", "discard"}:
-            if shell(self).read_only:
+            if self.context.read_only:
                 return "the app was started with --read-only"
             return self.query_one(FailuresGrid).why_no_records
         return None
 
     def actions(self) -> Sequence[Action]:
         """Those of the class; the titles and the footer follow what is paused, running and alive."""
-        chosen, service_state = self._chosen, shell(self).service_state
+        chosen, service_state = self._chosen, self.context.service_state
         titles = {
             "pause": "resume" if chosen is not None and chosen.paused else "pause",
             "service": "stop service" if service_state is not None and service_state.alive else "start service",
@@ -288,13 +293,13 @@ class MonitorView(View):
     async def action_cancel_run(self) -> None:
         """Cancel the running run of the integration under the cursor."""
         if (chosen := self._chosen) is not None:
-            await cancel(shell(self), chosen, "x")
+            await cancel(self.context, chosen, "x")
 
     @work
     async def action_pause(self) -> None:
         """Pause the integration under the cursor, or resume it."""
         if (chosen := self._chosen) is not None:
-            await pause(shell(self), chosen)
+            await pause(self.context, chosen)
 
     @on(ServiceLine.Pressed)
     async def _pressed(self) -> None:
@@ -303,20 +308,20 @@ class MonitorView(View):
     @work
     async def action_service(self) -> None:
         """Start a service, or ask the one that is alive to stop."""
-        if (service_state := shell(self).service_state) is not None:
-            await start_or_stop(shell(self), service_state)
+        if (service_state := self.context.service_state) is not None:
+            await start_or_stop(self.context, service_state)
 
     @work
     async def action_retry(self) -> None:
         """Try the group of failures under the cursor again."""
         if (group := self.query_one(FailuresGrid).group) is not None:
-            await retry(shell(self), _all_of(group), self._listed.get(group.spec_id))
+            await retry(self.context, _all_of(group), self._listed.get(group.spec_id))
 
     @work
     async def action_discard(self) -> None:
         """Give the group of failures under the cursor up."""
         if (group := self.query_one(FailuresGrid).group) is not None:
-            await discard(shell(self), _all_of(group))
+            await discard(self.context, _all_of(group))
 
     @on(Grid.Chosen)
     async def _chose(self) -> None:
@@ -340,21 +345,21 @@ class MonitorView(View):
             yield Command(f"runs of {spec_id}", self.NAME, partial(self._open_runs, spec_id))
 
     async def _open_runs(self, spec_id: str) -> None:
-        from speclab.app.monitor.runs import RunsPage
+        from speclab.app.views.monitor.runs import RunsPage
 
-        await self.app.push_screen(RunsPage(spec_id))
+        await self.app.push_screen(RunsPage(self.context, spec_id))
 
     async def _open_failures(self, group: FailureGroup) -> None:
-        from speclab.app.monitor.failures import MOST, FailuresPage
+        from speclab.app.views.monitor.failures import MOST, FailuresPage
 
         crumbs = (group.spec_id, f"{group.row}: {group.message}" if group.row else group.message)
-        await self.app.push_screen(FailuresPage(crumbs, lambda reader: reader.members(group, MOST)))
+        await self.app.push_screen(FailuresPage(self.context, crumbs, lambda reader: reader.members(group, MOST)))
 
     def action_window(self) -> None:
         """The next longer window, round and round."""
         windows = list(WINDOWS)
-        app = shell(self)
-        app.window = windows[(windows.index(app.window) + 1) % len(windows)]
+        context = self.context
+        context.show_window(windows[(windows.index(context.window) + 1) % len(windows)])
 
     def action_follow(self) -> None:
         """Follow the events, or stop."""
@@ -371,14 +376,14 @@ class MonitorView(View):
         """Start a run of the integration under the cursor."""
         chosen = self._chosen
         if chosen is not None and chosen.path is not None:
-            shell(self).run_spec(chosen.path, chosen.spec_id)
+            self.context.run_spec(chosen.path, chosen.spec_id)
 
 
-def _instead(app: SpeclabApp) -> tuple[str, ...]:
+def _instead(context: AppContext) -> tuple[str, ...]:
     """What to say where no integration is listed."""
-    if app.trouble is not None:
-        return ("The run log cannot be read.", app.trouble.message, "", app.trouble.hint)
-    if app.specs is None or app.overview is None:
+    if context.trouble is not None:
+        return ("The run log cannot be read.", context.trouble.message, "", context.trouble.hint)
+    if context.specs is None or context.overview is None:
         return ()  # the figures say that it is being read
     return ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
 

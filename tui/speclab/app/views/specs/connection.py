@@ -18,10 +18,9 @@ from speclab.app.actions import Action, bindings
 from speclab.app.dialogs import Dialog
 from speclab.app.formatting import exactly
 from speclab.app.icons import ELLIPSIS, FAILED, IDLE, RUNNING, WELL, Icon
-from speclab.app.specs.guide import Paragraph
-from speclab.app.specs.writing import SectionEditing
 from speclab.app.trust import may_use
-from speclab.app.view import shell
+from speclab.app.views.specs.guide import Paragraph
+from speclab.app.views.specs.writing import SectionEditing
 from speclab.app.widgets.record import RecordView
 from speclab.connectors.auth.oauth2 import has_browser, open_page
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, UnresolvedReference
@@ -32,6 +31,7 @@ from speclab.spec.units import format_duration
 from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
+    from speclab.app.context import AppContext
     from speclab.connectors.auth.login import LoginPrompt
     from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
@@ -194,8 +194,8 @@ _TITLES: Final = {
 class ConnectionTesting(SectionEditing):
     """A place that tries the credentials of the end whose section is in hand."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._trials: dict[tuple[Path, Role], ConnectionTrial] = {}
         self._worker: Worker[None] | None = None
         self._login: LoginDialog | None = None
@@ -258,7 +258,7 @@ class ConnectionTesting(SectionEditing):
 
         tell(trial)
         try:
-            if not await may_use(shell(self), path, [await loaded(partial(_end, document, role))]):
+            if not await may_use(self.context, path, [await loaded(partial(_end, document, role))]):
                 return  # it ends as stopped
             end, attempt = await loaded(partial(_means, document, path, role, reports))
             tell(replace(trial, title=f"{role}: {end.system.connector}, {end.login}"))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -18,10 +18,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from speclab.app.actions import Action, Command, bindings
-from speclab.app.document_view import DOCUMENT, DocumentView
 from speclab.app.icons import ATTENTION, CRUMB, FAILED
-from speclab.app.mapping.replay import REPLAY, Replaying
-from speclab.app.mapping.rows import (
+from speclab.app.view import Reference
+from speclab.app.views.document import DOCUMENT
+from speclab.app.views.mapping.replay import REPLAY, Replaying
+from speclab.app.views.mapping.rows import (
     RESULT_AT,
     TRANSFORMATION_AT,
     Fails,
@@ -37,7 +38,6 @@ from speclab.app.mapping.rows import (
     text_of,
     unmapped_row,
 )
-from speclab.app.view import Reference, shell
 from speclab.app.widgets.cells import fit, printable
 from speclab.app.widgets.grid import MOVES, Grid, GridCell
 from speclab.app.widgets.panel import Panel
@@ -52,6 +52,7 @@ from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcom
 from speclab.workbench.samples import NONE
 
 if TYPE_CHECKING:
+    from speclab.app.context import AppContext
     from speclab.runlog import FailureRow
     from speclab.runlog.reader import LogUpdate
     from speclab.spec.document import Document
@@ -138,8 +139,8 @@ class MappingView(Replaying):
     .-narrow MappingView #panes { height: auto; max-height: 100%; }
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._grid = MappingGrid()
         self._word = Static(id="word", markup=False)
         self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
@@ -179,10 +180,11 @@ class MappingView(Replaying):
         self._count_fails()
 
     def _open_first(self) -> None:
-        app = shell(self)
-        if self.display and app.spec is None and app.specs:
-            app.spec = app.specs[0].path
-            self.open(app.spec)
+        context = self.context
+        if self.display and context.spec is None and context.specs:
+            first = context.specs[0].path
+            context.select_spec(first)
+            self.open(first)
 
     def on_leave(self) -> None:
         """A cell that is being edited is written."""
@@ -212,7 +214,7 @@ class MappingView(Replaying):
     @work(exclusive=True, group="fails")
     async def _count_fails(self) -> None:
         spec_id = self.spec_id
-        groups = await shell(self).ask(lambda reader: reader.groups(spec_id)) if spec_id else ()
+        groups = await self.context.ask(lambda reader: reader.groups(spec_id)) if spec_id else ()
         fails = fails_by_row((group.row, group.count) for group in groups or ())
         if fails != self._fails:
             self._fails = fails
@@ -257,8 +259,7 @@ class MappingView(Replaying):
             return
         table = self.opened.document.mapping
         if table is None or not table.header.line <= line <= table.header.line + len(table.rows) + 2:
-            specs = await shell(self).show_place("specs")
-            await cast("DocumentView", specs).show_change(line, column)
+            await self.context.show_change(line, column)
         elif table.rows:
             index = max((index for index, row in enumerate(table.rows) if row.line <= line), default=0)
             self._grid.move(index)
@@ -462,5 +463,5 @@ class MappingView(Replaying):
 
     def commands(self) -> Iterable[Command]:
         """Every spec."""
-        for spec in shell(self).specs or ():
-            yield Command(spec.spec_id, "open", partial(shell(self).open_spec, spec.path), spec.title)
+        for spec in self.context.specs or ():
+            yield Command(spec.spec_id, "open", partial(self.context.open_spec, spec.path), spec.title)

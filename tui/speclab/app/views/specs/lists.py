@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 
 from speclab.app.actions import Action, bindings
 from speclab.app.icons import ATTENTION, FAILED, IDLE, WELL, Icon
-from speclab.app.monitor.integrations import mark
+from speclab.app.views.monitor.integrations import mark
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.core.errors import EditRejected
 from speclab.core.files import resolve_path

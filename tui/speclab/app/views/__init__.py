@@ -1,0 +1,1 @@
+"""The three views: Specs, Mapping and Monitor."""
