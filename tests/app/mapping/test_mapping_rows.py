@@ -72,7 +72,7 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         await see(pilot, "target.given_name")
         await pilot.press("escape")
         await see(
-            pilot, "2 targets unmapped", "given_name", "suggest: source.name.giv", "visits", "optional", "integer"
+            pilot, "2 targets unmapped", "given_name", "suggest: source.name.", "visits", "optional", "integer"
         )
 
 
