@@ -71,9 +71,7 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         await replace(pilot, "giv")
         await see(pilot, "target.given_name")
         await pilot.press("escape")
-        await see(
-            pilot, "2 targets unmapped", "given_name", "suggest: source.name.", "visits", "optional", "integer"
-        )
+        await see(pilot, "2 targets unmapped", "given_name", "suggest: source.name.", "visits", "optional", "integer")
 
 
 async def test_a_suggestion_needs_no_column_that_the_table_lacks(spec: Path, running: Running, until: Until) -> None:
