@@ -90,7 +90,7 @@ def main() -> None:
             run = log.start_run(_name(7), "", "manual")
             tail = Tail.open(reader)
             dashboard = Dashboard(reader, DAY)
-            dashboard.look(NOW)
+            dashboard.refresh(NOW)
             ticks = []
             for number in range(20):
                 page = PageResult(
@@ -100,7 +100,7 @@ def main() -> None:
                 log.commit_page(run, page)
                 began = time.perf_counter()
                 tail.poll()
-                dashboard.look(NOW + timedelta(seconds=6 * number))
+                dashboard.refresh(NOW + timedelta(seconds=6 * number))
                 ticks.append(time.perf_counter() - began)
             idle = _median(tail.poll)
         megabytes = path.stat().st_size / 1e6
@@ -114,7 +114,7 @@ def main() -> None:
 
 def _open(path: Path) -> None:
     with RunLogReader.open(path) as reader:
-        Dashboard(reader, DAY).look(NOW)
+        Dashboard(reader, DAY).refresh(NOW)
         reader.latest_events(100)
         reader.failures(limit=100)
 

@@ -7,7 +7,7 @@ from tests.monitor.conftest import World
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState
 from speclab.monitor.checks import evaluate
-from speclab.monitor.health import Condition, health
+from speclab.monitor.health import Condition, get_health
 from speclab.spec.integration import Alert
 
 
@@ -34,7 +34,7 @@ def test_an_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
     assert changed(world, dead) == []
     (row,) = world.reader.alerts("crm")
     assert (row.state, row.since, row.detail) == (AlertState.FIRING, since, "dead_letters() is 4")
-    found = health(world.reader, "crm", 3600, world.now)
+    found = get_health(world.reader, "crm", 3600, world.now)
     assert found is not None
     assert (found.integration.firing, found.condition) == (1, Condition.ATTENTION)
     world.log.discard([failure.id for failure in world.reader.failures()], "test")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.monitor.conftest import World
 
-from speclab.monitor.health import Dashboard, overview
+from speclab.monitor.health import Dashboard, get_overview
 from speclab.runlog import RunLog
 
 HOUR = 3600.0
@@ -23,27 +23,27 @@ def test_each_look_is_an_overview_made_anew(world: World) -> None:
         if number == 9:
             world.page(running, written=70)
         world.wait(minutes=9)
-        assert dashboard.look(world.now) == overview(world.reader, HOUR, world.now)
+        assert dashboard.refresh(world.now) == get_overview(world.reader, HOUR, world.now)
 
 
 def test_what_leaves_the_window_leaves_the_figures_though_nothing_happens(world: World) -> None:
     for number in range(60):
         world.run(f"job {number}", written=1, seconds=0)
     dashboard = Dashboard(world.reader, HOUR)
-    assert dashboard.look(world.now).figures.read == 60
+    assert dashboard.refresh(world.now).figures.read == 60
     world.wait(hours=2)
-    reads = [dashboard.look(world.now).figures.read for _ in range(4)]
+    reads = [dashboard.refresh(world.now).figures.read for _ in range(4)]
     assert reads == [35, 10, 0, 0]
 
 
 def test_a_run_log_that_is_replaced_starts_the_dashboard_anew(world: World, tmp_path: Path) -> None:
     world.run("old", written=5)
     dashboard = Dashboard(world.reader, HOUR)
-    assert dashboard.look(world.now).figures.read == 5
+    assert dashboard.refresh(world.now).figures.read == 5
     with RunLog.open(tmp_path / "new.db", world.clock) as other:
         other.start_run("new", "", "manual")
     (tmp_path / "new.db").replace(world.log.path)
     for wal in tmp_path.glob("runlog.db-*"):
         wal.unlink()
-    look = dashboard.look(world.now)
+    look = dashboard.refresh(world.now)
     assert [found.integration.spec_id for found in look.integrations] == ["new"]

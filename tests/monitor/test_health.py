@@ -11,9 +11,9 @@ from tests.monitor.conftest import START, World
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
-from speclab.monitor.health import Condition, duration_p95, figures, health, overview
+from speclab.monitor.health import Condition, get_duration_p95, get_figures, get_health, get_overview
 from speclab.runlog import RetryResult, RunLog, RunLogReader
-from speclab.runlog.rollup import stretches
+from speclab.runlog.rollup import split_window
 
 HOUR = 3600.0
 DAY = 86400.0
@@ -22,11 +22,11 @@ DAY = 86400.0
 def test_the_success_rate_is_what_is_as_it_should_be_of_what_was_read(world: World) -> None:
     run = world.start()
     world.page(run, written=90, dead=4, waiting=3, unknown=2)
-    found = figures(world.reader, "crm", HOUR, world.now)
+    found = get_figures(world.reader, "crm", HOUR, world.now)
     assert found.success_rate == 90 / 99
     assert (found.read, found.outcomes[Outcome.WRITTEN], found.outcomes[Outcome.WAITING]) == (99, 90, 3)
     assert (found.bytes_in, found.bytes_out) == (9900, 900)
-    assert figures(world.reader, "erp", HOUR, world.now).success_rate is None
+    assert get_figures(world.reader, "erp", HOUR, world.now).success_rate is None
 
 
 def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: World) -> None:
@@ -35,8 +35,8 @@ def test_a_record_that_a_run_retries_counts_once_with_what_it_came_to(world: Wor
     world.wait(minutes=30)
     (failure,) = world.reader.failures()
     world.log.commit_retries(run, [RetryResult(failure.id, Outcome.WRITTEN)])
-    assert figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
-    late = figures(world.reader, "crm", 600, world.now)
+    assert get_figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
+    late = get_figures(world.reader, "crm", 600, world.now)
     assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it belongs to the minute it was read in
 
 
@@ -44,7 +44,7 @@ def test_a_record_that_a_later_run_retries_is_read_again(world: World) -> None:
     world.run(written=9, waiting=1)
     (failure,) = world.reader.failures()
     world.log.commit_retries(world.start(), [RetryResult(failure.id, Outcome.WRITTEN)])
-    found = figures(world.reader, "crm", HOUR, world.now)
+    found = get_figures(world.reader, "crm", HOUR, world.now)
     assert (found.read, found.success_rate) == (11, 10 / 11)
 
 
@@ -54,7 +54,7 @@ def test_errors_are_failed_attempts_by_class_and_failed_runs(world: World) -> No
     world.page(run, waiting=3, error_class=ErrorClass.TIMEOUT)
     world.log.finish_run(run, "out of reach", error_class=ErrorClass.TIMEOUT)
     world.run(error="out of reach")
-    found = figures(world.reader, "crm", HOUR, world.now)
+    found = get_figures(world.reader, "crm", HOUR, world.now)
     assert found.errors == 7
     assert found.errors_by_class == {ErrorClass.REJECTED: 2, ErrorClass.TIMEOUT: 4}
 
@@ -67,13 +67,13 @@ def test_a_window_is_exact_to_the_minute_however_long_it_is(world: World) -> Non
         world.page(run, written=1)
     for window in (60.0, 599.0, HOUR, 5 * HOUR, DAY, 1.3 * DAY, 2.9 * DAY, 400 * DAY):
         since = (world.now - timedelta(seconds=window)).replace(second=0, microsecond=0)
-        assert figures(world.reader, "crm", window, world.now).read == sum(moment >= since for moment in moments)
+        assert get_figures(world.reader, "crm", window, world.now).read == sum(moment >= since for moment in moments)
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-720, 720))  # noqa: DTZ001
 def test_the_stretches_of_a_window_are_few_and_leave_nothing_out(moment: datetime, offset: int) -> None:
     since = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
-    minutes, hours, days = stretches(since)
+    minutes, hours, days = split_window(since)
     assert minutes.start == format_timestamp(since.replace(second=0, microsecond=0))
     assert (minutes.end, hours.end, days.end) == (hours.start, days.start, "9999")
     assert minutes.end.endswith(":00:00.000Z")
@@ -94,14 +94,14 @@ def test_the_95th_percentile_is_a_duration_that_was(
         world.run(seconds=seconds)
     world.run(seconds=1000, error="it broke")
     world.run(seconds=2000, state=RunState.CANCELLED)
-    assert duration_p95(world.reader, "crm", DAY, world.now) == expected
+    assert get_duration_p95(world.reader, "crm", DAY, world.now) == expected
 
 
 def test_the_line_is_the_window_in_even_parts_that_end_now(world: World) -> None:
     for minutes in (0, 70, 10, 60, 125):
         world.wait(minutes=minutes)
         world.run(written=9, dead=1, seconds=0)
-    found = health(world.reader, "crm", DAY, world.now)
+    found = get_health(world.reader, "crm", DAY, world.now)
     assert found is not None
     assert len(found.buckets) == 24
     assert [bucket.read for bucket in found.buckets[-6:]] == [10, 10, 10, 10, 0, 10]
@@ -112,7 +112,7 @@ def test_the_line_is_the_window_in_even_parts_that_end_now(world: World) -> None
 @pytest.mark.parametrize(("window", "parts"), [(HOUR, 12), (2 * HOUR, 24), (DAY, 24), (7 * DAY, 28), (30 * DAY, 30)])
 def test_a_line_has_as_many_parts_as_can_be_drawn(world: World, window: float, parts: int) -> None:
     world.run(written=1)
-    found = health(world.reader, "crm", window, world.now)
+    found = get_health(world.reader, "crm", window, world.now)
     assert found is not None
     assert len(found.buckets) == parts
     assert found.buckets[-1].read == 1
@@ -121,7 +121,7 @@ def test_a_line_has_as_many_parts_as_can_be_drawn(world: World, window: float, p
 def test_the_queue_is_as_deep_and_as_old_as_it_is(world: World) -> None:
     world.run(waiting=2, dead=1, seconds=60)
     world.run(waiting=1, unknown=1)
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     row = found.integration
     assert (row.waiting, row.dead, row.unknown) == (3, 1, 1)
@@ -143,14 +143,14 @@ def test_what_runs_says_how_fast(world: World) -> None:
 
 
 def rate(world: World) -> float:
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     return found.rate
 
 
 def test_an_integrations_condition_is_one_word(world: World) -> None:
     def condition() -> Condition:
-        found = health(world.reader, "crm", HOUR, world.now)
+        found = get_health(world.reader, "crm", HOUR, world.now)
         assert found is not None
         return found.condition
 
@@ -181,7 +181,7 @@ def test_an_integrations_condition_is_one_word(world: World) -> None:
 
 def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -> None:
     def condition() -> Condition:
-        found = health(world.reader, "crm", HOUR, world.now)
+        found = get_health(world.reader, "crm", HOUR, world.now)
         assert found is not None
         return found.condition
 
@@ -199,7 +199,7 @@ def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -
 def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_read(world: World) -> None:
     world.run(error="gone")
     world.log.finish_run(world.log.start_run("crm", "abc", "retry", pid=None))
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     assert found.condition is Condition.FAILED
 
@@ -209,11 +209,11 @@ def test_a_parked_integration_is_shown_as_such_until_its_time_has_come(world: Wo
     until = format_timestamp(world.now + timedelta(hours=1))
     world.log.log_event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
     world.log.finish_run(run, "parked", RunState.PARTIAL)
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     assert (found.condition, found.parked) == (Condition.PARKED, {"source": until})
     world.wait(hours=2)
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     assert found.condition is Condition.WELL
 
@@ -222,7 +222,7 @@ def test_the_last_run_and_the_last_good_ones_are_told(world: World) -> None:
     succeeded = world.run(written=1)
     arrived = world.run(dead=1)
     last = world.run(error="gone")
-    found = health(world.reader, "crm", HOUR, world.now)
+    found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
     assert found.last_run == last
     assert found.integration.succeeded_at == succeeded.ended_at
@@ -234,7 +234,7 @@ def test_all_integrations_together(world: World) -> None:
     world.run("erp", written=100, waiting=2)
     world.start("hr")
     world.log.register("idle", title="", path="", status="", schedule="")
-    whole = overview(world.reader, HOUR, world.now)
+    whole = get_overview(world.reader, HOUR, world.now)
     assert [found.integration.spec_id for found in whole.integrations] == ["crm", "erp", "hr", "idle"]
     assert (whole.figures.read, whole.figures.success_rate) == (202, 180 / 202)
     assert (whole.waiting, whole.dead, whole.unknown, whole.running) == (2, 20, 0, 1)
@@ -245,7 +245,7 @@ def test_all_integrations_together(world: World) -> None:
 
 def test_without_a_run_log_there_is_nothing_to_tell(tmp_path: object) -> None:
     with RunLogReader.open(f"{tmp_path}/runlog.db") as reader:
-        whole = overview(reader, HOUR, datetime.now(UTC))
+        whole = get_overview(reader, HOUR, datetime.now(UTC))
         assert (whole.integrations, whole.figures.success_rate, whole.running) == ([], None, 0)
         with RunLog.open(f"{tmp_path}/runlog.db"):
-            assert overview(reader, HOUR, datetime.now(UTC)).integrations == []
+            assert get_overview(reader, HOUR, datetime.now(UTC)).integrations == []

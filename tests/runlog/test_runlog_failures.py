@@ -285,6 +285,6 @@ def test_alike_failures_make_a_group(log: RunLog, reader: RunLogReader, clock: H
         ("write", None, 503, "waiting", "… Service Unavailable after … s", 1),
     ]
     assert (groups[0].message, groups[0].last_at) == ('no entry for "P9"', "2026-11-24T10:43:07.123Z")
-    assert sorted(row.key for row in reader.members(groups[0])) == ["m0", "m1", "m2", "m9"]
-    assert [row.source for row in reader.members(groups[0], 1, full=True)] == [{"id": "m9"}]
+    assert sorted(row.key for row in reader.get_group_failures(groups[0])) == ["m0", "m1", "m2", "m9"]
+    assert [row.source for row in reader.get_group_failures(groups[0], 1, full=True)] == [{"id": "m9"}]
     assert sum(group.count for group in reader.groups()) == 7

@@ -12,7 +12,7 @@ from tests.bench.dashboard import NOW, fill
 
 from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.monitor.checks import Checks
-from speclab.monitor.health import Dashboard, health, overview
+from speclab.monitor.health import Dashboard, get_health, get_overview
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.reader import Tail
 
@@ -53,12 +53,12 @@ def all_questions(reader: RunLogReader) -> None:
     reader.events(run=run)
     reader.latest_events(run=run)
     reader.failure(reader.failures()[0].id)
-    reader.members(reader.groups(SPEC)[0])
+    reader.get_group_failures(reader.groups(SPEC)[0])
     Tail.open(reader).poll()
-    overview(reader, DAY, NOW)
-    overview(reader, 7 * DAY, NOW)
-    health(reader, SPEC, 3600.0, NOW)
-    Dashboard(reader, 30 * DAY).look(NOW)
+    get_overview(reader, DAY, NOW)
+    get_overview(reader, 7 * DAY, NOW)
+    get_health(reader, SPEC, 3600.0, NOW)
+    Dashboard(reader, 30 * DAY).refresh(NOW)
     Checks(reader, SPEC, NOW).evaluate(
         'success_rate("24h") > 0.5 && error_count("1h", "timeout") == 0 && records("7d") > 0 && bytes("24h") >= 0 '
         '&& duration_p95("24h") > 0.0 && retry_depth() >= 0 && dead_letters() >= 0 && lag() > 0.0 '
@@ -125,7 +125,7 @@ def steps(path: Path, ask: Callable[[RunLogReader], object]) -> int:
 @pytest.mark.parametrize(
     "ask",
     [
-        pytest.param(lambda reader: overview(reader, 4 * 3600.0, NOW), id="overview"),
+        pytest.param(lambda reader: get_overview(reader, 4 * 3600.0, NOW), id="overview"),
         pytest.param(lambda reader: reader.latest_events(100), id="latest events"),
         pytest.param(lambda reader: reader.latest_events(100, spec_id=SPEC), id="latest events of one"),
         pytest.param(lambda reader: reader.failures(limit=10), id="open failures"),
@@ -151,12 +151,12 @@ def test_a_tick_costs_what_has_changed(large: Path) -> None:
             count += 1
 
         connection.set_progress_handler(step, 100)
-        dashboard.look(NOW)
+        dashboard.refresh(NOW)
         whole, count = count, 0
-        dashboard.look(NOW + timedelta(seconds=1))
+        dashboard.refresh(NOW + timedelta(seconds=1))
         nothing, count = count, 0
         log.start_run(SPEC, "", "manual", pid=None)
-        changed = {row.integration.spec_id: row for row in dashboard.look(NOW + timedelta(seconds=2)).integrations}
+        changed = {row.integration.spec_id: row for row in dashboard.refresh(NOW + timedelta(seconds=2)).integrations}
         last_run = changed[SPEC].last_run
         assert last_run is not None
         assert last_run.state is RunState.RUNNING

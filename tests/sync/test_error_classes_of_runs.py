@@ -7,13 +7,13 @@ from tests.sync.conftest import MemorySource, World, no, person
 
 from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
 from speclab.core.outcome import ErrorClass, RunState
-from speclab.monitor.health import figures
+from speclab.monitor.health import get_figures
 
 
 def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
     """What the rollup counted, in all and by class."""
     with world.reader as reader:
-        found = figures(reader, "people", 3600.0, world.clock.now())
+        found = get_figures(reader, "people", 3600.0, world.clock.now())
     return found.errors, dict(found.errors_by_class)
 
 

@@ -65,7 +65,7 @@ def _print_failures(row: RunRow, log_path: Path) -> None:
 
     with RunLogReader.open(log_path) as log:
         groups = log.groups(row.spec_id)
-        shown = [(group, log.members(group, limit=1)[0]) for group in groups[:_GROUPS]]
+        shown = [(group, log.get_group_failures(group, limit=1)[0]) for group in groups[:_GROUPS]]
     if not groups:
         return
     click.echo("\n  failures in the run log, by place")
@@ -286,7 +286,7 @@ def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
     now = format_timestamp(SystemClock().now())
     with RunLogReader.open(log_path) as reader:
         why = [f"{spec_id} is paused {paused(row)}" for row in reader.integrations(spec_id) if row.paused_at]
-        parked = reader.parked(spec_id).items()
+        parked = reader.get_parked(spec_id).items()
         why += [f"the {end} of {spec_id} asked to be left alone until {until}" for end, until in parked if until > now]
     for reason in why:
         tell(f"{reason}; this run was asked for, and goes on all the same")

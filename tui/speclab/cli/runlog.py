@@ -34,13 +34,13 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
     """
     from datetime import UTC, datetime
 
-    from speclab.monitor.health import Condition, overview
+    from speclab.monitor.health import Condition, get_overview
     from speclab.service.heartbeat import service_of
     from speclab.spec.workspace import workspace_of
 
     now = datetime.now(UTC)
     with open_reader(runlog) as log:
-        found = overview(log, seconds_of(window, "--window"), now).integrations
+        found = get_overview(log, seconds_of(window, "--window"), now).integrations
     service = service_of(workspace_of(Path.cwd()), now)
     rows = [_status_row(health, service) for health in found]
     if as_json:

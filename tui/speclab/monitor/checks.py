@@ -12,7 +12,7 @@ from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, ErrorClass
 from speclab.mapping.cel import CelExpression, EvaluationError
 from speclab.mapping.cel.syntax import ExpressionSyntaxError
-from speclab.monitor.health import Figures, duration_p95, figures
+from speclab.monitor.health import Figures, get_duration_p95, get_figures
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
 from speclab.spec.integration import Alert
 from speclab.spec.units import parse_duration
@@ -97,7 +97,7 @@ class Checks:
 
     def duration_p95(self, window: str) -> float:
         """Seconds that 95 of 100 runs take at most."""
-        seconds = duration_p95(self._reader, self._spec_id, parse_duration(window), self._now)
+        seconds = get_duration_p95(self._reader, self._spec_id, parse_duration(window), self._now)
         if seconds is None:
             raise self._no_data(f'duration_p95("{window}")', "no run went through to the end")
         return self._tell(f'duration_p95("{window}")', seconds, "s")
@@ -125,7 +125,7 @@ class Checks:
         return self._tell("since_success()", self._since(row.succeeded_at or row.registered_at), "s")
 
     def _figures(self, window: str) -> Figures:
-        return figures(self._reader, self._spec_id, parse_duration(window), self._now)
+        return get_figures(self._reader, self._spec_id, parse_duration(window), self._now)
 
     def _since(self, at: str) -> float:
         return max((self._now - datetime.fromisoformat(at)).total_seconds(), 0.0)

@@ -51,7 +51,7 @@ def count(
             f"UPDATE run SET {', '.join(f'{column} = {column} + ?' for column in in_run)} WHERE id = ?",
             (*in_run.values(), run),
         )
-    rollup.add(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
+    rollup.add_counts(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
 
 
 def page_counts(books: PageResult) -> Counter[str]:

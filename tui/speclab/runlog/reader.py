@@ -164,11 +164,11 @@ class RunLogReader:
         rows = self.query(f"{INTEGRATION} WHERE ?1 IS NULL OR spec_id = ?1 ORDER BY spec_id", (spec_id,))
         return [IntegrationRow(*row) for row in rows]
 
-    def parked(self, spec_id: str) -> dict[str, str]:
+    def get_parked(self, spec_id: str) -> dict[str, str]:
         """Which end asked to be left alone, and until when: in the last run that is over, or the last that read."""
-        return self.all_parked([spec_id]).get(spec_id, {})
+        return self.get_all_parked([spec_id]).get(spec_id, {})
 
-    def all_parked(self, spec_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    def get_all_parked(self, spec_ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return what `parked` returns for each of `spec_ids` that has any."""
         found: dict[str, dict[str, str]] = {}
         for spec_id, end, until in self.query(_PARKED, (json.dumps(list(spec_ids)),)):
@@ -248,7 +248,9 @@ class RunLogReader:
         )
         return [group_row(row) for row in rows]
 
-    def members(self, group: FailureGroup, limit: int | None = 100, *, full: bool = False) -> list[FailureRow]:
+    def get_group_failures(
+        self, group: FailureGroup, limit: int | None = 100, *, full: bool = False
+    ) -> list[FailureRow]:
         """The failures of a group, newest first; see `failures` for `limit` and `full`."""
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
         rows = self.query(

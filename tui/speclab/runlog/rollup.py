@@ -1,4 +1,4 @@
-"""The rollup: what was read in a minute, an hour and a day, so that figures never touch events or failures."""
+"""The rollup: counts per minute, hour and day, so that statistics never read events or failures."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from speclab.core.clock import format_timestamp
 
 
 class RollupSpan(StrEnum):
-    """How much time one row of the rollup is about."""
+    """The length of time that one row of the rollup covers."""
 
     MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
 
     def start(self, at: str) -> str:
-        """The start of the span that `at` (a timestamp) lies in, as a timestamp."""
-        return at[: _KEPT[self]] + "0000-00-00T00:00:00.000Z"[_KEPT[self] :]
+        """Return the start of the span that contains the timestamp `at`, as a timestamp."""
+        return at[: _PREFIX_LENGTH[self]] + "0000-00-00T00:00:00.000Z"[_PREFIX_LENGTH[self] :]
 
 
-_KEPT: Final = {RollupSpan.MINUTE: 17, RollupSpan.HOUR: 14, RollupSpan.DAY: 11}
+_PREFIX_LENGTH: Final = {RollupSpan.MINUTE: 17, RollupSpan.HOUR: 14, RollupSpan.DAY: 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class RollupBucket:
     end: str
 
 
-def add(connection: sqlite3.Connection, spec_id: str, flow: str, at: str, counts: Mapping[str, int]) -> None:
-    """Add `counts` (column → how many) to the minute, the hour and the day of `at`."""
+def add_counts(connection: sqlite3.Connection, spec_id: str, flow: str, at: str, counts: Mapping[str, int]) -> None:
+    """Add `counts` (by column) to the minute, the hour and the day of `at`."""
     if not counts:
         return
     columns = ", ".join(counts)
@@ -48,21 +48,21 @@ def add(connection: sqlite3.Connection, spec_id: str, flow: str, at: str, counts
     )
 
 
-def stretches(since: datetime) -> Iterator[RollupBucket]:
-    """The fewest rows that are all there is since the minute of `since`: minutes, then hours, then days.
+def split_window(since: datetime) -> Iterator[RollupBucket]:
+    """Yield the buckets that cover the time from the minute of `since` on with the fewest rows.
 
-    Minutes up to the next full hour, hours up to the next midnight, and days from there on without an end; so a window
-    of 24 hours is at most 59 + 23 + 1 rows.
+    They are minutes up to the next full hour, hours up to the next midnight, and days after that, without an end: a
+    window of 24 hours has at most 59 + 23 + 1 rows.
     """
     minute = since.astimezone(UTC).replace(second=0, microsecond=0)
-    hour = _next(minute, timedelta(hours=1))
-    day = _next(hour, timedelta(days=1))
+    hour = _round_up(minute, timedelta(hours=1))
+    day = _round_up(hour, timedelta(days=1))
     yield RollupBucket(RollupSpan.MINUTE, format_timestamp(minute), format_timestamp(hour))
     yield RollupBucket(RollupSpan.HOUR, format_timestamp(hour), format_timestamp(day))
     yield RollupBucket(RollupSpan.DAY, format_timestamp(day), "9999")
 
 
-def _next(moment: datetime, step: timedelta) -> datetime:
-    """The first whole multiple of `step` (counted from midnight) at or after `moment`."""
+def _round_up(moment: datetime, step: timedelta) -> datetime:
+    """Return the first whole multiple of `step`, counted from midnight, at or after `moment`."""
     midnight = moment.replace(hour=0, minute=0)
     return midnight + -((midnight - moment) // step) * step

@@ -23,6 +23,7 @@ from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError, UsageEr
 from speclab.core.locks import hold_workspace, is_running
 from speclab.core.outcome import AlertState, Level, RunState
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
+from speclab.runlog.statistics import get_last_start, has_running_run
 from speclab.service import heartbeat
 from speclab.service.heartbeat import PERIOD, Heartbeat, HeartbeatWriter, ServedSpec
 from speclab.service.process import ProcessExit, RunProcess
@@ -41,13 +42,6 @@ _TICK: Final = 0.5
 _MINUTE: Final = 60.0
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
-
-_LAST_START: Final = (
-    "SELECT started_at FROM run WHERE spec_id = ? AND trigger <> 'retry' "
-    "AND state NOT IN ('cancelled', 'interrupted') AND started_at <= ? ORDER BY id DESC LIMIT 1"
-)
-"""When the last run began that read the source and was not cut short, whoever started it; none that is to come yet."""
-_UNDER_WAY: Final = "SELECT 1 FROM run WHERE spec_id = ? AND state = 'running' LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,7 @@ class _Service:
             spec = self.roll.registered[job.spec_id]
             if spec.integration is None or job.spec_id in self.children:
                 continue
-            if not self.reader.query(_UNDER_WAY, (job.spec_id,)):
+            if not has_running_run(self.reader, job.spec_id):
                 with self._surviving(job.spec_id):  # what stands in the way of one is no matter of the others
                     await self._start(group, job, spec, now)
 
@@ -229,11 +223,12 @@ class _Service:
             self.revisions[spec_id] = row.revision
             self._pause(row)
             self.run_queue.queue(spec_id, datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None)
-            parked = {end: datetime.fromisoformat(at) for end, at in self.reader.parked(spec_id).items()}
+            parked = {end: datetime.fromisoformat(at) for end, at in self.reader.get_parked(spec_id).items()}
             self.run_queue.park(spec_id, source=parked.get("source"), target=parked.get("target"))
             if spec_id not in self.children:  # what is under way may yet be cut short
-                for (started,) in self.reader.query(_LAST_START, (spec_id, format_timestamp(self.clock.now()))):
-                    self.run_queue.served(spec_id, datetime.fromisoformat(started))
+                started = get_last_start(self.reader, spec_id, self.clock.now())
+                if started is not None:
+                    self.run_queue.served(spec_id, started)
         self.version = version
 
     def _pause(self, row: IntegrationRow) -> None:

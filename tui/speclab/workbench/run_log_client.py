@@ -96,7 +96,7 @@ class RunLogClient:
 
         if self._dashboard is None or self._dashboard.window != window:
             self._dashboard = Dashboard(self._open(), window)
-        return self._dashboard.look(now)
+        return self._dashboard.refresh(now)
 
     def _news(self) -> LogUpdate | None:
         from speclab.runlog.reader import Tail

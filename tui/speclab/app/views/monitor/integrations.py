@@ -50,7 +50,7 @@ def sparkline(buckets: Sequence[Bucket], width: int) -> str:
     """Success rates over time as small bars, `width` at most; a blank where nothing was read."""
     each = max(1, -(-len(buckets) // max(1, width)))
     groups = [buckets[at : at + each] for at in range(0, len(buckets), each)]
-    sums = [(sum(bucket.well for bucket in group), sum(bucket.read for bucket in group)) for group in groups]
+    sums = [(sum(bucket.successful for bucket in group), sum(bucket.read for bucket in group)) for group in groups]
     return "".join(_bar(well / read) if read else " " for well, read in sums)
 
 

@@ -243,7 +243,7 @@ class MonitorView(View):
         if group is None:
             newest.tell_text(failures.whole, instead=("No failed record.",))
             return
-        found = await self.context.ask(lambda reader: reader.members(group, 1, full=True))
+        found = await self.context.ask(lambda reader: reader.get_group_failures(group, 1, full=True))
         if found:
             newest.tell(lambda width: preview(found[0], self.context.now(), width))
 
@@ -353,7 +353,9 @@ class MonitorView(View):
         from speclab.app.views.monitor.failures import MOST, FailuresPage
 
         crumbs = (group.spec_id, f"{group.row}: {group.message}" if group.row else group.message)
-        await self.app.push_screen(FailuresPage(self.context, crumbs, lambda reader: reader.members(group, MOST)))
+        await self.app.push_screen(
+            FailuresPage(self.context, crumbs, lambda reader: reader.get_group_failures(group, MOST))
+        )
 
     def action_window(self) -> None:
         """The next longer window, round and round."""
@@ -394,4 +396,4 @@ def _unknown(_spec_id: str) -> None:
 
 def _all_of(group: FailureGroup) -> Chosen:
     """The whole group, for a decision."""
-    return Chosen(group.spec_id, group.count, lambda reader: reader.members(group, limit=None))
+    return Chosen(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))
