@@ -39,7 +39,7 @@ def test_a_source_that_refuses_shows_what_it_said_and_no_secret(shell: Shell, ap
     shell.spec(api.source(), auth=BEARER)
     done = shell("auth", "people", "source", exit_code=4)
     assert "401 Unauthorized: *** has expired" in done.stderr
-    assert "Check the Auth section and the secrets it names." in done.stderr
+    assert "Check the Auth section and the secrets it references." in done.stderr
     assert done.stdout.splitlines()[-1] == "  not let in"
     (row,) = shell.rows("auth", "people", "source", exit_code=4)
     assert (row["end"], row["auth"], row["granted"], row["token"]) == ("source", "bearer", False, None)

@@ -53,7 +53,7 @@ def test_cancel_stops_a_run_that_waits_and_it_ends_as_cancelled(busy: Shell) -> 
     assert process.returncode == 130
     assert "asked to cancel: the run stops after the page in progress" in said
     (run,) = busy.rows("runs")
-    assert (run["state"], run["error"]) == ("cancelled", "cancelled; the next run goes on from the checkpoint")
+    assert (run["state"], run["error"]) == ("cancelled", "cancelled; the next run continues from the checkpoint")
     assert "people is not running" in busy("cancel", "people", exit_code=1).stderr
 
 

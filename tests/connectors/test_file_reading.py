@@ -75,7 +75,9 @@ async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, files: Fil
     first = (await files.read("people.jsonl"))[0]
     os.utime(path, ns=(0, 0))
     assert records_of(await files.read("people.jsonl", first.cursor)) == PEOPLE
-    assert reports.lines == ["warning: people.jsonl has changed since the last run stopped in it; reading anew"]
+    assert reports.lines == [
+        "warning: people.jsonl has changed since the last run stopped in it; reading from the start"
+    ]
 
 
 async def test_a_read_that_goes_on_is_whole_only_if_the_files_before_are_as_they_were(

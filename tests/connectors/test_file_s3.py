@@ -71,7 +71,7 @@ async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, files: Files, 
     again = {**pages[0].cursor, "file": s3.at("in/a.jsonl")} if isinstance(pages[0].cursor, dict) else None
     assert len(records_of(await files.read(s3.at("in/*.jsonl"), again, options=s3.options))) == 5
     assert reports.lines == [
-        f"warning: {s3.at('in/a.jsonl')} has changed since the last run stopped in it; reading anew"
+        f"warning: {s3.at('in/a.jsonl')} has changed since the last run stopped in it; reading from the start"
     ]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.connectors.http.response import message_in
+from speclab.connectors.http.response import find_message
 from speclab.core.json import Json
 
 
@@ -22,4 +22,4 @@ from speclab.core.json import Json
     ],
 )
 def test_what_an_error_says_is_found_in_the_usual_places(body: Json, message: str | None) -> None:
-    assert message_in(body) == message
+    assert find_message(body) == message

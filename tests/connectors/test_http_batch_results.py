@@ -104,7 +104,7 @@ async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(bo
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert "no such plan" in write_error.message
-    assert "say with `results` where each has its own" in write_error.message
+    assert "set `results` to the list of results" in write_error.message
 
 
 async def test_records_that_are_given_back_tell_nothing_by_their_own_fields(send: Send) -> None:

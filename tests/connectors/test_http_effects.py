@@ -117,14 +117,17 @@ async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, 
     [
         ({"status": "error", "message": "no such plan"}, "no such plan"),
         ({"status": 422, "detail": "no such plan"}, "no such plan"),
-        ({"success": False}, "the target says that it did not do it"),
+        ({"success": False}, "the target reports a failure without a message"),
         ({"success": 0, "message": "no such plan"}, "no such plan"),
     ],
 )
 async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
     (answer,) = await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")
     assert answer.error is not None
-    assert answer.error.message == f"200 OK: {message} (if that is no error, say with `ok` what is a success)"
+    assert (
+        answer.error.message == f"200 OK: {message} (if this is not an error, set `ok` to an "
+        "expression that is true of a success)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,4 +157,4 @@ async def test_a_web_page_is_no_success(
     await writer.close()
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, True)
-    assert answer.error.message.startswith("200 OK: the answer is a web page; is `base_url` that of the API?")
+    assert answer.error.message.startswith("200 OK: the response is a web page; check `base_url`")

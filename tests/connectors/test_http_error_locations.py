@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speclab.connectors.http.error_locations import ErrorLocator
+from speclab.connectors.http.write_errors import ErrorLocator
 from speclab.core.json import Json
 
 HUBSPOT = (

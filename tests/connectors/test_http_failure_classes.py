@@ -10,7 +10,7 @@ from tests.connectors.conftest import Serve, ServeRaw, read_to_failure
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.http.client import Client
 from speclab.connectors.http.request_builder import PageRequest
-from speclab.connectors.http.retries import answered
+from speclab.connectors.http.retries import send_with_retries
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_reader
 from speclab.connectors.secrets.references import References
@@ -79,7 +79,7 @@ async def test_a_wait_that_one_is_asked_for_holds_for_all(
     client = Client(system, NoAuth(), references, context, wait_budget=60)
     retry = RetrySettings.model_validate({})
     questions = [PageRequest("GET", f"{url}/{name}") for name in "ab"]
-    await asyncio.gather(*(answered(client, question, retry, context.random) for question in questions))
+    await asyncio.gather(*(send_with_retries(client, question, retry, context.random) for question in questions))
     await client.close()
     assert came[0] == 0
     assert len(came) == 3

@@ -9,8 +9,8 @@ from aiohttp import web
 from tests.connectors.conftest import Reports, Serve, item
 
 from speclab.connectors.api import RuntimeContext, WriteResult
-from speclab.connectors.http.response import message_in
-from speclab.connectors.http.response_check import failure_sign, is_suspicious
+from speclab.connectors.http.response import find_message
+from speclab.connectors.http.response_check import find_failure_sign, is_suspicious
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_writer
 from speclab.connectors.secrets.references import References
@@ -80,27 +80,27 @@ SUCCESSES: list[tuple[str, Json]] = [
 
 @pytest.mark.parametrize(("body", "said"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
 def test_a_body_that_means_a_failure_is_recognised(body: Json, said: str | None) -> None:
-    assert failure_sign(body, write=True) is not None
+    assert find_failure_sign(body, write=True) is not None
     assert is_suspicious(json.dumps(body).encode())
     if said is not None:
-        assert said in (message_in(body) or "")
+        assert said in (find_message(body) or "")
 
 
 @pytest.mark.parametrize("body", [case[1] for case in SUCCESSES], ids=[case[0] for case in SUCCESSES])
 def test_a_body_that_means_a_success_is_none(body: Json) -> None:
-    assert failure_sign(body, write=True) is None
+    assert find_failure_sign(body, write=True) is None
 
 
 def test_what_the_target_gives_back_of_the_record_is_no_sign() -> None:
     body: Json = {"id": 7, "status": "failed", "error": "broken pipe", "result": {"status": "error"}}
-    assert failure_sign(body, {"status", "error", "result"}) is None
-    assert failure_sign(body, {"status", "result"}) is not None
+    assert find_failure_sign(body, {"status", "error", "result"}) is None
+    assert find_failure_sign(body, {"status", "result"}) is not None
 
 
 def test_counts_of_failures_in_a_list_that_is_read_are_no_failure_of_the_read() -> None:
     body: Json = {"data": [], "failed": 3, "failures": [{"id": 1}]}
-    assert failure_sign(body) is None
-    assert failure_sign(body, write=True) is not None
+    assert find_failure_sign(body) is None
+    assert find_failure_sign(body, write=True) is not None
 
 
 BULK: Json = {
@@ -155,7 +155,7 @@ async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_resu
     for answer in await bulk(serve, references, context, body):
         assert answer.error is not None
         assert answer.error.error_class is ErrorClass.BAD_ANSWER
-        assert "say with `results` where each has its own" in answer.error.message
+        assert "set `results` to the list of results" in answer.error.message
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def ids(pages: list[Page]) -> list[Json]:
         (status_error, "records, and an error", 43),
         (timed_out, "records, and `timed_out` is true", 43),
         (failed_shards, "records, and `_shards.failed` is 1", 43),
-        (partial_content, "partial content, and no `Content-Range` header", 46),
+        (partial_content, "partial content without a `Content-Range` header", 46),
     ],
 )
 async def test_a_page_that_is_a_part_leaves_the_read_incomplete_and_the_rest_delivered(

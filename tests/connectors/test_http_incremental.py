@@ -179,7 +179,7 @@ async def test_a_page_the_source_forgot_begins_the_read_anew(
 
     assert keys(await read(await serve(forgetful), broken_off)) == ["a", "b", "c"]
     assert reports.lines == [
-        "warning: the source no longer knows the page the last run stopped at (410 Gone); reading anew"
+        "warning: the source no longer has the page at which the last run stopped (410 Gone); reading from the start"
     ]
 
 
@@ -248,7 +248,7 @@ async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_an
     began = await read(url, start="2024-01-05")
     given = await read(url, began[0].cursor, **({"start": "2024-01-05"} | changed))
     assert keys(given)[0] == ("1" if "lookback" not in changed else "5")
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
 
 
 async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be_sorted(

@@ -66,9 +66,9 @@ async def test_what_is_surely_not_there_is_created(
         ('{"data": {"n": 1}}', "data[0]", "has no `[0]`, but an object with `n`; expected the record at `data[0]`"),
         ('{"data": [{"customer": {"n": 1}}]}', "data.customer", "has no `customer`, but a list; expected the record"),
         ('{"data": "please wait"}', "data.customer", "has no `customer`, but a text; expected the record at"),
-        ("<html>please log in</html>", "data[0]", "is no JSON"),
+        ("<html>please log in</html>", "data[0]", "is not JSON"),
         ('{"data": null, "errors": [{"message": "timed out"}]}', "data.customer", "is an error: timed out"),
-        ('{"success": false, "data": []}', "data[0]", "is an error: it does not say which"),
+        ('{"success": false, "data": []}', "data[0]", "is an error: no message"),
     ],
 )
 async def test_where_it_is_not_sure_nothing_is_created_twice(
@@ -78,7 +78,7 @@ async def test_where_it_is_not_sure_nothing_is_created_twice(
     assert requests == ["GET"]
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert f"the answer to the lookup {message}" in answer.error.message
+    assert f"the response to the lookup {message}" in answer.error.message
     assert answer.error.response.startswith("200 OK")
 
 
@@ -90,7 +90,7 @@ async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
     write_error = answer.error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, False)
-    assert write_error.message == "not sent: PUT /c/{found.n}: {found.n} is not in what the lookup found"
+    assert write_error.message == "not sent: PUT /c/{found.n}: {found.n} is not in the record that the lookup found"
     assert write_error.response.endswith('{"data": [{"id": 7}]}')
 
 

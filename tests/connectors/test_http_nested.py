@@ -283,7 +283,7 @@ async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: Held
     first = await read_all(reader(url, since=SINCE))
     other = reader(url, since=SINCE, params={"all": "yes"})
     assert keys(await read_all(other, first[-1].cursor)) == ALL
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
 
 
 async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
@@ -380,7 +380,7 @@ async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(
 
     given, failure = await read_to_failure(reader(await serve(source)))
     assert isinstance(failure, BadResponse)
-    assert failure.message == "read.for_each: {account.id} is null, which cannot stand in a URL"
+    assert failure.message == "read.for_each: {account.id} is null, which a URL cannot contain"
     assert keys(given) == ["b1"]
     assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
 
@@ -390,7 +390,7 @@ async def test_a_parent_whose_id_would_leave_its_place_in_the_path_keeps_no_othe
 ) -> None:
     source = Crm(clock, **{"..": [("0", "2024-01-01")], "b": [("0", "2024-01-01")]})
     given, failure = await read_to_failure(reader(await serve(source)))
-    assert failure.message == "read.for_each: {account.id} is '..', which would change the path it stands in"
+    assert failure.message == "read.for_each: {account.id} is '..', which would change the path"
     assert keys(given) == ["b0"]
 
 

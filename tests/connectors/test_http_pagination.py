@@ -139,7 +139,7 @@ async def test_a_cursor_of_other_settings_is_not_used(serve: Serve, read: Read, 
     first = (await read(url, **settings))[0]
     again = await read(url, first.cursor, params={"team": "blue"}, **settings)
     assert keys(again) == KEYS
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
 
 
 async def test_a_page_number_starts_where_the_spec_says(serve: Serve, read: Read) -> None:

@@ -57,10 +57,10 @@ def test_dots_beside_other_text_are_text() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("/c/{id", "'{' without its partner"),
-        ("/c/id}", "'}' without its partner"),
-        ("/c/{}", "{} is no field: a path is empty"),
-        ("/c/{a b}", "{a b} is no field: unexpected ' '"),
+        ("/c/{id", "unmatched '{'"),
+        ("/c/id}", "unmatched '}'"),
+        ("/c/{}", "{} is not a valid path: a path is empty"),
+        ("/c/{a b}", "{a b} is not a valid path: unexpected ' '"),
     ],
 )
 def test_a_template_that_cannot_be_read_is_an_error_of_the_spec(text: str, message: str) -> None:
@@ -76,6 +76,6 @@ def test_an_endpoint_is_a_method_and_a_path_from_the_base() -> None:
 
 
 def test_what_is_asked_for_no_record_has_no_places() -> None:
-    assert EndpointTemplate.fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
-    with pytest.raises(SpecError, match=r"read: there is no record that could fill in \{id\}"):
-        EndpointTemplate.fixed("GET /c/{id}", where="read")
+    assert EndpointTemplate.parse_fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
+    with pytest.raises(SpecError, match=r"read: \{id\}: this request has no record to take a value from"):
+        EndpointTemplate.parse_fixed("GET /c/{id}", where="read")

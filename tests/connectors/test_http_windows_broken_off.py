@@ -58,7 +58,7 @@ async def test_other_settings_begin_anew_from_the_mark(serve: Serve, context: Ru
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
     other = opened(url, context, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
     assert keys(await read_all(other, cursor)) == [0, 1, 2, 3, 4]
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading anew"]
+    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.http.rate_limit_headers import RateQuota, policies, quota, retry_after, server_time
+from speclab.connectors.http.rate_limit_headers import (
+    RateQuota,
+    get_server_time,
+    read_policies,
+    read_quota,
+    read_retry_after,
+)
 from speclab.spec.units import Rate
 
 DAY = 86400.0
@@ -31,7 +37,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(httpx.Headers(headers), NOW) == seconds
+    assert read_retry_after(httpx.Headers(headers), NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
     ],
 )
 def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: RateQuota | None) -> None:
-    assert quota(httpx.Headers(headers), NOW) == found
+    assert read_quota(httpx.Headers(headers), NOW) == found
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: RateQuot
 def test_of_several_quotas_it_is_the_one_that_is_used_up_first(
     limit: str, policy: str, found: RateQuota | None
 ) -> None:
-    assert quota(httpx.Headers({"RateLimit": limit, "RateLimit-Policy": policy}), NOW) == found
+    assert read_quota(httpx.Headers({"RateLimit": limit, "RateLimit-Policy": policy}), NOW) == found
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_of_several_quotas_it_is_the_one_that_is_used_up_first(
     ],
 )
 def test_policies_are_rates(text: str, found: list[Rate]) -> None:
-    assert policies(httpx.Headers({"RateLimit-Policy": text})) == found
+    assert read_policies(httpx.Headers({"RateLimit-Policy": text})) == found
 
 
 @given(st.text(max_size=60) | st.from_regex(r'"?[a-z]"?(;(r|t|q|w)=[0-9]{1,30}){1,4}(, b;r=0;t=1)?', fullmatch=True))
@@ -100,10 +106,10 @@ def test_no_header_is_too_odd(text: str) -> None:
     value = text.encode("utf-8")
     names = ("RateLimit", "RateLimit-Policy", "Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset")
     for headers in [httpx.Headers([(name.encode(), value) for name in some]) for some in (names, names[1:])]:
-        found = quota(headers, NOW)
+        found = read_quota(headers, NOW)
         assert found is None or 0 <= found.reset <= DAY
-        assert all(rate.count and rate.seconds for rate in policies(headers))
-        assert 0 <= (retry_after(headers, NOW) or 0) <= DAY
+        assert all(rate.count and rate.seconds for rate in read_policies(headers))
+        assert 0 <= (read_retry_after(headers, NOW) or 0) <= DAY
 
 
 @pytest.mark.parametrize(
@@ -115,17 +121,17 @@ def test_no_header_is_too_odd(text: str) -> None:
     ],
 )
 def test_a_date_that_is_none_is_not_said(date: str) -> None:
-    assert retry_after(httpx.Headers({"Retry-After": date}), NOW) is None
-    assert server_time(httpx.Headers({"Date": date}), NOW) == NOW
+    assert read_retry_after(httpx.Headers({"Retry-After": date}), NOW) is None
+    assert get_server_time(httpx.Headers({"Date": date}), NOW) == NOW
 
 
 def test_a_wait_longer_than_a_day_is_cut_to_a_day() -> None:
-    assert retry_after(httpx.Headers({"Retry-After": "9" * 5000}), NOW) == DAY
-    assert quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == RateQuota(0, DAY)
+    assert read_retry_after(httpx.Headers({"Retry-After": "9" * 5000}), NOW) == DAY
+    assert read_quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == RateQuota(0, DAY)
     headers = httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 300})
-    assert quota(headers, NOW) == RateQuota(0, DAY)
+    assert read_quota(headers, NOW) == RateQuota(0, DAY)
 
 
 def test_the_header_of_other_systems_is_read_too() -> None:
     headers = httpx.Headers({"X-Rate-Limit-Remaining": "3", "X-Rate-Limit-Reset": "60"})
-    assert quota(headers, NOW) == RateQuota(3, 60)
+    assert read_quota(headers, NOW) == RateQuota(3, 60)

@@ -23,42 +23,42 @@ from speclab.spec.settings import RetrySettings
 from speclab.spec.units import Rate
 
 
-async def sent_at(pace: RateLimiter, clock: HeldClock, *weights: int) -> list[float]:
-    """When requests of these weights have their turns, one after the other."""
+async def sent_at(limiter: RateLimiter, clock: HeldClock, *weights: int) -> list[float]:
+    """Return the times at which requests of these weights are sent, one after the other."""
     times = []
     for weight in weights:
-        await pace.take(weight)
+        await limiter.acquire(weight)
         times.append(clock.monotonic())
-        pace.give_back()
+        limiter.release()
     return times
 
 
-async def test_each_of_several_windows_holds(clock: HeldClock) -> None:
-    pace = RateLimiter(1, [Rate(2, 1), Rate(5, 60)], clock)
-    assert await sent_at(pace, clock, *[1] * 7) == [0, 0, 1, 1, 2, 60, 60]
+async def test_every_window_is_kept(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, [Rate(2, 1), Rate(5, 60)], clock)
+    assert await sent_at(limiter, clock, *[1] * 7) == [0, 0, 1, 1, 2, 60, 60]
 
 
-async def test_a_heavy_request_takes_its_weight(clock: HeldClock) -> None:
-    pace = RateLimiter(1, [Rate(10, 60)], clock)
-    assert await sent_at(pace, clock, 4, 4, 4, 2, 10, 99, 1) == [0, 0, 60, 60, 120, 180, 240]
+async def test_request_counts_by_its_weight(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, [Rate(10, 60)], clock)
+    assert await sent_at(limiter, clock, 4, 4, 4, 2, 10, 99, 1) == [0, 0, 60, 60, 120, 180, 240]
 
 
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(1, 5), st.floats(0, 20)), max_size=30),
 )
-def test_no_window_ever_holds_more_weight_than_its_rate(
+def test_weight_in_a_window_never_exceeds_its_rate(
     rates: list[tuple[int, int]], requests: list[tuple[int, float]]
 ) -> None:
     async def send() -> list[tuple[float, int]]:
         clock = HeldClock()
-        pace = RateLimiter(1, [Rate(count, seconds) for count, seconds in rates], clock)
+        limiter = RateLimiter(1, [Rate(count, seconds) for count, seconds in rates], clock)
         sent = []
         for weight, pause in requests:
             await clock.sleep(pause)
-            await pace.take(weight)
+            await limiter.acquire(weight)
             sent.append((clock.monotonic(), weight))
-            pace.give_back()
+            limiter.release()
         return sent
 
     sent = asyncio.run(send())
@@ -69,14 +69,14 @@ def test_no_window_ever_holds_more_weight_than_its_rate(
 
 
 async def test_light_requests_do_not_overtake_a_heavy_one(clock: HeldClock) -> None:
-    pace = RateLimiter(4, [Rate(4, 10)], clock)
+    limiter = RateLimiter(4, [Rate(4, 10)], clock)
     order: list[int] = []
 
     async def send(weight: int) -> None:
-        await pace.take(weight)
+        await limiter.acquire(weight)
         order.append(weight)
         await asyncio.sleep(0)
-        pace.give_back()
+        limiter.release()
 
     async with asyncio.TaskGroup() as group:
         for weight in (1, 1, 4, 1, 1, 1):
@@ -84,80 +84,80 @@ async def test_light_requests_do_not_overtake_a_heavy_one(clock: HeldClock) -> N
     assert order == [1, 1, 4, 1, 1, 1]
 
 
-async def test_a_wait_longer_than_patience_is_not_begun(clock: HeldClock) -> None:
-    pace = RateLimiter(1, [Rate(1, 3600)], clock)
-    await sent_at(pace, clock, 1)
+async def test_wait_longer_than_the_budget_raises_at_once(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, [Rate(1, 3600)], clock)
+    await sent_at(limiter, clock, 1)
     with pytest.raises(WaitTooLong, match="the rate limit of 1/h is used up") as caught:
-        await pace.take(wait_budget=300)
+        await limiter.acquire(wait_budget=300)
     assert (caught.value.seconds, clock.naps) == (3600, [])
-    await pace.take(wait_budget=3600)  # the place was given back
+    await limiter.acquire(wait_budget=3600)  # the slot was released
     assert clock.naps == [3600]
 
 
-async def test_what_is_left_is_shared_with_what_is_under_way(clock: HeldClock) -> None:
-    pace = RateLimiter(4, (), clock)
-    await pace.take()
-    await pace.take()
-    pace.left(2, 30)  # as a third one was told
-    waiting = asyncio.create_task(pace.take())
+async def test_quota_includes_requests_in_flight(clock: HeldClock) -> None:
+    limiter = RateLimiter(4, (), clock)
+    await limiter.acquire()
+    await limiter.acquire()
+    limiter.set_quota(2, 30)  # as the response to a third request reports
+    waiting = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0)
-    assert not waiting.done()  # those two may be the last
-    pace.give_back()
-    pace.left(2, 30)  # they were not: one is under way, so one is left
+    assert not waiting.done()  # the two in flight may use up the quota
+    limiter.release()
+    limiter.set_quota(2, 30)  # they did not: one is in flight, so one is left
     await waiting
     assert clock.naps == []
-    pace.give_back()
-    pace.give_back()
-    pace.left(0, 30)
-    await pace.take()
+    limiter.release()
+    limiter.release()
+    limiter.set_quota(0, 30)
+    await limiter.acquire()
     assert clock.naps == [30]
 
 
-async def test_what_a_system_lets_us_know_only_ever_lowers_the_pace(clock: HeldClock) -> None:
-    pace = RateLimiter(1, [Rate(2, 60)], clock)
-    pace.left(1000, 60)
-    pace.keep_to([Rate(1000, 60)])
-    assert await sent_at(pace, clock, 1, 1, 1) == [0, 0, 60]
-    pace.keep_to([Rate(1, 90)])
-    assert await sent_at(pace, clock, 1, 1, 1) == [60, 150, 240]
-    pace.keep_to([])
-    assert await sent_at(pace, clock, 1, 1) == [240, 300]
+async def test_server_quotas_and_policies_only_lower_the_rate(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, [Rate(2, 60)], clock)
+    limiter.set_quota(1000, 60)
+    limiter.set_policies([Rate(1000, 60)])
+    assert await sent_at(limiter, clock, 1, 1, 1) == [0, 0, 60]
+    limiter.set_policies([Rate(1, 90)])
+    assert await sent_at(limiter, clock, 1, 1, 1) == [60, 150, 240]
+    limiter.set_policies([])
+    assert await sent_at(limiter, clock, 1, 1) == [240, 300]
 
 
-async def test_after_a_429_it_goes_slower_and_finds_its_way_back(clock: HeldClock) -> None:
-    pace = RateLimiter(1, (), clock)
+async def test_rate_drops_after_429_and_recovers(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, (), clock)
     times = []
     for _ in range(10):
-        times.append(await pace.take())
+        times.append(await limiter.acquire())
         await clock.sleep(0.1)
-        pace.give_back()
-    pace.slow_down(times[-1])
-    pace.slow_down(times[-2])  # was on its way already: it tells nothing new
-    after = await sent_at(pace, clock, 1, 1, 1)
+        limiter.release()
+    limiter.slow_down(times[-1])
+    limiter.slow_down(times[-2])  # was in flight already, so it is not counted
+    after = await sent_at(limiter, clock, 1, 1, 1)
     assert after[2] - after[1] == pytest.approx(0.1 / 0.7)
     gaps = []
     for _ in range(100):
-        pace.ease()
-        (at,) = await sent_at(pace, clock, 1)
+        limiter.speed_up()
+        (at,) = await sent_at(limiter, clock, 1)
         gaps.append(at - after[-1])
         after.append(at)
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] == 0
 
 
-async def test_a_system_that_says_429_again_and_again_is_asked_ever_more_seldom(clock: HeldClock) -> None:
-    pace = RateLimiter(1, (), clock)
+async def test_repeated_429_lowers_the_rate_further(clock: HeldClock) -> None:
+    limiter = RateLimiter(1, (), clock)
     gaps = []
     for _ in range(40):
-        sent = await pace.take()
-        pace.give_back()
-        pace.slow_down(sent)
+        sent = await limiter.acquire()
+        limiter.release()
+        limiter.slow_down(sent)
         gaps.append(round(clock.naps[-1], 6) if clock.naps else 0)
     assert gaps == sorted(gaps)
     assert gaps[-1] == 60
 
 
-def test_a_request_weighs_what_the_longest_name_says() -> None:
+def test_longest_matching_name_sets_the_weight() -> None:
     weights = RequestWeights({"POST": 5, "GET /search": 10, "GET /search/light": 2}, "https://x.example/v1")
     asked = {
         "GET https://x.example/v1/customers": 1,
@@ -212,7 +212,7 @@ async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(ser
     write_error = answers[3].error
     assert write_error is not None
     assert (write_error.sent, write_error.retry_after) == (False, 3600)
-    assert write_error.message == "the rate limit of 3/h is used up; the next request may go in 1h"
+    assert write_error.message == "the rate limit of 3/h is used up; the next request may be sent in 1h"
 
 
 async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve, write: Write) -> None:

@@ -137,7 +137,7 @@ async def test_a_read_goes_on_in_a_new_connection(
     assert keys == [*range(7)]
     assert len(reports.lines) == 2
     assert "the connection was lost" in reports.lines[0]
-    assert "next try in" in reports.lines[0]
+    assert "retrying in" in reports.lines[0]
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])

@@ -88,7 +88,7 @@ async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(j
     [
         ("next: next", "next: nxt", "there is no `nxt` in the answer, but `next` is there"),
         ("next: next", "next: meta.next", "there is no `meta.next` in the answer, but `next` is there"),
-        ("records: data", "records: dat", "no `dat` in it, expected a list at `dat`. Did you mean 'data'?"),
+        ("records: data", "records: dat", "without `dat`, expected a list at `dat`. Did you mean 'data'?"),
         ("records: data", "records: data.items", "found a list in `data` and no `items` in it"),
         (
             ", records: data",

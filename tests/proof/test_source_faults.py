@@ -59,7 +59,7 @@ async def test_what_passes_is_asked_for_again_and_nothing_is_missing_or_doubled(
     systems(people=PEOPLE, size=PAGE, source=["", fault, fault, ""])
     result = await job.run()
     assert_whole(job, result)
-    assert any("next try in" in line for line in job.told)
+    assert any("retrying in" in line for line in job.told)
     assert len(systems.asked()) == 3 + 2
 
 
@@ -84,7 +84,7 @@ async def test_a_wait_that_is_asked_for_is_kept_to(job: Job, systems: Systems) -
     systems(people=PEOPLE, size=PAGE, source=["", "429"], retry_after="1")
     job.write(BY_CURSOR, TO_SQLITE, retry="attempts: 2\nbase: 5ms\ncap: 5s")
     assert_whole(job, await job.run())
-    assert any("429" in line and "next try in 1s" in line for line in job.told)
+    assert any("429" in line and "retrying in 1s" in line for line in job.told)
 
 
 async def test_a_wait_longer_than_the_cap_parks_the_run_and_is_not_shortened(job: Job, systems: Systems) -> None:
@@ -208,7 +208,7 @@ async def test_a_redirect_elsewhere_is_not_followed_and_no_credential_goes_there
         job.environ = {"TOKEN": "s3cr3t-token"}
         job.write(auth="type: bearer\ntoken: ${env:TOKEN}")
         systems(people=PEOPLE, size=PAGE, source=["", "redirect"], elsewhere=f"{elsewhere.url}/people")
-        await assert_broken_off_and_mended(job, BadResponse, "302", f"redirects to {elsewhere.url}", "not followed")
+        await assert_broken_off_and_mended(job, BadResponse, "302", f"redirects are not followed (to {elsewhere.url}")
         assert elsewhere.asked() == []
 
 

@@ -68,7 +68,7 @@ async def test_a_200_that_says_it_was_not_done_is_no_success(job: Job, systems: 
     assert len(systems.put()) == len(PEOPLE) - 2
     for failure in job.failures():
         assert ": the quota of the tenant is used up" in failure.message
-        assert ("say with `ok`" in failure.message) is (ok == "")
+        assert ("set `ok` to an expression" in failure.message) is (ok == "")
 
 
 async def test_a_200_that_says_so_of_a_whole_batch_is_no_success(job: Job, systems: Systems) -> None:

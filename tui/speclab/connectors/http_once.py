@@ -39,7 +39,7 @@ async def request_once(request: httpx.Request, transports: Transports | None) ->
     import httpx
 
     from speclab.connectors.http_decoding import Unreadable
-    from speclab.connectors.http_transport import trouble
+    from speclab.connectors.http_transport import map_error
 
     url = str(request.url.copy_with(query=None))
     transport = transports() if transports else _transport(tls=request.url.scheme == "https")
@@ -48,7 +48,7 @@ async def request_once(request: httpx.Request, transports: Transports | None) ->
             response = await transport.handle_async_request(request)
             text = await _text(response)
     except (httpx.RequestError, TimeoutError) as error:
-        raise Unreachable(f"{url}: {trouble(error).reason}", request=f"{request.method} {url}") from None
+        raise Unreachable(f"{url}: {map_error(error).reason}", request=f"{request.method} {url}") from None
     except Unreadable as error:
         raise Unreachable(f"{url}: {error.message}", request=f"{request.method} {url}") from None
     finally:

@@ -145,6 +145,6 @@ _MEANINGS: Final[tuple[tuple[type[Exception], MappedError], ...]] = (
 )
 
 
-def trouble(error: Exception) -> MappedError:
+def map_error(error: Exception) -> MappedError:
     """What `error`, raised by a transport or while an answer was read, means."""
-    return next((meaning for kind, meaning in _MEANINGS if isinstance(error, kind)), _BROKEN)
+    return next((meaning for describe_kind, meaning in _MEANINGS if isinstance(error, describe_kind)), _BROKEN)

@@ -1,4 +1,4 @@
-"""Pacing requests: rate limits with several windows, concurrency, and backoff."""
+"""Rate limits with several sliding windows, concurrency limits, and backoff."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from speclab.core.clock import Clock
 from speclab.spec.units import Rate
 
 
-def delay(attempt: int, base: float, cap: float, rng: Random) -> float:
-    """Seconds to wait before try number `attempt` (0 is the first retry), with full jitter.
+def compute_delay(attempt: int, base: float, cap: float, rng: Random) -> float:
+    """Return the seconds to wait before retry number `attempt` (0 is the first), with full jitter.
 
     Uniform over [0, min(cap, base * 2**attempt)]: spreads clients out better than equal or
     decorrelated jitter under contention (Brooker, "Exponential Backoff and Jitter", 2015).
     """
-    # 2**attempt beyond 63 is past any cap, and past what a float can hold not much later.
+    # 2**63 exceeds any cap, and much larger exponents overflow a float.
     return rng.uniform(0, min(cap, base * 2.0 ** min(attempt, 63)))
 
 
 _MEASURED: Final = 20
-"""Requests by which the rate is measured that was too fast for a system, ..."""
-_SLOWER: Final = 0.7
-"""... and the share of it that is tried next."""
-_EASED: Final = 0.95
-"""What a success leaves of the gap between requests."""
-_LEAST_GAP: Final = 0.05
-_LARGEST_GAP: Final = 60.0
+"""Requests over which the rate that led to a 429 is measured."""
+_SLOWDOWN: Final = 0.7
+"""Share of that rate to continue with."""
+_SPEEDUP: Final = 0.95
+"""Factor by which a success shortens the gap between requests."""
+_MIN_GAP: Final = 0.05
+_MAX_GAP: Final = 60.0
 
 
 class WaitTooLong(Exception):
-    """A turn would come later than the caller waits for; `seconds` is how much later than now."""
+    """The next request may only be sent in `seconds`, which exceeds the wait budget of the caller."""
 
     def __init__(self, seconds: float, reason: str) -> None:
         super().__init__(reason)
@@ -46,87 +46,87 @@ class WaitTooLong(Exception):
 
 
 class RateLimiter:
-    """Lets at most `concurrency` through at once, and at most `count` of weight in any `seconds` of each of `rates`.
+    """Limits requests to `concurrency` at once, and to a weight of `count` in any `seconds` for each of `rates`.
 
-    Windows slide: no burst at the edge of two fixed ones. Turns are taken in order, so that no heavy request waits
-    until there are no light ones left. `async with pace:` waits for the turn of a request of weight 1.
+    Windows slide, so there is no burst at the border of two fixed ones. Requests are sent in the order of `acquire`, so
+    light ones do not overtake a heavy one. `async with limiter:` acquires a request of weight 1.
     """
 
     def __init__(self, concurrency: int, rates: Sequence[Rate], clock: Clock, activity: Activity | None = None) -> None:
-        self._places = asyncio.Semaphore(concurrency)
-        self._turns = asyncio.Lock()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._queue = asyncio.Lock()
         self._windows = [_Window(rate) for rate in rates]
         self._policies: dict[Rate, _Window] = {}
         self._clock = clock
         self._activity = activity or Activity()
         self._held_until = -inf
         self._quota = _Quota(0, -inf)
-        self._under_way = 0
-        self._answered = asyncio.Event()
+        self._in_flight = 0
+        self._released = asyncio.Event()
         self._gap = _Gap()
 
     @property
     def held(self) -> float:
-        """Seconds until `hold` lets requests through again; 0 if it does now."""
+        """Seconds until the end of a `hold`; 0 without one."""
         return max(0.0, self._held_until - self._clock.monotonic())
 
     def hold(self, seconds: float) -> None:
-        """Let nothing through for `seconds` from now. Never shortens an earlier hold."""
+        """Send no request for `seconds` from now. Never shortens an earlier hold."""
         self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
 
-    def left(self, remaining: int, reset: float) -> None:
-        """Let no more through in the next `reset` seconds than `remaining`, those under way included."""
-        self._quota = _Quota(remaining - self._under_way, self._clock.monotonic() + reset)
+    def set_quota(self, remaining: int, reset: float) -> None:
+        """Limit the next `reset` seconds to `remaining` requests, including those in flight."""
+        self._quota = _Quota(remaining - self._in_flight, self._clock.monotonic() + reset)
 
-    def keep_to(self, policies: Sequence[Rate]) -> None:
-        """Keep to `policies`, too, from now on and instead of those before."""
+    def set_policies(self, policies: Sequence[Rate]) -> None:
+        """Apply `policies` in addition to the configured rates, replacing earlier policies."""
         self._policies = {rate: self._policies.get(rate) or _Window(rate) for rate in policies}
 
     def slow_down(self, sent: float) -> None:
-        """Go slower: a request that was sent at `sent` (see `take`) was one too many."""
+        """Lower the rate after a 429 for the request that was sent at `sent`, the result of `acquire`."""
         self._gap.widen(sent, self._clock.monotonic())
 
-    def ease(self) -> None:
-        """Go a little faster again, after a request that was answered well."""
+    def speed_up(self) -> None:
+        """Raise a lowered rate a little after a success."""
         self._gap.narrow()
 
-    async def take(self, weight: int = 1, wait_budget: float = inf) -> float:
-        """Wait for the turn of a request of `weight`, to be given back with `give_back`; the time it came, monotonic.
+    async def acquire(self, weight: int = 1, wait_budget: float = inf) -> float:
+        """Wait until a request of `weight` may be sent, and return the monotonic time. Call `release` afterwards.
 
-        Raises `WaitTooLong`, at once, where that takes longer than `wait_budget` seconds.
+        Raises `WaitTooLong` immediately if that takes longer than `wait_budget` seconds.
         """
-        await self._places.acquire()
+        await self._slots.acquire()
         try:
-            async with self._turns:
-                while not await self._waited(weight, wait_budget):
+            async with self._queue:
+                while not await self._is_due(weight, wait_budget):
                     pass
-                return self._began(weight)
+                return self._start(weight)
         except BaseException:
-            self._places.release()
+            self._slots.release()
             raise
 
-    def give_back(self) -> None:
-        """Give the place to the next."""
-        self._under_way -= 1
-        self._places.release()
-        self._answered.set()
+    def release(self) -> None:
+        """Let the next request through."""
+        self._in_flight -= 1
+        self._slots.release()
+        self._released.set()
 
     async def __aenter__(self) -> None:
-        """Wait for a turn."""
-        await self.take()
+        """Acquire a request of weight 1."""
+        await self.acquire()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the place to the next."""
-        self.give_back()
+        """Release it."""
+        self.release()
 
-    async def _waited(self, weight: int, wait_budget: float) -> bool:
-        """Whether the turn has come; else waits a while for what keeps it from coming."""
+    async def _is_due(self, weight: int, wait_budget: float) -> bool:
+        """Return True if a request may be sent now; otherwise wait for the first obstacle and return False."""
         now = self._clock.monotonic()
-        if self._quota.used_up(now) and self._under_way:  # what is under way may be in what was left already
-            self._answered.clear()
-            await self._answered.wait()
+        if self._quota.used_up(now) and self._in_flight:  # requests in flight may be counted in the quota already
+            self._released.clear()
+            await self._released.wait()
             return False
         until, reason = max(self._held_until, self._quota.until if self._quota.used_up(now) else now), "the rate limit"
         for window in (*self._windows, *self._policies.values()):
@@ -135,26 +135,26 @@ class RateLimiter:
         if until - now > wait_budget:
             raise WaitTooLong(until - now, f"{reason} is used up")
         if self._gap.until > until:
-            until, reason = self._gap.until, "the pace was lowered after a 429"
+            until, reason = self._gap.until, "the rate was lowered after a 429"
         if (wait := until - now) <= 0:
             return True
         with self._activity.waiting(reason, wait, self._clock):
             await self._clock.sleep(wait)
         return False
 
-    def _began(self, weight: int) -> float:
+    def _start(self, weight: int) -> float:
         now = self._clock.monotonic()
         for window in (*self._windows, *self._policies.values()):
             window.add(weight, now)
         self._gap.add(now)
         self._quota.left -= 1
-        self._under_way += 1
+        self._in_flight += 1
         return now
 
 
 @dataclass(slots=True)
 class _Quota:
-    """What a system says is left until a time."""
+    """The remaining requests that a server reports, until it resets them."""
 
     left: int
     until: float
@@ -164,7 +164,7 @@ class _Quota:
 
 
 class _Window:
-    """What was sent lately, by weight."""
+    """Weights of the requests sent in the last seconds of a rate."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
@@ -176,23 +176,23 @@ class _Window:
         self._weight += weight
 
     def free(self, weight: int, now: float) -> float:
-        """When there is room for `weight`; what outweighs the window goes alone."""
+        """Return the time at which `weight` fits; a weight larger than the window is sent alone."""
         while self._sent and self._sent[0][0] + self.rate.seconds <= now:
             self._weight -= self._sent.popleft()[1]
         room = self.rate.count - min(weight, self.rate.count) - self._weight
-        for at, lighter in self._sent:
+        for at, sent in self._sent:
             if room >= 0:
                 break
-            room += lighter
+            room += sent
             now = at + self.rate.seconds
         return now
 
 
 class _Gap:
-    """The least time between two requests to a system that said they come too fast, and did not say how fast is well.
+    """The minimum time between requests to a server that answered 429 without naming a rate.
 
-    Multiplicative both ways: down to a share of the rate that was too fast, up again with every success (as the
-    adaptive retry mode of AWS's SDKs does).
+    Multiplicative in both directions: down to a share of the rate that was too fast, up with every success, like the
+    adaptive retry mode of the AWS SDKs.
     """
 
     def __init__(self) -> None:
@@ -208,13 +208,13 @@ class _Gap:
         self._sent.append(now)
 
     def widen(self, sent: float, now: float) -> None:
-        if sent <= self._widened:  # it was on its way when another was told the same
+        if sent <= self._widened:  # was in flight already when the rate was lowered
             return
         self._widened = now
         span = self._sent[-1] - self._sent[0] if self._sent else 0.0
         measured = span / (len(self._sent) - 1) if span else 0.0
-        self._seconds = min(_LARGEST_GAP, max(_LEAST_GAP, measured / _SLOWER, self._seconds / _SLOWER))
+        self._seconds = min(_MAX_GAP, max(_MIN_GAP, measured / _SLOWDOWN, self._seconds / _SLOWDOWN))
 
     def narrow(self) -> None:
         if self._seconds:
-            self._seconds = self._seconds * _EASED if self._seconds * _EASED > _LEAST_GAP / 10 else 0.0
+            self._seconds = self._seconds * _SPEEDUP if self._seconds * _SPEEDUP > _MIN_GAP / 10 else 0.0

@@ -19,7 +19,7 @@ from speclab.connectors.api import (
     Writer,
     WriteResult,
 )
-from speclab.connectors.rate_limiter import delay
+from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, SpeclabError, Unauthorized
 from speclab.core.outcome import Effect, ErrorClass, Level, Outcome, RunState
@@ -141,7 +141,7 @@ class Halt:
         return self.error.error_class if isinstance(self.error, EndpointError) else self.told
 
 
-CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run goes on from the checkpoint")
+CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run continues from the checkpoint")
 
 
 class Delivery:
@@ -271,7 +271,7 @@ class Delivery:
                     f"the target refuses the credentials: {write_error.message}",
                     request=write_error.request,
                     response=write_error.response,
-                    hint="check the Target System Auth section and the secrets it names",
+                    hint="check the Target System Auth section and the secrets it references",
                 )
                 self.halt = Halt(RunState.FAILED, error.message, error)
         if self.halt:
@@ -296,7 +296,7 @@ class Delivery:
         if self.halt:
             return False
         asked = [write_error.retry_after for write_error in refusals if write_error.retry_after is not None]
-        seconds = max(asked) if asked else delay(holds, self._retry.base, self._retry.cap, self._context.random)
+        seconds = max(asked) if asked else compute_delay(holds, self._retry.base, self._retry.cap, self._context.random)
         text = wait_text(seconds)
         self._context.report(Level.WARNING, f"the target is to be left alone: {refusals[0].message}, next in {text}")
         if await self._wait_budget.wait(seconds, f"the target asks to wait: {refusals[0].message}"):

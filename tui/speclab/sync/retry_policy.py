@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, WriteResult
-from speclab.connectors.rate_limiter import delay
+from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome
 from speclab.runlog.rows import NewFailure
@@ -197,7 +197,7 @@ class RetryPolicy:
 
     def _next(self, now: datetime, write_error: WriteError, attempts: int) -> str:
         """When to try again: with full jitter, and not before the target said."""
-        seconds = delay(attempts - 1, self.retry.base, self.retry.cap, self.context.random)
+        seconds = compute_delay(attempts - 1, self.retry.base, self.retry.cap, self.context.random)
         seconds = max(seconds, write_error.retry_after or 0.0)
         # A timestamp has whole milliseconds, cut off; one more, so that the wait is never shorter than asked.
         return format_timestamp(now + timedelta(seconds=seconds, milliseconds=1))

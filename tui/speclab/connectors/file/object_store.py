@@ -231,7 +231,7 @@ class ObjectStore:
             return SpecError(message, hint="Check `options`, which go to the driver of the store.")
         if isinstance(error, FileNotFoundError) and _is_absence(error):
             return Unreachable(f"{self.name}: there is no such file")
-        return Unreachable(message, hint="The next run goes on from the checkpoint.")
+        return Unreachable(message, hint="The next run continues from the checkpoint.")
 
 
 def version_of(found: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""One request and its answer, at the least cost that keeps httpx's transport as the only seam to the network.
+"""The HTTP client: sends one request and reads its response, with an httpx transport as the only seam to the network.
 
-`httpx.AsyncClient` stays out: cookies, redirects and header merging, none of which an API wants, are half of a
-request's price. What is left is a transport, credentials as an `httpx.Auth`, the pace, a deadline and a size.
+It does not use `httpx.AsyncClient`, whose cookies, redirects and header merging cost half of a request's time and are
+not needed for an API. It adds credentials (an `httpx.Auth`), rate limits, a timeout and a size limit to a transport.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from speclab import __version__
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth import basic, http_auth
 from speclab.connectors.auth.credentials import header_name, header_value
-from speclab.connectors.http.rate_limit_headers import RequestWeights, policies, quota, server_time
+from speclab.connectors.http.rate_limit_headers import RequestWeights, get_server_time, read_policies, read_quota
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.http_decoding import ACCEPTED, Decoder, Unreadable
-from speclab.connectors.http_transport import AiohttpTransport, trouble
+from speclab.connectors.http_transport import AiohttpTransport, map_error
 from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unreachable
@@ -34,15 +34,15 @@ from speclab.spec.units import format_duration
 SHOWN: Final = 4096
 """Bytes of a body that a request or a response shows."""
 _CONNECT: Final = 10.0
-"""Seconds a connection may take to come about: told apart from an answer that does not come, nothing was sent yet."""
+"""Seconds to establish a connection. Shorter than the timeout of a response, because nothing has been sent yet."""
 _MESSAGE: Final = 400
-"""Characters of what a system says that a message repeats."""
+"""Characters of a system's own text that a message quotes."""
 _SENSITIVE: Final = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
-"""Names of headers whose values are secrets, also where they stand in the spec as they are."""
+"""Names of headers whose values are secrets, also if the spec contains them literally."""
 
 
 class RequestFailed(Exception):
-    """No answer that could be used; `sent` is False only if the other side surely saw nothing of the request."""
+    """A request without a usable response; `sent` is False only if the server certainly received nothing of it."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request as it was sent and its answer as it came, whole; secrets are still in it."""
+    """A request as sent and its complete response, including secrets."""
 
     method: str
     url: str
@@ -80,14 +80,14 @@ class Exchange:
 
 
 class Client:
-    """The HTTP side of one system: its base URL, headers, credentials and limits."""
+    """Sends requests to one system with its base URL, headers, credentials and limits."""
 
     def __init__(
         self, system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, *, wait_budget: float
     ) -> None:
-        """A client for `system` and `auth`, both with references resolved.
+        """Create a client for `system` and `auth`, whose references are resolved.
 
-        `wait_budget` is the longest pause, in seconds, that is sat out for the sake of a rate limit.
+        `wait_budget` is the longest time in seconds that a request waits for a rate limit.
         """
         self.redactor = references.redactor
         self.clock = context.clock
@@ -109,13 +109,13 @@ class Client:
                 connections=system.limits.concurrency, connect=self._connect, tls=base.scheme == "https"
             )
         )
-        self._pace = RateLimiter(system.limits.concurrency, system.limits.rate, context.clock, context.activity)
+        self._rate_limiter = RateLimiter(system.limits.concurrency, system.limits.rate, context.clock, context.activity)
         self._weights = RequestWeights(system.limits.weights, self.base)
-        self._heard = httpx.Headers()
+        self._last_headers = httpx.Headers()
         self._wait_budget = wait_budget
         self._report = context.report
         self._timeout = system.limits.timeout
-        self._largest = system.limits.response
+        self._max_body = system.limits.response
         defaults = {
             "Accept": "application/json",
             "Accept-Encoding": ACCEPTED,
@@ -123,60 +123,60 @@ class Client:
         }
         own = {name.lower() for name in system.headers}
         headers = {name: value for name, value in defaults.items() if name.lower() not in own} | system.headers
-        self._headers = self.encoded(headers)
-        self._of_bodies = [] if "content-type" in own else [(b"Content-Type", b"application/json")]
+        self._headers = self.encode_headers(headers)
+        self._body_headers = [] if "content-type" in own else [(b"Content-Type", b"application/json")]
 
     async def send(
         self, method: str, url: str, *, content: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> Exchange:
-        """The answer, of whatever status, to a request for `url`, which must be at the origin.
+        """Send a request to `url`, which must be at the origin, and return the response of any status.
 
-        Of `headers`, each stands in for the system's of that name. Raises `RequestFailed`.
+        Each of `headers` replaces the system's header of that name. Raises `RequestFailed`.
         """
-        all_headers = [*self._headers, *(self._of_bodies if content else ())]
+        all_headers = [*self._headers, *(self._body_headers if content else ())]
         if headers:
             own = {name.lower() for name, _ in headers}
             all_headers = [*(header for header in all_headers if header[0].lower() not in own), *headers]
         try:
             request = httpx.Request(method, url, headers=all_headers, content=content)
-        except httpx.InvalidURL as error:  # too long, most of all
+        except httpx.InvalidURL as error:  # usually because it is too long
             line = self.message(f"{method} {url}")
             raise RequestFailed(ErrorClass.REJECTED, f"{line}: {error}", line, sent=False) from None
         try:
-            began = await self._pace.take(self._weights.of(method, url), self._wait_budget)
+            started = await self._rate_limiter.acquire(self._weights.of(method, url), self._wait_budget)
         except WaitTooLong as error:
-            message = f"{error.reason}; the next request may go in {format_duration(error.seconds)}"
+            message = f"{error.reason}; the next request may be sent in {format_duration(error.seconds)}"
             line, wait = self.line(method, url), error.seconds
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
         self.activity.requests += 1
         try:
-            response, body = await self._answer(request)
+            response, body = await self._send(request)
         except (httpx.RequestError, TimeoutError, Unreadable) as error:
             sent = self._request_text(method, url, all_headers, content)
             raise self._failure(error, sent, url) from None
         except SpeclabError as error:
             raise _without_credentials(error, self.line(method, url)) from None
         finally:
-            self._pace.give_back()
+            self._rate_limiter.release()
         exchange = Exchange(
             method, url, all_headers, content, response.status_code, _reason(response), response.headers, body
         )
-        self._heard = response.headers
-        self._mind_pace(exchange, began)
+        self._last_headers = response.headers
+        self._update_rate_limits(exchange, started)
         return exchange
 
-    def source_time(self) -> datetime:
-        """The time at the other side when it last answered, where it says so; before that, and else, it is ours."""
-        return server_time(self._heard, self.clock.now())
+    def get_source_time(self) -> datetime:
+        """Return the time of the last response by the server's clock, or the local time if there is none."""
+        return get_server_time(self._last_headers, self.clock.now())
 
     def hold(self, seconds: float) -> None:
-        """Send nothing for `seconds`, whoever asks: a system that is asked too often is asked by none."""
-        self._pace.hold(seconds)
+        """Send no request for `seconds`, for all callers."""
+        self._rate_limiter.hold(seconds)
 
-    def encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        """`headers` as they go over the wire, made once; those that carry credentials by their name are secrets.
+    def encode_headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """Return `headers` as bytes, and redact the values of those whose name says that they carry credentials.
 
-        Raises `SpecError` for what no header can be called, or carry.
+        Raises `SpecError` for an invalid name or value.
         """
         for name, value in headers.items():
             if _SENSITIVE.search(name):
@@ -193,25 +193,25 @@ class Client:
         await self._transport.aclose()
 
     def report(self, level: Level, message: str) -> None:
-        """Report `message`, secrets taken out."""
+        """Report `message` without secrets."""
         self._report(level, self.redactor.redact(message))
 
     def message(self, text: str) -> str:
-        """`text` fit for a message: secrets taken out, then cut if it is long."""
+        """Return `text` without secrets, shortened for a message."""
         shown = self.redactor.redact(text)
         return shown if len(shown) <= _MESSAGE else f"{shown[:_MESSAGE]}..."
 
     def line(self, method: str, url: str) -> str:
-        """The request line, secrets taken out."""
+        """Return the request line without secrets."""
         return self.redactor.redact(f"{method} {url}")
 
     def request_text(self, exchange: Exchange) -> str:
-        """The request as a person reads it, bounded, secrets taken out."""
+        """Return the request as text, shortened and without secrets."""
         return self._request_text(exchange.method, exchange.url, exchange.sent_headers, exchange.content)
 
     def response_text(self, exchange: Exchange) -> str:
-        """Status line and body as a person reads them, bounded, secrets taken out."""
-        return self._message([self.redactor.redact(status_line(exchange))], exchange.body)
+        """Return the status line and body as text, shortened and without secrets."""
+        return self._message([self.redactor.redact(format_status_line(exchange))], exchange.body)
 
     def _request_text(self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> str:
         lines = [self.line(method, url)]
@@ -226,10 +226,11 @@ class Client:
         more = [f"... ({len(body):,} bytes)"] if len(body) > SHOWN else []
         return "\n".join([*head, "", text, *more])
 
-    async def _answer(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        """The answer to `request` with credentials on, through as many steps as the credentials take, and its body.
+    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """Add credentials to `request`, send it, and return the response and its body.
 
-        The time limit is for each step, and not for what the credentials ask for themselves, such as a token.
+        Some credentials take several requests. The timeout applies to each, but not to requests that the credentials
+        make themselves, for example for a token.
         """
         flow = self._auth.async_auth_flow(request)
         try:
@@ -246,12 +247,12 @@ class Client:
             await flow.aclose()
 
     async def _body(self, response: httpx.Response) -> bytes:
-        """The body, decoded. Of an answer that is an error anyhow, its status decides also where this cannot be read.
+        """Return the decoded body; for an error response that cannot be decoded, the reason.
 
         Raises `Unreadable`.
         """
         try:
-            decoder = Decoder(response.headers.get("content-encoding", ""), self._largest)
+            decoder = Decoder(response.headers.get("content-encoding", ""), self._max_body)
             pieces = [piece async for raw in response.aiter_raw() for piece in decoder.feed(raw)]
             decoder.finish()
         except Unreadable as error:
@@ -262,28 +263,28 @@ class Client:
             await response.aclose()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _mind_pace(self, answer: Exchange, began: float) -> None:
-        """Keep to what an answer to a request that began then says about the pace."""
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._pace.slow_down(began)
-        elif answer.status < 400:
-            self._pace.ease()
-        if not any(b"rate" in name.lower() for name, _ in answer.headers.raw):
+    def _update_rate_limits(self, exchange: Exchange, started: float) -> None:
+        """Adapt the rate limiter to a response, whose request was sent at `started`."""
+        if exchange.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._rate_limiter.slow_down(started)
+        elif exchange.status < 400:
+            self._rate_limiter.speed_up()
+        if not any(b"rate" in name.lower() for name, _ in exchange.headers.raw):
             return
-        told = quota(answer.headers, self.clock.now())
-        if told is None:
-            self._pace.keep_to(policies(answer.headers))
+        quota = read_quota(exchange.headers, self.clock.now())
+        if quota is None:
+            self._rate_limiter.set_policies(read_policies(exchange.headers))
             return
-        self._pace.left(told.remaining, told.reset)
-        if told.remaining <= 0 and told.reset > 0:
-            self._pace.hold(told.reset)
-            self.report(Level.INFO, f"rate limit: 0 left, resets in {format_duration(told.reset)}")
+        self._rate_limiter.set_quota(quota.remaining, quota.reset)
+        if quota.remaining <= 0 and quota.reset > 0:
+            self._rate_limiter.hold(quota.reset)
+            self.report(Level.INFO, f"rate limit: 0 left, resets in {format_duration(quota.reset)}")
 
     def _failure(self, error: Exception, request: str, url: str) -> RequestFailed:
         where = self.redactor.redact(url.partition("?")[0])
         if isinstance(error, Unreadable):
             return RequestFailed(error.error_class, f"{where}: {error.message}", request, sent=True)
-        found = trouble(error)
+        found = map_error(error)
         if found.error_class is ErrorClass.TIMEOUT:
             reason = f"{found.reason} ({format_duration(self._timeout if found.sent else self._connect)})"
         else:
@@ -292,14 +293,14 @@ class Client:
 
 
 def _without_credentials(error: SpeclabError, line: str) -> RequestFailed:
-    """The failure of a request that had no credentials to go with, or whose credentials could not be renewed."""
+    """Return the failure of a request whose credentials could not be obtained or renewed."""
     request, response = (error.request, error.response) if isinstance(error, EndpointError) else (line, "")
     error_class = ErrorClass.NETWORK if isinstance(error, Unreachable) else ErrorClass.UNAUTHORIZED
     return RequestFailed(error_class, error.message, request, sent=False, response=response, hint=error.hint)
 
 
 def _reason(response: httpx.Response) -> str:
-    """The reason phrase, as UTF-8 or else Latin-1: servers send words of their own language in either."""
+    """Return the reason phrase, decoded as UTF-8 or else Latin-1: servers send either."""
     raw = response.extensions.get("reason_phrase")
     if not isinstance(raw, bytes):
         return response.reason_phrase
@@ -309,13 +310,13 @@ def _reason(response: httpx.Response) -> str:
         return raw.decode("latin-1")
 
 
-def status_line(exchange: Exchange) -> str:
-    """`422 Unprocessable Content`, in the words of the answer."""
-    return f"{exchange.status} {exchange.reason}" if exchange.reason else status_text(exchange.status)
+def format_status_line(exchange: Exchange) -> str:
+    """Return the status and reason phrase of the response, such as `422 Unprocessable Content`."""
+    return f"{exchange.status} {exchange.reason}" if exchange.reason else format_status(exchange.status)
 
 
-def status_text(status: int) -> str:
-    """`422 Unprocessable Content`, in the usual words; the number alone where there are none."""
+def format_status(status: int) -> str:
+    """Return the status with its standard reason phrase, or the number alone if there is none."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -326,9 +327,9 @@ def _base_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise SpecError(f"base_url is no URL: {error}") from None
+        raise SpecError(f"base_url: not a valid URL: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise SpecError("base_url must be an http:// or https:// URL, such as https://api.example.com")
     if url.query or url.fragment:
-        raise SpecError("base_url must end before `?` and `#`; what is asked of every page goes into `params`")
+        raise SpecError("base_url must not contain `?` or `#`; put parameters of every page into `params`")
     return url

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from speclab.connectors.api import Page, Report
 from speclab.connectors.http.page_reader import PageReader, ShiftedPages
 from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
-from speclab.connectors.http.read_state import from_mark, mark_in
+from speclab.connectors.http.read_state import build_bookmark_cursor, read_bookmark
 from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Placeholder, RequestBuilder
 from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.settings import HttpRead
@@ -53,17 +53,17 @@ class ParentRequests:
         """What tells `parent` from the others: all of it that is asked for. Raises `MissingValue`."""
         scope: dict[str, Json] = {self._name: parent}
         self._endpoint.target.render({}, scope)  # a value may be there and still have no place in a path, such as `..`
-        return "/".join(quote(one.written({}, scope), safe="") for one in self._identity)
+        return "/".join(quote(one.render({}, scope), safe="") for one in self._identity)
 
     def of(self, parent: Record) -> RequestBuilder:
         """The questions about `parent`. Raises `MissingValue`, but not for one that has a `key`."""
         scope: dict[str, Json] = {self._name: parent}
-        filled = {
+        fill_shape = {
             "request": f"{self._endpoint.method} {self._endpoint.target.render({}, scope)}",
             "params": {name: self._filled(value, scope) for name, value in self._read.params.items()},
             "body": self._filled(self._read.body, scope),
         }
-        return RequestBuilder(self._read.model_copy(update=filled), self._base, self._origin, hidden=self._hidden)
+        return RequestBuilder(self._read.model_copy(update=fill_shape), self._base, self._origin, hidden=self._hidden)
 
     def _filled(self, value: Json, scope: Mapping[str, Json]) -> Json:
         if isinstance(value, dict):
@@ -78,7 +78,7 @@ class ParentRequests:
 
         def written(match: re.Match[str]) -> str:
             found = self._place(match)
-            return found.written({}, scope) if found else match[0]
+            return found.render({}, scope) if found else match[0]
 
         return _PLACE.sub(written, value)
 
@@ -119,12 +119,12 @@ class ParentRound:
     def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None) -> ParentRound:
         """The round that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
         held = cursor if isinstance(cursor, dict) else {}
-        begun, was_full = bool(held.get("done") or held.get("within")), held.get("full") is True
+        wait_for_page, was_full = bool(held.get("done") or held.get("within")), held.get("full") is True
         field_ = since.field if since else None
-        if held.get("of") != fingerprint or held.get("field") != field_ or (full and not (begun and was_full)):
+        if held.get("of") != fingerprint or held.get("field") != field_ or (full and not (wait_for_page and was_full)):
             return cls(fingerprint, since, full)
         marks, done, within = (_mapping(held.get(name)) for name in ("marks", "done", "within"))
-        return cls(fingerprint, since, was_full if begun else full, marks, done, within)
+        return cls(fingerprint, since, was_full if wait_for_page else full, marks, done, within)
 
     @property
     def fresh(self) -> bool:
@@ -138,12 +138,12 @@ class ParentRound:
 
     def start(self, key: str) -> Json:
         """The cursor that a parent's list is read from."""
-        return self.within.get(key) or from_mark(self.marks.get(key), self.since)
+        return self.within.get(key) or build_bookmark_cursor(self.marks.get(key), self.since)
 
     def took(self, key: str, page: Page) -> None:
         """Remember that a page of a parent's list was read."""
         if page.complete:
-            self.done[key] = mark_in(page.cursor)
+            self.done[key] = read_bookmark(page.cursor)
             self.within.pop(key, None)
             self.marks.pop(key, None)
         else:
@@ -173,7 +173,7 @@ class ChildList:
 
     key: str
     parent: Record
-    lane: PageBuffer
+    buffer: PageBuffer
 
 
 class NestedReader:
@@ -186,16 +186,16 @@ class NestedReader:
         *,
         name: str,
         since: Since | None,
-        at_once: int,
+        concurrency: int,
         fingerprint: str,
         report: Report,
     ) -> None:
-        """Lists of `children` for each of `parents`, which go by `name`; so many lists are read `at_once`."""
-        self._parents, self._parent_questions = parents
-        self._children, self._questions = children
+        """Lists of `children` for each of `parents`, which go by `name`; so many lists are read `concurrency`."""
+        self._parents, self._parent_requests = parents
+        self._children, self._requests = children
         self._name = name
         self._since = since
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._fingerprint = fingerprint
         self._report = report
 
@@ -208,7 +208,7 @@ class NestedReader:
         doubts: list[IncompleteRead] = []  # of the list of parents
         round_ = ParentRound.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
-            self._report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
+            self._report(Level.WARNING, "the `read` settings are not those of the last run; reading from the start")
         gathered, refused = GatheredPage(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
         failure: EndpointError | None = None
         try:
@@ -242,7 +242,7 @@ class NestedReader:
         try:
             async with aclosing(self._unread(set(round_.done), doubts)) as parents:
                 while True:
-                    while len(window) < self._at_once and (parent := await anext(parents, None)) is not None:
+                    while len(window) < self._concurrency and (parent := await anext(parents, None)) is not None:
                         key, missing = self._key(parent)
                         if missing is None:
                             window.append(self._begin(round_, key, parent))
@@ -252,17 +252,17 @@ class NestedReader:
                         return
                     child = window[0]
                     try:
-                        while (page := await child.lane.next()) is not None:
+                        while (page := await child.buffer.next()) is not None:
                             yield child, page
                     except (BadResponse, Forbidden) as error:
                         refused[child.key] = error
-                    await child.lane.aclose()
+                    await child.buffer.aclose()
                     window.popleft()
                     if len(refused) >= _HOPELESS and len(refused) > len(round_.done):
                         raise _refusal(refused)
         finally:
             for child in window:
-                await child.lane.aclose()
+                await child.buffer.aclose()
 
     async def _unread(self, seen: set[str], doubts: list[IncompleteRead]) -> AsyncGenerator[Record]:
         """The parents that are not `seen` yet.
@@ -291,17 +291,17 @@ class NestedReader:
                 return
 
     def _all_parents(self) -> AsyncGenerator[Page]:
-        return self._parents.pages(self._parent_questions, None, full=True)
+        return self._parents.pages(self._parent_requests, None, full=True)
 
     def _begin(self, round_: ParentRound, key: str, parent: Record) -> ChildList:
         """A parent's list, asked for."""
-        pages = self._children.pages(self._questions.of(parent), round_.start(key), full=round_.full)
-        return ChildList(key, parent, PageBuffer(pages, MOST_WAITING // self._at_once))
+        pages = self._children.pages(self._requests.of(parent), round_.start(key), full=round_.full)
+        return ChildList(key, parent, PageBuffer(pages, MOST_WAITING // self._concurrency))
 
     def _key(self, parent: Record) -> tuple[str, BadResponse | None]:
         """What a parent goes by, and why it cannot be asked for, if it cannot."""
         try:
-            return self._questions.key(parent), None
+            return self._requests.key(parent), None
         except MissingValue as error:
             return f"#{digest(parent)}", BadResponse(
                 f"read.for_each: {error.message}", hint=f"Every `{self._name}` is asked for by it."

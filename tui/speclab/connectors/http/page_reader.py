@@ -15,15 +15,21 @@ from random import Random
 from typing import Final
 
 from speclab.connectors.api import Page
-from speclab.connectors.http.client import Client, Exchange, status_line
-from speclab.connectors.http.pagination import PageTurn, PageTurnError, Position, number_at, style
+from speclab.connectors.http.client import Client, Exchange, format_status_line
+from speclab.connectors.http.pagination import PageTurn, PageTurnError, Position, build_style, read_number
 from speclab.connectors.http.prefetch import Prefetch
-from speclab.connectors.http.rate_limit_headers import server_time
+from speclab.connectors.http.rate_limit_headers import get_server_time
 from speclab.connectors.http.read_state import ReadState
-from speclab.connectors.http.request_builder import RequestBuilder, scalar_text
-from speclab.connectors.http.response import UnreadableBody, message_in, path, records_at
-from speclab.connectors.http.response_check import Doubt, SeenKeys, failure_sign, judgement, partial_page
-from speclab.connectors.http.retries import answered
+from speclab.connectors.http.request_builder import RequestBuilder, format_scalar
+from speclab.connectors.http.response import UnreadableBody, find_message, find_records, parse_path
+from speclab.connectors.http.response_check import (
+    Doubt,
+    SeenKeys,
+    compile_success_check,
+    find_failure_sign,
+    find_partial_page,
+)
+from speclab.connectors.http.retries import send_with_retries
 from speclab.connectors.http.settings import HttpRead
 from speclab.connectors.incremental import IncomparableValues, earlier
 from speclab.connectors.unreadable import checked
@@ -55,12 +61,12 @@ class PageReader:
         retry: RetrySettings,
         random: Random,
         *,
-        at_once: int,
+        concurrency: int,
         fingerprint: str,
         key: Sequence[FieldPath] = (),
         identity: Sequence[FieldPath] = (),
     ) -> None:
-        """Lists of `read` from `client`, at most `at_once` pages ahead; `fingerprint` marks cursors of these settings.
+        """Create a reader of `read` that prefetches up to `concurrency` pages; `fingerprint` identifies the settings.
 
         `key` is where a record has its identity, if it has that by itself, and `identity` what tells it from others
         of the same list. Raises `SpecError` for settings that cannot work.
@@ -68,10 +74,10 @@ class PageReader:
         self._client = client
         self._retry = retry
         self._random = random
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._fingerprint = fingerprint
         self._records = _optional(read.records, "read.records")
-        self._style = style(read.pagination)
+        self._style = build_style(read.pagination)
         self._total = _optional(read.pagination.total, "read.pagination.total")
         self._numbered = read.pagination.by in ("page", "offset")
         self._auto = read.pagination.by == "auto"
@@ -79,24 +85,26 @@ class PageReader:
         self._size = read.pagination.size
         self._key = key
         self._identity = identity or key
-        self._ok = None if read.ok is None else judgement(read.ok, "read.ok")
+        self._ok = None if read.ok is None else compile_success_check(read.ok, "read.ok")
         self._end = read.pagination.end
         self._counted = read.pagination.total is not None or read.pagination.pages is not None
-        self._sweeps = read.missing == "delete"
+        self._deletes_missing = read.missing == "delete"
         self._since = read.since
         _optional(read.since.field if read.since else None, "read.since.field")
 
-    async def pages(self, questions: RequestBuilder, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
+    async def pages(self, requests: RequestBuilder, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
         """Pages from after `cursor` to the end; those that follow are asked for while one is worked on."""
         read = ReadState.begin(
             cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.first()
         )
         if isinstance(cursor, dict) and cursor.get("page") and not read.resumed and not full:
-            self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
-        async with aclosing(Prefetch(partial(self._get, questions, read))) as ahead:
-            exchange = await self._first(questions, read)
+            self._client.report(
+                Level.WARNING, "the `read` settings are not those of the last run; reading from the start"
+            )
+        async with aclosing(Prefetch(partial(self._get, requests, read))) as ahead:
+            exchange = await self._first(requests, read)
             while True:
-                page, expected = self._take(questions, read, exchange)
+                page, expected = self._take(requests, read, exchange)
                 if expected:
                     read.position = expected[0]
                     ahead.expect(expected)
@@ -119,32 +127,33 @@ class PageReader:
                 hint="What was read is delivered, and the cursor stays: the next run reads it again.",
             )
 
-    async def _first(self, questions: RequestBuilder, read: ReadState) -> Exchange:
+    async def _first(self, requests: RequestBuilder, read: ReadState) -> Exchange:
         """The answer to a read's first question, and with it the time it began, by the source's clock."""
         clock = self._client.clock
         began = clock.monotonic()
-        exchange = await self._get(questions, read, read.position, _STALE if read.resumed else frozenset())
+        exchange = await self._get(requests, read, read.position, _STALE if read.resumed else frozenset())
         if exchange.status in _STALE:
             self._client.report(
                 Level.WARNING,
-                f"the source no longer knows the page the last run stopped at ({status_line(exchange)}); reading anew",
+                "the source no longer has the page at which the last run stopped "
+                f"({format_status_line(exchange)}); reading from the start",
             )
             read.restart(self._style.first())
-            exchange = await self._get(questions, read, read.position)
+            exchange = await self._get(requests, read, read.position)
         if read.watermark is None:
             # The list was made at some time between the question and the answer's date, which is cut to the second.
             elapsed = timedelta(seconds=clock.monotonic() - began + 1)
-            read.watch(server_time(exchange.headers, clock.now()) - elapsed)
+            read.watch(get_server_time(exchange.headers, clock.now()) - elapsed)
         if self._numbered and self._since is not None:
             read.keys = SeenKeys(self._identity, from_first=not read.resumed)
         read.visit(read.position)
         return exchange
 
     async def _get(
-        self, questions: RequestBuilder, read: ReadState, position: Position, tolerated: frozenset[int] = frozenset()
+        self, requests: RequestBuilder, read: ReadState, position: Position, tolerated: frozenset[int] = frozenset()
     ) -> Exchange:
-        question = questions.ask(position, self._asked(read))
-        return await answered(self._client, question, self._retry, self._random, tolerated=tolerated)
+        request = requests.build(position, self._asked(read))
+        return await send_with_retries(self._client, request, self._retry, self._random, tolerated=tolerated)
 
     def _asked(self, read: ReadState) -> str | None:
         """What the `since` parameter says; None where it is not sent."""
@@ -153,11 +162,11 @@ class PageReader:
         if read.before is None:
             return self._since.start
         try:
-            return scalar_text(earlier(read.before.value, self._since.lookback))
+            return format_scalar(earlier(read.before.value, self._since.lookback))
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
-    def _take(self, questions: RequestBuilder, read: ReadState, exchange: Exchange) -> tuple[Page, list[Position]]:
+    def _take(self, requests: RequestBuilder, read: ReadState, exchange: Exchange) -> tuple[Page, list[Position]]:
         """The page in an answer, the position of the next, and those expected after it. Raises `BadResponse`."""
         found = self._parsed(exchange)
         body = found.value
@@ -179,13 +188,13 @@ class PageReader:
             following = self._style.after(turn)
             fresh = read.watermark.take(records) if read.watermark else records
             if read.keys is not None:
-                read.keys.take(records)
+                read.keys.add(records)
         except (PageTurnError, IncomparableValues) as error:
             raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
-        following = self._checked(questions, read, exchange, following)
+        following = self._checked(requests, read, exchange, following)
         if following is None:
             self._finish(read, exchange, total)
-            self._mind_more(read, turn)
+            self._warn_if_more(read, turn)
             self._check_moves(read, exchange)
         whole = following is None and not (self._numbered and read.shrunk) and read.doubt is None
         page = Page(
@@ -200,16 +209,16 @@ class PageReader:
         )
         if following is None:
             return page, []
-        room = min(self._at_once, _MOST_AHEAD // max(len(exchange.body), 1))
+        room = min(self._concurrency, _MOST_AHEAD // max(len(exchange.body), 1))
         return page, [following, *self._style.beyond(turn, room - 1)]
 
     def _checked(
-        self, questions: RequestBuilder, read: ReadState, exchange: Exchange, following: Position | None
+        self, requests: RequestBuilder, read: ReadState, exchange: Exchange, following: Position | None
     ) -> Position | None:
         """`following`, if the read has not been there yet; None where it stands still at an empty page."""
         if following is None:
             return None
-        following = questions.kept(following)
+        following = requests.remove_secrets(following)
         if not read.visit(following):
             if not read.previous and following == read.position:
                 return None
@@ -248,7 +257,7 @@ class PageReader:
                     Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
                 )
 
-    def _mind_more(self, read: ReadState, turn: PageTurn) -> None:
+    def _warn_if_more(self, read: ReadState, turn: PageTurn) -> None:
         """Tell of an end that looks like none, where nothing proves that it is one.
 
         Raises `BadResponse` where there was nothing, and the answer has the records elsewhere.
@@ -310,21 +319,23 @@ class PageReader:
                 self._doubt(read, exchange, "no content, for a page that the page before it names")
             return
         if self._ok is not None:
-            failed = not self._judged(exchange, body)
+            failed = not self._judge_results(exchange, body)
             problem = "`read.ok` is false" if failed else None
         else:
-            failed = failure_sign(body, {str(self._records.parts[0])} if self._records is not None else ()) is not None
-            problem = "an error" if failed else partial_page(exchange, body, records)
+            failed = (
+                find_failure_sign(body, {str(self._records.parts[0])} if self._records is not None else ()) is not None
+            )
+            problem = "an error" if failed else find_partial_page(exchange, body, records)
         if problem is None:
             return
         what = "records" if records else "an empty list"
-        said = f": {message_in(body) or 'the response does not say which'}" if failed else ""
+        said = f": {find_message(body) or 'the response does not say which'}" if failed else ""
         message = f"{what}, and {problem}{said}"
-        if self._sweeps or (failed and not records):
+        if self._deletes_missing or (failed and not records):
             raise self._bad(exchange, message, "What else the list holds is not known; the next run reads it again.")
         self._doubt(read, exchange, message)
 
-    def _judged(self, exchange: Exchange, body: Json) -> bool:
+    def _judge_results(self, exchange: Exchange, body: Json) -> bool:
         assert self._ok is not None  # noqa: S101 - the caller looked
         try:
             return self._ok(body)
@@ -335,7 +346,7 @@ class PageReader:
         """Keep the first reason why records may be missing, and report it."""
         if read.doubt is not None:
             return
-        line = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
+        line = f"{self._client.line(exchange.method, exchange.url)}: {format_status_line(exchange)}"
         text = f"{self._client.message(line)}: {self._client.message(message)}"
         read.doubt = Doubt(text, self._client.request_text(exchange), self._client.response_text(exchange))
         self._client.report(Level.WARNING, f"{text}; records may be missing")
@@ -345,7 +356,7 @@ class PageReader:
         if self._total is None:
             return None
         try:
-            return number_at(body, self._total)
+            return read_number(body, self._total)
         except PageTurnError as error:
             raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
 
@@ -363,13 +374,15 @@ class PageReader:
         if exchange.status == 204:
             return []
         try:
-            return records_at(body, self._records, "found")
+            return find_records(body, self._records, "found")
         except UnreadableBody as error:
             raise self._bad(exchange, str(error), "Check `read.records`.") from None
 
-    def _bad(self, exchange: Exchange, message: str, hint: str, kind: type[BadResponse] = BadResponse) -> BadResponse:
-        where = f"{self._client.line(exchange.method, exchange.url)}: {status_line(exchange)}"
-        return kind(
+    def _bad(
+        self, exchange: Exchange, message: str, hint: str, error_type: type[BadResponse] = BadResponse
+    ) -> BadResponse:
+        where = f"{self._client.line(exchange.method, exchange.url)}: {format_status_line(exchange)}"
+        return error_type(
             f"{where}: {self._client.message(message)}",
             request=self._client.request_text(exchange),
             response=self._client.response_text(exchange),
@@ -378,4 +391,4 @@ class PageReader:
 
 
 def _optional(text: str | None, where: str) -> FieldPath | None:
-    return None if text is None else path(text, where)
+    return None if text is None else parse_path(text, where)

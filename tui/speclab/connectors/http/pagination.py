@@ -16,7 +16,7 @@ import httpx
 
 from speclab.connectors.http.client import Exchange
 from speclab.connectors.http.pagination_hints import ListLocation, PaginationHints
-from speclab.connectors.http.response import kind, look, path
+from speclab.connectors.http.response import describe_kind, get_value, parse_path
 from speclab.connectors.http.settings import Pagination
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
@@ -58,7 +58,7 @@ class PaginationStyle(Protocol):
         """Where the pages after that one probably are, at most so many, if the answer says how many there are."""
 
 
-def style(settings: Pagination) -> PaginationStyle:
+def build_style(settings: Pagination) -> PaginationStyle:
     """The style `settings` ask for. Raises `SpecError` for a path that is none."""
     match settings.by:
         case "cursor":
@@ -102,7 +102,7 @@ class _Base:
             case "short":
                 return len(turn.records) < self._full
             case "total" if self._total is not None:
-                return turn.read >= number_at(turn.body, self._total) or not turn.records
+                return turn.read >= read_number(turn.body, self._total) or not turn.records
         return None
 
     def _is_last(self, turn: PageTurn) -> bool:
@@ -116,7 +116,7 @@ class _Base:
         if ended is not None:
             return ended
         if self._total is not None:
-            return turn.read == number_at(turn.body, self._total) or not turn.records
+            return turn.read == read_number(turn.body, self._total) or not turn.records
         return not turn.records and not turn.look_behind
 
     def _unnamed(self) -> Position | None:
@@ -130,7 +130,7 @@ class _Base:
         if self._header is not None:
             return turn.exchange.headers.get(self._header) or None
         assert self._next is not None  # noqa: S101 - held by the settings
-        value = look(turn.body, self._next)
+        value = get_value(turn.body, self._next)
         if value is None or value is False or value == "":
             # The last page often has none. But if there is more, the path is wrong, and stopping would lose records.
             if not _there(turn.body, self._next) and (more := turn.signs.more()):
@@ -167,7 +167,7 @@ class _Page(_Base):
     def after(self, turn: PageTurn) -> Position | None:
         page = _number(turn.position, self._param)
         if self._pages is not None:
-            pages = number_at(turn.body, self._pages)
+            pages = read_number(turn.body, self._pages)
             if page - self._start + 1 >= pages:
                 return None
         elif self._is_last(turn):
@@ -176,9 +176,9 @@ class _Page(_Base):
 
     def beyond(self, turn: PageTurn, most: int) -> list[Position]:
         if self._pages is not None:
-            pages = number_at(turn.body, self._pages)
+            pages = read_number(turn.body, self._pages)
         elif self._total is not None and turn.records:
-            pages = ceil(number_at(turn.body, self._total) / len(turn.records))
+            pages = ceil(read_number(turn.body, self._total) / len(turn.records))
         else:
             return []
         page = _number(turn.position, self._param) + 2
@@ -205,7 +205,7 @@ class _Offset(_Base):
         if self._total is None or not step:
             return []
         offset = _number(turn.position, self._param) + 2 * step
-        last = min(self._start + number_at(turn.body, self._total), offset + most * step)
+        last = min(self._start + read_number(turn.body, self._total), offset + most * step)
         return [{"params": {**self._size, self._param: number}} for number in range(offset, last, step)]
 
 
@@ -221,7 +221,7 @@ class _Link(_Base):
     def after(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
-        target = next_link(turn.exchange.headers.get_list("link"))
+        target = parse_next_link(turn.exchange.headers.get_list("link"))
         if target is not None:
             return _follow(target, turn)
         if more := turn.signs.more():
@@ -237,7 +237,7 @@ class _Auto(_Base):
 
     def after(self, turn: PageTurn) -> Position | None:
         signs = turn.signs
-        target = next_link(turn.exchange.headers.get_list("link")) or signs.next_url()
+        target = parse_next_link(turn.exchange.headers.get_list("link")) or signs.next_url()
         if target is not None:
             return _follow(target, turn)
         params = signs.next_params()
@@ -268,7 +268,7 @@ _LINK: Final = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w*!-]+(?:\s*=\s*(?:"(?:[^"\\]
 _LINK_PARAM: Final = re.compile(r';\s*([\w*!-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))')
 
 
-def next_link(headers: list[str]) -> str | None:
+def parse_next_link(headers: list[str]) -> str | None:
     """The target of the link with relation `next` in Link headers (RFC 8288); None where there is none."""
     for header in headers:
         for target, params in _LINK.findall(header):
@@ -307,14 +307,16 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def number_at(body: Json, where: FieldPath) -> int:
+def read_number(body: Json, where: FieldPath) -> int:
     """The count at `where`, also if it is a text of digits. Raises `PageTurnError`."""
-    value = look(body, where)
+    value = get_value(body, where)
     if isinstance(value, str) and value.isdecimal():
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value)
-    raise PageTurnError(f"expected a number at `{where}`, found {kind(value) if _there(body, where) else 'nothing'}")
+    raise PageTurnError(
+        f"expected a number at `{where}`, found {describe_kind(value) if _there(body, where) else 'nothing'}"
+    )
 
 
 def _number(position: Position, param: str) -> int:
@@ -335,4 +337,4 @@ def _there(body: Json, where: FieldPath) -> bool:
 
 
 def _optional(text: str | None, where: str) -> FieldPath | None:
-    return None if text is None else path(text, where)
+    return None if text is None else parse_path(text, where)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from speclab.connectors.http.response import look
+from speclab.connectors.http.response import get_value
 from speclab.core.json import Json
 from speclab.core.paths import FieldPath
 from speclab.core.text import format_count
@@ -44,13 +44,13 @@ class PaginationHints:
 
     def next_url(self) -> str | None:
         """The URL of the next page; None where there is none to be seen."""
-        found = (look(self.body, where) for where in _URL_FIELDS)
+        found = (get_value(self.body, where) for where in _URL_FIELDS)
         return next((value for value in (*found, *self._next_headers().values()) if _is_url(value)), None)
 
     def next_params(self) -> Mapping[str, Json] | None:
         """The parameter that asks for the next page, by the conventions in use, with its value."""
         for where, param in _CURSOR_FIELDS:
-            value = look(self.body, where)
+            value = get_value(self.body, where)
             if isinstance(value, str) and value:
                 return {param: value}
         for part in self._parts():
@@ -85,7 +85,7 @@ class PaginationHints:
         totals = [total for _, total in self._totals()]
         if totals:
             return max(totals) > self.read
-        flags = [flag for where in _MORE_FIELDS if isinstance(flag := look(self.body, where), bool)]
+        flags = [flag for where in _MORE_FIELDS if isinstance(flag := get_value(self.body, where), bool)]
         if flags:
             return flags[0]
         following = [value for place, value in self._places() if _NEXT.fullmatch(place[-1])]
@@ -95,7 +95,7 @@ class PaginationHints:
     def more(self) -> str | None:
         """A plain sign that there is more than was read so far, in words; None where there is none."""
         for where in _MORE_FIELDS:
-            if look(self.body, where) is True:
+            if get_value(self.body, where) is True:
                 return f"`{where}` is true"
         if (following := self._next_field()) is not None:
             return f"`{following}` is there"
@@ -120,7 +120,7 @@ class PaginationHints:
     def records_elsewhere(self, key: Sequence[FieldPath]) -> str | None:
         """What the body has, in words, that must be records, for they have a `key`, where none were taken."""
         for place, value in self._places():
-            if isinstance(value, list) and value and all(look(value[0], path) is not None for path in key):
+            if isinstance(value, list) and value and all(get_value(value[0], path) is not None for path in key):
                 return f"{format_count(len(value), 'record')} at `{FieldPath(place)}`"
         return None
 
@@ -134,9 +134,11 @@ class PaginationHints:
     def _totals(self) -> Iterator[tuple[str, int]]:
         """Numbers that are called a total, each with its place."""
         for where in _TOTAL_FIELDS:
-            if (total := _number(look(self.body, where))) is not None:
+            if (total := _number(get_value(self.body, where))) is not None:
                 yield f"`{where}`", total
-        if (count := _number(look(self.body, _COUNT))) is not None and count > self.records:  # else it is of this page
+        if (
+            count := _number(get_value(self.body, _COUNT))
+        ) is not None and count > self.records:  # else it is of this page
             yield f"`{_COUNT}`", count
         for name in _TOTAL_HEADERS:
             if (total := _number(self.headers.get(name))) is not None:
@@ -153,7 +155,7 @@ class PaginationHints:
         for place, value in self._places():
             if _NEXT.fullmatch(place[-1]) and isinstance(value, str | int) and value:
                 return FieldPath(place)
-        at = (where for where, _ in _CURSOR_FIELDS if isinstance(text := look(self.body, where), str) and text)
+        at = (where for where, _ in _CURSOR_FIELDS if isinstance(text := get_value(self.body, where), str) and text)
         return next(at, None)
 
     def _places(self) -> Iterator[tuple[tuple[str, ...], Json]]:

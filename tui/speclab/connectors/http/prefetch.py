@@ -32,24 +32,24 @@ class PageBuffer:
         self._most = most
         self._read: deque[Page] = deque()
         self._over = False
-        self._came, self._taken = asyncio.Event(), asyncio.Event()
+        self._page_added, self._page_taken = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._follow())
 
-    async def begun(self) -> None:
+    async def wait_for_page(self) -> None:
         """Wait until the first page is here, or it is known that none comes."""
         while not self._read and not self._over:
-            self._came.clear()
-            await self._came.wait()
+            self._page_added.clear()
+            await self._page_added.wait()
 
     async def next(self) -> Page | None:
         """The next page; None after the last. Raises what reading it raised."""
-        await self.begun()
+        await self.wait_for_page()
         if not self._read:
             await self._task
             return None
         page = self._read.popleft()
         self.waiting -= page.bytes_in
-        self._taken.set()
+        self._page_taken.set()
         return page
 
     async def aclose(self) -> None:
@@ -63,13 +63,13 @@ class PageBuffer:
             async for page in self._pages:
                 self._read.append(page)
                 self.waiting += page.bytes_in
-                self._came.set()
+                self._page_added.set()
                 while self._read and self.waiting >= self._most:
-                    self._taken.clear()
-                    await self._taken.wait()
+                    self._page_taken.clear()
+                    await self._page_taken.wait()
         finally:
             self._over = True
-            self._came.set()
+            self._page_added.set()
 
 
 @dataclass(slots=True)

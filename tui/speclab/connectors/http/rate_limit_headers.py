@@ -37,7 +37,7 @@ class RateQuota:
     reset: float
 
 
-def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
+def read_retry_after(headers: httpx.Headers, now: datetime) -> float | None:
     """Seconds to wait by `Retry-After` (RFC 9110 section 10.2.3: seconds or a date); None where it is not said.
 
     At most a day. A date is measured by the server's own `Date`, where it sends one: the two clocks need not agree.
@@ -48,15 +48,15 @@ def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
     if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII):
         return _bounded(float(text))
     moment = _date(text)
-    return None if moment is None else _bounded((moment - server_time(headers, now)).total_seconds())
+    return None if moment is None else _bounded((moment - get_server_time(headers, now)).total_seconds())
 
 
-def server_time(headers: httpx.Headers, now: datetime) -> datetime:
+def get_server_time(headers: httpx.Headers, now: datetime) -> datetime:
     """The time at the server when it answered, to the second; ours where it does not say."""
     return _date(headers.get("date", "")) or now
 
 
-def quota(headers: httpx.Headers, now: datetime) -> RateQuota | None:
+def read_quota(headers: httpx.Headers, now: datetime) -> RateQuota | None:
     """The quota an answer reports, or None; of several the one that is used up first.
 
     Knows `RateLimit: "name";r=50;t=30`, with the window of `RateLimit-Policy` for a `t` that is not given, its
@@ -68,7 +68,7 @@ def quota(headers: httpx.Headers, now: datetime) -> RateQuota | None:
     return min(found, key=lambda one: (max(one.remaining, 0), -one.reset), default=None)
 
 
-def policies(headers: httpx.Headers) -> list[Rate]:
+def read_policies(headers: httpx.Headers) -> list[Rate]:
     """The rates that `RateLimit-Policy` says a client is held to, where they are about requests."""
     return [
         Rate(policy.count, policy.seconds)
@@ -117,7 +117,7 @@ def _in_headers_of_their_own(headers: httpx.Headers, now: datetime) -> list[Rate
     if seconds >= _EPOCH_MILLISECONDS:
         seconds /= 1000
     if seconds >= _EPOCH:
-        seconds -= server_time(headers, now).timestamp()
+        seconds -= get_server_time(headers, now).timestamp()
     return [RateQuota(left, _bounded(seconds))]
 
 

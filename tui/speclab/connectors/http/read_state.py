@@ -129,14 +129,14 @@ class ReadState:
         return self._anew(self.before)
 
     def _anew(self, mark: Bookmark | None) -> Json:
-        return from_mark(mark.dump() if mark else None, self.since)
+        return build_bookmark_cursor(mark.dump() if mark else None, self.since)
 
 
-def from_mark(mark: Json, since: Since | None, **more: Json) -> Json:
+def build_bookmark_cursor(mark: Json, since: Since | None, **more: Json) -> Json:
     """The cursor of a read that begins where `mark`, as a checkpoint holds it, says; it may hold `more`."""
     return {"page": None, "since": mark, "field": since.field if since else None, **more}
 
 
-def mark_in(cursor: Json) -> Json:
+def read_bookmark(cursor: Json) -> Json:
     """The mark that the next read goes by, in the cursor of one that is over."""
     return cursor["since"] if isinstance(cursor, dict) else None

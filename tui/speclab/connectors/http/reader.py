@@ -9,11 +9,11 @@ from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
 from speclab.connectors.api import Page, Reader, RuntimeContext
-from speclab.connectors.http.client import Client, Exchange, RequestFailed, status_line
+from speclab.connectors.http.client import Client, Exchange, RequestFailed, format_status_line
 from speclab.connectors.http.nested import NestedReader, ParentRequests
 from speclab.connectors.http.page_reader import PageReader
 from speclab.connectors.http.request_builder import EndpointTemplate, RequestBuilder
-from speclab.connectors.http.response import explain, parsed
+from speclab.connectors.http.response import describe_error, parse_body
 from speclab.connectors.http.settings import HttpRead, HttpSystem
 from speclab.connectors.http.windows import WindowReader
 from speclab.connectors.http.write_settings import HttpWrite
@@ -50,7 +50,7 @@ class HttpReader(Reader):
             client=self._client,
             retry=retry,
             random=context.random,
-            at_once=system.limits.concurrency,
+            concurrency=system.limits.concurrency,
             fingerprint=self._fingerprint,
         )
         self._key = [FieldPath.parse(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
@@ -67,26 +67,26 @@ class HttpReader(Reader):
         """Close the connections."""
         await self._client.close()
 
-    def _single(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages:
+    def _single(self, written: HttpRead, read: HttpRead, concurrency: int) -> _Pages:
         """One list, in windows where the settings have them."""
         hidden = self._hidden | _secret(written.request or written.path, written.params)
-        questions = RequestBuilder(read, self._client.base, self._client.origin, hidden=hidden)
+        requests = RequestBuilder(read, self._client.base, self._client.origin, hidden=hidden)
         listing = self._listing(read, key=self._key)
         if read.since is None or read.since.window is None:
-            return partial(listing.pages, questions)
-        closed = self._listing(read.model_copy(update={"since": None}), at_once=1)
+            return partial(listing.pages, requests)
+        closed = self._listing(read.model_copy(update={"since": None}), concurrency=1)
         windows = WindowReader(
             listing,
             closed,
-            questions,
+            requests,
             self._client,
             since=read.since,
-            at_once=at_once,
+            concurrency=concurrency,
             fingerprint=self._fingerprint,
         )
         return windows.pages
 
-    def _nested(self, written: HttpRead, read: HttpRead, at_once: int) -> _Pages | None:
+    def _nested(self, written: HttpRead, read: HttpRead, concurrency: int) -> _Pages | None:
         """A list for each of the parents; None where the settings have none."""
         each = read.for_each
         if each is None or written.for_each is None:
@@ -105,7 +105,7 @@ class HttpReader(Reader):
             ),
             name=each.name,
             since=read.since,
-            at_once=at_once,
+            concurrency=concurrency,
             fingerprint=_fingerprint(read, {"since": True}),  # a parent that was read to its end has its mark
             report=client.report,
         )
@@ -148,7 +148,7 @@ async def check_target(
     line = client.line(exchange.method, exchange.url)
     if exchange.status in (401, 403) or 300 <= exchange.status < 400 or exchange.status >= 500:
         raise _probe_error(client, line, exchange)
-    return f"{line}: {status_line(exchange)}, so the credentials were not refused"
+    return f"{line}: {format_status_line(exchange)}, so the credentials were not refused"
 
 
 def _probe_path(write: HttpWrite) -> str:
@@ -159,11 +159,11 @@ def _probe_path(write: HttpWrite) -> str:
 
 
 def _probe_error(client: Client, line: str, exchange: Exchange) -> EndpointError:
-    message = f"{line}: {client.redactor.redact(explain(exchange, parsed(exchange)))}"
+    message = f"{line}: {client.redactor.redact(describe_error(exchange, parse_body(exchange)))}"
     told = client.request_text(exchange), client.response_text(exchange)
     if exchange.status == 401:
         return Unauthorized(
-            message, request=told[0], response=told[1], hint="Check the Auth section and the secrets it names."
+            message, request=told[0], response=told[1], hint="Check the Auth section and the secrets it references."
         )
     if exchange.status == 403:
         hint = "They may still be good for writing; `speclab run --limit 1` tells."

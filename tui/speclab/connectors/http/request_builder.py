@@ -23,16 +23,16 @@ from speclab.core.paths import FieldPath, PathSyntaxError
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _DOTS: Final = (".", "..")
 SCOPE: Final = frozenset({"source", "found"})
-"""What a write's request is about beside the record: the record before mapping, and what the lookup found."""
+"""Scopes of a write's templates beside the record: the record before mapping, and the record that a lookup found."""
 _WITHIN: Final = {
     "source": "is not in the source record",
-    "found": "is not in what the lookup found",
-    "lookup": "is not in the answer to the lookup",
+    "found": "is not in the record that the lookup found",
+    "lookup": "is not in the response to the lookup",
 }
 
 
 class MissingValue(Exception):
-    """A record has nothing that could stand in a template's place; `path` is the place, `name` what it looks into."""
+    """A record has no value for a placeholder; `path` is the text of the placeholder, `name` its scope."""
 
     def __init__(self, path: str, reason: str, name: str = "") -> None:
         super().__init__(f"{{{path}}} {reason}")
@@ -43,7 +43,7 @@ class MissingValue(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """One `{path}`: a name of the scope and a path from there; without one, a path in the record itself."""
+    """One `{path}`: the name of a scope and a path in it; without a name, a path in the record."""
 
     text: str
     name: str
@@ -51,40 +51,40 @@ class Placeholder:
 
     @classmethod
     def parse(cls, text: str, *, where: str, names: frozenset[str]) -> Placeholder:
-        """The place whose braces hold `text`, see `Template.parse`. Raises `SpecError`."""
+        """Parse the text between the braces, see `Template.parse`. Raises `SpecError`."""
         try:
             path = FieldPath.parse(text)
         except PathSyntaxError as error:
-            raise SpecError(f"{where}: {{{text}}} is no field: {error}") from None
+            raise SpecError(f"{where}: {{{text}}} is not a valid path: {error}") from None
         first = path.parts[0]
         if first in names and len(path.parts) > 1:
             return cls(text, str(first), FieldPath(path.parts[1:]))
         return cls(text, "", path)
 
     def value(self, record: Json, scope: Mapping[str, Json]) -> Json:
-        """The value here, which may be null. Raises `MissingValue`."""
+        """Return the value, which may be null. Raises `MissingValue`."""
         root = scope.get(self.name) if self.name else record
         try:
             return self.path.get(root)
         except KeyError:
             raise MissingValue(self.text, _WITHIN.get(self.name, "is not in the record"), self.name) from None
 
-    def written(self, record: Json, scope: Mapping[str, Json]) -> str:
-        """The value here as a URL has it, not encoded yet. Raises `MissingValue` for what cannot stand in one."""
-        return _text(self, self.value(record, scope))
+    def render(self, record: Json, scope: Mapping[str, Json]) -> str:
+        """Return the value as text for a URL, not encoded yet. Raises `MissingValue` for a list, an object or null."""
+        return _render_value(self, self.value(record, scope))
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text with places, for URLs."""
+    """Text with placeholders, for URLs."""
 
     parts: tuple[str | Placeholder, ...]
 
     @classmethod
     def parse(cls, text: str, *, where: str, names: frozenset[str] = frozenset()) -> Template:
-        """The template `text`; a path that begins with one of `names` is looked up in the scope under that name.
+        """Parse a template; a path that starts with one of `names` is resolved in the scope of that name.
 
-        Raises `SpecError`, which says `where` the template stands.
+        Raises `SpecError`, which names the setting `where`.
         """
         parts: list[str | Placeholder] = []
         at = 0
@@ -94,20 +94,20 @@ class Template:
             at = match.end()
         parts.append(text[at:])
         if stray := [brace for part in parts if isinstance(part, str) for brace in part if brace in "{}"]:
-            raise SpecError(f"{where}: '{stray[0]}' without its partner in {text!r}")
+            raise SpecError(f"{where}: unmatched '{stray[0]}' in {text!r}")
         return cls(tuple(part for part in parts if part != ""))
 
     def render(self, record: Json, scope: Mapping[str, Json]) -> str:
-        """The text with every value in its place, percent-encoded. Raises `MissingValue`."""
+        """Return the text with all values, percent-encoded. Raises `MissingValue`."""
         out = ""
         for index, part in enumerate(self.parts):
             if isinstance(part, str):
                 out += part
                 continue
-            text = part.written(record, scope)
+            text = part.render(record, scope)
             out += quote(text, safe="")
             if self._segment_ends(index) and out.rpartition("/")[2] in _DOTS:
-                raise MissingValue(part.text, f"is {text!r}, which would change the path it stands in")
+                raise MissingValue(part.text, f"is {text!r}, which would change the path")
         return out
 
     def _segment_ends(self, index: int) -> bool:
@@ -117,31 +117,31 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class EndpointTemplate:
-    """A method and where to send it."""
+    """An HTTP method and a path."""
 
     method: str
     target: Template
     text: str
 
     @classmethod
-    def fixed(cls, text: str, *, where: str) -> tuple[str, str]:
-        """Method and path of an endpoint that is asked for no record in particular. Raises `SpecError`."""
+    def parse_fixed(cls, text: str, *, where: str) -> tuple[str, str]:
+        """Return the method and path of an endpoint without placeholders. Raises `SpecError`."""
         endpoint = cls.parse(text, where=where)
         try:
             return endpoint.method, endpoint.target.render({}, {})
         except MissingValue as error:
-            raise SpecError(f"{where}: there is no record that could fill in {{{error.path}}}") from None
+            raise SpecError(f"{where}: {{{error.path}}}: this request has no record to take a value from") from None
 
     @classmethod
     def parse(cls, text: str, *, where: str, names: frozenset[str] = frozenset()) -> EndpointTemplate:
-        """The endpoint written as `PUT /customers/{id}`. Raises `SpecError`."""
+        """Parse an endpoint such as `PUT /customers/{id}`. Raises `SpecError`."""
         method, _, path = text.partition(" ")
         target = f"/{path.strip().removeprefix('/')}"
         return cls(method, Template.parse(target, where=where, names=names), text)
 
 
-def scalar_text(value: Json) -> str | None:
-    """`value` as it stands in a URL: text, a number, true or false; None for what cannot."""
+def format_scalar(value: Json) -> str | None:
+    """Return text, a number or a boolean as text for a URL, and None for other values."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -151,60 +151,60 @@ def scalar_text(value: Json) -> str | None:
     return None
 
 
-def _text(place: Placeholder, value: Json) -> str:
-    text = scalar_text(value)
+def _render_value(place: Placeholder, value: Json) -> str:
+    text = format_scalar(value)
     if text is None:
         reason = "is null" if value is None else "is a list" if isinstance(value, list) else "is an object"
-        raise MissingValue(place.text, f"{reason}, which cannot stand in a URL")
+        raise MissingValue(place.text, f"{reason}, which a URL cannot contain")
     if not text:
         raise MissingValue(place.text, "is empty")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise MissingValue(place.text, "holds half a surrogate pair, which is no text")
+        raise MissingValue(place.text, "contains half a surrogate pair, which is not valid text")
     return text
 
 
 _HEADER_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]*)\}")
-"""What is filled in: anything in braces but references."""
+"""Placeholders: anything in braces except references."""
 _NAMES: Final = frozenset({"source", "found", "lookup"})
-_OF_THE_LOOKUP: Final = frozenset({"found", "lookup"})
+_LOOKUP_SCOPES: Final = frozenset({"found", "lookup"})
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|^ | $")
 
 
 class HeaderTemplates:
-    """The headers of one target's writes."""
+    """The headers of a target's write requests."""
 
     def __init__(self, write: HttpWrite, client: Client, references: References) -> None:
-        """Headers as `write.headers` has them, with the references still in them: a secret is no template.
+        """Parse `write.headers`, whose references are not resolved, because secrets are not templates.
 
         Raises `SpecError`.
         """
         texts = write.headers
         fixed = {name: references.resolve(text) for name, text in texts.items() if not _HEADER_PLACEHOLDER.search(text)}
-        self.fixed: Sequence[tuple[bytes, bytes]] = client.encoded(fixed)
-        """The headers that are the same for every record."""
+        self.fixed: Sequence[tuple[bytes, bytes]] = client.encode_headers(fixed)
+        """Headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
         self._key = header_name(write.idempotency).encode("ascii") if write.idempotency else None
 
-    def given(self, item: MappedRecord, scope: Mapping[str, Json]) -> list[tuple[bytes, bytes]]:
-        """The headers of the write of `item`; without those that tell of what the lookup found, if it found nothing.
+    def render(self, record: MappedRecord, scope: Mapping[str, Json]) -> list[tuple[bytes, bytes]]:
+        """Return the headers for `record`, without those that use the lookup if it found nothing.
 
         Raises `MissingValue`.
         """
         headers = [
-            header.given(item.payload, scope)
+            header.render(record.payload, scope)
             for header in self._filled
-            if not header.of_the_lookup or "lookup" in scope
+            if not header.uses_lookup or "lookup" in scope
         ]
-        return [*self.fixed, *headers, *self.keyed(item.idempotency_key)]
+        return [*self.fixed, *headers, *self.build_key_header(record.idempotency_key)]
 
-    def keyed(self, key: str) -> list[tuple[bytes, bytes]]:
-        """The header that carries the idempotency key, where the spec has one."""
+    def build_key_header(self, key: str) -> list[tuple[bytes, bytes]]:
+        """Return the header with the idempotency key, if the spec names one."""
         return [] if self._key is None else [(self._key, key.encode("ascii"))]
 
 
-def of_lookup(answer: Exchange) -> Json:
-    """What `{lookup.etag}` and `{lookup.header.NAME}` stand for after `answer`."""
-    headers: dict[str, Json] = dict(answer.headers.items())
+def build_lookup_scope(response: Exchange) -> Json:
+    """Return the values of `{lookup.etag}` and `{lookup.header.NAME}` in the response to a lookup."""
+    headers: dict[str, Json] = dict(response.headers.items())
     etag: dict[str, Json] = {"etag": headers["etag"]} if "etag" in headers else {}
     return {**etag, "header": headers}
 
@@ -220,7 +220,7 @@ class _Header:
         at = 0
         for match in _HEADER_PLACEHOLDER.finditer(text):
             inner = match[1].strip()
-            if inner.lower().startswith("lookup."):  # names of headers are in no case
+            if inner.lower().startswith("lookup."):  # header names are case-insensitive
                 inner = inner.lower()
             parts.append(header_value(name, references.resolve(text[at : match.start()])))
             parts.append(Placeholder.parse(inner, where=f"write.headers.{name}", names=_NAMES))
@@ -228,23 +228,25 @@ class _Header:
         return cls(header_name(name), [*parts, header_value(name, references.resolve(text[at:]))])
 
     @property
-    def of_the_lookup(self) -> bool:
-        return any(isinstance(part, Placeholder) and part.name in _OF_THE_LOOKUP for part in self.parts)
+    def uses_lookup(self) -> bool:
+        return any(isinstance(part, Placeholder) and part.name in _LOOKUP_SCOPES for part in self.parts)
 
-    def given(self, record: Json, scope: Mapping[str, Json]) -> tuple[bytes, bytes]:
-        value = "".join(part if isinstance(part, str) else self._text(part, record, scope) for part in self.parts)
+    def render(self, record: Json, scope: Mapping[str, Json]) -> tuple[bytes, bytes]:
+        value = "".join(
+            part if isinstance(part, str) else self._render_value(part, record, scope) for part in self.parts
+        )
         return self.name.encode("ascii"), value.encode("utf-8")
 
-    def _text(self, place: Placeholder, record: Json, scope: Mapping[str, Json]) -> str:
-        text = place.written(record, scope)
+    def _render_value(self, place: Placeholder, record: Json, scope: Mapping[str, Json]) -> str:
+        text = place.render(record, scope)
         if _UNSENDABLE.search(text):
-            raise MissingValue(place.text, f"has what cannot stand in a header, such as {self.name}")
+            raise MissingValue(place.text, f"contains characters that a header such as {self.name} cannot contain")
         return text
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One request as it is to be sent."""
+    """A request for a page."""
 
     method: str
     url: str
@@ -252,14 +254,14 @@ class PageRequest:
 
 
 class RequestBuilder:
-    """Makes the requests of one read.
+    """Builds the requests of one read.
 
-    What changes from page to page goes into the query; of a `request` with a body that is an object, into the body.
+    Parameters that change from page to page are added to the query, or to the body if it is an object.
     """
 
     def __init__(self, read: HttpRead, base: str, origin: str, *, hidden: Collection[str]) -> None:
-        """Questions to `base`; `hidden` are parameters that carry secrets, which no position may keep."""
-        self._method, self._path = EndpointTemplate.fixed(read.request or f"GET {read.path}", where="read")
+        """Create a builder for `base`; `hidden` are parameters with secrets, which are removed from positions."""
+        self._method, self._path = EndpointTemplate.parse_fixed(read.request or f"GET {read.path}", where="read")
         self._base = base
         self._origin = origin
         self._params = read.params
@@ -270,48 +272,48 @@ class RequestBuilder:
         self._secret = {name: value for name, value in asked.items() if name in self._hidden}
         self._fixed: Mapping[str, Json] = {}
 
-    def between(self, bounds: Mapping[str, Json]) -> RequestBuilder:
-        """These questions with the parameters `bounds`, which change from list to list and not from page to page."""
-        questions = copy(self)
-        questions._fixed = bounds  # noqa: SLF001 - a copy of its own kind
-        return questions
+    def with_bounds(self, bounds: Mapping[str, Json]) -> RequestBuilder:
+        """Return a copy with the parameters `bounds`, which are the same for all pages of a list."""
+        builder = copy(self)
+        builder._fixed = bounds  # noqa: SLF001 - of the same class
+        return builder
 
-    def ask(self, position: Position, since: str | None) -> PageRequest:
-        """The request for the page at `position`, of what changed since `since`."""
+    def build(self, position: Position, since: str | None) -> PageRequest:
+        """Return the request for the page at `position`, for records changed since `since`."""
         url = position.get("url")
         if isinstance(url, str):
-            return PageRequest(self._method, self._origin + self._whole(url), self._content({}))
-        changing = {**self._fixed, **position_params(position)}
+            return PageRequest(self._method, self._origin + self._add_secrets(url), self._content({}))
+        changing = {**self._fixed, **get_position_params(position)}
         if since is not None and self._since is not None:
             changing = {self._since: since, **changing}
         if isinstance(self._body, dict) and self._method != "GET":
             return PageRequest(self._method, self._url(self._params), self._content(changing))
         return PageRequest(self._method, self._url({**self._params, **changing}), self._content({}))
 
-    def kept(self, position: Position) -> Position:
-        """`position` without the secrets that a next-page URL brought along."""
+    def remove_secrets(self, position: Position) -> Position:
+        """Return `position` without the secrets in a next-page URL."""
         url = position.get("url")
         if not self._hidden or not isinstance(url, str):
             return position
         path, _, query = url.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        open_ones = [(name, value) for name, value in pairs if name not in self._hidden]
-        if len(open_ones) == len(pairs):
+        visible = [(name, value) for name, value in pairs if name not in self._hidden]
+        if len(visible) == len(pairs):
             return position
-        return {"url": f"{path}?{urlencode(open_ones, quote_via=quote)}" if open_ones else path}
+        return {"url": f"{path}?{urlencode(visible, quote_via=quote)}" if visible else path}
 
-    def _whole(self, url: str) -> str:
-        """A next-page URL that was kept, with the secret parameters of the settings, as every page is asked for."""
+    def _add_secrets(self, url: str) -> str:
+        """Return a next-page URL with the secret parameters of the settings, which every page needs."""
         names = (
             {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)} if self._hidden else set()
         )
         own = {name: value for name, value in self._secret.items() if name not in names}
         if not own:
             return url
-        return f"{url}{'&' if '?' in url else '?'}{urlencode(list(_pairs(own)), quote_via=quote)}"
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(list(_iterate_params(own)), quote_via=quote)}"
 
     def _url(self, params: Mapping[str, Json]) -> str:
-        query = urlencode(list(_pairs(params)), quote_via=quote)
+        query = urlencode(list(_iterate_params(params)), quote_via=quote)
         joint = "&" if "?" in self._path else "?"
         return f"{self._base}{self._path}{joint}{query}" if query else self._base + self._path
 
@@ -320,38 +322,38 @@ class RequestBuilder:
             return b""
         body: Json = self._body
         for name, value in changing.items():
-            body = _with(body, _steps(name), value)
+            body = _set_at(body, _split_name(name), value)
         return encode(body)
 
 
-def position_params(position: Position) -> Mapping[str, Json]:
-    """The parameters of a position that has them."""
+def get_position_params(position: Position) -> Mapping[str, Json]:
+    """Return the parameters of a position; empty if it is a URL."""
     params = position.get("params")
     return params if isinstance(params, dict) else {}
 
 
-def _pairs(params: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+def _iterate_params(params: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     for name, value in params.items():
         if value is None:
             continue
         for one in value if isinstance(value, list) else [value]:
-            text = scalar_text(one)
+            text = format_scalar(one)
             if text is None:
-                raise SpecError(f"read.params.{name}: expected text, a number, true or false, or a list of those")
+                raise SpecError(f"read.params.{name}: expected text, a number, true or false, or a list of these")
             yield name, text
 
 
-def _steps(name: str) -> tuple[str | int, ...]:
+def _split_name(name: str) -> tuple[str | int, ...]:
     try:
         return FieldPath.parse(name).parts
     except PathSyntaxError:
         return (name,)
 
 
-def _with(body: Json, steps: tuple[str | int, ...], value: Json) -> Json:
-    """`body` with `value` at `steps`; objects on the way are made where they are not."""
+def _set_at(body: Json, steps: tuple[str | int, ...], value: Json) -> Json:
+    """Return `body` with `value` at `steps`; missing objects are created."""
     if not steps:
         return value
     inner = body if isinstance(body, dict) else {}
     name = str(steps[0])
-    return {**inner, name: _with(inner.get(name), steps[1:], value)}
+    return {**inner, name: _set_at(inner.get(name), steps[1:], value)}

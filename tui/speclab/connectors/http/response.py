@@ -1,11 +1,13 @@
-"""Responses: records, messages and field names found in a body, and request lines for messages."""
+"""Response bodies: the records, messages and identities in them, and the shape of request bodies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
-from speclab.connectors.http.client import Exchange, status_line
+from speclab.connectors.http.client import Exchange, format_status_line
 from speclab.connectors.http.write_settings import RECORD, HttpWrite
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record, decode
@@ -21,7 +23,7 @@ _MESSAGES: Final = (
 
 
 def classify(status: int) -> ErrorClass:
-    """The class of a status that is no success."""
+    """Return the error class of a status other than a success."""
     if status == 408:
         return ErrorClass.TIMEOUT
     if status == 429:
@@ -37,44 +39,44 @@ def classify(status: int) -> ErrorClass:
     return ErrorClass.BAD_ANSWER
 
 
-def parsed(exchange: Exchange) -> Json:
-    """The body as JSON; None where it is none. For answers whose body is only looked at."""
+def parse_body(exchange: Exchange) -> Json:
+    """Return the body as JSON, or None if it is not JSON."""
     try:
         return decode(exchange.body)
     except ValueError:
         return None
 
 
-def explain(exchange: Exchange, body: Json) -> str:
-    """The answer in a line: its status and what its body says is wrong, where it says so."""
-    said = message_in(body)
+def describe_error(exchange: Exchange, body: Json) -> str:
+    """Return an error response in one line: its status, and the message in its body if there is one."""
+    said = find_message(body)
     if said is None and exchange.status < 400:
         location = exchange.headers.get("location")
-        said = f"it redirects to {location}, which is not followed" if location else "expected a success"
-    return f"{status_line(exchange)}: {said}" if said else status_line(exchange)
+        said = f"redirects are not followed (to {location})" if location else "expected a success status"
+    return f"{format_status_line(exchange)}: {said}" if said else format_status_line(exchange)
 
 
-def message_in(body: Json) -> str | None:
-    """What an error body says, by the names in use: RFC 9457 `detail`, `message`, `error` and their like."""
+def find_message(body: Json) -> str | None:
+    """Return the message in an error body, by its usual names: `detail` (RFC 9457), `message`, `error` and others."""
     if isinstance(body, str):
         return _line(body)
     if isinstance(body, list):
-        return next((said for said in map(message_in, body) if said), None)
+        return next((said for said in map(find_message, body) if said), None)
     if not isinstance(body, dict):
         return None
     values = {name.replace("_", "").replace("-", "").casefold(): value for name, value in body.items()}
     for name in _MESSAGES:
-        if (value := values.get(name)) and (said := message_in(value)):
+        if (value := values.get(name)) and (said := find_message(value)):
             return said
     return None
 
 
 class UnreadableBody(Exception):
-    """A body without the list of records that was expected; the message says what is there."""
+    """A body without the expected content; the message says what it contains instead."""
 
 
-def records_at(body: Json, where: FieldPath | None, start: str) -> list[Record]:
-    """The records of a page's body. Raises `UnreadableBody` saying what was found instead, after `start`."""
+def find_records(body: Json, where: FieldPath | None, start: str) -> list[Record]:
+    """Return the records in a page's body. Raises `UnreadableBody`, whose message starts with `start`."""
     if where is None:
         found = body
         if isinstance(body, dict):
@@ -84,31 +86,31 @@ def records_at(body: Json, where: FieldPath | None, start: str) -> list[Record]:
     else:
         found = _follow(body, where, start)
     if not isinstance(found, list):
-        raise UnreadableBody(f"{start} {kind(found)}{f' at `{where}`' if where else ''}, expected a list")
+        raise UnreadableBody(f"{start} {describe_kind(found)}{f' at `{where}`' if where else ''}, expected a list")
     for index, record in enumerate(found):
         if not isinstance(record, dict):
-            raise UnreadableBody(f"{start} {kind(record)} as entry {index} of the list, expected an object")
-    return found  # type: ignore[return-value]  # just looked at
+            raise UnreadableBody(f"{start} {describe_kind(record)} as entry {index} of the list, expected an object")
+    return found  # type: ignore[return-value]  # checked above
 
 
-def look(value: Json, where: FieldPath) -> Json:
-    """What is at `where`; None where nothing is."""
+def get_value(value: Json, where: FieldPath) -> Json:
+    """Return the value at `where`, or None if there is none."""
     try:
         return where.get(value)
     except KeyError:
         return None
 
 
-def path(text: str, where: str) -> FieldPath:
-    """The path `text` of the setting `where`. Raises `SpecError`."""
+def parse_path(text: str, where: str) -> FieldPath:
+    """Parse `text`, a path in the setting `where`. Raises `SpecError`."""
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
         raise SpecError(f"{where}: {text!r} is not a valid path: {error}") from None
 
 
-def kind(value: Json) -> str:
-    """What `value` is, in a word with its article."""
+def describe_kind(value: Json) -> str:
+    """Describe the type of `value`, with its article."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -129,7 +131,7 @@ def _follow(body: Json, where: FieldPath, start: str) -> Json:
             inside = f" in `{FieldPath(where.parts[:depth])}`" if depth else ""
             near = format_suggestion(str(part), value) if isinstance(value, dict) else ""
             raise UnreadableBody(
-                f"{start} {kind(value)}{inside} and no `{part}` in it, expected a list at `{where}`{near}"
+                f"{start} {describe_kind(value)}{inside} without `{part}`, expected a list at `{where}`{near}"
             ) from None
     return value
 
@@ -137,31 +139,31 @@ def _follow(body: Json, where: FieldPath, start: str) -> Json:
 def _names(names: Mapping[str, Json] | list[str]) -> str:
     shown = [f"`{name}`" for name in list(names)[:8]]
     more = len(names) - len(shown)
-    return (", ".join(shown) if shown else "nothing in it") + (f" and {more} more" if more > 0 else "")
+    return (", ".join(shown) if shown else "no fields") + (f" and {more} more" if more > 0 else "")
 
 
 def _line(text: str) -> str | None:
     return " ".join(text.split()) or None
 
 
-def shape_of(write: HttpWrite) -> Json:
-    """The shape of one request's body, by `body` or `envelope`; in a batch `$record` is the list of records."""
+def get_body_shape(write: HttpWrite) -> Json:
+    """Return the shape of a request body by `body` or `envelope`; in a batch, `$record` is the list of records."""
     if write.body is not None:
         return write.body
     return {write.envelope: RECORD} if write.envelope else RECORD
 
 
-def filled(shape: Json, record: Json) -> Json:
-    """`shape` with `record` wherever it says `$record`."""
+def fill_shape(shape: Json, record: Json) -> Json:
+    """Return `shape` with `record` in place of each `$record`."""
     if shape == RECORD:
         return record
     if isinstance(shape, dict):
-        return {name: filled(value, record) for name, value in shape.items()}
-    return [filled(value, record) for value in shape] if isinstance(shape, list) else shape
+        return {name: fill_shape(value, record) for name, value in shape.items()}
+    return [fill_shape(value, record) for value in shape] if isinstance(shape, list) else shape
 
 
-def steps_to_record(shape: Json) -> tuple[str | int, ...]:
-    """The way from the top of `shape` to the first `$record`, which what is said of a field of the body begins with."""
+def find_record_steps(shape: Json) -> tuple[str | int, ...]:
+    """Return the steps from the top of `shape` to the first `$record`: the prefix of a field in an error."""
     return _steps(shape) or ()
 
 
@@ -173,3 +175,39 @@ def _steps(shape: Json) -> tuple[str | int, ...] | None:
         if (found := _steps(value)) is not None:
             return (step, *found)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """What the response to a write says about the record at the target; each part is None if it does not say."""
+
+    target_id: str | None
+    version: str | None
+    record: Record | None
+
+
+def read_stored_record(exchange: Exchange, sent: Record, steps: Sequence[str | int]) -> StoredRecord:
+    """Return the identity, version (ETag) and content that the response to a write of `sent` reports.
+
+    The record is at `steps`, as in the request, at `data`, or is the body itself. It is taken as the stored record only
+    if it has all fields that were sent. A `Location` header names the identity if the body does not (RFC 9110 section
+    15.3.2).
+    """
+    headers = exchange.headers
+    body = parse_body(exchange) if exchange.body else None
+    target_id, record = None, None
+    for path in dict.fromkeys((tuple(steps), ("data",), ())):
+        found = get_value(body, FieldPath(path))
+        if isinstance(found, dict):
+            target_id = target_id or get_target_id(found)
+            if record is None and sent.keys() <= found.keys():
+                record = found
+    if target_id is None and exchange.status == 201 and (location := headers.get("location")):
+        target_id = unquote(urlsplit(location).path.rstrip("/").rpartition("/")[2]) or None
+    return StoredRecord(target_id, headers.get("etag"), record)
+
+
+def get_target_id(record: Json) -> str | None:
+    """Return the identity that a target gave to `record`, in its field `id` or `_id`."""
+    value = (record.get("id") or record.get("_id")) if isinstance(record, dict) else None
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Checks of successful responses: signs of failure in the body, and of records that are missing."""
+"""Checks of responses with a success status: failures reported in the body, and incomplete pages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from speclab.connectors.http.client import Exchange, status_line
-from speclab.connectors.http.response import UnreadableBody, look, message_in, parsed, path
+from speclab.connectors.http.client import Exchange, format_status_line
+from speclab.connectors.http.response import UnreadableBody, find_message, get_value, parse_body, parse_path
 from speclab.connectors.http.write_settings import HttpWrite
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 
 _NOTHING: Final = frozenset({"", "0", "00", "000", "0000", "false", "no", "none", "null", "ok", "success", "no error"})
-"""Texts that mean "no error" by a name for errors."""
+"""Values of an error field that mean that there is no error."""
 _FAILED: Final = frozenset({"error", "errors", "err", "fail", "failed", "failure", "ko", "nok", "exception", "fatal"})
 _FAILED_WORD: Final = re.compile(
     r"(?:.*_)?(?:error|failed|failure|denied|exception|unauthorized|forbidden)|invalid_\w+|over_\w+_limit",
@@ -29,7 +29,7 @@ _GOOD: Final = re.compile(r"\W*(?:ok|okay|success\w*|succeeded|done|created|upda
 
 
 def _says_anything(value: Json) -> bool:
-    """Whether there is anything in `value`: some write "no error" as `{"code": 0, "message": ""}`."""
+    """Return whether `value` reports anything: some APIs write "no error" as `{"code": 0, "message": ""}`."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -48,13 +48,13 @@ def _is_true(value: Json) -> bool:
 
 
 def _is_code(value: Json) -> bool:
-    """Whether a code that only errors have is one: not zero, nothing, or an HTTP success."""
+    """Return whether an error code means an error: neither zero nor empty nor an HTTP success."""
     number = _number(value)
     return _says_anything(value) if number is None else number != 0 and not 200 <= number < 300
 
 
 def _is_failed(value: Json) -> bool:
-    """Whether a word or an HTTP status means a failure."""
+    """Return whether a word or an HTTP status means a failure."""
     if isinstance(value, str) and not value.isdecimal():
         return value.casefold() in _FAILED or _FAILED_WORD.fullmatch(value) is not None
     return _is_http_error(value)
@@ -66,7 +66,7 @@ def _is_http_error(value: Json) -> bool:
 
 
 def _is_count(value: Json) -> bool:
-    """Whether anything was counted or listed as failed."""
+    """Return whether a count or list of failures is not empty."""
     number = _number(value)
     return number > 0 if number is not None else isinstance(value, list | dict) and bool(value)
 
@@ -79,9 +79,9 @@ def _number(value: Json) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Names, and when a value by such a name means a failure.
+    """Names of fields, and the test by which their value means a failure.
 
-    `part` if it may concern a part of the records sent; `writes` if it counts only in the response to a write.
+    `part` is True if only some of the records sent may have failed; `writes` if it applies only to writes.
     """
 
     systems: str
@@ -107,42 +107,42 @@ SIGNS: Final = (
          "failedcount", "numfailed", "failed", "failures"), _is_count, part=True, writes=True),
     Sign("DynamoDB, SQS", ("unprocesseditems", "unprocessedkeys"), _is_count, part=True, writes=True),
 )  # fmt: skip
-"""What a name at the top of a body, or in one of `WRAPPERS`, means."""
+"""Fields at the top of a body, or in one of `WRAPPERS`, that report a failure."""
 WRAPPERS: Final = frozenset({"response", "result", "meta", "status", "header", "responseheader", "head", "d"})
-"""Objects that hold the signs of a whole response: `meta.code`, `status.error_code`, `responseHeader.status`."""
+"""Objects that wrap the status of a whole response: `meta.code`, `status.error_code`, `responseHeader.status`."""
 _OPERATION: Final = ("usererrors", "errors", "error", "success", "ok")
-"""Names that mean something in the result of a GraphQL operation, `data.productCreate.userErrors`."""
+"""Fields of a GraphQL operation's result that report a failure, such as `data.productCreate.userErrors`."""
 
 
-def failure_sign(body: Json, own: Collection[str] = (), *, write: bool = False) -> Sign | None:
-    """The sign by which the body of a success says that it is a failure; names in `own` say nothing."""
+def find_failure_sign(body: Json, own: Collection[str] = (), *, write: bool = False) -> Sign | None:
+    """Return the sign by which the body of a success reports a failure; names in `own` are ignored."""
     if not isinstance(body, dict):
         return None
     if (found := _sign_in(body, own, write=write)) is not None:
         return found
     for name, inner in body.items():
-        wraps = isinstance(inner, dict) and name not in own and _plain(name) in WRAPPERS
+        wraps = isinstance(inner, dict) and name not in own and _normalize_name(name) in WRAPPERS
         if wraps and (found := _sign_in(inner, own, write=write)) is not None:
             return found
     data = body.get("data")
     if isinstance(data, dict) and "data" not in own:
         for result in data.values():
             if isinstance(result, dict) and len(result) < 20:
-                signs = {name: value for name, value in result.items() if _plain(name) in _OPERATION}
+                signs = {name: value for name, value in result.items() if _normalize_name(name) in _OPERATION}
                 if (found := _sign_in(signs, own, write=write)) is not None:
                     return found
     return None
 
 
-def unknown_shape(body: Json, own: Collection[str]) -> list[str]:
-    """The names in a response that has no known sign, and nothing of the record that was sent; else nothing."""
+def list_unknown_names(body: Json, own: Collection[str]) -> list[str]:
+    """Return the names in a response that are neither known nor of the record; empty if any is."""
     names = list(body) if isinstance(body, dict) else []
-    known = any(_plain(name) in _KNOWN or name in own for name in names)
+    known = any(_normalize_name(name) in _KNOWN or name in own for name in names)
     return [] if known else names
 
 
 def is_suspicious(body: bytes) -> bool:
-    """Whether a body may hold any of the signs: by far the most do not, and need not be parsed."""
+    """Return whether a body may contain any of the signs: most do not, and need not be parsed."""
     return _SUSPICIOUS.search(body) is not None
 
 
@@ -156,13 +156,13 @@ _SUSPICIOUS: Final = re.compile(
 _KNOWN: Final = frozenset(name for sign in SIGNS for name in sign.names) | {
     "code", "id", "uuid", "guid", "key", "data", "links", "href", "url", "created", "updated", "createdat", "updatedat",
 }  # fmt: skip
-"""Names by which a response is known: signs, and names that a target adds to a record it returns."""
+"""Known names in a response: signs, and fields that targets add to a returned record."""
 
 
 def _sign_in(body: Json, own: Collection[str], *, write: bool) -> Sign | None:
     if not isinstance(body, dict):
         return None
-    values = {_plain(name): value for name, value in body.items() if name not in own}
+    values = {_normalize_name(name): value for name, value in body.items() if name not in own}
     for sign in SIGNS:
         if sign.writes and not write:
             continue
@@ -175,16 +175,16 @@ _CODED: Final = Sign("code beside a message", ("code",), _is_code)
 
 
 def _is_coded(code: Json, beside: Mapping[str, Json]) -> bool:
-    """Whether a `code` beside a message is an error's: some say 0, some 1 and some 200 where all is well."""
-    said = next((beside[name] for name in ("message", "msg", "info", "description") if beside.get(name)), None)
-    if not isinstance(said, str) or _GOOD.match(said):
+    """Return whether a `code` next to a message means an error: a success may be 0, 1 or 200."""
+    message = next((beside[name] for name in ("message", "msg", "info", "description") if beside.get(name)), None)
+    if not isinstance(message, str) or _GOOD.match(message):
         return False
     if _number(code) is None:
         return isinstance(code, str) and _BAD_CODE.search(code) is not None
     return _is_code(code)
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 
 
@@ -195,14 +195,14 @@ _FLAGS: Final = tuple(
     FieldPath.parse(text)
     for text in ("incomplete_results", "incompleteResults", "incomplete", "partial", "timed_out", "meta.partial")
 )
-"""Flags that are true of a part: GitHub search `incomplete_results`, Elasticsearch `timed_out`."""
+"""Flags of incomplete results: GitHub search `incomplete_results`, Elasticsearch `timed_out`."""
 _FAILED_SHARDS: Final = FieldPath.parse("_shards.failed")
 _MOST_KEYS: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why records may be missing, in a sentence that starts with the request; with the exchange where it is at hand."""
+    """Why records may be missing: a sentence that starts with the request, and the exchange if it is known."""
 
     message: str
     request: str = ""
@@ -210,10 +210,10 @@ class Doubt:
 
 
 class SeenKeys:
-    """The keys of a read by numbered pages, which distinguish a record that moved to a later page from a new record.
+    """The keys in a read of numbered pages, which distinguish a record that moved to a later page from a new record.
 
-    In a list in the order of changes, a record that changes moves to the end, and an unread record takes its place on
-    a page that was read. Bounded: `moved` is None (not known) without a key, or with too many of them.
+    In a list sorted by time of change, a changed record moves to the end, and an unread record moves onto a page that
+    has been read. Bounded: `moved` is None (unknown) without a key, or with too many keys.
     """
 
     def __init__(self, key: Sequence[FieldPath], *, from_first: bool) -> None:
@@ -221,11 +221,11 @@ class SeenKeys:
         self._seen: set[int] | None = set() if key and from_first else None
         self.moved: bool | None = False if self._seen is not None else None
 
-    def take(self, records: Sequence[Record]) -> None:
-        """Look at the records of one more page."""
+    def add(self, records: Sequence[Record]) -> None:
+        """Add the records of a page."""
         if self._seen is None or self.moved:
             return
-        keys = {hash(str([look(record, path) for path in self._key])) for record in records}
+        keys = {hash(str([get_value(record, path) for path in self._key])) for record in records}
         if not keys.isdisjoint(self._seen):
             self.moved = True
         self._seen |= keys
@@ -233,25 +233,25 @@ class SeenKeys:
             self._seen = self.moved = None
 
 
-def partial_page(exchange: Exchange, body: Json, records: Sequence[Record]) -> str | None:
-    """Why a page of 2xx holds only a part of its records; None where nothing says so."""
+def find_partial_page(exchange: Exchange, body: Json, records: Sequence[Record]) -> str | None:
+    """Return why a page with status 2xx contains only a part of its records, or None."""
     if exchange.status == 206 and (problem := _range_problem(exchange, len(records))):
         return problem
     for flag in _FLAGS:
-        if look(body, flag) is True:
+        if get_value(body, flag) is True:
             return f"`{flag}` is true"
-    failed = look(body, _FAILED_SHARDS)
+    failed = get_value(body, _FAILED_SHARDS)
     if isinstance(failed, int) and failed > 0:
         return f"`{_FAILED_SHARDS}` is {failed}"
     return None
 
 
 def _range_problem(exchange: Exchange, count: int) -> str | None:
-    """Why 206 is not a page of a list: no range of records in the headers, or one of another length."""
+    """Return why a 206 is not a page: its headers have no range of records, or one of another length."""
     stated = exchange.headers.get("content-range", "")
     found = _CONTENT_RANGE.fullmatch(stated) or _PLAIN_RANGE.fullmatch(stated)
     if found is None:
-        return "it is partial content, and no `Content-Range` header says which part"
+        return "it is partial content without a `Content-Range` header"
     if int(found[2]) - int(found[1]) + 1 != count:
         return f"`Content-Range` is {stated!r}, but there are {count} records"
     return None
@@ -264,112 +264,114 @@ _STATUS: Final = FieldPath(("status",))
 
 @dataclass(frozen=True, slots=True)
 class RejectedResponse:
-    """What a success says is wrong; not `whole` if it may be only so of a part of what was sent."""
+    """A failure that a response with a success status reports; not `whole` if only some records may have failed."""
 
     message: str
     whole: bool = True
 
 
 class ResponseCheck:
-    """Judges answers as `ok` and `message` of an HTTP target say."""
+    """Checks responses by `ok` and `message` of an HTTP target."""
 
     def __init__(self, write: HttpWrite) -> None:
-        """Raises `SpecError` for an expression or a path that is none."""
-        self.ok = None if write.ok is None else judgement(write.ok)
-        self._message = None if write.message is None else from_item(write.message, "write.message")
-        self.status = _STATUS if write.status is None else from_item(write.status, "write.status")
+        """Raises `SpecError` for an invalid expression or path."""
+        self.ok = None if write.ok is None else compile_success_check(write.ok)
+        self._message = None if write.message is None else parse_item_path(write.message, "write.message")
+        self.status = _STATUS if write.status is None else parse_item_path(write.status, "write.status")
 
-    def denied(self, exchange: Exchange, sent: Json) -> RejectedResponse | None:
-        """What the answer to `sent`, a record or a batch, says is wrong; None where all is well.
+    def find_rejection(self, exchange: Exchange, sent: Json) -> RejectedResponse | None:
+        """Return what the response to `sent`, a record or a batch, reports as failed, or None.
 
-        Raises `UnreadableBody` where `ok` cannot tell, and for a web page.
+        Raises `UnreadableBody` if `ok` cannot be evaluated, and for a web page.
         """
         if self.ok is not None:
-            body = parsed(exchange)
-            return None if self.ok(body) else RejectedResponse(self._message_of(exchange, body))
+            body = parse_body(exchange)
+            return None if self.ok(body) else RejectedResponse(self._describe(exchange, body))
         if _WEB_PAGE.match(exchange.body):
-            said = (
-                "the answer is a web page; is `base_url` that of the API? (if it is, say with `ok` what is a success)"
+            reason = (
+                "the response is a web page; check `base_url`, or set `ok` to an expression that is true of a success"
             )
-            raise UnreadableBody(f"{status_line(exchange)}: {said}")
+            raise UnreadableBody(f"{format_status_line(exchange)}: {reason}")
         if not is_suspicious(exchange.body):
             return None
-        body = parsed(exchange)
-        # A target that gives the record back says nothing by its fields.
+        body = parse_body(exchange)
+        # The fields of a returned record do not report failures.
         records = sent if isinstance(sent, list) else [sent]
         own = {name for record in records if isinstance(record, dict) for name in record}
-        told = _entries(body) if isinstance(sent, list) else [body]
-        wrong, sign = next(((part, sign) for part in told if (sign := _sign(part, own))), (None, None))
+        parts = _find_results(body) if isinstance(sent, list) else [body]
+        wrong, sign = next(((part, sign) for part in parts if (sign := _find_write_sign(part, own))), (None, None))
         if sign is None:
             return None
-        message = f"{self._message_of(exchange, wrong)} (if that is no error, say with `ok` what is a success)"
+        hint = "if this is not an error, set `ok` to an expression that is true of a success"
+        message = f"{self._describe(exchange, wrong)} ({hint})"
         several = isinstance(sent, list) and len(sent) > 1
         return RejectedResponse(message, whole=not (several and (sign.part or wrong is not body)))
 
-    def unclear(self, exchange: Exchange, sent: Record) -> str | None:
-        """Why a 200 for a record may be no success for all that can be told; None where it is clear, or `ok` is set."""
+    def describe_unclear(self, exchange: Exchange, sent: Record) -> str | None:
+        """Return why a 200 may not mean success; None if it clearly does, or if `ok` is set."""
         if self.ok is not None or exchange.status != 200:
             return None
-        names = unknown_shape(parsed(exchange), sent)
+        names = list_unknown_names(parse_body(exchange), sent)
         if not names:
             return None
         shown = ", ".join(f"`{name}`" for name in names[:5])
         return (
-            f"the response has {shown}, and nothing in it says whether the record was written; say with `ok` what does"
+            f"the response has {shown}, and nothing in it says whether the record was written; set `ok` to an "
+            "expression that is true of a success"
         )
 
-    def _message_of(self, exchange: Exchange, body: Json) -> str:
-        said = message_in(look(body, self._message) if self._message is not None else body)
-        return f"{status_line(exchange)}: {said or 'the target says that it did not do it'}"
+    def _describe(self, exchange: Exchange, body: Json) -> str:
+        said = self.find_message(body)
+        return f"{format_status_line(exchange)}: {said or 'the target reports a failure without a message'}"
 
-    def unwrapped(self, entry: Json) -> Json:
-        """The result in an entry that wraps it in the name of its action, as Elasticsearch does: `{index: {...}}`."""
+    def unwrap(self, entry: Json) -> Json:
+        """Return the result in an entry that wraps it in the name of its action: `{index: {...}}` of Elasticsearch."""
         if self.ok is None and isinstance(entry, dict) and len(entry) == 1:
             ((name, inner),) = entry.items()
             if isinstance(inner, dict) and name not in ("error", "errors"):
                 return inner
         return entry
 
-    def takes(self, entry: Json) -> bool:
-        """Whether one entry of a list of results is a success: by `ok`, else by its status, else unless it says not.
+    def is_success(self, entry: Json) -> bool:
+        """Return whether an entry of a list of results is a success: by `ok`, its status, or the absence of errors.
 
-        Raises `UnreadableBody` where `ok` cannot tell.
+        Raises `UnreadableBody` if `ok` cannot be evaluated.
         """
         if self.ok is not None:
             return self.ok(entry)
-        status = self.status_of(entry)
-        return status < 300 if status is not None else _sign(entry) is None
+        status = self.get_status(entry)
+        return status < 300 if status is not None else _find_write_sign(entry) is None
 
-    def status_of(self, entry: Json) -> int | None:
-        """The HTTP status in an entry, a number or a text that begins with one."""
-        status = look(entry, self.status)
+    def get_status(self, entry: Json) -> int | None:
+        """Return the HTTP status in an entry, from a number or a text that starts with one."""
+        status = get_value(entry, self.status)
         if isinstance(status, str) and (match := _WRITTEN.match(status)):
             return int(match[0])
         return status if isinstance(status, int) and not isinstance(status, bool) else None
 
-    def of_entry(self, entry: Json) -> str | None:
-        """What an entry says is wrong."""
-        return message_in(look(entry, self._message)) if self._message is not None else message_in(entry)
+    def find_message(self, entry: Json) -> str | None:
+        """Return the error message in an entry."""
+        return find_message(get_value(entry, self._message)) if self._message is not None else find_message(entry)
 
 
-def _entries(body: Json) -> Iterator[Json]:
-    """The answer to a batch, and what may be results in it."""
+def _find_results(body: Json) -> Iterator[Json]:
+    """Yield the body of a response to a batch, and the entries that may be results."""
     yield body
     for inner in body.values() if isinstance(body, dict) else [body]:
         if isinstance(inner, list):
             yield from inner
 
 
-def _sign(body: Json, own: Collection[str] = ()) -> Sign | None:
-    return failure_sign(body, own, write=True)
+def _find_write_sign(body: Json, own: Collection[str] = ()) -> Sign | None:
+    return find_failure_sign(body, own, write=True)
 
 
-def judgement(text: str, setting: str = "write.ok") -> Callable[[Json], bool]:
-    """Compile the CEL of `setting` to a function that judges a body or an entry.
+def compile_success_check(text: str, setting: str = "write.ok") -> Callable[[Json], bool]:
+    """Compile the CEL of `setting` to a function that tests a body or an entry.
 
-    Calling it raises `UnreadableBody` where the expression cannot be evaluated.
+    The function raises `UnreadableBody` if the expression cannot be evaluated.
     """
-    from speclab.mapping.cel import CelExpression, EvaluationError  # the engine is loaded for those who use it
+    from speclab.mapping.cel import CelExpression, EvaluationError  # imports the engine only if it is used
     from speclab.mapping.cel.syntax import ExpressionSyntaxError
 
     try:
@@ -386,9 +388,9 @@ def judgement(text: str, setting: str = "write.ok") -> Callable[[Json], bool]:
     return ok
 
 
-def from_item(text: str, setting: str) -> FieldPath:
-    """The path that a setting has of something in an entry, written from `item`."""
-    where = path(text, setting)
+def parse_item_path(text: str, setting: str) -> FieldPath:
+    """Parse the path of a setting that starts with `item`."""
+    where = parse_path(text, setting)
     if where.parts[0] != "item" or len(where.parts) == 1:
         raise SpecError(f"{setting}: expected a path that starts with `item.`, such as item.error, not {text!r}")
     return FieldPath(where.parts[1:])

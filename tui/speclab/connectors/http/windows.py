@@ -19,8 +19,8 @@ from speclab.connectors.api import Page
 from speclab.connectors.http.client import Client
 from speclab.connectors.http.page_reader import PageReader, ShiftedPages
 from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
-from speclab.connectors.http.read_state import from_mark
-from speclab.connectors.http.request_builder import RequestBuilder, scalar_text
+from speclab.connectors.http.read_state import build_bookmark_cursor
+from speclab.connectors.http.request_builder import RequestBuilder, format_scalar
 from speclab.connectors.http.settings import HttpSince
 from speclab.connectors.incremental import (
     Bookmark,
@@ -111,7 +111,7 @@ class WindowProgress:
     def cursor(self) -> Json:
         """The cursor in the middle of the windows."""
         mark = self.mark.dump() if self.mark else None
-        return from_mark(mark, self.since, of=self.fingerprint, window=self.window.dump())
+        return build_bookmark_cursor(mark, self.since, of=self.fingerprint, window=self.window.dump())
 
     def rest(self, cursor: Json) -> Json:
         """The cursor from which what is left is read without an end: `cursor`, where nothing was cut.
@@ -123,7 +123,7 @@ class WindowProgress:
         reached = self.window.start
         if self.since.lookback:
             reached = later(reached, self.since.lookback, needed_by="lookback")
-        return from_mark(Bookmark(reached, tuple(sorted(self.window.ties))).dump(), self.since)
+        return build_bookmark_cursor(Bookmark(reached, tuple(sorted(self.window.ties))).dump(), self.since)
 
 
 class WindowReader:
@@ -133,26 +133,26 @@ class WindowReader:
         self,
         whole: PageReader,
         closed: PageReader,
-        questions: RequestBuilder,
+        requests: RequestBuilder,
         client: Client,
         *,
         since: HttpSince,
-        at_once: int,
+        concurrency: int,
         fingerprint: str,
     ) -> None:
-        """`whole` reads the list by `since`; `closed` reads windows that have an end, so many `at_once`.
+        """`whole` reads the list by `since`; `closed` reads windows that have an end, so many `concurrency`.
 
         Raises `SpecError` for a `since` that cannot be cut.
         """
         self._whole = whole
         self._closed = closed
-        self._questions = questions
+        self._requests = requests
         self._client = client
         self._since = since
         self._param, self._until, self._length = since.param or "", since.until or "", since.window or 0.0
         self._start = _moment(since.start or "")
         self._field = FieldPath.parse(since.field)
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._fingerprint = fingerprint
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
@@ -166,7 +166,7 @@ class WindowReader:
                 async for page in cut:
                     yield page
             cursor = progress.rest(cursor)
-        async with aclosing(self._whole.pages(self._questions, cursor, full=full)) as pages:
+        async with aclosing(self._whole.pages(self._requests, cursor, full=full)) as pages:
             async for page in pages:
                 yield page if progress is None else replace(page, from_start=progress.fresh)
 
@@ -178,7 +178,9 @@ class WindowReader:
         mark = Bookmark.load(held.get("since")) if held.get("field") == self._since.field else None
         resumed = TimeWindow.load(held.get("window"))
         if resumed is not None and held.get("of") != self._fingerprint:
-            self._client.report(Level.WARNING, "the `read` settings are not those of the last run; reading anew")
+            self._client.report(
+                Level.WARNING, "the `read` settings are not those of the last run; reading from the start"
+            )
             resumed = None
         try:
             first = TimeWindow(earlier(mark.value, self._since.lookback), ties=set(mark.ties)) if mark else None
@@ -207,59 +209,59 @@ class WindowReader:
 
     async def _in_order(self, progress: WindowProgress) -> AsyncGenerator[tuple[Page, list[Record]]]:
         """Pages, window after window, and what of each was not had before; `progress` follows."""
-        lanes: deque[tuple[Scalar, PageBuffer]] = deque()
+        buffers: deque[tuple[Scalar, PageBuffer]] = deque()
         passes = 1
         try:
-            await self._sound(lanes, progress.window)
+            await self._sound(buffers, progress.window)
             while True:
-                self._fill(lanes, progress.window.start)
-                if not lanes:
+                self._fill(buffers, progress.window.start)
+                if not buffers:
                     return
                 window = progress.window
-                window.end, lane = lanes[0]
+                window.end, buffer = buffers[0]
                 try:
-                    page = await lane.next()
+                    page = await buffer.next()
                 except ShiftedPages:
                     if passes == _PASSES:
                         raise
                     passes += 1
                     window.within = None
-                    await lane.aclose()
-                    lanes[0] = window.end, self._lane(window.start, window.end)
+                    await buffer.aclose()
+                    buffers[0] = window.end, self._open_window(window.start, window.end)
                     continue
                 assert page is not None  # noqa: S101 - a list ends with a page that says so, or raises
                 fresh = self._fresh(progress, page)
                 window.within = page.cursor
                 if page.complete:
                     passes = 1
-                    lanes.popleft()
-                    await lane.aclose()
+                    buffers.popleft()
+                    await buffer.aclose()
                     progress.window, progress.moved = window.following(), True
                 yield page, fresh
         finally:
-            for _, lane in lanes:
-                await lane.aclose()
+            for _, buffer in buffers:
+                await buffer.aclose()
 
-    async def _sound(self, lanes: deque[tuple[Scalar, PageBuffer]], window: TimeWindow) -> None:
+    async def _sound(self, buffers: deque[tuple[Scalar, PageBuffer]], window: TimeWindow) -> None:
         """Begin the first window alone: its answer tells what time it is at the source, and how large a page is."""
         end = window.end or self._end(window.start)
         if end is None:
             return
-        lane = self._lane(window.start, end, window.within)
-        lanes.append((end, lane))
-        await lane.begun()
+        buffer = self._open_window(window.start, end, window.within)
+        buffers.append((end, buffer))
+        await buffer.wait_for_page()
         if window.end is None and self._end(window.start) is None:
-            lanes.pop()
-            await lane.aclose()
+            buffers.pop()
+            await buffer.aclose()
 
-    def _fill(self, lanes: deque[tuple[Scalar, PageBuffer]], start: Scalar) -> None:
+    def _fill(self, buffers: deque[tuple[Scalar, PageBuffer]], start: Scalar) -> None:
         """Begin as many windows from `start` on as are to be read at once and are over at the source."""
-        start = lanes[-1][0] if lanes else start
-        while len(lanes) < self._at_once and sum(lane.waiting for _, lane in lanes) < MOST_WAITING:
+        start = buffers[-1][0] if buffers else start
+        while len(buffers) < self._concurrency and sum(buffer.waiting for _, buffer in buffers) < MOST_WAITING:
             end = self._end(start)
             if end is None:
                 return
-            lanes.append((end, self._lane(start, end)))
+            buffers.append((end, self._open_window(start, end)))
             start = end
 
     def _end(self, start: Scalar) -> Scalar | None:
@@ -272,22 +274,22 @@ class WindowReader:
         try:
             end = later(start, max(self._length, precision(start)), needed_by=_NEEDED_BY)
             margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
-            over = min(self._client.source_time(), self._client.clock.now()) - margin
+            over = min(self._client.get_source_time(), self._client.clock.now()) - margin
             return end if instant(end, needed_by=_NEEDED_BY) <= over else None
         except OverflowError:  # as far in the future as time goes
             return None
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
-    def _lane(self, start: Scalar, end: Scalar, within: Json = None) -> PageBuffer:
+    def _open_window(self, start: Scalar, end: Scalar, within: Json = None) -> PageBuffer:
         """A window's list, asked for.
 
         Its end is asked for one step too late: whether a source takes `start` and `end` as in or out, what is just
         there is in one of the two windows.
         """
         until = later(end, precision(end), needed_by=_NEEDED_BY)
-        questions = self._questions.between({self._param: scalar_text(start), self._until: scalar_text(until)})
-        return PageBuffer(self._closed.pages(questions, within, full=True), MOST_WAITING // self._at_once)
+        requests = self._requests.with_bounds({self._param: format_scalar(start), self._until: format_scalar(until)})
+        return PageBuffer(self._closed.pages(requests, within, full=True), MOST_WAITING // self._concurrency)
 
     def _fresh(self, progress: WindowProgress, page: Page) -> list[Record]:
         """The records of `page` that the window before did not deliver; what the one after may bring is remembered."""

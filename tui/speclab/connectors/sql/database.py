@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.rate_limiter import delay
+from speclab.connectors.rate_limiter import compute_delay
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
 from speclab.connectors.sql.mysql import connect, split_tls
@@ -84,8 +84,8 @@ class Database:
             except Unreachable as error:
                 if anew is None or not self._was_there or tries >= self._retry.attempts:
                     raise
-                wait = delay(tries - 1, self._retry.base, self._retry.cap, self._context.random)
-                self._context.report(Level.WARNING, f"{error.message}; next try in {format_duration(wait)}")
+                wait = compute_delay(tries - 1, self._retry.base, self._retry.cap, self._context.random)
+                self._context.report(Level.WARNING, f"{error.message}; retrying in {format_duration(wait)}")
             await self._context.clock.sleep(wait)
             anew()
             tries += 1
@@ -110,7 +110,7 @@ class Database:
                 raise
             self._disconnect()
             text = self.redactor.redact(f"{self.name}: the connection was lost: {words(error)}")
-            raise Unreachable(text, hint="The next run goes on from the checkpoint.") from None
+            raise Unreachable(text, hint="The next run continues from the checkpoint.") from None
 
     def _connect(self) -> Connection:
         new = self._file is not None and not self._file.exists()

@@ -195,7 +195,7 @@ class SqlReader(Reader):
         except DBAPIError as error:
             text = self._database.redactor.redact(words(error))
             if self._database.kind.passes(error, text):
-                hint = "The next run goes on from the checkpoint."
+                hint = "The next run continues from the checkpoint."
                 raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
             raise BadResponse(f"{self._line()}: {text}", request=self._line(), hint="Check `read`.") from None
 
