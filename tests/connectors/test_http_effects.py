@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item
 
-from speclab.connectors.api import RuntimeContext, WriteResult
+from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_writer
 from speclab.connectors.secrets.references import References
@@ -158,3 +158,38 @@ async def test_a_web_page_is_no_success(
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert answer.error.message.startswith("200 OK: the response is a web page; check `base_url`")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        ({"id": 7}, {}, ("7", None, None)),
+        (
+            {"id": "a", "email": "x", "plan": "free"},
+            {"ETag": '"3"'},
+            ("a", '"3"', {"id": "a", "email": "x", "plan": "free"}),
+        ),
+        ({"data": {"id": "a", "email": "x"}}, {}, ("a", None, {"id": "a", "email": "x"})),
+        (None, {"Location": "/c/a%2Fb"}, ("a/b", None, None)),
+        (None, {}, (None, None, None)),
+    ],
+)
+async def test_result_has_the_id_version_and_record_that_the_target_returns(
+    body: Json,
+    headers: Mapping[str, str],
+    expected: tuple[str | None, str | None, Json],
+    serve: Serve,
+    references: References,
+    context: RuntimeContext,
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        del request
+        if body is None:
+            return web.Response(status=201, headers=headers)
+        return web.json_response(body, status=201, headers=headers)
+
+    settings: Json = {"connector": "http", "base_url": await serve(answer), "key": "id", "write": {"create": "POST /c"}}
+    writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
+    (result,) = await writer.write([MappedRecord("a", {"id": "a", "email": "x"}, {}, "")])
+    await writer.close()
+    assert (result.target_id, result.version, result.stored) == expected

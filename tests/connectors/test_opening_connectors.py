@@ -8,7 +8,7 @@ import pytest
 from tests.spec.test_settings_of_others import put
 
 from speclab.connectors import registry
-from speclab.connectors.api import ConnectorParts, RuntimeContext
+from speclab.connectors.api import Connector, ConnectorParts, RuntimeContext
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_reader, open_writer
@@ -76,7 +76,59 @@ def test_a_connector_that_is_broken_says_of_which_package_it_is(
         open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, context)
 
 
-def test_connectors_are_loaded_when_they_are_opened_and_not_before() -> None:
-    code = "import sys, speclab.connectors; print([m for m in ('httpx', 'aiohttp', 'sqlalchemy') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
+def test_connector_whose_parts_cannot_be_imported_is_an_error_of_the_spec(
+    references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> ConnectorParts[System]:
+        raise ImportError("no driver for soap")
+
+    monkeypatch.setattr(registry, "CONNECTORS", {"soap": Connector(System, load)})
+    reason = "the connector 'soap' cannot be used: its parts cannot be loaded: ImportError: no driver for soap"
+    with pytest.raises(SpecError, match=reason):
+        open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, context)
+
+
+SPEC_OF_ALL_CONNECTORS = """\
+---
+spec_id: all
+type: integration
+---
+# Spec: All
+## Integration Overview
+### Source System
+```yaml
+connector: {source}
+```
+### Target System
+```yaml
+connector: {target}
+```
+"""
+LOADED = """
+import sys
+from speclab.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+heavy = {"httpx", "aiohttp", "sqlalchemy", "fsspec", "pyarrow"}
+parts = ("reader", "writer", "discovery", "journal")
+ours = (name for name in sys.modules if name.startswith("speclab.connectors."))
+print(sorted([*(heavy & sys.modules.keys()), *(name for name in ours if name.endswith(parts))]))
+"""
+
+
+@pytest.mark.parametrize(("source", "target"), [("http", "sql"), ("file", "singer")])
+def test_linting_a_spec_loads_only_the_settings_of_its_connectors(source: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "all.md").write_text(SPEC_OF_ALL_CONNECTORS.format(source=source, target=target))
+    command = [sys.executable, "-c", LOADED, "lint", "all.md"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "S201" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+async def test_reader_that_does_not_override_acknowledge_ignores_it(
+    references: References, context: RuntimeContext
+) -> None:
+    reader = open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, context)
+    await reader.acknowledge({"any": "cursor"})
