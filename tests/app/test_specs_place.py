@@ -387,7 +387,7 @@ async def test_a_name_that_cannot_be_given_stays_to_be_mended(
         await pilot.press("n", *"crm", "enter")
         await see(pilot, "new spec", "is already there", "choose another name")
         await pilot.press(*" 2", "enter")
-        await see(pilot, "new spec", "'crm 2' cannot name a spec", "such as crm-2")
+        await see(pilot, "new spec", "'crm 2' is not a valid spec name", "such as crm-2")
         await pilot.press("left", "backspace", *"-", "enter")
         await see(pilot, "crm-2 ▸ Front matter", "◌ crm-2")
 

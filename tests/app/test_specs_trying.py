@@ -188,11 +188,11 @@ async def test_what_is_not_saved_yet_is_tried_and_told_of_no_longer_once_it_is_c
 ) -> None:
     async with trying("type: bearer") as pilot:
         specs = view(pilot)
-        await tells(pilot, until, "the source is not described well")
+        await tells(pilot, until, "the source is not valid")
         assert specs.opened is not None
         section = specs.opened.document.section(SOURCE)
         specs.change("auth", lambda document: document.with_body(section, f"```yaml\n{BEARER}\n```"))
-        await until(pilot, lambda: "not described well" not in told(pilot))
+        await until(pilot, lambda: "is not valid" not in told(pilot))
         await pilot.press("t")
         await tells(pilot, until, "✔ let in")
         await pilot.press("u")

@@ -58,7 +58,7 @@ def test_a_spec_is_tried_before_its_mapping_is_done(shell: Shell, api: Api) -> N
     path.write_text(path.read_text().replace("connector: file\npath: out.jsonl", "connector: nothing"))
     shell("auth", "people", "source")
     done = shell("auth", "people", "target", exit_code=3)
-    assert "specs/people.md: the target is not described well" in done.stderr
+    assert "specs/people.md: the target is not valid" in done.stderr
     assert "S204 unknown connector 'nothing'" in done.stderr
 
 

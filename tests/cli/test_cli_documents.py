@@ -109,6 +109,6 @@ def test_a_problem_is_one_line_whatever_the_spec_says(shell: Shell) -> None:
     front_matter = 'spec_id: a\ntype: integration\n"\\e[2J\\n%": 1\n"\\e[2J\\n%": 2\n'
     shell.write("a,b/c:d.md", f"---\n{front_matter}---\n")
     (told,) = [line for line in shell("lint", "a,b", exit_code=1).stdout.splitlines() if "F105" in line]
-    assert told == r"a,b/c:d.md:5:1: F105 `\x1b[2J\n%` is written twice; the last one counts"
+    assert told == r"a,b/c:d.md:5:1: F105 `\x1b[2J\n%` appears twice; the last one is used"
     found = shell("lint", "--format", "github", "a,b", exit_code=1).stdout
-    assert "::error file=a%2Cb/c%3Ad.md,line=5,col=1,title=F105::`\\x1b[2J%0A%25` is written twice; the last" in found
+    assert "::error file=a%2Cb/c%3Ad.md,line=5,col=1,title=F105::`\\x1b[2J%0A%25` appears twice; the last" in found

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tests.connectors.conftest import read_all
 
 from speclab.connectors.api import FullReplace, MappedRecord, Page, RuntimeContext, Writer, WriteResult
-from speclab.connectors.file.settings import FileSystem, is_elsewhere
+from speclab.connectors.file.settings import FileSystem, is_remote
 from speclab.connectors.registry import open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.json import Json, Record
@@ -22,7 +22,7 @@ PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for numbe
 
 def file_at(path: str, **more: Json) -> FileSystem:
     """The settings of a file whose key is `id`; a store elsewhere is not waited for long."""
-    limits: dict[str, Json] = {"limits": {"timeout": "5s"}} if is_elsewhere(path) else {}
+    limits: dict[str, Json] = {"limits": {"timeout": "5s"}} if is_remote(path) else {}
     return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **limits, **more})
 
 

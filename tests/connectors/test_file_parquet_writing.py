@@ -271,7 +271,7 @@ async def test_many_rows_become_row_groups_and_come_back(files: Files) -> None:
     ("more", "message"),
     [
         ({"path": "a.parquet", "mode": "append"}, "a Parquet file cannot be appended to"),
-        ({"path": "a.parquet.gz"}, "Parquet is packed within, and not gzipped on top"),
+        ({"path": "a.parquet.gz"}, "Parquet is compressed internally; remove .gz"),
     ],
 )
 async def test_what_parquet_cannot_do_is_said(

@@ -146,7 +146,7 @@ def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, messag
 async def test_what_is_appended_is_refused_also_of_a_reference(references: References, context: RuntimeContext) -> None:
     target = file_at("${env:SECRET}", mode="append", format="csv")
     elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
-    with pytest.raises(SpecError, match="a file elsewhere is only put there whole"):
+    with pytest.raises(SpecError, match="a remote file cannot be appended to"):
         open_writer(target, NoAuth(), elsewhere, context)
 
 

@@ -111,7 +111,7 @@ def test_a_value_that_cannot_stand_there_is_refused() -> None:
     [
         ("status", "bogus", "status: unknown status 'bogus'; expected one of"),
         ("status", "in-progres", "status: unknown status 'in-progres'; did you mean 'in-progress'"),
-        ("spec_id", "crm to billing", "spec_id: 'crm to billing' cannot be a spec_id"),
+        ("spec_id", "crm to billing", "spec_id: 'crm to billing' is not a valid spec_id"),
         ("type", "integraton", "type: unknown type 'integraton'"),
         ("Data Flow > Frequency", "Sometimes", "Data Flow > Frequency: 'Sometimes' is not one of the choices: Hourly"),
         ("Data Flow > Frequency", "Daily at 25:00", "Data Flow > Frequency: expected a time of day such as 02:00"),

@@ -75,13 +75,13 @@ def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None
         ('<script src="x">', "an open <script would swallow the section 'Logging'"),
         ("<![CDATA[", "an open <![CDATA[ would swallow the section 'Logging'"),
         ("<?php", "an open <?php would swallow the section 'Logging'"),
-        ("## New", "the text has a heading of its own, 'New', which would begin a section"),
-        ("# New", "the text has a heading of its own, 'New', which would begin a section"),
-        ("a\n\n#### New ##\n\nb", "the text has a heading of its own, 'New', which would begin a section"),
-        ("New\n---", "the text has a heading of its own, 'New', which would begin a section"),
-        ("New\n=", "the text has a heading of its own, 'New', which would begin a section"),
+        ("## New", "the text contains a heading, 'New', which would start a section"),
+        ("# New", "the text contains a heading, 'New', which would start a section"),
+        ("a\n\n#### New ##\n\nb", "the text contains a heading, 'New', which would start a section"),
+        ("New\n---", "the text contains a heading, 'New', which would start a section"),
+        ("New\n=", "the text contains a heading, 'New', which would start a section"),
         ("## New\n\n```", "an open ``` fence would swallow the section 'Logging'"),
-        ("## Logging\n\nkept\n\n```", "the section 'Logging' would change too"),
+        ("## Logging\n\nkept\n\n```", "the edit would also change the section 'Logging'"),
     ],
 )
 def test_a_body_that_would_change_other_sections_is_refused(body: str, reason: str) -> None:
@@ -91,7 +91,7 @@ def test_a_body_that_would_change_other_sections_is_refused(body: str, reason: s
 
 
 def test_a_body_that_would_make_front_matter_of_prose_is_refused() -> None:
-    with pytest.raises(EditRejected, match="would make front matter of what is none"):
+    with pytest.raises(EditRejected, match="would turn text into front matter"):
         set_body("---\nkey: v\n\n## A\n\nold\n", "text\n\n---")
 
 

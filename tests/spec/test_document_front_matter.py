@@ -155,7 +155,7 @@ def test_a_front_matter_of_a_spec_that_is_never_closed_is_told_and_left_alone(te
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (text[:2].count("\n") + 1, 1, "F101")
     assert lint(document) == [problem]
-    with pytest.raises(EditRejected, match="never closed; put --- on a line of its own behind it"):
+    with pytest.raises(EditRejected, match="not closed; add a line with --- after it"):
         document.with_front_matter("status", "draft")
 
 

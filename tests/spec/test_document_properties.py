@@ -181,7 +181,7 @@ def test_a_front_matter_value_reads_back_and_nothing_else_changes(document: Docu
     others = {key: v for key, v in after.front_matter.values.items() if key != "status"}
     assert others == {key: v for key, v in document.front_matter.values.items() if key != "status"}
     old = document.front_matter
-    if span := old.span_of("status"):
+    if span := old.get_span("status"):
         assert after.text.startswith(document.text[: span.start])
         assert after.text.endswith(document.text[span.end :])
     else:

@@ -76,7 +76,7 @@ def test_the_choices_of_a_choice_section_are_offered() -> None:
 
 def test_settings_have_type_need_default_and_description_as_the_models_say() -> None:
     http = settings("Integration Overview > Source System", "http")
-    assert http["base_url"] == SettingHelp("base_url", "URL", True, "", "where every path starts")
+    assert http["base_url"] == SettingHelp("base_url", "URL", True, "", "URL that every path is appended to.")
     assert http["limits.timeout"] == SettingHelp("limits.timeout", "duration", False, "30s", "Timeout of one request.")
     assert http["limits.response"].default == "50MB"
     assert http["read.pagination.by"].type == "auto | cursor | page | offset | next_url | link | none"

@@ -217,7 +217,7 @@ def test_a_missing_section_is_told_at_the_section_around_it() -> None:
     ]
     assert (
         said(read(SPEC.replace("## Field Mapping", "## The Mapping")))[0]
-        == "1:1 D101 the section 'Field Mapping' is missing; a run needs its table, with a row for each target field"
+        == "1:1 D101 the section 'Field Mapping' is missing; a run needs its table, with one row per target field"
     )
 
 
@@ -228,7 +228,7 @@ def test_headings_may_differ_in_case_spacing_and_marks_and_stand_elsewhere() -> 
 
 def test_prose_without_a_settings_block_is_told_with_the_fence_that_may_be_meant() -> None:
     spec = SPEC.replace("Acme CRM, API v3.\n\n```yaml", "Acme CRM, API v3.\n\n```")
-    at, hint = line_of("connector: http") - 1, "if it is this one, put yaml behind its fence"
+    at, hint = line_of("connector: http") - 1, "if it is this one, write ```yaml"
     assert said(read(spec)) == [f"{at}:1 D104 'Source System' has no settings block; {NEEDED}; {hint}"]
     spec = SPEC.replace("```yaml\ntype: bearer\ntoken: ${env:CRM_TOKEN}\n```", "OAuth 2.0, ask the platform team.")
     assert [(problem.line, problem.code) for problem in read(spec)] == [(line_of("### Source System Auth"), "D104")]
@@ -237,7 +237,7 @@ def test_prose_without_a_settings_block_is_told_with_the_fence_that_may_be_meant
 def test_a_section_that_is_there_twice_is_told_at_the_second() -> None:
     spec = SPEC + "\n### Logging\n```yaml\nretention: 9d\n```\n"
     assert said(read(spec)) == [
-        f"{spec.count(chr(10)) - 3}:1 D103 'Logging' is on line {line_of('### Logging')} already; only one can be meant"
+        f"{spec.count(chr(10)) - 3}:1 D103 'Logging' is on line {line_of('### Logging')} too; keep one of the two"
     ]
     assert read(SPEC + "\n### Logging\n<!-- to be written -->\n") == []
 
@@ -262,7 +262,7 @@ def test_source_and_target_say_how_they_are_read_and_written() -> None:
     spec = SPEC.replace("read: {path: /v3/contacts, records: data}", "write: {create: POST /a}")
     line = line_of("connector: http")
     assert said(read(spec)) == [
-        f"{line}:1 S207 `read` is missing; it says how the source is used",
+        f"{line}:1 S207 `read` is missing; a source needs it",
         f"{line + 3}:1 S208 `write` has no effect at the source",
     ]
 
@@ -305,12 +305,12 @@ def test_secrets_and_references_are_looked_at_in_every_block() -> None:
     [
         (
             "spec_id: {name}\ntype: integration\nstatus: draft",
-            ["2:10 F102 `spec_id` is not filled in; give the spec a name such as crm-to-billing"],
+            ["2:10 F102 `spec_id` is empty; expected a name such as crm-to-billing"],
         ),
         ("type: integration\nstatus: draft", ["1:1 F102 `spec_id` is missing from the front matter"]),
         (
             "spec_id: CRM to Billing\ntype: integration\nstatus: draft",
-            ["2:10 F103 'CRM to Billing' cannot be a spec_id: expected letters, digits, '-', '_' and '.'"],
+            ["2:10 F103 'CRM to Billing' is not a valid spec_id: expected letters, digits, '-', '_' and '.'"],
         ),
         (
             f"spec_id: {'a' * 300}\ntype: integration\nstatus: draft",
@@ -328,7 +328,10 @@ def test_secrets_and_references_are_looked_at_in_every_block() -> None:
             "spec_id: a\ntype: integration\nstatus: yes",
             ["4:9 F104 unknown status 'yes'; expected one of 'draft', 'approved', 'in-progress', 'completed'"],
         ),
-        ("spec_id: a\ntype: dev\nstatus: draft", ["3:7 F106 a spec of type 'dev' does not run"]),
+        (
+            "spec_id: a\ntype: dev\nstatus: draft",
+            ["3:7 F106 a spec of type 'dev' does not run; only `type: integration` does"],
+        ),
     ],
 )
 def test_the_front_matter_says_which_spec_it_is_and_how_far(front_matter: str, told: list[str]) -> None:

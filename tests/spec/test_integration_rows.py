@@ -145,15 +145,15 @@ def test_an_unescaped_pipe_is_told_where_the_table_ends() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("", "1:1 D201 the Field Mapping has no table; a run needs a row for each target field"),
+        ("", "1:1 D201 the Field Mapping has no table; a run needs one row per target field"),
         (
             "| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n",
-            "1:1 D201 the Field Mapping has no rows; a run needs a row for each target field",
+            "1:1 D201 the Field Mapping has no rows; a run needs one row per target field",
         ),
         (
             HEAD.partition("\n\n")[2]
             + "| source.field1 | target.field1 | Direct | |\n| source.field2 | target.field2 | Uppercase | |\n",
-            "1:1 D201 the Field Mapping still has the template's example rows; a run needs a row for each target field",
+            "1:1 D201 the Field Mapping still has the template's example rows; a run needs one row per target field",
         ),
     ],
 )

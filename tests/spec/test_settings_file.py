@@ -15,22 +15,22 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
     [
         (
             TABLE + "encoding: hex\n",
-            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, not 'hex'",
+            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, got 'hex'",
         ),
         (
             TABLE + "encoding: cp1225\n",
-            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, not 'cp1225'",
+            "4:11 S203 `encoding`: expected the name of an encoding, such as cp1252, got 'cp1225'",
         ),
-        (TABLE + "delimiter: ';;'\n", "4:12 S203 `delimiter`: expected one character, not ';;'"),
+        (TABLE + "delimiter: ';;'\n", "4:12 S203 `delimiter`: expected one character, got ';;'"),
         (TABLE + "delimiter: ';'\nquote: ';'\n", "5:1 S205 `quote` and `delimiter` are the same character"),
-        (TABLE + "columns: [id, id]\n", "4:1 S205 the column 'id' is there twice"),
+        (TABLE + "columns: [id, id]\n", "4:1 S205 the column 'id' appears twice"),
         (
             TABLE + "mode: append\nencoding: utf-16\n",
-            "4:1 S205 utf-16 has a mark at its start, so a file cannot be appended to; use mode upsert or replace",
+            "4:1 S205 utf-16 starts with a byte order mark and cannot be appended to; use mode upsert or replace",
         ),
         (
             "connector: file\nkey: id\npath: a.jsonl.gz\nquote: ''\n",
-            "4:1 S205 `quote` goes with csv and tsv, not with jsonl",
+            "4:1 S205 `quote` is for csv and tsv, not jsonl",
         ),
         (
             "connector: file\nkey: id\npath: a.json\nmode: append\n",
@@ -46,11 +46,11 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
         ),
         (
             "connector: file\nkey: id\npath: a.parquet\ntypes: {n: 'decimal(40, 2)'}\n",
-            "4:12 S203 `types.n`: expected up to 38 digits, of which some are decimal places, not 'decimal(40, 2)'",
+            "4:12 S203 `types.n`: expected at most 38 digits, and decimal places within them, got 'decimal(40, 2)'",
         ),
         (
             "connector: file\nkey: id\npath: s3://bucket/a.csv\nmode: append\n",
-            "4:1 S205 a file elsewhere is only put there whole, never appended to; use mode upsert or replace",
+            "4:1 S205 a remote file cannot be appended to; use mode upsert or replace",
         ),
         (
             TABLE + "options: {key: x}\n",
@@ -64,7 +64,7 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
             "connector: file\nkey: id\npath: s3://bucket/a.csv\nlimits: {rate: 10/s}\n",
             "4:10 S202 unknown setting 'rate' in `limits`; expected one of 'timeout'",
         ),
-        (TABLE + "types: {n: integer}\n", "4:1 S205 `types` goes with parquet, not with csv"),
+        (TABLE + "types: {n: integer}\n", "4:1 S205 `types` is for parquet, not csv"),
     ],
 )
 def test_settings_that_do_not_go_together_are_told_at_their_place(yaml: str, expected: str) -> None:

@@ -50,19 +50,19 @@ FILE = "connector: file\npath: in.jsonl\nkey: id\nmissing: delete"
     [
         (
             "connector: http\nbase_url: https://x\nkey: id\nwrite: {create: POST /people}",
-            "the target has no `write.delete` to delete with",
+            "the target has no `write.delete`",
         ),
         (
             "connector: sql\nurl: sqlite:///b.db\nkey: id\nwrite: {insert: people}",
-            "rows that are inserted cannot be deleted; write them with `upsert`",
+            "inserted rows cannot be deleted; use `upsert`",
         ),
         (
             "connector: file\npath: out.jsonl\nkey: id\nmode: append",
-            "a file that is appended to keeps all records; use mode upsert",
+            "records of a file in mode append cannot be deleted; use mode upsert",
         ),
         (
             "connector: file\npath: out.jsonl\nkey: id\nmode: replace",
-            "a file that is replaced holds what the source has, and nothing is left to delete",
+            "a file in mode replace only has the records of the run, so there are none to delete",
         ),
     ],
 )
@@ -96,7 +96,7 @@ def test_numbered_pages_need_a_total_by_which_a_skipped_record_is_noticed(by: st
         f"  pagination: {{by: {by}, param: p%s}}\n"
     )
     (problem,) = said(problems_of(HttpSystem, yaml % ""))
-    assert problem.startswith(f"{FIRST + 5}:3 S205 a record that goes while pages are read moves those after it")
+    assert problem.startswith(f"{FIRST + 5}:3 S205 a record deleted during the read shifts the later ones")
     assert said(problems_of(HttpSystem, yaml % ", total: meta.total")) == []
 
 
@@ -114,8 +114,8 @@ def test_what_a_delete_takes_of_a_record_is_what_stands_in_the_requests_or_else_
             },
         }
     )
-    assert sorted(map(str, http.known_by())) == ["address.email", "source.account.id", "tenant"]
+    assert sorted(map(str, http.get_delete_paths())) == ["address.email", "source.account.id", "tenant"]
     sql = SqlSystem.model_validate({"connector": "sql", "url": "sqlite://", "key": ["odd.name", "id"]})
-    assert [path.parts for path in sql.known_by()] == [("odd.name",), ("id",)]
+    assert [path.parts for path in sql.get_delete_paths()] == [("odd.name",), ("id",)]
     file = FileSystem.model_validate({"connector": "file", "path": "a.jsonl", "key": "person.id"})
-    assert [path.parts for path in file.known_by()] == [("person", "id")]
+    assert [path.parts for path in file.get_delete_paths()] == [("person", "id")]

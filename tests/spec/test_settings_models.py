@@ -171,7 +171,7 @@ def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_miss
     problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
     assert said(problems) == [
         f"{FIRST}:1 S201 `key` is missing: path of the field that identifies a record, or a list of paths",
-        f"{FIRST}:1 S201 `base_url` is missing: where every path starts",
+        f"{FIRST}:1 S201 `base_url` is missing: URL that every path is appended to",
         f"{FIRST + 3}:3 S201 `read.since.field` is missing: path of the time or number in a record",
     ]
 
@@ -309,13 +309,13 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
 @pytest.mark.parametrize(
     ("yaml", "place", "message"),
     [
-        ("read: {records: data}", "{0}:1", "expected `path`, or `request` where it is no GET"),
+        ("read: {records: data}", "{0}:1", "expected `path`, or `request` for methods other than GET"),
         ("read: {path: /a, request: POST /a}", "{0}:18", "expected one of `path` and `request`, not both"),
         ("read: {path: /a, body: {q: 1}}", "{0}:18", "a `body` needs `request`, such as POST /search"),
         (
             "read: {path: /a, since: {field: updated}}",
             "{0}:18",
-            "over HTTP `since` needs `param`, the parameter that asks for what changed",
+            "over HTTP, `since` needs `param`, the parameter that carries the start",
         ),
         (
             "read: {path: /a, pagination: {by: cursor}}",
@@ -331,12 +331,12 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
         (
             "read: {path: /a, pagination: {next: links.next}}",
             "{0}:31",
-            "`next` goes with pagination by cursor or next_url, not by auto",
+            "`next` is for pagination by cursor or next_url, not by auto",
         ),
         (
             "read: {path: /a, pagination: {by: link, param: page}}",
             "{0}:41",
-            "`param` goes with pagination by cursor or page or offset, not by link",
+            "`param` is for pagination by cursor or page or offset, not by link",
         ),
         (
             "read: {path: /a, pagination: {by: next_url, next: a, header: b}}",
@@ -346,32 +346,32 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
         (
             "read: {path: /a, pagination: {by: link, size_param: n}}",
             "{0}:41",
-            "`size_param` needs `size`, what is asked for with it",
+            "`size_param` needs `size`, the value to send",
         ),
         (
             "read: {path: /a, pagination: {by: link, size: 100}}",
             "{0}:41",
-            "`size` needs `size_param`, the parameter that asks for it",
+            "`size` needs `size_param`, the parameter that carries it",
         ),
         (
             'read: {path: "/a/{account.id}"}',
             "{0}:8",
-            "{account.id}: a read is about no record, unless `for_each` gives it one",
+            "{account.id}: a read has no record for placeholders but the parent of `for_each`",
         ),
         (
             'read: {path: "/a/{id}", for_each: {path: /b, as: account}}',
             "{0}:8",
-            "{id} is no field of `account`, the only record a read can be about",
+            "{id} is not a field of `account`, the only record available to a read",
         ),
         (
             'read: {path: "/a/{account.id}", for_each: {path: "/b/{account.id}", as: account}}',
             "{0}:44",
-            "{account.id}: the parent list is about no record",
+            "{account.id}: the parent list has no record for placeholders",
         ),
         (
             'read: {path: /a, params: {q: "{x}"}, for_each: {path: /b, as: account}}',
             "{0}:38",
-            "each `account` would be asked the same; put {account.id} into path, params or body",
+            "each `account` would get the same request; add {account.id} to path, params or body",
         ),
         ("write: {size: 5}", "{0}:1", "expected one of `upsert`, `create` and `batch`"),
         (
@@ -379,15 +379,15 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
             "{0}:25",
             "expected one of `upsert`, `create` and `batch`, not 2 of them",
         ),
-        ("write: {upsert: PUT /a, update: PUT /b}", "{0}:25", "`update` goes with `create`"),
+        ("write: {upsert: PUT /a, update: PUT /b}", "{0}:25", "`update` needs `create`"),
         (
             "write: {create: POST /a, update: PUT /b}",
             "{0}:26",
-            "`update` needs `lookup`, which finds what is already there",
+            "`update` needs `lookup`, which finds the existing record",
         ),
-        ("write: {create: POST /a, results: rows}", "{0}:26", "`results` goes with `batch`"),
-        ("write: {create: POST /a, size: 100}", "{0}:26", "`size` goes with `batch`"),
-        ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` goes with `lookup`"),
+        ("write: {create: POST /a, results: rows}", "{0}:26", "`results` needs `batch`"),
+        ("write: {create: POST /a, size: 100}", "{0}:26", "`size` needs `batch`"),
+        ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` needs `lookup`"),
     ],
 )
 def test_settings_that_do_not_go_together_are_told_at_the_one_to_blame(yaml: str, place: str, message: str) -> None:
@@ -397,7 +397,7 @@ def test_settings_that_do_not_go_together_are_told_at_the_one_to_blame(yaml: str
 def test_databases_and_keys_know_what_goes_together_too() -> None:
     sql = "connector: sql\nurl: sqlite://\nkey: id\n"
     assert said(problems_of(SqlSystem, sql + "read: {size: 1}\nwrite: {insert: a, upsert: b}\n")) == [
-        f"{FIRST + 3}:1 S205 expected `table`, or `query`",
+        f"{FIRST + 3}:1 S205 expected `table` or `query`",
         f"{FIRST + 4}:9 S205 expected one of `upsert` and `insert`, not both",
     ]
     api_key = {"header": "header: X\n", "both": "header: X\nparam: x\n", "none": ""}

@@ -136,7 +136,7 @@ def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(inst
     install("speclab-folder", FOLDER, folder="FOLDER")
     (told,) = [line for line in said(read("kafka")[1]) if "S204" in line]
     assert told.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
-    assert told.endswith("'folder'; the package of any other must be installed where speclab is")
+    assert told.endswith("'folder'; other connectors need their package installed beside speclab")
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
     install("speclab-feed", code, feed="FEED")
     assert "feed" in [variant.name for variant in guide(SOURCE).variants]
     assert "feed" not in [variant.name for variant in guide(TARGET).variants]
-    assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it is no target"]
-    assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; it says how the source is used"]
+    assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it cannot be a target"]
+    assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; a source needs it"]
 
 
 def test_what_is_called_as_in_another_system_means_what_the_package_says(install: Install) -> None:
@@ -280,7 +280,7 @@ def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
         from speclab.spec.settings import System
 
         class Shop(System):
-            logs_in = True
+            requires_auth = True
             path: str
 
         SHOP = Connector(Shop, None)

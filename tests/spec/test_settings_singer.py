@@ -23,11 +23,11 @@ TAP = "connector: singer\nstream: people\nkey: id\n"
         ),
         (
             TAP + "command: tap-x\nreplication: {method: incremental}\n",
-            "7:15 S205 `key`, the field to go by, goes with the method incremental",
+            "7:15 S205 `key`, the replication key, is for the method incremental",
         ),
         (
             TAP + "command: tap-x\nreplication: {method: full_table, key: updated}\n",
-            "7:15 S205 `key`, the field to go by, goes with the method incremental",
+            "7:15 S205 `key`, the replication key, is for the method incremental",
         ),
         (
             TAP + "command: tap-x\nlimits: {rate: 100/min}\n",

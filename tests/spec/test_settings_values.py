@@ -90,14 +90,22 @@ SQL = "connector: sql\nkey: id\n"
             "connector: file\npath: a.csv\nkey: [a, b..c]\n",
             "2:12 S203 `key`: 'b..c' is not a valid path: unexpected '.'",
         ),
-        (FileSystem, 'connector: file\nkey: id\npath: ""\n', "2:7 S203 `path` is empty: the file, or a URL such as"),
+        (
+            FileSystem,
+            'connector: file\nkey: id\npath: ""\n',
+            "2:7 S203 `path` is empty: path or URL of the file, such as",
+        ),
         (
             VolumeSettings,
             "records: 10\nguard: {least: 500%, most: 300%}\n",
             "1:9 S205 expected `least` to be at most `most`; otherwise no run is normal",
         ),
         (ApiKeyAuth, 'type: api_key\nheader: X\nkey: ""\n', "2:6 S203 `key` is empty: API key"),
-        (SingerSystem, 'connector: singer\ncommand: tap\nkey: id\nstream: ""\n', "3:9 S203 `stream` is empty: the str"),
+        (
+            SingerSystem,
+            'connector: singer\ncommand: tap\nkey: id\nstream: ""\n',
+            "3:9 S203 `stream` is empty: stream to re",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_right_is_told_at_its_place(model: type[Settings], yaml: str, told: str) -> None:

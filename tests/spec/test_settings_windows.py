@@ -26,32 +26,32 @@ def test_a_read_may_be_cut_from_any_time_on(start: str) -> None:
 @pytest.mark.parametrize(
     ("since", "blamed", "message"),
     [
-        ("until: b, ", "until", "`until` goes with `window`; without one, a read has no end to ask for"),
+        ("until: b, ", "until", "`until` needs `window`; without it, a read has no upper bound"),
         ("window: 1d, ", "window", "`window` needs `until`, the parameter that carries a window's end"),
         (
             "until: b, window: 1d, ",
             "window",
-            "`window` needs `start`: the first run has nothing else to cut windows from",
+            "`window` needs `start`, the start of the first window in the first run",
         ),
         (
             "until: a, window: 1d, start: 2024-01-31, ",
             "until",
-            "`param` and `until` are the same; expected one for each end of a window",
+            "`param` and `until` are the same; expected one parameter for each bound of a window",
         ),
         (
             "until: b, window: 30s, start: 2024-01-31, ",
             "window",
-            "expected a window of a minute or more, such as 1d; each is a request of its own",
+            "expected a window of at least one minute, such as 1d; each window is a separate request",
         ),
         (
             "until: b, window: 1d, start: yesterday, ",
             "start",
-            "with `window`, `start` is a time as the field has it: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
+            "with `window`, expected `start` to be a time: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
         ),
         (
             "until: b, window: 1d, start: 20240131, ",
             "start",
-            "with `window`, `start` is a time as the field has it: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
+            "with `window`, expected `start` to be a time: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
         ),
     ],
 )
@@ -64,7 +64,7 @@ def test_what_windows_lack_is_said_at_the_setting(since: str, blamed: str, messa
 def test_windows_are_for_one_list() -> None:
     each = '{path: /b, as: account}\n  params: {q: "{account.id}"}'
     (problem,) = problems("param: a, until: b, field: at, window: 1d, start: 2024-01-31", f"for_each: {each}")
-    assert problem.endswith("with `for_each` it is the parents that are read at once, no windows")
+    assert problem.endswith("`window` is not supported with `for_each`, which reads the parents concurrently")
 
 
 @pytest.mark.parametrize("by", ["page", "offset"])

@@ -164,7 +164,7 @@ def test_a_file_that_may_be_read_no_more_is_left_alone() -> None:
         base = Document.load(spec)
         spec.chmod(0o600)
         Path(name).chmod(0o777)
-        with unprivileged(), pytest.raises(SpeclabError, match="no permission to read what others may have written"):
+        with unprivileged(), pytest.raises(SpeclabError, match="no permission to read the current file"):
             save(base.with_front_matter("status", "approved"), base)
         assert spec.read_bytes() == TEMPLATE.encode()
 
@@ -179,7 +179,7 @@ def test_a_file_of_another_in_a_directory_such_as_tmp_is_left_alone() -> None:
         Path(name).chmod(0o1777)
         with unprivileged():
             base = Document.load(spec)
-            with pytest.raises(SpeclabError, match="it is another user's in a directory such as /tmp"):
+            with pytest.raises(SpeclabError, match="it belongs to another user in a directory such as /tmp"):
                 save(base.with_front_matter("status", "approved"), base)
         assert os.listdir(name) == ["spec.md"]  # noqa: PTH208 - hidden files too
 
@@ -270,7 +270,7 @@ def test_a_conflict_writes_nothing_and_shows_both_sides(spec: Path) -> None:
     theirs = base.with_body(base.section("Volume"), "theirs")
     save(theirs, base)
     mine = base.with_body(base.section("Volume"), "mine").with_front_matter("status", "approved")
-    with pytest.raises(SaveConflict, match="another writer changed what you changed too") as error:
+    with pytest.raises(SaveConflict, match="someone else changed the same lines") as error:
         save(mine, base)
     assert spec.read_bytes() == theirs.to_bytes()
     (conflict,) = error.value.conflicts
@@ -323,7 +323,7 @@ def test_a_new_file_never_takes_the_place_of_another(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"spec\.md is already there"):
         create(path, "two")
     assert path.read_bytes() == b"one"
-    with pytest.raises(SpeclabError, match="cannot be made"):
+    with pytest.raises(SpeclabError, match="cannot be created"):
         create(path / "below" / "a.md", "x")
 
 

@@ -122,7 +122,7 @@ def test_the_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path)
     state_directory(tmp_path)
     assert (tmp_path / ".speclab" / ".gitignore").read_text() == "mine\n"
     put(tmp_path / "file", "")
-    with pytest.raises(SpeclabError, match="cannot be made"):
+    with pytest.raises(SpeclabError, match="cannot be created"):
         state_directory(tmp_path / "file")
 
 
@@ -150,7 +150,7 @@ def test_a_new_spec_is_written_where_there_is_none(tmp_path: Path) -> None:
     [("My Spec", "such as my-spec"), ("../x", "such as x"), ("a/b", "such as a-b"), ("", ""), (".", "")],
 )
 def test_a_name_that_cannot_be_one_is_told(tmp_path: Path, name: str, hint: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a spec") as error:
+    with pytest.raises(UsageError, match="is not a valid spec name") as error:
         create_spec(tmp_path, name, date(2026, 11, 24))
     assert error.value.hint == hint
     assert list(tmp_path.iterdir()) == []

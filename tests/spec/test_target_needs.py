@@ -29,20 +29,20 @@ def told(target: str, rows: str = "") -> list[str]:
 @pytest.mark.parametrize("target", [FILE, SQL])
 def test_the_key_of_an_upsert(target: str) -> None:
     assert told(target.format(key="id")) == []
-    assert told(target.format(key="ident")) == ["ident: no row of the mapping makes `ident`"]
-    assert told(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping makes `region`"]
+    assert told(target.format(key="ident")) == ["ident: no row of the mapping produces `ident`"]
+    assert told(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping produces `region`"]
 
 
 def test_what_is_in_braces_in_a_request() -> None:
     assert told(HTTP.format(write='upsert: "PUT /{id}", headers: {X: "{home.city}"}')) == []
     assert told(HTTP.format(write='upsert: "PUT /{region}/{id}"')) == [
-        '"PUT /{region}/{id}"}: no row of the mapping makes `region`'
+        '"PUT /{region}/{id}"}: no row of the mapping produces `region`'
     ]
     assert told(HTTP.format(write='create: POST /, headers: {X: "{home.zip}"}')) == [
-        '"{home.zip}"}}: no row of the mapping makes `home.zip`'
+        '"{home.zip}"}}: no row of the mapping produces `home.zip`'
     ]
     batch = 'batch: POST /batch, item: {path: "/{nope}"}'
-    assert told(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping makes `nope`']
+    assert told(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping produces `nope`']
 
 
 def test_not_what_a_lookup_finds_nor_what_may_be_in_an_object_that_a_row_makes() -> None:
@@ -68,6 +68,6 @@ def test_lint_asks_what_a_success_is_where_one_response_is_for_many_records(more
     _, problems = read_integration(Document.parse(text))
     found = [problem for problem in problems if problem.code == "S212"]
     assert [problem.message for problem in found] == (
-        ["`results` or `ok` is missing: it says which records of a batch the target took"] if asked else []
+        ["set `results` or `ok` to define which records of a batch succeeded"] if asked else []
     )
     assert all(text.splitlines()[one.line - 1][one.column - 1 :].startswith("POST /batch") for one in found)

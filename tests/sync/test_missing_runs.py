@@ -384,7 +384,7 @@ def test_a_target_that_cannot_delete_is_an_error_of_the_spec(world: World) -> No
     (problem,) = caught.value.problems
     line = world.spec.read_text().splitlines()[problem.line - 1]
     assert (problem.code, line[problem.column - 1 :]) == ("S210", "missing: delete}")
-    assert problem.message == "`missing: delete`: the target has no `write.delete` to delete with"
+    assert problem.message == "`missing: delete`: the target has no `write.delete`"
 
 
 SWEEPS = st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh")), st.booleans()), min_size=2, max_size=6)

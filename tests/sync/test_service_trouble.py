@@ -160,7 +160,7 @@ async def test_a_spec_whose_bytes_are_no_text_stops_no_other(place: Workspace) -
     place.spec("moved", "On-demand").rename(odd.with_name(os.fsdecode(b"caf\xe9.md")))
     async with place.serving():
         await place.until(lambda: place.alerts() == {"moved"})
-        assert "cannot be a spec_id" in place.heartbeat().specs["caf\\udce9"].problem
+        assert "is not a valid spec_id" in place.heartbeat().specs["caf\\udce9"].problem
     with RunLogReader.open(place.runlog) as reader:
         assert [row.path for row in reader.integrations("moved")] == ["specs/caf\\udce9.md"]
 

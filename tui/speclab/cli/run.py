@@ -270,9 +270,9 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
 
 def _say_if_others_are_called_so(prepared: Prepared) -> None:
     """A copy whose spec_id was left as it is goes on, in the run log, where the other one came to."""
-    from speclab.spec.workspace import doubles, find_specs
+    from speclab.spec.workspace import find_duplicate_ids, find_specs
 
-    for other in doubles(prepared.integration.path, find_specs(prepared.workspace)):
+    for other in find_duplicate_ids(prepared.integration.path, find_specs(prepared.workspace)):
         called = f"{os.path.relpath(other)} has the spec_id {prepared.integration.spec_id!r}, too"
         report(Level.WARNING, f"{called}; the two share one cursor and one set of books; give the copy its own")
 

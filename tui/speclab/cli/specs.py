@@ -141,12 +141,12 @@ def _doubles(document: Document, specs: Iterable[SpecFile]) -> Iterator[Problem]
     """Tell of those of `specs` that have the spec_id of `document`, too."""
     from speclab.core.outcome import Level
     from speclab.spec.problems import Problem
-    from speclab.spec.workspace import doubles
+    from speclab.spec.workspace import find_duplicate_ids
 
     assert document.path is not None  # noqa: S101 - it was loaded
-    at = document.front_matter.span_of("spec_id") or document.front_matter.span
+    at = document.front_matter.get_span("spec_id") or document.front_matter.span
     line, column = document.position(at.start)
-    for other in doubles(document.path, specs):
+    for other in find_duplicate_ids(document.path, specs):
         message = f"{os.path.relpath(other)} has this spec_id, too; give the copy one of its own"
         yield Problem(str(document.path), line, column, "F107", Level.ERROR, message)
 

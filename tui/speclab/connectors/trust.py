@@ -21,7 +21,7 @@ from speclab.connectors.secrets.stores import STORES, Environment
 from speclab.core.errors import SpecError, SpeclabError, Untrusted
 from speclab.core.json import Json
 from speclab.spec.integration import Role
-from speclab.spec.reach import Reach, ReachKind, hosts_in, outside
+from speclab.spec.reach import Reach, ReachKind, find_hosts, find_outside
 from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def describe_reach(reach: Reach) -> str:
     """`reach` for a person, with the address that a variable of the environment holds, if it is one."""
     kind, _, name = reach.what.partition(":")
     if reach.kind is ReachKind.REFERENCE and kind == "env":
-        for host in hosts_in(os.environ.get(name, "")):
+        for host in find_hosts(os.environ.get(name, "")):
             return f"{reach} ({host})"
     return str(reach)
 
@@ -192,10 +192,10 @@ def _reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
     references = list(dict.fromkeys((*named(end.system), *named(end.auth))))
     system, auth = inside.resolve_settings(end.system), inside.resolve_settings(end.auth)
     yield from (Reach(end.role, ReachKind.REFERENCE, reference) for reference in references)
-    own = list(system.reaches(end.role, workspace))
+    own = list(system.find_reaches(end.role, workspace))
     yield from own
     for text in (*texts(system.model_dump()), *texts(auth.model_dump())):
-        for host in hosts_in(text):
+        for host in find_hosts(text):
             if not any(host in reach.what for reach in own):
                 yield Reach(end.role, ReachKind.HOST, host)
     kinds = {reference.partition(":")[0] for reference in references}
@@ -211,4 +211,4 @@ def _foreign_env(workspace: Path) -> Iterator[str]:
     """The workspace's `.env`, if it is a link to a file elsewhere."""
     file = workspace / ".env"
     if file.is_symlink():
-        yield from outside(os.fspath(file), workspace)
+        yield from find_outside(os.fspath(file), workspace)

@@ -79,7 +79,7 @@ def read(document: Document, address: str) -> str:
         return document.body(at.section)
     if isinstance(at, CellAddress):
         return at.table.cell(at.row, at.column).text
-    value, span = document.front_matter.get(at.key), document.front_matter.span_of(at.key)
+    value, span = document.front_matter.get(at.key), document.front_matter.get_span(at.key)
     if span is None:
         raise UsageError(f"the front matter has no key {at.key!r}", hint="speclab set adds it")
     return value if isinstance(value, str) else span.of(document.text)

@@ -209,7 +209,7 @@ class Sections:
         found = self._outline.at(address)
         for other in found[1:]:
             if not other.empty:
-                message = f"{other.title!r} is on line {found[0].line} already; only one can be meant"
+                message = f"{other.title!r} is on line {found[0].line} too; keep one of the two"
                 self._findings.error("D103", other.heading, message)
         return found[0] if found else None
 
@@ -230,4 +230,4 @@ class Sections:
         if fence is None:
             self._findings.need("D104", section.heading, message)
         else:
-            self._findings.need("D104", fence.span, f"{message}; if it is this one, put yaml behind its fence")
+            self._findings.need("D104", fence.span, f"{message}; if it is this one, write ```yaml")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from speclab.core.errors import EditRejected
-from speclab.spec.front_matter import FrontMatter, Settable, Splice, read_front_matter, spellings
+from speclab.spec.front_matter import FrontMatter, Settable, Splice, iterate_spellings, read_front_matter
 from speclab.spec.outline import BlockKind, LineSpan, Section, TextLines, read_blocks, split_line_ends
 from speclab.spec.table import MarkdownTable, aligned_rows, row_like, row_with_cell, with_outer_pipes
 
@@ -26,18 +26,18 @@ def same_sections(before: Document, after: Document, but: int | None) -> None:
         raise _outline_changes(before, after)
     # A new front matter is set apart by a blank line.
     if was.preamble.of(before.text).lstrip("\r\n") != now.preamble.of(after.text).lstrip("\r\n"):
-        raise EditRejected("the text before the first heading would change")
+        raise EditRejected("the edit would change the text before the first heading")
     for at, (old, new) in enumerate(zip(was.headings, now.headings, strict=True)):
         same = old.own.of(before.text) == new.own.of(after.text) or at == but
         if not same or old.heading.of(before.text) != new.heading.of(after.text):
-            raise EditRejected(f"the section {old.title!r} would change too")
+            raise EditRejected(f"the edit would also change the section {old.title!r}")
 
 
 def same_front_matter(before: Document, after: Document) -> None:
     """The front matter, by the letter; prose must not become one."""
     old, new = before.front_matter, after.front_matter
     if (old.end, old.span.of(before.text)) != (new.end, new.span.of(after.text)):
-        raise EditRejected("a line of --- or ... would make front matter of what is none")
+        raise EditRejected("a line of --- or ... would turn text into front matter")
 
 
 def same_entries(old: FrontMatter, new: FrontMatter, key: str) -> None:
@@ -53,7 +53,7 @@ def same_entries(old: FrontMatter, new: FrontMatter, key: str) -> None:
         raise EditRejected(f"setting {key!r} would change other keys of the front matter")
 
 
-def same_value(one: object, other: object) -> bool:
+def is_same_value(one: object, other: object) -> bool:
     """Whether two values are the same and of one type: 1 is not true, nor "1"."""
     return type(one) is type(other) and one == other
 
@@ -75,10 +75,10 @@ def _outline_changes(before: Document, after: Document) -> EditRejected:
     for heading in after.outline.headings:
         if (heading.level, heading.title) in new:
             return EditRejected(
-                f"the text has a heading of its own, {heading.title!r}, which would begin a section",
-                hint=r"add sections in the file itself; \# at the start of a line is no heading",
+                f"the text contains a heading, {heading.title!r}, which would start a section",
+                hint=r"add sections in the file itself, or write \# for a # at the start of a line",
             )
-    return EditRejected("the sections would change their order")
+    return EditRejected("the edit would reorder the sections")
 
 
 def _swallowed(after: Document, offset: int, title: str) -> EditRejected:
@@ -93,7 +93,7 @@ def _swallowed(after: Document, offset: int, title: str) -> EditRejected:
         mark = re.match(r"<!--|<!\[CDATA\[|<[?!/]?[\w-]*>?", opening)
         return EditRejected(
             f"an open {mark[0] if mark else '<'} would swallow the section {title!r}",
-            hint="close it, or leave a blank line behind it",
+            hint="close it, or leave a blank line after it",
         )
     return EditRejected(f"the text would run into the heading {title!r}", hint="leave a blank line between them")
 
@@ -139,21 +139,23 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
     old = before.front_matter
     if old.root is None and old.problems:
         line = old.problems[0].line
-        raise EditRejected(f"line {line}: {old.problems[0].message}", hint="mend the front matter first")
-    if key in old.values and same_value(old.values[key], value):
+        raise EditRejected(f"line {line}: {old.problems[0].message}", hint="fix the front matter first")
+    if key in old.values and is_same_value(old.values[key], value):
         return before
 
     def reads_back(splice: Splice) -> bool:
         found = read_front_matter(TextLines.of_file(_spliced(before.text, splice)), "")
-        return key in found.values and same_value(found.values[key], value)
+        return key in found.values and is_same_value(found.values[key], value)
 
     def check(after: Document) -> None:
         same_entries(old, after.front_matter, key)
         same_sections(before, after, None)
 
-    splices = [splice for splice in spellings(before.text, old, key, value, before.newline) if reads_back(splice)]
+    splices = [
+        splice for splice in iterate_spellings(before.text, old, key, value, before.newline) if reads_back(splice)
+    ]
     if not splices:
-        raise EditRejected(f"{key!r} cannot be set to {value!r} where it stands", hint="edit the front matter by hand")
+        raise EditRejected(f"{key!r} cannot be set to {value!r} at its position", hint="edit the front matter by hand")
     return _first_that_holds(before, splices, check)
 
 
@@ -246,7 +248,7 @@ def _checked(before: Document, text: str, check: Callable[[Document], None]) -> 
     except UnicodeEncodeError:
         lossless = False
     if not lossless:
-        raise EditRejected("the text has half a character in it, which no file can hold")
+        raise EditRejected("the text has an unpaired surrogate, which cannot be encoded")
     after = type(before).parse(text, before.path)
     check(after)
     return after
@@ -326,11 +328,11 @@ def _with_rows(
         now = next((other for other in after.tables(there) if other.first == table.first), None)
         if now is None or [list(row.texts) for row in now.rows] != [list(row) for row in texts]:
             raise EditRejected(
-                "the table would not be read back as meant: its rows would be others",
+                "the edit would change other rows of the table",
                 hint="give the rows outer pipes: | a | b |",
             )
         if now.header.texts != table.header.texts:
-            raise EditRejected("the table's header would be read otherwise")
+            raise EditRejected("the edit would change the header of the table")
 
     return _first_that_holds(before, splices, check)
 

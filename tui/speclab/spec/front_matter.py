@@ -90,9 +90,9 @@ class FrontMatter:
         """The value of `key`."""
         return self.values.get(key, default)
 
-    def said(self, key: str, text: str) -> str:
+    def get_text(self, key: str, text: str) -> str:
         """What `key` is said to be: its text, or a number, a day or a truth as written in `text`; else ""."""
-        value, span = self.get(key), self.span_of(key)
+        value, span = self.get(key), self.get_span(key)
         if isinstance(value, str):
             return value
         return span.of(text) if span and isinstance(value, int | float | date) else ""
@@ -101,7 +101,7 @@ class FrontMatter:
         """The entry of `key` that counts: the last."""
         return next((entry for entry in reversed(self.entries) if entry.key == key), None)
 
-    def span_of(self, key: str) -> LineSpan | None:
+    def get_span(self, key: str) -> LineSpan | None:
         """Where the value of `key` stands."""
         entry = self.entry(key)
         return entry.value if entry else None
@@ -129,7 +129,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         written = takewhile(str.strip, (lines.content(i) for i in range(first + 1, len(lines))))
         if not any(map(_OF_A_SPEC.match, written)):
             return nothing
-        message = "the front matter is never closed; put --- on a line of its own behind it"
+        message = "the front matter is not closed; add a line with --- after it"
         return _with_problem(nothing, problem(lines.starts[first], message))
     inner = LineSpan(lines.starts[first + 1], lines.starts[last])
     block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
@@ -162,14 +162,16 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         values,
         entries,
         tuple(
-            problem(entry.key_span.start, f"`{entry.key}` is written twice; the last one counts", "F105")
+            problem(entry.key_span.start, f"`{entry.key}` appears twice; the last one is used", "F105")
             for entry in twice
         ),
         root,
     )
 
 
-def spellings(text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str) -> Iterator[Splice]:
+def iterate_spellings(
+    text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str
+) -> Iterator[Splice]:
     """The ways to write that `key` is `value`, the plainest and most like what is there first.
 
     Each is one splice; whether it reads back as `value`, and all else as before, is for the edit to verify.

@@ -310,7 +310,7 @@ def guide(address: str) -> Guide:
     )
 
 
-def settings_of(model: type[Settings], *, without: str = "", before: str = "") -> Iterator[SettingHelp]:
+def list_settings(model: type[Settings], *, without: str = "", before: str = "") -> Iterator[SettingHelp]:
     """The settings of a model in order, those of models in it right after it; none of the one called `without`."""
     for name, info in model.model_fields.items():
         written = info.alias or name
@@ -319,16 +319,16 @@ def settings_of(model: type[Settings], *, without: str = "", before: str = "") -
         inner = find_model(info.annotation)
         yield SettingHelp(
             before + written,
-            "settings" if inner else type_text(info.annotation, info.metadata),
+            "settings" if inner else describe_type(info.annotation, info.metadata),
             info.is_required(),
             "" if inner else _default_text(info),
             info.description or "",
         )
         if inner:
-            yield from settings_of(inner, before=f"{before}{written}.")
+            yield from list_settings(inner, before=f"{before}{written}.")
 
 
-def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
+def describe_type(annotation: object, metadata: Sequence[object] = ()) -> str:
     """What a setting's type is called in a spec."""
     from pydantic import JsonValue
 
@@ -343,14 +343,14 @@ def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
         return _TYPES[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return type_text(args[0], args[1:])
+        return describe_type(args[0], args[1:])
     if origin is Literal:
         return " | ".join(str(arg) for arg in args)
     if origin in {Union, UnionType}:
-        return " or ".join(type_text(arg) for arg in args if arg is not type(None))
+        return " or ".join(describe_type(arg) for arg in args if arg is not type(None))
     if origin is dict:
-        return f"mapping of {type_text(args[1])}"
-    return f"list of {type_text(args[0])}" if args else "any value"
+        return f"mapping of {describe_type(args[1])}"
+    return f"list of {describe_type(args[0])}" if args else "any value"
 
 
 def _variants(address: str) -> Iterator[Variant]:
@@ -367,7 +367,7 @@ def _variants(address: str) -> Iterator[Variant]:
         LOGGING: {"": LoggingSettings},
     }
     for name, model in several.get(address, {}).items():
-        yield Variant(name, _summary(model), tuple(settings_of(model)), _example(address, name))
+        yield Variant(name, _summary(model), tuple(list_settings(model)), _example(address, name))
     if address in _WAYS:
         yield from _systems(address)
 
@@ -384,7 +384,7 @@ def _systems(address: str) -> Iterator[Variant]:
         if isinstance(model, BrokenPlugin):
             yield Variant(name, f"It cannot be used: {model.reason}", (), "", provider)
         elif way in model.model_fields or other not in model.model_fields:
-            settings = [_of_system(setting, name, way) for setting in settings_of(model, without=other)]
+            settings = [_of_system(setting, name, way) for setting in list_settings(model, without=other)]
             settings.sort(key=lambda setting: setting.name.split(".")[0] == "limits")  # what is asked, then how much
             yield Variant(name, _summary(model), tuple(settings), _example(address, name), provider)
 

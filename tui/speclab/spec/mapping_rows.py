@@ -35,7 +35,7 @@ def read_rows(document: Document, section: Section, findings: ProblemCollector) 
     written = [row for row in table.rows if any(row.texts)]
     if all(_texts(table, row)[:3] in _EXAMPLES for row in written):
         what = "still has the template's example rows" if written else "has no rows"
-        findings.need("D201", section.heading, f"the Field Mapping {what}; a run needs a row for each target field")
+        findings.need("D201", section.heading, f"the Field Mapping {what}; a run needs one row per target field")
         return ()
     rows: list[MappingRow] = []
     lines: dict[str, int] = {}
@@ -56,9 +56,7 @@ def read_rows(document: Document, section: Section, findings: ProblemCollector) 
 def _report_no_table(document: Document, section: Section, findings: ProblemCollector) -> None:
     table = document.table(section)
     if table is None:
-        findings.need(
-            "D201", section.heading, "the Field Mapping has no table; a run needs a row for each target field"
-        )
+        findings.need("D201", section.heading, "the Field Mapping has no table; a run needs one row per target field")
         return
     headers = list(table.header.texts)
     for name in (SOURCE, TARGET):

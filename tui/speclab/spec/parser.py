@@ -41,7 +41,7 @@ from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.rules import CheckExpression, read_alerts, read_criteria, read_error_rules
 from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.settings_block import read_block, to_model, to_variant
-from speclab.spec.workspace import is_other, is_readable, read_header
+from speclab.spec.workspace import has_other_type, is_readable, read_header
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
@@ -52,7 +52,7 @@ _SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sq
 _AUTH_EXAMPLE: Final = (
     "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
 )
-_OTHER_SYSTEMS: Final = "; the package of any other must be installed where speclab is"
+_OTHER_SYSTEMS: Final = "; other connectors need their package installed beside speclab"
 _WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
 _TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
 
@@ -121,12 +121,12 @@ class _Reader:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
 
         spec_id, status = read_header(self._document, self._findings)
-        source, source_line, logs_in = self._system(SOURCE_SYSTEM, "source")
-        source_auth = self._auth(SOURCE_AUTH, "source", logs_in=logs_in)
-        target, target_line, logs_in = self._system(TARGET_SYSTEM, "target")
-        if source and target and source.deletes_missing() and self._missing and (why := target.why_not_delete()):
+        source, source_line, requires_auth = self._system(SOURCE_SYSTEM, "source")
+        source_auth = self._auth(SOURCE_AUTH, "source", requires_auth=requires_auth)
+        target, target_line, requires_auth = self._system(TARGET_SYSTEM, "target")
+        if source and target and source.deletes_missing() and self._missing and (why := target.explain_no_delete()):
             self._findings.error("S210", self._missing, f"`missing: delete`: {why}")
-        target_auth = self._auth(TARGET_AUTH, "target", logs_in=logs_in)
+        target_auth = self._auth(TARGET_AUTH, "target", requires_auth=requires_auth)
         schedule = self._choices()
         errors = self._findings.errors
         rows, mapping_line = self._rows()
@@ -170,11 +170,11 @@ class _Reader:
     def end(self, role: Role) -> Endpoint:
         """The system and the auth of one end; raises `SpecError` for what they lack."""
         at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
-        system, _, logs_in = self._system(at[0], role)
-        auth = self._auth(at[1], role, logs_in=logs_in)
+        system, _, requires_auth = self._system(at[0], role)
+        auth = self._auth(at[1], role, requires_auth=requires_auth)
         if system is None or auth is None or self._findings.errors:
             name = self._document.path or self._document.title
-            raise SpecError(f"{name}: the {role} is not described well", problems=self._findings.in_order())
+            raise SpecError(f"{name}: the {role} is not valid", problems=self._findings.in_order())
         return Endpoint(role, system, auth)
 
     def mapping(self) -> tuple[tuple[MappingRow, ...], MappingSettings]:
@@ -185,7 +185,7 @@ class _Reader:
         settings = self._settings(FIELD_MAPPING, MappingSettings)
         if settings is None or self._findings.errors:
             name = self._document.path or self._document.title
-            raise SpecError(f"{name}: the mapping is not described well", problems=self._findings.in_order())
+            raise SpecError(f"{name}: the mapping is not valid", problems=self._findings.in_order())
         return rows, settings
 
     def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
@@ -204,17 +204,21 @@ class _Reader:
                 self._sections.need_block(section, _SYSTEM_EXAMPLE)
             return None, section.line, True
         model = self._check_secrets(tree, "connector", SYSTEMS, role)
-        logs_in = model.logs_in if model else tree.get("connector") is None  # of an unknown one it is not known
+        requires_auth = (
+            model.requires_auth if model else tree.get("connector") is None
+        )  # of an unknown one it is not known
         self._systems[role] = tree
         if model is not None:
             self._collect_expressions(tree, model)
         system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
         if system is None:
-            return None, section.line, logs_in
+            return None, section.line, requires_auth
         way, other = _WAYS[role]
         ways = type(system).model_fields.keys() & {way, other}
         if ways == {other}:
-            self._findings.error("S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it is no {role}")
+            self._findings.error(
+                "S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it cannot be a {role}"
+            )
         shows_fields = role == "target" and system.reads_target_fields  # what `speclab fields` reads there
         if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
@@ -222,20 +226,20 @@ class _Reader:
         if role == "target":
             self._target = tree
         if way in ways and getattr(system, way) is None:
-            self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; it says how the {role} is used")
-        return system, section.line, logs_in
+            self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; a {role} needs it")
+        return system, section.line, requires_auth
 
     def _look_at_needs(self, target: System, rows: Sequence[MappingRow]) -> None:
         """Tell of what the target needs of every record, and no row makes."""
-        unclear = target.unclear_success()
+        unclear = target.explain_unclear_success()
         if self._target and unclear and (at := self._target.at(unclear[0])):
             self._findings.warning("S212", at.node, unclear[1])
         made = [FieldPath.parse(row.target).parts for row in rows]
-        for setting, paths in target.needs().items():
+        for setting, paths in target.get_required_paths().items():
             entry = self._target.at(setting) if self._target else None
             for path in paths:
                 if entry and not any(path.parts[: len(row)] == row[: len(path.parts)] for row in made):
-                    self._findings.warning("S211", entry.node, f"no row of the mapping makes `{path}`")
+                    self._findings.warning("S211", entry.node, f"no row of the mapping produces `{path}`")
 
     def _look_at_missing(self, tree: MappingNode, role: str) -> None:
         """Remember where a source says what becomes of records it has no more; a target has nothing to say of them."""
@@ -248,7 +252,7 @@ class _Reader:
         elif missing is not None and missing is tree.get("missing"):
             self._findings.warning("S208", missing.key, "`missing` has no effect at the target")
 
-    def _auth(self, address: str, role: str, *, logs_in: bool) -> Auth | None:
+    def _auth(self, address: str, role: str, *, requires_auth: bool) -> Auth | None:
         from speclab.spec.auth import AUTHS, NoAuth
         from speclab.spec.settings import NOT_RUN_YET
 
@@ -263,7 +267,7 @@ class _Reader:
             return auth
         if self._findings.errors > errors:
             return None
-        if not logs_in:
+        if not requires_auth:
             return NoAuth()  # a file needs no credentials, and a database has them in its URL
         if section is None:
             self._sections.need(address, _AUTH_EXAMPLE)
@@ -313,7 +317,7 @@ class _Reader:
     def _rows(self) -> tuple[tuple[MappingRow, ...], int]:
         section = self._sections.find(FIELD_MAPPING)
         if section is None:
-            self._sections.need(FIELD_MAPPING, "a run needs its table, with a row for each target field")
+            self._sections.need(FIELD_MAPPING, "a run needs its table, with one row per target field")
             return (), 1
         return read_rows(self._document, section, self._findings), section.line
 
@@ -366,6 +370,6 @@ def examine(document: Document) -> ParseResult:
     front matter that can be read, says nothing and has no problems but those of the front matter.
     """
     front_matter = document.front_matter
-    if is_other(document) or not front_matter.present or not is_readable(document):
+    if has_other_type(document) or not front_matter.present or not is_readable(document):
         return ParseResult(None, (), None, (), front_matter.problems)
     return read(document, Level.ERROR if front_matter.get("status") == "in-progress" else Level.INFO)

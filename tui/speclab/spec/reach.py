@@ -44,13 +44,13 @@ class Reach:
         return f"{self.role} {self.kind}: {self.what}"
 
 
-def hosts_in(text: str) -> Iterator[str]:
+def find_hosts(text: str) -> Iterator[str]:
     """The hosts of all URLs in `text`, with scheme and port, without logins."""
     for match in _URL.finditer(text):
         yield f"{match['scheme'].lower()}://{match['authority'].rpartition('@')[2]}"
 
 
-def outside(path: str, workspace: Path) -> Iterator[str]:
+def find_outside(path: str, workspace: Path) -> Iterator[str]:
     """`path` if it leads out of `workspace` or to a hidden file in it, with the place that it leads to.
 
     A path with a reference in it may lead anywhere. Of a pattern, every file that it matches counts.

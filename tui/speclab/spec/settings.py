@@ -155,7 +155,7 @@ class System(Settings):
     the reference show its docstring and the descriptions of its fields.
     """
 
-    logs_in: ClassVar[bool] = False
+    requires_auth: ClassVar[bool] = False
     """Whether a spec must have an Auth section for this system; otherwise the section is optional."""
     reads_target_fields: ClassVar[bool] = False
     """Whether `read` of a Target System says where `speclab fields` finds the fields of the target."""
@@ -194,7 +194,7 @@ class System(Settings):
         """Return how many calls a run makes to write and delete so many records; `batch` is that of the writer."""
         return ceil((writes + deletes) / batch)
 
-    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:  # noqa: ARG002 - for subclasses
+    def find_reaches(self, role: str, workspace: Path) -> Iterator[Reach]:  # noqa: ARG002 - for subclasses
         """Yield what this system uses outside of `workspace`, except references and hosts of URLs in its settings.
 
         References are not resolved yet. A connector that starts programs or opens files overrides this.
@@ -208,19 +208,19 @@ class System(Settings):
         """
         return False
 
-    def why_not_delete(self) -> str:
+    def explain_no_delete(self) -> str:
         """Return why this target cannot delete records and what to do about it; empty if it can."""
         return ""
 
-    def known_by(self) -> Sequence[FieldPath]:
+    def get_delete_paths(self) -> Sequence[FieldPath]:
         """Return the paths that a delete needs: in the mapped record, or after `source` in the source record."""
         return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
 
-    def unclear_success(self) -> tuple[tuple[str, ...], str] | None:
+    def explain_unclear_success(self) -> tuple[tuple[str, ...], str] | None:
         """Return the path of a setting whose responses do not define success, and what to add; None if all do."""
         return None
 
-    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+    def get_required_paths(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
         """Return the paths that a mapped record must have to be written, by the path of the setting that needs them.
 
         Empty by default.
@@ -234,7 +234,7 @@ class Limited(System):
     limits: Limits = Field(default_factory=Limits, description="Limits on the requests.")
 
 
-def without_login(url: str) -> str:
+def strip_login(url: str) -> str:
     """Return `url` without credentials, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

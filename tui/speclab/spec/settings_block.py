@@ -81,7 +81,7 @@ def report_missing_values(
     """Report settings with a key and no value; an explicit `null` or `~` is a value."""
     from pydantic import JsonValue
 
-    known = fields_of(model)
+    known = list_fields(model)
     for entry in tree.entries:
         name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
         if isinstance(node, MappingNode) and (inner := find_model(annotation)):
@@ -118,7 +118,7 @@ def describe(node: Node) -> str:
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
 
 
-def fields_of(model: type[Settings]) -> dict[str, object]:
+def list_fields(model: type[Settings]) -> dict[str, object]:
     """Return the settings of a model by the names that a spec uses, with their types."""
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
@@ -135,7 +135,7 @@ def find_model(annotation: object) -> type[Settings] | None:
 def _report_unknown(loc: Sequence[int | str], at: TextRange, model: type[Settings], findings: ProblemCollector) -> None:
     name, parents = str(loc[-1]), loc[:-1]
     inside = _model_at(model, parents)
-    names = list(fields_of(inside)) if inside else []
+    names = list(list_fields(inside)) if inside else []
     where = f" in `{'.'.join(str(part) for part in parents)}`" if parents else ""
     here = ".".join([*map(str, parents), name])
     elsewhere = [path for path in _paths_of(model).get(name, ()) if path != here]
@@ -181,7 +181,7 @@ def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings]
     for part in loc:
         if found is None:
             return None
-        found = find_model(fields_of(found).get(str(part)))
+        found = find_model(list_fields(found).get(str(part)))
     return found
 
 
@@ -204,7 +204,7 @@ def _paths_of(model: type[Settings]) -> dict[str, list[str]]:
 
 
 def _named_paths(model: type[Settings], before: str) -> Iterator[tuple[str, str]]:
-    for key, annotation in fields_of(model).items():
+    for key, annotation in list_fields(model).items():
         yield key, before + key
         if inner := find_model(annotation):
             yield from _named_paths(inner, f"{before}{key}.")

@@ -154,12 +154,12 @@ def _check_template(text: str) -> str:
     return text
 
 
-def places(value: object) -> list[str]:
+def find_placeholders(value: object) -> list[str]:
     """Return the placeholders in `value`, a text or JSON that contains texts; references are not placeholders."""
     if isinstance(value, str):
         return [match["path"].strip() for match in _PLACEHOLDER.finditer(value) if match["path"] is not None]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for one in inner for found in places(one)]
+    return [found for one in inner for found in find_placeholders(one)]
 
 
 def _check_parent_name(text: str) -> str:

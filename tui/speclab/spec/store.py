@@ -17,6 +17,7 @@ from speclab.core.errors import SaveConflict, SpeclabError, UsageError
 from speclab.core.file_lock import locked_directory
 from speclab.core.files import MAX_SPEC_SIZE, read_regular_file, resolve_path, too_large
 from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
+from speclab.core.text import format_count
 from speclab.spec.document import Document
 from speclab.spec.merge import merge
 from speclab.spec.workspace import workspace_of
@@ -27,7 +28,7 @@ _REASONS: Final = {
     errno.EFBIG: "the file would be larger than this system allows",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "no permission to write in its directory",
-    errno.EPERM: "it is another user's in a directory such as /tmp, or it is immutable",
+    errno.EPERM: "it belongs to another user in a directory such as /tmp, or is immutable",
 }
 
 
@@ -50,7 +51,7 @@ def save(document: Document, base: Document) -> Saved:
     file cannot be written; either way nothing was.
     """
     if document.path is None:
-        raise UsageError("the document has no path to be saved at")
+        raise UsageError("the document has no path")
     path = document.path
     _refuse_too_large(document)
     with _writing(path):
@@ -59,7 +60,7 @@ def save(document: Document, base: Document) -> Saved:
         except FileNotFoundError:
             theirs = None
         except PermissionError as error:
-            reason = "no permission to read what others may have written to it"
+            reason = "no permission to read the current file"
             raise SpeclabError(f"{path}: cannot be saved: {reason}", hint="nothing was written") from error
         if theirs is None or theirs.hash == base.hash:
             if theirs is None or document.hash != base.hash:
@@ -70,10 +71,10 @@ def save(document: Document, base: Document) -> Saved:
         merged = merge(base, document, theirs)
         if merged.conflicts:
             raise SaveConflict(
-                f"{path}: another writer changed what you changed too, in {len(merged.conflicts)} of its places",
+                f"{path}: someone else changed the same lines, in {format_count(len(merged.conflicts), 'place')}",
                 merge=merged,
                 theirs=theirs,
-                hint="nothing was written; read the file again and repeat the change",
+                hint="nothing was written; reload the file and repeat the change",
             )
         result = Document.parse(merged.resolved(), path)
         _refuse_too_large(result)
@@ -152,7 +153,7 @@ def _make(directory: Path) -> None:
     try:
         make_private_directory(directory)
     except OSError as error:
-        raise SpeclabError(f"{directory}: cannot be made: {error.strerror or error}") from error
+        raise SpeclabError(f"{directory}: cannot be created: {error.strerror or error}") from error
 
 
 @contextmanager

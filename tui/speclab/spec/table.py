@@ -78,7 +78,7 @@ def aligned_rows(lines: Sequence[str]) -> list[str]:
 def escaped(text: str) -> str:
     r"""`text` as it is written in a cell: without blanks around it, a pipe as `\|`. Raises `EditRejected` for lines."""
     if "\n" in text or "\r" in text:
-        raise EditRejected("a table cell is one line of text", hint="write it in one line, or in a section's prose")
+        raise EditRejected("a table cell is one line of text", hint="write it in one line, or as text of the section")
     return text.strip().replace("|", r"\|")
 
 

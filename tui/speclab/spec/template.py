@@ -42,7 +42,7 @@ def create_spec(directory: Path, name: str, today: date) -> Path:
     if not _NAME.fullmatch(name):
         slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")
         hint = f"such as {slug}" if slug else ""
-        raise UsageError(f"{name!r} cannot name a spec: expected letters, digits, '-', '_' and '.'", hint=hint)
+        raise UsageError(f"{name!r} is not a valid spec name: expected letters, digits, '-', '_' and '.'", hint=hint)
     path = directory / f"{name}.md"
     create(path, new_spec(name, today))
     return path

@@ -37,7 +37,7 @@ def is_readable(document: Document) -> bool:
     return not any(problem.code == "F101" for problem in document.front_matter.problems)
 
 
-def is_other(document: Document) -> bool:
+def has_other_type(document: Document) -> bool:
     """Whether the file says it is of another type than `integration`; such a file is left alone."""
     return document.front_matter.get("type", INTEGRATION) != INTEGRATION
 
@@ -46,10 +46,12 @@ def read_header(document: Document, findings: ProblemCollector) -> tuple[str, st
     """The spec's id and status, empty where they are not said; what is wrong goes to `findings`."""
     front_matter = document.front_matter
     findings.extend(front_matter.problems)
-    if is_other(document):
-        kind = front_matter.said("type", document.text)
+    if has_other_type(document):
+        kind = front_matter.get_text("type", document.text)
         findings.error(
-            "F106", front_matter.span_of("type") or front_matter.span, f"a spec of type {kind!r} does not run"
+            "F106",
+            front_matter.get_span("type") or front_matter.span,
+            f"a spec of type {kind!r} does not run; only `type: integration` does",
         )
     if not is_readable(document):
         return "", ""
@@ -67,12 +69,12 @@ def _spec_id(document: Document, entry: FrontMatterEntry | None, findings: Probl
         return ""
     written = entry.value.of(document.text)
     if not written or written.startswith("{"):
-        findings.need("F102", entry.value, "`spec_id` is not filled in; give the spec a name such as crm-to-billing")
+        findings.need("F102", entry.value, "`spec_id` is empty; expected a name such as crm-to-billing")
         return ""
-    spec_id = document.front_matter.said("spec_id", document.text) or written
+    spec_id = document.front_matter.get_text("spec_id", document.text) or written
     if not _SPEC_ID.fullmatch(spec_id):
         slug = _NO_SLUG.sub("-", spec_id).strip("-._").lower()
-        message = f"{spec_id!r} cannot be a spec_id: expected letters, digits, '-', '_' and '.'"
+        message = f"{spec_id!r} is not a valid spec_id: expected letters, digits, '-', '_' and '.'"
         findings.error("F103", entry.value, message, slug[:_MAX_SPEC_ID] or None)
     elif len(spec_id) > _MAX_SPEC_ID:
         message = f"the spec_id has {len(spec_id)} characters: expected at most {_MAX_SPEC_ID}"
@@ -83,7 +85,7 @@ def _spec_id(document: Document, entry: FrontMatterEntry | None, findings: Probl
 def _status(document: Document, entry: FrontMatterEntry | None, findings: ProblemCollector) -> str:
     if entry is None:
         return ""
-    status = document.front_matter.said("status", document.text)
+    status = document.front_matter.get_text("status", document.text)
     if status not in STATUSES:
         hint = describe_choices(status, STATUSES, "expected one of")
         findings.error("F104", entry.value, f"unknown status {status!r}; {hint}", find_likely_name(status, STATUSES))
@@ -155,9 +157,9 @@ def read_spec_file(path: Path) -> SpecFile | None:
     titles = (_TITLE.fullmatch(lines.content(at)) for at in range(front_matter.end, len(lines)))
     return SpecFile(
         path=path,
-        spec_id=front_matter.said("spec_id", text) or path.stem,
-        type=front_matter.said("type", text),
-        status=front_matter.said("status", text),
+        spec_id=front_matter.get_text("spec_id", text) or path.stem,
+        type=front_matter.get_text("type", text),
+        status=front_matter.get_text("status", text),
         title=next((title[1] for title in titles if title), ""),
         too_large=size > MAX_SPEC_SIZE,
     )
@@ -179,13 +181,16 @@ def find_spec(directory: Path, name: str) -> Path:
         return found[0]
     if found:
         paths = " and ".join(str(path) for path in found)
-        raise UsageError(f"{len(found)} specs are called {name!r}: {paths}", hint="name one by its path")
+        raise UsageError(f"{len(found)} specs are called {name!r}: {paths}", hint="use its path")
     where = "here" if directory == Path() else f"in {directory}"
-    hint = describe_choices(name, [spec.spec_id for spec in specs], "the specs there are:") or "speclab new makes one"
+    hint = (
+        describe_choices(name, [spec.spec_id for spec in specs], "the specs there are:")
+        or "create one with speclab new"
+    )
     raise UsageError(f"no spec {name!r} {where}", hint=hint)
 
 
-def doubles(path: Path, specs: Iterable[SpecFile]) -> list[Path]:
+def find_duplicate_ids(path: Path, specs: Iterable[SpecFile]) -> list[Path]:
     """Those of `specs` beside the integration at `path` that have its spec_id, so that the run log cannot tell them."""
     spec = read_spec_file(path)
     if spec is None or spec.type != "integration":
@@ -228,7 +233,7 @@ def state_directory(workspace: Path) -> Path:
     try:
         make_private_directory(state)
     except OSError as error:
-        raise SpeclabError(f"{state}: cannot be made: {error.strerror or error}") from error
+        raise SpeclabError(f"{state}: cannot be created: {error.strerror or error}") from error
     return state
 
 

@@ -32,12 +32,12 @@ class RecordIdentities:
 
     def __init__(self, source: System, target: System) -> None:
         """Of records of `source` at `target`, whose references are resolved."""
-        known_by = target.known_by()
+        paths = target.get_delete_paths()
         keys = [source.key] if isinstance(source.key, str) else source.key
-        before = [FieldPath(path.parts[1:]) for path in known_by if path.parts[0] == "source" and path.parts[1:]]
+        before = [FieldPath(path.parts[1:]) for path in paths if path.parts[0] == "source" and path.parts[1:]]
         self._source = _steps([*map(FieldPath.parse, keys), *before])
         self._before = _steps(before)
-        self._target = _steps([path for path in known_by if path.parts[0] != "source"])
+        self._target = _steps([path for path in paths if path.parts[0] != "source"])
 
     def of(self, source: Record, payload: Record) -> Record:
         """What is kept of the record `source` that was mapped to `payload`.

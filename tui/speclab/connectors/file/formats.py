@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from speclab.connectors.file.parquet import check_installed
-from speclab.connectors.file.settings import FileSystem, bare, format_of
+from speclab.connectors.file.settings import FileSystem, detect_format, strip_query
 from speclab.core.errors import SpecError
 
 
@@ -25,7 +25,7 @@ class FileFormat(StrEnum):
     def of(cls, path: str, named: str | None) -> FileFormat:
         """The format `named`, or the one `path` ends in. Raises `SpecError`."""
         try:
-            return cls(named or format_of(path))
+            return cls(named or detect_format(path))
         except ValueError:
             endings = ", ".join(f".{each}" for each in cls)
             raise SpecError(f"path: {path!r} does not end in one of {endings}; set `format`") from None
@@ -52,9 +52,9 @@ class FormatOptions:
         kind = FileFormat.of(path, system.format)
         if kind is FileFormat.PARQUET:
             check_installed()
-            if bare(path).endswith(".gz"):
-                raise SpecError(f"path: {path!r}: Parquet is packed within, and not gzipped on top")
-        gzipped = bare(path).endswith(".gz")
+            if strip_query(path).endswith(".gz"):
+                raise SpecError(f"path: {path!r}: Parquet is compressed internally; remove .gz")
+        gzipped = strip_query(path).endswith(".gz")
         delimiter = system.delimiter or ("\t" if kind is FileFormat.TSV else ",")
         return cls(kind, delimiter, system.quote, system.encoding, system.columns, system.types, gzipped)
 

@@ -21,7 +21,7 @@ from speclab.connectors.file.locations import (
     TargetLocation,
 )
 from speclab.connectors.file.object_store import ObjectStore, StoreAccess, version_of
-from speclab.connectors.file.settings import FileSystem, is_elsewhere
+from speclab.connectors.file.settings import FileSystem, is_remote
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import Unreachable
 from speclab.core.state_files import make_private_directory
@@ -172,7 +172,7 @@ class _RemoteFile(io.RawIOBase):
 
 def source_of(system: FileSystem, references: References) -> SourceLocation:
     """Where the files of `system` (references resolved) are read. Raises `SpecError` where there is no driver."""
-    if not is_elsewhere(system.path):
+    if not is_remote(system.path):
         return LocalSourceLocation(_local(system.path), references.base)
     from speclab.connectors.file.object_store import ObjectStore
 
@@ -181,7 +181,7 @@ def source_of(system: FileSystem, references: References) -> SourceLocation:
 
 def place_of(system: FileSystem, references: References) -> TargetLocation:
     """Where the file of `system` (references resolved) is written. Raises `SpecError` if it cannot be, there."""
-    if not is_elsewhere(system.path):
+    if not is_remote(system.path):
         path = _local(system.path)
         return LocalTargetLocation(path, references.base / path)
     from speclab.connectors.file.object_store import ObjectStore

@@ -20,7 +20,7 @@ from speclab.connectors.file.parquet import schema_of
 from speclab.connectors.file.record_format import JsonRecordFormat, RecordFormat, TableRecordFormat, fields, json_line
 from speclab.connectors.file.remote import place_of
 from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch, cell, header, rows
-from speclab.connectors.file.settings import FileSystem, why_not_append
+from speclab.connectors.file.settings import FileSystem, explain_no_append
 from speclab.connectors.secrets.references import References
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, SpecError, Unreachable
@@ -156,7 +156,7 @@ class AppendingWriter:
 
     def __init__(self, target: FileTarget) -> None:
         """Raises `SpecError` for a file that can only be written whole."""
-        reason = why_not_append(target.name, target.layout.format, target.layout.encoding)
+        reason = explain_no_append(target.name, target.layout.format, target.layout.encoding)
         if reason or not isinstance(target.place, LocalTargetLocation):
             raise SpecError(f"mode: {reason}")
         self._target = target

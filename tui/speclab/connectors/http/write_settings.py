@@ -1,4 +1,4 @@
-"""The settings by which records are written over HTTP."""
+"""Settings for writing records over HTTP."""
 
 from __future__ import annotations
 
@@ -19,138 +19,148 @@ from speclab.spec.settings_types import (
     Request,
     Status,
     Text,
+    find_placeholders,
     misfit,
-    places,
 )
 
 RECORD: Final = "$record"
-"""Stands for the record in the body of a write."""
-_OF_THE_LOOKUP: Final = ("lookup", "found")
-_LOOKED_UP: Final = re.compile(r"lookup\.(?:etag|header\.[^\s.\[\]]+)", re.IGNORECASE)
+"""Placeholder for the record in the body of a write."""
+_LOOKUP_ROOTS: Final = ("lookup", "found")
+_LOOKUP_PATH: Final = re.compile(r"lookup\.(?:etag|header\.[^\s.\[\]]+)", re.IGNORECASE)
 
 
 class ErrorFields(Settings):
-    """Where an answer names the fields it refuses."""
+    """Location of field errors in a response."""
 
-    at: ListPath = Field(description='path of the list, such as "errors[*]"')
-    field: Path = Field(description="path of the field's name in an entry")
-    message: Path = Field(description="path of the message in an entry")
+    at: ListPath = Field(description='Path of the list of errors, such as "errors[*]".')
+    field: Path = Field(description="Path of the field name in an error.")
+    message: Path = Field(description="Path of the message in an error.")
 
 
 class BatchItem(Settings):
-    """What stands in a batch's list, if not the record itself."""
+    """An element of a batch's list, if it is not the record itself."""
 
-    method: Text | None = Field(default=None, description="method of one record's request")
-    path: Location | None = Field(default=None, description="path of one record's request")
-    body: JsonValue = Field(default=RECORD, description="its body; $record is the record")
+    method: Text | None = Field(default=None, description="Method of the request for one record.")
+    path: Location | None = Field(default=None, description="URL path of the request for one record.")
+    body: JsonValue = Field(default=RECORD, description="Body of the request for one record; `$record` is the record.")
 
 
 class HttpWrite(Settings):
-    """How records are written over HTTP: one of upsert, create (with update and lookup) or batch."""
+    """Write requests: one of `upsert`, `create` (with `update` and `lookup`) and `batch`."""
 
-    upsert: Request | None = Field(default=None, description='method and path, such as "PUT /customers/{external_id}"')
-    create: Request | None = Field(default=None, description='method and path, such as "POST /customers"')
+    upsert: Request | None = Field(
+        default=None, description='Request that creates or replaces a record, such as "PUT /customers/{external_id}".'
+    )
+    create: Request | None = Field(
+        default=None, description='Request that creates a record, such as "POST /customers".'
+    )
     update: Request | None = Field(
-        default=None, description="method and path; {found.id} is from the answer to `lookup`"
+        default=None, description="Request that updates a record; `{found.id}` is from the response to `lookup`."
     )
-    lookup: Request | None = Field(default=None, description="method and path that finds what is already there")
-    found: Path | None = Field(default=None, description="path of what was found in the answer to `lookup`")
-    delete: Request | None = Field(default=None, description="method and path that deletes")
+    lookup: Request | None = Field(default=None, description="Request that finds the existing record.")
+    found: Path | None = Field(default=None, description="Path of the existing record in the response to `lookup`.")
+    delete: Request | None = Field(default=None, description="Request that deletes a record.")
     batch: Request | None = Field(
-        default=None, description='method and path that takes many, such as "POST /customers/batch"'
+        default=None, description='Request that writes several records, such as "POST /customers/batch".'
     )
-    size: int = Field(default=100, ge=1, description="records a batch")
-    envelope: Text | None = Field(default=None, description="key the record or list is wrapped in")
+    size: int = Field(default=100, ge=1, description="Maximum number of records per batch.")
+    envelope: Text | None = Field(default=None, description="Key that wraps the record or list in the body.")
     body: JsonValue = Field(
-        default=None, description="body around the record, where an envelope is not enough: $record"
+        default=None, description="Body of a write, if `envelope` is not enough; `$record` is the record."
     )
-    item: BatchItem | None = Field(default=None, description="what stands in a batch's list")
+    item: BatchItem | None = Field(default=None, description="Element of a batch's list; default: the record.")
     results: ListPath | None = Field(
-        default=None, description='path of the list of results, one a record, in order; "[*]" is the answer itself'
+        default=None, description='Path of the list of results, one per record, in order; "[*]" is the response itself.'
     )
     ok: Cel | None = Field(
-        default=None, description="CEL over an entry, or a whole answer (`item`), that is true of a success"
+        default=None, description="CEL expression over a result or the response (`item`), true for a success."
     )
     status: Path | None = Field(
-        default=None, description="path of the HTTP status in an entry, from `item` (default: item.status)"
+        default=None, description="Path of the HTTP status in a result, starting with `item`; default: `item.status`."
     )
-    message: Path | None = Field(default=None, description="path of the message in an entry or answer, from `item`")
+    message: Path | None = Field(
+        default=None, description="Path of the message in a result or response, starting with `item`."
+    )
     headers: dict[HeaderName, HeaderTemplate] = Field(
-        default_factory=dict, description='headers of every write, such as If-Match: "{lookup.etag}"'
+        default_factory=dict, description='Headers of every write, such as If-Match: "{lookup.etag}".'
     )
-    idempotency: HeaderName | None = Field(default=None, description="header that carries the idempotency key")
-    exists: tuple[Status, ...] = Field(default=(), description='statuses that mean "already there as it should be"')
-    errors: ErrorFields | None = Field(default=None, description="where an answer names the fields it refuses")
+    idempotency: HeaderName | None = Field(default=None, description="Header that carries the idempotency key.")
+    exists: tuple[Status, ...] = Field(
+        default=(), description="HTTP statuses that mean that the record exists already and is up to date."
+    )
+    errors: ErrorFields | None = Field(default=None, description="Location of field errors in a response.")
 
     @property
     def conditional(self) -> bool:
-        """Whether a write depends on nobody having written since the lookup (RFC 9110 section 13.1.1)."""
-        return any(_root(place) in _OF_THE_LOOKUP for text in self.headers.values() for place in places(text))
+        """Whether a write requires that the record has not changed since the lookup (RFC 9110 section 13.1.1)."""
+        return any(_root(place) in _LOOKUP_ROOTS for text in self.headers.values() for place in find_placeholders(text))
 
     @model_validator(mode="after")
-    def _one_way(self) -> HttpWrite:
-        ways = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
-        if not ways:
+    def _check_requests(self) -> HttpWrite:
+        requests = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
+        if not requests:
             raise misfit("expected one of `upsert`, `create` and `batch`")
-        if len(ways) > 1:
-            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(ways)} of them", at=ways[1])
+        if len(requests) > 1:
+            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(requests)} of them", at=requests[1])
         if self.update is not None and self.create is None:
-            raise misfit("`update` goes with `create`", at="update")
+            raise misfit("`update` needs `create`", at="update")
         if self.update is not None and self.lookup is None:
-            raise misfit("`update` needs `lookup`, which finds what is already there", at="update")
+            raise misfit("`update` needs `lookup`, which finds the existing record", at="update")
         for name in ("item", "results", "size"):
             if name in self.model_fields_set and self.batch is None:
-                raise misfit(f"`{name}` goes with `batch`", at=name)
+                raise misfit(f"`{name}` needs `batch`", at=name)
         if self.found is not None and self.lookup is None:
-            raise misfit("`found` goes with `lookup`", at="found")
+            raise misfit("`found` needs `lookup`", at="found")
         if self.status is not None and self.results is None:
-            raise misfit("`status` goes with `results`", at="status")
+            raise misfit("`status` needs `results`", at="status")
         return self
 
     @model_validator(mode="after")
-    def _one_shape(self) -> HttpWrite:
+    def _check_body(self) -> HttpWrite:
         if self.body is None:
             return self
         if self.batch is not None:
-            raise misfit("`body` is about one record; a batch has `envelope` and `item`", at="body")
+            raise misfit("`body` is for single records; use `envelope` and `item` for a batch", at="body")
         if self.envelope is not None:
             raise misfit("expected one of `envelope` and `body`, not both", at="envelope")
         if not _holds_record(self.body):
-            raise misfit(f"this body is the same for every record; put {RECORD} where the record belongs", at="body")
+            raise misfit(f"this body is the same for every record; write {RECORD} where the record belongs", at="body")
         return self
 
     @model_validator(mode="after")
-    def _about_a_record(self) -> HttpWrite:
-        """What stands in braces is known when the request is made."""
+    def _check_placeholders(self) -> HttpWrite:
+        """Check that the value of every placeholder is available when the request is made."""
         for name in ("upsert", "create", "lookup", *(("delete",) if self.lookup is None else ())):
-            if any(_root(place) == "found" for place in places(getattr(self, name))):
-                raise misfit("what `lookup` found is known in `update`, `headers`, and `delete` beside it", at=name)
-        if self.batch is not None and (names := places(self.batch)):
-            raise misfit(f"{{{names[0]}}}: a batch is about no one record", at="batch")
+            if any(_root(place) == "found" for place in find_placeholders(getattr(self, name))):
+                raise misfit(
+                    "`found` is only available in `update`, `headers`, and a `delete` with a `lookup`", at=name
+                )
+        if self.batch is not None and (names := find_placeholders(self.batch)):
+            raise misfit(f"{{{names[0]}}}: a batch has no single record for placeholders", at="batch")
         for name, text in self.headers.items():
             self._check_header(name, text)
         return self
 
     def _check_header(self, name: str, text: str) -> None:
-        for place in places(text):
+        for place in find_placeholders(text):
             at, root = f"headers.{name}", _root(place)
             if self.batch is not None:
-                raise misfit(f"{{{place}}}: a batch is about no one record", at=at)
-            if root not in _OF_THE_LOOKUP:
+                raise misfit(f"{{{place}}}: a batch has no single record for placeholders", at=at)
+            if root not in _LOOKUP_ROOTS:
                 continue
             if self.lookup is None:
-                raise misfit(f"{{{place}}} is known from a `lookup`, and there is none", at=at)
-            if root == "lookup" and not _LOOKED_UP.fullmatch(place):
-                raise misfit(f"{{{place}}}: expected {{lookup.etag}}, or {{lookup.header.NAME}}", at=at)
+                raise misfit(f"{{{place}}} needs a `lookup`", at=at)
+            if root == "lookup" and not _LOOKUP_PATH.fullmatch(place):
+                raise misfit(f"{{{place}}}: expected {{lookup.etag}} or {{lookup.header.NAME}}", at=at)
             if 412 in self.exists:
-                message = f"with {{{place}}}, 412 says that the record was changed meanwhile, not that it is there"
+                message = f"with {{{place}}}, 412 means that the record has changed, not that it exists"
                 raise misfit(message, at="exists")
 
 
-def of_the_record(template: object) -> list[FieldPath]:
-    """What stands in braces in `template`, but for what a lookup finds."""
-    found = [FieldPath.parse(place) for place in places(template)]
-    return [path for path in found if path.parts[0] not in _OF_THE_LOOKUP]
+def find_record_paths(template: object) -> list[FieldPath]:
+    """Return the paths of the placeholders in `template`, without those from a lookup."""
+    found = [FieldPath.parse(place) for place in find_placeholders(template)]
+    return [path for path in found if path.parts[0] not in _LOOKUP_ROOTS]
 
 
 def _holds_record(body: JsonValue) -> bool:
@@ -158,6 +168,6 @@ def _holds_record(body: JsonValue) -> bool:
     return body == RECORD or any(map(_holds_record, inner))
 
 
-def _root(place: str) -> str:
-    """What the path in a place begins with."""
-    return re.split(r"[.\[]", place, maxsplit=1)[0]
+def _root(placeholder: str) -> str:
+    """Return the first part of the path in a placeholder."""
+    return re.split(r"[.\[]", placeholder, maxsplit=1)[0]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from speclab.connectors.sql.settings import refused_option
+from speclab.connectors.sql.settings import explain_disallowed_option
 from speclab.core.errors import SpecError
 
 _BLAMED: Final = (
@@ -155,7 +155,7 @@ def parsed(text: str) -> URL:
         raise SpecError(
             "url has a second @, and only one can end its login", hint="Write %40 for an @ in the password."
         )
-    if reason := refused_option(name, url.query):
+    if reason := explain_disallowed_option(name, url.query):
         raise SpecError(f"url: {reason}")
     return url.set(drivername=DATABASES[name].driver)
 

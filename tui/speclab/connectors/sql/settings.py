@@ -1,4 +1,4 @@
-"""The settings of a SQL database."""
+"""Settings of a SQL database."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from urllib.parse import parse_qsl
 from pydantic import Field, StrictBool, model_validator
 
 from speclab.core.paths import FieldPath
-from speclab.spec.reach import Reach, ReachKind, outside
+from speclab.spec.reach import Reach, ReachKind, find_outside
 from speclab.spec.settings import Limited, Missing, Settings, Since
 from speclab.spec.settings_types import Columns, DatabaseUrl, Text, misfit
 
 _PLACE: Final = re.compile(r"([\w+]+://)(?:[^:/@]*(?::[^@]*)?@)?([^?]*)")
-"""A URL as SQLAlchemy reads it, whose password may have a `/` or a `#`: without the login, and what follows a `?`."""
+"""A database URL, whose password may contain `/` or `#`; the groups exclude credentials and query."""
 
 _ALIASES: Final = {"postgres": "postgresql"}
 _PATHS: Final = frozenset(
     {"sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_capath", "unix_socket"}
 )
-"""Options that are paths on this machine."""
+"""URL options that are paths on this machine."""
 _MYSQL: Final = frozenset(
     {"charset", "collation", "connect_timeout", "program_name", "read_timeout", "unix_socket", "write_timeout"}
     | {"ssl_ca", "ssl_capath", "ssl_cert", "ssl_check_hostname", "ssl_cipher", "ssl_disabled", "ssl_key"}
@@ -40,15 +40,15 @@ URL_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
 }
-"""What may follow the question mark of a URL, by database.
+"""The options allowed in the query of a URL, by database.
 
-Left out are options that hand a file or a password of this machine to the server (`local_infile`, `passfile`,
+Options are excluded that hand a file or a password of this machine to the server (`local_infile`, `passfile`,
 `read_default_file`), run statements (`init_command`), or send the connection elsewhere (`service`, `hostaddr`).
 """
 
 
-def refused_option(database: str, names: Iterable[str]) -> str:
-    """Why one of the options `names` of a URL of `database` is refused; empty if none is."""
+def explain_disallowed_option(database: str, names: Iterable[str]) -> str:
+    """Return why one of the options `names` is not allowed in a URL of `database`; empty if all are."""
     allowed = URL_OPTIONS.get(database)
     refused = sorted(set(names) - allowed) if allowed is not None else []
     if not refused:
@@ -58,41 +58,41 @@ def refused_option(database: str, names: Iterable[str]) -> str:
 
 
 def _options(url: str) -> list[tuple[str, str]]:
-    """What follows the question mark of `url`."""
+    """Return the options in the query of `url`."""
     place = _PLACE.match(url)
     return parse_qsl(url[place.end() + 1 :], keep_blank_values=True) if place else []
 
 
 class SqlRead(Settings):
-    """What is read from a database."""
+    """Read settings of a source database."""
 
-    table: Text | None = Field(default=None, description="the table to read")
-    query: Text | None = Field(default=None, description="a SELECT, instead of a table")
-    since: Since | None = Field(default=None, description="read only what changed")
-    size: int = Field(default=5000, ge=1, description="rows a page")
+    table: Text | None = Field(default=None, description="Table to read.")
+    query: Text | None = Field(default=None, description="SELECT statement, instead of `table`.")
+    since: Since | None = Field(default=None, description="Incremental read.")
+    size: int = Field(default=5000, ge=1, description="Number of rows per page.")
     missing: Missing = "keep"
 
     @model_validator(mode="after")
-    def _one_source(self) -> SqlRead:
+    def _check_source(self) -> SqlRead:
         if self.table is None and self.query is None:
-            raise misfit("expected `table`, or `query`")
+            raise misfit("expected `table` or `query`")
         if self.table is not None and self.query is not None:
             raise misfit("expected one of `table` and `query`, not both", at="query")
         return self
 
 
 class SqlWrite(Settings):
-    """How rows are written to a database."""
+    """Write settings of a target database."""
 
-    upsert: Text | None = Field(default=None, description="the table to write, by key")
-    insert: Text | None = Field(default=None, description="the table to append to")
-    size: int = Field(default=500, ge=1, description="rows a statement")
-    create_table: StrictBool = Field(default=False, description="make the table from the mapping if it is not there")
+    upsert: Text | None = Field(default=None, description="Table to write to by key.")
+    insert: Text | None = Field(default=None, description="Table to append to.")
+    size: int = Field(default=500, ge=1, description="Maximum number of rows per statement.")
+    create_table: StrictBool = Field(default=False, description="Whether to create a missing table from the mapping.")
 
     @model_validator(mode="after")
-    def _one_table(self) -> SqlWrite:
+    def _check_table(self) -> SqlWrite:
         if self.upsert is None and self.insert is None:
-            raise misfit("expected `upsert`, or `insert`")
+            raise misfit("expected `upsert` or `insert`")
         if self.upsert is not None and self.insert is not None:
             raise misfit("expected one of `upsert` and `insert`, not both", at="insert")
         return self
@@ -102,28 +102,29 @@ class SqlSystem(Limited):
     """A SQL database."""
 
     url: DatabaseUrl = Field(
-        description="SQLAlchemy URL, or a plain postgresql:// or mysql:// DSN", json_schema_extra={"login": True}
+        description="Database URL as in SQLAlchemy, or a plain postgresql:// or mysql:// URL.",
+        json_schema_extra={"login": True},
     )
-    key: Columns = Field(description="column of a row's identity, or several")
-    read: SqlRead | None = Field(default=None, description="how it is read, at the source")
-    write: SqlWrite | None = Field(default=None, description="how it is written, at the target")
+    key: Columns = Field(description="Column that identifies a row, or a list of columns.")
+    read: SqlRead | None = Field(default=None, description="Read settings of a source.")
+    write: SqlWrite | None = Field(default=None, description="Write settings of a target.")
 
     @model_validator(mode="after")
-    def _known_options(self) -> SqlSystem:
+    def _check_options(self) -> SqlSystem:
         name = self.url.partition(":")[0].partition("+")[0]
         names = [name for name, _ in _options(self.url)]
-        if reason := refused_option(_ALIASES.get(name, name), names):
+        if reason := explain_disallowed_option(_ALIASES.get(name, name), names):
             raise misfit(reason, at="url")
         return self
 
     def destination(self) -> str:
-        """The URL of the database, and the table."""
+        """Return the URL of the database and the table."""
         table = (self.write.upsert or self.write.insert) if self.write else None
         place = _PLACE.match(self.url)
         return f"sql {(place[1] + place[2]).rstrip('/') if place else ''} {table}"
 
     def origin(self) -> str:
-        """The database, and the table or query."""
+        """Return the database and the table or query."""
         return f"{self.destination()} {self.read.table or self.read.query}" if self.read else self.destination()
 
     def always_creates(self) -> bool:
@@ -135,36 +136,36 @@ class SqlSystem(Limited):
         size = self.write.size if self.write else batch
         return ceil(writes / size) + ceil(deletes / size)
 
-    def reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
-        """The database, and files that its options name; of SQLite, a file outside of the workspace."""
+    def find_reaches(self, role: str, workspace: Path) -> Iterator[Reach]:
+        """Yield the database and the files in its options; for SQLite, a file outside of the workspace."""
         place = _PLACE.match(self.url)
-        if place is None:  # a reference alone, which is listed as one
+        if place is None:  # a single reference, which is listed elsewhere
             return
         if place[1].startswith("sqlite"):
-            for path in outside(place[2].removeprefix("/"), workspace):
+            for path in find_outside(place[2].removeprefix("/"), workspace):
                 yield Reach(role, ReachKind.PATH, path)
             return
         yield Reach(role, ReachKind.DATABASE, place[1] + place[2].rstrip("/"))
         for name, value in _options(self.url):
             if name in _PATHS:
-                for path in outside(value, workspace):
+                for path in find_outside(value, workspace):
                     yield Reach(role, ReachKind.PATH, path)
             elif name == "host":
                 yield Reach(role, ReachKind.HOST, value)
 
     def deletes_missing(self) -> bool:
-        """As `read.missing` says."""
+        """Return whether `read.missing` is `delete`."""
         return self.read is not None and self.read.missing == "delete"
 
-    def why_not_delete(self) -> str:
-        """Rows that are inserted have no key to delete by."""
+    def explain_no_delete(self) -> str:
+        """Return a reason if rows are inserted, not upserted."""
         inserts = self.write is not None and self.write.insert is not None
-        return "rows that are inserted cannot be deleted; write them with `upsert`" if inserts else ""
+        return "inserted rows cannot be deleted; use `upsert`" if inserts else ""
 
-    def needs(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
-        """The key, to upsert by."""
-        return {("key",): self.known_by()} if self.write is not None and self.write.upsert is not None else {}
+    def get_required_paths(self) -> Mapping[tuple[str, ...], Sequence[FieldPath]]:
+        """Return the key if rows are upserted."""
+        return {("key",): self.get_delete_paths()} if self.write is not None and self.write.upsert is not None else {}
 
-    def known_by(self) -> Sequence[FieldPath]:
-        """The columns of the key."""
+    def get_delete_paths(self) -> Sequence[FieldPath]:
+        """Return the columns of the key."""
         return [FieldPath((column,)) for column in ([self.key] if isinstance(self.key, str) else self.key)]

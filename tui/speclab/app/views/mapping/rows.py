@@ -231,7 +231,7 @@ def _required(sheet: MappingSheet) -> Iterator[str]:
         return
     target = integration.target
     yield from [target.key] if isinstance(target.key, str) else target.key
-    for paths in target.needs().values():
+    for paths in target.get_required_paths().values():
         yield from map(str, paths)
 
 

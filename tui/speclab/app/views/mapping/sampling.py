@@ -77,7 +77,7 @@ class Sampling(RowWriting):
         if self.opened is None:
             return ""
         document = self.opened.document
-        return document.front_matter.said("spec_id", document.text) or self.opened.path.stem
+        return document.front_matter.get_text("spec_id", document.text) or self.opened.path.stem
 
     @work(exclusive=True, group="judge")
     async def judge(self) -> None:

@@ -73,7 +73,7 @@ class SpecList(Grid):
 
 def _of(spec: OpenSpec) -> SpecFile:
     front_matter, text = spec.document.front_matter, spec.document.text
-    spec_id, kind, status = (front_matter.said(key, text) for key in ("spec_id", "type", "status"))
+    spec_id, kind, status = (front_matter.get_text(key, text) for key in ("spec_id", "type", "status"))
     return SpecFile(spec.path, spec_id or spec.path.stem, kind, status, title="")
 
 

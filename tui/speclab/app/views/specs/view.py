@@ -470,7 +470,7 @@ class SpecsView(ConnectionTesting):
             return
         document = self.opened.document
         self.context.run_spec(
-            self.opened.path, document.front_matter.said("spec_id", document.text) or self.opened.path.stem
+            self.opened.path, document.front_matter.get_text("spec_id", document.text) or self.opened.path.stem
         )
 
     @work(group="ask")

@@ -236,7 +236,7 @@ class SectionEditing(DocumentView):
             options = [GridRow(word, (word, _STATUS_WORDS[word])) for word in STATUSES]
             value = await self.app.push_screen_wait(ChoiceDialog("status", options, now=now))
         else:
-            span = opened.document.front_matter.span_of(key)
+            span = opened.document.front_matter.get_span(key)
             written = span.of(opened.document.text) if span else ""
             value = await self.app.push_screen_wait(PromptDialog(key, "The value, as text.", value=now or written))
         if value is not None and value != now:
