@@ -26,7 +26,7 @@ import orjson
 from tests.bench.contacts import COLUMNS, TARGETS, spec
 
 if TYPE_CHECKING:
-    from speclab.sync.prepare import Prepared
+    from speclab.sync.prepare import PreparedSpec
 
 DLT: Final = Path(sys.prefix) / "bench" / "dlt" / "bin" / "python"
 """The Python of an environment with dlt, which `make bench` makes."""
@@ -61,6 +61,7 @@ Side = Callable[[Job, Path], Callable[[], None]]
 
 def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     """A run as `speclab run` makes it."""
+    from speclab.cli.tuning import tuned_interpreter
     from speclab.connectors.api import RuntimeContext
     from speclab.connectors.secrets.references import References
     from speclab.core.clock import SystemClock
@@ -77,7 +78,7 @@ def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     }
 
     def go() -> None:
-        with RunLog.open(directory / "runlog.db") as log:
+        with tuned_interpreter(), RunLog.open(directory / "runlog.db") as log:
             context = RuntimeContext(SystemClock(), Random())
             result = asyncio.run(run(prepared, log, References(environ, directory), context))
             assert (result.row.state, result.row.written) == ("succeeded", job.records), result.row
@@ -171,7 +172,7 @@ def one_pass(side: str, job: Job, directory: Path) -> Pass:
     return Pass(seconds, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
-def _prepared(job: Job, directory: Path) -> Prepared:
+def _prepared(job: Job, directory: Path) -> PreparedSpec:
     from speclab.sync.prepare import prepare
 
     file = directory / "bench.md"

@@ -27,7 +27,7 @@ def test_a_run_that_the_guard_would_stop_is_no_good_plan(people: Shell) -> None:
     (people.directory / "in.jsonl").write_text('{"id": 1, "name": "Ada"}\n')
     spec = people.directory / "specs" / "people.md"
     spec.write_text(spec.read_text().replace("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nrecords: 900\n```\n"))
-    says = "the source gave 1 records; `records` of Volume says 900\n"
+    says = "the source returned 1 records; `records` under Volume expects 900\n"
     assert f"  warning of the guard: {says}" in people("plan", "people").stdout
     spec.write_text(spec.read_text().replace("records: 900\n", "records: 900\nguard: {action: stop}\n"))
     assert f"  the guard would stop the run: {says}" in people("plan", "people", exit_code=1).stdout

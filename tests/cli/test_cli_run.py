@@ -86,7 +86,7 @@ def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
     assert shell("map", "people", stdin='{"name": " Ada"}').stdout == '{"name":"Ada"}\n'
     shell("set", "people", "Field Mapping", row.format("Trimm"))
     said = shell("map", "people", stdin="", exit_code=3).stderr
-    assert "the mapping is not right" in said
+    assert "the mapping has problems" in said
     assert said.count("M101 unknown step 'Trimm'") == 1
     assert "D10" not in said
 

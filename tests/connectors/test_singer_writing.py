@@ -23,7 +23,7 @@ from speclab.mapping.types import ValueKind
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 from speclab.sync.delivery import bisect
-from speclab.sync.retry_policy import in_doubt
+from speclab.sync.retry_policy import may_be_applied
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 
@@ -147,12 +147,12 @@ async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Ope
     writer = target({"refuses": "Ben"}, mode="append")
     assert not writer.idempotent
     write_error = the_refusal(await writer.write(people))
-    assert in_doubt(write_error)
+    assert may_be_applied(write_error)
     assert write_error.message == "target.py: ended with exit code 1 and said nothing"
     assert (await writer.write([item("c", name="Cy")]))[0].effect is Effect.WRITTEN
     upserting = target({"refuses": "Ben"})
     assert upserting.idempotent
-    assert not in_doubt(the_refusal(await upserting.write(people)))
+    assert not may_be_applied(the_refusal(await upserting.write(people)))
 
 
 async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(target: Open) -> None:
@@ -162,7 +162,7 @@ async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(targ
 
 async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(target: Open) -> None:
     writer = target({"refuses": "Ada", "words": "OSError: [Errno 28] No space left on device"}, mode="append")
-    assert in_doubt(the_refusal(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
+    assert may_be_applied(the_refusal(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
     with pytest.raises(Unreachable, match="No space left"):
         await writer.write([item("c", name="Cy")])
 
@@ -199,7 +199,7 @@ async def test_a_target_that_ends_before_it_has_read_all_has_not_written_it(targ
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
     write_error = the_refusal(await target({"how": "deaf"}).write(people))
     assert write_error.error_class is ErrorClass.BAD_ANSWER
-    assert in_doubt(write_error)
+    assert may_be_applied(write_error)
     assert "before it had read all" in write_error.message
 
 
@@ -214,7 +214,7 @@ async def test_a_target_that_has_given_its_state_back_and_then_does_not_is_not_b
     writer = target({"mutes": "Ben"})
     assert (await writer.write([item("a", name="Ada")]))[0].effect is Effect.WRITTEN
     write_error = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
-    assert in_doubt(write_error)
+    assert may_be_applied(write_error)
     assert "did not give back the STATE" in write_error.message
 
 
@@ -222,7 +222,7 @@ async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Op
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
     write_error = the_refusal(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
     assert write_error.error_class is ErrorClass.TIMEOUT
-    assert in_doubt(write_error)
+    assert may_be_applied(write_error)
 
 
 async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: Path) -> None:

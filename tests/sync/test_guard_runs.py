@@ -25,22 +25,22 @@ async def test_nothing_where_there_should_be_thousands_is_an_error_that_is_told(
     volume(world, "records: 4000")
     result = await world.run([])
     assert result.row.state is RunState.SUCCEEDED
-    assert world.events("guard") == ["the source gave no records, and `records` of Volume says 4,000"]
-    assert "error: the source gave no records, and `records` of Volume says 4,000" in world.told
+    assert world.events("guard") == ["the source returned no records; `records` under Volume expects 4,000"]
+    assert "error: the source returned no records; `records` under Volume expects 4,000" in world.told
 
 
 async def test_it_fails_the_run_where_the_spec_says_so(world: World) -> None:
     volume(world, "records: 4000\nguard: {action: stop}")
     row = (await world.run([])).row
     assert (row.state, row.read) == (RunState.FAILED, 0)
-    assert row.error == "stopped by the guard: the source gave no records, and `records` of Volume says 4,000"
+    assert row.error == "stopped by the guard: the source returned no records; `records` under Volume expects 4,000"
 
 
 async def test_less_than_the_least_is_told_once_all_is_read(world: World) -> None:
     volume(world, "records: 10\nguard: {least: 70%}")
     await world.run(people(6))
-    assert world.events("guard") == ["the source gave 6 records; `records` of Volume says 10"]
-    assert "warning: the source gave 6 records; `records` of Volume says 10" in world.told
+    assert world.events("guard") == ["the source returned 6 records; `records` under Volume expects 10"]
+    assert "warning: the source returned 6 records; `records` under Volume expects 10" in world.told
     await world.run(people(8), options=FULL)
     assert len(world.events("guard")) == 1
 
@@ -56,7 +56,7 @@ async def test_more_than_the_most_is_stopped_before_it_is_written(world: World) 
     volume(world, "records: 2\nguard: {action: stop, most: 200%}")
     row = (await world.run(people(8))).row
     assert (row.state, counts(row)) == (RunState.FAILED, {"written": 4})
-    assert row.error == "stopped by the guard: 6 records were read so far; `records` of Volume says 2"
+    assert row.error == "stopped by the guard: 6 records were read so far; `records` under Volume expects 2"
     assert sorted(world.target.content) == ["p0", "p1", "p2", "p3"]
     assert world.log.get_cursor("people") == 2
 
@@ -65,7 +65,7 @@ async def test_more_than_the_most_is_told_once(world: World) -> None:
     volume(world, "records: 1\nguard: {most: 100%}")
     row = (await world.run(people(8))).row
     assert (row.state, row.written) == (RunState.SUCCEEDED, 8)
-    assert world.events("guard") == ["2 records were read so far; `records` of Volume says 1"]
+    assert world.events("guard") == ["2 records were read so far; `records` under Volume expects 1"]
 
 
 async def test_a_read_that_goes_on_is_measured_by_what_a_run_usually_reads(world: World) -> None:
@@ -73,7 +73,7 @@ async def test_a_read_that_goes_on_is_measured_by_what_a_run_usually_reads(world
     await world.run(people(4))
     world.source.content += people(6)[:2]
     await world.run()
-    assert world.events("guard") == ["4 records were read so far; `per_run` of Volume says 1"]
+    assert world.events("guard") == ["4 records were read so far; `per_run` under Volume expects 1"]
 
 
 async def test_mass_deletes_are_stopped_before_they_happen(world: World) -> None:
@@ -81,7 +81,7 @@ async def test_mass_deletes_are_stopped_before_they_happen(world: World) -> None
     await world.run(people(8))
     row = (await world.run(people(8, gone=True), options=FULL)).row
     assert (row.state, row.deleted) == (RunState.FAILED, 2)
-    assert row.error == "stopped by the guard: 4 of some 8 records are to be deleted in one run"
+    assert row.error == "stopped by the guard: one run is about to delete 4 of about 8 records"
     assert len(world.target.content) == 6
     again = (await world.run(people(8, gone=True), options=FULL)).row  # what is deleted already is not deleted again
     assert (again.unchanged, again.deleted) == (2, 2)
@@ -91,7 +91,7 @@ async def test_without_a_volume_only_a_source_that_gives_nothing_at_all_is_told(
     await world.run([])
     await world.run(people(2), options=FULL)
     await world.run(people(2, gone=True), options=FULL)
-    assert world.events("guard") == ["the source gave no records"]
+    assert world.events("guard") == ["the source returned no records"]
 
 
 def without_names(count: int) -> list[list[Record]]:
@@ -103,7 +103,7 @@ async def test_a_field_that_is_gone_from_the_source_is_told_with_its_row(world: 
     row = (await world.run(without_names(20), options=FULL)).row
     assert (row.state, row.written) == (RunState.SUCCEEDED, 20)
     [told] = world.events("guard")
-    assert told.startswith("people.md:40: source.name, which target.name is made of, is in none of the last 20 records")
+    assert told.startswith("people.md:40: source.name, the source of target.name, is missing from the last 20 records")
     await world.run(people(20), options=FULL)
     assert len(world.events("guard")) == 1
 

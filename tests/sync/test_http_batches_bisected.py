@@ -72,15 +72,15 @@ async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> li
     writer = open_writer(system, NoAuth(), References({}, directory), context, retry)
     delivery = Delivery(
         writer=writer,
-        table=ActionTable((), idempotent=writer.idempotent),
+        actions=ActionTable((), idempotent=writer.idempotent),
         retry=retry,
         context=context,
         wait_budget=WaitBudget(clock, 60, asyncio.Event()),
         budget=RetryBudget(),
     )
-    answers = await delivery.send([MappedRecord(str(n), {"id": str(n)}, {"id": n}, "") for n in range(16)], attempt)
+    delivered = await delivery.send([MappedRecord(str(n), {"id": str(n)}, {"id": n}, "") for n in range(16)], attempt)
     await writer.close()
-    return answers
+    return list(delivered.results)
 
 
 async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(

@@ -68,8 +68,8 @@ async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and
         {"written": 2, "unchanged": 3},
         2,
     )
-    assert "info: 2 not in the source any more: 2 written" in deleting.told
-    assert deleting.events("page")[-1] == "2 not in the source any more: 2 written"
+    assert "info: 2 missing from the source: 2 written" in deleting.told
+    assert deleting.events("page")[-1] == "2 missing from the source: 2 written"
     assert deleting.log.get_cursor("people") == 2
 
 
@@ -234,8 +234,8 @@ async def test_a_source_that_lost_much_costs_the_target_nothing(deleting: World,
     assert sorted(deleting.target.content) == list("abcdefgh")
     gone = 8 - len(left)
     assert row.error == (
-        f"stopped by the guard: {gone} of 8 records at the target are not in the source any more; `guard.deletes` of "
-        f"Volume lets a run delete {share}, so none was deleted: raise it if they are to go"
+        f"stopped by the guard: {gone} of 8 records at the target are missing from the source; `guard.deletes` under "
+        f"Volume lets a run delete {share}, so none was deleted; increase it if they should be deleted"
     )
     row = (await deleting.run(people("abcdefgh"), options=FULL)).row
     assert (row.state, counts(row)) == (RunState.SUCCEEDED, {"unchanged": 8})
@@ -253,7 +253,7 @@ async def test_one_may_go_of_few_and_not_the_last(deleting: World) -> None:
 async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read(
     deleting: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.sync.deletes._AT_ONCE", 2)
+    monkeypatch.setattr("speclab.sync.deletes._BATCH", 2)
     await deleting.run(people("abcdef"))
     stop = no(status=402)
     row = (await deleting.run(people("a"), refusing("e", answer=stop), FULL)).row
@@ -266,7 +266,7 @@ async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read
 
 
 async def test_a_run_that_is_cancelled_stops_between_deletes(deleting: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speclab.sync.deletes._AT_ONCE", 2)
+    monkeypatch.setattr("speclab.sync.deletes._BATCH", 2)
     await deleting.run(people("abcdef"))
 
     def cancelling(item: MappedRecord, _: int) -> None:
@@ -310,7 +310,7 @@ async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_t
     deletes: list[str] = []
     row = (await deleting.run([[ada, again]], noting(deletes), FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
-    told = "1 not in the source any more, whose place at the target another record has: left alone"
+    told = "1 missing from the source, but another record has their place at the target: kept"
     assert deleting.events("page")[-1] == told
     row = (await deleting.run([[ada, bea]], options=FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
@@ -366,7 +366,7 @@ async def test_a_delete_that_waits_for_a_place_that_another_record_has_by_then_i
 async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:
     await deleting.run(people("abc"))
     await deleting.run(people("a"), options=RunOptions(full=True, dry_run=True))
-    assert "info: a dry run looks for nothing that is missing; `speclab plan` does" in deleting.told
+    assert "info: a dry run does not look for missing records; `speclab plan` does" in deleting.told
     assert sorted(deleting.target.content) == ["a", "b", "c"]
 
 

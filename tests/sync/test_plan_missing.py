@@ -60,7 +60,7 @@ async def test_the_guard_would_stop_what_it_will_stop(place: Place) -> None:
     assert deletes(plan)[0] == 6
     (alarm,) = plan.alarms
     assert plan.stops
-    assert alarm.message.startswith("6 of 10 records at the target are not in the source any more")
+    assert alarm.message.startswith("6 of 10 records at the target are missing from the source")
     assert (await place.run()).error == f"stopped by the guard: {alarm.message}"
     assert deletes(await place.plan())[0] == 6
 

@@ -23,8 +23,8 @@ from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, mark_in_flight
 from speclab.sync.plan import Difference, Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, plan
 from speclab.sync.prepare import prepare
+from speclab.sync.record_keys import Hasher
 from speclab.sync.run import RunOptions, run
-from speclab.sync.transform import Hasher
 
 __all__ = ["api"]
 
@@ -119,10 +119,18 @@ async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Plac
 @pytest.mark.parametrize(
     ("settings", "rows", "says"),
     [
-        ("records: 900\nguard: {action: stop}", 0, "the source gave no records, and `records` of Volume says 900"),
-        ("records: 2\nguard: {action: stop}", 30, "30 records were read so far; `records` of Volume says 2"),
-        ("records: 900\nguard: {action: stop}", 30, "the source gave 30 records; `records` of Volume says 900"),
-        ("guard: {action: stop}", 30, "source.name, which target.name is made of, is a number now; it was text so far"),
+        (
+            "records: 900\nguard: {action: stop}",
+            0,
+            "the source returned no records; `records` under Volume expects 900",
+        ),
+        ("records: 2\nguard: {action: stop}", 30, "30 records were read so far; `records` under Volume expects 2"),
+        (
+            "records: 900\nguard: {action: stop}",
+            30,
+            "the source returned 30 records; `records` under Volume expects 900",
+        ),
+        ("guard: {action: stop}", 30, "source.name, the source of target.name, is now a number; it was text before"),
     ],
 )
 async def test_what_the_guard_would_stop_is_said(place: Place, settings: str, rows: int, says: str) -> None:
@@ -178,7 +186,7 @@ async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_
     place.target("connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {create: POST /people}")
     place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
     on_its_way = mark_in_flight(
-        Hasher(prepare(place.spec).integration.target.destination()).of({"id": 1, "name": "Ada"})
+        Hasher(prepare(place.spec).integration.target.destination()).hash({"id": 1, "name": "Ada"})
     )
     failure = NewFailure(
         key="2",
@@ -198,7 +206,7 @@ async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_
         log.finish_run(run)
     found = await place.plan()
     assert would(found) == {"create": 1, "fail": 2}
-    assert "a run that was killed had sent it" in found.faults[0].message
+    assert "sent by a run that was killed" in found.faults[0].message
 
 
 async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the_limits(place: Place, api: Api) -> None:

@@ -26,7 +26,7 @@ from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat, ServedSpec
 from speclab.service.scheduler import Serving, serve
 from speclab.spec.integration import Alert
-from speclab.sync.signals import Stop
+from speclab.sync.signals import StopRequest
 
 SPEC = """\
 ---
@@ -102,7 +102,7 @@ class Workspace:
         self.directory = directory
         self.runlog = directory / ".speclab" / "runlog.db"
         self.said: list[str] = []
-        self.stop = Stop()
+        self.stop = StopRequest()
         (directory / ".speclab").mkdir()
         self.write("in.jsonl", '{"id": 1, "name": " Ada "}\n{"id": 2, "name": "Grace"}\n')
 
@@ -136,13 +136,13 @@ class Workspace:
     @asynccontextmanager
     async def serving(self, jobs: int = 4) -> AsyncIterator[None]:
         """The service, at work within the block."""
-        self.stop = Stop()
+        self.stop = StopRequest()
         task = asyncio.create_task(self.serve(jobs))
         await self.until(lambda: task.done() or heartbeat.service_of(self.directory, datetime.now(UTC)))
         try:
             yield
         finally:
-            self.stop.asked.set()
+            self.stop.graceful.set()
             await asyncio.wait_for(task, 60)
 
     async def serve(self, jobs: int) -> None:
@@ -404,7 +404,7 @@ async def test_asked_to_stop_it_lets_the_page_in_hand_arrive_and_says_that_it_is
         place.spec(target=f"connector: http\nbase_url: http://127.0.0.1:{port}\n{write}")
         async with place.serving():
             await place.until(lambda: len(target.taken) == 2)
-            place.stop.asked.set()
+            place.stop.graceful.set()
             await place.until(lambda: place.heartbeat().stopping)
             assert place.heartbeat().alive(place.directory, datetime.now(UTC))
             assert len(place.pids()) == 1
@@ -420,9 +420,9 @@ async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> N
         await place.until(place.pids)
         (pid,) = place.pids()
         os.kill(pid, signal.SIGSTOP)  # it cannot finish its page
-        place.stop.asked.set()
+        place.stop.graceful.set()
         await place.until(lambda: any("stopping once" in line for line in place.said))
-        place.stop.told.set()
+        place.stop.immediate.set()
     assert place.runs()[0].state is RunState.INTERRUPTED
     assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
 

@@ -116,7 +116,7 @@ async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_s
             for file in place.runlog.parent.glob("runlog.db*"):
                 file.unlink()
             RunLog.open(place.runlog).close()
-            await place.until(place.stop.asked.is_set)
+            await place.until(place.stop.graceful.is_set)
 
     place.spec(frequency="On-demand")
     with pytest.raises(RunLogError, match="the run log that was served is gone, and another in its place"):
@@ -202,7 +202,7 @@ async def test_a_run_log_that_a_newer_speclab_has_changed_ends_the_service(
             await place.until(lambda: place.alerts() == {"people"})
             with closing(sqlite3.connect(place.runlog)) as newer:
                 newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-            await place.until(place.stop.asked.is_set)
+            await place.until(place.stop.graceful.is_set)
 
     monkeypatch.setattr("speclab.service.scheduler._MINUTE", 0.2)
     place.spec(frequency="On-demand")

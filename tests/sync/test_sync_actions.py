@@ -7,7 +7,7 @@ import pytest
 from speclab.connectors.api import WriteError
 from speclab.core.outcome import ErrorClass
 from speclab.spec.integration import ErrorAction, ErrorRule
-from speclab.sync.retry_policy import ActionTable, in_doubt
+from speclab.sync.retry_policy import ActionTable, may_be_applied
 
 
 def write_error(error_class: ErrorClass, status: int | None = None, *, sent: bool = True) -> WriteError:
@@ -36,7 +36,7 @@ def write_error(error_class: ErrorClass, status: int | None = None, *, sent: boo
     ],
 )
 def test_without_rules_the_defaults_decide(status: int | None, error_class: ErrorClass, action: ErrorAction) -> None:
-    assert ActionTable([], idempotent=True).action(write_error(error_class, status)) is action
+    assert ActionTable([], idempotent=True).get_action(write_error(error_class, status)) is action
 
 
 def test_the_first_rule_that_matches_decides_before_the_defaults() -> None:
@@ -46,19 +46,19 @@ def test_the_first_rule_that_matches_decides_before_the_defaults() -> None:
         ErrorRule(None, None, ErrorClass.NETWORK, ErrorAction.DEAD_LETTER, 82),
     ]
     table = ActionTable(rules, idempotent=True)
-    assert table.action(write_error(ErrorClass.REJECTED, 422)) is ErrorAction.SKIP
-    assert table.action(write_error(ErrorClass.REJECTED, 404)) is ErrorAction.STOP
-    assert table.action(write_error(ErrorClass.NETWORK)) is ErrorAction.DEAD_LETTER
-    assert table.action(write_error(ErrorClass.SERVER, 500)) is ErrorAction.RETRY
+    assert table.get_action(write_error(ErrorClass.REJECTED, 422)) is ErrorAction.SKIP
+    assert table.get_action(write_error(ErrorClass.REJECTED, 404)) is ErrorAction.STOP
+    assert table.get_action(write_error(ErrorClass.NETWORK)) is ErrorAction.DEAD_LETTER
+    assert table.get_action(write_error(ErrorClass.SERVER, 500)) is ErrorAction.RETRY
 
 
 def test_a_rule_about_statuses_says_nothing_about_a_refusal_without_one() -> None:
     table = ActionTable([ErrorRule(0, 999, None, ErrorAction.STOP, 80)], idempotent=True)
-    assert table.action(write_error(ErrorClass.NETWORK)) is ErrorAction.RETRY
+    assert table.get_action(write_error(ErrorClass.NETWORK)) is ErrorAction.RETRY
 
 
 @pytest.mark.parametrize(
-    ("what", "write_intents"),
+    ("error", "expected"),
     [
         (write_error(ErrorClass.TIMEOUT), True),
         (write_error(ErrorClass.NETWORK), True),
@@ -75,7 +75,7 @@ def test_a_rule_about_statuses_says_nothing_about_a_refusal_without_one() -> Non
         (write_error(ErrorClass.REJECTED, 422), False),
     ],
 )
-def test_what_was_sent_and_got_no_answer_of_the_target_is_in_doubt(what: WriteError, *, write_intents: bool) -> None:
-    assert in_doubt(what) is write_intents
-    assert ActionTable([], idempotent=False).unknown(what) is write_intents
-    assert not ActionTable([], idempotent=True).unknown(what)
+def test_outcome_is_unknown_if_the_target_may_have_applied_the_write(error: WriteError, *, expected: bool) -> None:
+    assert may_be_applied(error) is expected
+    assert ActionTable([], idempotent=False).is_outcome_unknown(error) is expected
+    assert not ActionTable([], idempotent=True).is_outcome_unknown(error)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from speclab.connectors.api import MappedRecord, WriteError, WriteResult
 from speclab.core.outcome import Effect, ErrorClass
-from speclab.sync.delivery import bisect, refused_whole
+from speclab.sync.delivery import bisect, find_shared_error
 
 GOOD = WriteResult(effect=Effect.WRITTEN)
 
@@ -71,10 +71,10 @@ async def test_a_part_that_fails_for_another_reason_is_not_split() -> None:
     assert [answer.error.status if answer.error else None for answer in answers] == [503] * 8
 
 
-def test_a_batch_is_refused_whole_only_by_one_refusal() -> None:
+def test_a_batch_is_find_shared_error_only_by_one_refusal() -> None:
     one = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
     same = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
-    assert refused_whole([WriteResult(error=one)] * 3) is one
-    assert refused_whole([WriteResult(error=one), WriteResult(error=same)]) is None
-    assert refused_whole([WriteResult(error=one)]) is None
-    assert refused_whole([WriteResult(error=one), GOOD]) is None
+    assert find_shared_error([WriteResult(error=one)] * 3) is one
+    assert find_shared_error([WriteResult(error=one), WriteResult(error=same)]) is None
+    assert find_shared_error([WriteResult(error=one)]) is None
+    assert find_shared_error([WriteResult(error=one), GOOD]) is None

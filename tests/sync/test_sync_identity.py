@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.core.json import Json, Record
-from speclab.sync.transform import Hasher, RecordKey, canonical, idempotency_key
+from speclab.core.json import Json, Record, encode_canonical
+from speclab.sync.record_keys import Hasher, RecordKey, build_idempotency_key
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from(["b", "é", "\ud800"]), scalars)
@@ -32,29 +32,29 @@ records = st.dictionaries(st.sampled_from(["id", "region", "a", "b"]), values)
     ],
 )
 def test_a_key_is_text_or_a_number(record: Record, key: str | None) -> None:
-    assert RecordKey("id").of(record) == key
-    assert RecordKey("id").of_all([record]) == [key]
+    assert RecordKey("id").extract(record) == key
+    assert RecordKey("id").extract_all([record]) == [key]
 
 
 def test_a_key_may_lie_deeper_and_have_several_parts() -> None:
     record: Record = {"meta": {"id": 7}, "region": "eu"}
-    assert RecordKey("meta.id").of_all([record]) == ["7"]
-    assert RecordKey(("region", "meta.id")).of_all([record]) == ['["eu",7]']
-    assert RecordKey(("region", "meta.name")).of_all([record]) == [None]
+    assert RecordKey("meta.id").extract_all([record]) == ["7"]
+    assert RecordKey(("region", "meta.id")).extract_all([record]) == ['["eu",7]']
+    assert RecordKey(("region", "meta.name")).extract_all([record]) == [None]
 
 
 def test_the_parts_of_a_key_do_not_run_into_each_other() -> None:
     key = RecordKey(("a", "b"))
-    assert key.of({"a": "x,y", "b": "z"}) != key.of({"a": "x", "b": "y,z"})
+    assert key.extract({"a": "x,y", "b": "z"}) != key.extract({"a": "x", "b": "y,z"})
 
 
 @given(st.lists(records, max_size=4))
 def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
     for paths in ("id", "a.b", ("region", "id")):
         key = RecordKey(paths)
-        alone = [key.of(record) for record in several]
-        assert all(one in (None, other) for one, other in zip(key.of_all(several), alone, strict=True))
-        assert [RecordKey(paths).of_all([record]) for record in several] == [[one] for one in alone]
+        alone = [key.extract(record) for record in several]
+        assert all(one in (None, other) for one, other in zip(key.extract_all(several), alone, strict=True))
+        assert [RecordKey(paths).extract_all([record]) for record in several] == [[one] for one in alone]
 
 
 @pytest.mark.parametrize("path", ["id", "meta.id"])
@@ -73,45 +73,45 @@ def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> 
 def test_text_and_a_number_that_read_alike_are_not_one_key(path: str, pages: list[list[Json]], keys: list[str]) -> None:
     key = RecordKey(path)
     records: list[list[Record]] = [[{"id": id_, "meta": {"id": id_}} for id_ in page] for page in pages]
-    assert [found for page in records for found in key.of_all(page)] == keys
+    assert [found for page in records for found in key.extract_all(page)] == keys
 
 
 @given(records)
 def test_the_order_of_fields_is_nothing_to_a_hash(record: Record) -> None:
     backwards = dict(reversed(record.items()))
-    assert Hasher("t").of(record) == Hasher("t").of(backwards)
-    assert len(Hasher("t").of(record)) == 16
+    assert Hasher("t").hash(record) == Hasher("t").hash(backwards)
+    assert len(Hasher("t").hash(record)) == 16
 
 
 @given(st.lists(records, max_size=4))
 def test_many_hashes_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
     hasher = Hasher("t")
-    assert hasher.of_all(several) == [hasher.of(record) for record in several]
+    assert hasher.hash_all(several) == [hasher.hash(record) for record in several]
 
 
 @given(values, values)
 def test_values_that_differ_are_written_differently(one: Json, other: Json) -> None:
-    if canonical(one) == canonical(other):
+    if encode_canonical(one) == encode_canonical(other):
         assert one == other
 
 
 def test_the_same_record_at_another_target_has_another_hash() -> None:
-    assert Hasher("http a").of({"id": 1}) != Hasher("http b").of({"id": 1})
+    assert Hasher("http a").hash({"id": 1}) != Hasher("http b").hash({"id": 1})
 
 
 def test_no_record_has_the_hash_of_a_deleted_one() -> None:
-    assert Hasher("t").deleted not in Hasher("t").of_all([{}, {"deleted": True}])
+    assert Hasher("t").deleted not in Hasher("t").hash_all([{}, {"deleted": True}])
 
 
 def test_an_idempotency_key_is_a_uuid_of_all_that_makes_a_write() -> None:
-    hash_ = Hasher("t").of({"id": 1})
-    key = idempotency_key("crm", "t", "1", hash_)
+    hash_ = Hasher("t").hash({"id": 1})
+    key = build_idempotency_key("crm", "t", "1", hash_)
     assert uuid.UUID(key).version == 5
-    assert key == idempotency_key("crm", "t", "1", hash_)
+    assert key == build_idempotency_key("crm", "t", "1", hash_)
     others = {
-        idempotency_key("erp", "t", "1", hash_),
-        idempotency_key("crm", "u", "1", hash_),
-        idempotency_key("crm", "t", "2", hash_),
-        idempotency_key("crm", "t", "1", Hasher("t").of({"id": 2})),
+        build_idempotency_key("erp", "t", "1", hash_),
+        build_idempotency_key("crm", "u", "1", hash_),
+        build_idempotency_key("crm", "t", "2", hash_),
+        build_idempotency_key("crm", "t", "1", Hasher("t").hash({"id": 2})),
     }
     assert len(others - {key}) == 4

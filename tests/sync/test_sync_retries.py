@@ -223,7 +223,7 @@ async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
     pages = [[person(f"{page}-{n}") for n in range(50)] for page in range(10)]
     result = await world.run(pages, down(99))
     assert result.row.state is RunState.FAILED
-    assert "fails too often" in str(result.row.error)
+    assert "too many requests to the target fail" in str(result.row.error)
     assert sum(map(len, world.target.calls)) <= 150
     assert result.row.read == result.row.waiting + result.row.dead
     world.clock.passed += 600

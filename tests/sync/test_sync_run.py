@@ -253,8 +253,8 @@ async def test_a_target_without_deletes_lets_deleted_records_be(world: World) ->
 async def test_a_source_without_records_is_told(world: World) -> None:
     result = await world.run([[]])
     assert (result.row.state, result.row.read) == (RunState.SUCCEEDED, 0)
-    assert world.events("guard") == ["the source gave no records"]
-    assert "warning: the source gave no records" in world.told
+    assert world.events("guard") == ["the source returned no records"]
+    assert "warning: the source returned no records" in world.told
     await world.run()
     assert len(world.events("guard")) == 1
 
@@ -272,7 +272,7 @@ async def test_a_run_that_was_killed_is_marked_and_gone_on_from(world: World) ->
     world.log.start_run("people", "hash", "schedule", pid=2**22 - 1)
     result = await world.run()
     assert counts(result.row) == {"written": 1}
-    assert "warning: the run before was interrupted; this one goes on from its checkpoint" in world.told
+    assert "warning: the previous run was interrupted; this run continues from its checkpoint" in world.told
     with world.reader as reader:
         assert [row.state for row in reader.runs()] == ["succeeded", "interrupted", "succeeded"]
 
@@ -326,5 +326,5 @@ async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads
     with world.reader as reader:
         (failure,) = reader.failures(full=True)
     assert failure.stage is Stage.READ
-    assert failure.message.startswith("the key 1 at id is text where others are numbers")
+    assert failure.message.startswith("the key 1 at id is text where other keys are numbers")
     assert failure.source == person("1", name="Bo")

@@ -36,9 +36,9 @@ async def test_a_connection_that_goes_asks_politely_however_often_it_is_told() -
     with stopped_by_signals() as stop:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGHUP)
-            await asyncio.wait_for(stop.asked.wait(), 10)
+            await asyncio.wait_for(stop.graceful.wait(), 10)
         await asyncio.sleep(0)
-        assert not stop.told.is_set()
+        assert not stop.immediate.is_set()
     with cancelled_by_signals() as cancelled:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             os.kill(os.getpid(), number)

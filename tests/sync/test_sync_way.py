@@ -20,7 +20,7 @@ from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
 
 PAGES = [[person(1)], [person(2)]]
-ELSEWHERE = "is another than that of the runs before; reading from the start"
+ELSEWHERE = "differs from the one of the previous runs; reading from the start"
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(spec: Path, me
         await pilot.press("R")
         await see(pilot, "replay all 3")
         await pilot.press("enter")
-        await see(pilot, "not all were replayed", "in the way of a run")
+        await see(pilot, "not all were replayed", "that prevent a run")
         assert failures(spec)["c_5"] is FailureState.DEAD
 
 

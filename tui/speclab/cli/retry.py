@@ -148,14 +148,14 @@ def _retry(
     except SpeclabError as error:
         tell_error(error)
         return error.exit_code
-    if again.held is not None:
-        tell(f"{again.held.message}; that run tries these {len(chosen)} again")
+    if again.locked is not None:
+        tell(f"{again.locked.message}; that run tries these {len(chosen)} again")
         return 1
     became = []
     for failure in chosen:
         now = log.failure(failure.id)
         assert now is not None  # noqa: S101 - failures that were open a moment ago are not pruned
-        became.append((now, str(again.became.get(now.id, now.state))))
+        became.append((now, str(again.outcomes.get(now.id, now.state))))
     try:
         for now, came_to in became:
             _print(now, came_to, as_json=as_json)
@@ -175,8 +175,9 @@ def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, 
     import asyncio
 
     from speclab.cli.run import equip
+    from speclab.cli.tuning import tuned_interpreter
     from speclab.spec.workspace import find_spec, workspace_of
-    from speclab.sync.manual_retry import try_again
+    from speclab.sync.manual_retry import retry_failures
     from speclab.sync.run import RunOptions
     from speclab.sync.signals import cancelled_by_signals
 
@@ -185,9 +186,10 @@ def _try_again(spec_id: str, ids: Sequence[str], runlog: Path, patience: float, 
     async def go() -> ManualRetry:
         with cancelled_by_signals(lambda: tell(STOPPING)) as cancelled:
             options = RunOptions(wait_budget=patience)
-            return await try_again(prepared, runlog, ids, references, context, options, cancelled)
+            return await retry_failures(prepared, runlog, ids, references, context, options, cancelled)
 
-    return asyncio.run(go())
+    with tuned_interpreter():
+        return asyncio.run(go())
 
 
 def _print(failure: FailureRow, became: str, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from speclab.connectors.secrets.references import References
     from speclab.connectors.trust import Approve
     from speclab.runlog import RunRow
-    from speclab.sync.prepare import Prepared
+    from speclab.sync.prepare import PreparedSpec
     from speclab.sync.run import RunOptions, RunResult
 
 
@@ -240,6 +240,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     import asyncio
     from dataclasses import replace
 
+    from speclab.cli.tuning import tuned_interpreter
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
     from speclab.sync.run import run as run_sync
@@ -265,10 +266,11 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
         if options.trigger == "manual":
             _say_if_others_are_called_so(prepared)
             _say_if_a_service_would_not(prepared.integration.spec_id, log_path)
-        return asyncio.run(go(log)), log_path
+        with tuned_interpreter():
+            return asyncio.run(go(log)), log_path
 
 
-def _say_if_others_are_called_so(prepared: Prepared) -> None:
+def _say_if_others_are_called_so(prepared: PreparedSpec) -> None:
     """A copy whose spec_id was left as it is goes on, in the run log, where the other one came to."""
     from speclab.spec.workspace import find_duplicate_ids, find_specs
 
@@ -292,7 +294,7 @@ def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
         tell(f"{reason}; this run was asked for, and goes on all the same")
 
 
-def equip(path: Path, approve: Approve) -> tuple[Prepared, References, RuntimeContext]:
+def equip(path: Path, approve: Approve) -> tuple[PreparedSpec, References, RuntimeContext]:
     """The spec at `path`, ready to run, and the machine's own secrets, time, chance and network to run it with.
 
     Raises `SpecError` if it cannot run, and `Untrusted` if it may not.

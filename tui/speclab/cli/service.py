@@ -55,7 +55,7 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
     async def go() -> bool:
         with stopped_by_signals() as stop:
             await serve(serving, evaluate, SystemClock(), _report, stop)
-        return stop.told.is_set()
+        return stop.immediate.is_set()
 
     tell(f"Running what is in progress in {directory}; ctrl+c stops it.")
     click.get_current_context().exit(INTERRUPTED if asyncio.run(go()) else 0)

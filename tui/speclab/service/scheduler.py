@@ -32,7 +32,7 @@ from speclab.service.schedule import local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
 from speclab.spec.integration import Alert
 from speclab.spec.workspace import file_changes, is_spec
-from speclab.sync.signals import Stop
+from speclab.sync.signals import StopRequest
 
 Evaluate = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
 """Evaluates and records the alerts of an integration; gives those that began or ended firing."""
@@ -58,7 +58,7 @@ class Serving:
     options: tuple[str, ...] = ()
 
 
-async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: Stop) -> None:
+async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: StopRequest) -> None:
     """Run specs on their schedules until `stop`.
 
     Raises `WorkspaceLocked` if another process does, and `RunLogError` if the run log cannot be opened, or if another
@@ -87,7 +87,7 @@ class _Service:
     evaluate: Evaluate
     clock: Clock
     tell: Report
-    stop: Stop
+    stop: StopRequest
     log: RunLog
     reader: RunLogReader
     before: Heartbeat | None = None  # of the service this one takes over from
@@ -119,7 +119,7 @@ class _Service:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._keep())
-            while not self.stop.asked.is_set():
+            while not self.stop.graceful.is_set():
                 if _file(self.serving.runlog) not in (file, None):
                     self._give_up(_replaced(self.serving.runlog))
                     break
@@ -265,7 +265,7 @@ class _Service:
             self.version = (-1, -1)
             self._learn()
         cut_short = ended.row is None or ended.row["state"] in _CUT_SHORT
-        if not (cut_short and self.stop.asked.is_set()):  # what is, is for the next service to make up for
+        if not (cut_short and self.stop.graceful.is_set()):  # what is, is for the next service to make up for
             self.run_queue.end(job, self.clock.now(), news=ended.news)
         self.wake.set()
 
@@ -275,7 +275,7 @@ class _Service:
             self.tell(Level.INFO, f"{job.spec_id}: {ended.row['state']}, {', '.join(counts)}")
         elif ended.code < 0:
             begun = any(run.spec_id == job.spec_id for run in self._interrupted())
-            if begun or not self.stop.asked.is_set():
+            if begun or not self.stop.graceful.is_set():
                 self._event(job.spec_id, f"the run ended without a word: {ended.why}")
             else:
                 self.tell(Level.INFO, f"{job.spec_id}: stopped before it began")
@@ -291,7 +291,7 @@ class _Service:
         with self._surviving("the heartbeat"):
             heartbeat_writer.stopping(self.clock.now(), self._served())
         ended = asyncio.gather(*self.tasks)
-        told = asyncio.ensure_future(self.stop.told.wait())
+        told = asyncio.ensure_future(self.stop.immediate.wait())
         either: set[asyncio.Future[Any]] = {ended, told}
         while not any(one.done() for one in either):  # a page may take a while, and others are to see that it is alive
             await asyncio.wait(either, timeout=PERIOD, return_when=asyncio.FIRST_COMPLETED)
@@ -306,7 +306,7 @@ class _Service:
 
     async def _watch(self) -> None:
         """Notice at once when specs change; where that cannot be, it is noticed within a minute."""
-        while not self.stop.asked.is_set():
+        while not self.stop.graceful.is_set():
             self.rewatch.clear()
             try:
                 async with aclosing(file_changes(self.roll.directories, is_spec, self.rewatch)) as changes:
@@ -322,7 +322,7 @@ class _Service:
 
     async def _keep(self) -> None:
         """Once a minute: alerts, runs that died, rows that are kept no longer, and specs that changed unnoticed."""
-        while not self.stop.asked.is_set():
+        while not self.stop.graceful.is_set():
             with self._surviving("what is kept in order"):
                 await asyncio.to_thread(self._keep_order, dict(self.roll.registered), self.roll.idle)
             now = self.clock.now()
@@ -396,11 +396,11 @@ class _Service:
     def _give_up(self, error: RunLogError) -> None:
         """Stop, for what is served is for another service."""
         self.over = error
-        self.stop.asked.set()
+        self.stop.graceful.set()
 
     async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
         """Wait `seconds`, or until one of `events` or until it is to stop."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self.stop.asked, *events)]
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.stop.graceful, *events)]
         pause = asyncio.ensure_future(self.clock.sleep(seconds))
         await asyncio.wait([pause, *waits], return_when=asyncio.FIRST_COMPLETED)
         for one in (pause, *waits):

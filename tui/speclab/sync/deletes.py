@@ -1,132 +1,140 @@
-"""Derived deletes: what a read of the whole source did not give is deleted at the target, for specs that want it.
+"""Derived deletes: delete at the target what a read of the whole source did not return, for specs that ask for it.
 
-A record that is missing is taken in hand like one that was read: it counts as read, and has one outcome. Only its key
-is there to go by; so what the target knows a record by is kept from when it was last read.
+A missing record is processed like one that was read: it counts as read and has one outcome. The source returns nothing
+of it any more, so what identifies it at the target is stored each time it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Final, TypeAlias
+from typing import Final
 
-from speclab.connectors.api import MappedRecord, Page, Report, WriteResult
+from speclab.connectors.api import Page, Report
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level, Outcome
 from speclab.core.paths import FieldPath
-from speclab.runlog import PageResult, RunStore, SeenRecords
+from speclab.runlog import PageResult, RunStore, ScanCounts, SeenRecords
 from speclab.spec.settings import System
-from speclab.sync.delivery import CANCELLED, Delivery, WaitBudget, book
-from speclab.sync.guards import GuardAlarm, VolumeGuard
+from speclab.sync.delivery import CANCELLED, Delivery, Halt, WaitBudget
+from speclab.sync.page_result import build_page_result
 from speclab.sync.retry_policy import RetryPolicy
 from speclab.sync.transform import MappedBatch, Transformer
+from speclab.sync.write_intents import WriteIntents
 
-_AT_ONCE: Final = 500
-
-Send: TypeAlias = "Callable[[Sequence[MappedRecord]], Awaitable[list[WriteResult]]]"
+_BATCH: Final = 500
 
 
 class RecordIdentities:
-    """What is kept of a record to delete it by later: its key at the source, and what the target's delete takes."""
+    """Selects what is stored of a record so that it can be deleted later: its source key, and what a delete needs."""
 
     def __init__(self, source: System, target: System) -> None:
-        """Of records of `source` at `target`, whose references are resolved."""
+        """Select the fields for records of `source` at `target`; the references in both are resolved."""
         paths = target.get_delete_paths()
         keys = [source.key] if isinstance(source.key, str) else source.key
         before = [FieldPath(path.parts[1:]) for path in paths if path.parts[0] == "source" and path.parts[1:]]
-        self._source = _steps([*map(FieldPath.parse, keys), *before])
-        self._before = _steps(before)
-        self._target = _steps([path for path in paths if path.parts[0] != "source"])
+        self._source = _field_names([*map(FieldPath.parse, keys), *before])
+        self._before = _field_names(before)
+        self._target = _field_names([path for path in paths if path.parts[0] != "source"])
 
-    def of(self, source: Record, payload: Record) -> Record:
-        """What is kept of the record `source` that was mapped to `payload`.
+    def build(self, source: Record, payload: Record) -> Record:
+        """Return the identity of the record `source`, which was mapped to `payload`.
 
-        A `place` is what it is known by at the target, where that is more than is in its `target` part.
+        It has a `place` if the target identifies the record by fields of the source, too.
         """
-        target = _part(payload, self._target)
-        kept: Record = {"source": _part(source, self._source), "target": target}
-        return kept | {"place": [target, _part(source, self._before)]} if self._before else kept
+        target = _select(payload, self._target)
+        identity: Record = {"source": _select(source, self._source), "target": target}
+        return identity | {"place": [target, _select(source, self._before)]} if self._before else identity
 
-    def identities(self, draft: MappedBatch) -> dict[str, Record | None]:
-        """What is kept of each record of `draft`, of which nothing was taken out; None of one that was not mapped."""
-        identities: dict[str, Record | None] = dict.fromkeys(draft.seen)
-        identities.update(zip(draft.keys, map(self.of, draft.sources, draft.payloads), strict=True))
+    def build_all(self, batch: MappedBatch) -> dict[str, Record | None]:
+        """Return the identity of each record of a complete `batch`, by key; None for one that was not mapped."""
+        identities: dict[str, Record | None] = dict.fromkeys(batch.source_keys)
+        identities.update(zip(batch.keys, map(self.build, batch.sources, batch.payloads), strict=True))
         return identities
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DerivedDeletes:
-    """Follows one run's read, and deletes what is missing once it came to its end."""
+    """Stores what one run sees of the source, and deletes what is missing once a full scan is complete."""
 
     run: str
     spec_id: str
     log: RunStore
-    names: RecordIdentities
+    identities: RecordIdentities
     transformer: Transformer
     delivery: Delivery
+    write_intents: WriteIntents
     retry_policy: RetryPolicy
     wait_budget: WaitBudget
-    tell: Report
-    _sweep: int | None = None
+    report: Report
 
-    def saw(self, page: Page, draft: MappedBatch, *, last: bool) -> SeenRecords:
-        """What `draft`, all that was read and nothing taken out, tells of the source; `last` of all that is of `page`.
+    def open_scan(self, page: Page) -> int:
+        """Return the number of the full scan that a read belongs to, given its first page; 0 if it continues none.
 
-        A read of the whole source begins a sweep, or goes on with the one that its cursor is in the middle of.
+        A read from the start begins a new scan; another one continues the scan that its cursor interrupted.
         """
-        if self._sweep is None:
-            known = self.log.open_full_scan(self.spec_id, self.transformer.target)
-            goes_on = known.held if known.held == known.latest else 0
-            self._sweep = known.latest + 1 if page.from_start else goes_on
+        known = self.log.open_full_scan(self.spec_id, self.transformer.target)
+        if page.from_start:
+            return known.latest + 1
+        return known.held if known.held == known.latest else 0
+
+    def build_seen(self, scan: int, page: Page, batch: MappedBatch, *, last: bool) -> SeenRecords:
+        """Return what a complete `batch` says about the records of the source; `last` if it ends the page."""
         return SeenRecords(
-            full_scan=self._sweep if page.whole else 0,
-            identities=self.names.identities(draft),
-            keyless=len(draft.seen) < draft.read,
+            full_scan=scan if page.whole else 0,
+            identities=self.identities.build_all(batch),
+            keyless=len(batch.source_keys) < batch.read,
             ends=last and page.complete,
         )
 
-    async def delete(self, send: Send, guard: VolumeGuard, stopped: Callable[[GuardAlarm | None], bool]) -> None:
-        """Delete at the target what the source has no more, unless the guard finds that to be too much.
-
-        What a run did not come to is left to the next one that reads to the end, if that does not find it again.
-        """
-        count_scan = self.log.count_scan(self.run, self.transformer.hasher.deleted)
-        if count_scan.nameless:
-            self._warn(
-                f"{count_scan.nameless:,} records that were written before `missing: delete` was set were not "
-                f"read since, "
-                "so it is not known what the target knows them by: if they are gone at the source, they stay there"
+    def count_scan(self) -> ScanCounts:
+        """Return the counts of the completed scan; settle replaced records, and warn of undeletable ones."""
+        counts = self.log.count_scan(self.run, self.transformer.hasher.deleted)
+        if counts.nameless:
+            message = (
+                f"{counts.nameless:,} records were written before `missing: delete` was set and have not been read "
+                "since; their identity at the target is not known, so they stay there if the source no longer has them"
             )
-        if not count_scan.balanced:
-            return
-        if count_scan.replaced:
-            self._forget(count_scan.replaced)
-        if stopped(guard.would_lose(count_scan.missing, count_scan.known)):
-            return
-        after = ""
-        while self.delivery.halt is None and (rows := self.log.get_missing(self.spec_id, _AT_ONCE, after)):
-            if self.wait_budget.cancelled:
-                self.delivery.halt = CANCELLED
-                return
-            after = rows[-1].key
-            named = {row.key: row.identity for row in rows if row.identity is not None}
-            draft = self.transformer.departed(named)
-            items = self.transformer.items(draft)
-            books = book(draft, items, await send(items), self.retry_policy)
-            keys = [*books.keys, *(row.key for row in rows if row.identity is None)]
-            text = _text(books.outcomes)
-            self.log.commit_page(self.run, replace(books, keys=keys, tombstones=keys, keep_cursor=True, message=text))
-            if not books.keep_cursor:
-                self.delivery.booked()
-            if text:
-                self.tell(Level.INFO, text)
+            self.log.log_event(self.spec_id, self.run, Level.WARNING, "missing", message)
+            self.report(Level.WARNING, message)
+        if counts.balanced and counts.replaced:
+            self._skip_replaced(counts.replaced)
+        return counts
 
-    def _forget(self, replaced: Sequence[str]) -> None:
-        """Leave alone at the target what another record has become there, as where one came again under a new key."""
-        text = f"{len(replaced):,} not in the source any more, whose place at the target another record has: left alone"
-        hash_ = self.transformer.hasher.deleted
-        books = PageResult(
+    async def delete_missing(self) -> Halt | None:
+        """Delete the records that the completed scan did not find, a batch at a time.
+
+        What this run does not reach is left to the next one that reads to the end, if that does not find it either.
+        """
+        after = ""
+        while rows := self.log.get_missing(self.spec_id, _BATCH, after):
+            if self.wait_budget.cancelled:
+                return CANCELLED
+            after = rows[-1].key
+            batch = self.transformer.build_deletes({r.key: r.identity for r in rows if r.identity is not None})
+            records = self.transformer.build_records(batch)
+            known = self.log.get_hashes(self.spec_id, batch.keys)
+            delivered = await self.write_intents.send(self.delivery, records, known)
+            result = build_page_result(batch, records, delivered.results, self.retry_policy)
+            keys = [*result.keys, *(row.key for row in rows if row.identity is None)]
+            message = _format_outcomes(result.outcomes)
+            self.log.commit_page(
+                self.run, replace(result, keys=keys, tombstones=keys, message=message, keep_cursor=True)
+            )
+            if not result.keep_cursor:
+                self.delivery.confirm_commit()
+            if message:
+                self.report(Level.INFO, message)
+            if delivered.halt is not None:
+                return delivered.halt
+        return None
+
+    def _skip_replaced(self, replaced: Sequence[str]) -> None:
+        """Settle missing records that another record has replaced at the target, such as one with a new source key."""
+        message = f"{len(replaced):,} missing from the source, but another record has their place at the target: kept"
+        tombstone = self.transformer.hasher.deleted
+        result = PageResult(
             read=0,
             outcomes={},
             effects={},
@@ -134,44 +142,40 @@ class DerivedDeletes:
             bytes_out=0,
             cursor=None,
             keys=replaced,
-            states=[(key, hash_) for key in replaced],
+            states=[(key, tombstone) for key in replaced],
             tombstones=replaced,
             keep_cursor=True,
-            message=text,
+            message=message,
         )
-        self.log.commit_page(self.run, books)
-        self.tell(Level.INFO, text)
-
-    def _warn(self, message: str) -> None:
-        self.log.log_event(self.spec_id, self.run, Level.WARNING, "missing", message)
-        self.tell(Level.WARNING, message)
+        self.log.commit_page(self.run, result)
+        self.report(Level.INFO, message)
 
 
-def _text(outcomes: Mapping[Outcome, int]) -> str:
-    """Such as `500 not in the source any more: 498 written, 2 waiting`; nothing where none was in hand."""
-    counted = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
-    return f"{sum(outcomes.values())} not in the source any more: {counted}" if counted else ""
+def _format_outcomes(outcomes: Mapping[Outcome, int]) -> str:
+    """Return, for example, `500 missing from the source: 498 written, 2 waiting`; empty if there are none."""
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
+    return f"{sum(outcomes.values())} missing from the source: {counts}" if counts else ""
 
 
-def _steps(paths: Sequence[FieldPath]) -> list[list[str]]:
-    """The names that lead to what is kept of a record; lists on the way are kept whole."""
+def _field_names(paths: Sequence[FieldPath]) -> list[list[str]]:
+    """Return the names that lead to each of `paths`, up to the first list, which is stored whole."""
     return [list(map(str, takewhile(lambda step: isinstance(step, str), path.parts))) for path in paths]
 
 
-def _part(record: Record, steps: Sequence[Sequence[str]]) -> Record:
-    """What `record` has at `steps`, in a record of its own."""
-    part: dict[str, Json] = {}
-    for names in steps:
+def _select(record: Record, paths: Sequence[Sequence[str]]) -> Record:
+    """Return a record with only those fields of `record` that are at `paths`."""
+    selected: dict[str, Json] = {}
+    for names in paths:
         value: Json = record
         for name in names:
             if not isinstance(value, dict) or name not in value:
                 break
             value = value[name]
         else:
-            level = part
+            level = selected
             for name in names[:-1]:
                 inner = level.setdefault(name, {})
-                assert isinstance(inner, dict)  # noqa: S101 - there is something in it in `record`
+                assert isinstance(inner, dict)  # noqa: S101 - it is an object in `record`
                 level = inner
             level[names[-1]] = value
-    return part
+    return selected

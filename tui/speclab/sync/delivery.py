@@ -1,4 +1,4 @@
-"""Delivery of a mapped batch: attempts, backoff, bisection, and the budgets that bound them."""
+"""Deliver records to the target: batches, backoff, bisection, and the budgets that bound them."""
 
 from __future__ import annotations
 
@@ -22,55 +22,57 @@ from speclab.connectors.api import (
 from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, SpeclabError, Unauthorized
-from speclab.core.outcome import Effect, ErrorClass, Level, Outcome, RunState
-from speclab.runlog import PageResult
+from speclab.core.outcome import ErrorClass, Level, RunState
 from speclab.spec.integration import ErrorAction
 from speclab.spec.settings import RetrySettings
 from speclab.spec.units import format_duration
-from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
-from speclab.sync.transform import MappedBatch
+from speclab.sync.retry_policy import ActionTable, RetryBudget
 
-Send = Callable[[Sequence[MappedRecord]], Awaitable[Sequence[WriteResult]]]
-
-
-def refused_whole(answers: Sequence[WriteResult]) -> WriteError | None:
-    """The one refusal that answers a whole batch of several; None where each item has an answer of its own."""
-    first = answers[0].error
-    if first is None or len(answers) == 1 or any(answer.error is not first for answer in answers):
-        return None
-    return first
-
-
-async def bisect(send: Send, items: Sequence[MappedRecord], splits: Callable[[WriteError], bool]) -> list[WriteResult]:
-    """Answers for `items`, a batch that was refused whole, by sending halves of it until those refused stand alone.
-
-    A part that is refused whole again is split again if `splits` says so of its refusal. One bad record among n costs
-    at most 2 * ceil(log2 n) sends: when one half passes, the other is known to be bad and is not sent whole.
-    """
-    return await _halves(send, items, splits)
-
-
-async def _halves(send: Send, items: Sequence[MappedRecord], splits: Callable[[WriteError], bool]) -> list[WriteResult]:
-    middle = len(items) // 2
-    left = await _part(send, items[:middle], splits)
-    if len(items) - middle > 1 and all(answer.error is None for answer in left):
-        return left + await _halves(send, items[middle:], splits)
-    return left + await _part(send, items[middle:], splits)
-
-
-async def _part(send: Send, items: Sequence[MappedRecord], splits: Callable[[WriteError], bool]) -> list[WriteResult]:
-    answers = list(await send(items))
-    write_error = refused_whole(answers)
-    if write_error is None or not splits(write_error):
-        return answers
-    return await _halves(send, items, splits)
-
+Write = Callable[[Sequence[MappedRecord]], Awaitable[Sequence[WriteResult]]]
+"""Writes one batch and returns a result for each record, as `Writer.write` does."""
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a run ends early, and in which state: because of an `error`, or of a result with the class `result_class`.
+
+    A run that is parked continues not earlier than `until`, the time that the system at `endpoint` asked for.
+    """
+
+    state: RunState
+    reason: str
+    error: SpeclabError | None = None
+    result_class: ErrorClass | None = None
+    until: datetime | None = None
+    endpoint: Literal["source", "target"] = "target"
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        """The error class that ended the run, if there is one."""
+        return self.error.error_class if isinstance(self.error, EndpointError) else self.result_class
+
+
+CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run continues from the checkpoint")
+
+UNDECIDED: Final = WriteResult()
+"""The result of a record that the next run must send: neither an effect nor an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """A result for each record, in order, and why the run must end, if it must.
+
+    Records that a halt left for the next run have the result `UNDECIDED`.
+    """
+
+    results: Sequence[WriteResult]
+    halt: Halt | None = None
+
+
 class WaitBudget:
-    """The seconds a run may spend doing nothing, and the one place where it does so."""
+    """The total time, in seconds, that a run may spend waiting; every wait goes through it."""
 
     def __init__(
         self, clock: Clock, seconds: float, cancelled: asyncio.Event, activity: Activity | None = None
@@ -86,9 +88,9 @@ class WaitBudget:
         return self._cancelled.is_set()
 
     async def wait(self, seconds: float, reason: str) -> bool:
-        """Wait `seconds` for `reason`, never less.
+        """Wait exactly `seconds` for `reason`.
 
-        False, at once, where that is more than is left or the run is asked to stop.
+        Return False at once if that is more than is left, and as soon as the run is asked to stop.
         """
         if seconds > self.left or self.cancelled:
             return False
@@ -102,7 +104,7 @@ class WaitBudget:
         return not self.cancelled
 
     async def unless_cancelled(self, future: asyncio.Future[T]) -> T | None:
-        """What `future` comes to; None as soon as the run is asked to stop."""
+        """Return the result of `future`, or None as soon as the run is asked to stop."""
         stop = asyncio.ensure_future(self._cancelled.wait())
         either: set[asyncio.Future[Any]] = {future, stop}
         try:
@@ -112,235 +114,215 @@ class WaitBudget:
         return await future if future.done() else None
 
 
-def wait_text(seconds: float) -> str:
-    """How long a wait is, for people: `1.8 s`, `1m30s`."""
-    return f"{seconds:.1f} s" if seconds < 10 else format_duration(ceil(seconds))
-
-
-UNDECIDED: Final = WriteResult()
-"""Stands for an item that was not sent, or is to be sent again by the next run: neither an effect nor a refusal."""
-
-
 @dataclass(frozen=True, slots=True)
-class Halt:
-    """Why a run ends before it is done, and in which state: by an `error`, or by an answer of the class `told`.
-
-    A run that is parked is gone on with no earlier than `until`, for that is what the system at that `end` asks for.
-    """
-
-    state: RunState
-    reason: str
-    error: SpeclabError | None = None
-    told: ErrorClass | None = None
-    until: datetime | None = None
-    end: Literal["source", "target"] = "target"
-
-    @property
-    def error_class(self) -> ErrorClass | None:
-        """The class of what ended the run, where it has one."""
-        return self.error.error_class if isinstance(self.error, EndpointError) else self.told
-
-
-CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run continues from the checkpoint")
-
-
 class Delivery:
-    """The way to one target for the length of a run. Once `halt` is set, nothing more is sent."""
+    """Sends records to one target. It keeps no state of its own; a halt is returned to the caller, which must stop."""
 
-    def __init__(
-        self,
-        *,
-        writer: Writer,
-        table: ActionTable,
-        retry: RetrySettings,
-        context: RuntimeContext,
-        wait_budget: WaitBudget,
-        budget: RetryBudget,
-    ) -> None:
-        self.halt: Halt | None = None
-        self._writer = writer
-        self._table = table
-        self._retry = retry
-        self._context = context
-        self._wait_budget = wait_budget
-        self._budget = budget
+    writer: Writer
+    actions: ActionTable
+    retry: RetrySettings
+    context: RuntimeContext
+    wait_budget: WaitBudget
+    budget: RetryBudget
 
     @property
-    def idempotent(self) -> bool:
-        """Whether writing an item again does no harm."""
-        return self._writer.idempotent
+    def full_replace(self) -> bool:
+        """Whether each run starts with an empty target, so that no record can be skipped as unchanged."""
+        return isinstance(self.writer, FullReplace)
 
-    async def send(self, items: Sequence[MappedRecord], attempt: int = 1) -> list[WriteResult]:
-        """An answer for each item, in order; `UNDECIDED` for those a halt came before.
+    @property
+    def transactional(self) -> bool:
+        """Whether the target itself recognizes records that a killed run has written."""
+        return isinstance(self.writer, TransactionalDedup)
 
-        `attempt` is the number of this try. What the target asks to wait for is waited for here and sent again; a
-        batch that is rejected whole is bisected, and so is one that fails whole for the last time.
+    async def send(
+        self, records: Sequence[MappedRecord], attempt: int = 1, write: Write | None = None
+    ) -> DeliveryResult:
+        """Send `records`; this is attempt number `attempt`. Each batch is written with `write`, by default the writer.
+
+        If the target asks to wait, wait and send again. A batch that is rejected as a whole is bisected, and so is one
+        that fails as a whole in the last attempt.
         """
+        call = _SendCall(self, attempt, write or self.writer.write)
+        results = await call.send(records)
+        return DeliveryResult(results, call.halt)
 
-        def splits(write_error: WriteError) -> bool:
-            if self._table.unknown(write_error):
-                return False
-            action = self._table.action(write_error)
-            if action is ErrorAction.RETRY:
-                return attempt >= self._retry.attempts
-            return action in (ErrorAction.DEAD_LETTER, ErrorAction.SKIP)
-
-        answers: list[WriteResult] = []
-        while len(answers) < len(items):
-            size = 1 if self._budget.probing else self._writer.batch
-            batch = items[len(answers) : len(answers) + size]
-            answered = await self._write(batch)
-            write_error = refused_whole(answered)
-            if write_error is not None and splits(write_error):
-                answered = await bisect(self._write, batch, splits)
-            answers += answered
-            self._context.activity.sent += len(answered)
-        return answers
-
-    @property
-    def anew(self) -> bool:
-        """Whether the target begins each run with nothing, so that a record there cannot be known to be unchanged."""
-        return isinstance(self._writer, FullReplace)
-
-    def booked(self) -> None:
-        """Let the target know, if it remembers what is in doubt, that nothing is any more."""
-        if isinstance(self._writer, TransactionalDedup):
-            self._writer.acknowledge()
-
-    async def begin(self) -> None:
-        """Let the target know, if that matters to it, that a read of the whole source begins at its start."""
-        if isinstance(self._writer, FullReplace):
+    async def begin_full_replace(self) -> Halt | None:
+        """Tell a writer that replaces the target that a full read starts."""
+        if isinstance(self.writer, FullReplace):
             try:
-                await self._writer.begin()
+                await self.writer.begin()
             except EndpointError as error:
-                self.halt = Halt(RunState.FAILED, error.message, error)
+                return Halt(RunState.FAILED, error.message, error)
+        return None
 
-    async def finish(self) -> None:
-        """Let the target know, if it waits for that, that it was given all the source holds."""
-        if isinstance(self._writer, FullReplace):
-            await self._writer.finish()
+    async def finish_full_replace(self) -> None:
+        """Tell a writer that replaces the target that it received the whole source."""
+        if isinstance(self.writer, FullReplace):
+            await self.writer.finish()
 
-    async def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
-        """One answer each, none of which asks to wait."""
-        answers = await self._once(items)
-        held = self._held(answers)
-        holds = 0
-        while held and await self._hold([write_error for _, write_error in held], holds):
-            again = await self._once([items[index] for index, _ in held])
-            for (index, _), answer in zip(held, again, strict=True):
-                answers[index] = answer
-            held = self._held(answers)
-            holds += 1
-        for index, _ in held:
-            answers[index] = UNDECIDED
-        return answers
+    def confirm_commit(self) -> None:
+        """Tell a writer with transactional deduplication that all that was written is in the run log."""
+        if isinstance(self.writer, TransactionalDedup):
+            self.writer.acknowledge()
 
-    async def _once(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
+
+@dataclass(slots=True)
+class _SendCall:
+    """One call of `Delivery.send`. Once it has a `halt`, it sends nothing more."""
+
+    delivery: Delivery
+    attempt: int
+    write: Write
+    halt: Halt | None = None
+
+    async def send(self, records: Sequence[MappedRecord]) -> list[WriteResult]:
+        budget, writer, activity = self.delivery.budget, self.delivery.writer, self.delivery.context.activity
+        results: list[WriteResult] = []
+        while len(results) < len(records):
+            size = 1 if budget.probing else writer.batch
+            batch = records[len(results) : len(results) + size]
+            batch_results = await self._write_and_wait(batch)
+            error = find_shared_error(batch_results)
+            if error is not None and self._should_split(error):
+                batch_results = await bisect(self._write_and_wait, batch, self._should_split)
+            results += batch_results
+            activity.sent += len(batch_results)
+        return results
+
+    def _should_split(self, error: WriteError) -> bool:
+        """Return whether a batch that failed as a whole with `error` is sent in halves."""
+        if self.delivery.actions.is_outcome_unknown(error):
+            return False
+        action = self.delivery.actions.get_action(error)
+        if action is ErrorAction.RETRY:
+            return self.attempt >= self.delivery.retry.attempts
+        return action in (ErrorAction.DEAD_LETTER, ErrorAction.SKIP)
+
+    async def _write_and_wait(self, records: Sequence[MappedRecord]) -> list[WriteResult]:
+        """Write a batch, and write those records again that the target asked to wait with."""
+        results = await self._write_once(records)
+        throttled = self._find_throttled(results)
+        waits = 0
+        while throttled and await self._wait([error for _, error in throttled], waits):
+            retried = await self._write_once([records[index] for index, _ in throttled])
+            for (index, _), result in zip(throttled, retried, strict=True):
+                results[index] = result
+            throttled = self._find_throttled(results)
+            waits += 1
+        for index, _ in throttled:
+            results[index] = UNDECIDED
+        return results
+
+    async def _write_once(self, records: Sequence[MappedRecord]) -> list[WriteResult]:
         if self.halt:
-            return [UNDECIDED] * len(items)
+            return [UNDECIDED] * len(records)
         try:
-            answers = list(await self._writer.write(items))
+            results = list(await self.write(records))
         except EndpointError as error:
             self.halt = Halt(RunState.FAILED, error.message, error)
-            return [UNDECIDED] * len(items)
-        if any(answer.error is not None for answer in answers):
-            self._look_at(answers)
-        else:
-            self._budget.earn(len(answers))
-        return answers
+            return [UNDECIDED] * len(records)
+        errors = {id(result.error): result.error for result in results if result.error is not None}
+        if not errors:
+            self.delivery.budget.earn(len(results))
+            return results
+        self.delivery.budget.earn(sum(result.error is None for result in results))
+        return self._apply_actions(results, list(errors.values()))
 
-    def _look_at(self, answers: list[WriteResult]) -> None:
-        """Charge the budget for what failed, and halt where the action table says so."""
-        refusals = {id(answer.error): answer.error for answer in answers if answer.error is not None}
-        actions = [(self._table.action(write_error), write_error) for write_error in refusals.values()]
-        failed = [write_error for action, write_error in actions if action is ErrorAction.RETRY]
-        self._budget.earn(sum(answer.error is None for answer in answers))
-        self._budget.spend(len(failed))
-        if failed and self._budget.exhausted:
+    def _apply_actions(self, results: list[WriteResult], errors: Sequence[WriteError]) -> list[WriteResult]:
+        """Charge the retry budget for `errors`, and halt if one of them, or the budget, ends the run."""
+        table, budget = self.delivery.actions, self.delivery.budget
+        actions = [(table.get_action(error), error) for error in errors]
+        retryable = [error for action, error in actions if action is ErrorAction.RETRY]
+        budget.spend(len(retryable))
+        if retryable and budget.exhausted:
             self.halt = Halt(
                 RunState.FAILED,
-                f"stopped: the target fails too often to go on, last with: {failed[-1].message}",
-                told=failed[-1].error_class,
+                f"stopped: too many requests to the target fail; last error: {retryable[-1].message}",
+                result_class=retryable[-1].error_class,
             )
-        for action, write_error in actions:
+        for action, error in actions:
             if action is ErrorAction.STOP:
-                reason = f"stopped, as the spec says for: {write_error.message}"
-                self.halt = Halt(RunState.FAILED, reason, told=write_error.error_class)
+                reason = f"stopped, as Error Types of the spec says for: {error.message}"
+                self.halt = Halt(RunState.FAILED, reason, result_class=error.error_class)
             elif action is ErrorAction.REFRESH:
-                error = Unauthorized(
-                    f"the target refuses the credentials: {write_error.message}",
-                    request=write_error.request,
-                    response=write_error.response,
+                rejected = Unauthorized(
+                    f"the target rejects the credentials: {error.message}",
+                    request=error.request,
+                    response=error.response,
                     hint="check the Target System Auth section and the secrets it references",
                 )
-                self.halt = Halt(RunState.FAILED, error.message, error)
-        if self.halt:
-            stopping = {
-                id(write_error)
-                for action, write_error in actions
-                if action in (ErrorAction.STOP, ErrorAction.REFRESH) and not self._table.unknown(write_error)
-            }
-            answers[:] = [UNDECIDED if id(answer.error) in stopping else answer for answer in answers]
+                self.halt = Halt(RunState.FAILED, rejected.message, rejected)
+        if self.halt is None:
+            return results
+        final = (ErrorAction.STOP, ErrorAction.REFRESH)
+        stopping = {id(error) for action, error in actions if action in final and not table.is_outcome_unknown(error)}
+        return [UNDECIDED if id(result.error) in stopping else result for result in results]
 
-    def _held(self, answers: Sequence[WriteResult]) -> list[tuple[int, WriteError]]:
+    def _find_throttled(self, results: Sequence[WriteResult]) -> list[tuple[int, WriteError]]:
+        """Return the records, by index, that the target asks to send again later."""
         return [
-            (index, answer.error)
-            for index, answer in enumerate(answers)
-            if answer.error is not None
-            and self._table.action(answer.error) is ErrorAction.WAIT
-            and not self._table.unknown(answer.error)
+            (index, result.error)
+            for index, result in enumerate(results)
+            if result.error is not None
+            and self.delivery.actions.get_action(result.error) is ErrorAction.WAIT
+            and not self.delivery.actions.is_outcome_unknown(result.error)
         ]
 
-    async def _hold(self, refusals: Sequence[WriteError], holds: int) -> bool:
-        """Keep still for as long as the target asks; False, with a halt, where that is more than the run may wait."""
+    async def _wait(self, errors: Sequence[WriteError], waits: int) -> bool:
+        """Wait as long as the target asks; return False, with a halt, if that is longer than the run may wait."""
         if self.halt:
             return False
-        asked = [write_error.retry_after for write_error in refusals if write_error.retry_after is not None]
-        seconds = max(asked) if asked else compute_delay(holds, self._retry.base, self._retry.cap, self._context.random)
-        text = wait_text(seconds)
-        self._context.report(Level.WARNING, f"the target is to be left alone: {refusals[0].message}, next in {text}")
-        if await self._wait_budget.wait(seconds, f"the target asks to wait: {refusals[0].message}"):
+        retry, context, budget = self.delivery.retry, self.delivery.context, self.delivery.wait_budget
+        requested = [error.retry_after for error in errors if error.retry_after is not None]
+        seconds = max(requested) if requested else compute_delay(waits, retry.base, retry.cap, context.random)
+        text, message = wait_text(seconds), errors[0].message
+        context.report(Level.WARNING, f"the target is rate-limiting ({message}); retrying in {text}")
+        if await budget.wait(seconds, f"the target asks to wait: {message}"):
             return True
-        if self._wait_budget.cancelled:
+        if budget.cancelled:
             self.halt = CANCELLED
-            return False
-        self.halt = Halt(
-            RunState.PARTIAL,
-            f"parked: the target is to be left alone for {text}: {refusals[0].message}; the next run goes on",
-            until=self._context.clock.now() + timedelta(seconds=seconds) if asked else None,
-        )
+        else:
+            until = context.clock.now() + timedelta(seconds=seconds) if requested else None
+            reason = f"parked: the target asks to wait {text}: {message}; the next run continues"
+            self.halt = Halt(RunState.PARTIAL, reason, until=until)
         return False
 
 
-def book(
-    draft: MappedBatch, items: Sequence[MappedRecord], answers: Sequence[WriteResult], retry_policy: RetryPolicy
-) -> PageResult:
-    """The books of `draft`, whose `items` were answered with `answers`; bytes read and cursor are the page's to add.
+def find_shared_error(results: Sequence[WriteResult]) -> WriteError | None:
+    """Return the error with which a batch of several records failed as a whole; None if each has its own result."""
+    first = results[0].error
+    if first is None or len(results) == 1 or any(result.error is not first for result in results):
+        return None
+    return first
 
-    Records left undecided are not in them, and keep the cursor where it is: the next run reads them again.
+
+async def bisect(
+    write: Write, records: Sequence[MappedRecord], should_split: Callable[[WriteError], bool]
+) -> list[WriteResult]:
+    """Write a batch that failed as a whole in halves, until each bad record stands alone.
+
+    A part that fails as a whole is split again if `should_split` returns True for its error. One bad record among n
+    costs at most 2 * ceil(log2 n) requests: if one half succeeds, the other one is known to be bad and is not sent
+    whole.
     """
-    effects = [answer.effect for answer in answers]
-    outcomes = draft.outcomes.copy()
-    outcomes[Outcome.WRITTEN] += len(effects) - effects.count(None)
-    failures = list(draft.failures)
-    undecided: set[str] = set()
-    for item, answer in zip(items, answers, strict=True) if None in effects else ():
-        if answer is UNDECIDED:
-            undecided.add(item.key)
-        elif answer.error is not None:
-            verdict = retry_policy.verdict(item, answer)
-            outcomes[verdict.outcome] += 1
-            failures += [verdict.failure] if verdict.failure else []
-    states = [(key, hash_) for key, hash_, effect in zip(draft.keys, draft.hashes, effects, strict=True) if effect]
-    return PageResult(
-        read=draft.read - len(undecided),
-        outcomes=outcomes,
-        effects={effect: effects.count(effect) for effect in Effect},
-        bytes_in=0,
-        bytes_out=sum([answer.bytes_out for answer in answers]),
-        cursor=None,
-        failures=failures,
-        keys=[key for key in draft.seen if key not in undecided],
-        states=states,
-        keep_cursor=bool(undecided),
-    )
+    middle = len(records) // 2
+    left = await _write_part(write, records[:middle], should_split)
+    if len(records) - middle > 1 and all(result.error is None for result in left):
+        return left + await bisect(write, records[middle:], should_split)
+    return left + await _write_part(write, records[middle:], should_split)
+
+
+async def _write_part(
+    write: Write, records: Sequence[MappedRecord], should_split: Callable[[WriteError], bool]
+) -> list[WriteResult]:
+    results = list(await write(records))
+    error = find_shared_error(results)
+    if error is None or not should_split(error):
+        return results
+    return await bisect(write, records, should_split)
+
+
+def wait_text(seconds: float) -> str:
+    """Return a duration as text, such as `1.8 s` or `1m30s`."""
+    return f"{seconds:.1f} s" if seconds < 10 else format_duration(ceil(seconds))

@@ -1,4 +1,4 @@
-"""The dry run: the same run, against a target that only nods and a run log that is thrown away."""
+"""The dry run: a run with a target that accepts every record, and a run store that is discarded."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from speclab.connectors.api import MappedRecord, Report, WriteResult
 from speclab.core.outcome import Effect, Level
 from speclab.runlog import DryRunStore, NewFailure, RunLog, RunStore, RunStoreView
 
-_NOD: Final = WriteResult(effect=Effect.WRITTEN)
+_WRITTEN: Final = WriteResult(effect=Effect.WRITTEN)
 
 
 class NullWriter:
-    """A target that takes everything and keeps nothing."""
+    """A writer that accepts every record and writes nothing."""
 
     batch = 1000
     idempotent = True
     keyed = False
     deletes = True
 
-    async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """A good answer for each."""
-        return [_NOD] * len(items)
+    async def write(self, records: Sequence[MappedRecord]) -> Sequence[WriteResult]:
+        """Return that each record was written."""
+        return [_WRITTEN] * len(records)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 @contextmanager

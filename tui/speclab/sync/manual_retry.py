@@ -1,4 +1,4 @@
-"""Trying failures again now, because a person says so: mapped anew, as the spec is now, and sent."""
+"""Manual retry: send failures again now, because a person asks for it, mapped as the spec is now."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from speclab.core.errors import SpecLocked
 from speclab.core.outcome import Outcome
 from speclab.runlog import RetryResult, RunLog
 from speclab.service.run_queue import Trigger
-from speclab.sync.prepare import Prepared
+from speclab.sync.prepare import PreparedSpec
 from speclab.sync.run import RunOptions, RunResult, run
 
 
 @dataclass(frozen=True, slots=True)
 class ManualRetry:
-    """What came of trying failures again.
+    """The result of a manual retry.
 
-    `became` is what each of those came to that were tried. `result` is the run's; None, with `held` saying why, where
-    the spec is being run by another process: that one finds them first in the retry queue.
+    `outcomes` has the outcome of each failure that was tried, by its id. `result` is that of the run; None if another
+    process is running the spec (`locked`): that process finds the failures first in its retry queue.
     """
 
     result: RunResult | None
-    became: Mapping[str, Outcome]
-    held: SpecLocked | None = None
+    outcomes: Mapping[str, Outcome]
+    locked: SpecLocked | None = None
 
 
-async def try_again(
-    prepared: Prepared,
+async def retry_failures(
+    prepared: PreparedSpec,
     runlog: Path,
     failures: Sequence[str],
     references: References,
@@ -39,10 +39,10 @@ async def try_again(
     options: RunOptions,
     cancelled: asyncio.Event | None = None,
 ) -> ManualRetry:
-    """Try open failures of a spec again, by id, dead letters and those in doubt too; what else is due goes along.
+    """Retry open failures of a spec by id, also dead letters and unknown ones, and whatever else is due.
 
-    Of `options` only the patience counts. Where a newer record of the same key was read meanwhile, its failure is
-    closed and nothing is sent. Raises `RunLogError` if the books cannot be kept.
+    Of `options`, only `wait_budget` is used. If a newer record of the same key was read in the meantime, the failure is
+    closed and nothing is sent. Raises `RunLogError` if the run log cannot be written.
     """
     options = replace(options, retries=True, trigger=Trigger.RETRY.value)
     outcomes: dict[str, Outcome] = {}
@@ -54,6 +54,6 @@ async def try_again(
         log.requeue(failures)
         try:
             result = await run(prepared, log, references, context, options, cancelled)
-        except SpecLocked as held:
-            return ManualRetry(None, {}, held)
+        except SpecLocked as locked:
+            return ManualRetry(None, {}, locked)
         return ManualRetry(result, outcomes)

@@ -18,17 +18,19 @@ from speclab.connectors.api import MappedRecord, Page, RecordLookup, RuntimeCont
 from speclab.connectors.registry import open_lookup, open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, IncompleteRead
-from speclab.core.json import Json, Record
+from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.outcome import FailureState, Level, Outcome
 from speclab.core.paths import FieldPath
-from speclab.runlog import NewFailure, RunLog, mark_in_flight
+from speclab.runlog import NewFailure, RunLog
 from speclab.runlog.source_keys import MissingPreview
 from speclab.spec.settings import Limited, System
 from speclab.sync.deletes import RecordIdentities
+from speclab.sync.failures import FailureFactory
 from speclab.sync.guards import GuardAlarm, SchemaDrift, VolumeGuard
-from speclab.sync.prepare import Prepared, cursor_on, way
-from speclab.sync.transform import FailureFactory, Hasher, RecordKey, Transformer, canonical, unanswered
-from speclab.sync.write_intents import LOST
+from speclab.sync.prepare import PreparedSpec, build_route, load_cursor
+from speclab.sync.record_keys import Hasher, RecordKey
+from speclab.sync.transform import Transformer
+from speclab.sync.write_intents import WriteIntents
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _parsed(text: str) -> Json:
 
 
 def _text(value: Json) -> str:
-    return canonical(value).decode()
+    return encode_canonical(value).decode()
 
 
 _EXAMPLES: Final = 3
@@ -173,7 +175,7 @@ class Plan:
 
 
 async def plan(
-    prepared: Prepared, runlog: Path, references: References, context: RuntimeContext, options: PlanOptions
+    prepared: PreparedSpec, runlog: Path, references: References, context: RuntimeContext, options: PlanOptions
 ) -> Plan:
     """What a run of the spec would do now.
 
@@ -197,7 +199,7 @@ async def plan(
             log.get_field_profile(spec.spec_id),
             transformer.mapper.rows,
             prepared.file,
-            transformer.minds,
+            transformer.is_mapped,
             spec.volume.guard,
         )
         planner = _Planner(
@@ -206,7 +208,7 @@ async def plan(
         if spec.source.deletes_missing():
             planner.foresight = stack.enter_context(MissingPreview(log.path, spec.spec_id, transformer.target))
         source, target = map(references.resolve_settings, (spec.source, spec.target))
-        cursor, elsewhere = (None, "") if options.full else cursor_on(log, spec.spec_id, way(source, target))
+        cursor, elsewhere = (None, "") if options.full else load_cursor(log, spec.spec_id, build_route(source, target))
         if elsewhere:
             context.report(Level.WARNING, elsewhere)
         pages = reader.pages(cursor, full=options.full)
@@ -240,7 +242,7 @@ def _books(path: Path) -> Iterator[RunLog]:
         yield log
 
 
-def _transformer(prepared: Prepared, references: References, *, deletes: bool) -> Transformer:
+def _transformer(prepared: PreparedSpec, references: References, *, deletes: bool) -> Transformer:
     spec = prepared.integration
     target = references.resolve_settings(spec.target).destination()
     return Transformer(
@@ -248,7 +250,7 @@ def _transformer(prepared: Prepared, references: References, *, deletes: bool) -
         target=target,
         key=RecordKey(spec.source.key),
         mapper=prepared.mapper,
-        deleted=prepared.deleted,
+        is_deleted=prepared.is_deleted,
         hasher=Hasher(target),
         failures=FailureFactory(spec, prepared.file),
         keyed=False,
@@ -270,7 +272,7 @@ _Has: TypeAlias = Record | _Untold | None
 class _Planner:
     """A plan in the making."""
 
-    prepared: Prepared
+    prepared: PreparedSpec
     log: RunLog
     finder: RecordLookup | None
     transformer: Transformer
@@ -297,46 +299,36 @@ class _Planner:
 
     async def take(self, page: Page, records: Sequence[Record]) -> None:
         """Take in `records`, what a limit leaves of a page's."""
-        self._hear(self.guard.reads(len(records), page), *self.drift.look(page.records))
-        for draft in self.transformer.map_batches(records):
+        self.guard, alarm = self.guard.count_read(len(records), page)
+        self._hear(alarm, *self.drift.check(page.records))
+        for draft in self.transformer.map_records(records):
             known = self.log.get_hashes(self.prepared.integration.spec_id, draft.keys)
             known |= {key: self.sent[key] for key in draft.keys if key in self.sent}
-            changed = draft.unlike(known)
+            changed = draft.without_unchanged(known)
             if self.foresight is not None:
-                self.foresight.saw(self.names.identities(draft))
-                self.keyless = self.keyless or len(draft.seen) < draft.read
+                self.foresight.saw(self.names.build_all(draft))
+                self.keyless = self.keyless or len(draft.source_keys) < draft.read
             self.read += draft.read
             self.filtered += draft.outcomes[Outcome.FILTERED]
             self.unchanged += len(draft.keys) - len(changed.keys)
             for failure in draft.failures:
                 self._fails(failure)
-            items = self._sure(self.transformer.items(changed), changed.hashes, known)
-            self._hear(self.guard.would_delete(sum(item.delete for item in items)))
+            items = self._sure(self.transformer.build_records(changed), known)
+            self.guard, alarm = self.guard.count_deletes(sum(item.delete for item in items))
+            self._hear(alarm)
             for item, has in zip(items, await self._look(items), strict=True):
                 self._sort(item, has, known.get(item.key))
             self.sent.update(zip(changed.keys, changed.hashes, strict=True))
 
-    def _sure(
-        self, items: Sequence[MappedRecord], hashes: Sequence[bytes], known: Mapping[str, bytes]
-    ) -> Sequence[MappedRecord]:
-        """Those of `items` that would be sent: what is in doubt at a target that minds stays so."""
+    def _sure(self, records: Sequence[MappedRecord], known: Mapping[str, bytes]) -> Sequence[MappedRecord]:
+        """Return the records that would be sent; one whose outcome is unknown is not, if that could do harm."""
         if self.idempotent:
-            return items
-        sure = []
-        rows = {
-            row.key: row
-            for row in self.log.get_unknown_failures(self.transformer.spec_id, [item.key for item in items])
-        }
-        for item, hash_ in zip(items, hashes, strict=True):
-            row = rows.get(item.key)
-            write_intents = unanswered(row) if row is not None and row.payload == item.payload else None
-            if write_intents is None and known.get(item.key) == mark_in_flight(hash_):
-                write_intents = LOST
-            if write_intents is None or write_intents.error is None:
-                sure.append(item)
-            else:
-                self._fails(self.transformer.failures.refused(item, write_intents.error, FailureState.UNKNOWN))
-        return sure
+            return records
+        unknown = WriteIntents(self.log, self.transformer.spec_id, self.transformer.hasher).find_unknown(records, known)
+        for record in records:
+            if record.key in unknown and (error := unknown[record.key].error) is not None:
+                self._fails(self.transformer.failures.build_write_failure(record, error, FailureState.UNKNOWN))
+        return [record for record in records if record.key not in unknown]
 
     def turn(self, page: Page) -> None:
         """Note that all of `page` was taken in: by the first it is told whether the whole source is read."""
@@ -354,7 +346,7 @@ class _Planner:
     def end(self) -> None:
         """Take in that the source came to its end, or was cut short: what it has no more would be deleted."""
         if not self.cut:
-            self._hear(self.guard.ends())
+            self._hear(self.guard.check_end())
         if self.foresight is None:
             return
         if self.cut or self.keyless:
@@ -372,7 +364,7 @@ class _Planner:
                 if states.get(row.key, deleted) != deleted:
                     count += 1
                     self._count(PlannedEffect.DELETE, row.key)
-        self._hear(self.guard.would_lose(count, max(count, self.foresight.known(deleted))))
+        self._hear(self.guard.check_missing(count, max(count, self.foresight.known(deleted))))
 
     def plan(self, *, resumed: bool, waiting: int) -> Plan:
         """The plan, once all was taken in."""

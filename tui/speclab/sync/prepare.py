@@ -1,4 +1,4 @@
-"""Preparing a run: the spec checked and compiled, and the route from source to target."""
+"""Prepare a run: check and compile the spec, and find the cursor of its route from source to target."""
 
 from __future__ import annotations
 
@@ -23,91 +23,91 @@ from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.core.json import Json
-    from speclab.runlog import RunStore
+    from speclab.runlog import RunStoreView
     from speclab.spec.settings import System
 
 
-def way(source: System, target: System) -> str:
-    """A name for the way from `source` to `target`, whose references are resolved; it tells nothing of them."""
-    return f"{_short(source.origin())}-{_short(target.destination())}"
+def build_route(source: System, target: System) -> str:
+    """Return a fingerprint of the route from `source` to `target`; their references are resolved."""
+    return f"{_hash(source.origin())}-{_hash(target.destination())}"
 
 
-def cursor_on(log: RunStore, spec_id: str, way: str) -> tuple[Json, str]:
-    """The cursor that a read on `way` goes on from; where it is of another way, none, and what is told of that."""
+def load_cursor(log: RunStoreView, spec_id: str, route: str) -> tuple[Json, str]:
+    """Return the cursor from which a read on `route` continues; if it belongs to another route, None and a warning."""
     known = log.get_route(spec_id)
-    if known is None or known == way:
+    if known is None or known == route:
         return log.get_cursor(spec_id), ""
-    end = "source" if known.partition("-")[0] != way.partition("-")[0] else "target"
-    return None, f"the {end} is another than that of the runs before; reading from the start"
+    endpoint = "source" if known.partition("-")[0] != route.partition("-")[0] else "target"
+    return None, f"the {endpoint} differs from the one of the previous runs; reading from the start"
 
 
-def _short(text: str) -> str:
+def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A spec that can run. `deleted` tells a deleted record of the source, where the spec says how."""
+class PreparedSpec:
+    """A spec that can run. `is_deleted` returns whether a source record is marked as deleted, if the spec says how."""
 
     document: Document
     workspace: Path
     integration: Integration
     mapper: Mapper
-    deleted: Callable[[Record], bool] | None = None
+    is_deleted: Callable[[Record], bool] | None = None
 
     @property
     def file(self) -> str:
-        """The spec's path as the run log names it: from the workspace, where the spec is in it."""
+        """The spec's path as the run log names it: relative to the workspace if it is inside."""
         path = self.integration.path.resolve()
         return str(path.relative_to(self.workspace) if path.is_relative_to(self.workspace) else path)
 
 
-def prepare(path: Path) -> Prepared:
-    """The spec at `path`, ready to run.
+def prepare(path: Path) -> PreparedSpec:
+    """Return the spec at `path`, ready to run.
 
-    Raises `SpecError` with all problems, warnings too, if any of them is an error.
+    Raises `SpecError` with all problems, warnings included, if any of them is an error.
     """
     document = Document.load(path)
     integration, needs = read_integration(document)
-    problems = _together(needs, lint(document))
+    problems = _merge_problems(needs, lint(document))
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
-        raise SpecError(f"{path}: {format_count(errors, 'problem')} in the way of a run", problems=problems)
+        raise SpecError(f"{path}: {format_count(errors, 'problem')} that prevent a run", problems=problems)
     places = locate_settings(document)
-    return Prepared(
+    return PreparedSpec(
         document=document,
         workspace=workspace_of(path),
         integration=integration,
         mapper=compile_mapping(integration.rows, integration.mapping, str(path), places),
-        deleted=_deleted(integration),
+        is_deleted=_compile_deleted(integration),
     )
 
 
 def prepare_mapping(document: Document) -> Mapper:
-    """The mapping of `document`, ready to use, whatever the rest of it is like.
+    """Return the mapping of `document`, ready to use, even if other sections have problems.
 
-    Raises `SpecError` with all problems that stand in the way.
+    Raises `SpecError` with all problems of the mapping.
     """
     rows, settings = read_mapping(document)
     try:
         return compile_mapping(rows, settings, str(document.path), locate_settings(document))
     except SpecError as error:
-        raise SpecError(f"{document.path}: the mapping is not right", problems=error.problems) from error
+        raise SpecError(f"{document.path}: the mapping has problems", problems=error.problems) from error
 
 
-def _together(needs: Sequence[Problem], linted: Sequence[Problem]) -> list[Problem]:
-    """Both lists as one: what a run needs counts as that, even where a draft may leave it for later."""
+def _merge_problems(needs: Sequence[Problem], linted: Sequence[Problem]) -> list[Problem]:
+    """Return both lists as one; what a run needs is an error, even where a draft may omit it."""
     found = {(problem.line, problem.column, problem.code, problem.message): problem for problem in (*linted, *needs)}
     return sorted(found.values(), key=lambda problem: (problem.line, problem.column, problem.code))
 
 
-def _deleted(spec: Integration) -> Callable[[Record], bool] | None:
+def _compile_deleted(spec: Integration) -> Callable[[Record], bool] | None:
     tombstone = spec.source.tombstone()
     if tombstone is None:
         return None
     expression = RecordExpression(tombstone)
 
-    def deleted(record: Record) -> bool:
+    def is_deleted(record: Record) -> bool:
         try:
             return expression.matches(record)
         except EvaluationError as error:
@@ -123,4 +123,4 @@ def _deleted(spec: Integration) -> Callable[[Record], bool] | None:
             )
             raise MappingFailure((failure,)) from None
 
-    return deleted
+    return is_deleted

@@ -1,12 +1,9 @@
-"""A run: everything wired together for one pass over the source, and its end told in the run log."""
+"""A run: one pass over the source of a spec, from the start of the run to its end in the run log."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -24,27 +21,28 @@ from speclab.runlog import RunRow, RunStore
 from speclab.sync.deletes import DerivedDeletes, RecordIdentities
 from speclab.sync.delivery import Delivery, Halt, WaitBudget
 from speclab.sync.dry_run import NullWriter, dry_run_store
-from speclab.sync.pipeline import PageLoop, RetryQueue
-from speclab.sync.prepare import Prepared, way
+from speclab.sync.failures import FailureFactory
+from speclab.sync.guards import SchemaDrift
+from speclab.sync.pipeline import PageLoop
+from speclab.sync.prepare import PreparedSpec, build_route
+from speclab.sync.record_keys import Hasher, RecordKey
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
-from speclab.sync.run_control import Show, Watch
-from speclab.sync.transform import FailureFactory, Hasher, RecordKey, Transformer
+from speclab.sync.retry_queue import RetryQueue
+from speclab.sync.run_control import RunMonitor, Show
+from speclab.sync.transform import Transformer
 from speclab.sync.write_intents import WriteIntents
 
-_OBJECTS_A_PAGE: Final = 20_000
 STOPPED: Final = "stopped in the middle of a page; the next run continues from the checkpoint"
-_TURN: Final = 0.0001
-"""Seconds for which a thread keeps Python's lock when another wants it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run is made.
+    """The options of a run.
 
-    `full` reads from the start of the source, not from the checkpoint; `limit` is the most records to read; with
-    `retries` nothing is read, and the retry queue is drained of what is due; a `dry_run` maps and checks but writes
-    nothing, neither to the target nor to the run log. `wait_budget` is how many seconds in all the run may wait for
-    retries and for what the target asks.
+    `full` reads from the start of the source instead of the checkpoint. `limit` is the maximum number of records to
+    read. With `retries`, nothing is read and only due records of the retry queue are sent. A `dry_run` maps and checks
+    but writes nothing, neither to the target nor to the run log. `wait_budget` is the total time, in seconds, that the
+    run may wait for retries and for rate limits of the target.
     """
 
     full: bool = False
@@ -57,14 +55,14 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that is over: its row, and the error that ended it, where one did."""
+    """A finished run: its row, and the error that ended it, if there is one."""
 
     row: RunRow
     error: SpeclabError | None = None
 
 
 async def run(
-    prepared: Prepared,
+    prepared: PreparedSpec,
     log: RunStore,
     references: References,
     context: RuntimeContext,
@@ -72,61 +70,35 @@ async def run(
     cancelled: asyncio.Event | None = None,
     show: Show = lambda _row: None,
 ) -> RunResult:
-    """One run of a spec, from the checkpoint to the end of the source.
+    """Run a spec once, from the checkpoint to the end of the source.
 
-    What ends it early (a system out of reach, credentials refused, a target that is dying) is told in the row and
-    given with it. `cancelled` lets the page in progress finish and then stops, as does a request in the run log
-    (`RunLog.cancel`); a second request stops at once. `show` is given the row, with its progress, once a second. A dry
-    run's row is in no run log.
+    What ends the run early (an unreachable system, rejected credentials, a failing target) is in the result. When
+    `cancelled` is set, or the run log has a request to cancel (`RunLog.cancel`), the run finishes the page in progress
+    and stops; a second request stops it at once. `show` is called with the row and its progress once a second. The row
+    of a dry run is in no run log.
 
-    Raises `SpecHeld` if the spec is being run already, and `RunLogError` if the books cannot be kept.
+    Raises `SpecLocked` if the spec is already running, and `RunLogError` if the run log cannot be written.
     """
     spec_id = prepared.integration.spec_id
     with ExitStack() as stack:
-        stack.enter_context(_tuned_interpreter())
         if options.dry_run:
             log = stack.enter_context(dry_run_store(log, context.report))
         else:
-            # Before this run takes the lock of a dead one.
+            # Before the lock is taken: it would make the process of a killed run look alive.
             interrupted = log.mark_interrupted(partial(is_running, prepared.workspace))
             stack.enter_context(hold_spec(prepared.workspace, spec_id, context.clock))
             if any(row.spec_id == spec_id for row in interrupted):
-                context.report(Level.WARNING, "the run before was interrupted; this one goes on from its checkpoint")
-        return await _Run(prepared, log, references, context, options, cancelled or asyncio.Event(), show).recorded()
-
-
-@contextmanager
-def _tuned_interpreter() -> Iterator[None]:
-    """Have Python work as suits pages, which are many objects at once, and go out while the next ones come in.
-
-    Full collections of garbage, caused by thousands of objects now and then, would go through all that was ever
-    imported: 3 µs a record. The small ones, every 700 objects by default, cost another. And a thread that writes a
-    page would wait for the lock until the next one is mapped: that takes less than the 5 ms for which it may be kept.
-    """
-    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
-    gc.set_threshold(_OBJECTS_A_PAGE, *thresholds[1:])
-    gc.freeze()
-    sys.setswitchinterval(_TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
-
-
-def _survive_cancel() -> None:
-    """Take back the cancellation of this task: it was meant for the run only, and the run has ended."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
+                context.report(
+                    Level.WARNING, "the previous run was interrupted; this run continues from its checkpoint"
+                )
+        return await _Run(prepared, log, references, context, options, cancelled or asyncio.Event(), show).execute()
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What `run` was given, on its way through the run."""
+    """The arguments of `run`, for the steps of the run."""
 
-    prepared: Prepared
+    prepared: PreparedSpec
     log: RunStore
     references: References
     context: RuntimeContext
@@ -134,45 +106,43 @@ class _Run:
     cancelled: asyncio.Event
     show: Show
 
-    async def recorded(self) -> RunResult:
-        """Make the run, between its start and its end in the run log, whatever happens in between."""
+    async def execute(self) -> RunResult:
+        """Start the run in the run log, sync, and finish the run, whatever happens in between."""
         spec, log = self.prepared.integration, self.log
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
+        log.save_spec_version(spec.hash, self.prepared.document.text)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
         log.save_spec_version(spec.hash, self.prepared.document.text)
         activity = Activity()
-        watch = Watch(log, run, activity, self.cancelled, self.context.report, self.show)
+        monitor = RunMonitor(log, run, activity, self.cancelled, self.context.report, self.show)
         try:
-            async with watch.watching():
-                halt = await self._made(run, activity)
+            async with monitor.monitoring():
+                halt = await self._sync(run, activity)
         except RunLogError:
             raise
         except SpeclabError as error:
             halt = Halt(RunState.FAILED, error.message, error)
         except BaseException as crash:
-            if watch.stopped and isinstance(crash, asyncio.CancelledError):
-                _survive_cancel()
+            if monitor.stopped and isinstance(crash, asyncio.CancelledError):
+                _clear_cancellation()
                 return RunResult(log.finish_run(run, STOPPED, RunState.CANCELLED))
             stopped = isinstance(crash, asyncio.CancelledError | KeyboardInterrupt)
-            state = RunState.CANCELLED if stopped else RunState.FAILED
-            with suppress(RunLogError):  # what is on its way up matters more
-                log.finish_run(run, STOPPED if stopped else self._bug(crash), state)
+            # The message of a bug may contain what it stumbled over, such as a secret.
+            message = STOPPED if stopped else self.references.redactor.redact(f"a bug: {crash!r}")
+            with suppress(RunLogError):  # the crash itself matters more
+                log.finish_run(run, message, RunState.CANCELLED if stopped else RunState.FAILED)
             raise
         if halt is None:
             return RunResult(log.finish_run(run))
         if halt.until is not None:
-            at = format_timestamp(halt.until)
-            message, fields = f"the {halt.end} is not asked again before {at}", {"until": at, "end": halt.end}
-            log.log_event(spec.spec_id, run, Level.INFO, "parked", message, fields)
+            until = format_timestamp(halt.until)
+            message = f"the {halt.endpoint} will not receive requests before {until}"
+            log.log_event(spec.spec_id, run, Level.INFO, "parked", message, {"until": until, "end": halt.endpoint})
         return RunResult(log.finish_run(run, halt.reason, halt.state, halt.error_class), halt.error)
 
-    def _bug(self, crash: BaseException) -> str:
-        """What to say of an error that is ours; it may hold what it stumbled over, such as a secret."""
-        return self.references.redactor.redact(f"a bug: {crash!r}")
-
-    async def _made(self, run: str, activity: Activity) -> Halt | None:
-        """Open both ends, go through the source, and close them; gives why it ended early, where it did."""
+    async def _sync(self, run: str, activity: Activity) -> Halt | None:
+        """Open both systems, process the source, and close them; return why the run ends early, if it does."""
         spec, references = self.prepared.integration, self.references
 
         def report(level: Level, message: str) -> None:
@@ -192,74 +162,102 @@ class _Run:
                 writer.set_spec_id(spec.spec_id)
             if isinstance(writer, SchemaAware):
                 writer.declare_fields([Field(row.target, row.kind) for row in self.prepared.mapper.rows])
-            loop = self._loop(run, writer, context)
+            loop = self._build_loop(run, writer, context)
             if self.options.retries:
-                await loop.drain()
-            else:
-                await loop.go(reader, full=self.options.full, limit=self.options.limit)
-            return loop.delivery.halt
+                return await loop.retries.drain()
+            return await loop.sync(reader, full=self.options.full, limit=self.options.limit)
 
-    def _loop(self, run: str, writer: Writer, context: RuntimeContext) -> PageLoop:
-        """The page loop of this run, with all that it works with."""
-        spec = self.prepared.integration
-        resolved = self.references.resolve_settings(spec.target)
-        target = resolved.destination()
-        table = ActionTable(spec.error_rules, idempotent=writer.idempotent)
-        failures = FailureFactory(spec, self.prepared.file)
+    def _build_loop(self, run: str, writer: Writer, context: RuntimeContext) -> PageLoop:
+        """Return the page loop of this run with all its parts. Raise `SpecError` if the spec cannot work."""
+        spec, prepared, log = self.prepared.integration, self.prepared, self.log
+        source, target = map(self.references.resolve_settings, (spec.source, spec.target))
+        actions = ActionTable(spec.error_rules, idempotent=writer.idempotent)
+        failures = FailureFactory(spec, prepared.file)
         wait_budget = WaitBudget(context.clock, self.options.wait_budget, self.cancelled, context.activity)
+        budget = RetryBudget(half_open=log.get_last_run_state(spec.spec_id) is RunState.FAILED)
         transformer = Transformer(
             spec_id=spec.spec_id,
-            target=target,
+            target=target.destination(),
             key=RecordKey(spec.source.key),
-            mapper=self.prepared.mapper,
-            deleted=self.prepared.deleted,
-            hasher=Hasher(target),
+            mapper=prepared.mapper,
+            is_deleted=prepared.is_deleted,
+            hasher=Hasher(target.destination()),
             failures=failures,
             keyed=writer.keyed,
             deletes=writer.deletes,
         )
-        budget = RetryBudget(half_open=self.log.get_last_run_state(spec.spec_id) is RunState.FAILED)
-        write_intents = WriteIntents(self.log, spec.spec_id, transformer.hasher)
-        writer = write_intents.noting(writer)
         delivery = Delivery(
-            writer=writer, table=table, retry=spec.retry, context=context, wait_budget=wait_budget, budget=budget
+            writer=writer, actions=actions, retry=spec.retry, context=context, wait_budget=wait_budget, budget=budget
         )
-        retry_policy = RetryPolicy(table=table, retry=spec.retry, failures=failures, context=context, budget=budget)
-        return PageLoop(
+        write_intents = WriteIntents(log, spec.spec_id, transformer.hasher)
+        policy = RetryPolicy(actions=actions, retry=spec.retry, failures=failures, context=context, budget=budget)
+        retries = RetryQueue(
             run=run,
-            spec=spec,
-            file=self.prepared.file,
-            way=way(self.references.resolve_settings(spec.source), resolved),
-            log=self.log,
+            spec_id=spec.spec_id,
+            log=log,
             transformer=transformer,
             delivery=delivery,
             write_intents=write_intents,
-            retry_policy=retry_policy,
-            retries=RetryQueue(
-                run, spec.spec_id, self.log, transformer, delivery, write_intents, retry_policy, context.clock
+            retry_policy=policy,
+            wait_budget=wait_budget,
+            clock=context.clock,
+        )
+        missing = None
+        if self._deletes_missing(transformer, delivery):
+            missing = DerivedDeletes(
+                run=run,
+                spec_id=spec.spec_id,
+                log=log,
+                identities=RecordIdentities(spec.source, target),
+                transformer=transformer,
+                delivery=delivery,
+                write_intents=write_intents,
+                retry_policy=policy,
+                wait_budget=wait_budget,
+                report=self.context.report,
+            )
+        return PageLoop(
+            run=run,
+            spec=spec,
+            route=build_route(source, target),
+            log=log,
+            transformer=transformer,
+            delivery=delivery,
+            write_intents=write_intents,
+            retry_policy=policy,
+            retries=retries,
+            drift=SchemaDrift(
+                log.get_field_profile(spec.spec_id),
+                prepared.mapper.rows,
+                prepared.file,
+                transformer.is_mapped,
+                spec.volume.guard,
             ),
             wait_budget=wait_budget,
             clock=context.clock,
             activity=context.activity,
-            tell=self.context.report,
-            missing=self._missing(run, transformer, delivery, retry_policy, wait_budget),
+            report=self.context.report,
+            source_location=f"{prepared.file}:{spec.source_line}",
+            missing=missing,
         )
 
-    def _missing(
-        self, run: str, transformer: Transformer, delivery: Delivery, retry_policy: RetryPolicy, wait_budget: WaitBudget
-    ) -> DerivedDeletes | None:
-        """What deletes at the target what the source has no more, if the spec wants that. Raises `SpecError`."""
-        spec = self.prepared.integration
-        if not spec.source.deletes_missing() or self.options.retries or delivery.anew:
-            return None
+    def _deletes_missing(self, transformer: Transformer, delivery: Delivery) -> bool:
+        """Return whether this run deletes at the target what the source no longer has. Raise `SpecError`."""
+        if not self.prepared.integration.source.deletes_missing() or self.options.retries or delivery.full_replace:
+            return False
         if self.options.dry_run:
-            self.context.report(Level.INFO, "a dry run looks for nothing that is missing; `speclab plan` does")
-            return None
+            self.context.report(Level.INFO, "a dry run does not look for missing records; `speclab plan` does")
+            return False
         if not transformer.deletes:
             raise SpecError(
-                "`missing: delete` needs a target that can delete", hint="leave it out, or say how to delete"
+                "`missing: delete` needs a target that can delete records",
+                hint="remove the setting, or say under Target System how to delete",
             )
-        names = RecordIdentities(spec.source, self.references.resolve_settings(spec.target))
-        return DerivedDeletes(
-            run, spec.spec_id, self.log, names, transformer, delivery, retry_policy, wait_budget, self.context.report
-        )
+        return True
+
+
+def _clear_cancellation() -> None:
+    """Clear the cancellation of this task: it was meant for the run only, and the run has ended."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -1,4 +1,4 @@
-"""What goes on beside a run once a second: its progress is stored, and requests to cancel it are obeyed.
+"""Once a second beside a run: store its progress, and obey requests to cancel it.
 
 Both go through the run log, so they work for every process that shares it: in another container, on another host, and
 for runs that `speclab up` started.
@@ -20,15 +20,15 @@ from speclab.runlog import RunRow, RunStore
 from speclab.runlog.control import NOW
 
 PERIOD: Final = 1.0
-"""Seconds between two looks; a run that is shorter costs nothing."""
+"""Seconds between two checks; a run that is shorter costs nothing."""
 
 Show = Callable[[RunRow], None]
-"""Show a running run, with its progress."""
+"""Shows a running run with its progress."""
 
 
 @dataclass(slots=True)
-class Watch:
-    """Watches one run. `stopped` is whether it was stopped at once, in the middle of a page."""
+class RunMonitor:
+    """Monitors one run. `stopped` is True if the run was stopped at once, in the middle of a page."""
 
     log: RunStore
     run: str
@@ -39,27 +39,27 @@ class Watch:
     stopped: bool = False
 
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Watch the run that the current task makes inside the block."""
+    async def monitoring(self) -> AsyncIterator[None]:
+        """Monitor the run that the current task makes inside the block."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        watch = asyncio.create_task(self._watch(task))
+        monitor = asyncio.create_task(self._monitor(task))
         try:
             yield
         finally:
-            watch.cancel()
+            monitor.cancel()
             with suppress(asyncio.CancelledError):
-                await watch
+                await monitor
 
-    async def _watch(self, task: asyncio.Task[object]) -> None:
-        trouble = ""
+    async def _monitor(self, task: asyncio.Task[object]) -> None:
+        reported = ""
         while True:
-            await asyncio.sleep(PERIOD)  # of the machine, also where a test holds the run's own clock
+            await asyncio.sleep(PERIOD)  # real time, even if a test controls the clock of the run
             try:
                 row = self.log.save_progress(self.run, self.activity.progress())
-            except RunLogError as error:  # the next page tells it as well, and then the run ends
-                if error.message != trouble:
-                    trouble = error.message
+            except RunLogError as error:  # the commit of the next page fails with it, and then the run ends
+                if error.message != reported:
+                    reported = error.message
                     self.report(Level.WARNING, f"the progress of the run cannot be stored: {error.message}")
                 continue
             if row.cancel and not self.cancelled.is_set():
@@ -67,5 +67,5 @@ class Watch:
                 self.cancelled.set()
             if row.cancel >= NOW:
                 self.stopped = True
-                task.cancel()  # again every second, in case something on the way swallowed it
+                task.cancel()  # again every second, in case something caught the previous cancellation
             self.show(row)

@@ -1,7 +1,8 @@
-"""How runs and their service are asked to stop: the first SIGINT or SIGTERM politely, the second not.
+"""Signals that stop a run or the service: the first SIGINT or SIGTERM after the page in progress, the second at once.
 
-SIGHUP, which comes when a terminal or a connection goes, asks politely every time: it often comes twice. What whoever
-started us wants ignored stays so: SIGHUP under nohup(1), SIGINT in the background of a script.
+SIGHUP, which arrives when a terminal or a connection closes, always asks to stop after the page: it often arrives
+twice. A signal that the parent process ignores stays ignored: SIGHUP under nohup(1), SIGINT in the background of a
+script.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from dataclasses import dataclass, field
 
 
 @contextmanager
-def cancelled_by_signals(tell: Callable[[], None] = lambda: None) -> Iterator[asyncio.Event]:
-    """An event that the first signal sets; a second one, and any after the block, does what it does by default.
+def cancelled_by_signals(on_cancel: Callable[[], None] = lambda: None) -> Iterator[asyncio.Event]:
+    """Yield an event that the first signal sets; a second one, and any after the block, has its default effect.
 
-    `tell` is called with the first, to say so. To be used in the main thread, inside a running event loop.
+    `on_cancel` is called with the first signal. Use it in the main thread, inside a running event loop.
     """
     loop = asyncio.get_running_loop()
     cancelled = asyncio.Event()
-    numbers = _heard()
+    numbers = _handled_signals()
 
-    def first(number: signal.Signals) -> None:
+    def handle_first(number: signal.Signals) -> None:
         if not cancelled.is_set():
-            tell()
+            on_cancel()
         cancelled.set()
         if number != signal.SIGHUP:
-            for one in set(numbers) - {signal.SIGHUP}:
-                loop.remove_signal_handler(one)
+            for handled in set(numbers) - {signal.SIGHUP}:
+                loop.remove_signal_handler(handled)
 
     for number in numbers:
-        loop.add_signal_handler(number, first, number)
+        loop.add_signal_handler(number, handle_first, number)
     try:
         yield cancelled
     finally:
@@ -41,23 +42,23 @@ def cancelled_by_signals(tell: Callable[[], None] = lambda: None) -> Iterator[as
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """How a service is asked to stop: `asked` to let its runs finish the page in hand, then `told` to end at once."""
+class StopRequest:
+    """A request to stop a service: `graceful` lets its runs finish the page in progress, `immediate` ends them."""
 
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    graceful: asyncio.Event = field(default_factory=asyncio.Event)
+    immediate: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Stop]:
-    """A `Stop` whose two events the first and second signal set. To be used as `cancelled_by_signals`."""
+def stopped_by_signals() -> Iterator[StopRequest]:
+    """Yield a `StopRequest` whose events the first and the second signal set. Use it as `cancelled_by_signals`."""
     loop = asyncio.get_running_loop()
-    stop = Stop()
-    numbers = _heard()
+    stop = StopRequest()
+    numbers = _handled_signals()
 
     def handle(number: signal.Signals) -> None:
-        again = stop.asked.is_set() and number != signal.SIGHUP
-        (stop.told if again else stop.asked).set()
+        repeated = stop.graceful.is_set() and number != signal.SIGHUP
+        (stop.immediate if repeated else stop.graceful).set()
 
     for number in numbers:
         loop.add_signal_handler(number, handle, number)
@@ -68,6 +69,6 @@ def stopped_by_signals() -> Iterator[Stop]:
             loop.remove_signal_handler(number)
 
 
-def _heard() -> list[signal.Signals]:
+def _handled_signals() -> list[signal.Signals]:
     may_be_ignored = (signal.SIGINT, signal.SIGHUP)
-    return [signal.SIGTERM, *(one for one in may_be_ignored if signal.getsignal(one) is not signal.SIG_IGN)]
+    return [signal.SIGTERM, *(number for number in may_be_ignored if signal.getsignal(number) is not signal.SIG_IGN)]
