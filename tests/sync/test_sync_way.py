@@ -60,7 +60,7 @@ async def test_a_dry_run_looks_elsewhere_and_moves_nothing(world: World) -> None
 async def test_a_cursor_of_which_nobody_said_the_way_is_gone_on_from(world: World) -> None:
     await world.run(PAGES)
     with closing(sqlite3.connect(world.log.path)) as db, db:
-        db.execute("UPDATE checkpoint SET way = NULL")
+        db.execute("UPDATE checkpoint SET route = NULL")
     world.edit("https://target.example", "https://production.example")
     assert (await world.run()).row.read == 0
 
