@@ -118,7 +118,7 @@ async def test_what_joins_letters_and_parts_them_is_typed_like_a_letter(
         burst(pilot, f"⏎{written}")
         await until(pilot, lambda: specs.section_panel.editor.text == f"{written}Two lists.")
         burst(pilot, f"⎋^{written}")
-        await see(pilot, "Nothing is called that.")
+        await see(pilot, "No match.")
         line = cast("Input", pilot.app.focused)
         await until(pilot, lambda: line.value == written)
 

@@ -383,7 +383,7 @@ async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see
     spec.write_text(spec.read_text().replace("Trim, Required", "Trimm"), "utf-8")
     async with opened(workspace) as pilot:
         await pilot.press("r")
-        await see(pilot, "orders did not run well", "Trimm")
+        await see(pilot, "The run of orders failed", "Trimm")
 
 
 async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open, see: Open) -> None:

@@ -156,7 +156,7 @@ def test_a_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None
     terminal = pty(crashing("raise IndexError"), str(spec.parent), width=120, height=40)
     terminal.until("✔ Problem Statement")
     terminal.press("\x0c")
-    terminal.until("There was no unsaved text.")
+    terminal.until("No text was unsaved.")
     terminal.child.wait()
     assert terminal.child.exitstatus == 1
 

@@ -16,7 +16,7 @@ def run_app(
     view: str = "specs",
     hangup: Hangup | None = None,
 ) -> None:
-    """Open the app on the workspace `directory` and stay until it is left; see `speclab.app.application.run_app`."""
+    """Open the app on the workspace `directory` and run it until it is quit; see `speclab.app.application.run_app`."""
     from speclab.app.application import run_app as run
 
     run(directory, read_only=read_only, ascii=ascii, runlog=runlog, view=view, hangup=hangup)

@@ -1,7 +1,7 @@
-"""What can be done in the app, each action told once: keys, footer, palette, help and docs are read from here.
+"""The action registry: key bindings, footer, palette, help and docs are built from these declarations.
 
-Declarations need no Textual, so that the reference pages can be made from them; `bindings` and `Actor` tie them to the
-widgets that do them.
+Declaring an action needs no Textual, so the reference pages are generated from them; `bindings` and `Actor` connect
+actions to the widgets that run them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing a person can do.
+    """An action of the app.
 
-    The owner of the scope does it in a method named after `id`: `run-now` is `action_run_now`.
+    The widget that lists it runs it in a method named after `id`: `action_run_now` for `run-now`.
     """
 
     id: str
@@ -30,42 +30,42 @@ class Action:
     description: str
     """One sentence for the help and the docs."""
     keys: tuple[str, ...] = ()
-    """Textual's names of the keys, the plainest first; none: by the palette only."""
+    """Key names as Textual spells them, the plainest first; empty for actions of the palette only."""
     footer: bool = True
-    """Worth a place in the footer."""
+    """Whether the footer shows it."""
     palette: bool = True
-    """Worth a line in the palette; moving a cursor is not."""
+    """Whether the palette lists it; cursor movements are not listed."""
 
     @property
     def method(self) -> str:
-        """The name of the owner's method."""
+        """Name of the method that runs it."""
         return f"action_{self.id.replace('-', '_')}"
 
 
 class Actor:
-    """A widget or screen that does actions: list it before the Textual base, and give it `ACTIONS` and `BINDINGS`.
+    """Mixin of widgets and screens that run actions: the first base class, with `ACTIONS` and `BINDINGS` set.
 
         class MonitorView(Actor, View):
             ACTIONS = MONITOR
             BINDINGS = bindings(MONITOR)
 
-    A key, the palette and a click in the footer all come through `action_act`.
+    Keys, the palette and clicks in the footer all call `action_act`.
     """
 
     ACTIONS: ClassVar[Sequence[Action]] = ()
 
     def actions(self) -> Sequence[Action]:
-        """What this one does; the class's `ACTIONS`, unless their words depend on the instance."""
+        """Return the actions of this instance: the class's `ACTIONS`, unless their labels depend on its state."""
         return self.ACTIONS
 
-    def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: everything can be done)
-        """Why `action` (its id) cannot be done now, in a sentence for a person; None if it can."""
+    def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: always enabled)
+        """Return why the action with the id `action` is disabled, as a sentence for the user; None if it is enabled."""
         return None
 
     async def action_act(self, action: str) -> None:
-        """Do `action`, or say why not."""
+        """Run `action`, or show why it is disabled."""
         if (reason := self.why_not(action)) is not None:
-            offered = chain(self.actions(), self.ACTIONS)  # a key may be bound also while its action is not offered
+            offered = chain(self.actions(), self.ACTIONS)  # a key may be bound while its action is not offered
             self.refuse(next(a for a in offered if a.id == action), reason)
             return
         result = getattr(self, f"action_{action.replace('-', '_')}")()
@@ -73,7 +73,7 @@ class Actor:
             await result
 
     def refuse(self, action: Action, reason: str) -> None:
-        """Tell the reason why `action` was not done."""
+        """Show why `action` was not run."""
         from speclab.app.widgets.toast import refuse
 
         refuse(cast("DOMNode", self).app, f"Not now: {action.title.removesuffix(' now')}", reason)
@@ -81,7 +81,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An action within reach: who would do it, and why it cannot be done now, if it cannot."""
+    """An available action, the actor that runs it, and why it is disabled, if it is."""
 
     action: Action
     actor: Actor
@@ -90,7 +90,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line of the palette: what it does, where, with which key, and why it cannot be done now, if it cannot."""
+    """A line of the palette: title, view, key, what it runs, and why it is disabled, if it is."""
 
     title: str
     where: str
@@ -101,7 +101,7 @@ class Command:
 
 
 def bindings(actions: Sequence[Action]) -> list[BindingType]:
-    """The key bindings of `actions`, for an `Actor`'s `BINDINGS`."""
+    """Return the key bindings of `actions`, for an `Actor`'s `BINDINGS`."""
     from textual.binding import Binding
 
     return [
@@ -112,9 +112,9 @@ def bindings(actions: Sequence[Action]) -> list[BindingType]:
 
 
 def offers(node: DOMNode) -> Iterator[Offer]:
-    """What can be done from `node`, the nearest actor's actions first; a key taken nearer is not offered again.
+    """Yield the actions available at `node`, the nearest actor's first; a key bound nearer hides one further out.
 
-    Moving a cursor takes no key from what stands around it: enter in a grid is what its place makes of it.
+    Cursor movements hide no key: the enter key of a grid belongs to the view around it.
     """
     taken: set[str] = set()
     for ancestor in node.ancestors_with_self:
@@ -128,9 +128,9 @@ def offers(node: DOMNode) -> Iterator[Offer]:
 
 
 def working_keys(offer: Offer, focused: DOMNode) -> tuple[str, ...]:
-    """Return the keys of `offer` that do it while `focused` has the focus.
+    """Return the keys that run `offer` while `focused` has the focus.
 
-    A text editor takes the keys that write, and those it binds itself, such as ctrl+c.
+    A text editor consumes printable keys and the keys it binds itself, such as ctrl+c.
     """
     return tuple(key for key in offer.action.keys if not _is_taken(key, offer.actor, focused))
 
@@ -168,7 +168,7 @@ _NAMES: Final = {
 
 
 def key_name(key: str) -> str:
-    """`key` as a person reads it: `ctrl+p`, `F2`, `?`."""
+    """Return the label of `key`: `ctrl+p`, `F2`, `?`."""
     if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
         return key.upper()
     return _NAMES.get(key, key)

@@ -50,36 +50,35 @@ if TYPE_CHECKING:
     from speclab.workbench.open_specs import Session
 
 APP: Final = (
-    Action("specs", "specs", "Go to the specs: what each integration says.", ("1",), footer=False),
-    Action("mapping", "mapping", "Go to the mapping of the open spec.", ("2",), footer=False),
-    Action("monitor", "monitor", "Go to the monitor: how every integration runs.", ("3",), footer=False),
-    Action("help", "help", "What can be done here, and why something cannot.", ("question_mark", "f1")),
-    Action("palette", "everything", "Find an action, a spec or a place by a few letters.", ("ctrl+p",)),
-    Action("theme", "light or dark", "Change between the light and the dark theme.", footer=False),
-    Action("redraw", "redraw", "Draw the whole screen again.", ("ctrl+l",), footer=False),
-    Action("quit", "quit", "Leave speclab; runs that were started go on.", ("q", "ctrl+c"), footer=False),
+    Action("specs", "specs", "Show the Specs view.", ("1",), footer=False),
+    Action("mapping", "mapping", "Show the mapping of the open spec.", ("2",), footer=False),
+    Action("monitor", "monitor", "Show the Monitor: runs and failures of every integration.", ("3",), footer=False),
+    Action("help", "help", "Available actions, and why others are disabled.", ("question_mark", "f1")),
+    Action("palette", "everything", "Find an action, a spec or a view by name.", ("ctrl+p",)),
+    Action("theme", "light or dark", "Switch between the light and the dark theme.", footer=False),
+    Action("redraw", "redraw", "Redraw the screen.", ("ctrl+l",), footer=False),
+    Action("quit", "quit", "Quit speclab. Started runs continue.", ("q", "ctrl+c"), footer=False),
 )
 
 
 Answer = TypeVar("Answer")
 
 LOOK: Final = 2.0
-"""Seconds between two looks at whether a `speclab up` is alive; each costs an idle app about a millisecond."""
+"""Seconds between two checks of the service's heartbeat; each costs about a millisecond."""
 
 FRESH: Final = 10.0
-"""Seconds after which the figures are read again though nothing was committed: the window moves on."""
+"""Seconds after which the figures are read again without a commit, because their time window moves."""
 
 
 class SpeclabApp(DiffingApp[None], Actor):
-    """The whole app on one workspace.
+    """The app on one workspace.
 
-    What the places share: `directory`; `read_only`; `session`, the specs as they are edited; `run_log`, to `ask`;
-    `spec`, the path of the spec that is open; `specs`, all there are (None until they have been looked for);
-    `overview`, how they all run, with figures about the last `window` seconds (None until the run log has been
-    read), and `trouble`, why it cannot be read; `service_state`, whether a `speclab up` is alive here (None until it
-    has been
-    looked for), and `starting`, whether one was started that is not yet. From `specs` on, all are kept up to date.
-    Anything a person should know goes through `tell` (an error) or Textual's `notify`.
+    The views share its attributes: `directory`; `read_only`; `session`, the open specs; `run_log`, queried with `ask`;
+    `spec`, the path of the open spec; `specs`, every spec of the workspace (None until the first scan); `overview`, the
+    health of all integrations over the last `window` seconds (None until the run log was read), and `trouble`, why the
+    run log cannot be read; `service_state`, the heartbeat of `speclab up` (None until the first check), and `starting`,
+    whether the service was started and has no heartbeat yet. From `specs` on, all are updated automatically. Errors are
+    shown with `tell`, other messages with Textual's `notify`.
     """
 
     TITLE = "speclab"
@@ -124,10 +123,10 @@ class SpeclabApp(DiffingApp[None], Actor):
         self._clock = clock or SystemClock()
         self._hangup = hangup
         self.first_view = view
-        self._not_kept: list[str] = []  # why unsaved text could not be written in a crash
+        self._not_kept: list[str] = []  # why unsaved text could not be written during a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
         self._left = asyncio.Event()
-        self._fresh_until = 0.0  # when the figures are read again though nothing was committed, on the monotonic clock
+        self._fresh_until = 0.0  # monotonic time at which the figures are read again without a commit
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
@@ -136,17 +135,17 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     @cached_property
     def session(self) -> Session:
-        """The specs as they are edited; made when it is first asked for, for it takes time to load."""
+        """The open specs; created on first use, because its imports take time."""
         from speclab.workbench.open_specs import Session
 
         return Session(read_only=self.read_only)
 
     def get_default_screen(self) -> Screen[None]:
-        """The screen with the places."""
+        """Return the screen with the views."""
         return MainScreen(self, self.first_view)
 
     def get_driver_class(self) -> type[Driver]:
-        """Return Textual's, or one that survives the end of its terminal where there is one."""
+        """Return Textual's driver, or on Linux and macOS a driver that survives the end of its terminal."""
         from textual.drivers.linux_driver import LinuxDriver
 
         from speclab.app.driver import LastingDriver
@@ -155,26 +154,26 @@ class SpeclabApp(DiffingApp[None], Actor):
         return LastingDriver if found is LinuxDriver else found
 
     def on_load(self) -> None:
-        """Exit when asked to, from now on by way of the event loop."""
+        """Exit on hang-up through the event loop from now on."""
         if self._hangup is not None:
             self._hangup.ask = partial(asyncio.get_running_loop().call_soon_threadsafe, self.exit)
 
     def on_mount(self) -> None:
-        """Start to follow what changes, once the first screen is painted."""
+        """Start watching for changes after the first paint."""
         self.call_after_refresh(self._begin_following)
 
     def on_unmount(self) -> None:
-        """Give back what is watched."""
+        """Stop watching and close the run log."""
         self._left.set()
         self.run_log.close()
 
     def panic(self, *renderables: RenderableType) -> None:
-        """Exit after an error that shows itself, such as one of the input thread; unsaved text is kept first."""
+        """Exit after an error with its own message, such as one of the input thread; save unsaved text first."""
         self._keep_unsaved()
         super().panic(*renderables)
 
     def _fatal_error(self) -> None:
-        """Exit with the traceback of any other error, without the values of variables: they may be secrets."""
+        """Exit with the traceback of any other error, without values of variables, which may be secrets."""
         self._keep_unsaved()
         self._exit_renderables.append(Text(format_exc()))
         self._close_messages_no_wait()
@@ -189,21 +188,21 @@ class SpeclabApp(DiffingApp[None], Actor):
                 self._not_kept.append(str(error) or type(error).__name__)
 
     def crash_error(self) -> SpeclabError:
-        """The error to exit with after a crash, which names the files that hold unsaved text."""
+        """Return the error to exit with after a crash; it names the files that hold unsaved text."""
         found = self.session.recovery_files() if "session" in self.__dict__ else []
         kept = [f"The unsaved text of {spec} is in {file}; the next start offers it." for spec, file in found]
-        lost = [f"Unsaved text may be missing there: {reason}" for reason in self._not_kept]
-        hint = "\n".join([*(kept or ["There was no unsaved text."]), *lost, "Please report the traceback above."])
+        lost = [f"Unsaved text may be incomplete: {reason}" for reason in self._not_kept]
+        hint = "\n".join([*(kept or ["No text was unsaved."]), *lost, "Please report the traceback above."])
         return SpeclabError("the app crashed", hint=hint)
 
     def get_line_filters(self) -> list[LineFilter]:
-        """Textual's, and ASCII where it was asked for."""
+        """Return Textual's filters, and the ASCII filter with `--ascii`."""
         return [*super().get_line_filters(), *self._ascii]
 
-    # What changes outside
+    # External changes
 
     def _begin_following(self) -> None:
-        """Begin to watch, once the first screen is painted: what this needs takes time to load."""
+        """Start watching after the first paint, because the imports take time."""
         self._follow_log()
         self._follow_specs()
         self._follow_service()
@@ -219,24 +218,24 @@ class SpeclabApp(DiffingApp[None], Actor):
             await asyncio.sleep(POLL)
 
     async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer | None:
-        """What the run log answers; None where it cannot be read, which is told."""
+        """Return the result of `question` on the run log; None, with an error shown, if it cannot be read."""
         try:
             answer = await self.run_log.ask(question)
         except RunLogError as error:
             self._no_log(error)
             return None
         if not self.is_running:
-            raise asyncio.CancelledError  # whoever asked is being taken down
+            raise asyncio.CancelledError  # the caller is being removed
         return answer
 
     def _no_log(self, error: RunLogError) -> None:
-        """Tell that the run log cannot be read, once for each reason."""
+        """Show that the run log cannot be read, once per reason."""
         if self.trouble is None or error.message != self.trouble.message:
             self.tell("The run log cannot be read", error)
             self.trouble = error
 
     async def _look(self) -> None:
-        """Read the figures again if anything was committed, or they are about another time than they should be."""
+        """Read the figures again after a commit, or when their time window has moved."""
         news = await self.run_log.news()
         if (news is None or news.changed) or monotonic() > self._fresh_until:
             if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
@@ -248,18 +247,18 @@ class SpeclabApp(DiffingApp[None], Actor):
                     listener.log_changed(news)
 
     async def _see_who_was_killed(self) -> None:
-        """Mark the runs as interrupted that were killed: they cannot do so themselves."""
+        """Mark killed runs as interrupted; they cannot do it themselves."""
         from speclab.core.locks import is_running
 
         goes = partial(is_running, self.run_log.workspace)
         await self.run_log.record(lambda log: log.mark_interrupted(goes))
 
     def now(self) -> datetime:
-        """The time of day, in UTC."""
+        """Return the current time in UTC."""
         return self._clock.now()
 
     def watch_window(self) -> None:
-        """The figures are about another stretch of time."""
+        """Read the figures again when their time window changes."""
         self._fresh_until = 0.0
 
     @work(group="service")
@@ -293,7 +292,8 @@ class SpeclabApp(DiffingApp[None], Actor):
                 watched = await self._find_specs()
             except OSError as error:
                 self.notify(
-                    f"What others change is noticed when it is opened or saved only: {error}", severity="warning"
+                    f"Files cannot be watched; external changes appear only on open and save: {error}",
+                    severity="warning",
                 )
                 return
 
@@ -306,28 +306,28 @@ class SpeclabApp(DiffingApp[None], Actor):
         directories = await asyncio.to_thread(directories_to_watch, self.directory, specs)
         return {directory for directory in directories if directory.is_dir()}
 
-    # Places
+    # Views
 
     @property
     def main(self) -> MainScreen:
-        """The screen with the places."""
+        """Return the screen with the views."""
         main = self.screen_stack[0]
         assert isinstance(main, MainScreen)  # noqa: S101 (get_default_screen made it)
         return main
 
     @property
     def view(self) -> View | None:
-        """The place that is seen, or that is under the page that is open."""
+        """The visible view, or the view under the open screen."""
         return self.main.view
 
     async def show_view(self, name: str) -> View:
-        """Bring the place `name` (specs, mapping or monitor) to be seen; closes what is open above it."""
+        """Show the view `name` (specs, mapping or monitor) and close the screens above it."""
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         return await self.main.show(name)
 
     async def open_spec(self, path: Path, view: str | None = None) -> None:
-        """Make `path` the open spec, in the place that is seen or the one named."""
+        """Open the spec at `path` in the visible view, or in the named one."""
         self.spec = path
         target = await self.show_view(view) if view else self.view
         if target is not None:
@@ -370,15 +370,15 @@ class SpeclabApp(DiffingApp[None], Actor):
         view.open(spec, failure)
 
     async def action_specs(self) -> None:
-        """Go to the specs."""
+        """Show the Specs view."""
         await self.show_view("specs")
 
     async def action_mapping(self) -> None:
-        """Go to the mapping."""
+        """Show the Mapping view."""
         await self.show_view("mapping")
 
     async def action_monitor(self) -> None:
-        """Go to the monitor."""
+        """Show the Monitor."""
         await self.show_view("monitor")
 
     @on(HeaderBar.Tab)
@@ -389,7 +389,7 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     @work(group="runs")
     async def run_spec(self, path: Path, name: str) -> None:
-        """Start a run of the spec at `path`, called `name`, and tell if it cannot; how it goes is in the run log."""
+        """Start a run of the spec at `path`, called `name`, and show an error if it fails."""
         from speclab.app.trust import may_use
         from speclab.workbench.launcher import launch
 
@@ -400,20 +400,20 @@ class SpeclabApp(DiffingApp[None], Actor):
         except SpeclabError as error:
             self.tell(f"{name} was not started", error)
             return
-        self.notify("It goes on when speclab is closed.", title=f"{name} was started", timeout=3)
+        self.notify("The run continues when speclab is closed.", title=f"{name} was started", timeout=3)
         trouble = await launched.end()
         if trouble is not None:
-            self.tell(f"{name} did not run well", trouble)
+            self.tell(f"The run of {name} failed", trouble)
 
     @work(group="service")
     async def start_service(self) -> None:
-        """Start a `speclab up` for the specs here, and tell how it ends if it does not end well."""
+        """Start `speclab up` for the workspace, and show an error if it ends with one."""
         from speclab.app.trust import may_use
         from speclab.workbench.launcher import launch_service
 
         for spec in self.specs or ():
             if spec.type == "integration" and spec.status == "in-progress":
-                await may_use(self, spec.path)  # one that may not is not run, and the service says so
+                await may_use(self, spec.path)  # the service skips and reports a spec without trust
         try:
             launched = launch_service(self.directory, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:
@@ -436,47 +436,47 @@ class SpeclabApp(DiffingApp[None], Actor):
         timeout: float | None = None,
         markup: bool = False,  # noqa: ARG002 (Textual's signature)
     ) -> None:
-        """Show words for a while, as they are: brackets in what a spec or a system is called are no markup."""
+        """Show a toast as plain text: brackets in names are not markup."""
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     @on(Notify)
     def _refuse_once(self, event: Notify) -> None:
-        """Have a refusal take the place of the one before."""
+        """Replace the previous toast about a disabled action."""
         if isinstance(event.notification, RefusalToast):
             for shown in [shown for shown in self._notifications if isinstance(shown, RefusalToast)]:
                 self._unnotify(shown, refresh=False)
 
     def tell(self, title: str, error: SpeclabError) -> None:
-        """Show an error as what it is and what to do about it."""
+        """Show an error with its hint."""
         message = f"{error.message}\n{error.hint}" if error.hint else error.message
         self.notify(message, title=title, severity="error", timeout=10)
 
     def why_not(self, action: str) -> str | None:
-        """Sixteen colours have no light and dark of their own."""
+        """Disable the theme action with 16 colours, which have no light and dark variant."""
         if action == "theme" and self.theme == ANSI.name:
-            return "this terminal's own sixteen colours are used; change them in the terminal"
+            return "the terminal's 16 colours are used; change them in the terminal's settings"
         return None
 
     def action_theme(self) -> None:
-        """Change between light and dark."""
+        """Switch between light and dark."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def action_help(self) -> None:
-        """Open the help for what has focus."""
+        """Open the help for the focused widget."""
         from speclab.app.help import Help
 
         here = f"in {self.here}" if self.screen is self.main else "on this page"
         focused = self.screen.focused or self.screen
-        told = []
+        listed = []
         for offer in offers(focused):
             keys = working_keys(offer, focused)
             if keys or not offer.action.keys:
-                told.append(replace(offer, action=replace(offer.action, keys=keys)))
-        self.push_screen(Help(here, told, self.view.reference() if self.view is not None else ()))
+                listed.append(replace(offer, action=replace(offer.action, keys=keys)))
+        self.push_screen(Help(here, listed, self.view.reference() if self.view is not None else ()))
 
     @work
     async def action_palette(self) -> None:
-        """Open the palette and do what is chosen."""
+        """Open the palette and run the chosen command."""
         from speclab.app.help import Palette
 
         command = await self.push_screen_wait(Palette(self._commands()))
@@ -484,7 +484,7 @@ class SpeclabApp(DiffingApp[None], Actor):
             await command.run()
 
     def _commands(self) -> Iterator[Command]:
-        """What the palette offers: all that can be done from here, then what the place adds."""
+        """Yield the palette's commands: the available actions, then those of the view."""
         focused = self.screen.focused or self.screen
         for offer in offers(focused):
             action = offer.action
@@ -504,7 +504,7 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     @work
     async def action_quit(self) -> None:  # type: ignore[override]
-        """Leave, after asking where something would be lost."""
+        """Quit, after a confirmation if unsaved changes would be lost."""
         from speclab.app.dialogs import ConfirmDialog
 
         lost = [sentence for view in self.main.views() if (sentence := view.unsaved()) is not None]
@@ -522,15 +522,15 @@ def run_app(
     view: str = "specs",
     hangup: Hangup | None = None,
 ) -> None:
-    """Open the app on the workspace `directory` and stay until it is left.
+    """Run the app on the workspace `directory` until it is quit.
 
-    `hangup` (default: a new one) ends it in good order on SIGTERM, on SIGHUP and when the terminal is gone: unsaved
-    text is kept, and the terminal is put back. Raises `UsageError` where there is no terminal to draw on.
+    `hangup` (default: a new one) ends it cleanly on SIGTERM, on SIGHUP and when the terminal is gone: unsaved text is
+    kept and the terminal is restored. Raises `UsageError` without a usable terminal.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM", "") in {"", "dumb"}:
         raise UsageError(
-            "the app needs a terminal that can place text, and this is none",
-            hint="Use `speclab status`, `speclab runs` and `speclab failures` here; `speclab --help` lists the rest.",
+            "the app needs a terminal with cursor control; this is not one",
+            hint="Use `speclab status`, `speclab runs` and `speclab failures` instead; `speclab --help` lists more.",
         )
     hangup = hangup or Hangup()
     app = SpeclabApp(directory, read_only=read_only, ascii_only=ascii, runlog=runlog, view=view, hangup=hangup)

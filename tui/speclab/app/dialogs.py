@@ -1,4 +1,4 @@
-"""Small questions over what is on the screen: yes or no, a line of text, one of several."""
+"""Dialogs over the current screen: confirmation, text input, message, choice."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from speclab.app.widgets.record import RecordView
 
 Result = TypeVar("Result")
 
-YES: Final = Action("yes", "yes", "Do it.", ("y", "enter"))
-NO: Final = Action("no", "no", "Leave everything as it is.", ("n", "escape"))
-ENTER: Final = Action("enter", "done", "Take what was written.", ("enter",))
-CHOOSE: Final = Action("choose", "choose", "Take the one under the cursor.", ("enter",))
-CLOSE: Final = Action("close", "close", "Close this.", ("escape", "enter"))
-COPY: Final = Action("copy", "copy", "Copy this to the clipboard.", ("y",))
-CANCEL: Final = Action("cancel", "cancel", "Leave everything as it is.", ("escape",))
+YES: Final = Action("yes", "yes", "Confirm.", ("y", "enter"))
+NO: Final = Action("no", "no", "Cancel without changes.", ("n", "escape"))
+ENTER: Final = Action("enter", "done", "Accept the text.", ("enter",))
+CHOOSE: Final = Action("choose", "choose", "Choose the row under the cursor.", ("enter",))
+CLOSE: Final = Action("close", "close", "Close the dialog.", ("escape", "enter"))
+COPY: Final = Action("copy", "copy", "Copy the text to the clipboard.", ("y",))
+CANCEL: Final = Action("cancel", "cancel", "Cancel without changes.", ("escape",))
 
 
 class Dialog(ModalScreen[Result], Actor):
-    """A box in the middle with a title in its border; what is behind stays in sight."""
+    """A centred box with a title in its border; the screen behind it stays visible."""
 
     DEFAULT_CSS = """
     Dialog { align: center middle; background: transparent; }
@@ -66,18 +66,18 @@ class Dialog(ModalScreen[Result], Actor):
         self._title = title
 
     def compose(self) -> ComposeResult:
-        """The box, with what a subclass puts in it."""
+        """Compose the box with the content of `inside`."""
         box = Vertical(*self.inside(), KeyBar(), id="box")
         box.border_title = Content(self._title)  # a plain string would be markup
         yield box
 
     def inside(self) -> Sequence[Widget]:
-        """What stands in the box."""
+        """Return the widgets in the box."""
         return ()
 
 
 class ConfirmDialog(Dialog[bool]):
-    """Asks before something that cannot be taken back; `yes` and `no` are what the keys will do, in words."""
+    """Ask for confirmation of something that cannot be undone; `yes` and `no` label the two keys."""
 
     ACTIONS = (YES, NO)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -88,26 +88,26 @@ class ConfirmDialog(Dialog[bool]):
         self._words = (replace(YES, title=yes), replace(NO, title=no))
 
     def actions(self) -> Sequence[Action]:
-        """The two answers in the words of the question."""
+        """Return the two actions with their labels."""
         return self._words
 
     def inside(self) -> Sequence[Widget]:
-        """The question."""
+        """Return the message."""
         return (Static(self._message, markup=False),)
 
     def action_yes(self) -> None:
-        """Answer yes."""
+        """Close with True."""
         self.dismiss(True)
 
     def action_no(self) -> None:
-        """Answer no."""
+        """Close with False."""
         self.dismiss(False)
 
 
 class PromptDialog(Dialog[str | None]):
-    """Asks for a line of text; `wrong` says what is wrong with it, or None, and is asked before it is taken.
+    """Ask for a line of text; `wrong` validates it and returns the error message, or None.
 
-    `wrong` may do what the line is for, where that is how one learns what is wrong.
+    `wrong` may perform the action that the text is for, if only that shows whether the text is valid.
     """
 
     ACTIONS = (ENTER, CANCEL)
@@ -129,18 +129,18 @@ class PromptDialog(Dialog[str | None]):
         self._wrong = wrong
 
     def inside(self) -> Sequence[Widget]:
-        """The question, the line, and what is wrong with it."""
+        """Return the message, the input and the error line."""
         line = Input(self._value, placeholder=self._placeholder, select_on_focus=False)
         line.cursor_blink = False
         return (Static(self._message, markup=False), line, Static("", id="wrong", classes="-nothing", markup=False))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter, which the line itself takes first."""
+        """Accept on enter, which the input handles first."""
         event.stop()
         self.action_enter()
 
     def action_enter(self) -> None:
-        """Take the line, if nothing is wrong with it."""
+        """Close with the text if it is valid; otherwise show the error."""
         text = self.query_one(Input).value
         if (wrong := self._wrong(text)) is not None:
             self.query_one("#wrong", Static).remove_class("-nothing").update(wrong)
@@ -148,12 +148,12 @@ class PromptDialog(Dialog[str | None]):
         self.dismiss(text)
 
     def action_cancel(self) -> None:
-        """Take nothing."""
+        """Close without a result."""
         self.dismiss(None)
 
 
 class MessageDialog(Dialog[None]):
-    """Something told in full, to read and to copy."""
+    """A message in full, to read and to copy."""
 
     ACTIONS = (CLOSE, COPY)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -166,23 +166,23 @@ class MessageDialog(Dialog[None]):
         self._text = text
 
     def inside(self) -> Sequence[Widget]:
-        """The text."""
-        told = RecordView()
-        told.tell_text(self._text)
-        return (told,)
+        """Return the text."""
+        view = RecordView()
+        view.tell_text(self._text)
+        return (view,)
 
     def action_close(self) -> None:
-        """Close it."""
+        """Close the dialog."""
         self.dismiss(None)
 
     def action_copy(self) -> None:
         """Copy the text to the clipboard."""
         self.app.copy_to_clipboard(self._text)
-        self.notify("It is in the clipboard.", timeout=3)
+        self.notify("Copied to the clipboard.", timeout=3)
 
 
 class ChoiceDialog(Dialog[str | None]):
-    """Asks for one of several `options`: rows of a word and what it means; the result is the row's key."""
+    """Ask for one of `options`: rows of a value and its meaning; the result is the row's key."""
 
     ACTIONS = (CHOOSE, CANCEL)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -196,7 +196,7 @@ class ChoiceDialog(Dialog[str | None]):
         self._now = now
 
     def inside(self) -> Sequence[Widget]:
-        """The options, with the cursor on what holds now."""
+        """Return the options, with the cursor on the current value."""
         longest = max(len(str(getattr(row.cells[0], "text", row.cells[0]))) for row in self._options)
         grid = Grid([GridColumn("", longest), GridColumn("", 10, flex=1)], self._options, heading=False)
         at = next((index for index, row in enumerate(self._options) if row.key == self._now), 0)
@@ -204,13 +204,13 @@ class ChoiceDialog(Dialog[str | None]):
         return (grid,)
 
     def on_grid_chosen(self, event: Grid.Chosen) -> None:
-        """Enter or a second click on an option, which the grid takes first."""
+        """Choose on enter or a second click, which the grid handles first."""
         self.dismiss(event.row.key)
 
     def action_choose(self) -> None:
-        """Take the option under the cursor."""
+        """Choose the option under the cursor."""
         self.query_one(Grid).action_choose()
 
     def action_cancel(self) -> None:
-        """Take nothing."""
+        """Close without a result."""
         self.dismiss(None)

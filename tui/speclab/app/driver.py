@@ -1,4 +1,4 @@
-"""Terminal input of any bytes. Textual's own input thread ends at a byte that is not UTF-8, and the app with it."""
+"""Terminal drivers that accept any bytes and survive the end of the terminal; Textual's driver does neither."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from textual.drivers.linux_driver import LinuxDriver
 
 _CHUNK: Final = 4096
 _INTERVAL: Final = 0.1
-"""Seconds between two checks whether the app has ended, or an escape sequence goes on."""
+"""Seconds between two checks for the end of the app and for the rest of an escape sequence."""
 
 
 class InputDriver(LinuxDriver):
-    """Textual's driver, for which bytes that are not UTF-8 are U+FFFD and end nothing."""
+    """Textual's driver, with bytes that are not UTF-8 decoded as U+FFFD."""
 
     def run_input_thread(self) -> None:
-        """Read what is typed until the app ends. Raises `OSError` when the terminal is gone."""
+        """Read the input until the app ends. Raises `OSError` when the terminal is gone."""
         decode = getincrementaldecoder("utf-8")("replace").decode
         parser = XTermParser(self._debug)
-        with selectors.SelectSelector() as selector:  # the only one that takes terminals on macOS
+        with selectors.SelectSelector() as selector:  # the only selector that supports terminals on macOS
             selector.register(self.fileno, selectors.EVENT_READ)
             while not self.exit_event.is_set():
                 if selector.select(_INTERVAL):
                     data = os.read(self.fileno, _CHUNK)
                     if not data:
                         raise OSError(errno.EIO, "the terminal is gone")
-                    text = decode(data)  # empty while a character goes on, which the parser takes for the end
+                    text = decode(data)  # empty in the middle of a character, which the parser would treat as the end
                     for event in parser.feed(text) if text else ():
                         self.process_message(event)
                 for event in parser.tick():
                     self.process_message(event)
         try:
             for _ in parser.feed(""):
-                pass  # what is left of an escape sequence is not for the app any more
+                pass  # the rest of an escape sequence is dropped
         except (EOFError, ParseError):
             return
 
 
 class LastingDriver(InputDriver):
-    """A driver whose output goes nowhere once the terminal is gone, and which says so with SIGHUP."""
+    """A driver that drops output once the terminal is gone, and sends SIGHUP to this process."""
 
     def __init__(
         self, app: App[object], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
@@ -58,7 +58,7 @@ class LastingDriver(InputDriver):
             self._file = cast("TextIOWrapper", _Output(self._file))
 
     def run_input_thread(self) -> None:
-        """Read what is typed until the app ends, or the terminal does."""
+        """Read the input until the app or the terminal ends."""
         try:
             super().run_input_thread()
         except OSError:
@@ -66,7 +66,7 @@ class LastingDriver(InputDriver):
 
 
 class _Output:
-    """What the output thread uses of a file, without its errors: `speclab.core.processes` notices why they come."""
+    """The file methods that the output thread uses, without errors: `speclab.core.processes` handles the cause."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

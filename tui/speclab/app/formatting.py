@@ -1,4 +1,4 @@
-"""How numbers and times read on a screen: short, aligned, and never better than they are."""
+"""Formatting of numbers and times for the screen: short, aligned, never rounded up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def moment(at: str) -> datetime:
-    """The time of a run log's timestamp."""
+    """Parse a timestamp of the run log."""
     return datetime.fromisoformat(at)
 
 
 def span(seconds: float) -> str:
-    """A length of time in one unit: `41 s`, `6 min`, `3 h`, `12 d`; under ten seconds with a decimal."""
+    """Format a duration in one unit: `41 s`, `6 min`, `3 h`, `12 d`; under ten seconds with a decimal."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     size, name = next(((size, name) for size, name in _UNITS if seconds >= size), (1, "s"))
@@ -25,29 +25,29 @@ def span(seconds: float) -> str:
 
 
 def ago(at: str, now: datetime) -> str:
-    """How long ago that was: `just now`, `6 min ago`."""
+    """Format the time since `at`: `just now`, `6 min ago`."""
     seconds = (now - moment(at)).total_seconds()
     return "just now" if seconds < 10 else f"{span(seconds)} ago"
 
 
 def until(at: str, now: datetime) -> str:
-    """How long until then: `in 4 s`, or `due` if that time has come."""
+    """Format the time until `at`: `in 4 s`, or `due` if it has passed."""
     seconds = (moment(at) - now).total_seconds()
     return "due" if seconds <= 0 else f"in {max(1, round(seconds))} s" if seconds < 60 else f"in {span(seconds)}"
 
 
 def clock_time(at: str) -> str:
-    """The time of day there and then, on this machine's clock: `10:42:07`."""
+    """Format the local time of day: `10:42:07`."""
     return moment(at).astimezone().strftime("%H:%M:%S")
 
 
 def exactly(at: str) -> str:
-    """Date and time on this machine's clock, with its zone: `2026-11-24 10:42:07 CET`."""
+    """Format the local date and time with its zone: `2026-11-24 10:42:07 CET`."""
     return moment(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def percent(share: float | None, decimals: int = 1) -> str:
-    """A share, rounded down, so that only all is `100.0 %`; a dash where there is none."""
+    """Format a share as a percentage, rounded down, so that only the whole is `100.0 %`; a dash for None."""
     if share is None:
         return NOTHING
     scale = 10**decimals
@@ -55,5 +55,5 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def count(number: int) -> str:
-    """A count with its thousands apart."""
+    """Format a count with thousands separators."""
     return f"{number:,}"

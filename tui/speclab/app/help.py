@@ -1,4 +1,4 @@
-"""What can be done, found and read: the palette (ctrl+p) and the help (F1), both made from the action registry."""
+"""The palette (ctrl+p) and the help (F1), both built from the action registry."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from speclab.app.view import Reference
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.keybar import KeyBar
 
-RUN: Final = Action("run", "do it", "Do what is under the cursor.", ("enter",))
-CLOSE: Final = Action("close", "close", "Close this.", ("escape",))
+RUN: Final = Action("run", "run", "Run the command under the cursor.", ("enter",))
+CLOSE: Final = Action("close", "close", "Close the dialog.", ("escape",))
 
 _ELSEWHERE: Final = "everywhere"
-_MOVING: Final = "moving about"
+_MOVING: Final = "moving around"
 _LEAST: Final = 10
-"""Cells that the sentences of the help have at least."""
+"""Minimum width of the descriptions, in cells."""
 
 
 class Palette(ModalScreen[Command | None], Actor):
-    """Commands narrowed down by a few letters, the best match first; the result is the one that was chosen."""
+    """Commands filtered by a fuzzy search, the best match first; the result is the chosen command."""
 
     ACTIONS = (RUN, CLOSE)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -66,7 +66,7 @@ class Palette(ModalScreen[Command | None], Actor):
         commands: Iterable[Command],
         *,
         title: str = "everything",
-        placeholder: str = "an action, a spec, a place",
+        placeholder: str = "action, spec or view",
     ) -> None:
         super().__init__()
         self._title = title
@@ -75,7 +75,7 @@ class Palette(ModalScreen[Command | None], Actor):
         self._search = FuzzySearch()
 
     def compose(self) -> ComposeResult:
-        """A line to write in and what matches it."""
+        """Compose the search input and the matches."""
         line = Input(placeholder=self._placeholder)
         line.cursor_blink = False
         grid = Grid(
@@ -86,7 +86,7 @@ class Palette(ModalScreen[Command | None], Actor):
                 GridColumn("", 10, flex=3, drop=1),
             ],
             heading=False,
-            empty=("Nothing is called that.", "Fewer letters match more."),
+            empty=("No match.", "Type fewer letters."),
         )
         grid.can_focus = False
         box = Vertical(line, grid, KeyBar(), id="box")
@@ -94,7 +94,7 @@ class Palette(ModalScreen[Command | None], Actor):
         yield box
 
     def on_mount(self) -> None:
-        """Show all."""
+        """Show all commands."""
         self._narrow("")
 
     @on(Input.Changed)
@@ -126,7 +126,7 @@ class Palette(ModalScreen[Command | None], Actor):
         )
 
     def on_key(self, event: events.Key) -> None:
-        """The arrows move in the list while the letters go into the line."""
+        """Move in the list with the arrow keys while letters go into the input."""
         grid = self.query_one(Grid)
         moves = {
             "up": grid.action_up,
@@ -141,17 +141,17 @@ class Palette(ModalScreen[Command | None], Actor):
     @on(Input.Submitted)
     @on(Grid.Chosen)
     def action_run(self) -> None:
-        """Do what is under the cursor."""
+        """Close with the command under the cursor."""
         row = self.query_one(Grid).row
         self.dismiss(self._commands[int(row.key)] if row is not None else None)
 
     def action_close(self) -> None:
-        """Do nothing."""
+        """Close without a command."""
         self.dismiss(None)
 
 
 class Help(Dialog[None]):
-    """Every action within reach, its keys, what it does, and why it cannot be done now, where it cannot."""
+    """Every available action, its keys, what it does, and why it is disabled, if it is."""
 
     ACTIONS = (CLOSE,)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -165,10 +165,10 @@ class Help(Dialog[None]):
         self._here = here
         self._offers = offers
         self._reference = reference
-        self._beside = 0  # cells that the sentences leave to what stands beside them
+        self._beside = 0  # width of the columns beside the descriptions
 
     def inside(self) -> Sequence[Widget]:
-        """A table of keys."""
+        """Return the table of keys."""
         keys = max(
             len(text)
             for text in (
@@ -185,7 +185,7 @@ class Help(Dialog[None]):
         return (Grid(columns, heading=False, cursor="none"),)
 
     def on_resize(self) -> None:
-        """Break the sentences for the width there is."""
+        """Wrap the descriptions to the available width."""
         width = max(_LEAST, min(100, self.size.width * 94 // 100) - self._beside)
         groups = (
             (self._here, [o for o in self._offers if o.action.palette and not isinstance(o.actor, App)]),
@@ -211,10 +211,10 @@ class Help(Dialog[None]):
     @staticmethod
     def _lines(offer: Offer, width: int) -> Iterable[GridRow]:
         action = offer.action
-        told = [(line, "") for line in textwrap.wrap(action.description, width)]
+        wrapped = [(line, "") for line in textwrap.wrap(action.description, width)]
         if offer.reason is not None:
-            told += [(line, "attention") for line in textwrap.wrap(f"Not now: {offer.reason}", width)]
-        for number, (line, style) in enumerate(told):
+            wrapped += [(line, "attention") for line in textwrap.wrap(f"Not now: {offer.reason}", width)]
+        for number, (line, style) in enumerate(wrapped):
             first = number == 0
             yield GridRow(
                 f"{action.id} {number}",

@@ -1,4 +1,4 @@
-"""The few signs the screens are drawn with, each status as glyph and word and colour, and their twins in ASCII."""
+"""Icons of the screens: each status as a glyph, a word and a colour, with ASCII replacements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAR_LEFT: Final = "░"
 
 @dataclass(frozen=True, slots=True)
 class Icon:
-    """One status, told three ways so that none has to be trusted alone; `style` names a `Grid` style."""
+    """A status as glyph, word and colour, so that none is needed alone; `style` names a `Grid` style."""
 
     glyph: str
     word: str
@@ -52,17 +52,17 @@ _ASCII: Final = str.maketrans(dict(pair for signs, twins in _TWINS for pair in z
 
 
 class AsciiOnly(LineFilter):
-    """Draws the signs of this module, and Textual's borders and bars, in ASCII (`--ascii`).
+    """Replace the icons of this module and Textual's borders and bars by ASCII (`--ascii`).
 
-    Text that came from a file or a system is left as it is: its letters are not ours to change.
+    Text of files and systems is not changed.
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's signature)
-        """The same segments, sign by sign in ASCII; every twin is one cell wide, as the sign is."""
+        """Return the segments in ASCII; every replacement is one cell wide, like the original."""
         return [Segment(text.translate(_ASCII), style, control) for text, style, control in segments]
 
 
 def bar(share: float, width: int) -> str:
-    """`share` (0 to 1) of `width` cells, filled."""
+    """Return a progress bar: `share` (0 to 1) of `width` cells filled."""
     done = round(min(1.0, max(0.0, share)) * width)
     return BAR_DONE * done + BAR_LEFT * (width - done)

@@ -28,33 +28,33 @@ from speclab.app.widgets.cells import printable
 Return = TypeVar("Return")
 
 _PATIENCE: Final = 2.0
-"""Seconds after which a key is not waited for any longer, whatever it does."""
+"""Seconds after which the next key no longer waits for the previous one."""
 
 _MOST_KEYS: Final = 4096
-"""Keys that become one paste at most."""
+"""Maximum number of keys that become one paste."""
 
 _LOOKS: Final = 20
-"""Times that the app's messages are let pass to find the next key among them."""
+"""Maximum number of app messages to process while looking for the next key."""
 
 
 class SequentialKeysApp(App[Return]):
-    """A Textual app in which no key overtakes another.
+    """A Textual app that handles keys strictly in order.
 
-    Text for the widget that has focus is given to it at once. After any other key, what is typed waits until that key
-    has gone all its way, and the focus is where it leads.
+    Textual dispatches a key while the previous one may still be moving the focus. Here, text goes to the focused widget
+    at once; after any other key, the input waits until that key and the messages it caused are handled.
     """
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
         self._typed = asyncio.Queue[events.Key | events.Paste]()
-        self._ahead = deque[events.Key | events.Paste]()  # taken from `_typed`, to be dealt with next
+        self._ahead = deque[events.Key | events.Paste]()  # taken from `_typed`, handled next
 
     def on_mount(self) -> None:
-        """Begin to take what is typed."""
+        """Start handling the input."""
         self._take_turns()
 
     async def on_event(self, event: events.Event) -> None:
-        """Deal with an event: what is typed in its turn, anything else at once."""
+        """Queue keys and pastes; handle other events at once."""
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             self._typed.put_nowait(event)
         else:
@@ -76,17 +76,17 @@ class SequentialKeysApp(App[Return]):
                         await self._arrived()
 
     def _takes_text(self) -> bool:
-        """Return whether what has the focus is a line or a text that is being edited."""
+        """Return whether the focused widget is an input or an editable text."""
         from textual.widgets import Input, TextArea
 
         focused = self.focused
         return isinstance(focused, Input) or (isinstance(focused, TextArea) and not focused.read_only)
 
     async def _with_what_follows(self, event: events.Key | events.Paste, text: str) -> events.Key | events.Paste:
-        """Return `event`, or one paste of its `text` and that of the keys which have come already.
+        """Return `event`, or one paste of its `text` and that of the keys already received.
 
-        A terminal without bracketed paste sends what is pasted key by key, and each edit costs milliseconds. Joiners
-        and their like, which Textual takes for no text, become a paste also alone: Persian is not written without.
+        A terminal without bracketed paste sends pasted text key by key, and each edit costs milliseconds. Format
+        characters such as joiners, which Textual does not treat as text, become a paste even alone: Persian needs them.
         """
         texts = [text]
         while len(texts) < _MOST_KEYS and (following := await self._next_that_has_come()) is not None:
@@ -97,34 +97,34 @@ class SequentialKeysApp(App[Return]):
         return events.Paste("".join(texts)) if len(texts) > 1 or category(text) == "Cf" else event
 
     async def _next_that_has_come(self) -> events.Key | events.Paste | None:
-        """Return the next key that is there, or among the app's messages; None if there is none."""
+        """Return the next key in the queue or among the app's messages; None if there is no key yet."""
         for _ in range(_LOOKS):
             if not self._typed.empty():
                 return self._typed.get_nowait()
             if not self.message_queue_size:
                 return None
-            await asyncio.sleep(0)  # the app passes one of its messages on
+            await asyncio.sleep(0)  # the app dispatches one of its messages
         return None
 
     async def _arrived(self) -> None:
-        """Wait until the key, and what it began, has gone from what has focus up to the app."""
+        """Wait until the key and the messages it caused have bubbled from the focused widget to the app."""
         before = None
         while before is not (now := self.focused or self.screen):
             before = now
-            for _ in ("the key", "what it sent on its way"):
+            for _ in ("the key", "the messages it caused"):
                 for node in now.ancestors_with_self:
                     await _is_through(node)
 
 
 def _text_of(event: events.Key | events.Paste) -> str:
-    """Return the character that a key writes; empty for any other key, and for a paste."""
+    """Return the character that a key types; empty for any other key, and for a paste."""
     if isinstance(event, events.Key) and (character := event.character):
         return character if character.isprintable() or category(character) == "Cf" else ""
     return ""
 
 
 async def _is_through(pump: MessagePump) -> None:
-    """Wait until `pump` has dealt with all that it has been given so far."""
+    """Wait until `pump` has handled its queued messages."""
     through = asyncio.Event()
     if pump.call_later(through.set):
         await through.wait()
@@ -134,19 +134,22 @@ Result = TypeVar("Result")
 
 
 class ResizeFixCompositor(Compositor):
-    """Remembers whom it took in by the way, and tells them at the next layout."""
+    """A compositor that reports new widgets as resized even if `full_map` found them before the layout.
+
+    Textual's own drops them, and a widget that is never told its size stays blank.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._untold: set[Widget] = set()
+        self._unreported: set[Widget] = set()
 
     @property
     def full_map(self) -> CompositorMap:
-        """Where every widget is."""
+        """The region of every widget."""
         before = self._full_map
         now = super().full_map
         if now is not before:
-            self._untold |= {
+            self._unreported |= {
                 widget
                 for widget, view in now.items()
                 if widget not in before or before[widget].region.size != view.region.size
@@ -154,14 +157,14 @@ class ResizeFixCompositor(Compositor):
         return now
 
     def reflow(self, parent: Widget, size: Size) -> ReflowResult:
-        """Lay everything out; gives who is hidden, shown and resized."""
+        """Compute the layout and return the widgets that were hidden, shown and resized."""
         hidden, shown, resized = super().reflow(parent, size)
-        untold, self._untold = self._untold & self.widgets, set()
-        return ReflowResult(hidden, shown, resized | untold)
+        unreported, self._unreported = self._unreported & self.widgets, set()
+        return ReflowResult(hidden, shown, resized | unreported)
 
 
 class ResizeFixScreen(Screen[Result], Generic[Result]):
-    """A screen with that compositor."""
+    """A screen with `ResizeFixCompositor`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,43 +175,43 @@ _Cell: TypeAlias = "tuple[str, str]"
 """A grapheme and its SGR codes; the right half of a wide grapheme is an empty text."""
 
 _NEAR: Final = 6
-"""Unchanged cells that are sent again rather than jumped over: a jump costs as much."""
+"""Unchanged cells that are sent again instead of skipped: moving the cursor costs as much."""
 
 _UNKNOWN: Final[_Cell] = ("", "?")
 
 
 class Terminal:
-    """The cells on the screen as they were last sent. Call `forget` when the terminal may show something else."""
+    """The cells that the terminal shows, as last sent. Call `forget` when something else may have drawn."""
 
     def __init__(self) -> None:
         self._rows: list[list[_Cell]] = []
         self._width = 0
 
     def forget(self) -> None:
-        """Know nothing: the next update is sent whole."""
+        """Forget the cells: the next update is sent in full."""
         self._rows = []
 
     def only_changes(self, update: CompositorUpdate, size: Size) -> CompositorUpdate:
-        """An update that, when it is sent to a terminal of `size`, sends only what differs from what is there."""
+        """Return an update that sends a terminal of `size` only the cells that changed."""
         return _Changes(self, update, size)
 
     def difference(self, update: CompositorUpdate, size: Size, colours: ColorSystem) -> str:
-        """The text that turns what the terminal shows into `update`; it is taken as sent."""
+        """Return the output that turns the terminal's content into `update`; it counts as sent."""
         if len(self._rows) != size.height or self._width != size.width:
             self._rows = [[_UNKNOWN] * size.width for _ in range(size.height)]
             self._width = size.width
         out: list[str] = []
         style = ""
         for y, x, strip in _pieces(update):
-            if y < size.height and x < size.width:  # else it was drawn for a terminal that has become smaller since
-                width = min(strip.cell_length, size.width - x)  # pictures of control characters may have made it wider
+            if y < size.height and x < size.width:  # else it was drawn before the terminal shrank
+                width = min(strip.cell_length, size.width - x)  # escaped control characters may have made it wider
                 style = self._line(out, style, y, x, _cells(strip, colours)[:width])
         if style:
             out.append("\x1b[m")
         return "".join(out)
 
     def _line(self, out: list[str], style: str, y: int, x: int, new: list[_Cell]) -> str:
-        """Send what of `new` differs from what is at (x, y); returns the style the terminal is left in."""
+        """Append the output for the cells of `new` that differ at (x, y); return the resulting SGR style."""
         row = self._rows[y]
         old = row[x : x + len(new)]
         if old == new:
@@ -225,8 +228,7 @@ class Terminal:
                 if len(text) == 1:
                     out.append(text)
                     continue
-                # Terminals disagree about how wide such a grapheme is: what it may leave of the cells is blank, and the
-                # cursor goes where it should be.
+                # Terminals disagree about the width of such a grapheme: blank its cells, and set the cursor after.
                 width = 2 if _wide(new, at) else 1
                 out.append(f"{' ' * width}\x1b[{x + at + 1}G{text}\x1b[{x + at + width + 1}G")
         row[x : x + len(new)] = new
@@ -234,14 +236,14 @@ class Terminal:
 
 
 class DiffingApp(SequentialKeysApp[Return]):
-    """An app that sends its terminal only what differs."""
+    """An app that sends its terminal only the cells that changed."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
         self._terminal = Terminal()
 
     def on_mount(self) -> None:
-        """Draw all anew after the terminal was somebody else's: a shell's (SIGTSTP), or an editor's."""
+        """Redraw after another program used the terminal: a shell (SIGTSTP) or an editor."""
         self.app_resume_signal.subscribe(self, lambda _app: self.action_redraw())
 
     def _display(self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None) -> None:
@@ -250,17 +252,17 @@ class DiffingApp(SequentialKeysApp[Return]):
         super()._display(screen, cast("RenderableType | None", renderable))
 
     def on_resize(self) -> None:
-        """The terminal may have moved its text about, or be back from another program."""
+        """Forget the cells: the terminal may have moved its text, or another program may have used it."""
         self._terminal.forget()
 
     def action_redraw(self) -> None:
-        """Draw the whole screen again."""
+        """Redraw the screen."""
         self._terminal.forget()
         self.screen.refresh()
 
 
 class _Changes(CompositorUpdate):
-    """Works out the difference only when Textual really sends it."""
+    """An update that computes the difference when Textual sends it."""
 
     def __init__(self, terminal: Terminal, update: CompositorUpdate, size: Size) -> None:
         self._terminal = terminal
@@ -273,7 +275,7 @@ class _Changes(CompositorUpdate):
 
 
 def _pieces(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
-    """The parts of lines an update draws: y, x and what stands there."""
+    """Yield the parts of lines in an update: y, x and the strip."""
     if isinstance(update, LayoutUpdate):
         for y, line in enumerate(update.strips, update.region.y):
             x = update.region.x
@@ -293,7 +295,7 @@ def _cells(strip: Strip, colours: ColorSystem) -> list[_Cell]:
         if control:
             continue
         codes = Strip.render_ansi(style, colours) if style else ""
-        text = printable(text)  # noqa: PLW2901 - whatever a widget shows, the terminal is never given a control character
+        text = printable(text)  # noqa: PLW2901 - the terminal never receives a control character of a widget
         if text.isascii():
             cells.extend([(character, codes) for character in text])
             continue
@@ -306,7 +308,7 @@ def _cells(strip: Strip, colours: ColorSystem) -> list[_Cell]:
 
 
 def _runs(old: list[_Cell], new: list[_Cell]) -> Iterator[tuple[int, int]]:
-    """Where `new` differs from `old`, as (start, end); what is near is taken together."""
+    """Yield the ranges in which `new` differs from `old`, as (start, end); near ranges are joined."""
     start = end = -1
     for at, cell in enumerate(new):
         if cell == old[at]:
@@ -323,7 +325,7 @@ def _runs(old: list[_Cell], new: list[_Cell]) -> Iterator[tuple[int, int]]:
 
 @lru_cache(4096)
 def _turn(old: str, new: str) -> str:
-    """What turns the SGR codes `old` into `new`: only the colour that differs, where nothing has to be taken back."""
+    """Return the sequence from the SGR codes `old` to `new`: only the differing parts, if nothing must be reset."""
     have, want = _parts(old), _parts(new)
     if have[0] != want[0] or (have[1] and not want[1]) or (have[2] and not want[2]):
         return f"\x1b[0;{new}m" if new else "\x1b[m"
@@ -335,7 +337,7 @@ _COLOUR: Final = re.compile(r"(?:^|;)(?P<code>[34]8;(?:2;\d+;\d+;\d+|5;\d+)|3[0-
 
 @lru_cache(4096)
 def _parts(codes: str) -> tuple[str, str, str]:
-    """SGR codes as attributes, foreground and background."""
+    """Split SGR codes into attributes, foreground and background."""
     colours = [match["code"] for match in _COLOUR.finditer(codes)]
     front = next((code for code in colours if code[0] in "39"), "")
     back = next((code for code in colours if code[0] in "41"), "")

@@ -1,4 +1,4 @@
-"""speclab's own look: one accent for what has focus and what is live, three colours for how things are, and calm."""
+"""The themes: one accent colour for focus and live data, and three status colours."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ ANSI: Final = Theme(
         "scrollbar-corner-color": "ansi_default",
     },
 )
-"""The terminal's own sixteen colours: for terminals that have no more, and (drained of colour) for NO_COLOR.
+"""The terminal's 16 colours, for terminals without more, and without any colour for NO_COLOR.
 
-It cannot tint, so muted is `dim` and the cursor is `reverse` there: see the `:ansi` rules of the widgets.
+It has no tints: muted text is `dim` and the cursor is `reverse`, see the `:ansi` rules of the widgets.
 """
 
 THEMES: Final = (DARK, LIGHT, ANSI)

@@ -1,4 +1,4 @@
-"""The question whether a spec may use what it names outside of its workspace, before the first thing that does."""
+"""The dialog that asks whether a spec may use hosts, commands, references and paths outside its workspace."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from speclab.app.context import AppContext
     from speclab.spec.integration import Endpoint
 
-AGREE: Final = Action("agree", "trust it", "Let the spec use all of this, until it uses more.", ("y",))
+AGREE: Final = Action(
+    "agree", "trust it", "Allow the spec to use all of this; new entries need a new decision.", ("y",)
+)
 REFUSE: Final = replace(NO, title="cancel")
 
 
 class TrustQuestion(Dialog[bool]):
-    """Lists what a spec uses outside of its workspace and asks whether it may; Enter alone agrees to nothing."""
+    """List what a spec uses outside its workspace and ask for trust; enter alone does not agree."""
 
     ACTIONS = (AGREE, REFUSE)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -40,27 +42,27 @@ class TrustQuestion(Dialog[bool]):
         self._more = more
 
     def inside(self) -> Sequence[Widget]:
-        """What is used, and what agreeing means."""
+        """Return the list and what agreeing means."""
         lines = RecordView()
         lines.tell_text("\n".join(self._listed))
-        more = "more than you agreed to" if self._more else "this, outside of its workspace"
+        more = "more than you agreed to" if self._more else "the following outside its workspace"
         first = Static(f"The spec uses {more}:", markup=False)
         last = Static("Agree only if you know who wrote the spec. You are asked again when it uses more.", markup=False)
         return (first, lines, last)
 
     def action_agree(self) -> None:
-        """Agree."""
+        """Close with agreement."""
         self.dismiss(True)
 
     def action_no(self) -> None:
-        """Agree to nothing."""
+        """Close without agreement."""
         self.dismiss(False)
 
 
 async def may_use(context: AppContext, path: Path, ends: Sequence[Endpoint] | None = None) -> bool:
-    """Whether the spec at `path` may use what `ends` name (default: both, as its file says); a person is asked once.
+    """Return whether the spec at `path` may use what `ends` name (default: both endpoints), asking the user once.
 
-    A spec that cannot be read may: whoever uses it is told why it cannot.
+    True for a spec that cannot be read: the caller reports why.
     """
     from speclab.connectors.trust import describe_reach, give_trust, read_wanted, require_trust, what_is_wanted
 
@@ -74,7 +76,7 @@ async def may_use(context: AppContext, path: Path, ends: Sequence[Endpoint] | No
         try:
             give_trust(wanted)
         except SpeclabError as error:
-            context.tell("The decision was not kept", error)
+            context.tell("The decision was not saved", error)
             return False
     except (SpeclabError, OSError):
         return True

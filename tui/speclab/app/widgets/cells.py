@@ -1,4 +1,4 @@
-"""What a grid shows, as values: cells, rows and columns; how wide they become; how a text is made to fit."""
+"""Values of a grid: cells, rows and columns, column widths, and text that is cut to fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speclab.core.text import UNPRINTABLE
 
 @dataclass(frozen=True, slots=True)
 class TextSpan:
-    """Characters `start` to `end` (exclusive) of a cell's text in a style of their own."""
+    """Characters `start` to `end` (exclusive) of a cell's text with another style."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class TextSpan:
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """A text in a style, with parts of it in other styles; styles are names such as `muted` (see `Grid`)."""
+    """Text with a style, and parts of it with other styles; styles are names such as `muted` (see `Grid`)."""
 
     text: str
     style: str = ""
@@ -33,7 +33,7 @@ class GridCell:
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
-    """One row: what identifies it while others come and go, and a cell (or plain text) a column."""
+    """A row: its key, which is stable across updates, and one cell (or plain text) per column."""
 
     key: str
     cells: tuple[GridCell | str, ...]
@@ -41,11 +41,11 @@ class GridRow:
 
 @dataclass(frozen=True, slots=True)
 class GridColumn:
-    """How a column is laid out.
+    """The layout of a column.
 
-    It is `width` cells wide and, with `flex`, takes that share of what the others leave over (until it is `most` wide),
-    with `gap` blank cells before the next. Where not all columns fit, those with the highest `drop` go first; those
-    with 0 stay.
+    It is `width` cells wide. With `flex` it takes that share of the remaining width, up to `most` cells. `gap` blank
+    cells precede the next column. If not all columns fit, those with the highest `drop` are hidden first; those with 0
+    are never hidden.
     """
 
     title: str
@@ -59,7 +59,7 @@ class GridColumn:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a column stands: its index, its first cell and its width."""
+    """The position of a column: its index, its first cell and its width."""
 
     column: int
     x: int
@@ -67,7 +67,7 @@ class Slot:
 
 
 def layout(columns: Sequence[GridColumn], width: int) -> tuple[Slot, ...]:
-    """Where each column that fits into `width` cells stands, one blank cell left at either side."""
+    """Return the position of each column that fits into `width` cells, with a blank cell on both sides."""
     shown = list(range(len(columns)))
     while (over := _needed(columns, shown) - width) > 0 and any(columns[i].drop for i in shown):
         shown.remove(max(shown, key=lambda i: columns[i].drop))
@@ -87,7 +87,7 @@ def _needed(columns: Sequence[GridColumn], shown: list[int]) -> int:
 
 
 def _shares(columns: Sequence[GridColumn], shown: list[int], spare: int) -> dict[int, int]:
-    """What each column takes of `spare`: by its flex, up to its most; what one cannot take goes to the others."""
+    """Return each column's share of `spare` cells by its flex, up to its maximum; the rest goes to the others."""
     shares = dict.fromkeys(shown, 0)
     hungry = [i for i in shown if columns[i].flex]
     while spare > 0 and hungry:
@@ -105,9 +105,9 @@ def _shares(columns: Sequence[GridColumn], shown: list[int], spare: int) -> dict
 
 
 def printable(text: str) -> str:
-    """`text` with a picture for each character that would move the cursor, turn the text round or not encode.
+    """Return `text` with a visible picture for each control, bidirectional or unencodable character.
 
-    As many characters come out as go in, so that offsets into `text` still hold.
+    The length stays the same, so that offsets into `text` still hold.
     """
     return text if text.isprintable() else UNPRINTABLE.sub(_picture, text)
 
@@ -120,7 +120,7 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """`text`, printable, cut with an ellipsis where it is longer than `width` cells; not padded."""
+    """Return `text`, printable, cut with an ellipsis if it is longer than `width` cells; not padded."""
     if width <= 0:
         return ""
     text = printable(text)
@@ -130,7 +130,7 @@ def fit(text: str, width: int) -> str:
 
 
 def fit_middle(text: str, width: int) -> str:
-    """Return `text`, printable, cut in its middle where it is longer than `width` cells: paths differ at their ends."""
+    """Return `text`, printable, cut in its middle if it is longer than `width` cells: paths differ at their ends."""
     text = printable(text)
     if width < 4 or cell_len(text) <= width:
         return fit(text, width)
@@ -142,7 +142,7 @@ def fit_middle(text: str, width: int) -> str:
 
 
 def broken(text: str, width: int) -> Iterator[str]:
-    """The lines of `text`, broken between words to `width` cells; a word that is longer than a line is cut."""
+    """Return the lines of `text`, wrapped to `width` cells; a word longer than a line is cut."""
     line = ""
     for word in text.split():
         if line and cell_len(line) + 1 + cell_len(word) > width:

@@ -1,4 +1,4 @@
-"""A grid on Textual's line API: rows are asked for as they are drawn, and only what changed is drawn again.
+"""A grid on Textual's line API: rows are requested when drawn, and only changed lines are drawn again.
 
 Textual's DataTable repaints all of itself for one cell and takes seconds for 10,000 rows; this one draws the lines
 that are seen, however many rows there are.
@@ -27,34 +27,33 @@ from speclab.app.widgets.cells import GridCell, GridColumn, GridRow, Slot, TextS
 __all__ = ["Grid", "GridCell", "GridColumn", "GridRow", "TextSpan"]
 
 STYLES: Final = ("muted", "strong", "good", "attention", "failed", "live", "spark", "wavy")
-"""What a cell's or a span's style may be called; `""` is plain."""
+"""Names of styles for cells and spans; `""` is plain."""
 
 _NARROWEST: Final = 12
-"""Cells to which words are broken at the narrowest."""
+"""Minimum width, in cells, to which text is wrapped."""
 
 MOVES: Final = tuple(
     Action(name, name.replace("-", " "), description, keys, footer=False, palette=False)
     for name, description, keys in (
-        ("up", "Move the cursor a row up.", ("up", "k")),
-        ("down", "Move the cursor a row down.", ("down", "j")),
-        ("left", "Move the cursor a cell to the left.", ("left",)),
-        ("right", "Move the cursor a cell to the right.", ("right",)),
-        ("page-up", "Move the cursor a page up.", ("pageup",)),
-        ("page-down", "Move the cursor a page down.", ("pagedown",)),
+        ("up", "Move the cursor up one row.", ("up", "k")),
+        ("down", "Move the cursor down one row.", ("down", "j")),
+        ("left", "Move the cursor one cell to the left.", ("left",)),
+        ("right", "Move the cursor one cell to the right.", ("right",)),
+        ("page-up", "Move the cursor up one page.", ("pageup",)),
+        ("page-down", "Move the cursor down one page.", ("pagedown",)),
         ("first", "Move the cursor to the first row.", ("home",)),
         ("last", "Move the cursor to the last row.", ("end",)),
-        ("choose", "Open what the cursor is on.", ("enter",)),
+        ("choose", "Open the row or cell under the cursor.", ("enter",)),
     )
 )
 
 
 class Grid(Actor, ScrollView, can_focus=True):
-    """Rows in columns, with a cursor on a row or a cell.
+    """Rows and columns with a cursor on a row or a cell.
 
-    `rows` is any sequence of `GridRow`, asked only for what is seen: a list, or one that makes its rows on demand. Call
-    `show` with what the rows are now; the cursor stays on the row with its key, and lines that look the same are not
-    drawn again. `empty` is what to say when there are none: a line, then what to do about it; what is longer than the
-    grid is wide is broken.
+    `rows` is any sequence of `GridRow`; only visible rows are requested, so a sequence can build them on demand. Call
+    `show` with the new rows: the cursor stays on the row with its key, and only lines that look different are redrawn.
+    `empty` is the empty state: a line, then lines that say what to do; long lines are wrapped.
     """
 
     ACTIONS = MOVES
@@ -95,7 +94,7 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """The cursor is on another row or cell, or its row was replaced; `row` is None in an empty grid."""
+        """Posted when the cursor moves or its row is replaced; `row` is None in an empty grid."""
 
         grid: Grid
         row: GridRow | None
@@ -108,7 +107,7 @@ class Grid(Actor, ScrollView, can_focus=True):
 
     @dataclass
     class Chosen(Message):
-        """The row (or cell) under the cursor was opened: enter, or a second click."""
+        """Posted when the row or cell under the cursor is opened: enter, or a second click."""
 
         grid: Grid
         row: GridRow
@@ -137,16 +136,16 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._cursor = cursor
         self._heading = 1 if heading else 0
         self._slots: tuple[Slot, ...] = ()
-        self._instead: list[tuple[str, str]] = []  # the lines of `empty` as there is room, with their styles
-        self._current: GridRow | None = rows[0] if rows else None  # what the cursor was last on
+        self._instead: list[tuple[str, str]] = []  # the lines of `empty` that fit, with their styles
+        self._current: GridRow | None = rows[0] if rows else None  # the last row under the cursor
         self._drawn: dict[int, GridRow] = {}  # the rows on the screen, by index
         self._styles: dict[str, Style] = {}
 
-    # What is shown
+    # Content
 
     @property
     def rows(self) -> Sequence[GridRow]:
-        """The rows as last shown."""
+        """The current rows."""
         return self._rows
 
     @property
@@ -155,9 +154,9 @@ class Grid(Actor, ScrollView, can_focus=True):
         return self._rows[self.cursor_row] if self.cursor_row < len(self._rows) else None
 
     def show(self, rows: Sequence[GridRow], *, empty: tuple[str, ...] | None = None) -> None:
-        """Show `rows` from now on, drawing again only what looks different.
+        """Replace the rows and redraw only lines that look different.
 
-        The same sequence may be given again when what it makes has changed.
+        Pass the same sequence again when the rows it builds have changed.
         """
         before = dict(self._drawn)
         had = len(self._rows)
@@ -181,35 +180,35 @@ class Grid(Actor, ScrollView, can_focus=True):
                 break
 
     def lay_out(self, columns: Sequence[GridColumn]) -> None:
-        """Have these columns from now on."""
+        """Replace the columns."""
         if tuple(columns) != self.columns:
             self.columns = tuple(columns)
             self._slots = layout(self.columns, self.scrollable_content_region.width)
             self.refresh()
 
     def move(self, row: int | None = None, column: int | None = None) -> None:
-        """Put the cursor on another row, another cell, or both, and bring it into view."""
+        """Move the cursor to a row, a column, or both, and scroll it into view."""
         if row is not None:
             self.cursor_row = max(0, min(row, len(self._rows) - 1))
         if column is not None:
             self.cursor_column = max(0, min(column, len(self.columns) - 1))
 
     def region_of(self, row: int, column: int) -> Region:
-        """Where a cell is, relative to the grid's content; empty if its column is dropped. For editing in place."""
+        """Return the region of a cell in the grid's content, for editing in place; empty if its column is dropped."""
         for slot in self._slots:
             if slot.column == column:
                 return Region(slot.x, row + self._heading - self.scroll_offset.y, slot.width, 1)
         return Region()
 
     def visible_rows(self) -> range:
-        """The indices of the rows that are seen."""
+        """The indices of the visible rows."""
         top = self.scroll_offset.y
         return range(top, min(len(self._rows), top + self._page))
 
     # Drawing
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen: the heading, a row, or what to say when there is none."""
+        """Render one line: the heading, a row, or a line of the empty state."""
         width = self.scrollable_content_region.width
         if self._heading and y == 0:
             return self._join(
@@ -278,11 +277,11 @@ class Grid(Actor, ScrollView, can_focus=True):
         return style
 
     def notify_style_update(self) -> None:
-        """Forget the styles: the theme, or what has focus, has changed."""
+        """Drop cached styles after a change of theme or focus."""
         super().notify_style_update()
         self._styles.clear()
 
-    # What changed
+    # Changes
 
     def _compare(self, index: int, old: GridRow, new: GridRow) -> None:
         if old == new:
@@ -296,7 +295,7 @@ class Grid(Actor, ScrollView, can_focus=True):
                 self.refresh(Region(slot.x, y, slot.width, 1))
 
     def _line_changed(self, index: int) -> bool:
-        """Have the line of row `index` drawn again; False if it is not seen."""
+        """Redraw the line of row `index`; return False if it is not visible."""
         y = index + self._heading - self.scroll_offset.y
         if not self._heading <= y < self.size.height:
             self._drawn.pop(index, None)
@@ -305,7 +304,7 @@ class Grid(Actor, ScrollView, can_focus=True):
         return True
 
     def _follow(self) -> None:
-        """Keep the cursor on the row it was on, wherever that is now, or else where it was."""
+        """Keep the cursor on its row at the new position, or at its position if the row is gone."""
         rows, was = self._rows, self._current
         here = min(self.cursor_row, max(0, len(rows) - 1))
         if was is not None and rows and rows[here].key != was.key:
@@ -331,28 +330,28 @@ class Grid(Actor, ScrollView, can_focus=True):
         return max(1, self.size.height - self._heading)
 
     def on_resize(self) -> None:
-        """Lay the columns out for the new width, and keep the cursor in view."""
+        """Lay out the columns for the new width, and keep the cursor in view."""
         self._measure()
         self._slots = layout(self.columns, self.scrollable_content_region.width)
         self.refresh()
         self._reveal()
 
     def watch_show_vertical_scrollbar(self) -> None:
-        """Leave the scroll bar its cell: it may come or go while the size stays."""
+        """Lay out the columns beside the scroll bar, which can appear without a resize."""
         self._slots = layout(self.columns, self.scrollable_content_region.width)
         self.refresh()
 
     # The cursor
 
     def watch_cursor_row(self, before: int, now: int) -> None:
-        """Draw the lines the cursor left and came to."""
+        """Redraw the lines of the old and the new cursor."""
         self._line_changed(before)
         self._line_changed(now)
         self._reveal()
         self._moved()
 
     def watch_cursor_column(self) -> None:
-        """Draw the cursor's line again."""
+        """Redraw the cursor's line."""
         self._line_changed(self.cursor_row)
         self._moved()
 
@@ -364,14 +363,14 @@ class Grid(Actor, ScrollView, can_focus=True):
         top = self.scroll_offset.y
         wanted = max(self.cursor_row - self._page + 1, min(top, self.cursor_row))
         if wanted != top and self._cursor != "none":
-            self.scroll_to(y=wanted, animate=False, force=True)  # also before the scrollbar is there
+            self.scroll_to(y=wanted, animate=False, force=True)  # even before the scroll bar appears
 
     def action_up(self) -> None:
-        """Move the cursor a row up."""
+        """Move the cursor up one row."""
         self._step(-1)
 
     def action_down(self) -> None:
-        """Move the cursor a row down."""
+        """Move the cursor down one row."""
         self._step(1)
 
     def _step(self, rows: int) -> None:
@@ -381,11 +380,11 @@ class Grid(Actor, ScrollView, can_focus=True):
             self.move(self.cursor_row + rows)
 
     def action_left(self) -> None:
-        """Move the cursor to the cell on the left that is seen."""
+        """Move the cursor to the next visible cell on the left."""
         self._step_column(-1)
 
     def action_right(self) -> None:
-        """Move the cursor to the cell on the right that is seen."""
+        """Move the cursor to the next visible cell on the right."""
         self._step_column(1)
 
     def _step_column(self, step: int) -> None:
@@ -396,11 +395,11 @@ class Grid(Actor, ScrollView, can_focus=True):
         self.move(column=seen[max(0, min(at + step, len(seen) - 1))])
 
     def action_page_up(self) -> None:
-        """Move the cursor a page up."""
+        """Move the cursor up one page."""
         self._step(-self._page)
 
     def action_page_down(self) -> None:
-        """Move the cursor a page down."""
+        """Move the cursor down one page."""
         self._step(self._page)
 
     def action_first(self) -> None:
@@ -412,12 +411,12 @@ class Grid(Actor, ScrollView, can_focus=True):
         self._step(len(self._rows))
 
     def action_choose(self) -> None:
-        """Open what the cursor is on."""
+        """Open the row or cell under the cursor."""
         if (row := self.row) is not None:
             self.post_message(self.Chosen(self, row, self.cursor_column))
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the click is; a second click opens it."""
+        """Move the cursor to the click; a second click opens the row or cell."""
         offset = event.get_content_offset(self)
         if offset is None or self._cursor == "none":
             return
@@ -430,7 +429,7 @@ class Grid(Actor, ScrollView, can_focus=True):
 
 
 def _outward(start: int, length: int) -> Iterator[int]:
-    """Every index below `length`, nearest to `start` first."""
+    """Yield every index below `length`, nearest to `start` first."""
     for distance in range(length):
         if start + distance < length:
             yield start + distance

@@ -1,4 +1,4 @@
-"""The first line of the screen: the three places, and how everything is."""
+"""The header: tabs of the three views and the totals of all integrations."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 TABS: Final = ("Specs", "Mapping", "Monitor")
 _APART: Final = 4
-"""Blank cells that keep the totals from what is on the left."""
+"""Blank cells between the tabs and the totals."""
 
 
 class HeaderBar(Widget):
-    """The places as tabs, the one that is seen in the accent colour, and the totals on the right."""
+    """The views as tabs, the visible one in the accent colour, and the totals on the right."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "header--name",
@@ -57,12 +57,12 @@ class HeaderBar(Widget):
 
     @dataclass
     class Tab(Message):
-        """A tab was clicked; `view` is its place's name."""
+        """Posted when a tab is clicked; `view` is the name of the view."""
 
         view: str
 
     def on_mount(self) -> None:
-        """Show what the app knows, as it changes."""
+        """Update with the app's state."""
         self.watch(self.app, "here", self._set_here)
         self.watch(self.app, "overview", self._set_overview)
 
@@ -74,7 +74,7 @@ class HeaderBar(Widget):
             self.overview = overview
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
-        """The whole header: tabs, crumbs and totals, shorter where not all of them fit."""
+        """Render tabs, breadcrumbs and totals, shortened where they do not fit."""
         width = self.size.width
         left = self._left(names=width >= 80)
         right = self._right(words=True)
@@ -89,7 +89,7 @@ class HeaderBar(Widget):
         return Strip([*left, space, *right, Segment(" ", self.rich_style)]).adjust_cell_length(width, self.rich_style)
 
     def _left(self, *, names: bool) -> list[Segment]:
-        """The tabs; without `names`, only that of the place that is seen is told by more than its key."""
+        """Return the tabs; without `names`, only the visible view shows its name beside the key."""
         segments = [Segment(" speclab ", self._style("name"))]
         for number, tab in enumerate(TABS, 1):
             here = tab.lower() == self.here
@@ -121,7 +121,7 @@ class HeaderBar(Widget):
         return self.rich_style + self.get_component_rich_style(f"header--{name}", partial=True)
 
     def on_click(self, event: events.Click) -> None:
-        """Go to the place whose tab was clicked."""
+        """Show the view whose tab was clicked."""
         x = 0
         tabs = iter(TABS)
         for segment in self._left(names=self.size.width >= 80):
@@ -134,7 +134,7 @@ class HeaderBar(Widget):
 
 
 def _totals(overview: Overview | None) -> tuple[int, int, int, int, int]:
-    """Alerts, waiting, dead, unknown and running, of all integrations together."""
+    """Return alerts, waiting, dead, unknown and running of all integrations."""
     if overview is None:
         return 0, 0, 0, 0, 0
     return overview.firing, overview.waiting, overview.dead, overview.unknown, overview.running

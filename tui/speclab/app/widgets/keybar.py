@@ -1,4 +1,4 @@
-"""The last line of the screen: what can be done here and with which key, the nearest first."""
+"""The footer: available actions and their keys, those of the focused widget first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _APART = 3
 
 @dataclass(frozen=True, slots=True)
 class _Offered:
-    """An action and the key to show for it: the first that what has focus does not take as text."""
+    """An action and its key: the first that the focused widget does not consume as text."""
 
     offer: Offer
     key: str
@@ -37,7 +37,7 @@ class _Key:
 
 
 class KeyBar(Widget):
-    """Keys and their words, as many as fit; dim where the action cannot be done now. A click does what the key does.
+    """Keys and action titles, as many as fit; disabled actions are dim. A click runs the action.
 
     Unlike Textual's Footer, which makes its widgets anew whenever focus moves, it is one line that is drawn again
     only if its words changed.
@@ -63,7 +63,7 @@ class KeyBar(Widget):
         self._offered: tuple[_Offered, ...] = ()
 
     def on_mount(self) -> None:
-        """Listen for changes of focus and of what can be done."""
+        """Subscribe to changes of focus and bindings."""
         self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self._update())
 
     def _update(self) -> None:
@@ -78,7 +78,7 @@ class KeyBar(Widget):
             self.refresh()
 
     def _keys(self) -> list[_Key]:
-        """The keys that fit: those of the screen, those of what has focus, and on the right those of the app."""
+        """Return the keys that fit: those of the screen, of the focused widget, and on the right those of the app."""
         width = self.size.width
         own = [offered for offered in self._offered if isinstance(offered.offer.actor, App)]
         near = [offered for offered in self._offered if not isinstance(offered.offer.actor, App)]
@@ -98,7 +98,7 @@ class KeyBar(Widget):
         return keys
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
-        """The whole bar."""
+        """Render the bar."""
         plain = self.rich_style
         key = plain + self.get_component_rich_style("keybar--key", partial=True)
         cannot = plain + self.get_component_rich_style("keybar--cannot", partial=True)
@@ -114,7 +114,7 @@ class KeyBar(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, plain)
 
     async def on_click(self, event: events.Click) -> None:
-        """Do what the key under the mouse does."""
+        """Run the action under the mouse."""
         for item in self._keys():
             if item.x <= event.x < item.x + item.offered.width:
                 await item.offered.offer.actor.action_act(item.offered.offer.action.id)

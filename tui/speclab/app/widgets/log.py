@@ -1,4 +1,4 @@
-"""The event log: lines as they are committed, the newest last, followed until one looks elsewhere."""
+"""The event log: lines in the order of commits, following the newest until the user scrolls up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from speclab.runlog import EventRow
 
 KEPT: Final = 10_000
-"""Lines kept; older ones are in the run log."""
+"""Maximum number of lines; older events stay in the run log."""
 
 _STYLES: Final = {Level.ERROR: "failed", Level.WARNING: "attention", Level.INFO: ""}
 
@@ -25,7 +25,7 @@ _STYLES: Final = {Level.ERROR: "failed", Level.WARNING: "attention", Level.INFO:
 class EventLog(Grid):
     """The tail of the run log.
 
-    While it is `following`, the newest line is in sight; going up stops that, `end` resumes it.
+    While `following`, the newest line stays visible; moving up stops following, `end` resumes it.
     """
 
     DEFAULT_CSS = """
@@ -36,13 +36,13 @@ class EventLog(Grid):
     following: reactive[bool] = reactive(True, repaint=False)
 
     class Followed(Message):
-        """It began to follow, or stopped."""
+        """Posted when following starts or stops."""
 
     def __init__(self, *, with_spec: bool = True, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__(
             _columns(0),
             heading=False,
-            empty=("No events yet.", "Every run tells here what it does."),
+            empty=("No events yet.", "Runs report their progress here."),
             id=id,
         )
         self._with_spec = with_spec
@@ -52,11 +52,11 @@ class EventLog(Grid):
 
     @property
     def event(self) -> EventRow | None:
-        """The event under the cursor."""
+        """Return the event under the cursor."""
         return self._events[self.cursor_row] if self.cursor_row < len(self._events) else None
 
     def append(self, events: Sequence[EventRow]) -> None:
-        """Add events, oldest first; those that are shown already came while these were read."""
+        """Add events, oldest first; events already shown are skipped."""
         shown = self._events[-1].id if self._events else 0
         events = [event for event in events if event.id > shown]
         if not events:
@@ -67,12 +67,12 @@ class EventLog(Grid):
         several = self._with_spec and len(self._specs) > 1
         self.lay_out(_columns(max(map(cell_len, self._specs)) if several else 0))
         following = self.following
-        self.show(self._lines)  # where older lines are left out, the cursor goes up with its line
+        self.show(self._lines)  # the cursor stays on its line when older ones are dropped
         if following:
             self.move(len(self._lines) - 1)
 
     def replace(self, events: Sequence[EventRow]) -> None:
-        """Show these events instead: another run, or another filter."""
+        """Replace the events, for another run or filter."""
         self._events = []
         self._lines = []
         self._specs = set()
@@ -82,24 +82,24 @@ class EventLog(Grid):
             self.show([])
 
     def _line(self, event: EventRow) -> GridRow:
-        told = GridCell(event.message, _STYLES[event.level])
+        message = GridCell(event.message, _STYLES[event.level])
         spec = event.spec_id if self._with_spec else ""
-        return GridRow(str(event.id), (GridCell(clock_time(event.at), "muted"), GridCell(spec, "muted"), told))
+        return GridRow(str(event.id), (GridCell(clock_time(event.at), "muted"), GridCell(spec, "muted"), message))
 
     def watch_cursor_row(self, before: int, now: int) -> None:
-        """Following goes on at the newest line, and stops where someone looks further up."""
+        """Follow at the newest line; stop when the cursor moves up."""
         super().watch_cursor_row(before, now)
         self.following = now >= len(self._lines) - 1
 
     def watch_following(self, following: bool) -> None:  # noqa: FBT001 (Textual's signature)
-        """Catch up, and tell."""
+        """Move to the newest line and post the change."""
         if following and self._lines:
             self.move(len(self._lines) - 1)
         self.post_message(self.Followed())
 
 
 def _columns(spec: int) -> tuple[GridColumn, ...]:
-    """Time, integration (as wide as its longest name, up to a point; none if 0), and what happened."""
+    """Return the columns time, integration (`width` cells; none if 0) and event."""
     width = min(spec, 24)
     return (
         GridColumn("time", 8),

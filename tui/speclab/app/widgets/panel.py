@@ -1,4 +1,4 @@
-"""A panel: a pane with its title in the rule above it, and a line only where it meets a neighbour."""
+"""A panel: a pane with its title in the rule above it, and a line only next to a neighbour."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from speclab.app.icons import RULE, SIDE
 from speclab.app.widgets.cells import fit
 
 _JOINTS: Final = {(True, True): "┼", (True, False): "┬", (False, True): "├", (False, False): "┌"}
-"""Where the rule meets the line on the left: is there a rule beside it, and a line above it?"""
+"""The joint of the rule and the line on the left, by whether a rule is beside it and a line above it."""
 
 
 class Panel(Vertical):
-    """A container of one pane; several make a place.
+    """A container of one pane; a view has several.
 
-    `title` stands in the rule above it, `note` (what state it is in: "live", "3 rows") after it and dimmer. Where it
-    has a neighbour on the left it draws the line between the two. The rule takes the accent colour while anything
-    inside has focus.
+    `title` is shown in the rule above it, followed by a dim `note` with its state ("live", "3 rows"). It draws the line
+    to a neighbour on its left. The rule has the accent colour while a widget inside has the focus.
     """
 
     DEFAULT_CSS = """
@@ -33,7 +32,7 @@ class Panel(Vertical):
         width: 1fr;
         height: 1fr;
         background: $background;
-        &:focus-within { background: $background; }  /* without a rule of its own, Textual forgets the rule above it */
+        &:focus-within { background: $background; }  /* without this line, Textual drops the rule above it */
     }
     """
 
@@ -54,17 +53,17 @@ class Panel(Vertical):
         self.set_reactive(Panel.note, note)
 
     def compose(self) -> ComposeResult:
-        """The rule above, and the line on the left."""
+        """Compose the rule above and the line on the left."""
         yield _Side()
         yield _Rule(self)
 
     def on_mount(self) -> None:
-        """See, whenever the screen was laid out, whether there is a neighbour on the left."""
+        """Check for a neighbour on the left after each layout."""
         self.screen.screen_layout_refresh_signal.subscribe(self, self._join)
 
     def _join(self, screen: Screen[object]) -> None:
         if not self.region:
-            return  # not seen
+            return  # not visible
         x, y = self.region.offset
         others = [panel.region for panel in screen.query(Panel) if panel.region and panel is not self]
         beside = any(other.y == y and other.right == x for other in others)
@@ -76,11 +75,11 @@ class Panel(Vertical):
             self._redraw()
 
     def watch_title(self) -> None:
-        """Draw the rule again."""
+        """Redraw the rule."""
         self._redraw()
 
     def watch_note(self) -> None:
-        """Draw the rule again."""
+        """Redraw the rule."""
         self._redraw()
 
     def _redraw(self) -> None:
@@ -137,5 +136,5 @@ class _Side(Widget):
     Panel.-joined > _Side { display: block; }
     """
 
-    def render_line(self, y: int) -> Strip:  # noqa: ARG002 (all are alike)
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 (all lines are equal)
         return Strip([Segment(SIDE, self.rich_style)], 1)

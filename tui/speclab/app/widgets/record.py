@@ -1,4 +1,4 @@
-"""A record for reading: its fields line by line, short lists and objects in one, nothing quoted that need not be."""
+"""A readable record: one field per line, short lists and objects on one line, quotes only where needed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Path: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from a record to a value in it."""
 
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[^\x00-\x1f\"'{}\[\],:#]|:(?=\S))*(?<! )")
-"""Text that cannot be taken for anything but text."""
+"""Text that needs no quotes: it cannot be read as another value."""
 
 
 def lines(value: Json, width: int) -> Iterator[GridCell]:
-    """The lines of `value`, keys in the style `muted`; those of a field that takes several follow its key, indented."""
+    """Return the lines of `value`, keys in the style `muted`; longer values follow their key, indented."""
     return (cell for _, cell in entries(value, width))
 
 
 def entries(value: Json, width: int, path: Path = ()) -> Iterator[tuple[Path, GridCell]]:
-    """The same, each line with the path of the value that it shows."""
+    """Yield the same lines with the path of the value on each."""
     pad = "  " * len(path)
     if isinstance(value, dict) and value:
         for key, inner in value.items():
@@ -48,7 +48,7 @@ def _entry(pad: str, head: str, value: Json, width: int, path: Path) -> Iterator
 
 
 def inline(value: Json) -> str:
-    """`value` in one line."""
+    """Format `value` on one line."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict):
@@ -65,25 +65,26 @@ def _text(value: str) -> str:
 
 
 class RecordView(Grid):
-    """Lines to read and to scroll through: a record, a request, an answer, or a few facts."""
+    """Lines to read and scroll: a record, a request, a response or a few facts."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__((GridColumn("", 1, flex=1),), heading=False, cursor="none", id=id)
         self._made: Callable[[int], Iterable[GridCell]] = lambda _width: ()
 
     def tell_record(self, value: Json, *, instead: Sequence[str] = ()) -> None:
-        """Show `value`, laid out for the width there is; or, if it is None, say this instead."""
+        """Show `value`, laid out for the width; if it is None, show `instead`."""
         self.tell(lambda width: () if value is None else lines(value, width), instead=instead)
 
     def tell_text(self, text: str | None, *, instead: Sequence[str] = ()) -> None:
-        """Show `text` as it is, broken to the width there is; or, if it is None, say this instead."""
-        told = (text or "").splitlines()
+        """Show `text`, wrapped to the width; if it is None, show `instead`."""
+        split = (text or "").splitlines()
         self.tell(
-            lambda width: (GridCell(part) for line in told for part in chop_cells(line, width) or [""]), instead=instead
+            lambda width: (GridCell(part) for line in split for part in chop_cells(line, width) or [""]),
+            instead=instead,
         )
 
     def tell(self, made: Callable[[int], Iterable[GridCell]], *, instead: Sequence[str] = ()) -> None:
-        """Show the lines that `made` makes for a width; or, if it makes none, say this instead."""
+        """Show the lines that `made` returns for a width; if there are none, show `instead`."""
         self._made = made
         self._lay_out(tuple(instead))
         self.scroll_to(y=0, animate=False)
@@ -93,11 +94,11 @@ class RecordView(Grid):
         self.show([GridRow(str(number), (cell,)) for number, cell in enumerate(cells)], empty=empty)
 
     def watch_show_vertical_scrollbar(self) -> None:
-        """Lay the lines out for what the scroll bar leaves."""
+        """Lay the lines out beside the scroll bar."""
         super().watch_show_vertical_scrollbar()
         self._lay_out()
 
     def on_resize(self) -> None:
-        """Lay the lines out anew."""
+        """Lay the lines out again."""
         super().on_resize()
         self._lay_out()
