@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
@@ -328,3 +331,18 @@ async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads
     assert failure.stage is Stage.READ
     assert failure.message.startswith("the key 1 at id is text where other keys are numbers")
     assert failure.source == person("1", name="Bo")
+
+
+async def test_a_second_run_is_refused_though_the_lock_file_was_deleted(world: World) -> None:
+    """The run log knows the process of the first run, which holds a lock that nobody else can see any more."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        first = world.log.start_run("people", "", "schedule", pid=process.pid)
+        with pytest.raises(SpecLocked, match=rf"by process {process.pid} on .*, whose lock file was deleted"):
+            await world.run([[person("a")]])
+        process.kill()
+    await world.run([[person("a")]])
+    with world.reader as reader:
+        row = reader.run(first)
+    assert row is not None
+    assert row.state is RunState.INTERRUPTED
+    assert world.target.content.keys() == {"a"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +14,8 @@ from speclab.connectors.api import RuntimeContext, SchemaAware, TransactionalDed
 from speclab.connectors.registry import open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import format_timestamp
-from speclab.core.errors import RunLogError, SpecError, SpeclabError
-from speclab.core.locks import hold_spec, is_running
+from speclab.core.errors import RunLogError, SpecError, SpeclabError, SpecLocked
+from speclab.core.locks import ProcessIdentity, hold_spec, is_alive, is_running
 from speclab.core.outcome import Level, RunState
 from speclab.mapping.fields import Field
 from speclab.runlog import RunRow, RunStore
@@ -87,11 +88,31 @@ async def run(
             # Before the lock is taken: it would make the process of a killed run look alive.
             interrupted = log.mark_interrupted(partial(is_running, prepared.workspace))
             stack.enter_context(hold_spec(prepared.workspace, spec_id, context.clock))
+            _refuse_second_run(log, spec_id)
             if any(row.spec_id == spec_id for row in interrupted):
                 context.report(
                     Level.WARNING, "the previous run was interrupted; this run continues from its checkpoint"
                 )
         return await _Run(prepared, log, references, context, options, cancelled or asyncio.Event(), show).execute()
+
+
+def _refuse_second_run(log: RunStore, spec_id: str) -> None:
+    """Raise `SpecLocked` if another live process of this machine runs the spec: its lock file was deleted."""
+    this_process = ProcessIdentity.of(os.getpid())
+    others: list[ProcessIdentity] = []
+
+    def find_others(running_id: str, process: ProcessIdentity) -> bool:
+        alive = is_alive(process)
+        if alive and running_id == spec_id and process.host == this_process.host and process != this_process:
+            others.append(process)
+        return True
+
+    log.mark_interrupted(find_others)
+    if others:
+        raise SpecLocked(
+            f"{spec_id} is being run by process {others[0].pid} on {others[0].host}, whose lock file was deleted",
+            hint="wait until that run ends, or stop it",
+        )
 
 
 @dataclass(frozen=True, slots=True)
