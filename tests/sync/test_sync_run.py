@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
@@ -333,13 +336,20 @@ async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads
     assert failure.source == person("1", name="Bo")
 
 
-async def test_a_second_run_is_refused_though_the_lock_file_was_deleted(world: World) -> None:
-    """The run log knows the process of the first run, which holds a lock that nobody else can see any more."""
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """The PID of a process that runs until the test ends it."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        first = world.log.start_run("people", "", "schedule", pid=process.pid)
-        with pytest.raises(SpecLocked, match=rf"by process {process.pid} on .*, whose lock file was deleted"):
-            await world.run([[person("a")]])
+        yield process.pid
         process.kill()
+
+
+async def test_a_second_run_is_refused_though_the_lock_file_was_deleted(world: World, sleeper: int) -> None:
+    """The run log knows the process of the first run, which holds a lock that nobody else can see any more."""
+    first = world.log.start_run("people", "", "schedule", pid=sleeper)
+    with pytest.raises(SpecLocked, match=rf"by process {sleeper} on .*, whose lock file was deleted"):
+        await world.run([[person("a")]])
+    os.kill(sleeper, signal.SIGKILL)
     await world.run([[person("a")]])
     with world.reader as reader:
         row = reader.run(first)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from speclab.core.placeholders import ENCLOSED_REFERENCE, REFERENCE_LIKE
 from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, iterate_scalars
 from speclab.spec.problems import ProblemCollector
@@ -24,8 +25,6 @@ _KINDS: Final = {
     "vault": (re.compile(r"[^\s#]+#[^\s#]+"), "${vault:PATH#KEY}"),
     "aws": (re.compile(r"[^\s#]+#[^\s#]+"), "${aws:NAME#KEY}"),
 }
-_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[^{}:]*)(?P<colon>:?)(?P<name>[^{}]*)(?P<close>\}?)")
-_WHOLE: Final = re.compile(r"\$\{[^{}]*\}")
 _URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#]+)@")
 _SECRET_NAMES: Final = frozenset(
     {"api_key", "client_secret", "password", "refresh_token", "secret", "secret_key", "token", "access_token"}
@@ -54,7 +53,7 @@ def names_secret(name: str) -> bool:
 def check_references(tree: MappingNode, findings: ProblemCollector) -> None:
     """Report every reference of an unknown kind (A102) or with a syntax error (A103)."""
     for scalar in iterate_scalars(tree):
-        for match in _REFERENCE.finditer(scalar.text):
+        for match in REFERENCE_LIKE.finditer(scalar.text):
             at = scalar.part(*match.span())
             kind, name = match["kind"], match["name"]
             if not match["close"]:
@@ -145,10 +144,10 @@ def _check_literal(entry: MappingEntry, owner: str, findings: ProblemCollector, 
     node = entry.node
     if not isinstance(node, ScalarNode) or not node.text or node.value is None or isinstance(node.value, bool):
         return
-    if _REFERENCE.search(node.text) if not whole else _WHOLE.fullmatch(node.text):
+    if REFERENCE_LIKE.search(node.text) if not whole else ENCLOSED_REFERENCE.fullmatch(node.text):
         return
     reference = _reference(owner, entry.key.text)
-    if whole and _REFERENCE.search(node.text):
+    if whole and REFERENCE_LIKE.search(node.text):
         findings.error("A101", node, f"`{entry.key.text}` is a secret: expected a single reference such as {reference}")
         return
     findings.error(
@@ -164,7 +163,7 @@ def _reference(owner: str, name: str) -> str:
 
 def _check_url(node: ScalarNode, owner: str, findings: ProblemCollector) -> None:
     match = _URL_PASSWORD.match(node.text)
-    if match is None or _REFERENCE.search(match["password"]):
+    if match is None or REFERENCE_LIKE.search(match["password"]):
         return
     reference = f"${{env:{owner.upper()}_PASSWORD}}"
     findings.error(

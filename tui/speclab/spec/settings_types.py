@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.core.placeholders import TEMPLATE_TOKEN
 from speclab.spec.units import Rate, format_duration, format_share, format_size, parse_duration, parse_share, parse_size
 
 
@@ -101,7 +102,6 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REQUEST: Final = re.compile(rf"(?:{'|'.join(_METHODS)}) +\S.*")
 WEIGHED: Final = re.compile(rf"(?:{'|'.join(_METHODS)})(?: /\S*)?")
 """Key of a request weight: the method, optionally with a path prefix."""
-_PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}|\{(?P<path>[^{}]*)\}|(?P<odd>[{}])")
 
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -142,7 +142,7 @@ def _check_database_url(text: str) -> str:
 
 
 def _check_template(text: str) -> str:
-    for match in _PLACEHOLDER.finditer(text):
+    for match in TEMPLATE_TOKEN.finditer(text):
         if match["odd"]:
             raise _invalid_text(f"unbalanced {match['odd']}", match.start())
         if match["path"] is not None:
@@ -154,14 +154,6 @@ def _check_template(text: str) -> str:
     return text
 
 
-def find_placeholders(value: object) -> list[str]:
-    """Return the placeholders in `value`, a text or JSON that contains texts; references are not placeholders."""
-    if isinstance(value, str):
-        return [match["path"].strip() for match in _PLACEHOLDER.finditer(value) if match["path"] is not None]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for one in inner for found in find_placeholders(one)]
-
-
 def _check_parent_name(text: str) -> str:
     if not text.isidentifier() or text in ("source", "target"):
         raise ValueError(f"expected a name such as account, got {text!r}")
@@ -169,14 +161,13 @@ def _check_parent_name(text: str) -> str:
 
 
 _SIGNED: Final = ("method", "url", "host", "path", "query", "target", "timestamp", "nonce", "body", "body_hash")
-_PART: Final = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<odd>[{}])")
 
 
 def _check_signed_text(text: str) -> str:
-    for match in _PART.finditer(text):
+    for match in TEMPLATE_TOKEN.finditer(text):
         if match["odd"]:
             raise _invalid_text(f"unbalanced {match['odd']}", match.start())
-        if match["name"] not in _SIGNED:
+        if match["path"] not in _SIGNED:
             known = " ".join(f"{{{name}}}" for name in _SIGNED)
             raise _invalid_text(f"{match[0]} is not a part of a request; expected one of {known}", match.start())
     return text

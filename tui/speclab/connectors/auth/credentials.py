@@ -15,6 +15,7 @@ import httpx
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.core.clock import Clock
 from speclab.core.errors import SpecError
+from speclab.core.placeholders import split_template
 from speclab.spec.auth import HmacAuth
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -88,9 +89,6 @@ def _header_text(value: str, where: str) -> str:
     return value
 
 
-_PART: Final = re.compile(r"\{([a-z_]+)\}")
-
-
 class HmacSignature(Credentials):
     """Signs requests as `auth` says; a request that is sent again is signed again."""
 
@@ -102,7 +100,7 @@ class HmacSignature(Credentials):
         self._auth = auth
         self._clock = clock
         self._secret = auth.secret.encode("utf-8", "surrogateescape")
-        self._template = _PART.split(auth.over)  # texts and, between them, names of parts
+        self._template = tuple(split_template(auth.over))
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the signature on `request`, and the headers it is over."""
@@ -112,7 +110,7 @@ class HmacSignature(Credentials):
             if header is not None:
                 request.headers[header] = parts[name].decode("ascii")
         signed = b"".join(
-            parts[piece] if index % 2 else piece.encode("utf-8") for index, piece in enumerate(self._template)
+            literal.encode("utf-8") + (parts[part] if part is not None else b"") for literal, part in self._template
         )
         digest = hmac.new(self._secret, signed, self._auth.algorithm).digest()
         text = digest.hex() if self._auth.encoding == "hex" else base64.b64encode(digest).decode("ascii")

@@ -22,9 +22,8 @@ from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, EndpointError, IncompleteRead, SpecError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
+from speclab.core.placeholders import RESOLVED_PLACEHOLDER
 from speclab.spec.settings import Since
-
-_PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
 
 class ParentRequests:
@@ -72,7 +71,7 @@ class ParentRequests:
             return [self._filled(inner, scope) for inner in value]
         if not isinstance(value, str):
             return value
-        whole = _PLACE.fullmatch(value)
+        whole = RESOLVED_PLACEHOLDER.fullmatch(value)
         if whole and (found := self._place(whole)):
             return found.value({}, scope)
 
@@ -80,11 +79,11 @@ class ParentRequests:
             found = self._place(match)
             return found.render({}, scope) if found else match[0]
 
-        return _PLACE.sub(written, value)
+        return RESOLVED_PLACEHOLDER.sub(written, value)
 
     def _places(self, value: Json) -> list[Placeholder]:
         if isinstance(value, str):
-            return [found for match in _PLACE.finditer(value) if (found := self._place(match))]
+            return [found for match in RESOLVED_PLACEHOLDER.finditer(value) if (found := self._place(match))]
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return [found for one in inner for found in self._places(one)]
 

@@ -19,8 +19,8 @@ from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, encode
 from speclab.core.paths import FieldPath, PathSyntaxError
+from speclab.core.placeholders import PLACEHOLDER, split_template
 
-_PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _DOTS: Final = (".", "..")
 SCOPE: Final = frozenset({"source", "found"})
 """Scopes of a write's templates beside the record: the record before mapping, and the record that a lookup found."""
@@ -87,12 +87,10 @@ class Template:
         Raises `SpecError`, which names the setting `where`.
         """
         parts: list[str | Placeholder] = []
-        at = 0
-        for match in _PLACE.finditer(text):
-            parts.append(text[at : match.start()])
-            parts.append(Placeholder.parse(match[1].strip(), where=where, names=names))
-            at = match.end()
-        parts.append(text[at:])
+        for literal, path in split_template(text):
+            parts.append(literal)
+            if path is not None:
+                parts.append(Placeholder.parse(path, where=where, names=names))
         if stray := [brace for part in parts if isinstance(part, str) for brace in part if brace in "{}"]:
             raise SpecError(f"{where}: unmatched '{stray[0]}' in {text!r}")
         return cls(tuple(part for part in parts if part != ""))
@@ -163,8 +161,6 @@ def _render_value(place: Placeholder, value: Json) -> str:
     return text
 
 
-_HEADER_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([^{}]*)\}")
-"""Placeholders: anything in braces except references."""
 _NAMES: Final = frozenset({"source", "found", "lookup"})
 _LOOKUP_SCOPES: Final = frozenset({"found", "lookup"})
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|^ | $")
@@ -179,7 +175,7 @@ class HeaderTemplates:
         Raises `SpecError`.
         """
         texts = write.headers
-        fixed = {name: references.resolve(text) for name, text in texts.items() if not _HEADER_PLACEHOLDER.search(text)}
+        fixed = {name: references.resolve(text) for name, text in texts.items() if not PLACEHOLDER.search(text)}
         self.fixed: Sequence[tuple[bytes, bytes]] = client.encode_headers(fixed)
         """Headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
@@ -217,15 +213,13 @@ class _Header:
     @classmethod
     def parse(cls, name: str, text: str, references: References) -> _Header:
         parts: list[str | Placeholder] = []
-        at = 0
-        for match in _HEADER_PLACEHOLDER.finditer(text):
-            inner = match[1].strip()
-            if inner.lower().startswith("lookup."):  # header names are case-insensitive
-                inner = inner.lower()
-            parts.append(header_value(name, references.resolve(text[at : match.start()])))
-            parts.append(Placeholder.parse(inner, where=f"write.headers.{name}", names=_NAMES))
-            at = match.end()
-        return cls(header_name(name), [*parts, header_value(name, references.resolve(text[at:]))])
+        for literal, path in split_template(text, PLACEHOLDER):
+            parts.append(header_value(name, references.resolve(literal)))
+            if path is not None:
+                # Header names are case-insensitive.
+                inner = path.lower() if path.lower().startswith("lookup.") else path
+                parts.append(Placeholder.parse(inner, where=f"write.headers.{name}", names=_NAMES))
+        return cls(header_name(name), parts)
 
     @property
     def uses_lookup(self) -> bool:

@@ -13,12 +13,12 @@ from speclab.connectors.http_once import Transports
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.connectors.secrets.stores import STORES, Environment, SecretContext
 from speclab.core.errors import UnresolvedReference
+from speclab.core.placeholders import REFERENCE
 from speclab.core.text import format_suggestion
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Settings
 from speclab.spec.settings_types import has_login, is_secret
 
-_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[A-Za-z0-9_]+):(?P<name>[^{}]*)\}")
 _LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options", "env"})
@@ -55,7 +55,7 @@ class References:
 
         Raises `UnresolvedReference` for a kind that is unknown and a name that is not set.
         """
-        return _REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
+        return REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
 
     def resolve_settings(self, settings: S) -> S:
         """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
@@ -90,20 +90,20 @@ class References:
         login = _LOGIN.match(url)
         if login is None:
             return url
-        as_is = "" if ":" in _REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
+        as_is = "" if ":" in REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
         for part in (resolved := self._login_parts(login[0])).values():
             for secret in part.split(":") if as_is else [part]:
                 self.redactor.add(secret)
-        return _REFERENCE.sub(lambda one: quote(resolved[one[0]], safe=as_is), login[0]) + url[login.end() :]
+        return REFERENCE.sub(lambda one: quote(resolved[one[0]], safe=as_is), login[0]) + url[login.end() :]
 
     def _login_parts(self, login: str) -> dict[str, str]:
-        return {match[0]: self.resolve(match[0]) for match in _REFERENCE.finditer(login)}
+        return {match[0]: self.resolve(match[0]) for match in REFERENCE.finditer(login)}
 
     def _walk(self, value: object, *, secret: bool) -> object:
         if isinstance(value, str):
             if "${" not in value:
                 return value
-            for match in _REFERENCE.finditer(value):
+            for match in REFERENCE.finditer(value):
                 resolved = self._value(match["kind"], match["name"].strip())
                 if secret or not _may_be_shown(value, match, resolved):
                     self.redactor.add(resolved)
@@ -202,7 +202,7 @@ def _may_be_shown(text: str, match: re.Match[str], resolved: str) -> bool:
 
 def named(settings: Settings) -> list[str]:
     """The references in `settings`, as `kind:name`, each once, in order."""
-    found = (match for text in texts(settings.model_dump()) for match in _REFERENCE.finditer(text))
+    found = (match for text in texts(settings.model_dump()) for match in REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 
