@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.connectors.databases import Ends, row, told
 
 from speclab.core.json import Json
-from speclab.sync.plan import differences
+from speclab.sync.differences import find_differences
 
 TIME = "2024-01-01T10:00:00Z"
 UUID = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
@@ -51,7 +51,7 @@ async def test_what_was_just_written_is_no_change(ends: Ends) -> None:
     record = row(1, **{f"c{number}": value for number, (_, value) in enumerate(cases)})
     assert told(await ends.write(record, upsert=table)) == ["created"]
     (found,) = await ends.find(record, upsert=table)
-    changed = {one.field: (one.was, one.becomes) for one in differences(found, record.payload)}
+    changed = {one.field: (one.was, one.becomes) for one in find_differences(found, record.payload)}
     assert {name: (cases[int(name[1:])], change) for name, change in changed.items()} == {}
 
 
@@ -59,7 +59,7 @@ async def test_what_is_another_value_is_a_change_and_told_as_the_table_has_it(po
     table = postgresql.table("id INT PRIMARY KEY, n NUMERIC(20, 2), at TIMESTAMPTZ", f"1, 9007199254740993, '{TIME}'")
     record = row(1, n=9007199254740992, at="2024-01-01T10:00:00+01:00")
     (found,) = await postgresql.find(record, upsert=table)
-    assert [(one.field, one.was) for one in differences(found, record.payload)] == [
+    assert [(one.field, one.was) for one in find_differences(found, record.payload)] == [
         ("n", '"9007199254740993.00"'),
         ("at", '"2024-01-01 10:00:00+00:00"'),
     ]

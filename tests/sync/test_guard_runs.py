@@ -81,7 +81,7 @@ async def test_mass_deletes_are_stopped_before_they_happen(world: World) -> None
     await world.run(people(8))
     row = (await world.run(people(8, gone=True), options=FULL)).row
     assert (row.state, row.deleted) == (RunState.FAILED, 2)
-    assert row.error == "stopped by the guard: one run is about to delete 4 of about 8 records"
+    assert row.error == "stopped by the guard: the run would delete 4 of about 8 records"
     assert len(world.target.content) == 6
     again = (await world.run(people(8, gone=True), options=FULL)).row  # what is deleted already is not deleted again
     assert (again.unchanged, again.deleted) == (2, 2)

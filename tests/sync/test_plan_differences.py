@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from speclab.core.json import Json, Record
-from speclab.sync.plan import Difference, differences
+from speclab.sync.differences import Difference, find_differences
 
 
 def fields(found: Record, mapped: Record) -> list[str]:
-    return [one.field for one in differences(found, mapped)]
+    return [one.field for one in find_differences(found, mapped)]
 
 
 def test_what_differs_and_what_is_not_there_is_told_with_both_values() -> None:
     found: Record = {"id": 1, "name": "Ada", "only_there": True}
-    assert differences(found, {"id": 1, "name": "Grace", "born": None}) == [
+    assert find_differences(found, {"id": 1, "name": "Grace", "born": None}) == [
         Difference("name", '"Ada"', '"Grace"'),
         Difference("born", "", "null"),
     ]

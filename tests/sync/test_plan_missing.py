@@ -22,8 +22,8 @@ def place(tmp_path: Path) -> Place:
 
 
 def deletes(plan: Plan) -> tuple[int, list[str]]:
-    return plan.would[PlannedEffect.DELETE], [
-        example.key for example in plan.examples if example.would is PlannedEffect.DELETE
+    return plan.effects[PlannedEffect.DELETE], [
+        example.key for example in plan.examples if example.effect is PlannedEffect.DELETE
     ]
 
 
@@ -68,13 +68,11 @@ async def test_the_guard_would_stop_what_it_will_stop(place: Place) -> None:
 async def test_before_the_first_whole_read_nothing_can_be_told(place: Place) -> None:
     plan = await place.plan()
     assert deletes(plan) == (0, [])
-    assert plan.notes == [
-        "what the source has no more is known from the first whole read on, with `missing: delete` set"
-    ]
+    assert plan.notes == ["missing records are known after the first full read with `missing: delete` set"]
 
 
 async def test_a_part_of_the_source_does_not_tell_what_is_missing(place: Place) -> None:
     await place.run()
     plan = await place.plan(limit=3)
     assert deletes(plan) == (0, [])
-    assert "a read that is cut short does not tell what the source has no more" in plan.notes
+    assert "an incomplete read does not show which records are missing from the source" in plan.notes

@@ -21,7 +21,8 @@ from speclab.core.errors import IncompleteRead, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, mark_in_flight
-from speclab.sync.plan import Difference, Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, plan
+from speclab.sync.differences import Difference
+from speclab.sync.plan import Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, build_plan
 from speclab.sync.prepare import prepare
 from speclab.sync.record_keys import Hasher
 from speclab.sync.run import RunOptions, run
@@ -55,7 +56,9 @@ class Place:
 
     async def plan(self, *, full: bool = False, limit: int | None = None, lookups: int = 500) -> Plan:
         options = PlanOptions(full=full, limit=limit, lookups=lookups)
-        return await plan(prepare(self.spec), self.runlog, References({}, self.directory), self._context(), options)
+        return await build_plan(
+            prepare(self.spec), self.runlog, References({}, self.directory), self._context(), options
+        )
 
     async def run(self) -> RunRow:
         with RunLog.open(self.runlog) as log:
@@ -86,7 +89,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def would(found: Plan) -> dict[str, int]:
     """What a run would come to, without what is zero."""
-    counts = {one.value: count for one, count in found.would.items() if count}
+    counts = {one.value: count for one, count in found.effects.items() if count}
     rest = {"unchanged": found.unchanged, "filtered": found.filtered, "fail": sum(one.count for one in found.faults)}
     return counts | {name: count for name, count in rest.items() if count}
 
@@ -178,7 +181,7 @@ async def test_what_cannot_be_asked_is_known_from_the_run_log_or_not_at_all(plac
         log.finish_run(run)
     found = await place.plan()
     assert would(found) == {"update": 1, "unknown": 1}
-    assert found.notes == ["the target has nothing to look records up with, so only the run log tells what is there"]
+    assert found.notes == ["the target cannot look up records, so only the run log shows which ones it has"]
     assert found.target == PlannedPace(2, None)
 
 
@@ -219,7 +222,7 @@ async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the
     found = await place.plan(lookups=1)
     assert would(found) == {"same": 1, "unknown": 2}
     assert found.target == PlannedPace(6, 120.0)
-    assert found.notes == ["not all were looked up, for each takes a request; --lookups says how many are"]
+    assert found.notes == ["some records were not looked up, because each takes a request; see --lookups"]
 
 
 @pytest.mark.parametrize(

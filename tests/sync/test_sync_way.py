@@ -15,7 +15,7 @@ from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.runlog import RunLog, RunRow
-from speclab.sync.plan import Plan, PlanOptions, plan
+from speclab.sync.plan import Plan, PlanOptions, build_plan
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions, run
 
@@ -87,7 +87,7 @@ class Tables:
     async def plan(self) -> Plan:
         prepared, context = prepare(self.directory / "people.md"), RuntimeContext(SystemClock(), Random(0))
         log = self.directory / ".speclab/runlog.db"
-        return await plan(prepared, log, References({}, self.directory), context, PlanOptions())
+        return await build_plan(prepared, log, References({}, self.directory), context, PlanOptions())
 
 
 @pytest.mark.parametrize("other", ["table: staff", "query: SELECT * FROM staff"])

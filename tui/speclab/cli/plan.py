@@ -58,12 +58,11 @@ def plan(
 
     from speclab.cli.run import equip
     from speclab.spec.workspace import runlog_path
-    from speclab.sync.plan import PlanOptions
-    from speclab.sync.plan import plan as make
+    from speclab.sync.plan import PlanOptions, build_plan
 
     prepared, references, context = equip(spec, approval(trust=trust))
     options = PlanOptions(full=full, limit=limit, lookups=lookups)
-    made = asyncio.run(make(prepared, runlog or runlog_path(prepared.workspace), references, context, options))
+    made = asyncio.run(build_plan(prepared, runlog or runlog_path(prepared.workspace), references, context, options))
     if as_json:
         print_json(_json(made))
     else:
@@ -81,11 +80,11 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield ""
     yield f"  {'read':<10}{plan.read:>9,}{'   and more, which were not looked at' if plan.cut else ''}"
     for would in (PlannedEffect.CREATE, PlannedEffect.UPDATE, PlannedEffect.DELETE):
-        yield f"  {would:<10}{plan.would[would]:>9,}"
-    if plan.would[PlannedEffect.SAME]:
-        yield f"  {'send':<10}{plan.would[PlannedEffect.SAME]:>9,}   though the target has them just so"
-    if plan.would[PlannedEffect.UNKNOWN]:
-        yield f"  {'write':<10}{plan.would[PlannedEffect.UNKNOWN]:>9,}   create or update: nothing tells which"
+        yield f"  {would:<10}{plan.effects[would]:>9,}"
+    if plan.effects[PlannedEffect.SAME]:
+        yield f"  {'send':<10}{plan.effects[PlannedEffect.SAME]:>9,}   though the target has them just so"
+    if plan.effects[PlannedEffect.UNKNOWN]:
+        yield f"  {'write':<10}{plan.effects[PlannedEffect.UNKNOWN]:>9,}   create or update: nothing tells which"
     yield f"  {'unchanged':<10}{plan.unchanged:>9,}"
     yield f"  {'filtered':<10}{plan.filtered:>9,}"
     yield f"  {'fail':<10}{sum(fault.count for fault in plan.faults):>9,}"
@@ -104,7 +103,7 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _example(example: PlanExample) -> Iterator[str]:
-    yield f"\n  {example.would} {example.key}"
+    yield f"\n  {example.effect} {example.key}"
     for change in example.changes[:_FIELDS]:
         was = f"{_short(change.was)} → " if change.was else ""
         yield f"    {change.field}: {was}{_short(change.becomes)}"
@@ -136,7 +135,7 @@ def _json(plan: Plan) -> Json:
         "resumed": plan.resumed,
         "cut": plan.cut,
         "read": plan.read,
-        **{would.value: count for would, count in plan.would.items()},
+        **{would.value: count for would, count in plan.effects.items()},
         "unchanged": plan.unchanged,
         "filtered": plan.filtered,
         "fail": sum(fault.count for fault in plan.faults),
@@ -144,7 +143,7 @@ def _json(plan: Plan) -> Json:
         "faults": [{"count": one.count, "place": one.place, "message": one.message} for one in plan.faults],
         "examples": [
             {
-                "would": one.would.value,
+                "would": one.effect.value,
                 "key": one.key,
                 "changes": [{"field": it.field, "was": it.was, "becomes": it.becomes} for it in one.changes],
             }

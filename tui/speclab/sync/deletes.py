@@ -1,7 +1,7 @@
 """Derived deletes: delete at the target what a read of the whole source did not return, for specs that ask for it.
 
-A missing record is processed like one that was read: it counts as read and has one outcome. The source returns nothing
-of it any more, so what identifies it at the target is stored each time it is read.
+A missing record counts as read and has one outcome, like any other. The source no longer returns it, so its identity at
+the target is stored each time it is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH: Final = 500
 
 
 class RecordIdentities:
-    """Selects what is stored of a record so that it can be deleted later: its source key, and what a delete needs."""
+    """Selects the fields that are stored of a record so that it can be deleted later."""
 
     def __init__(self, source: System, target: System) -> None:
         """Select the fields for records of `source` at `target`; the references in both are resolved."""
@@ -48,7 +48,7 @@ class RecordIdentities:
         return identity | {"place": [target, _select(source, self._before)]} if self._before else identity
 
     def build_all(self, batch: MappedBatch) -> dict[str, Record | None]:
-        """Return the identity of each record of a complete `batch`, by key; None for one that was not mapped."""
+        """Return the identity of each record of a complete `batch`, by key; None if it was not mapped."""
         identities: dict[str, Record | None] = dict.fromkeys(batch.source_keys)
         identities.update(zip(batch.keys, map(self.build, batch.sources, batch.payloads), strict=True))
         return identities
@@ -105,7 +105,7 @@ class DerivedDeletes:
     async def delete_missing(self) -> Halt | None:
         """Delete the records that the completed scan did not find, a batch at a time.
 
-        What this run does not reach is left to the next one that reads to the end, if that does not find it either.
+        The next run that reads to the end deletes the rest, if they are still missing.
         """
         after = ""
         while rows := self.log.get_missing(self.spec_id, _BATCH, after):
@@ -152,7 +152,7 @@ class DerivedDeletes:
 
 
 def _format_outcomes(outcomes: Mapping[Outcome, int]) -> str:
-    """Return, for example, `500 missing from the source: 498 written, 2 waiting`; empty if there are none."""
+    """Return, for example, `500 missing from the source: 498 written, 2 waiting`; empty without outcomes."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
     return f"{sum(outcomes.values())} missing from the source: {counts}" if counts else ""
 

@@ -57,7 +57,7 @@ class Halt:
 CANCELLED: Final = Halt(RunState.CANCELLED, "cancelled; the next run continues from the checkpoint")
 
 UNDECIDED: Final = WriteResult()
-"""The result of a record that the next run must send: neither an effect nor an error."""
+"""The result of a record that the next run must send: without an effect or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class WaitBudget:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Sends records to one target. It keeps no state of its own; a halt is returned to the caller, which must stop."""
+    """Sends records to one target. It keeps no state: a halt is returned to the caller, which must stop."""
 
     writer: Writer
     actions: ActionTable

@@ -48,7 +48,7 @@ class FailureFactory:
             if (key := RecordKey(self._key).extract(record)) is not None:
                 message = (
                     f"the key {key} at {paths} is text where other keys are numbers, or a number where others are "
-                    "text: two records would be taken for one; let the source write all keys as the same type"
+                    "text: two records would count as one; let the source write all keys as the same type"
                 )
         return NewFailure(
             key=build_stand_in_key(record),

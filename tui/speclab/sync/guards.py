@@ -46,12 +46,12 @@ class VolumeGuard:
         return guard.raise_alarm("most", message)
 
     def count_deletes(self, count: int) -> tuple[VolumeGuard, GuardAlarm | None]:
-        """Add `count` records that are about to be deleted."""
+        """Add `count` records that will be deleted."""
         guard = replace(self, deletes=self.deletes + count)
         expected = self.volume.records
         if not count or not expected or guard.deletes <= expected * self.volume.guard.deletes:
             return guard, None
-        message = f"one run is about to delete {guard.deletes:,} of about {expected:,} records"
+        message = f"the run would delete {guard.deletes:,} of about {expected:,} records"
         return guard.raise_alarm("deletes", message)
 
     def check_missing(self, missing: int, known: int) -> GuardAlarm | None:
@@ -165,7 +165,7 @@ class SchemaDrift:
         is_mapped: Callable[[Record], bool],
         guard: GuardSettings,
     ) -> None:
-        """Start with the field `profile` of the previous run; None if there was none.
+        """Start with the field `profile` of the previous run; None for the first run.
 
         `rows` are the mapping rows in the spec's `file`; records for which `is_mapped` returns False are ignored.
         """

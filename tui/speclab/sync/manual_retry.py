@@ -39,7 +39,7 @@ async def retry_failures(
     options: RunOptions,
     cancelled: asyncio.Event | None = None,
 ) -> ManualRetry:
-    """Retry open failures of a spec by id, also dead letters and unknown ones, and whatever else is due.
+    """Retry open failures of a spec by id, also dead letters and unknown ones, and all others that are due.
 
     Of `options`, only `wait_budget` is used. If a newer record of the same key was read in the meantime, the failure is
     closed and nothing is sent. Raises `RunLogError` if the run log cannot be written.

@@ -94,7 +94,7 @@ class PageLoop:
     missing: DerivedDeletes | None  # None if the target keeps what the source no longer has
 
     async def sync(self, reader: Reader, *, full: bool, limit: int | None) -> Halt | None:
-        """Retry what is due, process the source, and wait for retries that are due soon.
+        """Retry due failures, process the source, and wait for retries that are due soon.
 
         Return why the run ends early, if it does.
         """
@@ -216,7 +216,7 @@ class PageLoop:
         return halt or await self.missing.delete_missing()
 
     def _report_alarms(self, *alarms: GuardAlarm | None) -> Halt | None:
-        """Log `alarms`; return a halt for the first one that stops the run."""
+        """Log `alarms`; return a halt if one of them stops the run."""
         found = [alarm for alarm in alarms if alarm is not None]
         for alarm in found:
             self._log(alarm.level, "guard", alarm.message)
@@ -231,7 +231,7 @@ class PageLoop:
 async def prefetch_pages(
     pages: AsyncIterator[Page], transformer: Transformer, wait_budget: WaitBudget, limit: int | None
 ) -> AsyncGenerator[MappedPage, None]:
-    """Yield `pages`, mapped, with at most `limit` records in all; the next page is read while one is delivered.
+    """Yield `pages`, mapped, with at most `limit` records in total; the next page is read while one is delivered.
 
     End early if the run is asked to stop while a page is being read.
     """

@@ -52,8 +52,8 @@ class RecordKey:
     def extract_all(self, records: Sequence[Record]) -> list[str | None]:
         """Return the key of each record as `extract` does, but None where text and numbers could be confused.
 
-        The text "1" and the number 1 would be the same key, so two records would be taken for one. The type that is
-        read first is accepted.
+        The text "1" and the number 1 would be the same key, so two records would count as one. The type that is read
+        first is accepted.
         """
         name = self._field
         if name is None:
@@ -107,7 +107,7 @@ class Hasher:
         person = hashlib.blake2b(target.encode(), digest_size=16).digest()
         self._empty = hashlib.blake2b(digest_size=16, person=person)
         self.deleted: Final = self._digest(b"deleted")  # not valid JSON, so no payload has this hash
-        """The hash that stands for a record that was deleted at the target."""
+        """The hash of a record that was deleted at the target."""
 
     def hash(self, payload: Record) -> bytes:
         """Return the hash of `payload`."""
@@ -133,7 +133,7 @@ class Hasher:
 
 
 def build_idempotency_key(spec_id: str, target: str, key: str, payload_hash: bytes) -> str:
-    """Return the key by which a target can recognize a repeated write: a UUIDv5 (RFC 9562) of what is written where.
+    """Return the key by which a target can recognize a repeated write: a UUIDv5 (RFC 9562) of spec, target and record.
 
     It depends on nothing else, so it is the same after a crash and need not be stored before the write.
     """

@@ -83,7 +83,7 @@ class RetryQueue:
     messages: RetryMessages = field(default_factory=RetryMessages)
 
     async def retry_due(self) -> Halt | None:
-        """Retry what is due now; return why the run must end, if it must."""
+        """Retry due failures; return why the run must end, if it must."""
         while not self.wait_budget.cancelled:
             rows = self.log.get_due_failures(self.spec_id, self.clock.now(), _BATCH)
             if not rows:
@@ -93,7 +93,7 @@ class RetryQueue:
         return None
 
     async def drain(self) -> Halt | None:
-        """Retry what is due, and wait for what becomes due within the wait budget; the next run gets the rest."""
+        """Retry due failures, and those that become due within the wait budget; the next run gets the rest."""
         while True:
             if (halt := await self.retry_due()) is not None:
                 return halt

@@ -42,7 +42,7 @@ class RunOptions:
 
     `full` reads from the start of the source instead of the checkpoint. `limit` is the maximum number of records to
     read. With `retries`, nothing is read and only due records of the retry queue are sent. A `dry_run` maps and checks
-    but writes nothing, neither to the target nor to the run log. `wait_budget` is the total time, in seconds, that the
+    but writes nothing to the target or the run log. `wait_budget` is the total time, in seconds, that the
     run may wait for retries and for rate limits of the target.
     """
 
@@ -128,7 +128,7 @@ class _Run:
     show: Show
 
     async def execute(self) -> RunResult:
-        """Start the run in the run log, sync, and finish the run, whatever happens in between."""
+        """Start the run in the run log, sync, and finish the run in every case."""
         spec, log = self.prepared.integration, self.log
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)

@@ -70,7 +70,7 @@ class Transformer:
     deletes: bool
 
     def is_mapped(self, record: Record) -> bool:
-        """Return whether `record` is neither deleted nor filtered; True where that cannot be evaluated."""
+        """Return whether `record` is not deleted and not filtered; True if that cannot be evaluated."""
         try:
             return not (self.is_deleted is not None and self.is_deleted(record)) and self.mapper.accepts(record)
         except MappingFailure:

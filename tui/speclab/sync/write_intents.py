@@ -1,8 +1,8 @@
 """Write intents: what the run log says about a record while its write is in flight, and if its outcome is unknown.
 
 The stored hash of a record is invalidated before the record is sent. Otherwise a record that returns to an earlier
-value, after a change without a response or in a run that was killed, would be taken for unchanged, and the target
-would keep the change.
+value, after a change without a response or in a run that was killed, would count as unchanged, and the target would
+keep the change.
 
 If sending a record twice does harm, each request is stored as an intent before it is sent, and its result as soon as
 it is known: after a run that was killed, the next one sends again only what certainly did not arrive.
@@ -104,7 +104,7 @@ class WriteIntents:
 
 @dataclass(frozen=True, slots=True)
 class _IntentWriter:
-    """Writes batches, and stores in the run log what is in flight and what has become of it.
+    """Writes batches, and stores in the run log which records are in flight, and their results.
 
     `states` are the hashes of the records as they are known now.
     """
