@@ -75,7 +75,7 @@ def test_cancel_marks_a_run_whose_process_is_gone(busy: Shell) -> None:
         process.kill()
         process.wait()
         done = busy("cancel", "people", exit_code=1)
-    assert "ended without a word; the run is marked as interrupted" in done.stderr
+    assert "died before finishing the run; the run is marked as interrupted" in done.stderr
     assert busy.rows("runs")[0]["state"] == "interrupted"
 
 

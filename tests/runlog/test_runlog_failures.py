@@ -205,7 +205,7 @@ def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) 
     (row,) = reader.failures()
     with pytest.raises(UsageError, match="crm has no failure 123"):
         log.commit_retries(run, [RetryResult("123", Outcome.WRITTEN)])
-    with pytest.raises(ValueError, match="a retry came to dead, but without such a failure"):
+    with pytest.raises(ValueError, match="a retry with the outcome dead needs a new failure in that state"):
         log.commit_retries(run, [RetryResult(row.id, Outcome.DEAD)])
     with pytest.raises(UsageError, match="erp has no failure"):
         log.commit_retries(log.start_run("erp", "abc", "manual"), [RetryResult(row.id, Outcome.WRITTEN)])

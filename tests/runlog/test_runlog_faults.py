@@ -54,7 +54,7 @@ def test_a_log_that_stays_locked_is_told_of(path: Path, monkeypatch: pytest.Monk
 def test_a_file_that_is_no_database_is_left_alone(path: Path, opened: Callable[[Path], object]) -> None:
     path.parent.mkdir()
     path.write_text("# Notes\n" * 500)
-    with pytest.raises(RunLogError, match="this file is not a run log: it is not even a SQLite database"):
+    with pytest.raises(RunLogError, match="this file is not a SQLite database, so not a run log"):
         opened(path)
     assert path.read_text() == "# Notes\n" * 500
 
@@ -188,7 +188,7 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
     now = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", now + 1)
     monkeypatch.setattr(migrations, "migrations", tomorrows)
-    older = rf"the run log is of an older speclab \(schema {now}; this one reads {now + 1}\)"
+    older = rf"the run log was written by an older speclab \(schema {now}; this one reads {now + 1}\)"
     with pytest.raises(RunLogTooOld, match=older):
         RunLogReader.open(path)
     for _ in range(2):

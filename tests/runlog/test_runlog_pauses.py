@@ -80,7 +80,9 @@ def test_a_log_of_version_1_is_brought_up_to_date_by_whoever_writes(old: Path) -
 
 def test_a_log_of_version_1_is_not_changed_by_a_reader_which_says_what_to_do(old: Path) -> None:
     before = old.read_bytes()
-    with pytest.raises(RunLogTooOld, match=r"old\.db: the run log is of an older speclab \(schema 1;") as caught:
+    with pytest.raises(
+        RunLogTooOld, match=r"old\.db: the run log was written by an older speclab \(schema 1;"
+    ) as caught:
         RunLogReader.open(old)
     assert "`speclab status`" in caught.value.hint
     assert old.read_bytes() == before

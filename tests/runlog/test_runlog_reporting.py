@@ -42,7 +42,7 @@ def test_a_script_that_miscounts_is_told_so(log: RunLog, reader: RunLogReader) -
         run.add(read=10, written=9)
     row = reader.run(run.id)
     assert row is not None
-    assert (row.state, row.error) == (RunState.FAILED, "books do not balance: read 10, outcomes 9")
+    assert (row.state, row.error) == (RunState.FAILED, "counts do not match: read 10, outcomes 9")
 
 
 @pytest.mark.parametrize(

@@ -70,14 +70,14 @@ def test_books_that_do_not_balance_make_a_run_failed_whatever_else_it_is(log: Ru
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(10, {Outcome.WRITTEN: 9}, {}, bytes_in=0, bytes_out=0, cursor=None))
     row = log.finish_run(run, state=RunState.CANCELLED)
-    assert (row.state, row.error) == (RunState.FAILED, "books do not balance: read 10, outcomes 9")
+    assert (row.state, row.error) == (RunState.FAILED, "counts do not match: read 10, outcomes 9")
 
 
 def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(1, {}, {}, bytes_in=0, bytes_out=0, cursor=None))
     assert log.finish_run(run, "the disk is full").error == (
-        "the disk is full; books do not balance: read 1, outcomes 0"
+        "the disk is full; counts do not match: read 1, outcomes 0"
     )
 
 
@@ -93,9 +93,9 @@ def test_a_page_cannot_count_a_failure_that_it_does_not_bring(log: RunLog, reade
 def test_a_run_that_ended_takes_no_more_pages(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.finish_run(run)
-    with pytest.raises(UsageError, match=f"run {run} is not there, or has ended"):
+    with pytest.raises(UsageError, match=f"run {run} does not exist or has ended"):
         log.commit_page(run, page(written=["a"]))
-    with pytest.raises(UsageError, match="is not there, or has ended"):
+    with pytest.raises(UsageError, match="does not exist or has ended"):
         log.finish_run(run)
 
 

@@ -11,7 +11,7 @@ from tests.sync.conftest import MemoryTarget, World, counts, mapped, person
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.outcome import RunState
 from speclab.runlog import RunLog, RunRow
-from speclab.runlog.control import progress_text
+from speclab.runlog.rows import format_progress
 from speclab.sync.run import RunResult
 
 PAGES = [[person(number + 10 * page) for number in range(1, 4)] for page in range(3)]
@@ -119,7 +119,7 @@ async def test_the_progress_within_a_page_is_in_the_run_log_while_it_runs(world:
         if run.progress is not None:
             break
     assert run.progress == {"page": 1, "records": 3, "sent": 1, "requests": 0}
-    assert progress_text(run, world.clock.now()) == "page 1: 1 of 3 sent"
+    assert format_progress(run, world.clock.now()) == "page 1: 1 of 3 sent"
     slow.go_on.set()
     assert (await running).row.progress is None
 

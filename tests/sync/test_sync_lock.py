@@ -75,7 +75,10 @@ def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_p
         process.kill()
         process.wait()
         (row,) = log.mark_interrupted(partial(is_running, tmp_path))
-    assert (row.state, row.error) == (RunState.INTERRUPTED, f"process {process.pid} on 4f1d2e ended without a word")
+    assert (row.state, row.error) == (
+        RunState.INTERRUPTED,
+        f"process {process.pid} on 4f1d2e died before finishing the run",
+    )
 
 
 def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its_lock(tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ class LiveLine:
         """Show how `run` goes."""
         if not self._works:
             return
-        from speclab.runlog.control import progress_text
+        from speclab.runlog.rows import format_progress
 
-        doing = progress_text(run, datetime.now(UTC))
+        doing = format_progress(run, datetime.now(UTC))
         text = " ".join(f"{run.spec_id}: {run.read:,} read, {doing}".split())
         self.clear()
         with suppress(OSError):  # the run goes on where nobody sees it
@@ -135,7 +135,7 @@ def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 
 
     from speclab.core.locks import get_user_name, is_running
     from speclab.runlog import RunLog
-    from speclab.runlog.control import NOW
+    from speclab.runlog.rows import CANCEL_NOW
     from speclab.spec.workspace import workspace_of
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
@@ -145,7 +145,7 @@ def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 
     for run in gone:
         tell(f"{spec_id}: {run.error}; the run is marked as interrupted")
     for run in runs:
-        if run.cancel == NOW:
+        if run.cancel == CANCEL_NOW:
             tell(f"{spec_id} was asked to stop now")
         else:
             tell(f"{spec_id} was asked to stop after the page in progress; cancel it again to stop it now")

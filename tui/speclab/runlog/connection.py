@@ -99,7 +99,7 @@ def _words(error: sqlite3.Error) -> tuple[str, str]:
             )
         case sqlite3.SQLITE_NOTADB:
             return (
-                "this file is not a run log: it is not even a SQLite database",
+                "this file is not a SQLite database, so not a run log",
                 "Name another with --runlog, or move this one away.",
             )
         case sqlite3.SQLITE_CORRUPT:

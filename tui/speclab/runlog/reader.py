@@ -146,7 +146,7 @@ class RunLogReader:
             connection.execute("PRAGMA query_only = TRUE")
             found = schema.read_version(connection, self.path)
             if 0 < found < schema.VERSION:
-                older = f"the run log is of an older speclab (schema {found}; this one reads {schema.VERSION})"
+                older = f"the run log was written by an older speclab (schema {found}; this one reads {schema.VERSION})"
                 raise RunLogTooOld(
                     f"{self.path}: {older}",
                     hint="Whoever may write there brings it up to date with any command, such as `speclab status`.",

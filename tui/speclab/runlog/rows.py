@@ -1,26 +1,28 @@
-"""Rows of the run log as frozen values, their JSON form, and reading them from SQLite."""
+"""Values that go in and out of the run log, their JSON form, and their columns in SQLite."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from speclab.core.json import Json, Record
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.core.text import format_count
 from speclab.runlog.schema import OPEN, READ_TO_END
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationRow:
-    """One integration, and how its retry queue and its dead letters are right now.
+    """One integration, with the counts of its retry queue and dead letters.
 
-    `waiting`, `dead` and `unknown` count open failures; `oldest_waiting` is when the one longest in the retry queue
-    first failed, `next_attempt_at` when the next one is due. `succeeded_at` is when a run last ended as succeeded;
-    `arrived_at` when the last run *began* that went through its source to the end, succeeded or partial. `firing`
-    counts alerts. `revision` grows with every change to anything of the integration. `paused_at` is since when
-    `speclab up` leaves it alone (None: it does not), `paused_by` and `paused_reason` are who said so and why.
+    `waiting`, `dead` and `unknown` count open failures; `oldest_waiting` is when the oldest record in the retry queue
+    first failed, `next_attempt_at` when the next one is due. `succeeded_at` is the end of the last run that succeeded;
+    `arrived_at` is the *start* of the last run that read its source to the end, succeeded or partial. `firing` counts
+    alerts. `revision` is incremented by every change to anything of the integration. `paused_at` is the time since
+    when `speclab up` skips it (None: not paused), by `paused_by` for `paused_reason`.
     """
 
     spec_id: str
@@ -53,7 +55,7 @@ class RunRow:
     run: str
     spec_id: str
     spec_hash: str
-    trigger: str  # manual | schedule | retry | demo | whatever a reporting script calls it
+    trigger: str  # manual | schedule | retry | demo | any name that a script reports
     state: RunState
     started_at: str
     ended_at: str | None
@@ -72,11 +74,11 @@ class RunRow:
     cursor: Json
     error: str | None
     total: int | None = None
-    """Records the source says the whole read holds, where it says so; for progress, not in JSON."""
+    """Records in the whole read, if the source reports it; for progress, not in JSON."""
     cancel: int = 0
-    """Whether it was asked to stop: 1 after the page in progress, 2 now; not in JSON."""
+    """Requests to stop: 0, `CANCEL_AFTER_PAGE` or `CANCEL_NOW`; not in JSON."""
     progress: Record | None = None
-    """What it does within its page (`progress_text`), while it runs; not in JSON."""
+    """Progress within the page (see `format_progress`) while it runs; not in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class FailureRow:
     error_class: ErrorClass  # "class" in JSON
     status: int | None
     message: str
-    row: str | None  # target path of the mapping row to blame
+    row: str | None  # target path of the mapping row that failed
     column: int | None
     file: str
     line: int
@@ -110,9 +112,9 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Open failures of one integration that look the same: same place, class, status, state and shape of message.
+    """Open failures of one integration with the same stage, row, class, status, state and shape of message.
 
-    `shape` is the message without what differs from record to record; `message` is the newest one's, whole.
+    `shape` is the message without the parts that vary by record; `message` is the full message of the newest one.
     """
 
     spec_id: str
@@ -129,7 +131,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """An alert as last evaluated: its state, since when, and what was found, in words."""
+    """An alert as evaluated last: its state, the time since when it has it, and the figures found."""
 
     spec_id: str
     name: str
@@ -140,7 +142,7 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One line of the append-only event table."""
+    """One line of the event log."""
 
     id: int
     at: str
@@ -154,7 +156,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class NewFailure:
-    """A failure to store with a page's books; `attempts` counts tries so far."""
+    """A failure to store; `attempts` counts the attempts so far."""
 
     key: str
     state: FailureState
@@ -177,7 +179,7 @@ class NewFailure:
 
 @dataclass(frozen=True, slots=True)
 class FullScan:
-    """Numbers of the full scans of a source: the latest, and the one that the checkpoint is inside of, or 0."""
+    """Numbers of full scans of a source: of the latest, and of the scan that the checkpoint is inside of (or 0)."""
 
     latest: int
     held: int
@@ -237,12 +239,12 @@ class BatchState:
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """All that one page adds to the run log, in one transaction: outcomes, failures, states and the cursor.
+    """All that one page adds to the run log, in one transaction: outcomes, failures, record states and the cursor.
 
-    `read` is how many records came, counted before anything was done with them: what a run's balance is checked
-    against. `keys` are those of all of them: whatever came of a record now, older waiting and dead failures of its
-    key are superseded. `states` are the (key, hash) pairs now known to be at the target. `keep_cursor` is True for a
-    page that does not move the checkpoint (one that was cut short; a retry). `route` is the fingerprint of the source
+    `read` counts the records as they arrived, before any processing: the outcomes are checked against it. `keys` are
+    their keys: older open failures of these keys are superseded, regardless of the outcome. `states` are the (key,
+    hash) pairs now known to be at the target. `keep_cursor` is True for a page that does not move the checkpoint, such
+    as a retry or a page that was cut short. `route` is the fingerprint of the source
     and the target that the cursor belongs to.
     """
 
@@ -260,20 +262,20 @@ class PageResult:
     message: str = ""
     """The page's event line, such as `page 7, 200 read, 198 written`; no event if empty."""
     total: int | None = None
-    """Records the source says the whole read holds, where it says so."""
+    """Records in the whole read, if the source reports it."""
     seen: SeenRecords | None = None
-    """What the page tells of the records that the source has, where those it has no more are deleted."""
+    """The source keys of the page, for specs that delete missing records."""
     tombstones: Sequence[str] = ()
-    """Keys of records that the source has no more, of which it is decided now."""
+    """Keys of missing records that are handled with this page."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryResult:
-    """What became of one failure that was tried again.
+    """The result of one retry of a failure.
 
     `new_failure` is how it failed this time, if the outcome is waiting, dead or unknown; its `attempts` are those made
     now, and its payload, request and location replace the older ones. `state` is the (key, hash) now known to be at the
-    target, after a write or where it turned out to be there already.
+    target, after a write or because it was there already.
     """
 
     failure: str
@@ -284,16 +286,47 @@ class RetryResult:
     bytes_out: int = 0
 
 
+CANCEL_AFTER_PAGE: Final = 1
+"""`RunRow.cancel` of a run that was asked to stop after the page in progress."""
+CANCEL_NOW: Final = 2
+"""`RunRow.cancel` of a run that was asked to stop at once."""
+
+
+def format_progress(run: RunRow, now: datetime | None = None) -> str:
+    """Return the progress of a run: `page 3: 40 of 200 sent, 41 requests, waits 28 s: the rate limit is used up`.
+
+    Without `now`, a wait comes first and with the local time at which it ends: for text that is not redrawn every
+    second and has little room.
+    """
+    progress = run.progress or {}
+    parts = []
+    if progress.get("page"):
+        records = progress.get("records")
+        doing = f"{progress.get('sent', 0):,} of {records:,} sent" if records else "reading"
+        parts.append(f"page {progress['page']:,}: {doing}")
+    if requests := progress.get("requests"):
+        parts.append(format_count(int(str(requests)), "request"))
+    if until := progress.get("until"):
+        end = datetime.fromisoformat(str(until))
+        if now is None:
+            parts.insert(0, f"waits until {end.astimezone():%H:%M:%S}: {progress.get('wait')}")
+        else:
+            parts.append(f"waits {max(0, round((end - now).total_seconds())):,} s: {progress.get('wait')}")
+    if run.cancel:
+        parts.insert(0, "stopping now" if run.cancel == CANCEL_NOW else "stopping after this page")
+    return ", ".join(parts)
+
+
 _INTERNAL = ("total", "cancel", "progress")
 
 
 def run_json(row: RunRow) -> dict[str, Json]:
-    """A run as a JSON row: the fields of the reference, in its order."""
+    """Return a run as a JSON row, with the fields of the reference in its order."""
     return {name: getattr(row, name) for name in RunRow.__slots__ if name not in _INTERNAL}
 
 
 def failure_json(row: FailureRow, *, full: bool = False) -> dict[str, Json]:
-    """A failure as a JSON row: the fields of the reference, in its order; `full` adds records, request and answer."""
+    """Return a failure as a JSON row, with the fields of the reference; `full` adds records, request and response."""
     more = ("source", "payload", "request", "response")
     inner = (*more, "spec_hash", "idempotency_key")
     names = [name for name in FailureRow.__slots__ if name not in inner] + list(more if full else ())
@@ -309,7 +342,7 @@ SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting,
     (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing'),
     paused_at, paused_by, paused_reason
 FROM integration i"""
-"""Makes an `IntegrationRow` of each integration; every part of it is one look into an index."""
+"""Selects an `IntegrationRow` per integration; each subquery is one index lookup."""
 
 RUN_COLUMNS: Final = (
     "id, spec_id, spec_hash, trigger, state, started_at, ended_at, read, written, created, updated, deleted, "
@@ -326,14 +359,14 @@ SELECT spec_id, stage, "row", class, status, state, shape, count(*), max(last_at
         AND f.class = g.class AND f.status IS g.status AND f.state = g.state AND f.shape = g.shape AND f.{OPEN}
         ORDER BY last_at DESC LIMIT 1)
 FROM failure g INDEXED BY failure_open_group WHERE {OPEN}"""
-"""Makes a `FailureGroup` of each group by the first seven columns, out of the index of open failures."""
+"""Selects a `FailureGroup` per group by the first seven columns, from the index of open failures."""
 
 _SOURCE, _PAYLOAD = 17, 18
 EVENT_COLUMNS: Final = "id, at, spec_id, run, level, kind, message, fields"
 
 
 def run_row(row: Sequence[Any]) -> RunRow:
-    """The run in a row of `RUN_COLUMNS`."""
+    """Build a run from a row of `RUN_COLUMNS`."""
     values = list(row)
     values[4], values[19] = RunState(row[4]), json.loads(row[19])
     values[23] = None if row[23] is None else json.loads(row[23])
@@ -341,7 +374,7 @@ def run_row(row: Sequence[Any]) -> RunRow:
 
 
 def failure_row(row: Sequence[Any]) -> FailureRow:
-    """The failure in a row of `FAILURE_COLUMNS`, or of `FAILURE_SUMMARY`."""
+    """Build a failure from a row of `FAILURE_COLUMNS` or `FAILURE_SUMMARY`."""
     values = list(row)
     values[4:7] = FailureState(row[4]), Stage(row[5]), ErrorClass(row[6])
     if len(values) > _SOURCE:
@@ -351,14 +384,14 @@ def failure_row(row: Sequence[Any]) -> FailureRow:
 
 
 def group_row(row: Sequence[Any]) -> FailureGroup:
-    """The group in a row of `GROUPS`."""
+    """Build a group from a row of `GROUPS`."""
     values = list(row)
     values[1], values[3], values[5] = Stage(row[1]), ErrorClass(row[3]), FailureState(row[5])
     return FailureGroup(*values)
 
 
 def event_row(row: Sequence[Any]) -> EventRow:
-    """The event in a row of `EVENT_COLUMNS`."""
+    """Build an event from a row of `EVENT_COLUMNS`."""
     values = list(row)
     values[4], values[7] = Level(row[4]), json.loads(row[7])
     return EventRow(*values)

@@ -20,7 +20,7 @@ from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.core.state_files import make_private_directory
-from speclab.runlog import accounting, control, integrations, migrations, schema
+from speclab.runlog import accounting, integrations, migrations, runs, schema
 from speclab.runlog.connection import (
     Ids,
     as_json,
@@ -38,7 +38,6 @@ from speclab.runlog.report import ReportedRun
 from speclab.runlog.retention import Pruned, prune
 from speclab.runlog.rows import (
     FAILURE_COLUMNS,
-    RUN_COLUMNS,
     AlertRow,
     BatchState,
     FailureRow,
@@ -49,7 +48,6 @@ from speclab.runlog.rows import (
     RunRow,
     ScanCounts,
     failure_row,
-    run_row,
 )
 from speclab.runlog.schema import DEFAULT_FLOW
 from speclab.runlog.source_keys import SourceKeys
@@ -193,18 +191,10 @@ class RunLog:
         process = None if pid is None else ProcessIdentity.of(pid or getpid())
         run = self._ids.new()
         with self._transaction() as db:
-            self._states.begin(db, self._touch_flow(db, spec_id, flow))
+            flow_id = self._touch_flow(db, spec_id, flow)
+            self._states.begin(db, flow_id)
             at = self._now()
-            (cursor,) = db.execute(
-                "SELECT coalesce((SELECT cursor FROM checkpoint WHERE spec_id = ? AND flow = ?), 'null')",
-                (spec_id, flow),
-            ).fetchone()
-            db.execute(
-                "INSERT INTO run (id, spec_id, flow, spec_hash, trigger, state, started_at, cursor, pid, host, "
-                "process_started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, spec_id, flow, spec_hash, trigger, RunState.RUNNING, at, cursor)
-                + ((process.pid, process.host, process.started) if process else (None, None, None)),
-            )
+            runs.add_run(db, accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, at), trigger, process)
             self._event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
         return run
 
@@ -262,7 +252,7 @@ class RunLog:
         for result in results:
             failure = result.new_failure
             if result.outcome in accounting.FAILED and (failure is None or failure.state.value != result.outcome.value):
-                raise ValueError(f"a retry came to {result.outcome}, but without such a failure")
+                raise ValueError(f"a retry with the outcome {result.outcome} needs a new failure in that state")
         with self._transaction() as db:
             entry = self._entry(db, run)
             for result in results:
@@ -276,11 +266,11 @@ class RunLog:
     def save_progress(self, run: str, progress: Record) -> RunRow:
         """Store what a run does within its page, if that is news, and return its row."""
         with telling(self.path), self._lock:
-            row = control.running(self._db, run)
+            row = runs.get_run(self._db, run)
         if row.progress == progress:
             return row
         with self._transaction() as db:
-            return control.note_progress(db, run, progress)
+            return runs.save_progress(db, run, progress)
 
     def cancel(self, spec_id: str, by: str, *, now: bool = False) -> list[RunRow]:
         """Ask the running runs of an integration to stop, and return them.
@@ -289,12 +279,12 @@ class RunLog:
         once a second for such a request.
         """
         with self._transaction() as db:
-            runs = control.cancel(db, spec_id, now=now)
-            for run in runs:
+            cancelled = runs.request_cancel(db, spec_id, now=now)
+            for run in cancelled:
                 self._touch(db, spec_id)
-                message, fields = control.cancel_event(run, by)
+                message, fields = runs.describe_cancel(run, by)
                 self._event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
-        return runs
+        return cancelled
 
     def finish_run(
         self,
@@ -311,10 +301,10 @@ class RunLog:
         """
         with self._transaction() as db:
             entry = self._entry(db, run)
-            row = run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,)).fetchone())
+            row = runs.get_run(db, run)
             outcomes = row.written + row.unchanged + row.filtered + row.waiting + row.dead + row.unknown
             if row.read != outcomes:
-                unbalanced = f"books do not balance: read {row.read}, outcomes {outcomes}"
+                unbalanced = f"counts do not match: read {row.read}, outcomes {outcomes}"
                 error, state = f"{error}; {unbalanced}" if error else unbalanced, RunState.FAILED
             if state is None:
                 open_records = row.waiting + row.dead + row.unknown
@@ -328,13 +318,9 @@ class RunLog:
         """
         ended = []
         with self._transaction() as db:
-            rows = db.execute(
-                f"SELECT pid, host, process_started, {RUN_COLUMNS} FROM run WHERE state = 'running' AND pid IS NOT NULL"
-            ).fetchall()
-            for pid, host, started, *columns in rows:
-                process, row = ProcessIdentity(pid, host, started), run_row(columns)
+            for row, process in runs.get_processes(db):
                 if not (is_running(row.spec_id, process) if is_running else is_alive(process)):
-                    error = f"process {pid} on {host} ended without a word"
+                    error = f"process {process.pid} on {process.host} died before finishing the run"
                     ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
         return ended
 
@@ -550,7 +536,7 @@ class RunLog:
             "SELECT spec_id, spec_hash, flow FROM run WHERE id = ? AND ended_at IS NULL", (run,)
         ).fetchone()
         if row is None:
-            raise UsageError(f"{self.path}: run {run} is not there, or has ended")
+            raise UsageError(f"{self.path}: run {run} does not exist or has ended")
         spec_id, spec_hash, flow = row
         flow_id = self._touch_flow(db, spec_id, flow)
         return accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, self._now())
@@ -582,12 +568,6 @@ class RunLog:
         error: str | None,
         error_class: ErrorClass | None = None,
     ) -> RunRow:
-        seconds = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(row.started_at)).total_seconds()
-        seconds = max(seconds, 0.0)  # a clock may be set back meanwhile
-        db.execute(
-            "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ?, progress = NULL WHERE id = ?",
-            (state, entry.at, seconds, error and text(error), entry.run),
-        )
         if state is RunState.FAILED:
             accounting.count(db, entry.run, entry.spec_id, entry.flow, entry.at, accounting.error_counts(error_class))
         self._states.end(db, entry.flow_id)
@@ -595,7 +575,7 @@ class RunLog:
         message = f"{state}: {error}" if error else str(state)
         fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
         self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
-        return run_row(db.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (entry.run,)).fetchone())
+        return runs.end_run(db, row, entry.at, state, error)
 
     def _event(
         self,

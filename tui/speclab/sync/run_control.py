@@ -17,7 +17,7 @@ from speclab.connectors.api import Report
 from speclab.core.errors import RunLogError
 from speclab.core.outcome import Level
 from speclab.runlog import RunRow, RunStore
-from speclab.runlog.control import NOW
+from speclab.runlog.rows import CANCEL_NOW
 
 PERIOD: Final = 1.0
 """Seconds between two checks; a run that is shorter costs nothing."""
@@ -65,7 +65,7 @@ class RunMonitor:
             if row.cancel and not self.cancelled.is_set():
                 self.report(Level.INFO, "asked to cancel: the run stops after the page in progress")
                 self.cancelled.set()
-            if row.cancel >= NOW:
+            if row.cancel >= CANCEL_NOW:
                 self.stopped = True
                 task.cancel()  # again every second, in case something caught the previous cancellation
             self.show(row)

@@ -81,7 +81,7 @@ def why_not_cancel(context: AppContext, listed: ListedIntegration | None) -> str
 async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> None:
     """Ask the running run to stop after its page, or at once if it was asked before; `key` asks again."""
     from speclab.core.locks import get_user_name
-    from speclab.runlog.control import NOW
+    from speclab.runlog.rows import CANCEL_NOW
 
     try:
         runs = await context.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
@@ -90,7 +90,7 @@ async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> No
         return
     if not runs:
         context.notify("It ended before.", title=f"{listed.spec_id} is not running", timeout=3)
-    elif runs[0].cancel == NOW:
+    elif runs[0].cancel == CANCEL_NOW:
         context.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
     else:
         context.notify(f"{key} again stops it now.", title=f"{listed.spec_id} stops after this page", timeout=5)

@@ -27,7 +27,7 @@ from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import RecordView, lines
 from speclab.core.outcome import AlertState, FailureState, RunState, Stage
 from speclab.core.text import format_count
-from speclab.runlog.control import progress_text
+from speclab.runlog.rows import format_progress
 
 if TYPE_CHECKING:
     from speclab.app.context import AppContext
@@ -113,7 +113,7 @@ class FailuresGrid(Grid):
             yield self._other(run.run, icons.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
 
     def _in_progress(self, run: RunRow | None) -> Iterator[GridRow]:
-        if run is not None and run.state is RunState.RUNNING and (text := progress_text(run)):
+        if run is not None and run.state is RunState.RUNNING and (text := format_progress(run)):
             yield self._other(run.run, icons.RUNNING, "running", "run", text, run.started_at)
 
     def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[GridRow]:

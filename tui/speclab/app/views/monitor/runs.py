@@ -20,7 +20,7 @@ from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
 from speclab.core.outcome import Outcome, RunState
 from speclab.core.text import format_count
-from speclab.runlog.control import progress_text
+from speclab.runlog.rows import format_progress
 
 if TYPE_CHECKING:
     from speclab.app.context import AppContext
@@ -178,7 +178,7 @@ def _row(run: RunRow, at: datetime) -> GridRow:
             GridCell(run.trigger, "muted"),
             count(run.read),
             *outcomes,
-            GridCell(run.error or progress_text(run), "muted"),
+            GridCell(run.error or format_progress(run), "muted"),
         ),
     )
 
