@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.mapping.cel import RecordExpression
-from speclab.mapping.problems import MappingProblems, get_target_location
+from speclab.mapping.problems import get_target_location
 from speclab.mapping.sizes import add_size, shorten
 from speclab.mapping.types import (
     DROPPED,
@@ -30,6 +30,7 @@ from speclab.mapping.types import (
     to_json_number,
 )
 from speclab.spec.integration import MappingRow
+from speclab.spec.problems import ProblemCollector
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def build_shape(rows: Sequence[CompiledRow]) -> TargetShape:
     return _target_shape(tree, numbers)
 
 
-def check_targets(rows: Iterable[CompiledRow], findings: MappingProblems) -> None:
+def check_targets(rows: Iterable[CompiledRow], findings: ProblemCollector) -> None:
     """Tell of rows whose targets cannot both be written: the same, one within the other, a list with a gap."""
     tree: _Tree = {}
     for row in rows:
@@ -117,7 +118,7 @@ def _any_row(tree: _Tree) -> CompiledRow:
     return first if isinstance(first, CompiledRow) else _any_row(first)
 
 
-def _check_lists(tree: _Tree, path: tuple[str | int, ...], findings: MappingProblems) -> None:
+def _check_lists(tree: _Tree, path: tuple[str | int, ...], findings: ProblemCollector) -> None:
     numbers = {key for key in tree if isinstance(key, int)}
     gap = next((number for number in range(len(numbers)) if number not in numbers), None)
     for key, below in tree.items():

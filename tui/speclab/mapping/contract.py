@@ -12,9 +12,10 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Stage
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import find_similar
-from speclab.mapping.problems import CellLocations, MappingProblems, RowFailure, get_target_location
+from speclab.mapping.problems import CellLocations, RowFailure, get_target_location
 from speclab.mapping.types import format_value
 from speclab.spec.integration import MappingRow
+from speclab.spec.problems import ProblemCollector
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -65,7 +66,7 @@ def compile_checks(
     check: Mapping[str, Mapping[str, Json]],
     rows: Sequence[MappingRow],
     places: CellLocations,
-    findings: MappingProblems,
+    findings: ProblemCollector,
 ) -> tuple[FieldCheck, ...]:
     """The checks of a `check:` block; what is wrong with it goes to `findings`."""
     checks: list[FieldCheck] = []
@@ -132,7 +133,7 @@ def _message(error: jsonschema_rs.ValidationError) -> str:
 
 
 def _validator(
-    key: str, schema: Mapping[str, Json], places: CellLocations, findings: MappingProblems
+    key: str, schema: Mapping[str, Json], places: CellLocations, findings: ProblemCollector
 ) -> jsonschema_rs.Validator | None:
     import jsonschema_rs
 

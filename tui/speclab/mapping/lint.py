@@ -27,10 +27,8 @@ from speclab.mapping.fields import collect_fields
 from speclab.mapping.language import CellSyntaxError, ExpressionCell, StepCall, parse, render
 from speclab.mapping.mapper import Filter, Mapper
 from speclab.mapping.problems import (
-    CellLocation,
     CellLocations,
     HeadingLocation,
-    MappingProblems,
     get_cell_location,
     get_source_location,
     get_target_location,
@@ -43,7 +41,7 @@ from speclab.spec.integration import MappingRow
 from speclab.spec.outline import LineSpan
 from speclab.spec.parser import examine
 from speclab.spec.positioned_yaml import MappingNode, ScalarNode
-from speclab.spec.problems import Problem
+from speclab.spec.problems import Problem, ProblemCollector, TextLocation
 from speclab.spec.rules import CheckExpression
 from speclab.spec.settings_block import read_block
 
@@ -57,7 +55,7 @@ _DEEPEST: Final = 100  # Python takes code of twice that
 _DIRECT: Final = (StepCall("Direct"),)
 
 
-def check_row(written: MappingRow, lookups: Lookups, findings: MappingProblems) -> CompiledRow | None:
+def check_row(written: MappingRow, lookups: Lookups, findings: ProblemCollector) -> CompiledRow | None:
     """The row ready to run; None, and every reason in `findings`, if it cannot."""
     found = len(findings.problems)
     target = _path(written.target, get_target_location(written), findings)
@@ -81,7 +79,7 @@ def check_row(written: MappingRow, lookups: Lookups, findings: MappingProblems) 
     return CompiledRow(written, target, sources, chain.origin, tuple(chain.steps), chain.kind, chain.nullable)
 
 
-def _path(text: str, at: CellLocation, findings: MappingProblems) -> FieldPath | None:
+def _path(text: str, at: TextLocation, findings: ProblemCollector) -> FieldPath | None:
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
@@ -92,7 +90,7 @@ def _path(text: str, at: CellLocation, findings: MappingProblems) -> FieldPath |
 class _Chain:
     """The steps of one cell, taken one after the other; `kind` is what the values can be after those so far."""
 
-    def __init__(self, row: MappingRow, lookups: Lookups, findings: MappingProblems) -> None:
+    def __init__(self, row: MappingRow, lookups: Lookups, findings: ProblemCollector) -> None:
         self.steps: list[BoundStep] = []
         self.origin: RowExpression | None = None
         self.kind = ValueKind.ANY & ~ValueKind.DECIMAL
@@ -220,7 +218,7 @@ def check_and_compile(
     rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations
 ) -> CompileResult:
     """Check a table and its settings, and compile them if all is well; `places` are those of the settings."""
-    findings = MappingProblems(file)
+    findings = ProblemCollector(file)
     filter_ = _filter(settings.filter, places, findings)
     checked = [check_row(row, settings.lookups, findings) for row in rows]
     ready = [row for row in checked if row is not None]
@@ -235,7 +233,7 @@ def check_and_compile(
 
 
 def _check_use(
-    names: Iterable[str], rows: Sequence[CompiledRow], places: CellLocations, findings: MappingProblems
+    names: Iterable[str], rows: Sequence[CompiledRow], places: CellLocations, findings: ProblemCollector
 ) -> None:
     used = {
         value.name for row in rows for bound in row.steps for value in bound.arguments if isinstance(value, LookupTable)
@@ -245,7 +243,7 @@ def _check_use(
             findings.warning("M116", places.key(("lookups", name)), f"no row uses the lookup '{name}'")
 
 
-def _filter(text: str | None, places: CellLocations, findings: MappingProblems) -> Filter | None:
+def _filter(text: str | None, places: CellLocations, findings: ProblemCollector) -> Filter | None:
     if text is None:
         return None
     try:
@@ -262,7 +260,7 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
 
     What an expression reads is no source field: it asks with `has(...)` for what may not be there, or fails.
     """
-    findings = MappingProblems(file)
+    findings = ProblemCollector(file)
     names: list[str] = []
     for row in mapper.rows:
         for number, source in enumerate(row.sources):
@@ -291,7 +289,7 @@ def lint(document: Document) -> list[Problem]:
     """All problems of `document`, sorted by place."""
     reading = examine(document)
     file = str(document.path or "<spec>")
-    findings = MappingProblems(file)
+    findings = ProblemCollector(file)
     for expression in reading.expressions:
         _check_expression(document, expression, findings)
     problems = [*reading.problems, *findings.problems]
@@ -326,12 +324,12 @@ class _Block:
     document: Document
     tree: MappingNode
 
-    def key(self, path: Sequence[str]) -> CellLocation:
+    def key(self, path: Sequence[str]) -> TextLocation:
         """Where the key at `path` stands, or the last key on the way there."""
         entry = self.tree.at(path)
         return self._place(entry.key.start, entry.key.end) if entry else self._place(self.tree.start, self.tree.start)
 
-    def value(self, path: Sequence[str], start: int, end: int) -> CellLocation:
+    def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
         """Where characters `start` to `end` of the text at `path` stand."""
         entry = self.tree.at(path)
         if entry is None or not isinstance(entry.node, ScalarNode):
@@ -339,19 +337,19 @@ class _Block:
         part = entry.node.part(start, end)
         return self._place(part.start, part.end)
 
-    def _place(self, start: int, end: int) -> CellLocation:
+    def _place(self, start: int, end: int) -> TextLocation:
         line, column = self.document.position(start)
-        return CellLocation(line, column, max(1, end - start))
+        return TextLocation(line, column, max(1, end - start))
 
 
-def _check_expression(document: Document, expression: CheckExpression, findings: MappingProblems) -> None:
+def _check_expression(document: Document, expression: CheckExpression, findings: ProblemCollector) -> None:
     try:
         verify(expression.text, expression.names, expression.functions)
     except ExpressionSyntaxError as error:
         part = _within(document, expression, error)
         at = part or LineSpan(expression.start, expression.end)
         line, column = document.position(at.start)
-        place = CellLocation(line, column, max(1, at.end - at.start))
+        place = TextLocation(line, column, max(1, at.end - at.start))
         findings.error("C401", place, error.message, error.fix if part else None)
 
 

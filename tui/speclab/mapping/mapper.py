@@ -19,9 +19,10 @@ from speclab.mapping.compiler import (
     compile_rows,
 )
 from speclab.mapping.contract import FieldCheck
-from speclab.mapping.problems import CellLocation, MappingFailure, RowFailure, get_cell_location, get_source_location
+from speclab.mapping.problems import MappingFailure, RowFailure, get_cell_location, get_source_location
 from speclab.mapping.sizes import add_size, select_measured, shorten
 from speclab.mapping.types import Dropped, StepError, get_kind, kind_label, to_json
+from speclab.spec.problems import TextLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Filter:
     """The section's filter, compiled, and where it stands."""
 
     expression: RecordExpression
-    place: CellLocation
+    place: TextLocation
 
 
 class Mapper:

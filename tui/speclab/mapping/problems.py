@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json
-from speclab.core.outcome import Level, Stage
+from speclab.core.outcome import Stage
 from speclab.spec.integration import MappingRow
-from speclab.spec.problems import Code, Problem
+from speclab.spec.problems import Code, TextLocation
 
 _ALL: Final = (
     Code(
@@ -105,22 +105,13 @@ _ALL: Final = (
 CODES: Final = {code.code: code for code in _ALL}
 
 
-@dataclass(frozen=True, slots=True)
-class CellLocation:
-    """A stretch of one line; line and column count from 1."""
-
-    line: int
-    column: int
-    length: int
-
-
 class CellLocations(Protocol):
     """Finds the places of the section's settings."""
 
-    def key(self, path: Sequence[str]) -> CellLocation:
+    def key(self, path: Sequence[str]) -> TextLocation:
         """Where the key at `path` stands."""
 
-    def value(self, path: Sequence[str], start: int, end: int) -> CellLocation:
+    def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
         """Where characters `start` to `end` of the text at `path` stand."""
 
 
@@ -130,50 +121,31 @@ class HeadingLocation:
 
     line: int
 
-    def key(self, path: Sequence[str]) -> CellLocation:
+    def key(self, path: Sequence[str]) -> TextLocation:
         """The section's heading."""
         del path
-        return CellLocation(self.line, 1, 1)
+        return TextLocation(self.line, 1, 1)
 
-    def value(self, path: Sequence[str], start: int, end: int) -> CellLocation:
+    def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
         """The section's heading."""
         del start, end
         return self.key(path)
 
 
-def get_cell_location(row: MappingRow, start: int, end: int) -> CellLocation:
+def get_cell_location(row: MappingRow, start: int, end: int) -> TextLocation:
     """Where characters `start` to `end` of the row's Transformation cell stand."""
     column = row.column(start)
-    return CellLocation(row.line, column, max(1, row.column(end) - column))
+    return TextLocation(row.line, column, max(1, row.column(end) - column))
 
 
-def get_source_location(row: MappingRow, number: int) -> CellLocation:
+def get_source_location(row: MappingRow, number: int) -> TextLocation:
     """Where the row's source field of that number, from 0, stands."""
-    return CellLocation(row.line, row.source_columns[number], max(1, len(row.sources[number])))
+    return TextLocation(row.line, row.source_columns[number], max(1, len(row.sources[number])))
 
 
-def get_target_location(row: MappingRow) -> CellLocation:
+def get_target_location(row: MappingRow) -> TextLocation:
     """Where the row's target field stands."""
-    return CellLocation(row.line, row.target_column, max(1, len(row.target)))
-
-
-@dataclass(frozen=True, slots=True)
-class MappingProblems:
-    """Gathers the problems of one file."""
-
-    file: str
-    problems: list[Problem] = field(default_factory=list)
-
-    def error(self, code: str, at: CellLocation, message: str, fix: str | None = None) -> None:
-        """Something that stands in the way of a run; `fix` is what should stand there instead."""
-        self._add(Level.ERROR, code, at, message, fix)
-
-    def warning(self, code: str, at: CellLocation, message: str) -> None:
-        """Something that is probably not what is meant."""
-        self._add(Level.WARNING, code, at, message, None)
-
-    def _add(self, level: Level, code: str, at: CellLocation, message: str, fix: str | None) -> None:
-        self.problems.append(Problem(self.file, at.line, at.column, code, level, message, fix, at.length))
+    return TextLocation(row.line, row.target_column, max(1, len(row.target)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Problems: their codes, their place in the file, and collecting them."""
+"""Problems of a spec: their codes, their locations in the file, and their collection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from speclab.core.outcome import Level
+from speclab.spec.outline import TextLines
 
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding. `line` and `column` count from 1, columns in characters; `length` is for underlining.
+    """A problem. `line` and `column` count from 1, columns in characters; `length` is that of the underline.
 
-    `fix` is the text that should stand there instead, where speclab knows it (what the app's fix key writes); the
-    message alone must already say what to do.
+    `fix` is the text that should replace the underlined one, if it is known; the app's fix key inserts it. The message
+    must say what to do even without it.
     """
 
     file: str
@@ -30,14 +31,14 @@ class Problem:
     length: int = 1
 
     def __str__(self) -> str:
-        """`file:line:column: CODE message`, as editors and compilers write it: a line that no terminal obeys."""
+        """Return `file:line:column: CODE message`, as compilers print it, with control characters escaped."""
         message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], self.message)
         return f"{self.file}:{self.line}:{self.column}: {self.code} {message}"
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A kind of problem: its title, and why it is one with the way out of it."""
+    """A kind of problem: its title, and an explanation of why it is one and what to do."""
 
     code: str
     title: str
@@ -325,7 +326,7 @@ _LINE_END: Final = re.compile(r"[\r\n]")
 
 
 class TextRange(Protocol):
-    """Anything that lies between two offsets in a file's text."""
+    """Anything between two offsets in a file's text."""
 
     @property
     def start(self) -> int:
@@ -336,60 +337,78 @@ class TextRange(Protocol):
         """Offset after the last character."""
 
 
-class ProblemCollector:
-    """The problems of one file.
+@dataclass(frozen=True, slots=True)
+class TextLocation:
+    """A part of one line; line and column count from 1."""
 
-    `position` gives line and column (from 1) of an offset in `text`. `needs` is how much it matters that something
-    is not there yet or cannot be run yet: an error to a run, a mere note about a draft.
+    line: int
+    column: int
+    length: int
+
+
+class ProblemCollector:
+    """Collects the problems of one file.
+
+    A problem is reported at a location, or at a range of `text`; then `position` returns the line and the column of
+    an offset, both from 1. `needs` is the level of what is missing or not supported yet: an error before a run, only
+    a note in a draft.
     """
 
     def __init__(
-        self, file: str, text: str, position: Callable[[int], tuple[int, int]], *, needs: Level = Level.ERROR
+        self,
+        file: str,
+        text: str = "",
+        position: Callable[[int], tuple[int, int]] | None = None,
+        *,
+        needs: Level = Level.ERROR,
     ) -> None:
-        self._file = file
         self.text = text
-        self._position = position
+        self.problems: list[Problem] = []
+        self._file = file
+        self._position = position or TextLines.of_file(text).position
         self._needs = needs
-        self._problems: list[Problem] = []
 
-    def error(self, code: str, at: TextRange, message: str, fix: str | None = None) -> None:
-        """Something wrong; `fix` is what should stand at `at` instead."""
+    def error(self, code: str, at: TextRange | TextLocation, message: str, fix: str | None = None) -> None:
+        """Report an error; `fix` is the text that should replace the one at `at`."""
         self._add(Level.ERROR, code, at, message, fix)
 
-    def warning(self, code: str, at: TextRange, message: str, fix: str | None = None) -> None:
-        """Something that is probably not what is meant."""
+    def warning(self, code: str, at: TextRange | TextLocation, message: str, fix: str | None = None) -> None:
+        """Report something that is probably not intended."""
         self._add(Level.WARNING, code, at, message, fix)
 
-    def note(self, code: str, at: TextRange, message: str) -> None:
-        """Something worth knowing."""
+    def note(self, code: str, at: TextRange | TextLocation, message: str) -> None:
+        """Report something worth knowing."""
         self._add(Level.INFO, code, at, message, None)
 
-    def need(self, code: str, at: TextRange, message: str) -> None:
-        """Something a run needs that is not there yet."""
+    def need(self, code: str, at: TextRange | TextLocation, message: str) -> None:
+        """Report something that a run needs and that is missing or not supported yet."""
         self._add(self._needs, code, at, message, None)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """Problems found elsewhere, as they are."""
-        self._problems.extend(problems)
+        """Add problems that were found elsewhere."""
+        self.problems.extend(problems)
 
     @property
     def errors(self) -> int:
-        """How many of them are errors."""
-        return sum(problem.level is Level.ERROR for problem in self._problems)
+        """The number of errors."""
+        return sum(problem.level is Level.ERROR for problem in self.problems)
 
     def in_order(self) -> list[Problem]:
-        """All of them by place; of different levels at one place the gravest, for the others follow from it."""
-        gravest: dict[tuple[int, int], Level] = {}
+        """Return the problems by location, without duplicates; of several at one location only the most severe."""
+        most_severe: dict[tuple[int, int], Level] = {}
         levels = list(Level)
-        for problem in self._problems:
-            place = (problem.line, problem.column)
-            gravest[place] = min(gravest.get(place, problem.level), problem.level, key=levels.index)
-        told = dict.fromkeys(self._problems)
-        kept = [problem for problem in told if gravest[problem.line, problem.column] is problem.level]
+        for problem in self.problems:
+            location = (problem.line, problem.column)
+            most_severe[location] = min(most_severe.get(location, problem.level), problem.level, key=levels.index)
+        unique = dict.fromkeys(self.problems)
+        kept = [problem for problem in unique if most_severe[problem.line, problem.column] is problem.level]
         return sorted(kept, key=lambda problem: (problem.line, problem.column))
 
-    def _add(self, level: Level, code: str, at: TextRange, message: str, fix: str | None) -> None:
+    def _add(self, level: Level, code: str, at: TextRange | TextLocation, message: str, fix: str | None) -> None:
+        where = at if isinstance(at, TextLocation) else self._locate(at)
+        self.problems.append(Problem(self._file, where.line, where.column, code, level, message, fix, where.length))
+
+    def _locate(self, at: TextRange) -> TextLocation:
         line, column = self._position(at.start)
         line_end = _LINE_END.search(self.text, at.start, at.end)
-        length = max(1, (line_end.start() if line_end else at.end) - at.start)
-        self._problems.append(Problem(self._file, line, column, code, level, message, fix, length))
+        return TextLocation(line, column, max(1, (line_end.start() if line_end else at.end) - at.start))
