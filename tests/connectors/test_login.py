@@ -18,8 +18,8 @@ from tests.connectors.conftest import Serve, read_all
 from tests.connectors.issuer import Issuer
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth.login import LoginPrompt, challenge, listening, log_in
-from speclab.connectors.auth.oauth2 import Tokens, open_page
+from speclab.connectors.auth.login import LoginPrompt, build_challenge, listen_for_redirect, log_in
+from speclab.connectors.auth.oauth2 import Tokens, open_browser
 from speclab.connectors.registry import open_reader
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError, Unauthorized
@@ -73,7 +73,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 def test_the_challenge_is_that_of_rfc_7636_appendix_b() -> None:
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-    assert challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert build_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 async def test_a_browser_brings_the_code_back_and_the_login_is_kept(
@@ -120,7 +120,7 @@ async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothin
 
 
 async def test_what_looks_for_open_ports_in_odd_ways_is_answered_too() -> None:
-    async with listening(FREE, "state") as redirect:
+    async with listen_for_redirect(FREE, "state") as redirect:
         for line in (b"GET //[x HTTP/1.1", b"POST /callback?state=state&code=c HTTP/1.1", b"\xff"):
             reader, writer = await asyncio.open_connection("127.0.0.1", int(redirect.uri.split(":")[2].split("/")[0]))
             writer.write(line + b"\r\n\r\n")
@@ -233,7 +233,7 @@ async def test_a_login_page_that_is_not_a_web_page_is_refused(
         await log_in(auth, references.redactor, context, shown.append)
     assert shown == []
     with pytest.raises(ValueError, match="not an http"):
-        open_page(page)
+        open_browser(page)
 
 
 async def test_an_authorize_url_that_resolves_to_another_scheme_is_refused(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speclab.connectors.http.settings import HttpSystem
-from speclab.connectors.secrets.references import References, named
+from speclab.connectors.secrets.references import References, find_references
 from speclab.core.errors import UnresolvedReference
 from speclab.spec.auth import ApiKeyAuth, BasicAuth
 
@@ -136,4 +136,4 @@ def test_a_dotenv_file_that_cannot_be_read_says_where_and_shows_nothing(
 
 def test_the_references_of_settings_are_known_by_name() -> None:
     auth = BasicAuth(type="basic", username="${env:U}@${env:HOST}", password="${vault: kv/crm#pw }")
-    assert named(auth) == ["env:U", "env:HOST", "vault:kv/crm#pw"]
+    assert find_references(auth) == ["env:U", "env:HOST", "vault:kv/crm#pw"]

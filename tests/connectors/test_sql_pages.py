@@ -6,7 +6,7 @@ import pytest
 from tests.connectors.databases import Databases, Ends
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.sql.statements import page
+from speclab.connectors.sql.statements import build_page_query
 from speclab.core.errors import BadResponse, Unreachable
 from speclab.core.json import Json
 
@@ -119,7 +119,7 @@ def test_a_key_of_several_columns_is_found_by_its_index(mariadb: Ends) -> None:
     table = mariadb.table("a INT, b INT, c INT, PRIMARY KEY (a, b, c)")
     mariadb.sql(f"INSERT INTO {table} SELECT seq DIV 900, seq DIV 30 MOD 30, seq MOD 30 FROM seq_0_to_8999")
     dialect = mariadb.store.engine.dialect
-    statement, values = page(dialect, table, "abc", loose=(), since=None, after=(9, 29, 9), limit=10)
+    statement, values = build_page_query(dialect, table, "abc", loose=(), since=None, after=(9, 29, 9), limit=10)
     with mariadb.store.engine.begin() as connection:
         (plan,) = connection.exec_driver_sql(f"EXPLAIN {statement}", tuple(values)).mappings()
     assert plan["type"] == "range"

@@ -19,7 +19,7 @@ from speclab.connectors.file.rows import MAX_LIST
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_reader, sample
 from speclab.connectors.secrets.references import References
-from speclab.connectors.singer.messages import RecordMessage, parse
+from speclab.connectors.singer.messages import RecordMessage, parse_message
 from speclab.connectors.unreadable import MAX_LINE, UnreadableRecord
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, Record, decode_leniently, describe_unfit
@@ -101,7 +101,7 @@ async def test_a_bad_record_of_a_page_fails_alone(
 @pytest.mark.parametrize(("raw", "reason"), BAD)
 def test_a_bad_record_of_a_tap_is_given_with_its_line(raw: bytes, reason: str) -> None:
     line = b'{"type": "RECORD", "stream": "people", "record": ' + raw + b"}\n"
-    message = parse(line)
+    message = parse_message(line)
     assert isinstance(message, RecordMessage)
     assert isinstance(message.record, UnreadableRecord)
     assert message.record.reason.startswith(reason)

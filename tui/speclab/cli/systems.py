@@ -89,7 +89,7 @@ async def _tried(
 
 def _show(prompt: LoginPrompt, role: Role, *, browser: bool) -> None:
     """Put a prompt on stderr and, where a person sits at a browser, open its page there."""
-    from speclab.connectors.auth.oauth2 import has_browser, open_page
+    from speclab.connectors.auth.oauth2 import has_browser, open_browser
     from speclab.spec.units import format_duration
 
     minutes = format_duration(prompt.seconds)
@@ -100,7 +100,7 @@ def _show(prompt: LoginPrompt, role: Role, *, browser: bool) -> None:
     else:
         tell(f"{role}: log in within {minutes} at\n  {prompt.url}")
     if browser and has_browser() and sys.stderr.isatty():
-        open_page(prompt.direct or prompt.url)
+        open_browser(prompt.direct or prompt.url)
 
 
 def _print(end: Endpoint, access: ConnectionCheck) -> None:

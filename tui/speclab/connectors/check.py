@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from speclab.connectors.api import Reader, RuntimeContext
 from speclab.connectors.registry import load_parts, open_reader, open_writer
-from speclab.connectors.secrets.references import References, named
+from speclab.connectors.secrets.references import References, find_references
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, Unauthorized
 from speclab.core.text import format_count
@@ -67,7 +67,7 @@ async def check_connection(
     count. `tell` is told how far it has come: when all that is named was found, and when there is a token. What goes
     wrong is told, not raised.
     """
-    access = ConnectionCheck(tuple(dict.fromkeys(named(end.system) + named(end.auth))))
+    access = ConnectionCheck(tuple(dict.fromkeys(find_references(end.system) + find_references(end.auth))))
     try:
         await references.fetch(end.system, end.auth)
         references.resolve_settings(end.system)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
-from speclab.connectors.secrets.references import References, named, texts
+from speclab.connectors.secrets.references import References, find_references, iterate_texts
 from speclab.connectors.secrets.stores import STORES, Environment
 from speclab.core.errors import SpecError, SpeclabError, Untrusted
 from speclab.core.json import Json
@@ -189,12 +189,12 @@ class _FromWorkspace(References):
 def _reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
     """What one endpoint uses."""
     inside = _FromWorkspace(os.environ, workspace)
-    references = list(dict.fromkeys((*named(end.system), *named(end.auth))))
+    references = list(dict.fromkeys((*find_references(end.system), *find_references(end.auth))))
     system, auth = inside.resolve_settings(end.system), inside.resolve_settings(end.auth)
     yield from (Reach(end.role, ReachKind.REFERENCE, reference) for reference in references)
     own = list(system.find_reaches(end.role, workspace))
     yield from own
-    for text in (*texts(system.model_dump()), *texts(auth.model_dump())):
+    for text in (*iterate_texts(system.model_dump()), *iterate_texts(auth.model_dump())):
         for host in find_hosts(text):
             if not any(host in reach.what for reach in own):
                 yield Reach(end.role, ReachKind.HOST, host)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth.credentials import Credentials, HeaderAuth, HmacSignature, ParamAuth, basic
+from speclab.connectors.auth.credentials import Credentials, HeaderAuth, HmacSignature, ParamAuth, build_basic_auth
 from speclab.connectors.auth.oauth2 import OAuth2
 from speclab.connectors.auth.sigv4 import AwsSignature
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, OAuth2Auth
 
-__all__ = ["Credentials", "basic", "http_auth"]
+__all__ = ["Credentials", "build_basic_auth", "http_auth"]
 
 
-def http_auth(auth: Auth, redactor: Redactor, context: RuntimeContext) -> Credentials:
+def build_credentials(auth: Auth, redactor: Redactor, context: RuntimeContext) -> Credentials:
     """The credentials `auth` (references resolved) asks for; forms made here are told to the `redactor`.
 
     Raises `SpecError` for a secret that no header can carry.
@@ -23,7 +23,7 @@ def http_auth(auth: Auth, redactor: Redactor, context: RuntimeContext) -> Creden
         case ApiKeyAuth(param=str(param)):
             return ParamAuth(param, auth.prefix + auth.key)
         case BasicAuth():
-            return basic(auth.username, auth.password, redactor)
+            return build_basic_auth(auth.username, auth.password, redactor)
         case BearerAuth():
             return HeaderAuth("Authorization", f"Bearer {auth.token}")
         case OAuth2Auth():

@@ -33,8 +33,8 @@ class HeaderAuth(Credentials):
 
     def __init__(self, name: str, value: str) -> None:
         """The header `name`. Raises `SpecError` for a value that no header can carry."""
-        self._name = header_name(name)
-        self._value = header_value(name, value)
+        self._name = check_header_name(name)
+        self._value = check_header_value(name, value)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the header on `request`."""
@@ -56,21 +56,21 @@ class ParamAuth(Credentials):
         yield request
 
 
-def basic(username: str, password: str, redactor: Redactor) -> Credentials:
+def build_basic_auth(username: str, password: str, redactor: Redactor) -> Credentials:
     """RFC 7617, in UTF-8; other bytes of the environment's go out as they came in."""
     token = base64.b64encode(f"{username}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
     redactor.add(token)
     return HeaderAuth("Authorization", f"Basic {token}")
 
 
-def header_name(name: str) -> str:
+def check_header_name(name: str) -> str:
     """`name`, if a header can be called so (RFC 9110 section 5.1). Raises `SpecError`."""
     if not _NAME.fullmatch(name):
         raise SpecError(f"{name!r} is not a header name; expected one such as X-Api-Key")
     return name
 
 
-def header_value(name: str, value: str) -> str:
+def check_header_value(name: str, value: str) -> str:
     """`value`, if the header `name` can carry it. Raises `SpecError`, which does not show it."""
     where = f"the header {name}"
     if any(ord(character) < 32 or character == "\x7f" for character in _header_text(value, where)):
@@ -95,8 +95,8 @@ class HmacSignature(Credentials):
     def __init__(self, auth: HmacAuth, clock: Clock) -> None:
         """Signatures as `auth` (references resolved) says. Raises `SpecError` for what no header can carry."""
         for name in filter(None, (auth.header, auth.timestamp, auth.nonce)):
-            header_name(name)
-        header_value(auth.header, auth.prefix)
+            check_header_name(name)
+        check_header_value(auth.header, auth.prefix)
         self._auth = auth
         self._clock = clock
         self._secret = auth.secret.encode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import httpx
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth.oauth2 import GrantRejected, TokenEndpoint, is_page, seconds_in
+from speclab.connectors.auth.oauth2 import GrantRejected, TokenEndpoint, is_web_url, parse_seconds
 from speclab.connectors.auth.tokens import Token
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.core.errors import SpecError, Unauthorized, Unreachable
@@ -38,7 +38,7 @@ class RedirectListener:
 
 
 @asynccontextmanager
-async def listening(port: int, state: str) -> AsyncIterator[RedirectListener]:
+async def listen_for_redirect(port: int, state: str) -> AsyncIterator[RedirectListener]:
     """Listen on `port` (0: any that is free) until the block ends; only a redirection with this `state` counts.
 
     The code's future raises `Unauthorized` where the person declines. Raises `SpecError` where the port is taken.
@@ -135,7 +135,7 @@ async def log_in(auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext, 
     return await _in_a_browser(auth, endpoint, redactor, show)
 
 
-def challenge(verifier: str) -> str:
+def build_challenge(verifier: str) -> str:
     """The S256 code challenge of `verifier` (RFC 7636 section 4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).decode("ascii").rstrip("=")
 
@@ -146,9 +146,9 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
         base = httpx.URL(auth.authorize_url or "")
     except httpx.InvalidURL as error:
         raise SpecError(f"authorize_url is no URL: {error}") from None
-    if not is_page(str(base)):
+    if not is_web_url(str(base)):
         raise SpecError("authorize_url must be an http:// or https:// URL")
-    async with listening(auth.redirect_port or 0, state) as redirect:
+    async with listen_for_redirect(auth.redirect_port or 0, state) as redirect:
         url = base.copy_merge_params(
             {
                 **endpoint.wanted,
@@ -156,7 +156,7 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
                 "client_id": auth.client_id,
                 "redirect_uri": redirect.uri,
                 "state": state,
-                "code_challenge": challenge(verifier),
+                "code_challenge": build_challenge(verifier),
                 "code_challenge_method": "S256",
             }
         )
@@ -172,8 +172,8 @@ async def _in_a_browser(auth: OAuth2Auth, endpoint: TokenEndpoint, redactor: Red
 
 async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, context: RuntimeContext, show: Show) -> Token:
     device = await endpoint.device(auth.device_url or "")
-    seconds = seconds_in(device.get("expires_in")) or _PATIENCE
-    interval = seconds_in(device.get("interval")) or _INTERVAL
+    seconds = parse_seconds(device.get("expires_in")) or _PATIENCE
+    interval = parse_seconds(device.get("interval")) or _INTERVAL
     show(
         LoginPrompt(
             url=str(device["verification_uri"]),

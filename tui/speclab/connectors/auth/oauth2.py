@@ -18,7 +18,7 @@ import httpx
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth.credentials import Credentials
-from speclab.connectors.auth.tokens import Token, TokenFile, token_directory
+from speclab.connectors.auth.tokens import Token, TokenFile, get_token_directory
 from speclab.connectors.http_once import HttpReply, request_once
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.core.errors import SpecError, Unauthorized, Unreachable
@@ -35,14 +35,14 @@ def has_browser() -> bool:
     return bool(graphical) and not os.environ.get("SSH_CONNECTION")
 
 
-def is_page(url: str) -> bool:
+def is_web_url(url: str) -> bool:
     """Return whether `url` is a web page: a browser would run `javascript:`, open `file:`, or take it for an option."""
     return _PAGE.fullmatch(url) is not None
 
 
-def open_page(url: str) -> None:
+def open_browser(url: str) -> None:
     """Open `url` there; return at once. Raises `ValueError` if it is not a web page."""
-    if not is_page(url):
+    if not is_web_url(url):
         raise ValueError(f"not an http:// or https:// page: {url!r}")
     Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
@@ -97,7 +97,7 @@ class TokenEndpoint:
             raise self._useless(url, reply, "gave no token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise self._useless(url, reply, f"gave a token of the type {kind!r}, which is not known here")
-        refresh, lifetime = answer.get("refresh_token"), seconds_in(answer.get("expires_in"))
+        refresh, lifetime = answer.get("refresh_token"), parse_seconds(answer.get("expires_in"))
         return Token(
             access=access,
             refresh=refresh if isinstance(refresh, str) and refresh else None,
@@ -113,7 +113,7 @@ class TokenEndpoint:
             raise self._useless(url, reply, f"gave no {', '.join(needed)}")
         for name in ("verification_uri", "verification_uri_complete"):
             page = answer.get(name)
-            if page and not is_page(str(page)):
+            if page and not is_web_url(str(page)):
                 raise self._useless(url, reply, f"gave a {name} that is not an http:// or https:// page: {page!r}")
         return answer
 
@@ -155,7 +155,7 @@ class TokenEndpoint:
         return line, f"{reply.status}\n\n{self._redactor.excerpt(reply.text, _SHOWN)}"
 
 
-def seconds_in(value: Json) -> float | None:
+def parse_seconds(value: Json) -> float | None:
     """A lifetime or an interval, which some servers write as a text; None for what is none, or without end."""
     try:
         seconds = float(value) if isinstance(value, int | float | str) else 0.0
@@ -198,7 +198,7 @@ class Tokens:
         self._redactor = redactor
         self._context = context
         self._endpoint = TokenEndpoint(auth, redactor, context)
-        self._file = TokenFile(context.tokens or token_directory(), auth)
+        self._file = TokenFile(context.tokens or get_token_directory(), auth)
         self._token: Token | None = None
         self._renewal: asyncio.Task[Token] | None = None
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from speclab.connectors.auth.credentials import Credentials, header_value
+from speclab.connectors.auth.credentials import Credentials, check_header_value
 from speclab.core.clock import Clock
 from speclab.spec.auth import AwsAuth
 
@@ -34,8 +34,8 @@ class AwsSignature(Credentials):
 
     def __init__(self, auth: AwsAuth, clock: Clock) -> None:
         """Signatures with the keys of `auth`, references resolved. Raises `SpecError` for what no header can carry."""
-        header_value("Authorization", auth.access_key)
-        header_value("X-Amz-Security-Token", auth.session_token or "")
+        check_header_value("Authorization", auth.access_key)
+        check_header_value("X-Amz-Security-Token", auth.session_token or "")
         self._auth = auth
         self._clock = clock
 

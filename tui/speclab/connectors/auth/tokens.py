@@ -86,7 +86,7 @@ class TokenFile:
         replace_file(self.path, text.encode(), mode=0o600)
 
 
-def token_directory() -> Path:
+def get_token_directory() -> Path:
     """Where this user's tokens are kept."""
     from platformdirs import user_state_path
 

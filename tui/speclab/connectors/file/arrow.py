@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.file.locations import FileRow
-from speclab.connectors.file.parquet import ArrowFileRow, unwritable
+from speclab.connectors.file.parquet import ArrowFileRow, converting_parquet_write_errors
 from speclab.connectors.file.rows import TableMismatch
 from speclab.core.errors import BadResponse
 from speclab.core.json import NO_NUMBERS, Json, Record, encode, to_json
@@ -87,7 +87,7 @@ class ArrowColumns:
             is_open = types.is_null(field.type)
             self._known[field.name] = _Column() if is_open else _fixed(field.type, nullable=field.nullable)
         for column, text in declared.items():
-            kind, before = arrow_type(text), self._known.get(column, _Column())
+            kind, before = parse_arrow_type(text), self._known.get(column, _Column())
             if before.fixed not in (None, kind):
                 raise BadResponse(
                     f"{name}: the column {column!r} is {before.fixed} in the file, and {text} in `types`",
@@ -127,7 +127,7 @@ class ArrowColumns:
         return pa.schema(fields, self._old.metadata if self._old is not None else None)
 
 
-def batch_of(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
+def build_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
     """`records`, which fit, as a batch of `schema`."""
     import pyarrow as pa
 
@@ -135,7 +135,7 @@ def batch_of(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def arrow_type(text: str) -> pa.DataType:
+def parse_arrow_type(text: str) -> pa.DataType:
     """The Arrow type that `types` calls `text`."""
     import pyarrow as pa
 
@@ -330,7 +330,7 @@ class ParquetOutput:
 
         self._name = name
         self._schema = schema
-        with unwritable(name):
+        with converting_parquet_write_errors(name):
             self._writer = pq.ParquetWriter(stream, schema)
         self._run: tuple[pa.RecordBatch, int, int] | None = None
         self._records: list[Record] = []
@@ -358,7 +358,7 @@ class ParquetOutput:
     def end(self) -> None:
         """Write what is left, and the footer."""
         self._settle()
-        with unwritable(self._name):
+        with converting_parquet_write_errors(self._name):
             self._write()
         self.close()
 
@@ -368,12 +368,12 @@ class ParquetOutput:
 
     def _settle(self) -> None:
         """Make batches of what is held."""
-        with unwritable(self._name):
+        with converting_parquet_write_errors(self._name):
             if self._run is not None:
                 batch, start, stop = self._run
                 self._gather(self._widened(batch.slice(start, stop - start)))
             if self._records:
-                self._gather(batch_of(self._records, self._schema))
+                self._gather(build_batch(self._records, self._schema))
         self._run, self._records = None, []
 
     def _gather(self, batch: pa.RecordBatch) -> None:

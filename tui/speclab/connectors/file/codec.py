@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 16
 
 
-def unpacked(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO:
+def open_decoded(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO:
     """The text of the file `name` in UTF-8, which can be sought to places it was at before; owns `stream`."""
     if layout.gzipped:
         stream = cast("BinaryIO", _Gunzipped(stream))
@@ -33,7 +33,7 @@ def unpacked(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO:
 
 
 @contextmanager
-def packed(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
+def open_encoded(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
     """Where to write a text in UTF-8, so that it comes to `stream` as it must."""
     if not layout.gzipped:
         yield _encoded(stream, layout)
@@ -43,7 +43,7 @@ def packed(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def read_to_its_end(name: str) -> Iterator[None]:
+def converting_read_errors(name: str) -> Iterator[None]:
     """Tells of a file that cannot be opened, read or unpacked as `BadResponse`."""
     try:
         yield
@@ -52,7 +52,7 @@ def read_to_its_end(name: str) -> Iterator[None]:
         raise BadResponse(f"{name}: cannot be read to its end: {reason}") from None
 
 
-def undecodable(name: str, line: int, offset: int, byte: int, encoding: str) -> BadResponse:
+def build_decode_error(name: str, line: int, offset: int, byte: int, encoding: str) -> BadResponse:
     """The error of a byte that is no text; `offset` counts from the start of the file."""
     return BadResponse(
         f"{name}:{line}: the byte 0x{byte:02x} at offset {offset} is not {encoding}",
@@ -140,7 +140,7 @@ class _Decoded(io.RawIOBase):
             offset = self._taken - len(error.object) + error.start
             line = self._line + text.count("\n")
             byte = error.object[error.start]
-            self._failure = undecodable(self._name, line, offset, byte, self._encoding)
+            self._failure = build_decode_error(self._name, line, offset, byte, self._encoding)
             self._ended = False
         except UnicodeError as error:  # as of a UTF-16 that does not begin with its mark
             raise BadResponse(f"{self._name}:{self._line}: is not {self._encoding}: {error}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
-from speclab.connectors.file.locations import add
+from speclab.connectors.file.locations import append_durably
 from speclab.connectors.file.record_format import RecordFormat, RecordOutput
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import BATCH, AppendingWriter, FileTarget
@@ -75,7 +75,7 @@ class Journal:
 
     def add(self, entries: Iterable[tuple[str, Record | None]]) -> None:
         """Write `entries` to the disk, all or none. Raises `OSError`, also if another writer holds the journal."""
-        add(self._held(), b"".join(encode([key, record]) + b"\n" for key, record in entries))
+        append_durably(self._held(), b"".join(encode([key, record]) + b"\n" for key, record in entries))
 
     @contextmanager
     def entries(self) -> Iterator[Entries]:
@@ -306,7 +306,7 @@ class _JournaledWriter:
 
     def _merge(self, out: RecordOutput, entries: Entries) -> None:
         """Write the rows of the old file, those of the journal in their place; what is left of that is new."""
-        for row in self._target.rows():
+        for row in self._target.read_rows():
             key = self._target.key_of(row.record)
             if key is None or key not in entries:
                 out.copy(row)

@@ -19,7 +19,7 @@ from speclab.core.files import resolve_path
 from speclab.core.json import Record
 
 
-def add(stream: FileIO, text: bytes) -> None:
+def append_durably(stream: FileIO, text: bytes) -> None:
     """Write `text` at the end of `stream`, opened for appending and without a buffer, and have it on the disk.
 
     Raises `OSError`; the file is as it was then. A process that is killed may leave a part of `text`.
@@ -35,17 +35,17 @@ def add(stream: FileIO, text: bytes) -> None:
         raise
 
 
-def add_marked(stream: FileIO, text: bytes, mark: Path) -> None:
-    """As `add`, with what is about to be added in the file `mark` for so long, so that `mend` can undo a part of it."""
+def append_with_intent(stream: FileIO, text: bytes, mark: Path) -> None:
+    """Append `text` as `append_durably` does, with the file `mark` as its write intent for `undo_partial_append`."""
     with mark.open("wb", buffering=0) as noted:
-        add(noted, b"%d\n%b" % (os.fstat(stream.fileno()).st_size, text))
+        append_durably(noted, b"%d\n%b" % (os.fstat(stream.fileno()).st_size, text))
     try:
-        add(stream, text)
+        append_durably(stream, text)
     finally:
         mark.unlink()
 
 
-def mend(stream: FileIO, mark: Path) -> None:
+def undo_partial_append(stream: FileIO, mark: Path) -> None:
     """Cut off what is in `stream` of a text that a killed process added in part; what another wrote there stays."""
     if not mark.exists():
         return

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 from speclab.connectors.secrets.redaction import Redactor
-from speclab.connectors.secrets.references import secrets_of_url
+from speclab.connectors.secrets.references import find_url_secrets
 from speclab.core.errors import SpecError, SpeclabError, Unauthorized, Unreachable
 from speclab.core.json import Json
 
@@ -75,7 +75,7 @@ class ObjectStore:
         login = _LOGIN.search(url)
         password = login[0].removesuffix("@").partition(":")[2] if login else ""
         signature = url.partition("?")[2] if self.is_http else ""  # who has such a URL needs no login
-        for secret in (password, unquote(password), signature, *secrets_of_url(url)):
+        for secret in (password, unquote(password), signature, *find_url_secrets(url)):
             redactor.add(secret)
         if login is not None and self.protocol in _TIMED:  # whose drivers take what is encoded in a login as it is
             url = _LOGIN.sub("", url)
@@ -234,7 +234,7 @@ class ObjectStore:
         return Unreachable(message, hint="The next run continues from the checkpoint.")
 
 
-def version_of(found: Mapping[str, Any]) -> str:
+def get_version(found: Mapping[str, Any]) -> str:
     """What tells one content of a file from another, as far as the store says."""
     return next((str(found[name]) for name in _VERSIONS if found.get(name) is not None), "")
 

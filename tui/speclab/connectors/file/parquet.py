@@ -31,23 +31,23 @@ class ArrowFileRow(FileRow):
     index: int
 
 
-def parquet_rows(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[ArrowFileRow]:
+def read_parquet(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[ArrowFileRow]:
     """The records of `stream` from `start` on, whose spots count records. Raises `BadResponse` and `SpecError`."""
-    with unreadable(name):
+    with converting_parquet_read_errors(name):
         file = _opened(stream, name)
         groups, number = _groups_from(file, start.offset)
         skip = start.offset - number
         for batch in file.iter_batches(_BATCH, row_groups=groups, use_threads=False):
-            records = records_of(batch, name)
+            records = convert_batch(batch, name)
             for index in range(min(skip, len(records)), len(records)):
                 yield ArrowFileRow(records[index], b"", RowPosition(number + index + 1), batch, index)
             skip = max(0, skip - len(records))
             number += len(records)
 
 
-def schema_of(stream: BinaryIO, name: str) -> pa.Schema:
+def read_schema(stream: BinaryIO, name: str) -> pa.Schema:
     """The columns of a Parquet file. Raises `BadResponse` and `SpecError`."""
-    with unreadable(name):
+    with converting_parquet_read_errors(name):
         return _opened(stream, name).schema_arrow
 
 
@@ -63,7 +63,7 @@ def check_installed() -> None:
 
 
 @contextmanager
-def unreadable(name: str) -> Iterator[None]:
+def converting_parquet_read_errors(name: str) -> Iterator[None]:
     """Tells of what pyarrow cannot read as `BadResponse`."""
     check_installed()
     import pyarrow as pa
@@ -75,7 +75,7 @@ def unreadable(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def unwritable(name: str) -> Iterator[None]:
+def converting_parquet_write_errors(name: str) -> Iterator[None]:
     """Tells of what pyarrow cannot write as `BadResponse`; what the disk cannot take is an `OSError` still."""
     import pyarrow as pa
 
@@ -85,7 +85,7 @@ def unwritable(name: str) -> Iterator[None]:
         raise BadResponse(f"{name}: cannot be written as Parquet: {str(error).rstrip('.')}") from None
 
 
-def records_of(batch: pa.RecordBatch, name: str) -> list[Record]:
+def convert_batch(batch: pa.RecordBatch, name: str) -> list[Record]:
     """The rows of `batch` as records. Raises `BadResponse` for a value that is no date, as far as dates go here."""
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):

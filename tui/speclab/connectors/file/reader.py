@@ -11,11 +11,11 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, Reader, RuntimeContext, WriteError
-from speclab.connectors.file.codec import read_to_its_end, unpacked
+from speclab.connectors.file.codec import converting_read_errors, open_decoded
 from speclab.connectors.file.formats import FileFormat, FormatOptions
 from speclab.connectors.file.locations import FileRow, RowPosition, SourceFile
-from speclab.connectors.file.remote import source_of
-from speclab.connectors.file.rows import rows
+from speclab.connectors.file.remote import get_source_location
+from speclab.connectors.file.rows import read_rows
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import FileTarget
 from speclab.connectors.registry import sample
@@ -70,7 +70,7 @@ class FileReader(Reader):
         """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
         del auth, retry  # the file system knows who we are, and does not heal by waiting
         system = references.resolve_settings(system)
-        self._source = source_of(system, references)
+        self._source = get_source_location(system, references)
         self._system = system
         self._report = context.report
 
@@ -101,8 +101,8 @@ class FileReader(Reader):
         layout = FormatOptions.of(file.name, self._system)
         weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
         ended = False
-        with read_to_its_end(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
-            found = rows(stream, file.name, layout, spot)
+        with converting_read_errors(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
+            found = read_rows(stream, file.name, layout, spot)
             while not ended:
                 page, ended = await asyncio.to_thread(_take, found)
                 spot = page[-1].end if page else spot
@@ -116,7 +116,7 @@ class FileReader(Reader):
                 weight = 0
 
     def _opened(self, file: SourceFile, layout: FormatOptions) -> BinaryIO:
-        return unpacked(self._source.opened(file, seeking=layout.format is FileFormat.PARQUET), file.name, layout)
+        return open_decoded(self._source.opened(file, seeking=layout.format is FileFormat.PARQUET), file.name, layout)
 
     def _begin(self, files: list[SourceFile], before: list[str], cursor: Json) -> tuple[int, RowPosition, bool]:
         """Which of `files` to begin with, where in it, and whether those before it are as they were when read."""
@@ -183,7 +183,7 @@ class FileFinder:
     def _read(self) -> dict[str, Record]:
         if not self._target.place.exists():
             return {}
-        found = (row.record for row in self._target.rows())
+        found = (row.record for row in self._target.read_rows())
         return {key: record for record in found if (key := self._target.key_of(record)) is not None}
 
 

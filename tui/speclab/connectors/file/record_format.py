@@ -30,12 +30,12 @@ class RecordOutput(Protocol):
         """Let go of what is held open, whether it came to the end or not."""
 
 
-def fields(records: Iterable[Record]) -> list[str]:
+def collect_fields(records: Iterable[Record]) -> list[str]:
     """All fields of `records`, in the order they first come."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 
-def json_line(record: Record) -> bytes:
+def format_json_line(record: Record) -> bytes:
     """`record` as a line of JSON Lines."""
     return encode(record) + b"\n"
 
@@ -52,7 +52,7 @@ class LinesOutput:
 
     def add(self, record: Record) -> None:
         """Write a line."""
-        self._stream.write(json_line(record))
+        self._stream.write(format_json_line(record))
 
     def end(self) -> None:
         """Nothing stands after the last line."""
@@ -96,7 +96,7 @@ class TableOutput:
         if old is not None and self._same:
             self._whole(old.raw)
         elif lines.columns:
-            stream.write(lines.header())
+            stream.write(lines.format_header())
 
     def copy(self, row: FileRow) -> None:
         """Write the row as it was, or with the columns that are new."""
@@ -183,7 +183,7 @@ class TableRecordFormat:
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
         """A table with the columns it had, and those of `records`."""
         known = self._old.columns if self._old else ()
-        return TableOutput(stream, self._of(tuple(dict.fromkeys([*known, *fields(records)]))), self._old)
+        return TableOutput(stream, self._of(tuple(dict.fromkeys([*known, *collect_fields(records)]))), self._old)
 
     def _of(self, columns: tuple[str, ...]) -> TableLines:
         return TableLines(self._name, self._layout, columns, self._old.line_end if self._old else "\n")

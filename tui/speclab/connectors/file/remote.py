@@ -20,7 +20,7 @@ from speclab.connectors.file.locations import (
     SourceLocation,
     TargetLocation,
 )
-from speclab.connectors.file.object_store import ObjectStore, StoreAccess, version_of
+from speclab.connectors.file.object_store import ObjectStore, StoreAccess, get_version
 from speclab.connectors.file.settings import FileSystem, is_remote
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import Unreachable
@@ -42,7 +42,7 @@ class RemoteSourceLocation:
     def find(self) -> list[SourceFile]:
         """The files, in the order of their names. Raises `Unreachable` and `Unauthorized`."""
         found = [
-            SourceFile(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, version_of(each))
+            SourceFile(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, get_version(each))
             for each in self._store.find()
         ]
         if not found:
@@ -51,7 +51,7 @@ class RemoteSourceLocation:
 
     def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
         """One of them, open; what is read from any place of a server that gives no parts is fetched whole."""
-        return opened(self._store, file.where, seeking=seeking)
+        return open_remote(self._store, file.where, seeking=seeking)
 
 
 class RemoteTargetLocation:
@@ -72,13 +72,13 @@ class RemoteTargetLocation:
     def opened(self, *, seeking: bool) -> BinaryIO:
         """The file that is there, to be merged into what takes its place."""
         self._merged = self._version()
-        return opened(self._store, None, seeking=seeking)
+        return open_remote(self._store, None, seeking=seeking)
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
         """A stream whose content takes the place of the file when the block ends well; else nothing changes.
 
-        Raises `Unauthorized` and `Unreachable`, also if the file has changed since it was `opened`.
+        Raises `Unauthorized` and `Unreachable`, also if the file has changed since it was `open_remote`.
         """
         make_private_directory(self.journal.parent)
         with tempfile.NamedTemporaryFile(dir=self.journal.parent, suffix=".draft") as draft:
@@ -90,10 +90,10 @@ class RemoteTargetLocation:
 
     def _version(self) -> str | None:
         found = self._store.look()
-        return None if found is None else f"{found.get('size')} {version_of(found)}"
+        return None if found is None else f"{found.get('size')} {get_version(found)}"
 
 
-def opened(store: ObjectStore, path: str | None, *, seeking: bool) -> BinaryIO:
+def open_remote(store: ObjectStore, path: str | None, *, seeking: bool) -> BinaryIO:
     """The file at `path` of `store`, to be read on from where it is sought to, or `seeking` from any place."""
     if not seeking:
         access = StoreAccess.IN_ONE_GO if store.is_http else StoreAccess.FORWARD
@@ -170,7 +170,7 @@ class _RemoteFile(io.RawIOBase):
         super().close()
 
 
-def source_of(system: FileSystem, references: References) -> SourceLocation:
+def get_source_location(system: FileSystem, references: References) -> SourceLocation:
     """Where the files of `system` (references resolved) are read. Raises `SpecError` where there is no driver."""
     if not is_remote(system.path):
         return LocalSourceLocation(_local(system.path), references.base)
@@ -179,7 +179,7 @@ def source_of(system: FileSystem, references: References) -> SourceLocation:
     return RemoteSourceLocation(ObjectStore(system.path, system.options, system.limits.timeout, references.redactor))
 
 
-def place_of(system: FileSystem, references: References) -> TargetLocation:
+def get_target_location(system: FileSystem, references: References) -> TargetLocation:
     """Where the file of `system` (references resolved) is written. Raises `SpecError` if it cannot be, there."""
     if not is_remote(system.path):
         path = _local(system.path)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
 from typing import BinaryIO, Final
 
-from speclab.connectors.file.codec import undecodable
+from speclab.connectors.file.codec import build_decode_error
 from speclab.connectors.file.formats import FileFormat, FormatOptions
 from speclab.connectors.file.locations import FileRow, RowPosition
-from speclab.connectors.file.parquet import parquet_rows
+from speclab.connectors.file.parquet import read_parquet
 from speclab.connectors.unreadable import checked, limited_lines, too_long
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, LenientValue, Record, decode_leniently, encode
@@ -46,7 +46,7 @@ class TableMismatch:
     field: str
 
 
-def header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHeader | None:
+def read_header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHeader | None:
     """The header of the table `stream`; None in an empty file. Raises `BadResponse`."""
     if layout.columns:
         return TableHeader(layout.columns, b"", RowPosition())
@@ -64,9 +64,9 @@ def header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHeader | 
     return TableHeader(tuple(names), raw, end)
 
 
-def table_rows(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition) -> Iterator[FileRow]:
+def read_table(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition) -> Iterator[FileRow]:
     """The records of the table `stream` from `start` on. Raises `BadResponse` with `name` and line."""
-    head = header(stream, name, layout)
+    head = read_header(stream, name, layout)
     if head is None:
         return
     columns, of = head.columns, "in `columns`" if layout.columns else "in the header"
@@ -84,7 +84,7 @@ def _undecodable(raw: bytes, name: str, line: int) -> BadResponse:
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        return undecodable(name, line + raw[: error.start].count(b"\n"), error.start, raw[error.start], "UTF-8")
+        return build_decode_error(name, line + raw[: error.start].count(b"\n"), error.start, raw[error.start], "UTF-8")
     raise AssertionError("it is UTF-8")
 
 
@@ -106,22 +106,22 @@ class TableLines:
             lineterminator="\r\n",  # so that either of the two is quoted within a cell
         )
 
-    def header(self) -> bytes:
+    def format_header(self) -> bytes:
         """The line that names the columns."""
         return self._line(self.columns)
 
     def line(self, record: Record) -> bytes:
         """The line of `record`; fields that are no column are not in it. Raises `ValueError`: see `misfit`."""
-        return self._line([cell(record.get(column)) for column in self.columns])
+        return self._line([format_cell(record.get(column)) for column in self.columns])
 
     def misfit(self, record: Record) -> TableMismatch | None:
         """Why the cells of `record` cannot be written in this dialect and encoding, if they cannot."""
-        if self._is_bare and len(self.columns) == 1 and not cell(record.get(self.columns[0])):
+        if self._is_bare and len(self.columns) == 1 and not format_cell(record.get(self.columns[0])):
             name = self.columns[0]
             return TableMismatch(f"{self._name}: {name} is empty, which is no line where `quote` is none", name)
-        for field, value in record.items() if not self._writes([*record, *map(cell, record.values())]) else ():
+        for field, value in record.items() if not self._writes([*record, *map(format_cell, record.values())]) else ():
             try:
-                self._line([field, cell(value)]).decode().encode(self._encoding)
+                self._line([field, format_cell(value)]).decode().encode(self._encoding)
             except UnicodeEncodeError as error:
                 odd = ascii(error.object[error.start])
                 return TableMismatch(f"{self._name}: the character {odd} in {field} is not in {self._encoding}", field)
@@ -152,7 +152,7 @@ class TableLines:
         return (self._text.getvalue().removesuffix("\r\n") + self.line_end).encode()
 
 
-def cell(value: Json) -> str:
+def format_cell(value: Json) -> str:
     """`value` as the text of a cell: nothing for null, JSON for what is no text."""
     if value is None:
         return ""
@@ -213,7 +213,9 @@ _MAX_AT_ONCE: Final = 4_000_000
 _BLANKS: Final = re.compile(r"[ \t\r\n]*")
 
 
-def rows(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition | None = None) -> Iterator[FileRow]:
+def read_rows(
+    stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition | None = None
+) -> Iterator[FileRow]:
     """The records of `stream` (unpacked) from `start` on.
 
     Raises `BadResponse` with `name` and line for what cannot be read.
@@ -225,9 +227,9 @@ def rows(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition 
         case FileFormat.JSON:
             return _json_list(stream, name, start)
         case FileFormat.CSV | FileFormat.TSV:
-            return table_rows(stream, name, layout, start)
+            return read_table(stream, name, layout, start)
         case FileFormat.PARQUET:
-            return parquet_rows(stream, name, start)
+            return read_parquet(stream, name, start)
 
 
 def _json_lines(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[FileRow]:

@@ -13,13 +13,26 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from speclab.connectors.api import MappedRecord, WriteError, WriteResult
 from speclab.connectors.file.arrow import ParquetRecordFormat
-from speclab.connectors.file.codec import packed, read_to_its_end, unpacked
+from speclab.connectors.file.codec import converting_read_errors, open_decoded, open_encoded
 from speclab.connectors.file.formats import FileFormat, FormatOptions
-from speclab.connectors.file.locations import FileRow, LocalTargetLocation, RowPosition, add_marked, mend, open_regular
-from speclab.connectors.file.parquet import schema_of
-from speclab.connectors.file.record_format import JsonRecordFormat, RecordFormat, TableRecordFormat, fields, json_line
-from speclab.connectors.file.remote import place_of
-from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch, cell, header, rows
+from speclab.connectors.file.locations import (
+    FileRow,
+    LocalTargetLocation,
+    RowPosition,
+    append_with_intent,
+    open_regular,
+    undo_partial_append,
+)
+from speclab.connectors.file.parquet import read_schema
+from speclab.connectors.file.record_format import (
+    JsonRecordFormat,
+    RecordFormat,
+    TableRecordFormat,
+    collect_fields,
+    format_json_line,
+)
+from speclab.connectors.file.remote import get_target_location
+from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch, format_cell, read_header, read_rows
 from speclab.connectors.file.settings import FileSystem, explain_no_append
 from speclab.connectors.secrets.references import References
 from speclab.connectors.unreadable import UnreadableRecord
@@ -46,7 +59,7 @@ class FileTarget:
 
     def __init__(self, system: FileSystem, references: References) -> None:
         """Raises `SpecError` for settings that cannot work."""
-        self.place = place_of(system, references)
+        self.place = get_target_location(system, references)
         self.name = self.place.name
         self.layout = FormatOptions.of(system.path, system)
         self._key = [_path(text) for text in ((system.key,) if isinstance(system.key, str) else system.key)]
@@ -56,15 +69,15 @@ class FileTarget:
         if self.layout.format is FileFormat.PARQUET:
             schema = self._schema()
             return schema.names if schema is not None else ()
-        head = self.header() if self.layout.is_table else None
+        head = self.read_header() if self.layout.is_table else None
         return head.columns if head else ()
 
-    def header(self) -> TableHeader | None:
+    def read_header(self) -> TableHeader | None:
         """The header of the table that is there; None if there is none. Raises `BadResponse`."""
         if not self.place.exists():
             return TableHeader(self.layout.columns, b"", RowPosition()) if self.layout.columns else None
         with self._opened() as stream:
-            return header(stream, self.name, self.layout)
+            return read_header(stream, self.name, self.layout)
 
     def form(self, *, merged: bool) -> RecordFormat:
         """What the file takes, `merged` with what it holds or as a new one. Raises `BadResponse`."""
@@ -73,25 +86,28 @@ class FileTarget:
             return ParquetRecordFormat(self.name, self._schema() if merged else None, self.layout.types, key)
         if not self.layout.is_table:
             return JsonRecordFormat(self.name, self.layout)
-        return TableRecordFormat(self.name, self.layout, self.header() if merged or self.layout.columns else None)
+        return TableRecordFormat(self.name, self.layout, self.read_header() if merged or self.layout.columns else None)
 
     def _schema(self) -> pa.Schema | None:
         if not self.place.exists():
             return None
         with self._opened() as stream:
-            return schema_of(stream, self.name)
+            return read_schema(stream, self.name)
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         """The text of the file that is there. Raises `BadResponse` for what cannot be read."""
         seeking = self.layout.format is FileFormat.PARQUET
-        with read_to_its_end(self.name), unpacked(self.place.opened(seeking=seeking), self.name, self.layout) as stream:
+        with (
+            converting_read_errors(self.name),
+            open_decoded(self.place.opened(seeking=seeking), self.name, self.layout) as stream,
+        ):
             yield stream
 
-    def rows(self) -> Iterator[FileRow]:
+    def read_rows(self) -> Iterator[FileRow]:
         """What the file holds. Raises `BadResponse` for what cannot be read."""
         with self._opened() as stream:
-            for row in rows(stream, self.name, self.layout):
+            for row in read_rows(stream, self.name, self.layout):
                 if isinstance(row.record, UnreadableRecord):
                     raise BadResponse(f"{row.record.place}: {row.record.reason}")
                 yield row
@@ -99,13 +115,13 @@ class FileTarget:
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
         """Where to write the text that takes the place of the file when the block ends well. Raises `OSError`."""
-        with self.place.replacing() as stream, packed(stream, self.layout) as text:
+        with self.place.replacing() as stream, open_encoded(stream, self.layout) as text:
             yield text
 
     def key_of(self, record: Record) -> str | None:
         """The key of a record, or of a row that was read back as text; None where a part is missing or empty."""
         try:
-            parts = [cell(path.get(record)) for path in self._key]
+            parts = [format_cell(path.get(record)) for path in self._key]
         except KeyError:
             return None
         return encode(parts).decode() if all(parts) else None
@@ -185,11 +201,11 @@ class AppendingWriter:
         """Put the lines of `items` on the disk, all or nothing; those that cannot be in the file get their answer."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as stream:
-            mend(stream, self._mark)
+            undo_partial_append(stream, self._mark)
             if self._target.layout.is_table:
                 lines = self._table_lines(items, answers)
             else:
-                lines = [json_line(item.payload) for item in items]
+                lines = [format_json_line(item.payload) for item in items]
             if lines:
                 self._add(stream, b"".join(lines))
 
@@ -207,8 +223,8 @@ class AppendingWriter:
         lines: list[bytes] = []
         table = self._table = self._table or self._found()
         if table is None:  # nor is it there before this batch is
-            table = TableLines(self._target.name, self._target.layout, fields(item.payload for item in items))
-            lines.append(table.header())
+            table = TableLines(self._target.name, self._target.layout, collect_fields(item.payload for item in items))
+            lines.append(table.format_header())
         for index, item in enumerate(items):
             misfit = table.foreign(item.payload) or table.misfit(item.payload)
             if misfit is None:
@@ -219,7 +235,7 @@ class AppendingWriter:
 
     def _found(self) -> TableLines | None:
         """The table that is there; None if there is none."""
-        head = self._target.header()
+        head = self._target.read_header()
         if head is None:
             return None
         return TableLines(self._target.name, self._target.layout, head.columns, head.line_end)
@@ -235,4 +251,4 @@ class AppendingWriter:
             stream.seek(-len(last), os.SEEK_END)
             if stream.read() != last:
                 text = (self._table.line_end if self._table else "\n").encode(encoding) + text
-        add_marked(stream, text, self._mark)
+        append_with_intent(stream, text, self._mark)

@@ -18,8 +18,8 @@ import httpx
 
 from speclab import __version__
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth import basic, http_auth
-from speclab.connectors.auth.credentials import header_name, header_value
+from speclab.connectors.auth import build_basic_auth, build_credentials
+from speclab.connectors.auth.credentials import check_header_name, check_header_value
 from speclab.connectors.http.rate_limit_headers import RequestWeights, get_server_time, read_policies, read_quota
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.http_decoding import ACCEPTED, Decoder, Unreadable
@@ -93,11 +93,11 @@ class Client:
         self.clock = context.clock
         self.activity = context.activity
         base = _base_url(system.base_url)
-        self._auth = http_auth(auth, self.redactor, context)
+        self._auth = build_credentials(auth, self.redactor, context)
         if base.userinfo:
             self.redactor.add(base.password)
             if isinstance(auth, NoAuth):
-                self._auth = basic(base.username, base.password, self.redactor)
+                self._auth = build_basic_auth(base.username, base.password, self.redactor)
             base = base.copy_with(userinfo=b"")
         self.base = str(base).rstrip("/")
         self.origin = str(base.copy_with(path="/")).rstrip("/")
@@ -183,7 +183,7 @@ class Client:
                 self.redactor.add(value)
                 self.redactor.add(value.rpartition(" ")[2])  # without its scheme
         return [
-            (header_name(name).encode("ascii"), header_value(name, value).encode("utf-8"))
+            (check_header_name(name).encode("ascii"), check_header_value(name, value).encode("utf-8"))
             for name, value in headers.items()
         ]
 

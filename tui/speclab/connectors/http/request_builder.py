@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 from speclab.connectors.api import MappedRecord
-from speclab.connectors.auth.credentials import header_name, header_value
+from speclab.connectors.auth.credentials import check_header_name, check_header_value
 from speclab.connectors.http.client import Client, Exchange
 from speclab.connectors.http.pagination import Position
 from speclab.connectors.http.settings import HttpRead
@@ -179,7 +179,7 @@ class HeaderTemplates:
         self.fixed: Sequence[tuple[bytes, bytes]] = client.encode_headers(fixed)
         """Headers that are the same for every record."""
         self._filled = [_Header.parse(name, text, references) for name, text in texts.items() if name not in fixed]
-        self._key = header_name(write.idempotency).encode("ascii") if write.idempotency else None
+        self._key = check_header_name(write.idempotency).encode("ascii") if write.idempotency else None
 
     def render(self, record: MappedRecord, scope: Mapping[str, Json]) -> list[tuple[bytes, bytes]]:
         """Return the headers for `record`, without those that use the lookup if it found nothing.
@@ -214,12 +214,12 @@ class _Header:
     def parse(cls, name: str, text: str, references: References) -> _Header:
         parts: list[str | Placeholder] = []
         for literal, path in split_template(text, PLACEHOLDER):
-            parts.append(header_value(name, references.resolve(literal)))
+            parts.append(check_header_value(name, references.resolve(literal)))
             if path is not None:
                 # Header names are case-insensitive.
                 inner = path.lower() if path.lower().startswith("lookup.") else path
                 parts.append(Placeholder.parse(inner, where=f"write.headers.{name}", names=_NAMES))
-        return cls(header_name(name), parts)
+        return cls(check_header_name(name), parts)
 
     @property
     def uses_lookup(self) -> bool:

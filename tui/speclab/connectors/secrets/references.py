@@ -67,7 +67,7 @@ class References:
         Raises `UnresolvedReference`.
         """
         for one in settings:
-            if any(name.partition(":")[0] in STORES for name in named(one)):
+            if any(name.partition(":")[0] in STORES for name in find_references(one)):
                 await asyncio.to_thread(self.resolve_settings, one)
 
     def _settings(self, settings: S, *, secret: bool) -> S:
@@ -108,7 +108,7 @@ class References:
                 if secret or not _may_be_shown(value, match, resolved):
                     self.redactor.add(resolved)
             text = self.resolve(value)
-            for part in secrets_of_url(text):
+            for part in find_url_secrets(text):
                 self.redactor.add(part)
             return text
         if isinstance(value, Settings):
@@ -165,7 +165,7 @@ class References:
         return self._fetched[reference]
 
 
-def secrets_of_url(text: str) -> Iterator[str]:
+def find_url_secrets(text: str) -> Iterator[str]:
     """Yield what is secret in `text` if it is a URL: the password, tokens in the path, and parameters by their name."""
     url = _IN_URL.match(text)
     if url is None:
@@ -200,19 +200,19 @@ def _may_be_shown(text: str, match: re.Match[str], resolved: str) -> bool:
     return _BEFORE_HOST.fullmatch(text, 0, match.start()) is not None
 
 
-def named(settings: Settings) -> list[str]:
+def find_references(settings: Settings) -> list[str]:
     """The references in `settings`, as `kind:name`, each once, in order."""
-    found = (match for text in texts(settings.model_dump()) for match in REFERENCE.finditer(text))
+    found = (match for text in iterate_texts(settings.model_dump()) for match in REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 
-def texts(value: object) -> Iterator[str]:
+def iterate_texts(value: object) -> Iterator[str]:
     """All strings in a value of mappings and lists, but for the keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for inner in value.values():
-            yield from texts(inner)
+            yield from iterate_texts(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from texts(inner)
+            yield from iterate_texts(inner)

@@ -73,7 +73,7 @@ class SecretContext:
     secret: Callable[[str], None]
 
 
-def from_keyring(name: str, _around: SecretContext) -> str:
+def read_keyring(name: str, _around: SecretContext) -> str:
     """The password `SERVICE/NAME` of the system's keyring. Raises `UnresolvedReference`."""
     try:
         import keyring
@@ -92,7 +92,7 @@ def from_keyring(name: str, _around: SecretContext) -> str:
     return value
 
 
-def from_vault(name: str, around: SecretContext) -> str:
+def read_vault(name: str, around: SecretContext) -> str:
     """The value `PATH#KEY` of a Vault's key-value store, version 2; the path begins with the mount.
 
     Raises `UnresolvedReference`.
@@ -120,7 +120,7 @@ def from_vault(name: str, around: SecretContext) -> str:
     raise UnresolvedReference(f"${{vault:{name}}}: {_refusal(reply)}", hint=f"It was asked for {mount}/{rest}.")
 
 
-def from_aws(name: str, around: SecretContext) -> str:
+def read_aws_secret(name: str, around: SecretContext) -> str:
     """The value `NAME#KEY` of AWS Secrets Manager, asked with the credentials AWS's own chain finds.
 
     Raises `UnresolvedReference`.
@@ -156,7 +156,7 @@ def from_aws(name: str, around: SecretContext) -> str:
 
 
 STORES: Final[Mapping[str, Callable[[str, SecretContext], str]]] = MappingProxyType(
-    {"keyring": from_keyring, "vault": from_vault, "aws": from_aws}
+    {"keyring": read_keyring, "vault": read_vault, "aws": read_aws_secret}
 )
 """The stores by the kind of reference that names them."""
 

@@ -19,7 +19,7 @@ class NoStream(Exception):
     """A catalog without the stream that is asked for, or no catalog at all; says what there is."""
 
 
-def stream_of(catalog: Json, name: str) -> Record:
+def find_stream(catalog: Json, name: str) -> Record:
     """The entry of the stream `name`, by its `tap_stream_id` or its `stream`. Raises `NoStream`."""
     streams = list(_streams(catalog))
     for by in ("tap_stream_id", "stream"):
@@ -30,12 +30,12 @@ def stream_of(catalog: Json, name: str) -> Record:
     raise NoStream(f"has no stream '{name}', but {', '.join(names) or 'none at all'}{format_suggestion(name, names)}")
 
 
-def names_of(entry: Record) -> set[str]:
+def get_stream_names(entry: Record) -> set[str]:
     """What the stream of an entry is called in messages: by its `stream`, or else by its `tap_stream_id`."""
     return {str(entry[by]) for by in ("tap_stream_id", "stream") if entry.get(by)}
 
 
-def selected(catalog: Json, name: str, replication: Replication | None, *, own: bool = False) -> dict[str, Json]:
+def select_stream(catalog: Json, name: str, replication: Replication | None, *, own: bool = False) -> dict[str, Json]:
     """`catalog` with the stream `name` selected, all its fields with it, and no other stream. Raises `NoStream`.
 
     Selection is metadata as the Singer specification has it (discovery mode, section "Metadata"): `selected` at the
@@ -43,7 +43,7 @@ def selected(catalog: Json, name: str, replication: Replication | None, *, own: 
     field out. Taps older than that look for `selected` in the schema. In a catalog of the user's `own`, what else is
     selected is left alone: its fields, and such streams as a tap wants to read the parents of records from.
     """
-    chosen = stream_of(catalog, name)
+    chosen = find_stream(catalog, name)
     streams: list[Json] = [
         _selected(entry, replication, own=own) if entry is chosen else entry if own else _deselected(entry)
         for entry in _streams(catalog)

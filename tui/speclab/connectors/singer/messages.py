@@ -57,7 +57,7 @@ class NoMessage(Exception):
 _EXPECTED: Final = 'expected a Singer message such as {"type": "RECORD", ...}'
 
 
-def parse(line: bytes) -> Message:
+def parse_message(line: bytes) -> Message:
     """The message that `line` is. Raises `NoMessage`."""
     try:
         found = decode_leniently(line)

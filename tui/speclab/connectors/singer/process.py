@@ -42,27 +42,27 @@ _PLACE: Final = re.compile(
 )
 
 
-def meaning(text: str) -> ErrorClass | None:
+def classify_log(text: str) -> ErrorClass | None:
     """The class of failure that a line of a log speaks of, where it is one that no record is to blame for."""
     return next((kind for pattern, kind in _MEANINGS if pattern.search(text)), None)
 
 
-def is_of_the_place(text: str) -> bool:
+def is_environment_failure(text: str) -> bool:
     """Whether a line of a log speaks of the machine or the place that is written to, and of no record."""
     return _PLACE.search(text) is not None
 
 
-def how_it_ended(program: SingerProgram, code: int) -> str:
+def describe_exit(program: SingerProgram, code: int) -> str:
     """A process that did not end well, in words, with what it said last."""
     how = f"ended by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
     cause = program.log.cause
     return f"{program.name}: {how}: {cause}" if cause else f"{program.name}: {how} and said nothing"
 
 
-def failure(program: SingerProgram, code: int, request: str) -> EndpointError:
+def build_failure(program: SingerProgram, code: int, request: str) -> EndpointError:
     """The error of a tap or target that ended with `code`; its last lines are the answer it gave."""
-    message, response = how_it_ended(program, code), program.log.tail
-    match meaning(program.log.cause):
+    message, response = describe_exit(program, code), program.log.tail
+    match classify_log(program.log.cause):
         case ErrorClass.UNAUTHORIZED:
             return Unauthorized(message, request=request, response=response, hint="Check the secrets in `config`.")
         case ErrorClass.NETWORK | ErrorClass.TIMEOUT:

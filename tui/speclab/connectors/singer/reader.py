@@ -10,16 +10,16 @@ from typing import Final
 
 from speclab.connectors.api import DiscoveredSchema, Page, Reader, RuntimeContext
 from speclab.connectors.secrets.references import References
-from speclab.connectors.singer.catalog import NoStream, names_of, selected, stream_of
+from speclab.connectors.singer.catalog import NoStream, find_stream, get_stream_names, select_stream
 from speclab.connectors.singer.messages import (
     NoMessage,
     OtherMessage,
     RecordMessage,
     SchemaMessage,
     StateMessage,
-    parse,
+    parse_message,
 )
-from speclab.connectors.singer.process import SingerProcess, failure
+from speclab.connectors.singer.process import SingerProcess, build_failure
 from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import BadResponse, EndpointError, SpecError, SpeclabError
@@ -58,7 +58,7 @@ class Tap:
             return None
         with ProgramFiles() as files:
             catalog = await self._selected(files)
-        found = stream_of(catalog, self._stream).get("schema")
+        found = find_stream(catalog, self._stream).get("schema")
         return found if isinstance(found, dict) else {}
 
     @asynccontextmanager
@@ -88,7 +88,7 @@ class Tap:
 
     def failed(self, code: int) -> EndpointError:
         """The error of a tap that ended with `code`."""
-        return failure(self.program, code, self.request)
+        return build_failure(self.program, code, self.request)
 
     def foreign(self, streams: Iterable[str]) -> BadResponse:
         """The error of a tap that gives records, and does not know the stream."""
@@ -112,8 +112,8 @@ class Tap:
         own = self._catalog is not None
         catalog = await asyncio.to_thread(self._own) if own else await self._discovered(files)
         try:
-            self.names |= names_of(stream_of(catalog, self._stream))
-            return selected(catalog, self._stream, self._replication, own=own)
+            self.names |= get_stream_names(find_stream(catalog, self._stream))
+            return select_stream(catalog, self._stream, self._replication, own=own)
         except NoStream as error:
             who = self._catalog if own else self.program.name
             raise BadResponse(f"{who}: {error}", request=self.request, hint="Correct `stream`.") from None
@@ -144,7 +144,7 @@ class Tap:
         finally:
             await running.stop()
         if code != 0:
-            error = failure(self.program, code, request)
+            error = build_failure(self.program, code, request)
             if isinstance(error, BadResponse):
                 error.hint = "If it is a tap that cannot discover, give it `catalog: none`, or a catalog of your own."
             raise error
@@ -304,7 +304,7 @@ class SingerReader(Reader):
         if not line.strip():
             return
         try:
-            message = parse(line)
+            message = parse_message(line)
         except NoMessage as error:
             raise self._tap.misspoke(taken.line, str(error), line) from None
         match message:

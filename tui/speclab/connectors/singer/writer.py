@@ -15,10 +15,10 @@ from speclab.connectors.singer.catalog import StreamSchema
 from speclab.connectors.singer.process import (
     SilentProgram,
     SingerProcess,
-    failure,
-    how_it_ended,
-    is_of_the_place,
-    meaning,
+    build_failure,
+    classify_log,
+    describe_exit,
+    is_environment_failure,
 )
 from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.connectors.singer.settings import SingerSystem
@@ -93,8 +93,8 @@ class SingerWriter:
 
     async def _begin(self) -> None:
         """Start the target with nothing to write, before a batch comes into doubt that never had a chance."""
-        if (code := (await run(self._program, [])).code) != 0:
-            raise failure(self._program, code, self._program.name)
+        if (code := (await run_target(self._program, [])).code) != 0:
+            raise build_failure(self._program, code, self._program.name)
 
     async def _delivered(self, items: Sequence[MappedRecord], lines: Sequence[bytes]) -> WriteError | None:
         """None if a target was given `lines` and ended well."""
@@ -103,7 +103,7 @@ class SingerWriter:
         self._number += 1
         state: Json = {"bookmarks": {self._stream: {"batch": self._number}}}
         try:
-            end = await run(self._program, [self._schema(), *lines, _line({"type": "STATE", "value": state})])
+            end = await run_target(self._program, [self._schema(), *lines, _line({"type": "STATE", "value": state})])
         except SilentProgram as silent:
             self._over = None if self.idempotent else silent
             return WriteError(ErrorClass.TIMEOUT, silent.message, request, silent.response)
@@ -119,8 +119,8 @@ class SingerWriter:
         Raises what `_lasting` gives, unless that may pass by waiting, or the target is one that appends.
         """
         response = self._program.log.tail
-        message, field = how_it_ended(self._program, code), self._blamed(items, response)
-        kind = None if field else meaning(self._program.log.cause)
+        message, field = describe_exit(self._program, code), self._blamed(items, response)
+        kind = None if field else classify_log(self._program.log.cause)
         error = None if field else await self._lasting(code, request)
         if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
             self._over = error
@@ -131,13 +131,13 @@ class SingerWriter:
 
     async def _lasting(self, code: int, request: str) -> EndpointError | None:
         """The error of a target that ended badly and would do so whatever it is given; None if a record is to blame."""
-        error = failure(self._program, code, request)
-        if meaning(self._program.log.cause):
+        error = build_failure(self._program, code, request)
+        if classify_log(self._program.log.cause):
             return error
         hint = "Check `config`, and the place the target writes to."
-        if is_of_the_place(self._program.log.cause):
+        if is_environment_failure(self._program.log.cause):
             return Unreachable(error.message, request=request, response=error.response, hint=hint)
-        if (await run(self._program, [self._schema()])).code != 0:
+        if (await run_target(self._program, [self._schema()])).code != 0:
             message = f"{error.message}; it does so without a record, too"
             return BadResponse(message, request=request, response=error.response, hint=hint)
         return None
@@ -190,7 +190,7 @@ class TargetProcess:
     last: bytes
 
 
-async def run(program: SingerProgram, lines: Sequence[bytes]) -> TargetProcess:
+async def run_target(program: SingerProgram, lines: Sequence[bytes]) -> TargetProcess:
     """Run a target over `lines`. Raises `SilentProgram`, `Unreachable` if it cannot be started, and `BadResponse`."""
     with ProgramFiles() as files:
         running = await SingerProcess.start(program, files, [], fed=True)
@@ -211,9 +211,9 @@ async def check_target(
     """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadResponse`."""
     del auth, retry
     program = SingerProgram.of(system, references, context)
-    end = await run(program, [])
+    end = await run_target(program, [])
     if end.code != 0:
-        raise failure(program, end.code, program.name)
+        raise build_failure(program, end.code, program.name)
     return f"{program.name}: starts with this config; what it may write shows when it is given a record"
 
 

@@ -15,9 +15,9 @@ from sqlalchemy.pool import NullPool
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.rate_limiter import compute_delay
 from speclab.connectors.secrets.references import References
-from speclab.connectors.sql.dialects import kind_of, parsed, refuses_login, words
+from speclab.connectors.sql.dialects import get_database_kind, get_error_message, parse_database_url, refuses_login
 from speclab.connectors.sql.mysql import connect, split_tls
-from speclab.connectors.sql.values import pymysql_conversions, teach_psycopg
+from speclab.connectors.sql.values import get_pymysql_conversions, register_psycopg_loaders
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.outcome import Level
 from speclab.spec.settings import Limits, RetrySettings
@@ -43,10 +43,10 @@ class Database:
     ) -> None:
         """The database at `url` (references resolved). Raises `SpecError` for one that is not spoken here."""
         self.redactor = references.redactor
-        self._url = parsed(url)
+        self._url = parse_database_url(url)
         if self._url.password is not None:
             self.redactor.add(str(self._url.password))
-        self.kind = kind_of(self._url)
+        self.kind = get_database_kind(self._url)
         plain = self._url.set(drivername=self._url.get_backend_name())
         self.name = self.redactor.redact(plain.render_as_string(hide_password=True))
         is_file = plain.drivername == "sqlite" and self._url.database not in _IN_MEMORY
@@ -109,7 +109,7 @@ class Database:
             if not error.connection_invalidated:
                 raise
             self._disconnect()
-            text = self.redactor.redact(f"{self.name}: the connection was lost: {words(error)}")
+            text = self.redactor.redact(f"{self.name}: the connection was lost: {get_error_message(error)}")
             raise Unreachable(text, hint="The next run continues from the checkpoint.") from None
 
     def _connect(self) -> Connection:
@@ -138,7 +138,7 @@ class Database:
                 f"{self.name}: its driver is not installed", hint=f"pip install 'speclab-tui[{extra}]' brings it."
             ) from None
         except (DBAPIError, OSError) as error:
-            reason = words(error)
+            reason = get_error_message(error)
             failure: type[EndpointError] = Unauthorized if refuses_login(reason) else Unreachable
             if type(error) is DatabaseError:  # none of its kinds: what is there is no database
                 failure = BadResponse
@@ -151,7 +151,7 @@ class Database:
         except TypeError as error:  # what the URL has after its question mark goes to the driver
             raise SpecError(f"{self.name}: the driver does not take what follows the question mark: {error}") from None
         if engine.dialect.name == "postgresql":
-            teach_psycopg(connection.connection.driver_connection.adapters)  # type: ignore[union-attr]  # psycopg's
+            register_psycopg_loaders(connection.connection.driver_connection.adapters)  # type: ignore[union-attr]  # psycopg's
         return connection
 
     def _arguments(self) -> dict[str, object]:
@@ -164,7 +164,7 @@ class Database:
             case _:  # a little more than the server has for a lock, so that it can say what it waited for
                 wait_budget = self._seconds + 1
                 timeouts = {"connect_timeout": self._seconds, "read_timeout": wait_budget, "write_timeout": wait_budget}
-                return {**timeouts, "conv": pymysql_conversions()}
+                return {**timeouts, "conv": get_pymysql_conversions()}
 
     def _location(self) -> URL:
         """The URL to connect to: files are found from the workspace, and one that is only read is not made."""

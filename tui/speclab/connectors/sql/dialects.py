@@ -67,19 +67,19 @@ class DatabaseKind:
         """Whether `error`, in words `text`, is not the record's fault and may be over soon."""
         if not isinstance(error, OperationalError):
             return False
-        return code(error) in self.passing or any(sign in text.lower() for sign in _PASSING)
+        return get_error_code(error) in self.passing or any(sign in text.lower() for sign in _PASSING)
 
     def is_full(self, error: Exception, text: str) -> bool:
         """Whether `error` is of a disk without room, for which no record is to blame."""
         if not isinstance(error, OperationalError):
             return False
-        return code(error) in self.full or any(sign in text.lower() for sign in _FULL)
+        return get_error_code(error) in self.full or any(sign in text.lower() for sign in _FULL)
 
     def blames_a_row(self, error: Exception) -> bool:
         """Whether `error` is about what a row holds."""
         if not isinstance(error, DBAPIError):
             return isinstance(error, _OF_A_ROW)
-        told = code(error)
+        told = get_error_code(error)
         if told in self.of_no_row and _ROW_POLICY not in str(error.orig):
             return False
         # A code of no kind that the driver knows is the invention of a trigger.
@@ -139,7 +139,7 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
 _ALIASES: Final = {"postgres": "postgresql"}
 
 
-def parsed(text: str) -> URL:
+def parse_database_url(text: str) -> URL:
     """The URL `text`, with the driver that is used here. Raises `SpecError`."""
     try:
         url = make_url(text)
@@ -160,12 +160,12 @@ def parsed(text: str) -> URL:
     return url.set(drivername=DATABASES[name].driver)
 
 
-def kind_of(url: URL) -> DatabaseKind:
-    """What kind of database `url`, as `parsed` gives it, leads to."""
+def get_database_kind(url: URL) -> DatabaseKind:
+    """What kind of database `url`, as `parse_database_url` gives it, leads to."""
     return DATABASES[url.get_backend_name()]
 
 
-def code(error: DBAPIError) -> str:
+def get_error_code(error: DBAPIError) -> str:
     """The code the database gives `error`: MySQL's number, else an SQLSTATE; empty where it has none."""
     first = error.orig.args[0] if error.orig is not None and error.orig.args else None
     if isinstance(first, int):
@@ -173,7 +173,7 @@ def code(error: DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or ""
 
 
-def words(error: Exception) -> str:
+def get_error_message(error: Exception) -> str:
     """What the database says, in one line."""
     orig = error.orig if isinstance(error, DBAPIError) else error
     if orig is not None and len(orig.args) == 2 and isinstance(orig.args[0], int):  # MySQL's (number, text)
@@ -186,7 +186,7 @@ def refuses_login(text: str) -> bool:
     return _LOGIN.search(text) is not None
 
 
-def blamed(error: Exception, text: str, columns: Sequence[str]) -> str | None:
+def find_blamed_column(error: Exception, text: str, columns: Sequence[str]) -> str | None:
     """The column that `error`, in words `text`, blames, where it tells one; `columns` are those of the row."""
     for pattern in _BLAMED:
         if found := pattern.search(text):

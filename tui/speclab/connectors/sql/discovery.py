@@ -15,10 +15,10 @@ from speclab.connectors.api import DiscoveredSchema, MappedRecord, RuntimeContex
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.dialects import get_error_message
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.connectors.sql.tables import SqlTable, columns_of, nearest_table
-from speclab.connectors.sql.values import Spelling, same
+from speclab.connectors.sql.tables import SqlTable, get_columns, suggest_table
+from speclab.connectors.sql.values import Spelling, is_same_value
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
 from speclab.core.json import Json, Record, to_json
 from speclab.core.paths import FieldPath
@@ -64,7 +64,7 @@ async def discover(
             return await database.run(lambda connection: _of_query(connection, query, limit))
         return await database.run(lambda connection: _of_table(connection, table, limit, database.name, made=made))
     except DBAPIError as error:
-        raise BadResponse(database.redactor.redact(f"{database.name}: {words(error)}")) from None
+        raise BadResponse(database.redactor.redact(f"{database.name}: {get_error_message(error)}")) from None
     finally:
         await database.close()
 
@@ -84,10 +84,14 @@ def _of_table(connection: Connection, name: str, limit: int, where: str, *, made
     if SqlTable.find(connection, name) is None:
         if made:
             raise _not_there(where, name)
-        raise BadResponse(f"{where}: there is no table '{name}'{nearest_table(connection, name)}")
-    rows = _rows(connection.exec_driver_sql(statements.first(statements.named(connection.dialect, name), limit)))
+        raise BadResponse(f"{where}: there is no table '{name}'{suggest_table(connection, name)}")
+    rows = _rows(
+        connection.exec_driver_sql(
+            statements.build_sample_query(statements.quote_table(connection.dialect, name), limit)
+        )
+    )
     fields = []
-    for column in columns_of(connection, name):
+    for column in get_columns(connection, name):
         seen, kind = _column(column["name"], rows), column["type"]
         filled = column.get("default") is not None or column.get("identity") or column.get("autoincrement") is True
         required = not column["nullable"] and not filled
@@ -98,7 +102,9 @@ def _of_table(connection: Connection, name: str, limit: int, where: str, *, made
 
 
 def _of_query(connection: Connection, query: str, limit: int) -> DiscoveredSchema:
-    result = connection.exec_driver_sql(statements.first(statements.subquery(connection.dialect, query), limit))
+    result = connection.exec_driver_sql(
+        statements.build_sample_query(statements.build_subquery(connection.dialect, query), limit)
+    )
     described = result.cursor.description or ()
     types = {column[0]: str(getattr(column, "type_display", "")) for column in described}  # psycopg knows them
     names, rows = list(result.keys()), _rows(result)
@@ -169,7 +175,9 @@ class SqlFinder:
         try:
             return await self._database.run(lambda connection: self._find(connection, items))
         except DBAPIError as error:
-            raise BadResponse(self._database.redactor.redact(f"{self._database.name}: {words(error)}")) from None
+            raise BadResponse(
+                self._database.redactor.redact(f"{self._database.name}: {get_error_message(error)}")
+            ) from None
 
     async def close(self) -> None:
         """Close the connection."""
@@ -180,7 +188,7 @@ class SqlFinder:
         if found is None:
             if self._created:
                 return [None] * len(items)
-            near = nearest_table(connection, self._name)
+            near = suggest_table(connection, self._name)
             raise BadResponse(f"{self._database.name}: there is no table '{self._name}'{near}")
         if missing := found.missing(self._key):
             raise BadResponse(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
@@ -202,14 +210,14 @@ class SqlFinder:
         self, connection: Connection, columns: Sequence[str], items: Sequence[MappedRecord]
     ) -> list[tuple[object, ...]]:
         values = tuple(_value(item.payload.get(name)) for item in items for name in self._key)
-        statement = statements.present(connection.dialect, self._name, self._key, len(items), columns)
+        statement = statements.build_key_query(connection.dialect, self._name, self._key, len(items), columns)
         return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
 
 
 def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
     """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
     return {
-        name: payload[name] if name in payload and same(columns[name], was, payload[name]) else to_json(was)
+        name: payload[name] if name in payload and is_same_value(columns[name], was, payload[name]) else to_json(was)
         for name, was in row.items()
     }
 

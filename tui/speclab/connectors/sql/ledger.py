@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.api import MappedRecord
 from speclab.connectors.sql import statements
-from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.dialects import get_error_message
 from speclab.core.errors import BadResponse
 
 NAME: Final = "speclab_delivered"
@@ -57,7 +57,7 @@ class Ledger:
         if not self._done:
             return
         if self._known:
-            statement = statements.remove(connection.dialect, NAME, _COLUMNS[:1])
+            statement = statements.build_delete(connection.dialect, NAME, _COLUMNS[:1])
             connection.exec_driver_sql(statement, (self.spec_id,))
             self._known.clear()
         self._done = False
@@ -65,7 +65,7 @@ class Ledger:
     def add(self, connection: Connection, items: Sequence[MappedRecord]) -> None:
         """Remember that `items` are there, in the transaction that puts them there."""
         new = {_digest(item.key): item.idempotency_key for item in items}
-        statement = statements.upsert(connection.dialect, NAME, _COLUMNS, _KEY, 1)
+        statement = statements.build_upsert(connection.dialect, NAME, _COLUMNS, _KEY, 1)
         connection.exec_driver_sql(statement, [(self.spec_id, record, delivered) for record, delivered in new.items()])
         assert self._known is not None  # noqa: S101 - `missing` was asked first
         self._known.update(new)
@@ -76,11 +76,11 @@ class Ledger:
                 connection.exec_driver_sql(_MAKE)
             except DBAPIError as error:
                 raise BadResponse(
-                    f"the table {NAME} cannot be made: {words(error)}",
+                    f"the table {NAME} cannot be made: {get_error_message(error)}",
                     hint=f"An insert needs it, so that no row is written twice. Have it made: {_MAKE}",
                 ) from None
             return {}
-        one = statements.mark(connection.dialect)
+        one = statements.get_parameter_marker(connection.dialect)
         rows = connection.exec_driver_sql(
             f"SELECT record, delivered FROM {NAME} WHERE spec_id = {one}",  # noqa: S608 - values are bound
             (self.spec_id,),

@@ -19,10 +19,10 @@ from speclab.connectors.incremental import Bookmark, IncomparableValues, Scalar,
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.dialects import words
+from speclab.connectors.sql.dialects import get_error_message
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.connectors.sql.tables import SqlTable, nearest_table
-from speclab.connectors.sql.values import Bound, bound, kept, unkept
+from speclab.connectors.sql.tables import SqlTable, suggest_table
+from speclab.connectors.sql.values import Bound, dump_key, load_key, to_bound_value
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Json, Record, encode, encode_canonical, to_json
 from speclab.core.outcome import Level
@@ -134,12 +134,12 @@ class SqlReader(Reader):
         held = cursor if isinstance(cursor, dict) else {}
         same_field = self._since is not None and held.get("field") == self._since.field
         before = Bookmark.load(held.get("since")) if same_field else None
-        after, was_full = unkept(held.get("after")), held.get("full") is True
+        after, was_full = load_key(held.get("after")), held.get("full") is True
         if after is None or held.get("of") != self._fingerprint or (full and not was_full):
             return _Place(None if full else before, full)
         ceiling = held.get("ceiling")
         known = ceiling if same_field and isinstance(ceiling, str | int | float) else None
-        return _Place(before, was_full, Bookmark.load(held.get("reached")), known, after, unkept(held.get("coming")))
+        return _Place(before, was_full, Bookmark.load(held.get("reached")), known, after, load_key(held.get("coming")))
 
     def _cursor(self, place: _Place, *, complete: bool) -> Json:
         reached = place.reached.dump() if place.reached else None
@@ -147,8 +147,8 @@ class SqlReader(Reader):
         if complete:
             return {"after": None, "since": reached, "field": field}
         return {
-            "after": kept(place.after or ()),
-            "coming": kept(place.coming) if place.coming else None,
+            "after": dump_key(place.after or ()),
+            "coming": dump_key(place.coming) if place.coming else None,
             "of": self._fingerprint,
             "full": place.full,
             "since": place.before.dump() if place.before else None,
@@ -193,7 +193,7 @@ class SqlReader(Reader):
         try:
             return await self._database.run(work, anew=lambda: None)  # to ask again changes nothing
         except DBAPIError as error:
-            text = self._database.redactor.redact(words(error))
+            text = self._database.redactor.redact(get_error_message(error))
             if self._database.kind.passes(error, text):
                 hint = "The next run continues from the checkpoint."
                 raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
@@ -204,13 +204,13 @@ class SqlReader(Reader):
         if self._read.table is not None:
             table = SqlTable.find(connection, self._read.table)
             if table is None:
-                near = nearest_table(connection, self._read.table)
+                near = suggest_table(connection, self._read.table)
                 raise BadResponse(f"{self._database.name}: there is no table '{self._read.table}'{near}")
             columns = frozenset(table.columns)
             self._loose = [name for name in self._key if name in table.loose]
             self._listed = table.listed
         else:
-            nothing = connection.exec_driver_sql(statements.first(self._source(connection), 0))
+            nothing = connection.exec_driver_sql(statements.build_sample_query(self._source(connection), 0))
             columns = frozenset(nothing.keys())
         for name in [*self._key, *([self._since.field] if self._since else [])]:
             if name not in columns:
@@ -219,7 +219,7 @@ class SqlReader(Reader):
     def _highest(self, connection: Connection) -> Scalar | None:
         field = self._since.field if self._since else ""
         value = connection.exec_driver_sql(
-            statements.highest(connection.dialect, self._source(connection), field)
+            statements.build_max_query(connection.dialect, self._source(connection), field)
         ).scalar()
         told = to_json(value)
         if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
@@ -229,7 +229,7 @@ class SqlReader(Reader):
 
     def _rows(self, connection: Connection, place: _Place) -> list[_Row]:
         start = self._start(place)
-        statement, values = statements.page(
+        statement, values = statements.build_page_query(
             connection.dialect,
             self._source(connection),
             self._terms(connection),
@@ -246,21 +246,23 @@ class SqlReader(Reader):
         at = [columns.index(name) for name in self._key]
         return [
             _Row(
-                tuple([bound(row[index], connection.dialect) for index in at]),
+                tuple([to_bound_value(row[index], connection.dialect) for index in at]),
                 dict(zip(columns, map(to_json, row), strict=True)),
             )
             for row in result
         ]
 
     def _terms(self, connection: Connection) -> list[str]:
-        return [statements.term(connection.dialect, name, listed=name in self._listed) for name in self._key]
+        return [
+            statements.build_order_term(connection.dialect, name, listed=name in self._listed) for name in self._key
+        ]
 
     def _keyless(self, connection: Connection, place: _Place) -> list[Record]:
         """The rows without a key, which are to be told as that: no order has a place for them."""
         if not self._loose:
             return []
         start = self._start(place)
-        statement = statements.placeless(
+        statement = statements.build_null_key_query(
             connection.dialect,
             self._source(connection),
             self._loose,
@@ -271,7 +273,7 @@ class SqlReader(Reader):
 
     def _check_order(self, connection: Connection, after: Key, coming: Key) -> None:
         """Look where the row went that was to come: if it is there, and not after the one before it, they are equal."""
-        statement, values = statements.misplaced(
+        statement, values = statements.build_order_check(
             connection.dialect, self._source(connection), self._terms(connection), after, coming
         )
         if coming in [row.key for row in self._found(connection, statement, values)]:
@@ -290,12 +292,12 @@ class SqlReader(Reader):
 
     def _source(self, connection: Connection) -> str:
         if self._read.table is not None:
-            return statements.named(connection.dialect, self._read.table)
-        return statements.subquery(connection.dialect, self._read.query or "")
+            return statements.quote_table(connection.dialect, self._read.table)
+        return statements.build_subquery(connection.dialect, self._read.query or "")
 
     def _line(self) -> str:
         return f"SELECT {self._read.table or 'query'} at {self._database.name}"
 
 
 def _shown(key: Key) -> str:
-    return str(kept(key))
+    return str(dump_key(key))

@@ -19,22 +19,22 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 V = TypeVar("V")
 
 
-def named(dialect: Dialect, name: str) -> str:
+def quote_table(dialect: Dialect, name: str) -> str:
     """The table `name`, quoted; `schema.table` where there are schemas."""
-    return ".".join(map(dialect.identifier_preparer.quote, parts(dialect, name)))
+    return ".".join(map(dialect.identifier_preparer.quote, split_table_name(dialect, name)))
 
 
-def parts(dialect: Dialect, name: str) -> list[str]:
+def split_table_name(dialect: Dialect, name: str) -> list[str]:
     """The schema, if it is named, and the table of `name`."""
     return [name] if dialect.name == "sqlite" else name.split(".", maxsplit=1)
 
 
 @lru_cache(maxsize=64)
-def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
+def build_upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
     """Insert `columns` of so many rows or, where `key` is there already, update them."""
     others = [each for each in columns if each not in key]
     into, values = _table(dialect, name, columns), dict.fromkeys(columns)
-    if by_any_key(dialect):
+    if matches_any_unique_key(dialect):
         added = mysql.insert(into).values(values)
         added = added.on_duplicate_key_update({each: added.inserted[each] for each in others or key})
         return _of(rows, added, dialect, columns)
@@ -46,7 +46,7 @@ def upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str
     return _of(rows, new, dialect, columns)
 
 
-def bindable(connection: Connection) -> int:
+def get_max_parameters(connection: Connection) -> int:
     """How many values one statement of several rows may bind; 0 where rows go one at a time.
 
     So they do where an upsert of several rows may not have a key twice.
@@ -55,26 +55,26 @@ def bindable(connection: Connection) -> int:
     return driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if isinstance(driver, sqlite3.Connection) else 0
 
 
-def longest(connection: Connection) -> float:
+def get_max_statement_size(connection: Connection) -> float:
     """How many bytes a statement may have before the server hangs up, as far as it says."""
-    if not by_any_key(connection.dialect):
+    if not matches_any_unique_key(connection.dialect):
         return inf
     return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
 
 
-def by_any_key(dialect: Dialect) -> bool:
+def matches_any_unique_key(dialect: Dialect) -> bool:
     """Whether an upsert updates a row of any unique key, also of one it is not about."""
     return dialect.name in _BY_ANY_KEY
 
 
 @lru_cache(maxsize=64)
-def append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
+def build_append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
     """Insert `columns` of so many rows."""
     return _of(rows, _table(dialect, name, columns).insert().values(dict.fromkeys(columns)), dialect, columns)
 
 
 @lru_cache(maxsize=64)
-def add(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
+def build_insert(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
     """Insert `columns` of so many rows, and fail where one has a key that is there, whatever the table would do.
 
     The transaction is to be rolled back then. SQLite may leave it half done, and so needs no journal of the statement.
@@ -83,43 +83,43 @@ def add(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str
     return _of(rows, statement.prefix_with("OR FAIL", dialect="sqlite"), dialect, columns)
 
 
-def update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
+def build_update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
     """Set `columns`, in their order, where `key` is what is bound last; the key's own columns are set to themselves."""
     quote = dialect.identifier_preparer.quote
-    news = ", ".join(f"{quote(each)} = {mark(dialect)}" for each in columns)
-    return f"UPDATE {named(dialect, name)} SET {news} WHERE {_is(dialect, key)}"
+    news = ", ".join(f"{quote(each)} = {get_parameter_marker(dialect)}" for each in columns)
+    return f"UPDATE {quote_table(dialect, name)} SET {news} WHERE {_is(dialect, key)}"
 
 
-def remove(dialect: Dialect, name: str, key: Sequence[str]) -> str:
+def build_delete(dialect: Dialect, name: str, key: Sequence[str]) -> str:
     """Delete the row of a key."""
-    return f"DELETE FROM {named(dialect, name)} WHERE {_is(dialect, key)}"
+    return f"DELETE FROM {quote_table(dialect, name)} WHERE {_is(dialect, key)}"
 
 
-def make_unique(dialect: Dialect, name: str, key: Sequence[str]) -> str:
+def build_unique_index(dialect: Dialect, name: str, key: Sequence[str]) -> str:
     """Have a unique index on `key`."""
     quote = dialect.identifier_preparer.quote
-    index = quote(f"{parts(dialect, name)[-1]}_key")
-    return f"CREATE UNIQUE INDEX {index} ON {named(dialect, name)} ({', '.join(map(quote, key))})"
+    index = quote(f"{split_table_name(dialect, name)[-1]}_key")
+    return f"CREATE UNIQUE INDEX {index} ON {quote_table(dialect, name)} ({', '.join(map(quote, key))})"
 
 
-def present(dialect: Dialect, name: str, key: Sequence[str], count: int, columns: Sequence[str] = ()) -> str:
+def build_key_query(dialect: Dialect, name: str, key: Sequence[str], count: int, columns: Sequence[str] = ()) -> str:
     """Which of `count` keys have a row, with its `columns`, if any are wanted besides the key."""
     names = ", ".join(map(dialect.identifier_preparer.quote, key))
     wanted = ", ".join(map(dialect.identifier_preparer.quote, (*key, *columns)))
-    marks = ", ".join([mark(dialect)] * len(key))
+    marks = ", ".join([get_parameter_marker(dialect)] * len(key))
     row = marks if len(key) == 1 else f"({marks})"
     rows = ", ".join([row] * count)
     if len(key) > 1 and dialect.name == "sqlite":
         rows = f"VALUES {rows}"
-    return f"SELECT {wanted} FROM {named(dialect, name)} WHERE ({names}) IN ({rows})"
+    return f"SELECT {wanted} FROM {quote_table(dialect, name)} WHERE ({names}) IN ({rows})"
 
 
-def mark(dialect: Dialect) -> str:
+def get_parameter_marker(dialect: Dialect) -> str:
     """What stands for a value that is bound."""
     return "?" if dialect.paramstyle == "qmark" else "%s"
 
 
-def page(
+def build_page_query(
     dialect: Dialect,
     rows: str,
     terms: Sequence[str],
@@ -129,7 +129,7 @@ def page(
     after: Sequence[V] | None,
     limit: int,
 ) -> tuple[str, list[V]]:
-    """The next `limit` of `rows` (a table, or what `subquery` gives) by the `terms` of a key, and what to bind in it.
+    """The next `limit` of `rows` (a table, or a `build_subquery`) by the `terms` of a key, and what to bind in it.
 
     With `since`, only where that column is at least the first value bound, which is the caller's to add; with `after`,
     only after that key. Rows in which one of `loose`, of the key, is NULL have no place in the order, and are left out.
@@ -143,14 +143,14 @@ def page(
     return f"SELECT * FROM {rows}{_where(conditions)} ORDER BY {', '.join(terms)} LIMIT {limit}", values
 
 
-def placeless(dialect: Dialect, rows: str, loose: Sequence[str], *, since: str | None, limit: int) -> str:
-    """No more than `limit` of the rows that `page` leaves out."""
+def build_null_key_query(dialect: Dialect, rows: str, loose: Sequence[str], *, since: str | None, limit: int) -> str:
+    """No more than `limit` of the rows that `build_page_query` leaves out."""
     quote = dialect.identifier_preparer.quote
     nulls = " OR ".join(f"{quote(name)} IS NULL" for name in loose)
     return f"SELECT * FROM {rows}{_where([*_since(dialect, since), f'({nulls})'])} LIMIT {limit}"
 
 
-def term(dialect: Dialect, column: str, *, listed: bool) -> str:
+def build_order_term(dialect: Dialect, column: str, *, listed: bool) -> str:
     """What rows are ordered by for a column of a key.
 
     MySQL orders the values of an ENUM as they are `listed`, and compares them as text.
@@ -159,29 +159,29 @@ def term(dialect: Dialect, column: str, *, listed: bool) -> str:
     return f"CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)" if listed else quoted
 
 
-def misplaced(
+def build_order_check(
     dialect: Dialect, rows: str, terms: Sequence[str], after: Sequence[V], one: Sequence[V]
 ) -> tuple[str, list[V]]:
     """The rows that are equal to the key `one` and not after the key `after`, and what to bind in it."""
     condition, values = _after(dialect, terms, after)
-    same = " AND ".join(f"{each} = {mark(dialect)}" for each in terms)
+    same = " AND ".join(f"{each} = {get_parameter_marker(dialect)}" for each in terms)
     return f"SELECT * FROM {rows} WHERE {same} AND NOT {condition}", [*one, *values]
 
 
-def highest(dialect: Dialect, rows: str, field: str) -> str:
+def build_max_query(dialect: Dialect, rows: str, field: str) -> str:
     """The largest value of `field` in `rows`."""
     return f"SELECT MAX({dialect.identifier_preparer.quote(field)}) FROM {rows}"
 
 
-def first(rows: str, count: int) -> str:
+def build_sample_query(rows: str, count: int) -> str:
     """The first `count` of `rows`, in no order; none of them gives the names of the columns."""
     return f"SELECT * FROM {rows} LIMIT {count}"
 
 
-def subquery(dialect: Dialect, query: str) -> str:
+def build_subquery(dialect: Dialect, query: str) -> str:
     """A SELECT of the spec's as something to select from."""
     text = query.strip().rstrip(";")
-    if mark(dialect) == "%s":
+    if get_parameter_marker(dialect) == "%s":
         text = text.replace("%", "%%")
     return f"({text}\n) AS speclab_source"  # it may end in a comment, which goes as far as the line
 
@@ -190,7 +190,9 @@ _BY_ANY_KEY: Final = ("mysql", "mariadb")
 
 
 def _since(dialect: Dialect, since: str | None) -> list[str]:
-    return [f"{dialect.identifier_preparer.quote(since)} >= {mark(dialect)}"] if since is not None else []
+    return (
+        [f"{dialect.identifier_preparer.quote(since)} >= {get_parameter_marker(dialect)}"] if since is not None else []
+    )
 
 
 def _where(conditions: Sequence[str]) -> str:
@@ -202,8 +204,8 @@ def _after(dialect: Dialect, terms: Sequence[str], after: Sequence[V]) -> tuple[
 
     MySQL looks at all rows of the table for `(a, b) > (1, 2)`, and goes by the index for the same at length.
     """
-    one = mark(dialect)
-    if not by_any_key(dialect):
+    one = get_parameter_marker(dialect)
+    if not matches_any_unique_key(dialect):
         return f"({', '.join(terms)}) > ({', '.join([one] * len(terms))})", list(after)
     condition, values = f"{terms[-1]} > {one}", [after[-1]]
     for each, value in zip(reversed(terms[:-1]), reversed(after[:-1]), strict=True):
@@ -212,16 +214,16 @@ def _after(dialect: Dialect, terms: Sequence[str], after: Sequence[V]) -> tuple[
 
 
 def _table(dialect: Dialect, name: str, columns: Sequence[str]) -> TableClause:
-    *schema, bare = parts(dialect, name)
+    *schema, bare = split_table_name(dialect, name)
     return table(bare, *map(column, columns), schema=schema[0] if schema else None)
 
 
 def _of(rows: int, insert: Insert, dialect: Dialect, columns: Sequence[str]) -> str:
     """`insert`, which is of one row, for so many; SQLAlchemy itself takes 30 ms to write down 500."""
-    values = f"({', '.join([mark(dialect)] * len(columns))})"
+    values = f"({', '.join([get_parameter_marker(dialect)] * len(columns))})"
     before, row, after = str(insert.compile(dialect=dialect)).rpartition(values)
     return f"{before}{', '.join([row] * rows)}{after}"
 
 
 def _is(dialect: Dialect, key: Sequence[str]) -> str:
-    return " AND ".join(f"{dialect.identifier_preparer.quote(each)} = {mark(dialect)}" for each in key)
+    return " AND ".join(f"{dialect.identifier_preparer.quote(each)} = {get_parameter_marker(dialect)}" for each in key)

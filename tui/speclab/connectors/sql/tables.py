@@ -16,7 +16,7 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.types import CHAR, JSON, NullType, Numeric, TypeEngine
 
 from speclab.connectors.sql.dialects import DATABASES, DatabaseKind
-from speclab.connectors.sql.statements import named, parts
+from speclab.connectors.sql.statements import quote_table, split_table_name
 from speclab.connectors.sql.values import KeyNormalizer, Padded
 from speclab.core.errors import BadResponse, SpecError
 from speclab.core.json import Json, Record
@@ -58,7 +58,7 @@ class SqlTable:
     def find(cls, connection: Connection, name: str) -> SqlTable | None:
         """The table or view called `name`, or `schema.name`; None if there is none."""
         inspector = inspect(connection)
-        *schemas, bare = parts(connection.dialect, name)
+        *schemas, bare = split_table_name(connection.dialect, name)
         schema = schemas[0] if schemas else None
         if schema is None and inspector.default_schema_name is None:
             raise SpecError("url names no database", hint="Expected one at its end: mysql://user:password@host/NAME")
@@ -67,7 +67,7 @@ class SqlTable:
         if connection.dialect.name == "sqlite":  # which minds no case, and SQLAlchemy does
             names = inspector.get_table_names() + inspector.get_view_names()
             name = bare = next((each for each in names if each.lower() == name.lower()), name)
-        columns = columns_of(connection, name)
+        columns = get_columns(connection, name)
         with _quietly():
             primary = inspector.get_pk_constraint(bare, schema)["constrained_columns"]
             unique: list[list[str]] = [
@@ -104,16 +104,16 @@ class SqlTable:
         return [name for name in names if name not in self.columns]
 
 
-def columns_of(connection: Connection, name: str) -> list[ReflectedColumn]:
+def get_columns(connection: Connection, name: str) -> list[ReflectedColumn]:
     """The columns of the table called `name`, as SQLAlchemy describes them."""
-    *schemas, bare = parts(connection.dialect, name)
+    *schemas, bare = split_table_name(connection.dialect, name)
     with _quietly():
         return inspect(connection).get_columns(bare, schemas[0] if schemas else None)
 
 
-def nearest_table(connection: Connection, name: str) -> str:
+def suggest_table(connection: Connection, name: str) -> str:
     """A hint at the table that was probably meant, or nothing."""
-    schemas = parts(connection.dialect, name)[:-1]
+    schemas = split_table_name(connection.dialect, name)[:-1]
     inspector = inspect(connection)
     if not schemas:
         return format_suggestion(name, inspector.get_table_names() + inspector.get_view_names())
@@ -168,7 +168,7 @@ def _python_type(column: TypeEngine[object], connection: Connection) -> type:
             return kind
 
 
-def create(
+def create_table(
     connection: Connection, name: str, key: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
     """Make the table `name` for `records` whose fields are of `kinds`, with `key` as its primary key if it has one.
@@ -179,29 +179,31 @@ def create(
     database = DATABASES[connection.dialect.name]
     names = list(dict.fromkeys([*key, *(column for record in records for column in record)]))
     columns = [
-        f"{quote(column)} {_spelt(database, column_type(records, column, kinds), key=True)} NOT NULL"
+        f"{quote(column)} {_spelt(database, choose_column_type(records, column, kinds), key=True)} NOT NULL"
         if column in key
-        else f"{quote(column)} {_spelt(database, column_type(records, column, kinds), key=False)}"
+        else f"{quote(column)} {_spelt(database, choose_column_type(records, column, kinds), key=False)}"
         for column in names
     ]
     if key:
         columns.append(f"PRIMARY KEY ({', '.join(map(quote, key))})")
-    connection.exec_driver_sql(f"CREATE TABLE {named(connection.dialect, name)} ({', '.join(columns)})")
+    connection.exec_driver_sql(f"CREATE TABLE {quote_table(connection.dialect, name)} ({', '.join(columns)})")
     return f"made the table {name} with {', '.join(names)}"
 
 
-def widen(
+def add_columns(
     connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
     """Add `columns` to the table `name` for `records` whose fields are of `kinds`; gives what was done."""
     quote = connection.dialect.identifier_preparer.quote
     for column in columns:
-        kind = _spelt(DATABASES[connection.dialect.name], column_type(records, column, kinds), key=False)
-        connection.exec_driver_sql(f"ALTER TABLE {named(connection.dialect, name)} ADD COLUMN {quote(column)} {kind}")
+        kind = _spelt(DATABASES[connection.dialect.name], choose_column_type(records, column, kinds), key=False)
+        connection.exec_driver_sql(
+            f"ALTER TABLE {quote_table(connection.dialect, name)} ADD COLUMN {quote(column)} {kind}"
+        )
     return f"added to the table {name}: {', '.join(columns)}"
 
 
-def column_type(records: Sequence[Record], column: str, kinds: Mapping[str, ValueKind]) -> str:
+def choose_column_type(records: Sequence[Record], column: str, kinds: Mapping[str, ValueKind]) -> str:
     """The SQL type that holds what is of one of the `kinds` that a mapping makes or, where it tells none, as `records`.
 
     It is text where these differ or say nothing.
@@ -230,7 +232,7 @@ def _kind(value: Json) -> str:
     return "DOUBLE PRECISION" if isinstance(value, float) else "TEXT"
 
 
-def no_such_column(table: SqlTable, names: Sequence[str]) -> BadResponse:
+def build_no_column_error(table: SqlTable, names: Sequence[str]) -> BadResponse:
     """The error of a mapping that writes to columns a table has not."""
     return BadResponse(
         f"the table {table.name} has no column '{names[0]}'{format_suggestion(names[0], table.columns)}",

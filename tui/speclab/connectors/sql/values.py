@@ -31,7 +31,7 @@ _RANGES: Final = ("int4", "int8", "num", "date", "ts", "tstz")
 _BYTES: Final = "base64"
 
 
-def bound(value: object, dialect: Dialect) -> Bound:
+def to_bound_value(value: object, dialect: Dialect) -> Bound:
     """`value`, as a driver gives it, as it can be bound to find it again."""
     if value is None or isinstance(value, bytes | str | int):
         return value
@@ -40,13 +40,13 @@ def bound(value: object, dialect: Dialect) -> Bound:
     return str(to_json(value))  # 0.1 of a `real` is not that of a `double precision`; as text it is what the column is
 
 
-def kept(key: Sequence[Bound]) -> Json:
+def dump_key(key: Sequence[Bound]) -> Json:
     """The values of a key as a checkpoint keeps them; bytes are told from text."""
     return [{_BYTES: to_json(value)} if isinstance(value, bytes) else value for value in key]
 
 
-def unkept(held: Json) -> tuple[Bound, ...] | None:
-    """What `kept` was given; None for anything else."""
+def load_key(held: Json) -> tuple[Bound, ...] | None:
+    """What `dump_key` was given; None for anything else."""
     if not isinstance(held, list):
         return None
     key: list[Bound] = []
@@ -61,7 +61,7 @@ def unkept(held: Json) -> tuple[Bound, ...] | None:
     return tuple(key)
 
 
-def teach_psycopg(adapters: AdaptersMap) -> None:
+def register_psycopg_loaders(adapters: AdaptersMap) -> None:
     """Have PostgreSQL's own text for what Python has no value for."""
     from psycopg.pq import Format
     from psycopg.types.string import TextLoader
@@ -94,7 +94,7 @@ def _or_text(kind: type[Loader]) -> type[Loader]:
     return OrText
 
 
-def pymysql_conversions() -> Mapping[object, Callable[..., object]]:
+def get_pymysql_conversions() -> Mapping[object, Callable[..., object]]:
     """PyMySQL's own, but a TIME stays as it is, and a BIT is the number it is."""
     from pymysql.constants import FIELD_TYPE
     from pymysql.converters import conversions
@@ -143,7 +143,7 @@ class KeyNormalizer:
         return {name: _as_text(item.payload[name]) for name in self._texts if item.payload.get(name) is not None}
 
 
-def same(kind: type, was: object, value: Json) -> bool:
+def is_same_value(kind: type, was: object, value: Json) -> bool:
     """Whether a column with values of that `kind`, which holds `was`, would hold just that if `value` were written."""
     if was is None or value is None:
         return was is value

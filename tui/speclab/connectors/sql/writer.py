@@ -22,10 +22,10 @@ from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, Wri
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
-from speclab.connectors.sql.dialects import blamed, words
+from speclab.connectors.sql.dialects import find_blamed_column, get_error_message
 from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.connectors.sql.tables import SqlTable, create, nearest_table, no_such_column, widen
+from speclab.connectors.sql.tables import SqlTable, add_columns, build_no_column_error, create_table, suggest_table
 from speclab.connectors.sql.values import KeyNormalizer, Spelling
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
 from speclab.core.json import Json, Record, encode
@@ -174,7 +174,9 @@ class SqlWriter:
             items, runs = texts, _runs(texts)
         first, _ = runs[0]
         if self._all_new and table is known and len(runs) == 1 and first is not None:
-            count = self._put(connection, partial(statements.add, connection.dialect, table.name, first), first, items)
+            count = self._put(
+                connection, partial(statements.build_insert, connection.dialect, table.name, first), first, items
+            )
             _check_count(connection, count, items)
             return [_CREATED] * len(items)
         present = {keys.spelt(key) for key in self._rows_of(connection, items)}
@@ -182,17 +184,17 @@ class SqlWriter:
         answers: list[WriteResult] = []
         for columns, run in runs:
             if columns is None:
-                statement = statements.remove(connection.dialect, table.name, self._key)
+                statement = statements.build_delete(connection.dialect, table.name, self._key)
                 connection.exec_driver_sql(statement, self._keys(run))
                 present.difference_update(map(keys.spelt, self._keys(run)))
                 answers += [_DELETED] * len(run)
                 continue
-            if statements.by_any_key(connection.dialect) and len(table.keys) > 1:
+            if statements.matches_any_unique_key(connection.dialect) and len(table.keys) > 1:
                 self._write_by_hand(
                     connection, columns, [(item, keys.spelt(self._key_of(item))) for item in run], present
                 )
             else:
-                upsert = partial(statements.upsert, connection.dialect, table.name, columns, self._key)
+                upsert = partial(statements.build_upsert, connection.dialect, table.name, columns, self._key)
                 count = self._put(connection, upsert, columns, run)
                 if not set(columns) <= set(self._key):  # there is nothing to do then where it is there
                     _check_count(connection, count, run)
@@ -224,7 +226,7 @@ class SqlWriter:
     ) -> int:
         """Write the `columns` of `items` by the `statement` for so many rows; gives how many the database counts."""
         width = len(columns)
-        most = max(1, statements.bindable(connection) // width) if width else 1
+        most = max(1, statements.get_max_parameters(connection) // width) if width else 1
         cells = _cells(chain.from_iterable([item.payload.values() for item in items]))
         done = counted = 0
         for count in _ROWS:
@@ -243,7 +245,7 @@ class SqlWriter:
             runs = _runs(missing)
             table = self._ready(connection, runs)
             for columns, run in runs:
-                append = partial(statements.append, connection.dialect, table.name, columns or ())
+                append = partial(statements.build_append, connection.dialect, table.name, columns or ())
                 self._put(connection, append, columns or (), run)
             ledger.add(connection, missing)
         return [_CREATED] * len(items)
@@ -263,10 +265,10 @@ class SqlWriter:
         for item, key in items:
             row = _cells(item.payload.values())
             if key in seen:
-                statement = statements.update(connection.dialect, self._name, columns, self._key)
+                statement = statements.build_update(connection.dialect, self._name, columns, self._key)
                 connection.exec_driver_sql(statement, (*row, *_cells(self._key_of(item))))
             else:
-                connection.exec_driver_sql(statements.append(connection.dialect, self._name, columns, 1), row)
+                connection.exec_driver_sql(statements.build_append(connection.dialect, self._name, columns, 1), row)
             seen.add(key)
 
     def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> SqlTable:
@@ -274,28 +276,28 @@ class SqlWriter:
         table = self._table or SqlTable.find(connection, self._name)
         if table is None:
             if not self._create_table:
-                near = nearest_table(connection, self._name)
+                near = suggest_table(connection, self._name)
                 raise BadResponse(
                     f"{self._database.name}: there is no table '{self._name}'{near}",
                     hint="Correct its name, make it, or set `create_table: true` to have it made.",
                 )
-            self._report(Level.INFO, create(connection, self._name, self._key, _records(runs), self._kinds))
+            self._report(Level.INFO, create_table(connection, self._name, self._key, _records(runs), self._kinds))
             table = SqlTable.find(connection, self._name)
             assert table is not None  # noqa: S101 - just made
         if self._key and frozenset(self._key) not in table.keys:
             names = ", ".join(self._key)
             raise BadResponse(
                 f"{self._database.name}: an upsert into {table.name} needs a primary key or unique index on {names}",
-                hint=statements.make_unique(connection.dialect, table.name, self._key),
+                hint=statements.build_unique_index(connection.dialect, table.name, self._key),
             )
         missing = table.missing(dict.fromkeys(column for columns, _ in runs for column in columns or ()))
         if missing:
             if not self._create_table:
-                raise no_such_column(table, missing)
-            self._report(Level.INFO, widen(connection, table.name, missing, _records(runs), self._kinds))
+                raise build_no_column_error(table, missing)
+            self._report(Level.INFO, add_columns(connection, table.name, missing, _records(runs), self._kinds))
             table = SqlTable.find(connection, self._name) or table
         if self._longest is None:
-            self._longest = statements.longest(connection)
+            self._longest = statements.get_max_statement_size(connection)
         for columns, run in runs:
             _check_length(self._longest, run)
             _check_values(table, columns or (), run)
@@ -307,7 +309,7 @@ class SqlWriter:
         found: set[tuple[object, ...]] = set()
         for at in range(0, len(items), _LOOK):
             keys = self._keys(items[at : at + _LOOK])
-            statement = statements.present(connection.dialect, self._name, self._key, len(keys))
+            statement = statements.build_key_query(connection.dialect, self._name, self._key, len(keys))
             found.update(map(tuple, connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys)))))
         return found
 
@@ -327,7 +329,7 @@ class SqlWriter:
 
         Raises `BadResponse` for what no other row would change, and `Unreachable` where there is no room on the disk.
         """
-        text = self._database.redactor.redact(words(error))
+        text = self._database.redactor.redact(get_error_message(error))
         if self._database.kind.is_full(error, text):
             hint = "Make room; the next run goes on from here."
             raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
@@ -339,7 +341,9 @@ class SqlWriter:
             message=text,
             request=f"{self._line()} ({len(items)} rows)",
             response=text,
-            field=error.column if isinstance(error, _Unfit) else blamed(error, text, list(items[0].payload)),
+            field=error.column
+            if isinstance(error, _Unfit)
+            else find_blamed_column(error, text, list(items[0].payload)),
             sent=False,  # the transaction was rolled back: nothing of it is there
         )
 
@@ -358,7 +362,7 @@ def _runs(items: Sequence[MappedRecord]) -> list[tuple[Shape, list[MappedRecord]
 
 
 def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResult]:
-    """The answers of items that were written, the keys among which are `present` from then on."""
+    """The answers of items that were written, the keys among which are `build_key_query` from then on."""
     answers: list[WriteResult] = []
     for key in keys:
         answers.append(_UPDATED if key in present else _CREATED)
@@ -368,7 +372,7 @@ def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResu
 
 def _check_count(connection: Connection, count: int, items: Sequence[MappedRecord]) -> None:
     """Raise `_Unfit` if fewer rows were written than there are `items`. MySQL counts otherwise, and leaves out none."""
-    if count < len(items) and not statements.by_any_key(connection.dialect):
+    if count < len(items) and not statements.matches_any_unique_key(connection.dialect):
         missing = len(items) - count
         raise _Unfit(None, f"the database left out {missing} of {len(items)} rows and gave no reason, as a trigger may")
 
@@ -381,7 +385,10 @@ def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
         size = len(encode(item.payload))
         if size > longest:
             column = max(item.payload, key=lambda name: len(encode(item.payload[name])))
-            raise _Unfit(column, f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)")
+            raise _Unfit(
+                column,
+                f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)",
+            )
 
 
 def _check_values(table: SqlTable, columns: Sequence[str], items: Sequence[MappedRecord]) -> None:

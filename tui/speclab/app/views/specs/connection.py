@@ -22,7 +22,7 @@ from speclab.app.trust import may_use
 from speclab.app.views.specs.guide import Paragraph
 from speclab.app.views.specs.writing import SectionEditing
 from speclab.app.widgets.record import RecordView
-from speclab.connectors.auth.oauth2 import has_browser, open_page
+from speclab.connectors.auth.oauth2 import has_browser, open_browser
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, UnresolvedReference
 from speclab.core.outcome import Level
 from speclab.spec.document import SOURCE_AUTH, SOURCE_SYSTEM, TARGET_AUTH, TARGET_SYSTEM, Document
@@ -81,7 +81,7 @@ class LoginDialog(Dialog[bool]):
 
     def action_open(self) -> None:
         """Open the page in the browser."""
-        open_page(self._page)
+        open_browser(self._page)
 
     def action_copy(self) -> None:
         """Copy the page's address."""
