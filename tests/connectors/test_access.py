@@ -128,7 +128,7 @@ async def test_a_target_is_looked_at_where_it_would_be_written_to(
     end = Endpoint("target", target(await serve(locked), **write), BearerAuth(type="bearer", token="t0p-s3cret"))
     access = await check_connection(end, references, context)
     assert seen == [f"GET {asked} Bearer t0p-s3cret"]
-    assert access.request.endswith(f"{asked}: 404 Not Found, so the credentials were not refused")
+    assert access.request.endswith(f"{asked}: 404 Not Found, so the credentials were accepted")
 
 
 @pytest.mark.parametrize(

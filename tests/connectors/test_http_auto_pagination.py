@@ -119,11 +119,11 @@ async def test_pages_that_say_how_they_follow_are_all_read_and_gone_on_with(
 @pytest.mark.parametrize(
     ("answer", "sign"),
     [
-        (headed(X_Total_Count=lambda _: "7"), "the header `x-total-count` says 7 and 3 were read"),
-        (headed(Content_Range=lambda _: "0-2/7"), "the header `content-range` says 7 and 3 were read"),
-        (headed(X_Next=lambda _: "abc"), "the header `x-next` is there"),
-        (told(count=lambda _: 7), "`count` says 7 and 3 were read"),
-        (told(pages=lambda _: PAGES), "it says that there are 3 pages"),
+        (headed(X_Total_Count=lambda _: "7"), "the header `x-total-count` is 7 and 3 were read"),
+        (headed(Content_Range=lambda _: "0-2/7"), "the header `content-range` is 7 and 3 were read"),
+        (headed(X_Next=lambda _: "abc"), "it has the header `x-next`"),
+        (told(count=lambda _: 7), "`count` is 7 and 3 were read"),
+        (told(pages=lambda _: PAGES), "it reports 3 pages"),
     ],
 )
 @pytest.mark.parametrize("by", ["auto", "link"])
@@ -149,8 +149,8 @@ async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Rea
     await read(url, path="/people?limit=7")
     await read(url)
     assert [line.partition(": ")[2].partition(", and nothing")[0] for line in reports.lines] == [
-        f"GET {url}/people?limit=7: 7 records, as `limit` asks for",
-        f"GET {url}/people: 10 records, as a first page often has",
+        f"GET {url}/people?limit=7: 7 records, as many as `limit` requests",
+        f"GET {url}/people: 10 records, a common page size",
     ]
     await read(url, pagination={"by": "none"})
     await read(url, path="/people?limit=8", pagination={"by": "none"})
@@ -182,4 +182,4 @@ async def test_pages_by_number_that_end_before_a_total_nobody_named_are_told_of(
 
     await read(await serve(short), records="data", pagination={"by": "page", "param": "page"})
     (line,) = reports.lines
-    assert "the pages end here, but `total` says 9 and 7 were read; set `total` or `pages`" in line
+    assert "the pages end here, but `total` is 9 and 7 were read; set `total` or `pages`" in line

@@ -111,7 +111,7 @@ async def test_a_page_that_is_a_part_leaves_the_read_incomplete_and_the_rest_del
 async def test_no_content_for_a_page_that_was_named_leaves_the_read_incomplete(serve: Serve, reader: Open) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(no_content)), CURSOR))
     assert isinstance(failure, IncompleteRead)
-    assert "204 No Content: no content, for a page that the page before it names" in failure.message
+    assert "204 No Content: no content, although the page before refers to this one" in failure.message
     assert len(ids(pages)) == 20
 
 
@@ -122,7 +122,7 @@ async def test_an_empty_numbered_page_in_mid_list_is_looked_behind_and_leaves_th
 ) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(third)), by))
     assert isinstance(failure, IncompleteRead)
-    assert "the page before this one was empty, in the middle of the list" in failure.message
+    assert "the page before this one was empty, although the list continues" in failure.message
     assert len(ids(pages)) == 40
 
 
@@ -175,7 +175,7 @@ async def test_an_empty_page_ends_a_list_whose_cursor_never_does(serve: Serve, r
 
     url = await serve(source)
     assert ids(await read_all(reader(url, {**CURSOR, "end": "empty"}))) == [1, 2, 3]
-    with pytest.raises(BadResponse, match="names no next page, but by `end: empty`"):
+    with pytest.raises(BadResponse, match="has no next page, but with `end: empty`"):
         await read_all(reader(await serve(five_pages(whole)), {**CURSOR, "end": "empty"}))
 
 
@@ -298,7 +298,7 @@ async def test_a_record_that_moves_behind_numbered_pages_leaves_the_read_incompl
     url = await serve(source)
     pages, failure = await read_to_failure(reader(url, {"by": "page", "param": "page"}, since=since))
     assert isinstance(failure, IncompleteRead)
-    assert "records changed while numbered pages were read in the order of `at`" in failure.message
+    assert "records changed while numbered pages sorted by `at` were read" in failure.message
     assert "d" not in ids(pages)
     again = await read_all(reader(url, {"by": "page", "param": "page"}, since=since), pages[-1].cursor)
     assert "d" in ids(again)

@@ -203,7 +203,7 @@ async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-02"), ("b", "2024-01-01"))
     await read(await serve(source), sorted=True)
-    assert reports.lines == ["warning: the records do not come in the order of `at`; set `sorted: false`"]
+    assert reports.lines == ["warning: the records are not sorted by `at`; set `sorted: false`"]
 
 
 async def test_numbered_pages_in_another_order_than_that_of_changes_are_complete(
@@ -227,7 +227,7 @@ async def test_records_without_the_field_are_delivered_and_reported(serve: Serve
         return web.json_response({"data": [{"id": "a"}, {"id": "b", "at": None}]})
 
     assert keys(await read(await serve(source))) == ["a", "b"]
-    assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for what changed only"]
+    assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for changed records only"]
 
 
 async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clock: HeldClock) -> None:
@@ -248,7 +248,7 @@ async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_an
     began = await read(url, start="2024-01-05")
     given = await read(url, began[0].cursor, **({"start": "2024-01-05"} | changed))
     assert keys(given)[0] == ("1" if "lookback" not in changed else "5")
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
+    assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
 async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be_sorted(

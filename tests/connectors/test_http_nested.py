@@ -283,7 +283,7 @@ async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: Held
     first = await read_all(reader(url, since=SINCE))
     other = reader(url, since=SINCE, params={"all": "yes"})
     assert keys(await read_all(other, first[-1].cursor)) == ALL
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
+    assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
 async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
@@ -299,7 +299,7 @@ async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
     pages = await read_all(reader(await serve(source), concurrency=1))
     assert keys(pages) == [key for key in ALL if key[0] != "d"]
     assert pages[-1].complete
-    assert reports.lines == ["info: 1 of `account` went away while they were read"]
+    assert reports.lines == ["info: 1 of `account` were deleted during the read"]
 
 
 @pytest.mark.parametrize("status", [403, 404, 422])
@@ -410,9 +410,9 @@ async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, read
         data = [{"id": "a"}] if request.path == "/accounts" else [{"id": 1, "account": "Savings"}]
         return web.json_response({"data": data, "next": None})
 
-    with pytest.raises(BadResponse, match="a field `account` of their own") as raised:
+    with pytest.raises(BadResponse, match="the records already have a field `account`") as raised:
         await read_all(reader(await serve(source)))
-    assert "`as`" in raised.value.hint
+    assert "`read.for_each.as`" in raised.value.hint
 
 
 async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: Open, clock: HeldClock) -> None:

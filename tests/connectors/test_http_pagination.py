@@ -139,7 +139,7 @@ async def test_a_cursor_of_other_settings_is_not_used(serve: Serve, read: Read, 
     first = (await read(url, **settings))[0]
     again = await read(url, first.cursor, params={"team": "blue"}, **settings)
     assert keys(again) == KEYS
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
+    assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
 async def test_a_page_number_starts_where_the_spec_says(serve: Serve, read: Read) -> None:
@@ -183,7 +183,7 @@ async def test_a_cursor_that_comes_again_ends_the_read_with_an_error(serve: Serv
         return web.json_response({"data": [{"id": at}], "next": {"a": "b", "b": "c", "c": "b"}[at]})
 
     settings = {"by": "cursor", "next": "next", "param": "cursor"}
-    with pytest.raises(BadResponse, match="the next page is one that was read before"):
+    with pytest.raises(BadResponse, match="the next page has been read already"):
         await read(await serve(circle), records="data", pagination=settings)
 
 
@@ -211,7 +211,7 @@ async def test_a_total_that_is_not_reached_is_an_error(serve: Serve, read: Read)
         rows = PEOPLE[:5] if request.query["page"] == "1" else []
         return web.json_response({"data": rows, "total": 7})
 
-    with pytest.raises(BadResponse, match="holds 7 records by `total`, but gave 5"):
+    with pytest.raises(BadResponse, match="the total at `total` is 7, but 5 records were read"):
         await read(await serve(short), records="data", pagination={"by": "page", "param": "page", "total": "total"})
 
 
@@ -223,15 +223,15 @@ async def test_more_records_than_the_total_are_reported(serve: Serve, read: Read
         await serve(generous), records="data", pagination={"by": "page", "param": "page", "total": "total"}
     )
     assert keys(pages) == KEYS
-    assert reports.lines == ["warning: the source gave 7 records, 1 more than its total says"]
+    assert reports.lines == ["warning: 7 records were read, 1 more than the total"]
 
 
 @pytest.mark.parametrize(
     ("body", "sign"),
     [
         ({"data": PEOPLE, "has_more": True}, "`has_more` is true"),
-        ({"data": PEOPLE, "total": 5000}, "`total` says 5,000 and 7 were read"),
-        ({"data": PEOPLE, "meta": {"totalCount": 8}}, "`meta.totalCount` says 8 and 7 were read"),
+        ({"data": PEOPLE, "total": 5000}, "`total` is 5,000 and 7 were read"),
+        ({"data": PEOPLE, "meta": {"totalCount": 8}}, "`meta.totalCount` is 8 and 7 were read"),
     ],
 )
 async def test_one_page_that_says_there_are_more_is_an_error_unless_the_spec_says_none(
@@ -248,7 +248,7 @@ async def test_one_page_that_says_there_are_more_is_an_error_unless_the_spec_say
 
 async def test_a_mistyped_path_of_the_cursor_does_not_end_the_read_early(serve: Serve, read: Read) -> None:
     settings = {"by": "cursor", "next": "meta.nxt_cursor", "param": "cursor"}
-    with pytest.raises(BadResponse, match=r"no `meta\.nxt_cursor` in the answer, but `meta\.next_cursor` is there"):
+    with pytest.raises(BadResponse, match=r"has no `meta\.nxt_cursor`, but it has `meta\.next_cursor`"):
         await read(await serve(by_cursor), records="data", pagination=settings)
 
 
@@ -264,7 +264,7 @@ async def test_a_next_page_at_another_origin_is_not_asked_for(serve: Serve, read
     async def lured(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": f"{elsewhere}/people?page=2"})
 
-    with pytest.raises(BadResponse, match="another origin; the credentials are not sent there"):
+    with pytest.raises(BadResponse, match="another origin; credentials are not sent there"):
         await read(await serve(lured), records="data", pagination={"by": "next_url", "next": "next"})
     assert asked == []
 
@@ -277,7 +277,7 @@ async def test_a_next_page_that_is_no_url_is_a_bad_answer(serve: Serve, read: Re
     async def garbled(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": following})
 
-    with pytest.raises(BadResponse, match="what is said to be the next page is no URL") as caught:
+    with pytest.raises(BadResponse, match="the next page is not a valid URL") as caught:
         await read(await serve(garbled), records="data", pagination={"by": "next_url", "next": "next"})
     assert caught.value.response.startswith("200 OK")
 

@@ -156,6 +156,6 @@ async def test_pages_beyond_an_end_that_comes_early_are_given_up(
     book = Book(records=6)
     book.total = 40
     book.refuses = dict.fromkeys(range(6, 21), 404)
-    with pytest.raises(BadResponse, match="the source holds 40 records"):
+    with pytest.raises(BadResponse, match="the total at `total` is 40, but 6 records were read"):
         await read_all(reader_of(await serve(book), BY_TOTAL, references, context))
     assert max(book.asked) <= 8

@@ -117,7 +117,7 @@ async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -
     handler, _ = script(web.Response(text="<html>Login</html>", content_type="text/html"))
     with pytest.raises(BadResponse) as caught:
         await read(await serve(handler))
-    assert "/people: 200 OK: found a body that is no JSON (text/html; charset=utf-8)" in caught.value.message
+    assert "/people: 200 OK: found a body that is not JSON (text/html; charset=utf-8)" in caught.value.message
     assert "<html>Login</html>" in caught.value.response
 
 

@@ -183,7 +183,7 @@ async def test_a_source_that_does_not_know_the_end_of_a_window_is_told(
     pages = await read_all(opened(await serve(source), context, window="1d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == list(range(40))
     (line,) = reports.lines
-    assert "later than the window that was asked for" in line
+    assert "later than the requested window" in line
     assert line.endswith("check `read.since.until`")
 
 
@@ -196,7 +196,7 @@ async def test_records_without_a_time_are_read_once_though_every_window_has_them
 
     pages = await read_all(opened(await serve(source), context, window="1d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == [1, 2]
-    assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for what changed only"]
+    assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for changed records only"]
 
 
 async def test_a_start_in_another_notation_than_the_field_is_told(serve: Serve) -> None:
@@ -226,7 +226,7 @@ def test_a_start_that_is_resolved_to_no_time_is_an_error_of_the_spec() -> None:
         }
     )
     references = References({"START": "yesterday"}, Path("/nowhere"))
-    with pytest.raises(SpecError, match="expected a time for windows to begin at, not 'yesterday'"):
+    with pytest.raises(SpecError, match="expected the time at which windows start, not 'yesterday'"):
         open_reader(system, NoAuth(), references, RuntimeContext(clock=HeldClock(), random=Random(7)), RetrySettings())
 
 

@@ -58,7 +58,7 @@ async def test_other_settings_begin_anew_from_the_mark(serve: Serve, context: Ru
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
     other = opened(url, context, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
     assert keys(await read_all(other, cursor)) == [0, 1, 2, 3, 4]
-    assert reports.lines == ["warning: the `read` settings are not those of the last run; reading from the start"]
+    assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -108,7 +108,7 @@ async def test_numbered_pages_that_never_stand_still_are_given_up(serve: Serve) 
     reader = opened(url, concurrency=1, window="8d", start="2026-11-04T12:00:00Z", read={"pagination": BY_PAGE})
     _, error = await read_to_failure(reader)
     assert isinstance(error, BadResponse)
-    assert "the total fell while it was read" in error.message
+    assert "the total decreased during the read" in error.message
 
 
 @st.composite

@@ -165,7 +165,7 @@ def test_longest_matching_name_sets_the_weight() -> None:
         "GET https://x.example/v1/search?q=a": 10,
         "GET https://x.example/v1/search/light?q=a": 2,
     }
-    assert {request: weights.of(*request.split(" ")) for request in asked} == asked
+    assert {request: weights.get(*request.split(" ")) for request in asked} == asked
 
 
 def system(url: str, limits: Json, **settings: Json) -> HttpSystem:

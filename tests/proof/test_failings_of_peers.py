@@ -86,8 +86,8 @@ async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(j
 @pytest.mark.parametrize(
     ("right", "wrong", "says"),
     [
-        ("next: next", "next: nxt", "there is no `nxt` in the answer, but `next` is there"),
-        ("next: next", "next: meta.next", "there is no `meta.next` in the answer, but `next` is there"),
+        ("next: next", "next: nxt", "the response has no `nxt`, but it has `next`"),
+        ("next: next", "next: meta.next", "the response has no `meta.next`, but it has `next`"),
         ("records: data", "records: dat", "without `dat`, expected a list at `dat`. Did you mean 'data'?"),
         ("records: data", "records: data.items", "found a list in `data` and no `items` in it"),
         (
@@ -118,7 +118,7 @@ async def test_paging_that_stops_early_is_no_success(job: Job, systems: Systems)
         systems(people=crowd(250), size=50, total=400)
         result = await job.run()
         assert type(result.error) is BadResponse
-        assert "the source holds 400 records by `total`, but gave 250" in str(result.row.error)
+        assert "the total at `total` is 400, but 250 records were read" in str(result.row.error)
         assert result.row.state is RunState.FAILED
 
 
@@ -185,6 +185,6 @@ async def test_one_page_of_more_is_no_success_unless_the_spec_wants_one(job: Job
     systems(people=crowd(250), size=50, total=250, hides_next=True)
     result = await job.run()
     assert type(result.error) is BadResponse
-    assert "nothing in the answer says how to ask for the next page" in str(result.row.error)
+    assert "nothing in the response says how to request the next page" in str(result.row.error)
     job.write(BY_ONE_PAGE)
     assert (await job.run()).row.read == 50

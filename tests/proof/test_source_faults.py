@@ -95,7 +95,7 @@ async def test_a_wait_longer_than_the_cap_parks_the_run_and_is_not_shortened(job
 
 async def test_half_a_json_text_is_never_half_a_page(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "truncated"])
-    await assert_broken_off_and_mended(job, BadResponse, "a body that is no JSON")
+    await assert_broken_off_and_mended(job, BadResponse, "a body that is not JSON")
 
 
 async def test_a_content_length_too_small_is_half_a_page_too_and_the_rest_is_no_answer(
@@ -104,7 +104,7 @@ async def test_a_content_length_too_small_is_half_a_page_too_and_the_rest_is_no_
     """Whether the rest is in the same packet decides what is seen first, half a text or an answer that is none."""
     systems(people=PEOPLE, size=PAGE, source=["", "short"])
     await assert_broken_off_and_mended(job, BadResponse)
-    assert any(words in str(job.runs()[0].error) for words in ("a body that is no JSON", "the answer is not HTTP"))
+    assert any(words in str(job.runs()[0].error) for words in ("a body that is not JSON", "the answer is not HTTP"))
     assert "\n" not in str(job.runs()[0].error)
 
 
@@ -115,7 +115,7 @@ async def test_an_empty_body_is_not_an_empty_list(job: Job, systems: Systems) ->
 
 async def test_bytes_that_are_no_utf8_are_not_made_into_other_text(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "invalid-utf8"])
-    await assert_broken_off_and_mended(job, BadResponse, "a body that is no JSON")
+    await assert_broken_off_and_mended(job, BadResponse, "a body that is not JSON")
 
 
 async def test_an_error_that_comes_as_200_is_an_error(job: Job, systems: Systems) -> None:
@@ -159,13 +159,13 @@ async def test_a_total_that_grows_while_it_is_read_is_no_success_as_long_as_reco
     result = await job.run()
     assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
-    assert "the source holds 330 records by `total`, but gave 300" in str(result.row.error)
+    assert "the total at `total` is 330, but 300 records were read" in str(result.row.error)
 
 
 async def test_a_total_that_shrinks_while_it_is_read_is_told(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, total_moves=-10)
     assert_whole(job, await job.run())
-    assert any("30 more than its total says" in line for line in job.told)
+    assert any("30 more than the total" in line for line in job.told)
 
 
 async def test_numbered_pages_go_on_beyond_a_total_that_is_too_small(job: Job, systems: Systems) -> None:
@@ -173,7 +173,7 @@ async def test_numbered_pages_go_on_beyond_a_total_that_is_too_small(job: Job, s
     job.write(BY_PAGE)
     systems(people=PEOPLE, size=PAGE, total=180)
     assert_whole(job, await job.run())
-    assert any("120 more than its total says" in line for line in job.told)
+    assert any("120 more than the total" in line for line in job.told)
 
 
 async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_again(
@@ -185,7 +185,7 @@ async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_a
     result = await job.run()
     assert isinstance(result.error, BadResponse)
     assert result.row.state is RunState.PARTIAL
-    assert "the total fell while it was read" in str(result.row.error)
+    assert "the total decreased during the read" in str(result.row.error)
     assert rows_of(job.directory / "target.db") == wanted(PEOPLE)
     systems(people=PEOPLE, size=PAGE)
     second = await job.run()
@@ -198,7 +198,7 @@ async def test_a_cursor_that_leads_back_ends_the_run(job: Job, systems: Systems)
     result = await job.run()
     assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
-    assert "the next page is one that was read before" in str(result.row.error)
+    assert "the next page has been read already" in str(result.row.error)
     assert len(systems.asked()) <= 4
 
 
@@ -221,7 +221,7 @@ async def test_a_next_url_elsewhere_is_not_followed_and_no_credential_goes_there
         systems(people=PEOPLE, size=PAGE, elsewhere=f"{elsewhere.url}/people?cursor=100")
         result = await job.run()
         assert type(result.error) is BadResponse
-        assert "another origin; the credentials are not sent there" in str(result.row.error)
+        assert "another origin; credentials are not sent there" in str(result.row.error)
         assert elsewhere.asked() == []
 
 

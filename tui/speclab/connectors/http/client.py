@@ -143,7 +143,7 @@ class Client:
             line = self.message(f"{method} {url}")
             raise RequestFailed(ErrorClass.REJECTED, f"{line}: {error}", line, sent=False) from None
         try:
-            started = await self._rate_limiter.acquire(self._weights.of(method, url), self._wait_budget)
+            started = await self._rate_limiter.acquire(self._weights.get(method, url), self._wait_budget)
         except WaitTooLong as error:
             message = f"{error.reason}; the next request may be sent in {format_duration(error.seconds)}"
             line, wait = self.line(method, url), error.seconds

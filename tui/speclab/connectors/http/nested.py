@@ -1,4 +1,4 @@
-"""Nested lists (`for_each`): a list for each record of a parent list."""
+"""Nested lists (`for_each`): one list for each record of a parent list."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from speclab.spec.settings import Since
 
 
 class ParentRequests:
-    """Makes the `RequestBuilder` about one parent.
+    """Builds the `RequestBuilder` of each parent.
 
-    In the path every place is the parent's. In params and body, where braces may be the API's own, only those are
-    places that begin with the name parents go by; one that is all there is keeps its value's type.
+    In the path, every placeholder is a field of the parent. In params and body, where the API may use braces itself,
+    only those that start with the parents' name are placeholders; a value that is one placeholder keeps its type.
     """
 
     def __init__(self, read: HttpRead, name: str, base: str, origin: str, *, hidden: Collection[str]) -> None:
-        """Questions of `read`, whose parents go by `name`. Raises `SpecError`."""
+        """Parse the requests of `read`, whose parents are called `name`. Raises `SpecError`."""
         self._read = read
         self._name = name
         self._names = frozenset({name})
@@ -44,67 +44,69 @@ class ParentRequests:
         self._endpoint = EndpointTemplate.parse(read.request or f"GET {read.path}", where="read", names=self._names)
         places = [part for part in self._endpoint.target.parts if isinstance(part, Placeholder)]
         if stray := [found.text for found in places if found.name != name]:
-            raise SpecError(f"read: {{{stray[0]}}} is no field of `{name}`, the only record there is when it is asked")
-        places += self._places(read.params) + self._places(read.body)
+            raise SpecError(f"read: {{{stray[0]}}} is not a field of `{name}`, the only record that a read can use")
+        places += self._find_placeholders(read.params) + self._find_placeholders(read.body)
         self._identity = tuple(dict.fromkeys(places))
 
     def key(self, parent: Record) -> str:
-        """What tells `parent` from the others: all of it that is asked for. Raises `MissingValue`."""
+        """Return the identity of `parent`: all of its values in the requests. Raises `MissingValue`."""
         scope: dict[str, Json] = {self._name: parent}
-        self._endpoint.target.render({}, scope)  # a value may be there and still have no place in a path, such as `..`
+        self._endpoint.target.render({}, scope)  # raises for values that a path cannot contain, such as `..`
         return "/".join(quote(one.render({}, scope), safe="") for one in self._identity)
 
-    def of(self, parent: Record) -> RequestBuilder:
-        """The questions about `parent`. Raises `MissingValue`, but not for one that has a `key`."""
+    def build(self, parent: Record) -> RequestBuilder:
+        """Return the requests for `parent`. Raises `MissingValue`, but not for one that has a `key`."""
         scope: dict[str, Json] = {self._name: parent}
-        fill_shape = {
+        resolved = {
             "request": f"{self._endpoint.method} {self._endpoint.target.render({}, scope)}",
-            "params": {name: self._filled(value, scope) for name, value in self._read.params.items()},
-            "body": self._filled(self._read.body, scope),
+            "params": {name: self._fill(value, scope) for name, value in self._read.params.items()},
+            "body": self._fill(self._read.body, scope),
         }
-        return RequestBuilder(self._read.model_copy(update=fill_shape), self._base, self._origin, hidden=self._hidden)
+        return RequestBuilder(self._read.model_copy(update=resolved), self._base, self._origin, hidden=self._hidden)
 
-    def _filled(self, value: Json, scope: Mapping[str, Json]) -> Json:
+    def _fill(self, value: Json, scope: Mapping[str, Json]) -> Json:
         if isinstance(value, dict):
-            return {name: self._filled(inner, scope) for name, inner in value.items()}
+            return {name: self._fill(inner, scope) for name, inner in value.items()}
         if isinstance(value, list):
-            return [self._filled(inner, scope) for inner in value]
+            return [self._fill(inner, scope) for inner in value]
         if not isinstance(value, str):
             return value
         whole = RESOLVED_PLACEHOLDER.fullmatch(value)
-        if whole and (found := self._place(whole)):
+        if whole and (found := self._parse_placeholder(whole)):
             return found.value({}, scope)
 
         def written(match: re.Match[str]) -> str:
-            found = self._place(match)
+            found = self._parse_placeholder(match)
             return found.render({}, scope) if found else match[0]
 
         return RESOLVED_PLACEHOLDER.sub(written, value)
 
-    def _places(self, value: Json) -> list[Placeholder]:
+    def _find_placeholders(self, value: Json) -> list[Placeholder]:
         if isinstance(value, str):
-            return [found for match in RESOLVED_PLACEHOLDER.finditer(value) if (found := self._place(match))]
+            return [
+                found for match in RESOLVED_PLACEHOLDER.finditer(value) if (found := self._parse_placeholder(match))
+            ]
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        return [found for one in inner for found in self._places(one)]
+        return [found for one in inner for found in self._find_placeholders(one)]
 
-    def _place(self, match: re.Match[str]) -> Placeholder | None:
-        """The place of the parent that is written so; None for braces that are the API's own."""
+    def _parse_placeholder(self, match: re.Match[str]) -> Placeholder | None:
+        """Parse a placeholder of the parent; None for braces of the API itself."""
         text = match[1].strip()
         return Placeholder.parse(text, where="read", names=self._names) if text.startswith(f"{self._name}.") else None
 
 
-Refused: TypeAlias = "BadResponse | Forbidden"
-"""What a parent's list may be refused with, and those of others not."""
-_HOPELESS: Final = 10
-"""Parents refused, and more than were read, after which it is the settings that are wrong."""
+ParentError: TypeAlias = "BadResponse | Forbidden"
+"""Errors of one parent's list that do not affect the others."""
+_MAX_FAILED: Final = 10
+"""Number of failed parents, if more than were read, at which the settings are assumed to be wrong."""
 
 
 @dataclass(slots=True)
 class ParentRound:
-    """One read of all parents' lists, and how far it has come; by the parents' keys.
+    """The progress of one read of all parents' lists, by the keys of the parents.
 
-    `marks` are of the round before, `done` are those of lists read to the end in this one, and `within` are cursors of
-    lists that were broken off. `full` is a round that asks for everything.
+    `marks` are bookmarks of the previous round, `done` those of lists finished in this one, `within` the cursors of
+    unfinished lists. `full` is True for a full read.
     """
 
     fingerprint: str
@@ -116,31 +118,31 @@ class ParentRound:
 
     @classmethod
     def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None) -> ParentRound:
-        """The round that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
-        held = cursor if isinstance(cursor, dict) else {}
-        wait_for_page, was_full = bool(held.get("done") or held.get("within")), held.get("full") is True
+        """Resume the round that `cursor` describes if it was interrupted with the same settings, or start a new one."""
+        stored = cursor if isinstance(cursor, dict) else {}
+        started, was_full = bool(stored.get("done") or stored.get("within")), stored.get("full") is True
         field_ = since.field if since else None
-        if held.get("of") != fingerprint or held.get("field") != field_ or (full and not (wait_for_page and was_full)):
+        if stored.get("of") != fingerprint or stored.get("field") != field_ or (full and not (started and was_full)):
             return cls(fingerprint, since, full)
-        marks, done, within = (_mapping(held.get(name)) for name in ("marks", "done", "within"))
-        return cls(fingerprint, since, was_full if wait_for_page else full, marks, done, within)
+        marks, done, within = (_as_dict(stored.get(name)) for name in ("marks", "done", "within"))
+        return cls(fingerprint, since, was_full if started else full, marks, done, within)
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was read in this round yet, nor before it."""
+        """Whether nothing was read before or in this round."""
         return not (self.marks or self.done or self.within)
 
     @property
     def whole(self) -> bool:
-        """Whether all that the parents have is asked for; told before anything of the round is read."""
+        """Whether the round covers all records; to be read at its start."""
         return self.since is None or self.full or (self.since.start is None and not self.marks)
 
-    def start(self, key: str) -> Json:
-        """The cursor that a parent's list is read from."""
+    def get_start_cursor(self, key: str) -> Json:
+        """Return the cursor from which to read a parent's list."""
         return self.within.get(key) or build_bookmark_cursor(self.marks.get(key), self.since)
 
-    def took(self, key: str, page: Page) -> None:
-        """Remember that a page of a parent's list was read."""
+    def record_page(self, key: str, page: Page) -> None:
+        """Store the progress after a page of a parent's list."""
         if page.complete:
             self.done[key] = read_bookmark(page.cursor)
             self.within.pop(key, None)
@@ -148,16 +150,16 @@ class ParentRound:
         else:
             self.within[key] = page.cursor
 
-    def cursor(self) -> Json:
-        """The cursor in the middle of the round."""
-        return self._held(self.marks, full=self.full, done=dict(self.done), within=dict(self.within))
+    def build_cursor(self) -> Json:
+        """Return the cursor within the round."""
+        return self._build(self.marks, full=self.full, done=dict(self.done), within=dict(self.within))
 
-    def over(self, refused: Collection[str]) -> Json:
-        """The cursor of the next round. A parent that `refused` is where it was, and one that is gone is forgotten."""
-        kept = {key: self.marks[key] for key in refused if key in self.marks}
-        return self._held({key: mark for key, mark in {**kept, **self.done}.items() if mark is not None})
+    def build_final_cursor(self, failed: Collection[str]) -> Json:
+        """Return the cursor of the next round. A `failed` parent keeps its bookmark; a deleted one loses it."""
+        kept = {key: self.marks[key] for key in failed if key in self.marks}
+        return self._build({key: mark for key, mark in {**kept, **self.done}.items() if mark is not None})
 
-    def _held(self, marks: Mapping[str, Json], **more: Json) -> Json:
+    def _build(self, marks: Mapping[str, Json], **more: Json) -> Json:
         return {
             "of": self.fingerprint,
             "field": self.since.field if self.since else None,
@@ -168,7 +170,7 @@ class ParentRound:
 
 @dataclass(frozen=True, slots=True)
 class ChildList:
-    """A parent's list on its way."""
+    """A parent's list that is being read."""
 
     key: str
     parent: Record
@@ -189,7 +191,7 @@ class NestedReader:
         fingerprint: str,
         report: Report,
     ) -> None:
-        """Lists of `children` for each of `parents`, which go by `name`; so many lists are read `concurrency`."""
+        """Read `children` for each of `parents`, which are called `name`, up to `concurrency` lists at once."""
         self._parents, self._parent_requests = parents
         self._children, self._requests = children
         self._name = name
@@ -199,54 +201,57 @@ class NestedReader:
         self._report = report
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
-        """Pages from after `cursor` to the last parent's end; short lists share one.
+        """Yield the pages after `cursor` of all lists; short lists share a page.
 
-        A parent whose list is refused does not keep the others from being read; the read ends with what was answered
-        (`BadResponse` or `Forbidden`) then, unless the parent turns out to be gone.
+        If a parent's list fails, the others are still read. The read then ends with that error (`BadResponse` or
+        `Forbidden`), unless the parent no longer exists.
         """
-        doubts: list[IncompleteRead] = []  # of the list of parents
-        round_ = ParentRound.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
+        incomplete: list[IncompleteRead] = []  # errors of the parent list
+        parent_round = ParentRound.begin(cursor, full=full, fingerprint=self._fingerprint, since=self._since)
         if isinstance(cursor, dict) and cursor.get("of") != self._fingerprint and not full:
-            self._report(Level.WARNING, "the `read` settings are not those of the last run; reading from the start")
-        gathered, refused = GatheredPage(from_start=round_.fresh, whole=round_.whole), dict[str, Refused]()
+            self._report(Level.WARNING, "the `read` settings have changed since the last run; reading from the start")
+        gathered, failed = (
+            GatheredPage(from_start=parent_round.fresh, whole=parent_round.whole),
+            dict[str, ParentError](),
+        )
         failure: EndpointError | None = None
         try:
-            async with aclosing(self._read(round_, refused, doubts)) as read:
+            async with aclosing(self._read(parent_round, failed, incomplete)) as read:
                 async for child, page in read:
-                    gathered.add(page, self._named(child, page))
-                    round_.took(child.key, page)
+                    gathered.add(page, self._add_parent(child, page))
+                    parent_round.record_page(child.key, page)
                     if gathered.full:
-                        yield gathered.take(round_.cursor())
-            refused = await self._still_there(refused)
-            if refused and not round_.done:
-                raise _refusal(refused)
+                        yield gathered.take(parent_round.build_cursor())
+            failed = await self._find_existing(failed)
+            if failed and not parent_round.done:
+                raise _combine_errors(failed)
         except EndpointError as error:
             failure = error
         if failure is not None:
             if gathered.requests:
-                yield gathered.take(round_.cursor())
+                yield gathered.take(parent_round.build_cursor())
             raise failure
-        unread = {*refused, *(round_.marks if doubts else ())}
-        yield gathered.take(round_.over(unread), complete=not refused and not doubts)
-        if refused:
-            raise _refusal(refused)
-        if doubts:
-            raise doubts[0]
+        unread = {*failed, *(parent_round.marks if incomplete else ())}
+        yield gathered.take(parent_round.build_final_cursor(unread), complete=not failed and not incomplete)
+        if failed:
+            raise _combine_errors(failed)
+        if incomplete:
+            raise incomplete[0]
 
     async def _read(
-        self, round_: ParentRound, refused: dict[str, Refused], doubts: list[IncompleteRead]
+        self, parent_round: ParentRound, failed: dict[str, ParentError], incomplete: list[IncompleteRead]
     ) -> AsyncGenerator[tuple[ChildList, Page]]:
-        """The pages of all lists, one list after the other; the next lists are begun while one is read."""
+        """Yield the pages of all lists in order, and prefetch the next lists."""
         window: deque[ChildList] = deque()
         try:
-            async with aclosing(self._unread(set(round_.done), doubts)) as parents:
+            async with aclosing(self._read_parents(set(parent_round.done), incomplete)) as parents:
                 while True:
                     while len(window) < self._concurrency and (parent := await anext(parents, None)) is not None:
                         key, missing = self._key(parent)
                         if missing is None:
-                            window.append(self._begin(round_, key, parent))
+                            window.append(self._open_child(parent_round, key, parent))
                         else:
-                            refused[key] = missing
+                            failed[key] = missing
                     if not window:
                         return
                     child = window[0]
@@ -254,25 +259,24 @@ class NestedReader:
                         while (page := await child.buffer.next()) is not None:
                             yield child, page
                     except (BadResponse, Forbidden) as error:
-                        refused[child.key] = error
+                        failed[child.key] = error
                     await child.buffer.aclose()
                     window.popleft()
-                    if len(refused) >= _HOPELESS and len(refused) > len(round_.done):
-                        raise _refusal(refused)
+                    if len(failed) >= _MAX_FAILED and len(failed) > len(parent_round.done):
+                        raise _combine_errors(failed)
         finally:
             for child in window:
                 await child.buffer.aclose()
 
-    async def _unread(self, seen: set[str], doubts: list[IncompleteRead]) -> AsyncGenerator[Record]:
-        """The parents that are not `seen` yet.
+    async def _read_parents(self, seen: set[str], incomplete: list[IncompleteRead]) -> AsyncGenerator[Record]:
+        """Yield the parents that are not in `seen`.
 
-        A list of several pages is gone through until nothing in it is new: one that loses a parent may move another
-        from a page that is still to come to one that was. If a list may lack parents, the reason goes to `doubts` and
-        those it has are read.
+        A list of several pages is repeated until it has no new parent, because a deleted parent can move another one
+        onto a page that was already read. If parents may be missing, the reason is added to `incomplete`.
         """
         while True:
             pages, before = 0, len(seen)
-            doubts.clear()
+            incomplete.clear()
             async with aclosing(self._all_parents()) as listed:
                 try:
                     async for page in listed:
@@ -285,34 +289,36 @@ class NestedReader:
                 except IncompleteRead as error:
                     if isinstance(error, ShiftedPages):
                         raise
-                    doubts.append(error)
+                    incomplete.append(error)
             if pages == 1 or len(seen) == before:
                 return
 
     def _all_parents(self) -> AsyncGenerator[Page]:
         return self._parents.pages(self._parent_requests, None, full=True)
 
-    def _begin(self, round_: ParentRound, key: str, parent: Record) -> ChildList:
-        """A parent's list, asked for."""
-        pages = self._children.pages(self._requests.of(parent), round_.start(key), full=round_.full)
+    def _open_child(self, parent_round: ParentRound, key: str, parent: Record) -> ChildList:
+        """Start reading a parent's list."""
+        pages = self._children.pages(
+            self._requests.build(parent), parent_round.get_start_cursor(key), full=parent_round.full
+        )
         return ChildList(key, parent, PageBuffer(pages, MOST_WAITING // self._concurrency))
 
     def _key(self, parent: Record) -> tuple[str, BadResponse | None]:
-        """What a parent goes by, and why it cannot be asked for, if it cannot."""
+        """Return the key of a parent, and the error if its list cannot be requested."""
         try:
             return self._requests.key(parent), None
         except MissingValue as error:
             return f"#{digest(parent)}", BadResponse(
-                f"read.for_each: {error.message}", hint=f"Every `{self._name}` is asked for by it."
+                f"read.for_each: {error.message}", hint=f"Requests for every `{self._name}` use this field."
             )
 
-    def _named(self, child: ChildList, page: Page) -> list[Record]:
-        """The records of a page with the parent in each."""
+    def _add_parent(self, child: ChildList, page: Page) -> list[Record]:
+        """Return the records of a page, each with its parent."""
         if any(self._name in record for record in page.records):
             raise BadResponse(
-                f"{page.request}: the records have a field `{self._name}` of their own",
+                f"{page.request}: the records already have a field `{self._name}`",
                 request=page.request,
-                hint="Let the parents go by another name, with `as` in `read.for_each`.",
+                hint="Set another name for the parents in `read.for_each.as`.",
             )
         more: Record = {self._name: child.parent}
         return [
@@ -320,27 +326,27 @@ class NestedReader:
             for record in page.records
         ]
 
-    async def _still_there(self, refused: Mapping[str, Refused]) -> dict[str, Refused]:
-        """Those of `refused` whose parent is in the list still; one that was deleted meanwhile has nothing to read."""
-        if not refused:
+    async def _find_existing(self, failed: Mapping[str, ParentError]) -> dict[str, ParentError]:
+        """Return those of `failed` whose parent still exists; a deleted one has nothing to read."""
+        if not failed:
             return {}
         try:
             listed = {self._key(parent)[0] async for page in self._all_parents() for parent in page.records}
-        except IncompleteRead:  # those it lacks may be there
-            return dict(refused)
-        gone = len(refused.keys() - listed)
+        except IncompleteRead:  # missing ones may exist
+            return dict(failed)
+        gone = len(failed.keys() - listed)
         if gone:
-            self._report(Level.INFO, f"{gone} of `{self._name}` went away while they were read")
-        return {key: error for key, error in refused.items() if key in listed}
+            self._report(Level.INFO, f"{gone} of `{self._name}` were deleted during the read")
+        return {key: error for key, error in failed.items() if key in listed}
 
 
-def _mapping(value: Json) -> dict[str, Json]:
+def _as_dict(value: Json) -> dict[str, Json]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _refusal(refused: Mapping[str, Refused]) -> Refused:
-    """The first refusal, which says how many there are."""
-    first, *more = refused.values()
+def _combine_errors(failed: Mapping[str, ParentError]) -> ParentError:
+    """Return the first error, with the number of further ones."""
+    first, *more = failed.values()
     if not more:
         return first
     return type(first)(

@@ -1,8 +1,7 @@
-"""One list over HTTP: page after page, retried where that helps, stopped where the result would be wrong.
+"""Reads one list over HTTP page by page, with retries and prefetch.
 
-A read that got less than the source holds must not look complete: a page that repeats, a total that is not reached, a
-list that is not there end it with `BadResponse`. Where records may be missing, the rest is read and delivered, and the
-read ends with `IncompleteRead`.
+A read that misses records must not look complete. A repeated page, a total that is not reached and a missing list end
+it with `BadResponse`. If records may be missing, the rest is delivered and the read ends with `IncompleteRead`.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ from speclab.core.paths import FieldPath
 from speclab.spec.settings import RetrySettings
 
 _STALE: Final = frozenset({400, 404, 410, 422})
-"""What a page cursor of yesterday may be answered with."""
+"""Statuses by which a server rejects an expired page cursor."""
 _MOST_EMPTY: Final = 50
-"""Empty pages in a row after which a read ends as a loop; the next run goes on from the page it stopped at."""
+"""Empty pages in a row after which a read stops, to avoid a loop; the next run continues at that page."""
 _MOST_AHEAD: Final = 16_000_000
-"""Bytes of answers that may wait for their turn; a page as large as that is asked for alone."""
+"""Bytes of prefetched responses; a larger page is not prefetched."""
 
 
 class ShiftedPages(IncompleteRead):
-    """Numbered pages may have skipped records, for the source came to hold less while they were read."""
+    """Numbered pages may have skipped records because the source shrank during the read."""
 
 
 class PageReader:
-    """Reads the lists that are asked for and paged as one `read` says."""
+    """Reads lists with the requests and the pagination of a `read` block."""
 
     def __init__(
         self,
@@ -68,8 +67,8 @@ class PageReader:
     ) -> None:
         """Create a reader of `read` that prefetches up to `concurrency` pages; `fingerprint` identifies the settings.
 
-        `key` is where a record has its identity, if it has that by itself, and `identity` what tells it from others
-        of the same list. Raises `SpecError` for settings that cannot work.
+        `key` are the paths of a record's identity, `identity` the paths that identify it within its list. Raises
+        `SpecError` for settings that cannot work.
         """
         self._client = client
         self._retry = retry
@@ -93,30 +92,30 @@ class PageReader:
         _optional(read.since.field if read.since else None, "read.since.field")
 
     async def pages(self, requests: RequestBuilder, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
-        """Pages from after `cursor` to the end; those that follow are asked for while one is worked on."""
+        """Yield the pages after `cursor`, and prefetch the next ones while one is processed."""
         read = ReadState.begin(
-            cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.first()
+            cursor, full=full, fingerprint=self._fingerprint, since=self._since, first=self._style.get_first()
         )
         if isinstance(cursor, dict) and cursor.get("page") and not read.resumed and not full:
             self._client.report(
-                Level.WARNING, "the `read` settings are not those of the last run; reading from the start"
+                Level.WARNING, "the `read` settings have changed since the last run; reading from the start"
             )
-        async with aclosing(Prefetch(partial(self._get, requests, read))) as ahead:
+        async with aclosing(Prefetch(partial(self._fetch, requests, read))) as prefetch:
             exchange = await self._first(requests, read)
             while True:
-                page, expected = self._take(requests, read, exchange)
+                page, expected = self._convert(requests, read, exchange)
                 if expected:
                     read.position = expected[0]
-                    ahead.expect(expected)
+                    prefetch.expect(expected)
                 yield page
                 if not expected:
                     break
-                exchange = await ahead.next()
+                exchange = await prefetch.next()
         if self._numbered and read.shrunk:
-            raise self._bad(
+            raise self._build_error(
                 exchange,
-                "the total fell while it was read, so that numbered pages may have skipped records",
-                "The next run reads them all again. Pages by cursor, or records that only come last, do not shift.",
+                "the total decreased during the read, so numbered pages may have skipped records",
+                "The next run reads all pages again. Use a cursor, or a sort order in which new records come last.",
                 ShiftedPages,
             )
         if read.doubt is not None:
@@ -124,39 +123,39 @@ class PageReader:
                 f"{read.doubt.message}; records may be missing",
                 request=read.doubt.request,
                 response=read.doubt.response,
-                hint="What was read is delivered, and the cursor stays: the next run reads it again.",
+                hint="The records read are delivered, and the next run reads the list again from the same cursor.",
             )
 
     async def _first(self, requests: RequestBuilder, read: ReadState) -> Exchange:
-        """The answer to a read's first question, and with it the time it began, by the source's clock."""
+        """Fetch the first page, and set the start time of the read by the source's clock."""
         clock = self._client.clock
-        began = clock.monotonic()
-        exchange = await self._get(requests, read, read.position, _STALE if read.resumed else frozenset())
+        started = clock.monotonic()
+        exchange = await self._fetch(requests, read, read.position, _STALE if read.resumed else frozenset())
         if exchange.status in _STALE:
             self._client.report(
                 Level.WARNING,
                 "the source no longer has the page at which the last run stopped "
                 f"({format_status_line(exchange)}); reading from the start",
             )
-            read.restart(self._style.first())
-            exchange = await self._get(requests, read, read.position)
+            read.restart(self._style.get_first())
+            exchange = await self._fetch(requests, read, read.position)
         if read.watermark is None:
-            # The list was made at some time between the question and the answer's date, which is cut to the second.
-            elapsed = timedelta(seconds=clock.monotonic() - began + 1)
+            # The list was made between the request and the `Date` of the response, which is truncated to seconds.
+            elapsed = timedelta(seconds=clock.monotonic() - started + 1)
             read.watch(get_server_time(exchange.headers, clock.now()) - elapsed)
         if self._numbered and self._since is not None:
             read.keys = SeenKeys(self._identity, from_first=not read.resumed)
         read.visit(read.position)
         return exchange
 
-    async def _get(
+    async def _fetch(
         self, requests: RequestBuilder, read: ReadState, position: Position, tolerated: frozenset[int] = frozenset()
     ) -> Exchange:
-        request = requests.build(position, self._asked(read))
+        request = requests.build(position, self._get_since_value(read))
         return await send_with_retries(self._client, request, self._retry, self._random, tolerated=tolerated)
 
-    def _asked(self, read: ReadState) -> str | None:
-        """What the `since` parameter says; None where it is not sent."""
+    def _get_since_value(self, read: ReadState) -> str | None:
+        """Return the value of the `since` parameter, or None if it is not sent."""
         if self._since is None or read.full:
             return None
         if read.before is None:
@@ -166,40 +165,42 @@ class PageReader:
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
-    def _take(self, requests: RequestBuilder, read: ReadState, exchange: Exchange) -> tuple[Page, list[Position]]:
-        """The page in an answer, the position of the next, and those expected after it. Raises `BadResponse`."""
-        found = self._parsed(exchange)
+    def _convert(self, requests: RequestBuilder, read: ReadState, exchange: Exchange) -> tuple[Page, list[Position]]:
+        """Return the page in a response, and the positions of the next and those after it. Raises `BadResponse`."""
+        found = self._parse(exchange)
         body = found.value
-        records = self._listed(exchange, body)
+        records = self._find_records(exchange, body)
         if not found.is_clean:
             records = [checked(record) for record in records]
         self._check_complete(read, exchange, body, records)
         if records and records == read.previous:
             if not (self._numbered and self._size is not None and len(records) < self._size):
-                raise self._bad(exchange, "the same records as the page before", "Check `read.pagination`.")
-            records = []  # servers that answer any number beyond the last page with the last page
+                raise self._build_error(exchange, "the same records as the page before", "Check `read.pagination`.")
+            records = []  # some servers return the last page for any higher number
         read.previous = records
-        total = self._total_in(exchange, body)
-        read.count_on(len(records), total)
-        turn = PageTurn(read.position, exchange, body, records, read.count, self._look_behind(read, exchange, records))
+        total = self._read_total(exchange, body)
+        read.add_page(len(records), total)
+        turn = PageTurn(
+            read.position, exchange, body, records, read.count, self._get_full_page_size(read, exchange, records)
+        )
         read.empty = 0 if records else read.empty + 1
         read.last, read.longest = len(records), max(len(records), read.longest)
         try:
-            following = self._style.after(turn)
+            following = self._style.find_next(turn)
             fresh = read.watermark.take(records) if read.watermark else records
             if read.keys is not None:
                 read.keys.add(records)
         except (PageTurnError, IncomparableValues) as error:
-            raise self._bad(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
-        following = self._checked(requests, read, exchange, following)
+            raise self._build_error(exchange, str(error), "Check `read.pagination` and `read.since`.") from None
+        following = self._validate_next(requests, read, exchange, following)
         if following is None:
             self._finish(read, exchange, total)
             self._warn_if_more(read, turn)
-            self._check_moves(read, exchange)
+            self._check_moved_records(read, exchange)
         whole = following is None and not (self._numbered and read.shrunk) and read.doubt is None
         page = Page(
             records=fresh,
-            cursor=read.cursor(following) if whole or following is not None else read.again(),
+            cursor=read.build_cursor(following) if whole or following is not None else read.build_restart_cursor(),
             bytes_in=len(exchange.body),
             request=self._client.line(exchange.method, exchange.url),
             total=total,
@@ -210,116 +211,120 @@ class PageReader:
         if following is None:
             return page, []
         room = min(self._concurrency, _MOST_AHEAD // max(len(exchange.body), 1))
-        return page, [following, *self._style.beyond(turn, room - 1)]
+        return page, [following, *self._style.predict(turn, room - 1)]
 
-    def _checked(
+    def _validate_next(
         self, requests: RequestBuilder, read: ReadState, exchange: Exchange, following: Position | None
     ) -> Position | None:
-        """`following`, if the read has not been there yet; None where it stands still at an empty page."""
+        """Return `following` if it is a new position, or None if an empty page repeats its own."""
         if following is None:
             return None
         following = requests.remove_secrets(following)
         if not read.visit(following):
             if not read.previous and following == read.position:
                 return None
-            raise self._bad(
-                exchange, f"the next page is one that was read before: {following}", "Check `read.pagination`."
+            raise self._build_error(
+                exchange, f"the next page has been read already: {following}", "Check `read.pagination`."
             )
         if read.empty and read.empty % _MOST_EMPTY == 0:
-            raise self._bad(
+            raise self._build_error(
                 exchange,
                 f"{read.empty} empty pages in a row, each with another next page",
-                "If an empty page ends this list, say so: `read.pagination: {end: empty}`. The next run goes on here.",
+                "If an empty page ends this list, set `read.pagination: {end: empty}`. The next run continues here.",
             )
         return following
 
     def _finish(self, read: ReadState, exchange: Exchange, total: int | None) -> None:
-        """Look whether the read that ends here is whole."""
+        """Check that the read, which ends here, is complete."""
         if total is not None and read.count < total:
-            raise self._bad(
+            raise self._build_error(
                 exchange,
-                f"the source holds {total:,} records by `{self._total}`, but gave {read.count:,}",
+                f"the total at `{self._total}` is {total:,}, but {read.count:,} records were read",
                 "Check `read.pagination`.",
             )
         if total is not None and read.count > total:
             self._client.report(
                 Level.WARNING,
-                f"the source gave {read.count:,} records, {read.count - total:,} more than its total says",
+                f"{read.count:,} records were read, {read.count - total:,} more than the total",
             )
         if read.watermark is not None and self._since is not None:
             if read.count and read.watermark.missing == read.count:
                 self._client.report(
                     Level.WARNING,
-                    f"no record has `{self._since.field}`, so the next run cannot ask for what changed only",
+                    f"no record has `{self._since.field}`, so the next run cannot ask for changed records only",
                 )
             if self._since.sorted and not read.watermark.ordered:
                 self._client.report(
-                    Level.WARNING, f"the records do not come in the order of `{self._since.field}`; set `sorted: false`"
+                    Level.WARNING, f"the records are not sorted by `{self._since.field}`; set `sorted: false`"
                 )
 
     def _warn_if_more(self, read: ReadState, turn: PageTurn) -> None:
-        """Tell of an end that looks like none, where nothing proves that it is one.
+        """Warn if the response suggests that there are more records.
 
-        Raises `BadResponse` where there was nothing, and the answer has the records elsewhere.
+        Raises `BadResponse` if no record was read and the response has records elsewhere.
         """
-        elsewhere = turn.signs.records_elsewhere(self._key) if not read.count and read.whole and self._key else None
+        elsewhere = (
+            turn.hints.describe_other_records(self._key) if not read.count and read.whole and self._key else None
+        )
         if elsewhere is not None:
             at = f" at `{self._records}`" if self._records else ""
-            raise self._bad(turn.exchange, f"an empty list{at}, and {elsewhere}", "Check `read.records`.")
+            raise self._build_error(turn.exchange, f"an empty list{at}, and {elsewhere}", "Check `read.records`.")
         line = self._client.line(turn.exchange.method, turn.exchange.url)
         if self._auto and read.count == len(turn.records):
-            like = turn.signs.like_a_page(whole=read.whole and not self._nested)
+            like = turn.hints.describe_full_page(whole=read.whole and not self._nested)
             if like is not None:
                 self._client.report(
                     Level.WARNING,
-                    f"{line}: {read.count:,} records, {like}, and nothing in the answer says whether there are more; "
-                    "say in `read.pagination` how to ask for them, or `{by: none}` if these are all",
+                    f"{line}: {read.count:,} records, {like}, and nothing in the response says whether there are more; "
+                    "set `read.pagination`, or `{by: none}` if these are all",
                 )
-        if self._numbered and self._total is None and read.whole and (more := turn.signs.more()):
+        if self._numbered and self._total is None and read.whole and (more := turn.hints.describe_more()):
             self._client.report(
                 Level.WARNING,
-                f"{line}: the pages end here, but {more}; set `total` or `pages` in `read.pagination` to go by it",
+                f"{line}: the pages end here, but {more}; set `total` or `pages` in `read.pagination` to use it",
             )
 
-    def _check_moves(self, read: ReadState, exchange: Exchange) -> None:
-        """Doubt a read by numbered pages in which a record moved from a page that was read to one at the end."""
+    def _check_moved_records(self, read: ReadState, exchange: Exchange) -> None:
+        """Mark a read of numbered pages as incomplete if a record moved from a read page to the end of the list."""
         mark, keys = read.watermark, read.keys
         if self._since is None or mark is None or keys is None or keys.moved is False:
             return
         if mark.passed and mark.ordered and (len(read.visited) > 1 or read.resumed):
-            self._doubt(
+            self._report_incomplete(
                 read,
                 exchange,
-                f"records changed while numbered pages were read in the order of `{self._since.field}`, and what moved "
-                "onto a page that was read before is missed; sort by another field, such as id, or use a cursor",
+                f"records changed while numbered pages sorted by `{self._since.field}` were read, so records that "
+                "moved onto a page already read are missed; sort by another field, such as id, or use a cursor",
             )
 
-    def _look_behind(self, read: ReadState, exchange: Exchange, records: list[Record]) -> int:
-        """Records of a full page, where an empty numbered page may stand in the middle of the list; else 0.
+    def _get_full_page_size(self, read: ReadState, exchange: Exchange, records: list[Record]) -> int:
+        """Return the size of a full page if an empty numbered page may not be the end of the list, otherwise 0.
 
-        Nothing but the empty page says that the list ends there, and the page before it was full or is not known.
+        It may not be if only the empty page marks the end, and the page before was full or is unknown.
         """
         if not self._numbered or self._counted or self._end is not None:
             return 0
         if records:
             if read.empty and read.count > len(records):
-                self._doubt(read, exchange, "the page before this one was empty, in the middle of the list")
+                self._report_incomplete(
+                    read, exchange, "the page before this one was empty, although the list continues"
+                )
             return 0
         full = self._size or read.longest
         known_short = read.last < full if read.last else not read.resumed
         return 0 if read.empty or known_short else full or 1
 
     def _check_complete(self, read: ReadState, exchange: Exchange, body: Json, records: list[Record]) -> None:
-        """Doubt a page that says it is a part, and refuse an empty one beside an error.
+        """Mark the read as incomplete if a page is partial. Raises `BadResponse` for an empty page with an error.
 
-        Where missing records would be deleted at the target, a page in doubt is refused at once.
+        If missing records are deleted at the target, it raises for any partial page.
         """
         if exchange.status == 204:
-            if not self._numbered and self._end is None and read.position != self._style.first():
-                self._doubt(read, exchange, "no content, for a page that the page before it names")
+            if not self._numbered and self._end is None and read.position != self._style.get_first():
+                self._report_incomplete(read, exchange, "no content, although the page before refers to this one")
             return
         if self._ok is not None:
-            failed = not self._judge_results(exchange, body)
+            failed = not self._is_ok(exchange, body)
             problem = "`read.ok` is false" if failed else None
         else:
             failed = (
@@ -332,18 +337,18 @@ class PageReader:
         said = f": {find_message(body) or 'the response does not say which'}" if failed else ""
         message = f"{what}, and {problem}{said}"
         if self._deletes_missing or (failed and not records):
-            raise self._bad(exchange, message, "What else the list holds is not known; the next run reads it again.")
-        self._doubt(read, exchange, message)
+            raise self._build_error(exchange, message, "The rest of the list is unknown; the next run reads it again.")
+        self._report_incomplete(read, exchange, message)
 
-    def _judge_results(self, exchange: Exchange, body: Json) -> bool:
-        assert self._ok is not None  # noqa: S101 - the caller looked
+    def _is_ok(self, exchange: Exchange, body: Json) -> bool:
+        assert self._ok is not None  # noqa: S101 - checked by the caller
         try:
             return self._ok(body)
         except UnreadableBody as error:
-            raise self._bad(exchange, str(error), "Correct `read.ok`.") from None
+            raise self._build_error(exchange, str(error), "Correct `read.ok`.") from None
 
-    def _doubt(self, read: ReadState, exchange: Exchange, message: str) -> None:
-        """Keep the first reason why records may be missing, and report it."""
+    def _report_incomplete(self, read: ReadState, exchange: Exchange, message: str) -> None:
+        """Store the first reason why records may be missing, and report it."""
         if read.doubt is not None:
             return
         line = f"{self._client.line(exchange.method, exchange.url)}: {format_status_line(exchange)}"
@@ -351,34 +356,36 @@ class PageReader:
         read.doubt = Doubt(text, self._client.request_text(exchange), self._client.response_text(exchange))
         self._client.report(Level.WARNING, f"{text}; records may be missing")
 
-    def _total_in(self, exchange: Exchange, body: Json) -> int | None:
-        """What the source says the read holds; None where the spec does not say that it does."""
+    def _read_total(self, exchange: Exchange, body: Json) -> int | None:
+        """Return the total that the source reports, or None if the spec does not say where."""
         if self._total is None:
             return None
         try:
             return read_number(body, self._total)
         except PageTurnError as error:
-            raise self._bad(exchange, str(error), "Check `read.pagination`.") from None
+            raise self._build_error(exchange, str(error), "Check `read.pagination`.") from None
 
-    def _parsed(self, exchange: Exchange) -> LenientValue:
+    def _parse(self, exchange: Exchange) -> LenientValue:
         if exchange.status == 204:
             return LenientValue(None, is_clean=True)
         try:
             return decode_leniently(exchange.body)
         except ValueError as error:
             found = exchange.headers.get("content-type", "no content type")
-            what = "an empty body" if not exchange.body.strip() else f"a body that is no JSON ({found}): {error}"
-            raise self._bad(exchange, f"found {what}, expected JSON", "Check `base_url` and `read.path`.") from None
+            what = "an empty body" if not exchange.body.strip() else f"a body that is not JSON ({found}): {error}"
+            raise self._build_error(
+                exchange, f"found {what}, expected JSON", "Check `base_url` and `read.path`."
+            ) from None
 
-    def _listed(self, exchange: Exchange, body: Json) -> list[Record]:
+    def _find_records(self, exchange: Exchange, body: Json) -> list[Record]:
         if exchange.status == 204:
             return []
         try:
             return find_records(body, self._records, "found")
         except UnreadableBody as error:
-            raise self._bad(exchange, str(error), "Check `read.records`.") from None
+            raise self._build_error(exchange, str(error), "Check `read.records`.") from None
 
-    def _bad(
+    def _build_error(
         self, exchange: Exchange, message: str, hint: str, error_type: type[BadResponse] = BadResponse
     ) -> BadResponse:
         where = f"{self._client.line(exchange.method, exchange.url)}: {format_status_line(exchange)}"

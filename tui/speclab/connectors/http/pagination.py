@@ -1,7 +1,7 @@
-"""How the next page is asked for: one small class a style, all of them from answer to next position.
+"""Pagination styles: one class per style, which finds the position of the next page in a response.
 
-A position is plain JSON, so that a checkpoint can hold it: `{"params": {...}}` to add to the first request, or
-`{"url": "/path?query"}` at the same origin to ask instead of it.
+A position is plain JSON, so that a checkpoint can store it: `{"params": {...}}` to add to the first request, or
+`{"url": "/path?query"}` at the same origin to request instead.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ Position: TypeAlias = "dict[str, Json]"
 
 @dataclass(frozen=True, slots=True)
 class PageTurn:
-    """What a style goes by to find the next page: this page and where it was found."""
+    """The current page and its position, from which a style finds the next page."""
 
     position: Position
     exchange: Exchange
     body: Json
     records: list[Record]
     read: int  # records read so far, this page included
-    look_behind: int = 0  # records of a full page, where an empty page may not be the end; 0 where it is
+    full_page_size: int = 0  # size of a full page if an empty page may not be the end, otherwise 0
 
     @property
-    def signs(self) -> PaginationHints:
-        """What the answer says of the pages after it, beside what the spec goes by."""
+    def hints(self) -> PaginationHints:
+        """Other signs of further pages in the response."""
         return PaginationHints(self.body, self.exchange.headers, self.exchange.url, len(self.records), self.read)
 
 
 class PageTurnError(Exception):
-    """The next page cannot be found, or must not be asked for; the message says why and what to do."""
+    """The next page cannot be found or must not be requested; the message says why."""
 
 
 class PaginationStyle(Protocol):
-    """One way of paging."""
+    """A way to find the next page."""
 
-    def first(self) -> Position:
-        """Where the first page is."""
+    def get_first(self) -> Position:
+        """Return the position of the first page."""
 
-    def after(self, turn: PageTurn) -> Position | None:
-        """Where the page after `turn` is; None at the end. Raises `PageTurnError`."""
+    def find_next(self, turn: PageTurn) -> Position | None:
+        """Return the position of the page after `turn`, None at the end. Raises `PageTurnError`."""
 
-    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
-        """Where the pages after that one probably are, at most so many, if the answer says how many there are."""
+    def predict(self, turn: PageTurn, most: int) -> list[Position]:
+        """Return the probable positions of up to `most` pages after that, if the response says how many there are."""
 
 
 def build_style(settings: Pagination) -> PaginationStyle:
-    """The style `settings` ask for. Raises `SpecError` for a path that is none."""
+    """Return the style for `settings`. Raises `SpecError` for an invalid path."""
     match settings.by:
         case "cursor":
             return _Cursor(settings)
@@ -88,14 +88,14 @@ class _Base:
         self._end = settings.end
         self._full = settings.size or 0
 
-    def first(self) -> Position:
+    def get_first(self) -> Position:
         return {"params": dict(self._size)}
 
-    def beyond(self, turn: PageTurn, most: int) -> list[Position]:  # noqa: ARG002 - who is told where to go cannot guess
+    def predict(self, turn: PageTurn, most: int) -> list[Position]:  # noqa: ARG002 - only a numbered style can predict
         return []
 
     def _ended(self, turn: PageTurn) -> bool | None:
-        """Whether `turn` is the last page by the setting `end`; None where that has another say, or is not set."""
+        """Return whether `turn` is the last page by the setting `end`; None if it does not decide, or is not set."""
         match self._end:
             case "empty":
                 return not turn.records
@@ -106,48 +106,50 @@ class _Base:
         return None
 
     def _is_last(self, turn: PageTurn) -> bool:
-        """Whether a numbered page is the last.
+        """Return whether a numbered page is the last.
 
-        By `end`; else by the total, where the answer has one and it is what was read: less than that it cannot be.
-        Otherwise only an empty page is, unless `look_behind` asks for the one after it: a short page may be a server
-        that sends fewer than requested, and stopping there would lose records.
+        Decided by `end`, or else by a total that equals the number of records read. Without either, only an empty page
+        is the last, unless `full_page_size` asks for the next one: a server may send fewer records than requested, and
+        stopping at a short page would lose records.
         """
         ended = self._ended(turn)
         if ended is not None:
             return ended
         if self._total is not None:
             return turn.read == read_number(turn.body, self._total) or not turn.records
-        return not turn.records and not turn.look_behind
+        return not turn.records and not turn.full_page_size
 
     def _unnamed(self) -> Position | None:
-        """None for a page that names no next page. Raises `PageTurnError` where only an empty page may be the last."""
+        """Return None for a page without a next page. Raises `PageTurnError` if only an empty page may be the last."""
         if self._end == "empty":
-            raise PageTurnError("a page with records names no next page, but by `end: empty` an empty page is the last")
+            raise PageTurnError(
+                "a page with records has no next page, but with `end: empty` only an empty page is the last"
+            )
         return None
 
     def _next_value(self, turn: PageTurn) -> str | int | float | None:
-        """What the answer gives as next, in the body or a header; None or empty text at the end."""
+        """Return the next cursor or URL in the body or header, or None at the end."""
         if self._header is not None:
             return turn.exchange.headers.get(self._header) or None
         assert self._next is not None  # noqa: S101 - held by the settings
         value = get_value(turn.body, self._next)
         if value is None or value is False or value == "":
-            # The last page often has none. But if there is more, the path is wrong, and stopping would lose records.
-            if not _there(turn.body, self._next) and (more := turn.signs.more()):
-                raise PageTurnError(f"there is no `{self._next}` in the answer, but {more}")
+            # The last page often has none. But if there are more, the path is wrong and stopping would lose records.
+            if not _exists(turn.body, self._next) and (more := turn.hints.describe_more()):
+                raise PageTurnError(f"the response has no `{self._next}`, but {more}")
             return None
         if isinstance(value, bool | list | dict):
-            raise PageTurnError(f"`{self._next}` is no cursor or URL but {value!r:.80}")
+            raise PageTurnError(f"`{self._next}`: expected a cursor or URL, got {value!r:.80}")
         return value
 
 
 class _One(_Base):
-    def after(self, turn: PageTurn) -> Position | None:  # noqa: ARG002 - one page is one page
+    def find_next(self, turn: PageTurn) -> Position | None:  # noqa: ARG002 - one page is one page
         return None
 
 
 class _Cursor(_Base):
-    def after(self, turn: PageTurn) -> Position | None:
+    def find_next(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         value = self._next_value(turn)
@@ -161,10 +163,10 @@ class _Page(_Base):
         super().__init__(settings)
         self._start = 1 if settings.start is None else settings.start
 
-    def first(self) -> Position:
+    def get_first(self) -> Position:
         return {"params": {**self._size, self._param: self._start}}
 
-    def after(self, turn: PageTurn) -> Position | None:
+    def find_next(self, turn: PageTurn) -> Position | None:
         page = _number(turn.position, self._param)
         if self._pages is not None:
             pages = read_number(turn.body, self._pages)
@@ -174,7 +176,7 @@ class _Page(_Base):
             return None
         return {"params": {**self._size, self._param: page + 1}}
 
-    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
+    def predict(self, turn: PageTurn, most: int) -> list[Position]:
         if self._pages is not None:
             pages = read_number(turn.body, self._pages)
         elif self._total is not None and turn.records:
@@ -191,16 +193,16 @@ class _Offset(_Base):
         super().__init__(settings)
         self._start = settings.start or 0
 
-    def first(self) -> Position:
+    def get_first(self) -> Position:
         return {"params": {**self._size, self._param: self._start}}
 
-    def after(self, turn: PageTurn) -> Position | None:
+    def find_next(self, turn: PageTurn) -> Position | None:
         if self._is_last(turn):
             return None
-        step = len(turn.records) or turn.look_behind
+        step = len(turn.records) or turn.full_page_size
         return {"params": {**self._size, self._param: _number(turn.position, self._param) + step}}
 
-    def beyond(self, turn: PageTurn, most: int) -> list[Position]:
+    def predict(self, turn: PageTurn, most: int) -> list[Position]:
         step = len(turn.records)
         if self._total is None or not step:
             return []
@@ -210,7 +212,7 @@ class _Offset(_Base):
 
 
 class _NextUrl(_Base):
-    def after(self, turn: PageTurn) -> Position | None:
+    def find_next(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         value = self._next_value(turn)
@@ -218,50 +220,54 @@ class _NextUrl(_Base):
 
 
 class _Link(_Base):
-    def after(self, turn: PageTurn) -> Position | None:
+    def find_next(self, turn: PageTurn) -> Position | None:
         if self._ended(turn):
             return None
         target = parse_next_link(turn.exchange.headers.get_list("link"))
         if target is not None:
             return _follow(target, turn)
-        if more := turn.signs.more():
-            raise PageTurnError(f'the answer has no Link header with rel="next", but {more}')
+        if more := turn.hints.describe_more():
+            raise PageTurnError(f'the response has no Link header with rel="next", but {more}')
         return self._unnamed()
 
 
 class _Auto(_Base):
-    """Recognises a Link header, a next URL, a next cursor or page, and the number of this page or of its first record.
+    """Recognizes a Link header, a next URL, a next cursor or page, and the number of this page or of its first record.
 
-    Without any of them the page must be all there is.
+    Without any of them, the page must be the only one.
     """
 
-    def after(self, turn: PageTurn) -> Position | None:
-        signs = turn.signs
-        target = parse_next_link(turn.exchange.headers.get_list("link")) or signs.next_url()
+    def find_next(self, turn: PageTurn) -> Position | None:
+        hints = turn.hints
+        target = parse_next_link(turn.exchange.headers.get_list("link")) or hints.find_next_url()
         if target is not None:
             return _follow(target, turn)
-        params = signs.next_params()
+        params = hints.find_next_params()
         if params is not None:
             return {"params": {**self._size, **params}}
-        place = signs.place()
-        if place is not None and turn.records and (following := self._numbered(turn, place)) is not None:
+        location = hints.get_location()
+        if location is not None and turn.records and (following := self._numbered(turn, location)) is not None:
             return following
-        if more := signs.more():
-            raise PageTurnError(f"nothing in the answer says how to ask for the next page, but {more}")
+        if more := hints.describe_more():
+            raise PageTurnError(f"nothing in the response says how to request the next page, but {more}")
         return None
 
-    def _numbered(self, turn: PageTurn, place: ListLocation) -> Position | None:
-        """The position after the page at `place`; None if that is the last. Numbers begin as the first page's does.
+    def _numbered(self, turn: PageTurn, location: ListLocation) -> Position | None:
+        """Return the position after the page at `location`, or None if it is the last.
 
-        A list whose pages said what is next comes to its end where one does not.
+        Numbers start at that of the first page. If earlier pages named the next one, a page that does not is the last.
         """
-        if turn.position != self.first() and "first" not in turn.position:
+        if turn.position != self.get_first() and "first" not in turn.position:
             return None
-        first = turn.position.get("first", place.at)
-        assert isinstance(first, int)  # noqa: S101 - made here; a reader drops what other settings made
-        more = place.at - first + 1 < place.pages if place.pages is not None else turn.signs.goes_on() is not False
-        following = place.at + (1 if place.page else len(turn.records))
-        return {"params": {**self._size, place.param: following}, "first": first} if more else None
+        first = turn.position.get("first", location.at)
+        assert isinstance(first, int)  # noqa: S101 - built here; positions of other settings are discarded
+        more = (
+            location.at - first + 1 < location.pages
+            if location.pages is not None
+            else turn.hints.has_more() is not False
+        )
+        following = location.at + (1 if location.page else len(turn.records))
+        return {"params": {**self._size, location.param: following}, "first": first} if more else None
 
 
 _LINK: Final = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w*!-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;]*))?)*)')
@@ -269,7 +275,7 @@ _LINK_PARAM: Final = re.compile(r';\s*([\w*!-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([
 
 
 def parse_next_link(headers: list[str]) -> str | None:
-    """The target of the link with relation `next` in Link headers (RFC 8288); None where there is none."""
+    """Return the target of the link with relation `next` in Link headers (RFC 8288), or None."""
     for header in headers:
         for target, params in _LINK.findall(header):
             for name, quoted, token in _LINK_PARAM.findall(params):
@@ -281,10 +287,10 @@ def parse_next_link(headers: list[str]) -> str | None:
 
 
 def _follow(reference: str, turn: PageTurn) -> Position:
-    """The position of a URL an answer gives, resolved against the URL that was asked.
+    """Return the position of a next-page URL, resolved against the request's URL.
 
-    It must stay at the origin: the credentials that go with the next request are for that alone. The one exception is
-    an http:// link at an https:// system, as servers behind a TLS proxy write it; it is asked for over https.
+    It must have the same origin, because the credentials are valid for that only. The exception is an http:// link of
+    an https:// system, as written by servers behind a TLS proxy; it is requested over https.
     """
     here = urlsplit(turn.exchange.url)
     try:
@@ -292,13 +298,13 @@ def _follow(reference: str, turn: PageTurn) -> Position:
         port = there.port
         httpx.URL(there.geturl())
     except (ValueError, httpx.InvalidURL) as error:
-        raise PageTurnError(f"what is said to be the next page is no URL: {error}") from None
+        raise PageTurnError(f"the next page is not a valid URL: {error}") from None
     if there.hostname == here.hostname and (there.scheme, here.scheme) == ("http", "https") and port in (None, 80):
         there = there._replace(scheme=here.scheme, netloc=here.netloc)
     if (there.scheme, there.hostname, _port(there)) != (here.scheme, here.hostname, _port(here)):
         raise PageTurnError(
-            f"the next page is said to be at {there.scheme}://{there.netloc.rpartition('@')[2]}, another origin; the "
-            f"credentials are not sent there"
+            f"the next page is at {there.scheme}://{there.netloc.rpartition('@')[2]}, another origin; "
+            "credentials are not sent there"
         )
     return {"url": there._replace(scheme="", netloc="", path=there.path or "/", fragment="").geturl()}
 
@@ -308,27 +314,27 @@ def _port(url: SplitResult) -> int:
 
 
 def read_number(body: Json, where: FieldPath) -> int:
-    """The count at `where`, also if it is a text of digits. Raises `PageTurnError`."""
+    """Return the number at `where`, also from a text of digits. Raises `PageTurnError`."""
     value = get_value(body, where)
     if isinstance(value, str) and value.isdecimal():
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value)
     raise PageTurnError(
-        f"expected a number at `{where}`, found {describe_kind(value) if _there(body, where) else 'nothing'}"
+        f"expected a number at `{where}`, found {describe_kind(value) if _exists(body, where) else 'nothing'}"
     )
 
 
 def _number(position: Position, param: str) -> int:
-    """The number of the page or record that was asked for at `position`."""
+    """Return the number of the page or record in `position`."""
     params = position["params"]
-    assert isinstance(params, dict)  # noqa: S101 - made by this class; a reader drops what other settings made
+    assert isinstance(params, dict)  # noqa: S101 - built by this class; positions of other settings are discarded
     value = params[param]
     assert isinstance(value, int)  # noqa: S101 - as above
     return value
 
 
-def _there(body: Json, where: FieldPath) -> bool:
+def _exists(body: Json, where: FieldPath) -> bool:
     try:
         where.get(body)
     except KeyError:

@@ -1,6 +1,6 @@
-"""What an answer says by itself of the pages after it: the names in use for that, in bodies and in headers.
+"""Pagination hints: well-known names in bodies and headers that point to further pages.
 
-The spec need not say where they are (`by: auto`); and where it says so wrongly, they show that there is more to read.
+They find the next page without settings (`by: auto`), and reveal that there is more to read if the settings are wrong.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from speclab.core.text import format_count
 
 @dataclass(frozen=True, slots=True)
 class ListLocation:
-    """The number of the page or record an answer says it begins at, and the parameter that asks for another.
+    """The number of the page or first record that a response reports, and the parameter that requests another.
 
-    `pages` is how many pages there are in all, if it says so; None for the number of a record, which is no page.
+    `pages` is the number of pages, if reported; None if `at` is the number of a record.
     """
 
     param: str
@@ -34,38 +34,38 @@ class ListLocation:
 
 @dataclass(frozen=True, slots=True)
 class PaginationHints:
-    """The signs in one answer: `body` and `headers`, what was asked for at `url`, and how many records came."""
+    """The hints in one response to a request for `url`, with `records` records."""
 
     body: Json
     headers: httpx.Headers
     url: str
     records: int
-    read: int  # so far, with these
+    read: int  # records read so far, including these
 
-    def next_url(self) -> str | None:
-        """The URL of the next page; None where there is none to be seen."""
+    def find_next_url(self) -> str | None:
+        """Return the URL of the next page, or None."""
         found = (get_value(self.body, where) for where in _URL_FIELDS)
-        return next((value for value in (*found, *self._next_headers().values()) if _is_url(value)), None)
+        return next((value for value in (*found, *self._find_next_headers().values()) if _is_url(value)), None)
 
-    def next_params(self) -> Mapping[str, Json] | None:
-        """The parameter that asks for the next page, by the conventions in use, with its value."""
+    def find_next_params(self) -> Mapping[str, Json] | None:
+        """Return the parameter that requests the next page by common conventions, with its value."""
         for where, param in _CURSOR_FIELDS:
             value = get_value(self.body, where)
             if isinstance(value, str) and value:
                 return {param: value}
-        for part in self._parts():
+        for part in self._iterate_objects():
             for names, param in ((("next_page", "nextPage"), "page"), (("next_offset", "nextOffset"), "offset")):
                 if (number := _count(part, names)) is not None and number > 0:
                     return {param: number}
-        for name, text in self._next_headers().items():
+        for name, text in self._find_next_headers().items():
             for word, param in (("cursor", "cursor"), ("token", "page_token"), ("page", "page"), ("offset", "offset")):
                 if word in name and (text.isdecimal() or param not in ("page", "offset")):
                     return {param: int(text) if param in ("page", "offset") else text}
         return None
 
-    def place(self) -> ListLocation | None:
-        """Where in a list by numbers this page is; None where the answer does not say."""
-        for part in self._parts():
+    def get_location(self) -> ListLocation | None:
+        """Return the location of this page in a numbered list, or None if the response does not report it."""
+        for part in self._iterate_objects():
             pages = _count(part, _PAGES)
             for name in _PAGE if pages is None else (*_PAGE, "number"):
                 if (at := _count(part, (name,))) is not None:
@@ -77,68 +77,68 @@ class PaginationHints:
                     return ListLocation(name, at, page=False, pages=None)
         return None
 
-    def goes_on(self) -> bool | None:
-        """Whether there is more than was read so far: by a total, a flag, or an empty name for what comes next.
+    def has_more(self) -> bool | None:
+        """Return whether there are more records, by a total, a flag, or an empty field for the next page.
 
-        None where the answer has nothing of that kind.
+        None if the response has none of these.
         """
-        totals = [total for _, total in self._totals()]
+        totals = [total for _, total in self._find_totals()]
         if totals:
             return max(totals) > self.read
         flags = [flag for where in _MORE_FIELDS if isinstance(flag := get_value(self.body, where), bool)]
         if flags:
             return flags[0]
-        following = [value for place, value in self._places() if _NEXT.fullmatch(place[-1])]
+        following = [value for get_location, value in self._iterate_fields() if _NEXT.fullmatch(get_location[-1])]
         following += [value for name, value in self.headers.items() if _NEXT_HEADER.fullmatch(name)]
         return None if all(following) else False
 
-    def more(self) -> str | None:
-        """A plain sign that there is more than was read so far, in words; None where there is none."""
+    def describe_more(self) -> str | None:
+        """Describe a clear sign that there are more records, or return None."""
         for where in _MORE_FIELDS:
             if get_value(self.body, where) is True:
                 return f"`{where}` is true"
-        if (following := self._next_field()) is not None:
-            return f"`{following}` is there"
-        for name in self._next_headers():
-            return f"the header `{name}` is there"
-        for name, total in self._totals():
+        if (following := self._find_next_field()) is not None:
+            return f"it has `{following}`"
+        for name in self._find_next_headers():
+            return f"it has the header `{name}`"
+        for name, total in self._find_totals():
             if total > self.read:
-                return f"{name} says {total:,} and {self.read:,} were read"
-        for part in self._parts():
+                return f"{name} is {total:,} and {self.read:,} were read"
+        for part in self._iterate_objects():
             pages = _count(part, _PAGES)
             if pages is not None and pages > 1 and self.read == self.records:
-                return f"it says that there are {pages:,} pages"
+                return f"it reports {pages:,} pages"
         return None
 
-    def like_a_page(self, *, whole: bool) -> str | None:
-        """Why so many records look like a first page; None where they do not. `whole` if all were asked for."""
+    def describe_full_page(self, *, whole: bool) -> str | None:
+        """Return why the number of records looks like that of a full page, or None; `whole` for a full read."""
         for name, value in parse_qsl(urlsplit(self.url).query):
             if name in _SIZES and self.records > 1 and value == str(self.records):
-                return f"as `{name}` asks for"
-        return "as a first page often has" if whole and self.records in _USUAL else None
+                return f"as many as `{name}` requests"
+        return "a common page size" if whole and self.records in _USUAL else None
 
-    def records_elsewhere(self, key: Sequence[FieldPath]) -> str | None:
-        """What the body has, in words, that must be records, for they have a `key`, where none were taken."""
-        for place, value in self._places():
+    def describe_other_records(self, key: Sequence[FieldPath]) -> str | None:
+        """Describe another list in the body whose entries have the `key`, or return None."""
+        for get_location, value in self._iterate_fields():
             if isinstance(value, list) and value and all(get_value(value[0], path) is not None for path in key):
-                return f"{format_count(len(value), 'record')} at `{FieldPath(place)}`"
+                return f"{format_count(len(value), 'record')} at `{FieldPath(get_location)}`"
         return None
 
-    def _parts(self) -> Iterator[Mapping[str, Json]]:
-        """What may say where a list stands: the body, the objects right in it, and the headers."""
+    def _iterate_objects(self) -> Iterator[Mapping[str, Json]]:
+        """Yield the objects that may describe the page: the body, the objects in it, and the headers."""
         if isinstance(self.body, dict):
             yield self.body
             yield from (part for part in self.body.values() if isinstance(part, dict))
         yield {_PREFIX.sub("", name).replace("-", "_"): value for name, value in self.headers.items()}
 
-    def _totals(self) -> Iterator[tuple[str, int]]:
-        """Numbers that are called a total, each with its place."""
+    def _find_totals(self) -> Iterator[tuple[str, int]]:
+        """Yield totals, each with the name of its field or header."""
         for where in _TOTAL_FIELDS:
             if (total := _number(get_value(self.body, where))) is not None:
                 yield f"`{where}`", total
         if (
             count := _number(get_value(self.body, _COUNT))
-        ) is not None and count > self.records:  # else it is of this page
+        ) is not None and count > self.records:  # otherwise it counts this page
             yield f"`{_COUNT}`", count
         for name in _TOTAL_HEADERS:
             if (total := _number(self.headers.get(name))) is not None:
@@ -146,20 +146,20 @@ class PaginationHints:
         if part := _RANGE.fullmatch(self.headers.get("content-range", "")):
             yield "the header `content-range`", int(part[1])
 
-    def _next_headers(self) -> Mapping[str, str]:
-        """The headers by a name for what comes next, and with something in them."""
+    def _find_next_headers(self) -> Mapping[str, str]:
+        """Return the non-empty headers that name the next page."""
         return {name: value for name, value in self.headers.items() if value and _NEXT_HEADER.fullmatch(name)}
 
-    def _next_field(self) -> FieldPath | None:
-        """Where the body has something by a name for what comes next, at its top or one level below."""
-        for place, value in self._places():
-            if _NEXT.fullmatch(place[-1]) and isinstance(value, str | int) and value:
-                return FieldPath(place)
+    def _find_next_field(self) -> FieldPath | None:
+        """Return the path of a non-empty field that names the next page, at most one level deep."""
+        for get_location, value in self._iterate_fields():
+            if _NEXT.fullmatch(get_location[-1]) and isinstance(value, str | int) and value:
+                return FieldPath(get_location)
         at = (where for where, _ in _CURSOR_FIELDS if isinstance(text := get_value(self.body, where), str) and text)
         return next(at, None)
 
-    def _places(self) -> Iterator[tuple[tuple[str, ...], Json]]:
-        """What the body has at its top, and then one level below."""
+    def _iterate_fields(self) -> Iterator[tuple[tuple[str, ...], Json]]:
+        """Yield the path and value of each field at the top of the body, then one level deep."""
         if not isinstance(self.body, dict):
             return
         for name, value in self.body.items():
@@ -174,7 +174,7 @@ def _is_url(value: Json) -> TypeGuard[str]:
 
 
 def _count(part: Mapping[str, Json], names: Sequence[str]) -> int | None:
-    """The first number by one of `names` in `part`."""
+    """Return the first number with one of `names` in `part`."""
     return next((number for name in names if (number := _number(part.get(name))) is not None), None)
 
 
@@ -209,12 +209,12 @@ _CURSOR_FIELDS: Final = tuple(
         ("nextToken", "nextToken"),
     )
 )
-"""Where APIs put the cursor of the next page, and the parameter that takes it there by their convention."""
+"""Fields with the cursor of the next page, and the parameter that takes it by convention."""
 _NEXT: Final = re.compile(
     r"@?(odata\.)?next[-_]?((page|cursor|token|url|uri|link|href|offset|marker|key|start|after|id|records)[-_]?)*",
     re.IGNORECASE,
 )
-"""Names for what comes next, in whatever spelling."""
+"""Names of the next page, in any spelling."""
 _PREFIX: Final = re.compile(r"^(x-)?(pagination-)?")
 _NEXT_HEADER: Final = re.compile(r"(x-)?(pagination-)?next(-?(page|cursor|token|url|uri|link|href|offset))*")
 _PAGE: Final = ("page", "current_page", "currentPage", "page_number", "pageNumber")
@@ -236,7 +236,7 @@ _TOTAL_FIELDS: Final = _paths(
     "meta.total_count", "meta.totalCount", "pagination.total", "paging.total", "page.totalElements",
 )  # fmt: skip
 _RANGE: Final = re.compile(r"(?:[a-z]+ )?\d+-\d+/(\d{1,18})")
-"""A part of a list, and how long that is, such as `0-99/250` (RFC 9110 section 14.4, with a unit of its own)."""
+"""A range of a list and its length, such as `0-99/250` (RFC 9110 section 14.4, with a custom unit)."""
 _COUNT: Final = FieldPath(("count",))
 _TOTAL_HEADERS: Final = ("x-total-count", "x-total", "total-count", "x-pagination-total-count")
 _DIGITS: Final = 19

@@ -1,4 +1,4 @@
-"""Requests ahead of their turn: pages, parents and windows fetched concurrently, delivered in order."""
+"""Prefetch: pages, parents and windows are fetched concurrently and delivered in order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from speclab.connectors.http.pagination import Position
 from speclab.core.json import Json, Record
 
 MOST_WAITING: Final = 4_000_000
-"""Bytes of answers that may wait for their turn in all lanes: as records they take some ten times the memory."""
+"""Bytes of prefetched pages in all buffers: as records, they take about ten times the memory."""
 _RECORDS: Final = 100
-"""Records at which a page of several short lists is full: each page is a transaction, and a line in the run log."""
+"""Records per page of several short lists: each page is a transaction and an event in the run log."""
 _REQUESTS: Final = 25
-"""Requests at which it is, so that not too much is asked again after a crash."""
+"""Requests per such a page, which limits the number repeated after a crash."""
 
 
 class PageBuffer:
-    """One list on its way: a task reads it, and stops for as long as too much of it waits for its turn."""
+    """The prefetched pages of one list: a task reads it, and pauses while the buffer is full."""
 
     def __init__(self, pages: AsyncGenerator[Page], most: int) -> None:
-        """Begin to read `pages`; with `most` bytes of them waiting, no more are read. One page always may wait."""
+        """Start to read `pages`, up to `most` bytes and at least one page ahead."""
         self.waiting = 0
-        """Bytes that wait for their turn."""
+        """Bytes in the buffer."""
         self._pages = pages
         self._most = most
         self._read: deque[Page] = deque()
@@ -36,13 +36,13 @@ class PageBuffer:
         self._task = asyncio.create_task(self._follow())
 
     async def wait_for_page(self) -> None:
-        """Wait until the first page is here, or it is known that none comes."""
+        """Wait until there is a page, or until the list has ended."""
         while not self._read and not self._over:
             self._page_added.clear()
             await self._page_added.wait()
 
     async def next(self) -> Page | None:
-        """The next page; None after the last. Raises what reading it raised."""
+        """Return the next page, None after the last. Raises the error of reading it."""
         await self.wait_for_page()
         if not self._read:
             await self._task
@@ -53,7 +53,7 @@ class PageBuffer:
         return page
 
     async def aclose(self) -> None:
-        """Give up what is not needed any more."""
+        """Cancel the read."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._pages.aclose()
@@ -74,7 +74,7 @@ class PageBuffer:
 
 @dataclass(slots=True)
 class GatheredPage:
-    """What was read since the last page that was given."""
+    """A page that collects the records of several requests."""
 
     from_start: bool
     whole: bool = False
@@ -84,17 +84,17 @@ class GatheredPage:
 
     @property
     def full(self) -> bool:
-        """Whether it is enough for a page."""
+        """Whether the page has enough records or requests."""
         return len(self.records) >= _RECORDS or len(self.requests) >= _REQUESTS
 
     def add(self, page: Page, records: list[Record]) -> None:
-        """Add a page, whose records are `records` now."""
+        """Add `records` of `page`."""
         self.records += records
         self.bytes_in += page.bytes_in
         self.requests.append(page.request)
 
     def take(self, cursor: Json, *, complete: bool = False) -> Page:
-        """All of it as a page, and nothing is left."""
+        """Return the collected records as a page, and start a new one."""
         first, more = self.requests[0] if self.requests else "", len(self.requests) - 1
         request = f"{first} and {more} more" if more > 0 else first
         page = Page(
@@ -114,38 +114,38 @@ Fetch: TypeAlias = "Callable[[Position], Coroutine[None, None, Exchange]]"
 
 
 class Prefetch:
-    """Answers in the order of their pages, however they come in.
+    """Responses in the order of their pages, whatever order they arrive in.
 
-    What is expected beyond the next page is a guess, and it is the page before that decides: asking ahead never changes
-    what is read. A source that does not page as expected is not asked in vain again.
+    Positions beyond the next page are predictions; each page decides what follows it, so prefetch never changes what is
+    read. After a wrong prediction, only the next page is fetched.
     """
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._asked: deque[tuple[Position, asyncio.Task[Exchange]]] = deque()
-        self._in_vain: list[asyncio.Task[Exchange]] = []
+        self._pending: deque[tuple[Position, asyncio.Task[Exchange]]] = deque()
+        self._wasted: list[asyncio.Task[Exchange]] = []
 
     def expect(self, positions: Sequence[Position]) -> None:
-        """Ask for the page at each of `positions`, the next one first, where that is not done already."""
-        if any(asked != expected for (asked, _), expected in zip(self._asked, positions, strict=False)):
-            self._in_vain += [task for _, task in self._asked]
-            self._asked.clear()
-            for task in self._in_vain:
+        """Fetch the page at each of `positions`, starting with the next, unless that is in progress."""
+        if any(pending != expected for (pending, _), expected in zip(self._pending, positions, strict=False)):
+            self._wasted += [task for _, task in self._pending]
+            self._pending.clear()
+            for task in self._wasted:
                 task.cancel()
-        if self._in_vain:
+        if self._wasted:
             positions = positions[:1]
-        for position in positions[len(self._asked) :]:
-            self._asked.append((position, asyncio.create_task(self._fetch(position))))
+        for position in positions[len(self._pending) :]:
+            self._pending.append((position, asyncio.create_task(self._fetch(position))))
 
     async def next(self) -> Exchange:
-        """The answer to the next page. Raises what asking for it raised."""
-        answer = await self._asked[0][1]
-        self._asked.popleft()
-        return answer
+        """Return the response for the next page. Raises the error of fetching it."""
+        response = await self._pending[0][1]
+        self._pending.popleft()
+        return response
 
     async def aclose(self) -> None:
-        """Give up all that was asked and is not needed any more."""
-        tasks = [*self._in_vain, *(task for _, task in self._asked)]
+        """Cancel all pending requests."""
+        tasks = [*self._wasted, *(task for _, task in self._pending)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Where one read stands, and the cursor that says so: plain JSON that a later run, or another machine, goes on from."""
+"""The state of one read, and its cursor: plain JSON from which a later run, or another machine, continues."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from speclab.spec.settings import Since
 
 @dataclass(slots=True)
 class ReadState:
-    """One read on its way through the pages.
+    """The state of one read.
 
-    `fingerprint` is of the settings: a position is of no use to others. `before` is the mark the read asks from, and
-    None for a read of everything. `shrunk` is True once the source's total was less than before; `doubt` is the first
-    reason why records may be missing; `longest` is the length of the longest page, and `last` that of the page before.
+    `fingerprint` identifies the settings, because a position is only valid for the same ones. `before` is the bookmark
+    from which the read starts, None for a full read. `shrunk` is True once the source's total has decreased. `doubt` is
+    the first reason why records may be missing. `longest` is the number of records of the longest page, `last` that of
+    the previous page, `empty` the number of empty pages in a row.
     """
 
     fingerprint: str
@@ -44,31 +45,33 @@ class ReadState:
 
     @classmethod
     def begin(cls, cursor: Json, *, full: bool, fingerprint: str, since: Since | None, first: Position) -> ReadState:
-        """The read that `cursor` asks for: one that was broken off under the same settings goes on, else a new one."""
-        held = cursor if isinstance(cursor, dict) else {}
-        before = Bookmark.load(held.get("since")) if since is not None and held.get("field") == since.field else None
-        position, was_full = held.get("page"), held.get("full") is True
-        if not isinstance(position, dict) or held.get("of") != fingerprint or (full and not was_full):
+        """Resume the read that `cursor` describes if it was interrupted with the same settings, or start a new one."""
+        stored = cursor if isinstance(cursor, dict) else {}
+        before = (
+            Bookmark.load(stored.get("since")) if since is not None and stored.get("field") == since.field else None
+        )
+        position, was_full = stored.get("page"), stored.get("full") is True
+        if not isinstance(position, dict) or stored.get("of") != fingerprint or (full and not was_full):
             return cls(fingerprint, since, first, None if full else before, full)
         read = cls(fingerprint, since, position, before, was_full, resumed=True)
-        count, total, started = held.get("read"), held.get("total"), held.get("started")
+        count, total, started = stored.get("read"), stored.get("total"), stored.get("started")
         read.count = count if isinstance(count, int) else 0
         read.total = total if isinstance(total, int) else None
-        read.shrunk = held.get("shrunk") is True
-        doubt = held.get("doubt")
+        read.shrunk = stored.get("shrunk") is True
+        doubt = stored.get("doubt")
         read.doubt = Doubt(doubt) if isinstance(doubt, str) else None
-        read.empty = 1 if held.get("after_empty") is True else 0
+        read.empty = 1 if stored.get("after_empty") is True else 0
         if isinstance(started, str):
-            read.watch(datetime.fromisoformat(started), Bookmark.load(held.get("reached")))
+            read.watch(datetime.fromisoformat(started), Bookmark.load(stored.get("reached")))
         return read
 
     @property
     def whole(self) -> bool:
-        """Whether all that the source holds is asked for."""
+        """Whether the read covers all records of the source."""
         return self.since is None or self.full or (self.before is None and self.since.start is None)
 
     def watch(self, started: datetime, reached: Bookmark | None = None) -> None:
-        """Follow the `since` field in a read that began at `started`, by the source's clock."""
+        """Track the `since` field in a read that began at `started`, by the source's clock."""
         if self.since is not None:
             self.started = started.astimezone(UTC)
             self.watermark = Watermark(
@@ -76,7 +79,7 @@ class ReadState:
             )
 
     def restart(self, first: Position) -> None:
-        """Begin anew at the `first` page; from where the read had got to, if that is proven by the source's order."""
+        """Restart at the `first` page; if the source is sorted, from the value that was reached."""
         if self.watermark is not None and self.since is not None and self.since.sorted and not self.full:
             self.before = self.watermark.reached()
         self.position = first
@@ -88,55 +91,55 @@ class ReadState:
         self.empty = 0
         self.started = self.watermark = None
 
-    def count_on(self, records: int, total: int | None) -> None:
-        """Count so many records more, on a page that says the source holds `total`."""
+    def add_page(self, records: int, total: int | None) -> None:
+        """Count the records of a page, which reports `total` records at the source."""
         self.count += records
         self.shrunk = self.shrunk or (total is not None and self.total is not None and total < self.total)
         self.total = total
 
     def visit(self, position: Position) -> bool:
-        """Remember that `position` is asked for; False if it was before."""
+        """Store `position`, and return False if it was requested before."""
         place = encode_canonical(position)
         if place in self.visited:
             return False
         self.visited.add(place)
         return True
 
-    def cursor(self, following: Position | None) -> Json:
-        """The cursor after the page just taken: in the middle of the read, or (None) at its end."""
+    def build_cursor(self, following: Position | None) -> Json:
+        """Return the cursor after the current page: within the read, or at its end if `following` is None."""
         since = self.since
         if following is None:
-            return self._anew(self.watermark.reached() if self.watermark else None)
-        held: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
+            return self._build_final_cursor(self.watermark.reached() if self.watermark else None)
+        stored: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
         if self.total is not None:
-            held |= {"total": self.total, "shrunk": self.shrunk}
+            stored |= {"total": self.total, "shrunk": self.shrunk}
         if self.doubt is not None:
-            held["doubt"] = self.doubt.message
+            stored["doubt"] = self.doubt.message
         if self.empty:
-            held["after_empty"] = True
+            stored["after_empty"] = True
         if since is not None and self.watermark is not None and self.started is not None:
             reached = self.watermark.reached()
-            held |= {
+            stored |= {
                 "since": self.before.dump() if self.before else None,
                 "field": since.field,
                 "started": format_timestamp(self.started),
                 "reached": reached.dump() if reached else None,
             }
-        return held
+        return stored
 
-    def again(self) -> Json:
-        """The cursor of this same read, from its first page on."""
-        return self._anew(self.before)
+    def build_restart_cursor(self) -> Json:
+        """Return the cursor that repeats this read from its first page."""
+        return self._build_final_cursor(self.before)
 
-    def _anew(self, mark: Bookmark | None) -> Json:
+    def _build_final_cursor(self, mark: Bookmark | None) -> Json:
         return build_bookmark_cursor(mark.dump() if mark else None, self.since)
 
 
 def build_bookmark_cursor(mark: Json, since: Since | None, **more: Json) -> Json:
-    """The cursor of a read that begins where `mark`, as a checkpoint holds it, says; it may hold `more`."""
+    """Return the cursor of a read that starts from the bookmark `mark`, with `more` fields."""
     return {"page": None, "since": mark, "field": since.field if since else None, **more}
 
 
 def read_bookmark(cursor: Json) -> Json:
-    """The mark that the next read goes by, in the cursor of one that is over."""
+    """Return the bookmark in the cursor of a finished read."""
     return cursor["since"] if isinstance(cursor, dict) else None

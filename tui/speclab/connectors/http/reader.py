@@ -1,4 +1,4 @@
-"""The HTTP source, and the connection check of an HTTP target."""
+"""The HTTP reader, and the connection check of an HTTP target."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class _Pages(Protocol):
 
 
 class HttpReader(Reader):
-    """Reads what `read` of an HTTP system describes."""
+    """Reads a list, or a list for each record of a parent list, as `read` of an HTTP system describes."""
 
     def __init__(
         self, system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        written = system.read
+        """Create a reader for settings with unresolved references. Raises `SpecError` for settings that cannot work."""
+        unresolved = system.read
         system = references.resolve_settings(system)
         auth = references.resolve_settings(auth)
-        if system.read is None or written is None:
+        if system.read is None or unresolved is None:
             raise SpecError("an http source needs `read`, such as `read: {path: /contacts, records: data}`")
         read = system.read
         self._client = Client(system, auth, references, context, wait_budget=retry.cap)
         self._fingerprint = _fingerprint(read, {"since": {"sorted", "window"}})
-        self._listing = partial(
+        self._build_page_reader = partial(
             PageReader,
             client=self._client,
             retry=retry,
@@ -55,28 +55,28 @@ class HttpReader(Reader):
         )
         self._key = [FieldPath.parse(path) for path in ([system.key] if isinstance(system.key, str) else system.key)]
         self._hidden = {auth.param} if isinstance(auth, ApiKeyAuth) and auth.param is not None else set[str]()
-        self._pages = self._nested(written, read, system.limits.concurrency) or self._single(
-            written, read, system.limits.concurrency
+        self._pages = self._open_nested_list(unresolved, read, system.limits.concurrency) or self._open_list(
+            unresolved, read, system.limits.concurrency
         )
 
     def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
-        """Pages from after `cursor` to the end."""
+        """Yield the pages after `cursor`."""
         return self._pages(cursor, full=full)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    def _single(self, written: HttpRead, read: HttpRead, concurrency: int) -> _Pages:
-        """One list, in windows where the settings have them."""
-        hidden = self._hidden | _secret(written.request or written.path, written.params)
+    def _open_list(self, unresolved: HttpRead, read: HttpRead, concurrency: int) -> _Pages:
+        """Open a single list, in time windows if the settings have them."""
+        hidden = self._hidden | _find_secret_params(unresolved.request or unresolved.path, unresolved.params)
         requests = RequestBuilder(read, self._client.base, self._client.origin, hidden=hidden)
-        listing = self._listing(read, key=self._key)
+        list_reader = self._build_page_reader(read, key=self._key)
         if read.since is None or read.since.window is None:
-            return partial(listing.pages, requests)
-        closed = self._listing(read.model_copy(update={"since": None}), concurrency=1)
+            return partial(list_reader.pages, requests)
+        closed = self._build_page_reader(read.model_copy(update={"since": None}), concurrency=1)
         windows = WindowReader(
-            listing,
+            list_reader,
             closed,
             requests,
             self._client,
@@ -86,52 +86,57 @@ class HttpReader(Reader):
         )
         return windows.pages
 
-    def _nested(self, written: HttpRead, read: HttpRead, concurrency: int) -> _Pages | None:
-        """A list for each of the parents; None where the settings have none."""
+    def _open_nested_list(self, unresolved: HttpRead, read: HttpRead, concurrency: int) -> _Pages | None:
+        """Open a list for each parent, or return None if the settings have no `for_each`."""
         each = read.for_each
-        if each is None or written.for_each is None:
+        if each is None or unresolved.for_each is None:
             return None
         client = self._client
-        above = HttpRead(path=each.path, params=each.params, records=each.records, pagination=each.pagination)
-        above = above.model_copy(update={"missing": read.missing})  # a parent that is missed takes its list with it
-        hidden = self._hidden | _secret(written.request or written.path, written.params)
-        hidden_above = self._hidden | _secret(written.for_each.path, written.for_each.params)
+        parent_read = HttpRead(path=each.path, params=each.params, records=each.records, pagination=each.pagination)
+        parent_read = parent_read.model_copy(
+            update={"missing": read.missing}
+        )  # missing a parent means missing its list
+        hidden = self._hidden | _find_secret_params(unresolved.request or unresolved.path, unresolved.params)
+        hidden_in_parents = self._hidden | _find_secret_params(unresolved.for_each.path, unresolved.for_each.params)
         own = [path for path in self._key if path.parts[0] != each.name]
         nested = NestedReader(
-            (self._listing(above), RequestBuilder(above, client.base, client.origin, hidden=hidden_above)),
             (
-                self._listing(read, identity=own),
+                self._build_page_reader(parent_read),
+                RequestBuilder(parent_read, client.base, client.origin, hidden=hidden_in_parents),
+            ),
+            (
+                self._build_page_reader(read, identity=own),
                 ParentRequests(read, each.name, client.base, client.origin, hidden=hidden),
             ),
             name=each.name,
             since=read.since,
             concurrency=concurrency,
-            fingerprint=_fingerprint(read, {"since": True}),  # a parent that was read to its end has its mark
+            fingerprint=_fingerprint(read, {"since": True}),  # each finished parent has its own bookmark
             report=client.report,
         )
         return nested.pages
 
 
 def _fingerprint(read: HttpRead, beside: Mapping[str, set[str] | bool]) -> str:
-    """What tells the requests of `read` from those of other settings, `beside` some that are not to count."""
+    """Return a hash of `read` without the settings `beside`, which do not change its requests."""
     described = read.model_dump(mode="json", exclude={"deleted": True, "missing": True, **beside})
     return hashlib.blake2b(encode_canonical(described), digest_size=6).hexdigest()
 
 
-def _secret(location: str | None, params: Mapping[str, Json]) -> set[str]:
-    """The parameters, in the query of a path or by themselves, that hold references, which is to say secrets."""
-    asked = [*parse_qsl((location or "").partition("?")[2]), *params.items()]
-    return {name for name, value in asked if "${" in str(value)}
+def _find_secret_params(location: str | None, params: Mapping[str, Json]) -> set[str]:
+    """Return the names of the parameters that contain references, which are treated as secrets."""
+    params_of_path = [*parse_qsl((location or "").partition("?")[2]), *params.items()]
+    return {name for name, value in params_of_path if "${" in str(value)}
 
 
-_STAND_IN: Final = "0"
-"""What stands for a record's values in the path: there is hardly a record by that name, and it may be a number."""
+_PLACEHOLDER_VALUE: Final = "0"
+"""Replaces placeholders in a path: valid as a number, and unlikely to be the key of a record."""
 
 
 async def check_target(
     system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
-    """What the target answers to a GET of what would be written; any answer but a refusal of the credentials is good.
+    """Send a GET to the path of a write; any response passes except a redirect, a server error or rejected credentials.
 
     Raises `Unauthorized`, `Unreachable`, `BadResponse` and `SpecError`.
     """
@@ -140,39 +145,39 @@ async def check_target(
         raise SpecError('an http target needs `write`, such as `write: {upsert: "PUT /customers/{id}"}`')
     client = Client(system, references.resolve_settings(auth), references, context, wait_budget=retry.cap)
     try:
-        exchange = await client.send("GET", client.base + _probe_path(system.write))
+        exchange = await client.send("GET", client.base + _get_check_path(system.write))
     except RequestFailed as error:
-        raise _probe_failure(error) from None
+        raise _convert_check_failure(error) from None
     finally:
         await client.close()
     line = client.line(exchange.method, exchange.url)
     if exchange.status in (401, 403) or 300 <= exchange.status < 400 or exchange.status >= 500:
-        raise _probe_error(client, line, exchange)
-    return f"{line}: {format_status_line(exchange)}, so the credentials were not refused"
+        raise _build_check_error(client, line, exchange)
+    return f"{line}: {format_status_line(exchange)}, so the credentials were accepted"
 
 
-def _probe_path(write: HttpWrite) -> str:
-    """The path of the lookup, or else of what is written."""
+def _get_check_path(write: HttpWrite) -> str:
+    """Return the path of the lookup, or else of a write."""
     known = (write.lookup, write.update, write.upsert, write.create, write.batch)
     endpoint = EndpointTemplate.parse(next(text for text in known if text), where="write")
-    return "".join(part if isinstance(part, str) else _STAND_IN for part in endpoint.target.parts)
+    return "".join(part if isinstance(part, str) else _PLACEHOLDER_VALUE for part in endpoint.target.parts)
 
 
-def _probe_error(client: Client, line: str, exchange: Exchange) -> EndpointError:
+def _build_check_error(client: Client, line: str, exchange: Exchange) -> EndpointError:
     message = f"{line}: {client.redactor.redact(describe_error(exchange, parse_body(exchange)))}"
-    told = client.request_text(exchange), client.response_text(exchange)
+    texts = client.request_text(exchange), client.response_text(exchange)
     if exchange.status == 401:
         return Unauthorized(
-            message, request=told[0], response=told[1], hint="Check the Auth section and the secrets it references."
+            message, request=texts[0], response=texts[1], hint="Check the Auth section and the secrets it references."
         )
     if exchange.status == 403:
-        hint = "They may still be good for writing; `speclab run --limit 1` tells."
-        return Unauthorized(message, request=told[0], response=told[1], hint=hint)
+        hint = "The credentials may still allow writing; try `speclab run --limit 1`."
+        return Unauthorized(message, request=texts[0], response=texts[1], hint=hint)
     failure = Unreachable if exchange.status >= 500 else BadResponse
-    return failure(message, request=told[0], response=told[1])
+    return failure(message, request=texts[0], response=texts[1])
 
 
-def _probe_failure(error: RequestFailed) -> EndpointError:
+def _convert_check_failure(error: RequestFailed) -> EndpointError:
     failure = {ErrorClass.UNAUTHORIZED: Unauthorized, ErrorClass.BAD_ANSWER: BadResponse}.get(
         error.error_class, Unreachable
     )

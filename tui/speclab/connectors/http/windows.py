@@ -1,9 +1,8 @@
-"""A list in windows of time, several of which are asked for at once: years of changes on a first run, or after a pause.
+"""Reads a list in time windows, several at once: years of changes on a first run, or after a pause.
 
-A window is asked for only when all of it is in the past by some margin, whether by the source's clock or by ours. So a
-record that changes while windows are read gets a time later than that of any that was asked for by then, and goes to
-one that is still to come; the last has no end, and is asked for when all others are through. A record may be seen twice
-that way, and then in the order of its changes, but never not at all.
+A window is requested only once it lies in the past by a margin, by the source's clock and by the local one. A record
+that changes during the read therefore gets a time in a later window; the last window has no end and is requested after
+all others. A record may be read twice, in the order of its changes, but is never missed.
 """
 
 from __future__ import annotations
@@ -42,21 +41,21 @@ from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 
 _MOST_TIES: Final = 1000
-"""Digests that are carried over a boundary; what is beyond is read twice, and found unchanged."""
+"""Digests kept at the border of two windows; with more records, they are read twice and found unchanged."""
 _PASSES: Final = 5
-"""Times a window is read whose numbered pages shift, before the read is given up."""
+"""Attempts to read a window whose numbered pages shift."""
 _DAY: Final = 86_400.0
-_FAR: Final = _DAY
-"""Seconds beyond its window at which a record is too late for a difference of notation or time zone."""
+_LATE: Final = _DAY
+"""Seconds after the end of its window from which a record cannot be explained by notation or time zone."""
 _NEEDED_BY: Final = "window"
 
 
 @dataclass(slots=True)
 class TimeWindow:
-    """A stretch of time and how far it was read: plain values, as a checkpoint holds them.
+    """A time window and how far it has been read, as plain values for a checkpoint.
 
-    `end` is None for one that was not asked for yet. `within` is the cursor in its list. `ties` are digests of records
-    at its start or without a time, which the window before has delivered; `carried` are those for the one after.
+    `end` is None until it is requested. `within` is the cursor in its list. `ties` are digests of records at its start
+    or without a time, which the previous window delivered; `carried` are those for the next one.
     """
 
     start: Scalar
@@ -67,7 +66,7 @@ class TimeWindow:
 
     @classmethod
     def load(cls, value: Json) -> TimeWindow | None:
-        """The window a checkpoint holds as `value`; None for anything else."""
+        """Return the window that a checkpoint stores as `value`, or None."""
         match value:
             case {
                 "start": str() | int() | float() as start,
@@ -80,45 +79,45 @@ class TimeWindow:
         return None
 
     def dump(self) -> Json:
-        """The window as a checkpoint holds it."""
+        """Return the window as a checkpoint stores it."""
         ties: list[Json] = sorted(self.ties)  # type: ignore[assignment]  # texts are JSON
         carried: list[Json] = list(self.carried)
         return {"start": self.start, "end": self.end, "within": self.within, "ties": ties, "carried": carried}
 
-    def following(self) -> TimeWindow:
-        """The window after this one, which was read to its end."""
-        assert self.end is not None  # noqa: S101 - one that was read was asked for
+    def get_next(self) -> TimeWindow:
+        """Return the window after this one, which has been read to its end."""
+        assert self.end is not None  # noqa: S101 - set when it was requested
         return TimeWindow(self.end, ties=set(self.carried) if len(self.carried) <= _MOST_TIES else set())
 
 
 @dataclass(slots=True)
 class WindowProgress:
-    """One read in windows on its way. `mark` is where it began; with `begins`, nothing of it was read before."""
+    """The progress of a read in windows, which started at `bookmark`; `is_new` is False if it was resumed."""
 
     fingerprint: str
     since: HttpSince
-    mark: Bookmark | None
+    bookmark: Bookmark | None
     window: TimeWindow
-    begins: bool
-    moved: bool = False  # on from the window it began with
-    strayed: bool = False
+    is_new: bool
+    has_advanced: bool = False  # past the first window
+    has_late_records: bool = False
 
     @property
     def fresh(self) -> bool:
-        """Whether the read began at the source's start."""
-        return self.begins and self.mark is None
+        """Whether the read started at the beginning of the source."""
+        return self.is_new and self.bookmark is None
 
-    def cursor(self) -> Json:
-        """The cursor in the middle of the windows."""
-        mark = self.mark.dump() if self.mark else None
-        return build_bookmark_cursor(mark, self.since, of=self.fingerprint, window=self.window.dump())
+    def build_cursor(self) -> Json:
+        """Return the cursor within the windows."""
+        bookmark = self.bookmark.dump() if self.bookmark else None
+        return build_bookmark_cursor(bookmark, self.since, of=self.fingerprint, window=self.window.dump())
 
-    def rest(self, cursor: Json) -> Json:
-        """The cursor from which what is left is read without an end: `cursor`, where nothing was cut.
+    def build_rest_cursor(self, cursor: Json) -> Json:
+        """Return the cursor for the rest of the list, which is `cursor` if no window was read.
 
-        The mark in it stands for what a read asks for, which is the lookback before the mark.
+        Its bookmark is later by the lookback, which the next read subtracts.
         """
-        if self.begins and not self.moved:
+        if self.is_new and not self.has_advanced:
             return cursor
         reached = self.window.start
         if self.since.lookback:
@@ -127,7 +126,7 @@ class WindowProgress:
 
 
 class WindowReader:
-    """Reads one list: cut into windows as far as there is a past to cut, and from there on to its end."""
+    """Reads one list: its past in windows, and the rest without an end."""
 
     def __init__(
         self,
@@ -140,9 +139,9 @@ class WindowReader:
         concurrency: int,
         fingerprint: str,
     ) -> None:
-        """`whole` reads the list by `since`; `closed` reads windows that have an end, so many `concurrency`.
+        """Read the list by `since` with `whole`, and windows with `closed`, up to `concurrency` at once.
 
-        Raises `SpecError` for a `since` that cannot be cut.
+        Raises `SpecError` if `since` cannot be split into windows.
         """
         self._whole = whole
         self._closed = closed
@@ -150,71 +149,73 @@ class WindowReader:
         self._client = client
         self._since = since
         self._param, self._until, self._length = since.param or "", since.until or "", since.window or 0.0
-        self._start = _moment(since.start or "")
+        self._start = _parse_start(since.start or "")
         self._field = FieldPath.parse(since.field)
         self._concurrency = concurrency
         self._fingerprint = fingerprint
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncGenerator[Page]:
-        """Pages from after `cursor` to the end, in the order of their windows.
+        """Yield the pages after `cursor`, in the order of their windows.
 
-        A full read is not cut: windows would leave out what has no time, and what is older than `start`.
+        A full read is not split: windows would miss records without a time, or older than `start`.
         """
-        progress = None if full else self._progress(cursor)
+        progress = None if full else self._start_progress(cursor)
         if progress is not None:
-            async with aclosing(self._cut(progress)) as cut:
+            async with aclosing(self._read_windows(progress)) as cut:
                 async for page in cut:
                     yield page
-            cursor = progress.rest(cursor)
+            cursor = progress.build_rest_cursor(cursor)
         async with aclosing(self._whole.pages(self._requests, cursor, full=full)) as pages:
             async for page in pages:
                 yield page if progress is None else replace(page, from_start=progress.fresh)
 
-    def _progress(self, cursor: Json) -> WindowProgress | None:
-        """Where a read in windows begins; None for one that was broken off where there are none any more."""
-        held = cursor if isinstance(cursor, dict) else {}
-        if isinstance(held.get("page"), dict):
+    def _start_progress(self, cursor: Json) -> WindowProgress | None:
+        """Return the progress of a new or resumed read, or None if it was interrupted after the last window."""
+        stored = cursor if isinstance(cursor, dict) else {}
+        if isinstance(stored.get("page"), dict):
             return None
-        mark = Bookmark.load(held.get("since")) if held.get("field") == self._since.field else None
-        resumed = TimeWindow.load(held.get("window"))
-        if resumed is not None and held.get("of") != self._fingerprint:
+        bookmark = Bookmark.load(stored.get("since")) if stored.get("field") == self._since.field else None
+        resumed = TimeWindow.load(stored.get("window"))
+        if resumed is not None and stored.get("of") != self._fingerprint:
             self._client.report(
-                Level.WARNING, "the `read` settings are not those of the last run; reading from the start"
+                Level.WARNING, "the `read` settings have changed since the last run; reading from the start"
             )
             resumed = None
         try:
-            first = TimeWindow(earlier(mark.value, self._since.lookback), ties=set(mark.ties)) if mark else None
+            first = (
+                TimeWindow(earlier(bookmark.value, self._since.lookback), ties=set(bookmark.ties)) if bookmark else None
+            )
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
         return WindowProgress(
-            self._fingerprint, self._since, mark, resumed or first or TimeWindow(self._start), resumed is None
+            self._fingerprint, self._since, bookmark, resumed or first or TimeWindow(self._start), resumed is None
         )
 
-    async def _cut(self, progress: WindowProgress) -> AsyncGenerator[Page]:
-        """The pages of all windows that have an end; short ones share a page."""
+    async def _read_windows(self, progress: WindowProgress) -> AsyncGenerator[Page]:
+        """Yield the pages of all windows with an end; short windows share a page."""
         gathered = GatheredPage(from_start=progress.fresh)
         failure: EndpointError | None = None
         try:
-            async with aclosing(self._in_order(progress)) as read:
+            async with aclosing(self._read_in_order(progress)) as read:
                 async for page, fresh in read:
                     gathered.add(page, fresh)
                     if gathered.full:
-                        yield gathered.take(progress.cursor())
+                        yield gathered.take(progress.build_cursor())
         except EndpointError as error:
             failure = error
         if gathered.requests:
-            yield gathered.take(progress.cursor())
+            yield gathered.take(progress.build_cursor())
         if failure is not None:
             raise failure
 
-    async def _in_order(self, progress: WindowProgress) -> AsyncGenerator[tuple[Page, list[Record]]]:
-        """Pages, window after window, and what of each was not had before; `progress` follows."""
+    async def _read_in_order(self, progress: WindowProgress) -> AsyncGenerator[tuple[Page, list[Record]]]:
+        """Yield the pages of all windows in order, each with its new records, and update `progress`."""
         buffers: deque[tuple[Scalar, PageBuffer]] = deque()
         passes = 1
         try:
-            await self._sound(buffers, progress.window)
+            await self._open_first_window(buffers, progress.window)
             while True:
-                self._fill(buffers, progress.window.start)
+                self._open_windows(buffers, progress.window.start)
                 if not buffers:
                     return
                 window = progress.window
@@ -229,73 +230,72 @@ class WindowReader:
                     await buffer.aclose()
                     buffers[0] = window.end, self._open_window(window.start, window.end)
                     continue
-                assert page is not None  # noqa: S101 - a list ends with a page that says so, or raises
-                fresh = self._fresh(progress, page)
+                assert page is not None  # noqa: S101 - a list ends with a complete page, or raises
+                fresh = self._filter_seen(progress, page)
                 window.within = page.cursor
                 if page.complete:
                     passes = 1
                     buffers.popleft()
                     await buffer.aclose()
-                    progress.window, progress.moved = window.following(), True
+                    progress.window, progress.has_advanced = window.get_next(), True
                 yield page, fresh
         finally:
             for _, buffer in buffers:
                 await buffer.aclose()
 
-    async def _sound(self, buffers: deque[tuple[Scalar, PageBuffer]], window: TimeWindow) -> None:
-        """Begin the first window alone: its answer tells what time it is at the source, and how large a page is."""
-        end = window.end or self._end(window.start)
+    async def _open_first_window(self, buffers: deque[tuple[Scalar, PageBuffer]], window: TimeWindow) -> None:
+        """Open the first window alone: its response shows the source's time and the size of a page."""
+        end = window.end or self._get_window_end(window.start)
         if end is None:
             return
         buffer = self._open_window(window.start, end, window.within)
         buffers.append((end, buffer))
         await buffer.wait_for_page()
-        if window.end is None and self._end(window.start) is None:
+        if window.end is None and self._get_window_end(window.start) is None:
             buffers.pop()
             await buffer.aclose()
 
-    def _fill(self, buffers: deque[tuple[Scalar, PageBuffer]], start: Scalar) -> None:
-        """Begin as many windows from `start` on as are to be read at once and are over at the source."""
+    def _open_windows(self, buffers: deque[tuple[Scalar, PageBuffer]], start: Scalar) -> None:
+        """Open windows from `start` on, up to the concurrency limit and the source's present."""
         start = buffers[-1][0] if buffers else start
         while len(buffers) < self._concurrency and sum(buffer.waiting for _, buffer in buffers) < MOST_WAITING:
-            end = self._end(start)
+            end = self._get_window_end(start)
             if end is None:
                 return
             buffers.append((end, self._open_window(start, end)))
             start = end
 
-    def _end(self, start: Scalar) -> Scalar | None:
-        """The end of the window that begins at `start`; None if it is not over yet, margin and all.
+    def _get_window_end(self, start: Scalar) -> Scalar | None:
+        """Return the end of the window that starts at `start`, or None if it is not in the past by the margin.
 
-        The date of an answer may be that of a gateway, so both clocks must say that it is. The margin is a window, for
-        clocks that disagree a little, and the lookback, for what comes late; and a day where no time zone is written,
-        which a source may then read in its own.
+        Both clocks must agree, because the date of a response may be that of a gateway. The margin is the length of a
+        window, for clocks that differ, plus the lookback, for late records, plus a day if times have no time zone.
         """
         try:
             end = later(start, max(self._length, precision(start)), needed_by=_NEEDED_BY)
             margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
             over = min(self._client.get_source_time(), self._client.clock.now()) - margin
             return end if instant(end, needed_by=_NEEDED_BY) <= over else None
-        except OverflowError:  # as far in the future as time goes
+        except OverflowError:  # beyond the last representable time
             return None
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
     def _open_window(self, start: Scalar, end: Scalar, within: Json = None) -> PageBuffer:
-        """A window's list, asked for.
+        """Start reading the list of a window.
 
-        Its end is asked for one step too late: whether a source takes `start` and `end` as in or out, what is just
-        there is in one of the two windows.
+        It ends one step late: a record exactly at the border is then in one of the two windows, whether the source
+        treats bounds as inclusive or exclusive.
         """
         until = later(end, precision(end), needed_by=_NEEDED_BY)
         requests = self._requests.with_bounds({self._param: format_scalar(start), self._until: format_scalar(until)})
         return PageBuffer(self._closed.pages(requests, within, full=True), MOST_WAITING // self._concurrency)
 
-    def _fresh(self, progress: WindowProgress, page: Page) -> list[Record]:
-        """The records of `page` that the window before did not deliver; what the one after may bring is remembered."""
+    def _filter_seen(self, progress: WindowProgress, page: Page) -> list[Record]:
+        """Return the records of `page` that the previous window did not deliver, and store those at the end."""
         window, fresh, late = progress.window, list[Record](), 0
-        assert window.end is not None  # noqa: S101 - it was asked for
-        end, far = order(window.end), order(later(window.end, _FAR, needed_by=_NEEDED_BY))
+        assert window.end is not None  # noqa: S101 - set when it was requested
+        end, far = order(window.end), order(later(window.end, _LATE, needed_by=_NEEDED_BY))
         for record in page.records:
             value = value_of(self._field, record)
             try:
@@ -316,21 +316,21 @@ class WindowReader:
                     window.ties.remove(known)
                     continue
             fresh.append(record)
-        if late and late == len(page.records) and not progress.strayed:
-            progress.strayed = True
+        if late and late == len(page.records) and not progress.has_late_records:
+            progress.has_late_records = True
             self._client.report(
                 Level.WARNING,
-                f"{page.request}: all of its records are later than the window that was asked for; if the source does "
-                f"not know `{self._until}`, every window holds all there is: check `read.since.until`",
+                f"{page.request}: all records are later than the requested window; if the source does not support "
+                f"`{self._until}`, every window contains all records: check `read.since.until`",
             )
         return fresh
 
 
-def _moment(start: str) -> Scalar:
-    """`start` as a time to reckon with, in the notation of the field. Raises `SpecError`."""
+def _parse_start(start: str) -> Scalar:
+    """Return `start` as a time in the notation of the field. Raises `SpecError`."""
     value: Scalar = int(start) if start.isdecimal() and len(start) in (10, 13) else start
     try:
         instant(value, needed_by=_NEEDED_BY)
     except IncomparableValues:
-        raise SpecError(f"read.since.start: expected a time for windows to begin at, not {start!r}") from None
+        raise SpecError(f"read.since.start: expected the time at which windows start, not {start!r}") from None
     return value
