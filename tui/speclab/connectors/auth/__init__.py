@@ -1,4 +1,4 @@
-"""Credentials on a request: the Auth settings of a spec as something that httpx's `auth_flow` protocol describes."""
+"""Credentials for requests: the Auth settings of a spec as `auth_flow` implementations for httpx."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Credentials", "build_basic_auth", "http_auth"]
 
 
 def build_credentials(auth: Auth, redactor: Redactor, context: RuntimeContext) -> Credentials:
-    """The credentials `auth` (references resolved) asks for; forms made here are told to the `redactor`.
+    """Return the credentials for `auth` (references resolved); derived secrets are added to the `redactor`.
 
-    Raises `SpecError` for a secret that no header can carry.
+    Raise `SpecError` for a secret that a header cannot contain.
     """
     match auth:
         case ApiKeyAuth(header=str(header)):

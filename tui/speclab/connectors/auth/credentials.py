@@ -22,56 +22,56 @@ _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Credentials(httpx.Auth):
-    """What puts credentials on requests; as it is, none."""
+    """Adds credentials to requests. The base class adds none."""
 
     async def close(self) -> None:
-        """Let what is under way come to its end."""
+        """Wait for operations in flight."""
 
 
 class HeaderAuth(Credentials):
-    """One header, the same on every request."""
+    """One header with the same value on every request."""
 
     def __init__(self, name: str, value: str) -> None:
-        """The header `name`. Raises `SpecError` for a value that no header can carry."""
+        """Create the header `name`. Raise `SpecError` for a value that a header cannot contain."""
         self._name = check_header_name(name)
         self._value = check_header_value(name, value)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the header on `request`."""
+        """Add the header to `request`."""
         request.headers[self._name] = self._value
         yield request
 
 
 class ParamAuth(Credentials):
-    """One query parameter, the same on every request; it replaces one that a next-page URL brought along."""
+    """One query parameter on every request; it replaces the parameter of a next-page URL."""
 
     def __init__(self, name: str, value: str) -> None:
-        """The parameter `name`. Raises `SpecError` for a value that no URL can carry."""
+        """Create the parameter `name`. Raise `SpecError` for a value that a URL cannot contain."""
         self._name = name
         self._value = _header_text(value, f"the parameter {name}")
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the parameter on `request`."""
+        """Add the parameter to `request`."""
         request.url = request.url.copy_set_param(self._name, self._value)
         yield request
 
 
 def build_basic_auth(username: str, password: str, redactor: Redactor) -> Credentials:
-    """RFC 7617, in UTF-8; other bytes of the environment's go out as they came in."""
+    """Return HTTP Basic credentials (RFC 7617) in UTF-8; bytes that are not UTF-8 are sent unchanged."""
     token = base64.b64encode(f"{username}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
     redactor.add(token)
     return HeaderAuth("Authorization", f"Basic {token}")
 
 
 def check_header_name(name: str) -> str:
-    """`name`, if a header can be called so (RFC 9110 section 5.1). Raises `SpecError`."""
+    """Return `name` if it is a valid header name (RFC 9110 section 5.1). Raise `SpecError`."""
     if not _NAME.fullmatch(name):
         raise SpecError(f"{name!r} is not a header name; expected one such as X-Api-Key")
     return name
 
 
 def check_header_value(name: str, value: str) -> str:
-    """`value`, if the header `name` can carry it. Raises `SpecError`, which does not show it."""
+    """Return `value` if the header `name` can contain it. Raise `SpecError`, which does not show the value."""
     where = f"the header {name}"
     if any(ord(character) < 32 or character == "\x7f" for character in _header_text(value, where)):
         raise SpecError(
@@ -90,10 +90,13 @@ def _header_text(value: str, where: str) -> str:
 
 
 class HmacSignature(Credentials):
-    """Signs requests as `auth` says; a request that is sent again is signed again."""
+    """Signs requests with an HMAC; a request that is sent again is signed again."""
 
     def __init__(self, auth: HmacAuth, clock: Clock) -> None:
-        """Signatures as `auth` (references resolved) says. Raises `SpecError` for what no header can carry."""
+        """Create signatures for `auth` (references resolved).
+
+        Raise `SpecError` for values that a header cannot contain.
+        """
         for name in filter(None, (auth.header, auth.timestamp, auth.nonce)):
             check_header_name(name)
         check_header_value(auth.header, auth.prefix)
@@ -103,7 +106,7 @@ class HmacSignature(Credentials):
         self._template = tuple(split_template(auth.over))
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the signature on `request`, and the headers it is over."""
+        """Add the signature and the headers that it covers to `request`."""
         parts = self._parts(request)
         for name in ("timestamp", "nonce"):
             header = getattr(self._auth, name)

@@ -26,12 +26,12 @@ from speclab.spec.units import format_duration
 _HOST: Final = "127.0.0.1"
 _PATH: Final = "/callback"
 _IN_TIME: Final = 10.0
-"""Seconds a browser may take to say what it wants."""
+"""Seconds within which a browser must send its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedirectListener:
-    """The redirection that is waited for: its address, and the code that it will bring."""
+    """The expected redirect: its address, and the code that it returns."""
 
     uri: str
     code: asyncio.Future[str]
@@ -39,9 +39,9 @@ class RedirectListener:
 
 @asynccontextmanager
 async def listen_for_redirect(port: int, state: str) -> AsyncIterator[RedirectListener]:
-    """Listen on `port` (0: any that is free) until the block ends; only a redirection with this `state` counts.
+    """Listen on `port` (0: any free port) for the block; only a redirect with this `state` is accepted.
 
-    The code's future raises `Unauthorized` where the person declines. Raises `SpecError` where the port is taken.
+    The code's future raises `Unauthorized` if the user declines. Raise `SpecError` if the port is in use.
     """
     code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -53,7 +53,7 @@ async def listen_for_redirect(port: int, state: str) -> AsyncIterator[RedirectLi
                 writer.write(_redirect_page(status, text))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a browser that opens connections ahead, or something else that looks for open ports
+            pass  # a browser that opens connections in advance, or a port scanner
         finally:
             writer.close()
 
@@ -69,7 +69,7 @@ async def listen_for_redirect(port: int, state: str) -> AsyncIterator[RedirectLi
 
 
 def _redirect_response(line: str, state: str, code: asyncio.Future[str]) -> tuple[str, str]:
-    """What a request with this first line is answered; `code` is decided by the first that counts."""
+    """Return the response to a request line. The first valid redirect sets `code`."""
     method, _, rest = line.partition(" ")
     path, _, query = rest.partition(" ")[0].partition("?")
     if method != "GET" or path != _PATH:
@@ -101,17 +101,17 @@ def _redirect_page(status: str, text: str) -> bytes:
 
 
 _PATIENCE: Final = 600.0
-"""Seconds a person has to log in, where the server does not say."""
+"""Default seconds for a login, if the server sends no lifetime."""
 _INTERVAL: Final = 5.0
-"""Seconds between two questions, where the server does not say; and how many more after a `slow_down`."""
+"""Default seconds between polls, and the seconds that `slow_down` adds."""
 _DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @dataclass(frozen=True, slots=True)
 class LoginPrompt:
-    """What a person is to do: open `url` and, where there is one, enter `code` there.
+    """The instructions for a login: open `url` and, if there is one, enter `code`.
 
-    `direct` is an address that brings the code along. All is over in `seconds`.
+    `direct` is a URL that includes the code. The login expires in `seconds`.
     """
 
     url: str
@@ -121,13 +121,13 @@ class LoginPrompt:
 
 
 Show = Callable[[LoginPrompt], None]
-"""Puts a prompt before the person; returns at once."""
+"""Shows a prompt to the user and returns at once."""
 
 
 async def log_in(auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext, show: Show) -> Token:
-    """The token that a person logs in for, as `auth` (references resolved) says.
+    """Log in interactively with `auth` (references resolved) and return the token.
 
-    Raises `Unauthorized` where they decline or do not do it in time, and `Unreachable`.
+    Raise `Unauthorized` if the user declines or does not respond in time, and `Unreachable`.
     """
     endpoint = TokenEndpoint(auth, redactor, context)
     if auth.flow == "device_code":
@@ -136,7 +136,7 @@ async def log_in(auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext, 
 
 
 def build_challenge(verifier: str) -> str:
-    """The S256 code challenge of `verifier` (RFC 7636 section 4.2)."""
+    """Return the S256 code challenge of `verifier` (RFC 7636 section 4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).decode("ascii").rstrip("=")
 
 

@@ -30,18 +30,18 @@ _PAGE: Final = re.compile(r"https?://[^\s/?#\\\x00-\x1f\x7f-\x9f]+(?:[/?#][^\s\x
 
 
 def has_browser() -> bool:
-    """Whether a page would open beside the terminal: not in it, and not on another machine than the person's."""
+    """Whether a graphical browser is available on this machine."""
     graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return bool(graphical) and not os.environ.get("SSH_CONNECTION")
 
 
 def is_web_url(url: str) -> bool:
-    """Return whether `url` is a web page: a browser would run `javascript:`, open `file:`, or take it for an option."""
+    """Whether `url` is a web page: a browser would run `javascript:`, open `file:`, or parse an option."""
     return _PAGE.fullmatch(url) is not None
 
 
 def open_browser(url: str) -> None:
-    """Open `url` there; return at once. Raises `ValueError` if it is not a web page."""
+    """Open `url` in the browser and return at once. Raise `ValueError` if it is not a web page."""
     if not is_web_url(url):
         raise ValueError(f"not an http:// or https:// page: {url!r}")
     Thread(target=webbrowser.open, args=(url,), daemon=True).start()
@@ -49,13 +49,13 @@ def open_browser(url: str) -> None:
 
 _SECRET: Final = ("access_token", "refresh_token", "id_token", "device_code")
 _LONGEST: Final = 100 * 365 * 86400.0
-"""Seconds beyond which a lifetime is taken for none, as no date could be told for its end."""
+"""Seconds above which a lifetime counts as unlimited: its end would not be a valid date."""
 _SHOWN: Final = 2048
-"""Bytes of an answer that an error shows."""
+"""Bytes of a response that an error shows."""
 
 
 class GrantRejected(Unauthorized):
-    """The authorization server refuses, with one of the error codes of RFC 6749 section 5.2 or RFC 8628 section 3.5."""
+    """The authorization server rejected the grant (error codes of RFC 6749 section 5.2 and RFC 8628 section 3.5)."""
 
     def __init__(self, message: str, *, code: str, request: str, response: str) -> None:
         super().__init__(message, request=request, response=response)
@@ -63,7 +63,7 @@ class GrantRejected(Unauthorized):
 
 
 class TokenEndpoint:
-    """Asks for tokens as one client; every secret it is given is told to the redactor."""
+    """Requests tokens as one client; every secret in a response is added to the redactor."""
 
     def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
         self._auth = auth
@@ -83,12 +83,12 @@ class TokenEndpoint:
 
     @property
     def wanted(self) -> dict[str, str]:
-        """What is asked for, in the request that begins a flow."""
+        """The scope, audience and parameters of the request that starts a flow."""
         told = {"scope": self._auth.scope, "audience": self._auth.audience}
         return {name: value for name, value in told.items() if value is not None} | self._auth.params
 
     async def grant(self, grant_type: str, **params: str) -> Token:
-        """The token for a grant. Raises `GrantRejected`, `Unauthorized` or `Unreachable`."""
+        """Request a token for a grant. Raise `GrantRejected`, `Unauthorized` or `Unreachable`."""
         issued_at = self._context.clock.now().timestamp()
         url = self._auth.token_url
         answer, reply = await self._post(url, {"grant_type": grant_type, **self._auth.params, **params})
@@ -106,7 +106,7 @@ class TokenEndpoint:
         )
 
     async def device(self, url: str) -> Record:
-        """The answer to a device authorization request (RFC 8628 section 3.1). Raises as `grant` does."""
+        """Send a device authorization request (RFC 8628 section 3.1). Raise the errors of `grant`."""
         answer, reply = await self._post(url, self.wanted | {"client_id": self._auth.client_id})
         needed = ("device_code", "user_code", "verification_uri")
         if not all(isinstance(answer.get(name), str) for name in needed):
@@ -150,13 +150,13 @@ class TokenEndpoint:
         return Unauthorized(self._redactor.redact(f"{line} {what}"), request=line, response=response, hint=hint)
 
     def _shown(self, url: str, reply: HttpReply) -> tuple[str, str]:
-        """The request and the answer as a person reads them, secrets taken out."""
+        """Return the request and the response as text, secrets redacted."""
         line = self._redactor.redact(f"POST {url.partition('?')[0]}")
         return line, f"{reply.status}\n\n{self._redactor.excerpt(reply.text, _SHOWN)}"
 
 
 def parse_seconds(value: Json) -> float | None:
-    """A lifetime or an interval, which some servers write as a text; None for what is none, or without end."""
+    """Return a lifetime or an interval in seconds; some servers send text. None if invalid or unlimited."""
     try:
         seconds = float(value) if isinstance(value, int | float | str) else 0.0
     except ValueError:
@@ -165,17 +165,17 @@ def parse_seconds(value: Json) -> float | None:
 
 
 INTERACTIVE = frozenset({"authorization_code", "device_code"})
-"""Flows that a person begins."""
+"""Flows that need a login."""
 
 
 class OAuth2(Credentials):
-    """Puts the token on requests, and a new one on a request that was refused with 401, once."""
+    """Adds the token to requests. A request rejected with 401 is repeated once with a new token."""
 
     def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
         self._tokens = Tokens(auth, redactor, context)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Send `request` with a token. Raises `Unauthorized` or `Unreachable` where none can be had."""
+        """Send `request` with a token. Raise `Unauthorized` or `Unreachable` if no token is available."""
         token = await self._tokens.current()
         request.headers["Authorization"] = f"Bearer {token.access}"
         response = yield request
@@ -185,15 +185,15 @@ class OAuth2(Credentials):
             yield request
 
     async def close(self) -> None:
-        """Wait for a renewal that is under way: what it brings may be the only refresh token that is still good."""
+        """Wait for a refresh in flight: its response may contain the only valid refresh token."""
         await self._tokens.close()
 
 
 class Tokens:
-    """The token of one login: kept in memory and in a file, asked for where neither is good."""
+    """The token of one login: cached in memory and in a file, refreshed when it expires."""
 
     def __init__(self, auth: OAuth2Auth, redactor: Redactor, context: RuntimeContext) -> None:
-        """Tokens for `auth`, references resolved."""
+        """Create the tokens for `auth`, references resolved."""
         self._auth = auth
         self._redactor = redactor
         self._context = context
@@ -203,25 +203,25 @@ class Tokens:
         self._renewal: asyncio.Task[Token] | None = None
 
     async def current(self, *, refused: Token | None = None) -> Token:
-        """A token that is good now, and not the `refused` one.
+        """Return a valid token other than the `refused` one.
 
-        Raises `Unauthorized` where the authorization server refuses, `Unreachable` where it does not answer, and
-        `SpecError` where a new token could not be kept.
+        Raise `Unauthorized` if the authorization server rejects the request, `Unreachable` if it does not respond, and
+        `SpecError` if a new token cannot be saved.
         """
         if self._token is not None and self._serves(self._token, refused):
             return self._token
         if self._renewal is None:
             self._renewal = asyncio.create_task(self._renewed(refused))
             self._renewal.add_done_callback(self._over)
-        # Shielded: one request that is given up must not take the renewal with it that others wait for, nor its answer.
+        # Shielded: a cancelled request must not cancel the refresh that others wait for, or lose its response.
         return await asyncio.shield(self._renewal)
 
     async def renewed(self) -> Token:
-        """A new token, though one that is kept may still be good. Raises as `current` does."""
+        """Refresh the token even if the cached one may be valid. Raise the errors of `current`."""
         return await self.current(refused=self._token or self._kept())
 
     async def take(self, token: Token) -> None:
-        """Keep `token`, which somebody logged in for."""
+        """Save the `token` of a login."""
         try:
             async with self._file.held(self._context.clock):
                 self._file.write(token)
@@ -230,7 +230,7 @@ class Tokens:
         self._token = token
 
     async def close(self) -> None:
-        """Wait for a renewal that is under way."""
+        """Wait for a refresh in flight."""
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
 
@@ -240,7 +240,7 @@ class Tokens:
     async def _renewed(self, refused: Token | None) -> Token:
         try:
             async with self._file.held(self._context.clock):
-                token = self._kept()  # another process may have been faster
+                token = self._kept()  # another process may have refreshed it
                 if token is None or not self._serves(token, refused):
                     token = await self._asked(token)
                     self._file.write(token)
@@ -253,7 +253,7 @@ class Tokens:
         return token
 
     async def _asked(self, kept: Token | None) -> Token:
-        """A new token from the server."""
+        """Request a new token from the server."""
         if self._auth.flow == "client_credentials":
             return await self._endpoint.grant("client_credentials", **self._endpoint.wanted)
         refresh = kept.refresh if kept is not None else self._auth.refresh_token

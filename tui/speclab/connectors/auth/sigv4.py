@@ -1,7 +1,7 @@
-"""AWS Signature Version 4, as the AWS General Reference describes it ("Signing AWS API requests").
+"""AWS Signature Version 4, as in the AWS General Reference ("Signing AWS API requests").
 
-Own code: botocore does the same within 31 MB, and httpx-auth, which is light, encodes a path once where AWS does it
-twice, and pins httpx. The tests hold it to AWS's published test suite and to botocore.
+Implemented here because botocore needs 31 MB for it, and httpx-auth encodes a path once where AWS encodes it twice, and
+pins httpx. The tests compare it with AWS's published test suite and with botocore.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ _UNSIGNED: Final = frozenset(
     {"authorization", "accept-encoding", "connection", "content-length", "expect", "transfer-encoding", "user-agent"}
     | {"x-amzn-trace-id"}
 )
-"""Headers that whoever passes a request on may change."""
+"""Headers that a proxy may change."""
 
 
 class AwsSignature(Credentials):
     """Signs requests with AWS keys."""
 
     def __init__(self, auth: AwsAuth, clock: Clock) -> None:
-        """Signatures with the keys of `auth`, references resolved. Raises `SpecError` for what no header can carry."""
+        """Create signatures with the keys of `auth`, references resolved.
+
+        Raise `SpecError` for values that a header cannot contain.
+        """
         check_header_value("Authorization", auth.access_key)
         check_header_value("X-Amz-Security-Token", auth.session_token or "")
         self._auth = auth
         self._clock = clock
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put date, session token and signature on `request`."""
+        """Add the date, the session token and the signature to `request`."""
         sign(request, self._auth, self._clock.now())
         yield request
 
 
 def sign(request: httpx.Request, auth: AwsAuth, now: datetime) -> None:
-    """Sign `request`, in place, as sent at `now`."""
+    """Sign `request` in place, with the time `now`."""
     moment = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     payload = hashlib.sha256(request.content).hexdigest()
     request.headers["X-Amz-Date"] = moment
@@ -81,7 +84,7 @@ def sign(request: httpx.Request, auth: AwsAuth, now: datetime) -> None:
 
 
 def _headers(headers: httpx.Headers) -> Sequence[tuple[str, str]]:
-    """Names in order and in small letters, values of one name together, blanks taken in."""
+    """Return the headers sorted, with lower-case names, joined values and trimmed whitespace."""
     found: dict[str, list[str]] = {}
     for name, value in headers.multi_items():
         if name.lower() not in _UNSIGNED:
@@ -90,7 +93,7 @@ def _headers(headers: httpx.Headers) -> Sequence[tuple[str, str]]:
 
 
 def _path(path: str, service: str) -> str:
-    """The path as it was sent, encoded once more; S3 takes it as it was sent, with every dot and slash."""
+    """Return the path encoded once more; for S3 unchanged, with every dot and slash."""
     if service == "s3":
         return "/".join(_encoded(step) for step in path.split("/"))
     plain = normpath("/" + path.lstrip("/"))
@@ -100,7 +103,7 @@ def _path(path: str, service: str) -> str:
 
 
 def _query(query: str) -> str:
-    """The parameters in order, each encoded in the one way that AWS has for it."""
+    """Return the parameters sorted, in the encoding that AWS requires."""
     parts = [part.partition("=") for part in query.split("&") if part]
     pairs = sorted((_encoded(name), _encoded(value)) for name, _, value in parts)
     return "&".join(f"{name}={value}" for name, value in pairs)

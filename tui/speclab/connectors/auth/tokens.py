@@ -1,7 +1,7 @@
-"""Tokens as they are kept between runs: one file each, for this user's eyes only, written by one process at a time.
+"""Token cache: one file per login, readable by this user only, written by one process at a time.
 
-They are kept in the user's state directory and not in the workspace: a login is a person's, a workspace is shared and
-copied, and two workspaces that held the same refresh token would each rotate it away from the other.
+The files are in the user's state directory and not in the workspace: a login belongs to a person, a workspace is shared
+and copied, and two workspaces with the same refresh token would invalidate each other's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from speclab.core.file_lock import try_lock
 from speclab.spec.auth import OAuth2Auth
 
 _LOOK_AGAIN: Final = 0.05
-"""Seconds between two tries for a lock that another process has, for as long as it asks for a token."""
+"""Seconds between attempts to take the lock of a process that is requesting a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; times are POSIX seconds, `expires_at` None where the server did not tell."""
+    """A bearer token; times are POSIX seconds, and `expires_at` is None if the server sent no lifetime."""
 
     access: str = field(repr=False)
     refresh: str | None = field(repr=False)
@@ -34,14 +34,14 @@ class Token:
     expires_at: float | None
 
     def good(self, now: float, margin: float) -> bool:
-        """Whether it is good for `margin` seconds more; of a short-lived token, for half its life."""
+        """Whether the token is valid for `margin` more seconds; for a short-lived token, for half its lifetime."""
         if self.expires_at is None:
             return True
         return now < self.expires_at - min(margin, (self.expires_at - self.issued_at) / 2)
 
 
 class TokenFile:
-    """Where the token for one login is kept."""
+    """The token file of one login."""
 
     def __init__(self, directory: Path, auth: OAuth2Auth) -> None:
         self._directory = directory
@@ -50,7 +50,7 @@ class TokenFile:
 
     @asynccontextmanager
     async def held(self, clock: Clock) -> AsyncIterator[None]:
-        """Be the only one, in any process, that renews this token. Raises `OSError`."""
+        """Hold the lock on this token for the block: one process at a time refreshes it. Raise `OSError`."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.chmod(0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -63,17 +63,17 @@ class TokenFile:
             os.close(descriptor)
 
     def read(self) -> Token | None:
-        """The token that is kept; None where there is none, or none that can be read."""
+        """Return the saved token; None if there is none or it cannot be read."""
         try:
             kept = json.loads(self.path.read_bytes())
             lifetime = kept["expires_at"] and float(kept["expires_at"])
             refresh = kept["refresh_token"] and str(kept["refresh_token"])
             return Token(str(kept["access_token"]), refresh, float(kept["issued_at"]), lifetime)
-        except (OSError, ValueError, TypeError, KeyError):  # what is broken is asked for anew
+        except (OSError, ValueError, TypeError, KeyError):  # a damaged file is replaced
             return None
 
     def write(self, token: Token) -> None:
-        """Keep `token` in the place of the one before, whole or not at all. Raises `OSError`."""
+        """Save `token` atomically. Raise `OSError`."""
         text = json.dumps(
             {
                 **self._about,
@@ -87,16 +87,16 @@ class TokenFile:
 
 
 def get_token_directory() -> Path:
-    """Where this user's tokens are kept."""
+    """Return the directory of this user's tokens."""
     from platformdirs import user_state_path
 
     return user_state_path("speclab", appauthor=False) / "tokens"
 
 
 def _name(auth: OAuth2Auth) -> str:
-    """The name of the file: what the token was asked for with, so that a spec that asks otherwise has its own.
+    """Return the file name: a hash of the token request, so that a spec with other settings has its own token.
 
-    The client's secret belongs to it only where it alone makes the token: a login outlives a new secret.
+    The client secret is included only for client credentials: a login stays valid after a new secret.
     """
     told = [auth.flow, auth.token_url, auth.client_id, auth.scope, auth.audience, sorted(auth.params.items())]
     told += [auth.account, auth.refresh_token]

@@ -1,9 +1,9 @@
-"""Takes secrets out of text, however the text has encoded them.
+"""Redacts secrets in text, in whatever encoding the text contains them.
 
-A secret of eight characters or more is looked for in a normal form of the text: percent-encoding, backslash escapes and
-HTML entities decoded (however often), case folded, and the two base64 alphabets made one. So it is found as it is, in
-another case, encoded once or twice, in hexadecimal, and in base64 wherever it begins in what was encoded. A shorter one
-is looked for by a pattern, since its normal form would stand in many a text by chance.
+A secret of eight characters or more is searched in a normal form of the text: percent-encoding, backslash escapes and
+HTML entities decoded (repeatedly), case folded, and the two base64 alphabets unified. It is found literally, in another
+case, encoded once or twice, in hexadecimal, and in base64 at any offset. A shorter secret is searched with a pattern,
+since its normal form would match many texts by chance.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 _SHORT: Final = 4
-"""A secret shorter than this is masked only where it stands alone: a one-letter password must not eat every text."""
+"""A secret shorter than this is masked only as a whole word: a one-letter password must not mask all text."""
 _LONG: Final = 8
-"""Characters from which on a secret is looked for in normal form, and a line of a secret is a secret itself."""
+"""Minimum characters for a search in normal form, and for a line of a secret to count as a secret."""
 _LONGEST_CHARACTER: Final = 24
-"""Bytes a character may take, escaped as two surrogates within another escape."""
+"""Maximum bytes of a character: escaped as two surrogates within another escape."""
 
 _PROBE: Final = 16
-"""Characters of a secret that are looked for first: a search for a short text is several times faster."""
+"""Characters of a secret that are searched first: a search for a short text is several times faster."""
 _DEPTH: Final = 4
-"""Encodings of another kind within each other that are taken off; of one kind, any number is."""
+"""Maximum nesting of different encodings that is decoded; the same encoding is decoded any number of times."""
 
 _ENCODED: Final = re.compile(
     rb"%(?:25)*(?P<percent>[0-9a-f]{2})"
@@ -39,16 +39,16 @@ _ENCODED: Final = re.compile(
 _PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 _ENTITIES: Final = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _FOLDED: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ -_", b"abcdefghijklmnopqrstuvwxyz++/")
-"""Case, the alphabets of base64 and base64url (RFC 4648), and the blank of forms, which is a plus."""
+"""Case folding, the alphabets of base64 and base64url (RFC 4648), and the plus that encodes a space in forms."""
 _BASE64: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789/=")
 
 
 class Redactor:
-    """Takes every secret it was told out of a text."""
+    """Masks all registered secrets in text."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._needles: dict[bytes, bool] = {}  # in normal form, and whether it is a part of base64
+        self._needles: dict[bytes, bool] = {}  # in normal form; True for a part of base64
         self._raw: set[bytes] = set()
         self._patterns: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
@@ -57,8 +57,8 @@ class Redactor:
     def add(self, secret: str) -> None:
         """Mask `secret` from now on.
 
-        Each line of a secret that has several, such as a private key, is one itself: a log has them one by one. What
-        frames a key, `-----BEGIN ...` (RFC 7468), is not.
+        Each line of a multi-line secret, such as a private key, is a secret too: logs contain single lines. The frame
+        `-----BEGIN ...` (RFC 7468) is not.
         """
         if not secret.strip() or secret in self._secrets:
             return
@@ -71,7 +71,7 @@ class Redactor:
                 self._needles |= _needles(one)
             else:
                 self._patterns |= {one, base64.b64encode(one.encode("utf-8", "surrogateescape")).decode().rstrip("=")}
-                longest_first = sorted(self._patterns, key=len, reverse=True)  # one secret may begin another
+                longest_first = sorted(self._patterns, key=len, reverse=True)  # one secret may be the prefix of another
                 self._pattern = re.compile("|".join(map(_pattern, longest_first)))
 
     def redact(self, text: str) -> str:
@@ -81,7 +81,7 @@ class Redactor:
         return self._pattern.sub(MASK, text) if self._pattern is not None else text
 
     def excerpt(self, body: bytes, limit: int) -> str:
-        """Return about the first `limit` bytes of `body` as text, without half a secret at the end."""
+        """Return about the first `limit` bytes of `body` as text, without a truncated secret at the end."""
         margin = _LONGEST_CHARACTER * self._longest
         return self.redact(body[: limit + margin].decode("utf-8", "replace"))[:limit]
 
@@ -103,7 +103,7 @@ class Redactor:
             return masked.decode("utf-8", "replace")
 
     def _spans(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Yield where in `data` a secret stands."""
+        """Yield the spans of secrets in `data`."""
         for raw in self._raw:
             for start in _found(raw, data):
                 yield start, start + len(raw)
@@ -115,7 +115,7 @@ class Redactor:
 
 
 class _Normal:
-    """The normal form of a text, and the way back to where in the text something stands."""
+    """The normal form of a text, with the offsets of the original text."""
 
     def __init__(self, data: bytes) -> None:
         self._layers: list[_Layer] = []
@@ -125,20 +125,20 @@ class _Normal:
         self.text = data.translate(_FOLDED)
 
     def start(self, at: int) -> int:
-        """Return where in the text the character at `at` of the normal form begins."""
+        """Return the start in the text of the character at `at` of the normal form."""
         for layer in reversed(self._layers):
             at = layer.start(at)
         return at
 
     def stop(self, at: int) -> int:
-        """Return where in the text the character before `at` of the normal form ends."""
+        """Return the end in the text of the character before `at` of the normal form."""
         for layer in reversed(self._layers):
             at = layer.stop(at)
         return at
 
 
 class _Layer:
-    """A text with one layer of encodings taken off."""
+    """A text with one layer of encoding removed."""
 
     def __init__(self, data: bytes) -> None:
         parts: list[bytes] = []
@@ -157,7 +157,7 @@ class _Layer:
 
     def start(self, at: int) -> int:
         piece = bisect_right(self._here, at) - 1
-        return self._there[piece] + (0 if piece % 2 else at - self._here[piece])  # every second piece was encoded
+        return self._there[piece] + (0 if piece % 2 else at - self._here[piece])  # every second part was encoded
 
     def stop(self, at: int) -> int:
         piece = bisect_right(self._here, at - 1) - 1
@@ -165,7 +165,7 @@ class _Layer:
 
 
 def _decoded(match: re.Match[bytes]) -> bytes:
-    """Return what `match` stands for; a backslash, which escapes may multiply, for nothing."""
+    """Return the decoded `match`; empty for a backslash, which escapes may multiply."""
     found = _character(match)
     return b"" if found == b"\\" else found
 
@@ -183,7 +183,7 @@ def _character(match: re.Match[bytes]) -> bytes:
 
 
 def _needles(secret: str) -> dict[bytes, bool]:
-    """Return what to look for in normal forms, each with whether it is a part of base64."""
+    """Return the search strings for normal forms, each with whether it is a part of base64."""
     forms = {secret, secret.lower(), secret.upper(), json.dumps(secret)[1:-1]}
     found = {_Normal(_bytes(one)).text: False for one in forms}
     raw = secret.encode("utf-8", "surrogateescape")
@@ -200,7 +200,7 @@ def _needles(secret: str) -> dict[bytes, bool]:
 
 
 def _widened(text: bytes, at: int, length: int) -> tuple[int, int]:
-    """Return where the base64 at `at` begins and ends, with the characters beside it that hold the rest of its bits."""
+    """Return the span of the base64 at `at`, including the neighbouring characters that contain the remaining bits."""
     start, stop = at - (at > 0 and text[at - 1] in _BASE64), at + length
     while stop < len(text) and stop < at + length + 3 and text[stop] in _BASE64:
         stop += 1
@@ -230,7 +230,7 @@ def _pattern(secret: str) -> str:
 
 
 def _encodings(character: str) -> str:
-    """Return a pattern of the ways `character` may be written: itself, percent-encoded, or escaped, however often."""
+    """Return a pattern for `character`: literal, percent-encoded, or escaped any number of times."""
     if character.isascii() and character.isalnum():
         return character
     percent = "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))

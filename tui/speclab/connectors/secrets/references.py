@@ -1,4 +1,4 @@
-"""References such as `${env:NAME}`: resolving them, and redacting every value they had."""
+"""References such as `${env:NAME}`: resolving them and registering their values for redaction."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from speclab.spec.settings_types import has_login, is_secret
 _LOGIN: Final = re.compile(r"[\w+]+://(?:\$\{[^{}]*\}|[^@/])*@")
 _KINDS: Final = ("env", "file", *STORES)
 _CARRIERS: Final = frozenset({"headers", "params", "body", "config", "options", "env"})
-"""Fields of a system whose references are secrets whatever they look like."""
+"""Settings whose references are always secrets."""
 _BEFORE_HOST: Final = re.compile(r"(?:[\w+.-]+://(?:[^/?#@]*@)?[^/?#@]*|sqlite:.*)", re.DOTALL)
-"""What stands before a reference to a host, a port, or a file of SQLite."""
+"""Text before a reference to a host, a port, or an SQLite file."""
 _ADDRESS: Final = re.compile(r"[\w+.-]+://.*|[./~].*", re.DOTALL)
 """A URL or a path."""
 _TELLING: Final = 8
-"""Characters from which on a reference is masked that stands where secrets usually do not: a table may be `people`."""
+"""Minimum characters for masking a reference in a setting that usually has no secret: a table may be `people`."""
 _IN_URL: Final = re.compile(r"(?P<scheme>[\w+.-]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
 _SECRET_PARAMETER: Final = re.compile(r"pass|pwd|secret|token|sig", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?!.*\.\w{1,7}$).{12,}")
-"""A part of a path that is a token rather than a name: long, with letters and digits, and without a file's ending."""
+"""A path segment that looks like a token: long, with letters and digits, and without a file extension."""
 
 S = TypeVar("S", bound=Settings)
 
 
 class References:
-    """Resolves references to the environment, files, and stores of secrets; a store is asked once for each.
+    """Resolves references to the environment, files, and secret stores; each is requested once.
 
-    `environ` comes before the `.env` of `base`, the workspace, which paths are relative to as well.
+    `environ` takes precedence over the `.env` file of `base`, the workspace, to which paths are relative.
     """
 
     def __init__(self, environ: Mapping[str, str], base: Path, transports: Transports | None = None) -> None:
@@ -51,20 +51,20 @@ class References:
         self.redactor = Redactor()
 
     def resolve(self, text: str) -> str:
-        """`text` with each reference replaced by its value; nothing else in it is interpreted.
+        """Return `text` with each reference replaced by its value; values are not interpreted.
 
-        Raises `UnresolvedReference` for a kind that is unknown and a name that is not set.
+        Raise `UnresolvedReference` for an unknown kind or a name that is not set.
         """
         return REFERENCE.sub(lambda match: self._value(match["kind"], match["name"].strip()), text)
 
     def resolve_settings(self, settings: S) -> S:
-        """A copy of `settings` with every reference in it resolved; the redactor learns the secrets."""
+        """Return a copy of `settings` with every reference resolved; secrets are added to the redactor."""
         return self._settings(settings, secret=False)
 
     async def fetch(self, *settings: Settings) -> None:
-        """Ask the stores for what `settings` refer to, in a thread, so that resolving it waits for nobody.
+        """Fetch the secrets that `settings` refer to in a thread, so that resolving them does not block.
 
-        Raises `UnresolvedReference`.
+        Raise `UnresolvedReference`.
         """
         for one in settings:
             if any(name.partition(":")[0] in STORES for name in find_references(one)):
@@ -76,7 +76,7 @@ class References:
             value = getattr(settings, name)
             if is_secret(info) and isinstance(value, str):
                 resolved: object = self.resolve(value)
-                self.redactor.add(str(resolved))  # also a literal: linted, but a secret all the same
+                self.redactor.add(str(resolved))  # a literal too: lint rejects it, but it is a secret
             else:
                 if has_login(info) and isinstance(value, str):
                     value = self._with_login(value)
@@ -86,11 +86,13 @@ class References:
         return settings.model_copy(update=changed) if changed else settings
 
     def _with_login(self, url: str) -> str:
-        """`url` with the references of its login resolved, their characters encoded: a password may have an `@`."""
+        """Return `url` with the references of its login resolved and percent-encoded: a password may contain an `@`."""
         login = _LOGIN.match(url)
         if login is None:
             return url
-        as_is = "" if ":" in REFERENCE.sub("", login[0].partition("://")[2]) else ":"  # it may be `user:password`
+        as_is = (
+            "" if ":" in REFERENCE.sub("", login[0].partition("://")[2]) else ":"
+        )  # the value may be `user:password`
         for part in (resolved := self._login_parts(login[0])).values():
             for secret in part.split(":") if as_is else [part]:
                 self.redactor.add(secret)
@@ -150,7 +152,7 @@ class References:
             raise UnresolvedReference(
                 f"${{file:{name}}}: cannot read {path}: {reason}", hint="The path is relative to the workspace."
             ) from None
-        self.redactor.add(value)  # what is kept in a file of its own is kept there because it is a secret
+        self.redactor.add(value)  # a value in a file of its own is a secret
         return value
 
     def _from_store(self, kind: str, name: str) -> str:
@@ -166,14 +168,14 @@ class References:
 
 
 def find_url_secrets(text: str) -> Iterator[str]:
-    """Yield what is secret in `text` if it is a URL: the password, tokens in the path, and parameters by their name."""
+    """Yield the secrets in `text` if it is a URL: the password, tokens in the path, and parameters by name."""
     url = _IN_URL.match(text)
     if url is None:
         return
     login, at, _ = url["authority"].rpartition("@")
     is_web = url["scheme"].lower() in ("http", "https")
     if not at and "@" in url["path"] and not url["authority"].rpartition(":")[2].isdigit():
-        login = (url["authority"] + url["path"]).rpartition("@")[0]  # a password with a slash in it
+        login = (url["authority"] + url["path"]).rpartition("@")[0]  # a password that contains a slash
     user, colon, password = login.partition(":")
     found = [password if colon else user if is_web else ""]
     found += [part for part in url["path"].split("/") if is_web and _TOKEN.fullmatch(unquote(part))]
@@ -187,9 +189,9 @@ def find_url_secrets(text: str) -> Iterator[str]:
 
 
 def _may_be_shown(text: str, match: re.Match[str], resolved: str) -> bool:
-    """Return whether the reference at `match` of a setting's `text` is an address or a name, and not a secret.
+    """Whether the reference at `match` of a setting's `text` is an address or a name rather than a secret.
 
-    That is a URL or a path at its start, and a host or a port within a URL. In a query it is a secret at any length.
+    An address is a URL or a path at its start, or a host or a port within a URL. In a query it is always a secret.
     """
     if "?" in text[: match.start()]:
         return False
@@ -201,13 +203,13 @@ def _may_be_shown(text: str, match: re.Match[str], resolved: str) -> bool:
 
 
 def find_references(settings: Settings) -> list[str]:
-    """The references in `settings`, as `kind:name`, each once, in order."""
+    """Return the references in `settings` as `kind:name`, without duplicates, in order."""
     found = (match for text in iterate_texts(settings.model_dump()) for match in REFERENCE.finditer(text))
     return list(dict.fromkeys(f"{match['kind']}:{match['name'].strip()}" for match in found))
 
 
 def iterate_texts(value: object) -> Iterator[str]:
-    """All strings in a value of mappings and lists, but for the keys."""
+    """Yield all strings in a value of mappings and lists, without keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

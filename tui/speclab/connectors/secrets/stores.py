@@ -1,4 +1,4 @@
-"""Where references are resolved: environment, files, keyring, Vault, AWS."""
+"""Secret stores: environment, files, keyring, Vault, AWS."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 class Environment(Mapping[str, str]):
-    """Variables by name; what the process was started with wins. The file is read when it is first needed."""
+    """Variables by name; the process environment takes precedence. The file is read on first use."""
 
     def __init__(self, process: Mapping[str, str], file: Path) -> None:
         self._process = process
         self._file = file
 
     def __getitem__(self, name: str) -> str:
-        """The value of `name`. Raises `KeyError`, and `UnresolvedReference` for a file that cannot be read."""
+        """Return the value of `name`. Raise `KeyError`, and `UnresolvedReference` for a file that cannot be read."""
         return self._process[name] if name in self._process else self._of_file[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names, those of the process first."""
+        """Iterate over the names, those of the process first."""
         yield from self._process
         yield from (name for name in self._of_file if name not in self._process)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of variables."""
         return len(self._process.keys() | self._of_file.keys())
 
     @cached_property
     def _of_file(self) -> Mapping[str, str]:
-        """The file's variables as python-dotenv reads them; nothing in a value is interpreted."""
+        """The variables of the file, parsed by python-dotenv without interpolation."""
         from dotenv.parser import parse_stream
 
         try:
@@ -66,7 +66,7 @@ class Environment(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class SecretContext:
-    """What a store is reached with; `secret` is told what must not be shown."""
+    """The means to reach a store; secrets it returns are passed to `secret`."""
 
     environment: Environment
     transports: Transports | None
@@ -74,7 +74,7 @@ class SecretContext:
 
 
 def read_keyring(name: str, _around: SecretContext) -> str:
-    """The password `SERVICE/NAME` of the system's keyring. Raises `UnresolvedReference`."""
+    """Return the password `SERVICE/NAME` of the system keyring. Raise `UnresolvedReference`."""
     try:
         import keyring
         from keyring.errors import KeyringError
@@ -93,9 +93,9 @@ def read_keyring(name: str, _around: SecretContext) -> str:
 
 
 def read_vault(name: str, around: SecretContext) -> str:
-    """The value `PATH#KEY` of a Vault's key-value store, version 2; the path begins with the mount.
+    """Return the value `PATH#KEY` of a Vault key-value store, version 2; the path starts with the mount.
 
-    Raises `UnresolvedReference`.
+    Raise `UnresolvedReference`.
     """
     import httpx
 
@@ -121,9 +121,9 @@ def read_vault(name: str, around: SecretContext) -> str:
 
 
 def read_aws_secret(name: str, around: SecretContext) -> str:
-    """The value `NAME#KEY` of AWS Secrets Manager, asked with the credentials AWS's own chain finds.
+    """Return the value `NAME#KEY` of AWS Secrets Manager, with the credentials of AWS's default chain.
 
-    Raises `UnresolvedReference`.
+    Raise `UnresolvedReference`.
     """
     try:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -162,7 +162,7 @@ STORES: Final[Mapping[str, Callable[[str, SecretContext], str]]] = MappingProxyT
 
 
 def _asked(request: httpx.Request, transports: Transports | None) -> HttpReply:
-    """The reply to `request`, also where this thread has an event loop of its own already."""
+    """Return the response to `request`, also in a thread with a running event loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, request_once(request, transports)).result()
 

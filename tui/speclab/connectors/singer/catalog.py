@@ -16,11 +16,11 @@ _METHODS: Final = {"full_table": "FULL_TABLE", "incremental": "INCREMENTAL", "lo
 
 
 class NoStream(Exception):
-    """A catalog without the stream that is asked for, or no catalog at all; says what there is."""
+    """A catalog is missing, or does not contain the requested stream; the message lists its streams."""
 
 
 def find_stream(catalog: Json, name: str) -> Record:
-    """The entry of the stream `name`, by its `tap_stream_id` or its `stream`. Raises `NoStream`."""
+    """Return the entry of the stream `name`, found by `tap_stream_id` or `stream`. Raise `NoStream`."""
     streams = list(_streams(catalog))
     for by in ("tap_stream_id", "stream"):
         for entry in streams:
@@ -31,17 +31,17 @@ def find_stream(catalog: Json, name: str) -> Record:
 
 
 def get_stream_names(entry: Record) -> set[str]:
-    """What the stream of an entry is called in messages: by its `stream`, or else by its `tap_stream_id`."""
+    """Return the names that messages use for a stream: its `stream`, or else its `tap_stream_id`."""
     return {str(entry[by]) for by in ("tap_stream_id", "stream") if entry.get(by)}
 
 
 def select_stream(catalog: Json, name: str, replication: Replication | None, *, own: bool = False) -> dict[str, Json]:
-    """`catalog` with the stream `name` selected, all its fields with it, and no other stream. Raises `NoStream`.
+    """Return `catalog` with only the stream `name` selected, with all its fields. Raise `NoStream`.
 
-    Selection is metadata as the Singer specification has it (discovery mode, section "Metadata"): `selected` at the
-    empty breadcrumb for a stream and at `["properties", NAME]` for a field, where `inclusion: unsupported` rules a
-    field out. Taps older than that look for `selected` in the schema. In a catalog of the user's `own`, what else is
-    selected is left alone: its fields, and such streams as a tap wants to read the parents of records from.
+    Selection is metadata (Singer specification, discovery mode, section "Metadata"): `selected` at the empty breadcrumb
+    for a stream and at `["properties", NAME]` for a field, where `inclusion: unsupported` excludes a field. Older taps
+    look for `selected` in the schema. In a catalog of the user's `own`, other selections stay: its fields, and streams
+    that a tap reads for the parents of records.
     """
     chosen = find_stream(catalog, name)
     streams: list[Json] = [
@@ -91,7 +91,7 @@ def _selected(entry: Record, replication: Replication | None, *, own: bool) -> R
         if legacy:
             properties = {field: {**_dict(inner), "selected": True} for field, inner in properties.items()}
     changed: Record = {"schema": {**schema, "properties": properties, "selected": True}}
-    if replication is not None:  # taps made with the SDK look for it here
+    if replication is not None:  # taps built with the SDK read it here
         changed["replication_method"] = _METHODS[replication.method]
         if replication.key is not None:
             changed["replication_key"] = replication.key
@@ -99,7 +99,7 @@ def _selected(entry: Record, replication: Replication | None, *, own: bool) -> R
 
 
 def _told(entry: Record) -> dict[tuple[str, ...], Record]:
-    """The metadata of a stream, by breadcrumb."""
+    """Return the metadata of a stream by breadcrumb."""
     metadata = entry.get("metadata")
     found: dict[tuple[str, ...], Record] = {}
     for one in metadata if isinstance(metadata, list) else ():
@@ -131,9 +131,9 @@ _Tree: TypeAlias = "dict[str, _Tree | ValueKind]"
 
 
 class StreamSchema:
-    """The fields of the records a target is given: what the mapping says of their kinds, or else what they hold.
+    """The fields of the records for a target: their types as the mapping declares them, or else as observed.
 
-    Kinds that are seen are only ever added to, so the columns of a target do not change back from batch to batch.
+    Observed types are only added to, so the columns of a target do not change back from batch to batch.
     """
 
     def __init__(self) -> None:
@@ -141,16 +141,16 @@ class StreamSchema:
         self._seen: dict[FieldPath, ValueKind] = {}
 
     def declare(self, fields: Iterable[Field]) -> None:
-        """Take what the mapping says. One that may be of several types is known by what it holds."""
+        """Set the types that the mapping declares. A field that may have several types is typed by its values."""
         self._declared = {field.path: field.kind for field in fields if len(_types(field.kind)) == 1}
 
     def see(self, records: Iterable[Record]) -> None:
-        """Learn from `records`."""
+        """Add the types observed in `records`."""
         for field in collect_fields(records):
             self._seen[field.path] = self._seen.get(field.path, ValueKind(0)) | field.kind
 
     def schema(self, key: Sequence[str]) -> dict[str, Json]:
-        """The schema of a record; any field but its `key` may be null, and one that always was is told as text."""
+        """Return the schema of a record. Any field except its `key` may be null; one that was always null is text."""
         tree: _Tree = {}
         for path, kind in (self._seen | self._declared).items():
             _put(tree, path, kind)
@@ -159,13 +159,13 @@ class StreamSchema:
 
 
 def _put(tree: _Tree, path: FieldPath, kind: ValueKind) -> None:
-    """Put a field into its place; what stands within a list is told by the list alone."""
+    """Add a field to the tree. The elements of a list are typed with the list."""
     for at, part in enumerate(path.parts[:-1]):
         if isinstance(path.parts[at + 1], int):
             tree[str(part)] = ValueKind.LIST
             return
         inner = tree.get(str(part))
-        if not isinstance(inner, dict):  # not there, or empty or null in the records so far
+        if not isinstance(inner, dict):  # missing, empty or null in the records so far
             inner = tree[str(part)] = {}
         tree = inner
     tree.setdefault(str(path.parts[-1]), kind)
@@ -184,6 +184,6 @@ def _described(node: _Tree | ValueKind, *, nullable: bool) -> dict[str, Json]:
 
 
 def _types(kind: ValueKind) -> list[str]:
-    """The JSON types of values of `kind`; a number with a fraction and one without are one."""
+    """Return the JSON types of values of `kind`; numbers with and without a fraction are one type."""
     found = [name for one, name in _TYPES if kind & one]
     return [name for name in found if name != "integer" or "number" not in found]

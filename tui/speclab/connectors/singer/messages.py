@@ -25,7 +25,7 @@ class RecordMessage:
 
 @dataclass(frozen=True, slots=True)
 class SchemaMessage:
-    """What the records of a stream that follow look like (JSON Schema), and which fields are their key."""
+    """The JSON Schema of the following records of a stream, and the fields of its key."""
 
     stream: str
     schema: Record
@@ -34,7 +34,7 @@ class SchemaMessage:
 
 @dataclass(frozen=True, slots=True)
 class StateMessage:
-    """Where a tap can go on after all that came before."""
+    """The position from which a tap can continue after all preceding messages."""
 
     value: Json
 
@@ -51,14 +51,14 @@ Message: TypeAlias = RecordMessage | SchemaMessage | StateMessage | OtherMessage
 
 
 class NoMessage(Exception):
-    """A line that is no message; says why."""
+    """A line is not a Singer message; the error says why."""
 
 
 _EXPECTED: Final = 'expected a Singer message such as {"type": "RECORD", ...}'
 
 
 def parse_message(line: bytes) -> Message:
-    """The message that `line` is. Raises `NoMessage`."""
+    """Parse one line. Raise `NoMessage`."""
     try:
         found = decode_leniently(line)
     except ValueError:
@@ -87,16 +87,16 @@ _LEVEL: Final = re.compile(
     r"(?:\s*\|\s*[\w.-]+\s*\|)?[\s|\]:]*",
     re.IGNORECASE,
 )
-"""As singer-python (`INFO text`), its SDK (`time | INFO | name | text`) and structlog (`time [info] text`) have it."""
+"""Formats of singer-python (`INFO text`), its SDK (`time | INFO | name | text`) and structlog (`time [info] text`)."""
 _LEVELS: Final = {"debug": None, "info": Level.INFO, "warn": Level.WARNING, "warning": Level.WARNING}
 _UNPRINTABLE: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _TRACEBACK: Final = "Traceback (most recent call last):"
 
 
 class ProgramLog:
-    """The log of the processes of one connector; secrets are taken out of every line, and there is an end to them.
+    """The log of a connector's processes: secrets are redacted, and the number of lines is limited.
 
-    Lines without a level have that of the line before, as they belong to it. `DEBUG` is not told.
+    A line without a level has the level of the line before: it continues it. `DEBUG` is not reported.
     """
 
     def __init__(self, name: str, redactor: Redactor, report: Report) -> None:
@@ -110,14 +110,14 @@ class ProgramLog:
         self._in_traceback = False
 
     def begin(self) -> None:
-        """Another process begins to speak."""
+        """Start the log of another process."""
         self._last.clear()
         self._level = Level.INFO
         self._cause = ""
         self._in_traceback = False
 
     def add(self, raw: bytes) -> None:
-        """Take a line."""
+        """Add a line."""
         line = _UNPRINTABLE.sub("", self._redactor.excerpt(raw, _LINE)).rstrip()
         if not line.strip():
             return
@@ -138,12 +138,12 @@ class ProgramLog:
 
     @property
     def cause(self) -> str:
-        """The last error it told, or else its last line; empty if it said nothing."""
+        """Return the last error, or else the last line; empty if nothing was logged."""
         return self._cause or (self._last[-1].strip() if self._last else "")
 
     @property
     def tail(self) -> str:
-        """The last lines, as they were written."""
+        """Return the last lines as they were written."""
         return "\n".join(self._last)
 
     def _tell(self, level: Level, message: str) -> None:

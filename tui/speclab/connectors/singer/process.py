@@ -35,7 +35,7 @@ _MEANINGS: Final = (
         ErrorClass.NETWORK,
     ),
 )
-"""How the libraries that taps and targets are made with put it; a Singer process says no more than that it failed."""
+"""How the libraries of taps and targets phrase failures: a Singer process reports only that it failed."""
 
 _PLACE: Final = re.compile(
     r"\[Errno \d+\]|permission denied|no space left|read-only file system|disk full", re.IGNORECASE
@@ -43,24 +43,24 @@ _PLACE: Final = re.compile(
 
 
 def classify_log(text: str) -> ErrorClass | None:
-    """The class of failure that a line of a log speaks of, where it is one that no record is to blame for."""
+    """Classify a log line by the failure it describes; None if a record may be the cause."""
     return next((kind for pattern, kind in _MEANINGS if pattern.search(text)), None)
 
 
 def is_environment_failure(text: str) -> bool:
-    """Whether a line of a log speaks of the machine or the place that is written to, and of no record."""
+    """Whether a log line is about the machine or the destination rather than a record."""
     return _PLACE.search(text) is not None
 
 
 def describe_exit(program: SingerProgram, code: int) -> str:
-    """A process that did not end well, in words, with what it said last."""
+    """Describe a process that failed, with its last output."""
     how = f"ended by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
     cause = program.log.cause
     return f"{program.name}: {how}: {cause}" if cause else f"{program.name}: {how} and said nothing"
 
 
 def build_failure(program: SingerProgram, code: int, request: str) -> EndpointError:
-    """The error of a tap or target that ended with `code`; its last lines are the answer it gave."""
+    """Return the error of a tap or target that exited with `code`; its last lines are the response."""
     message, response = describe_exit(program, code), program.log.tail
     match classify_log(program.log.cause):
         case ErrorClass.UNAUTHORIZED:
@@ -89,11 +89,11 @@ T = TypeVar("T")
 
 
 class SilentProgram(Unreachable):
-    """A process neither spoke nor listened for as long as it may."""
+    """A process neither wrote nor read anything for the configured timeout."""
 
 
 class SingerProcess:
-    """One process of a program, in a group of its own, so that what it starts ends with it."""
+    """One process of a program, in its own process group, so that its children end with it."""
 
     def __init__(self, program: SingerProgram, process: asyncio.subprocess.Process) -> None:
         self._program = program
@@ -105,9 +105,9 @@ class SingerProcess:
     async def start(
         cls, program: SingerProgram, files: ProgramFiles, arguments: Sequence[str], *, fed: bool = False
     ) -> SingerProcess:
-        """Start `program` with `arguments` after its own, its config before them; `fed` if it is given lines.
+        """Start `program` with its config file and `arguments`; `fed` if it receives lines on stdin.
 
-        Raises `Unreachable`.
+        Raise `Unreachable`.
         """
         executable = program.executable
         program.log.begin()
@@ -138,11 +138,10 @@ class SingerProcess:
         return running
 
     async def lots(self) -> AsyncGenerator[list[bytes], None]:
-        """The lines of its stdout, without their ends, as many at a time as have come; never an empty lot.
+        """Yield lines of its stdout without line ends, as many as are available at a time, never an empty batch.
 
-        It is read from only when the next lot is asked for, so that it waits for whoever takes them. What a process
-        that fails wrote of its last line is left out. Raises `SilentProgram`, and `BadResponse` for a line
-        that is too long.
+        Output is read only when the next batch is requested, which gives back-pressure. The incomplete last line of a
+        process that fails is dropped. Raise `SilentProgram`, and `BadResponse` for a line that is too long.
         """
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101 - it is a pipe
@@ -163,9 +162,9 @@ class SingerProcess:
             yield [b"".join(parts)]
 
     async def feed(self, lines: Iterable[bytes]) -> bool:
-        """Give it `lines`, each with its end, and then the end of all; False if it stopped listening before.
+        """Write `lines`, each with its line end, and close stdin. Return False if the process stopped reading before.
 
-        Raises `SilentProgram`.
+        Raise `SilentProgram`.
         """
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it is a pipe
@@ -184,23 +183,23 @@ class SingerProcess:
         return True
 
     async def ended(self) -> int:
-        """Its exit code, or the number of the signal that ended it, negative. Raises `SilentProgram`."""
+        """Return its exit code, or the negative number of the signal that ended it. Raise `SilentProgram`."""
         code = await self._patiently(self._process.wait())
-        await self.stop()  # all that it said is in the log then, and what it started is gone
+        await self.stop()  # its whole output is in the log by then, and its children have ended
         return code
 
     async def stop(self) -> None:
-        """End it and all it started, if it is still there, and wait until it is gone."""
+        """Terminate the process and its children, and wait until they are gone."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        rest = asyncio.create_task(self._drain())  # it may have to get rid of some lines before it can end
+        rest = asyncio.create_task(self._drain())  # it may have to flush output before it can end
         try:
             if self._process.returncode is None:
                 self._signal(signal.SIGTERM)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._process.wait(), _GRACE)
             else:
-                await asyncio.wait({rest}, timeout=_GRACE)  # what it started may not have ended, and hold the pipes
+                await asyncio.wait({rest}, timeout=_GRACE)  # a child may still be running and hold the pipes open
         finally:
             self._signal(signal.SIGKILL)
         await self._process.wait()
@@ -209,18 +208,18 @@ class SingerProcess:
             await asyncio.wait_for(rest, _GRACE)
 
     async def _drain(self) -> None:
-        """Take what is left in the pipes, so that they close."""
+        """Drain the pipes, so that they close."""
         stdout = self._process.stdout
         while stdout is not None and await stdout.read(_CHUNK):
             pass
         await self._log
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so of zombies
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty; macOS reports EPERM for zombies
             os.killpg(self._process.pid, number)
 
     async def _patiently(self, work: Awaitable[T]) -> T:
-        """Await `work`. Raises `SilentProgram` if it does not end and nothing is logged for too long."""
+        """Await `work`. Raise `SilentProgram` if it does not end and nothing is logged for the timeout."""
         self._heard = _now()
         waiting = asyncio.ensure_future(work)
         try:
@@ -265,7 +264,7 @@ class SingerProcess:
             for each in lines:
                 log.add((line + each)[:_LONGEST_LOG])
                 line = b""
-            line = (line + rest)[:_LONGEST_LOG]  # a longer one goes on until its end, unseen
+            line = (line + rest)[:_LONGEST_LOG]  # the rest of a longer line is skipped
         log.add(line)
 
 

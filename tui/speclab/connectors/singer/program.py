@@ -1,4 +1,4 @@
-"""A tap or a target as a spec names it: its command and config, and the private files these are handed over in."""
+"""A tap or a target: its command and config, and the private files that pass the config to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEADER: Final = "leader.json"
 
 @dataclass(frozen=True, slots=True)
 class SingerProgram:
-    """What a process is started from, references resolved; `name` is what messages call it."""
+    """The command, config and environment of a process, references resolved; messages call it `name`."""
 
     name: str
     command: tuple[str, ...]
@@ -52,7 +52,7 @@ class SingerProgram:
 
     @classmethod
     def of(cls, system: SingerSystem, references: References, context: RuntimeContext) -> SingerProgram:
-        """The program of `system`. Raises `UnresolvedReference`."""
+        """Return the program of `system`. Raise `UnresolvedReference`."""
         command = tuple(shlex.split(system.command))
         resolved = references.resolve_settings(system)
         name = references.redactor.redact(_name(command))
@@ -70,7 +70,7 @@ class SingerProgram:
 
     @property
     def executable(self) -> str:
-        """The path of the program; one with a slash is relative to the workspace. Raises `Unreachable`."""
+        """Return the path of the program; one with a slash is relative to the workspace. Raise `Unreachable`."""
         program = self.command[0]
         place = str(self.directory / Path(program).expanduser()) if os.sep in program else program
         found = shutil.which(place)
@@ -84,21 +84,21 @@ class SingerProgram:
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that any program may have: of its surroundings, and none that may be secret."""
+    """Return the variables of `environ` that every program may inherit: settings of the environment, never secrets."""
     return {name: value for name, value in environ.items() if _INHERITED.fullmatch(name.upper())}
 
 
 def _name(command: Sequence[str]) -> str:
-    """What a command is known by: what is called a tap or target in it (`uvx tap-github`), or else its program."""
+    """Return the display name of a command: its tap or target (`uvx tap-github`), or else its program."""
     names = [Path(part).name for part in command]
     return next((name for name in names if name.startswith(("tap", "target"))), names[0])
 
 
 class ProgramFiles(AbstractContextManager["ProgramFiles"]):
-    """A directory that only this user can look into, for the length of a read or a write.
+    """A directory with mode 0700 for the duration of a read or a write.
 
-    When this process is killed, the directory stays behind, and whatever runs with its files may go on: the next one
-    that is made ends and removes both.
+    If this process is killed, the directory and the program that uses it remain. The next `ProgramFiles` ends that
+    program and removes the directory.
     """
 
     def __init__(self) -> None:
@@ -107,26 +107,26 @@ class ProgramFiles(AbstractContextManager["ProgramFiles"]):
         self._note(_OWNER, os.getpid())
 
     def config(self, value: Mapping[str, Json]) -> str:
-        """The path of a file with the config in it; always the same."""
+        """The path of the config file; constant."""
         path = self._path / "config.json"
         return str(path) if path.exists() else self.write("config", value)
 
     def rewritten(self, value: Mapping[str, Json]) -> bool:
-        """Whether the file with the config says another thing than `value` by now."""
+        """Whether the program has changed its config file since `value` was written."""
         try:
             return decode((self._path / "config.json").read_bytes()) != value
         except (OSError, ValueError):
             return True
 
     def write(self, name: Literal["config", "catalog", "state"], value: Json | Mapping[str, Json]) -> str:
-        """Put `value` there as JSON, in a file that only this user can read; gives its path."""
+        """Write `value` as JSON to a file with mode 0600. Return its path."""
         path = self._path / f"{name}.json"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123 - of a descriptor
             stream.write(encode(value))
         return str(path)
 
     def note(self, pid: int) -> None:
-        """Remember that the process `pid`, which leads a group, runs with these files."""
+        """Record that the process `pid`, the leader of its group, uses these files."""
         self._note(_LEADER, pid)
 
     def _note(self, name: str, pid: int) -> None:
@@ -141,13 +141,13 @@ class ProgramFiles(AbstractContextManager["ProgramFiles"]):
 
 
 def _sweep() -> None:
-    """Remove the directories of processes that are gone, for what is in them may be secret, and end what they began."""
+    """Remove the directories of processes that are gone, which may contain secrets, and end their programs."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # another sweep was faster
+        with suppress(FileNotFoundError, ProcessLookupError):  # another process removed it first
             if path.lstat().st_uid != os.getuid():
                 continue
             owner, leader = _noted(path / _OWNER), _noted(path / _LEADER)
-            if owner is None or is_alive(owner):  # on another machine it is taken to be alive
+            if owner is None or is_alive(owner):  # a process on another machine counts as alive
                 continue
             if leader is not None and leader.host == owner.host and is_alive(leader):
                 os.killpg(leader.pid, signal.SIGKILL)

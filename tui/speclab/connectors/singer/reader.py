@@ -38,21 +38,21 @@ class Tap:
     """One tap."""
 
     def __init__(self, system: SingerSystem, references: References, context: RuntimeContext) -> None:
-        """Raises `UnresolvedReference`."""
+        """Create a tap for settings as in the spec. Raise `UnresolvedReference`."""
         self.program = SingerProgram.of(system, references, context)
         system = references.resolve_settings(system)
         self.request = f"{self.program.name}: {system.stream}"
         self.names = {system.stream}
-        """What the stream is called, in the spec and by the tap."""
+        """The names of the stream, in the spec and in the tap's messages."""
         self._stream = system.stream
         self._replication = system.replication
         self._catalog = system.catalog
         self._report = context.report
 
     async def schema(self) -> Record | None:
-        """The JSON Schema of the stream, by the catalog; None if the tap takes none.
+        """Return the JSON Schema of the stream from the catalog; None if the tap has no catalog.
 
-        Raises as `reading` does.
+        Raise the errors of `reading`.
         """
         if self._catalog == "none":
             return None
@@ -63,10 +63,10 @@ class Tap:
 
     @asynccontextmanager
     async def reading(self, state: Json) -> AsyncIterator[SingerProcess]:
-        """The tap at work, from `state` on (None: from the start); it is ended with the context.
+        """Run the tap from `state` (None: from the start) for the block.
 
-        Raises `Unreachable`, `Unauthorized` and `BadResponse`, and `SpecError` for a catalog of the spec's own that
-        cannot be read.
+        Raise `Unreachable`, `Unauthorized` and `BadResponse`, and `SpecError` for a catalog of the spec that cannot be
+        read.
         """
         with ProgramFiles() as files:
             arguments: list[str] = []
@@ -87,11 +87,11 @@ class Tap:
                     )
 
     def failed(self, code: int) -> EndpointError:
-        """The error of a tap that ended with `code`."""
+        """Return the error of a tap that exited with `code`."""
         return build_failure(self.program, code, self.request)
 
     def foreign(self, streams: Iterable[str]) -> BadResponse:
-        """The error of a tap that gives records, and does not know the stream."""
+        """Return the error of a tap that sends records of a stream it did not announce."""
         found = ", ".join(sorted(streams))
         return BadResponse(
             f"{self.request}: the tap does not know it; its records are of {found}",
@@ -100,7 +100,7 @@ class Tap:
         )
 
     def misspoke(self, line: int, what: str, text: bytes = b"") -> BadResponse:
-        """The error of a tap whose stdout has something in that line that no tap may write."""
+        """Return the error of a tap that wrote an invalid line to stdout."""
         return BadResponse(
             f"{self.program.name}: line {line} of its output {what}",
             request=self.request,
@@ -119,7 +119,7 @@ class Tap:
             raise BadResponse(f"{who}: {error}", request=self.request, hint="Correct `stream`.") from None
 
     def _own(self) -> Json:
-        """The catalog that the spec names."""
+        """Read the catalog that the spec names."""
         path = self.program.directory / str(self._catalog)
         try:
             return decode(path.read_bytes())
@@ -158,19 +158,19 @@ class Tap:
 
 _RECORDS: Final = 1000
 _BYTES: Final = 8_000_000
-"""A page ends with either."""
+"""Limits of a page: records and bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TapPosition:
-    """Where a read goes on: the tap's `state`, and whether it is the middle of a read that began at the start."""
+    """The position of a read: the tap's `state`, and whether it is within a full read."""
 
     state: Json = None
     whole: bool = False
 
     @classmethod
     def load(cls, cursor: Json, *, full: bool) -> TapPosition:
-        """Where to begin; a full read begins at the start, or where another was broken off."""
+        """Return the start position. A full read starts at the beginning, or where an interrupted one stopped."""
         match cursor:
             case {"state": state, "whole": True}:
                 return cls(state, whole=True)
@@ -179,7 +179,7 @@ class TapPosition:
         return cls(None, whole=True)
 
     def dump(self, of: str) -> Json:
-        """The cursor a page has; the state is one `of` that tap and stream."""
+        """Return the cursor of a page; the state is valid for that tap and stream."""
         if self.state is None:
             return None
         cursor: dict[str, Json] = {"of": of, "state": self.state}
@@ -187,9 +187,9 @@ class TapPosition:
 
     @property
     def at_start(self) -> bool:
-        """Whether a tap that is given this state begins at the start: there is no bookmark in it.
+        """Whether a tap starts from the beginning with this state: it contains no bookmark.
 
-        Only a state in the usual form, `{"bookmarks": {STREAM: {...}}}`, can be looked into.
+        Only a state of the usual form, `{"bookmarks": {STREAM: {...}}}`, can be inspected.
         """
         match self.state:
             case None:
@@ -202,12 +202,12 @@ class TapPosition:
 
 @dataclass(slots=True)
 class _Taken:
-    """What came from a tap and is in no page yet, and the last STATE."""
+    """Records from a tap that are not in a page yet, and the last STATE."""
 
     state: Json
     records: list[Record] = field(default_factory=list)
     settled: int = 0
-    """How many of the records came before the last STATE."""
+    """The number of records before the last STATE."""
     size: int = 0
     line: int = 0
 
@@ -219,16 +219,16 @@ class _Taken:
 class SingerReader(Reader):
     """Reads one stream of a tap.
 
-    A page ends with the last STATE that has come when there are 1,000 records, or nothing more for now. Where a tap
-    gives no STATE for that long, a page ends without one and its cursor is the STATE before, or none: a run that goes
-    on from there reads its records again, and skips none.
+    A page ends with the last STATE once 1,000 records are there, or no more are available at the moment. If a tap sends
+    no STATE for that long, the page has the cursor of the STATE before it, or none: a run that continues there reads
+    its records again and skips none.
     """
 
     def __init__(
         self, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A reader for settings as the spec has them. Raises `UnresolvedReference`."""
-        del auth, retry  # a tap has its credentials in its config, and tries again by itself
+        """Create a reader for settings as in the spec. Raise `UnresolvedReference`."""
+        del auth, retry  # the tap's config has the credentials, and the tap retries by itself
         self._tap = Tap(system, references, context)
         self._deletes = system.deletes_missing()
         self._report = context.report
@@ -236,14 +236,14 @@ class SingerReader(Reader):
         self._told: set[str] = set()
         self._foreign: set[str] = set()
         self._met = False
-        """Whether the tap has spoken of the stream."""
+        """Whether the tap has sent a message about the stream."""
         self._fields: dict[str, str] | None = None
         self._key = {system.key} if isinstance(system.key, str) else set(system.key)
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
-        """Pages from after `cursor` to the tap's end; the last is one that came after it had ended well.
+        """Yield pages after `cursor`. The last page is yielded once the tap has ended successfully.
 
-        Records that came before a failure are given before it is raised.
+        Records received before a failure are yielded before it is raised.
         """
         start = self._start(cursor, full=full)
         taken = _Taken(start.state)
@@ -271,11 +271,11 @@ class SingerReader(Reader):
             await self._held.aclose()
 
     async def close(self) -> None:
-        """End the tap, if it still runs."""
+        """End the tap if it is running."""
         await self._held.aclose()
 
     def _start(self, cursor: Json, *, full: bool) -> TapPosition:
-        """Where to begin: not with the state of another tap or stream, which this one might make something of."""
+        """Return the start position; the state of another tap or stream is ignored, since this tap might misread it."""
         match cursor:
             case {"of": of} if of != self._tap.request:
                 self._report(Level.WARNING, f"the last run stopped in {of}; this is {self._tap.request}, read anew")
@@ -284,7 +284,7 @@ class SingerReader(Reader):
         return replace(start, whole=start.whole or start.at_start)
 
     def _page(self, taken: _Taken, start: TapPosition, *, complete: bool = False) -> Page:
-        """A page of what was taken up to the last STATE, or of all; it is no longer taken then."""
+        """Return a page with the records up to the last STATE, or with all of them, and remove them."""
         end = len(taken.records) if complete else taken.settled or len(taken.records)
         page = Page(
             records=taken.records[:end],
@@ -299,7 +299,7 @@ class SingerReader(Reader):
         return page
 
     def _take(self, line: bytes, taken: _Taken) -> None:
-        """Take a line. Raises `BadAnswer` for one that no tap may write."""
+        """Process a line. Raise `BadResponse` for an invalid line."""
         taken.line += 1
         if not line.strip():
             return
@@ -335,7 +335,7 @@ class SingerReader(Reader):
             self._once(Level.INFO, f"the tap says that what it gave before and does not now is gone{hint}")
 
     def _look_at(self, message: SchemaMessage) -> None:
-        """Tell of a schema that changes in the middle of a read, and of a key that is not the tap's."""
+        """Report a schema that changes during a read, and a key that differs from the tap's."""
         now = {str(field.path): field.declared for field in read_schema_fields(message.schema)}
         if self._fields is not None and self._fields != now:
             changed = sorted({*now.items()} ^ {*self._fields.items()})
@@ -347,7 +347,7 @@ class SingerReader(Reader):
             self._once(Level.WARNING, f"the tap says that the key of {message.stream} is {told}; the spec says {own}")
 
     def _once(self, level: Level, message: str) -> None:
-        """Tell something that is as true of the next million lines."""
+        """Report a message once: it would apply to every following line."""
         if message not in self._told:
             self._told.add(message)
             self._report(level, self._tap.program.redactor.redact(message))
@@ -356,9 +356,9 @@ class SingerReader(Reader):
 async def discover(
     role: Role, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema | None:
-    """What the catalog says of the stream; None for a tap without one.
+    """Return the schema of the stream from the catalog; None for a tap without one.
 
-    Raises `Unreachable`, `Unauthorized` and `BadAnswer`, and `SpeclabError` for a target.
+    Raise `Unreachable`, `Unauthorized` and `BadResponse`, and `SpeclabError` for a target.
     """
     del auth, limit
     if role == "target":

@@ -1,4 +1,4 @@
-"""Writing to a target: a process a batch, whose end decides what became of it."""
+"""The Singer target: one process per batch, whose exit decides the outcome of the batch."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from speclab.spec.settings import RetrySettings
 
 _PASSING: Final = (ErrorClass.NETWORK, ErrorClass.TIMEOUT)
 _BLAMED: Final = re.compile(r"On instance\['(?P<field>[^']+)'\]")
-"""How jsonschema, with which most targets check records, names the field that it refuses."""
+"""How jsonschema, which most targets use to validate records, names the invalid field."""
 
 
 class SingerWriter:
-    """Writes to one stream of a target, a batch a process.
+    """Writes to one stream of a target, one process per batch.
 
-    A target says nothing of a record: when its process ends well, all it was given is written, and when it ends
-    badly, nobody knows what is. With `mode: upsert` the same records may be given again, in smaller batches; with
-    `mode: append` they are in doubt.
+    A target reports no single records: if its process succeeds, the whole batch is written; if it fails, the outcome of
+    the batch is unknown. With `mode: upsert` the records are sent again in smaller batches; with `mode: append` their
+    outcome stays unknown.
     """
 
     keyed = False
@@ -50,7 +50,7 @@ class SingerWriter:
     def __init__(
         self, system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
+        """Create a writer for settings as in the spec. Raise `SpecError` for settings that cannot work."""
         del auth, retry
         self.batch = system.size
         self.idempotent = system.mode == "upsert"
@@ -60,17 +60,17 @@ class SingerWriter:
         self._shape = StreamSchema()
         self._report = context.report
         self._number = 0
-        self._confirms: bool | None = None  # not known yet
+        self._confirms: bool | None = None  # unknown until the first batch
         self._over: EndpointError | None = None
 
     def declare_fields(self, fields: Sequence[Field]) -> None:
-        """Take what the mapping says of the fields into the SCHEMA."""
+        """Set the field types of the mapping, for the SCHEMA message."""
         self._shape.declare(fields)
 
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """One answer an item, in order: that it is written, or the one refusal of a batch that failed whole.
+        """Return one result per record, in order: written, or the one write error of a batch that failed.
 
-        Raises `Unreachable`, `Unauthorized` and `BadResponse` where the target fails whatever it is given.
+        Raise `Unreachable`, `Unauthorized` and `BadResponse` if the target fails for every batch.
         """
         if self._over is not None:
             raise self._over
@@ -89,15 +89,15 @@ class SingerWriter:
         ]
 
     async def close(self) -> None:
-        """No process outlives its batch."""
+        """Do nothing: no process outlives its batch."""
 
     async def _begin(self) -> None:
-        """Start the target with nothing to write, before a batch comes into doubt that never had a chance."""
+        """Start the target without records first, so that a broken target leaves no batch with an unknown outcome."""
         if (code := (await run_target(self._program, [])).code) != 0:
             raise build_failure(self._program, code, self._program.name)
 
     async def _delivered(self, items: Sequence[MappedRecord], lines: Sequence[bytes]) -> WriteError | None:
-        """None if a target was given `lines` and ended well."""
+        """Run a target with `lines`. Return None if it succeeded."""
         self._shape.see(item.payload for item in items)
         request = f"{self._program.name}: {format_count(len(items), 'record')} of {self._stream}"
         self._number += 1
@@ -114,15 +114,15 @@ class SingerWriter:
         return WriteError(ErrorClass.BAD_ANSWER, message, request, self._program.log.tail) if doubt else None
 
     async def _refusal(self, items: Sequence[MappedRecord], code: int, request: str) -> WriteError:
-        """The refusal of `items`, given to a target that ended badly.
+        """Return the write error of `items` after the target failed.
 
-        Raises what `_lasting` gives, unless that may pass by waiting, or the target is one that appends.
+        Raise the error of `_lasting`, unless waiting may help or the target appends.
         """
         response = self._program.log.tail
         message, field = describe_exit(self._program, code), self._blamed(items, response)
         kind = None if field else classify_log(self._program.log.cause)
         error = None if field else await self._lasting(code, request)
-        if not self.idempotent:  # nobody knows what of the batch is written; it is not given again, and no other is
+        if not self.idempotent:  # the outcome of the batch is unknown: it is not sent again, and no other batch is sent
             self._over = error
             return WriteError(ErrorClass.BAD_ANSWER, message, request, response, field=field)
         if error is not None and kind not in _PASSING:
@@ -130,7 +130,7 @@ class SingerWriter:
         return WriteError(kind or ErrorClass.REJECTED, message, request, response, field=field)
 
     async def _lasting(self, code: int, request: str) -> EndpointError | None:
-        """The error of a target that ended badly and would do so whatever it is given; None if a record is to blame."""
+        """Return the error of a target that fails for every batch; None if a record may be the cause."""
         error = build_failure(self._program, code, request)
         if classify_log(self._program.log.cause):
             return error
@@ -143,10 +143,10 @@ class SingerWriter:
         return None
 
     def _doubt(self, state: Json, end: TargetProcess) -> str:
-        """Why a target that ended well may not have written all; empty if it has.
+        """Return why a target that succeeded may not have written all records; empty if it has.
 
-        As the Singer specification has it, a target gives back a STATE once all that came before it is written. One
-        that never does is believed without.
+        A target emits a STATE once all preceding records are written (Singer specification). A target that never emits
+        one is trusted without it.
         """
         try:
             confirmed = decode(end.last) == state
@@ -183,7 +183,7 @@ class SingerWriter:
 
 @dataclass(frozen=True, slots=True)
 class TargetProcess:
-    """How a target ended; `listened` is whether it read all it was given, `last` the last line of its stdout."""
+    """The end of a target; `listened` if it read all input, `last` is the last line of its stdout."""
 
     code: int
     listened: bool
@@ -191,7 +191,7 @@ class TargetProcess:
 
 
 async def run_target(program: SingerProgram, lines: Sequence[bytes]) -> TargetProcess:
-    """Run a target over `lines`. Raises `SilentProgram`, `Unreachable` if it cannot be started, and `BadResponse`."""
+    """Run a target with `lines`. Raise `SilentProgram`, `BadResponse`, and `Unreachable` if it cannot be started."""
     with ProgramFiles() as files:
         running = await SingerProcess.start(program, files, [], fed=True)
         heard = asyncio.create_task(_last_line(running))
@@ -208,7 +208,7 @@ async def run_target(program: SingerProgram, lines: Sequence[bytes]) -> TargetPr
 async def check_target(
     system: SingerSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
-    """What comes of starting a target and giving it nothing. Raises `Unauthorized`, `Unreachable` and `BadResponse`."""
+    """Check a target by starting it without records. Raise `Unauthorized`, `Unreachable` and `BadResponse`."""
     del auth, retry
     program = SingerProgram.of(system, references, context)
     end = await run_target(program, [])
@@ -226,7 +226,7 @@ async def _last_line(running: SingerProcess) -> bytes:
 
 
 def _name(path: str) -> str:
-    """The field that a part of the key is. Raises `SpecError` for what is within one."""
+    """Return the field for a part of the key. Raise `SpecError` for a nested field."""
     match FieldPath.parse(path).parts:
         case [str(name)]:
             return name
