@@ -17,8 +17,8 @@ import cairosvg
 
 from speclab.app.application import SpeclabApp
 from speclab.cli.run import run_spec
-from speclab.demo.servers import running
-from speclab.demo.workspace import Workspace, lay_out
+from speclab.demo.servers import run_servers
+from speclab.demo.workspace import Workspace, create_workspace
 from speclab.sync.run import RunOptions
 
 OUT: Final = Path(__file__).parents[1] / "screenshots"
@@ -57,8 +57,8 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
     with tempfile.TemporaryDirectory() as directory:
-        workspace = lay_out(Path(directory) / "demo")
-        with running(workspace.billing) as env:
+        workspace = create_workspace(Path(directory) / "demo")
+        with run_servers(workspace.billing) as env:
             os.environ |= env
             run_spec(workspace.spec, RunOptions(trigger="demo"), lambda _wanted: True, workspace.runlog)
             for shot in SHOTS:

@@ -61,7 +61,7 @@ def test_a_row_that_is_wrong_spoils_no_other() -> None:
 
 def test_a_row_fails_by_its_steps_or_by_the_contract() -> None:
     reasons = results(MappingSheet.of(document()), {**ADA, "born": "1815-12-10", "email": "nobody"})
-    assert '"1815-12-10" is no date' in str(reasons[2])
+    assert 'expected a date like %d/%m/%Y, got "1815-12-10"' in str(reasons[2])
     assert "email" in str(reasons[4])
 
 
@@ -187,7 +187,7 @@ def test_the_steps_of_a_row_are_told_one_by_one() -> None:
 def test_the_step_that_fails_says_why() -> None:
     lines = [cell.text for cell in step_lines(MappingSheet.of(document()).rows[2].outcome({"born": "soon"}))]
     assert lines[0] == "sample            soon"
-    assert lines[1].startswith('Date("%d/%m/%Y")  "soon" is no date')
+    assert lines[1].startswith('Date("%d/%m/%Y")  expected a date like %d/%m/%Y, got "soon"')
 
 
 # Samples

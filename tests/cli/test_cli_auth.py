@@ -24,12 +24,12 @@ def test_both_ends_let_us_in(shell: Shell, api: Api) -> None:
     done = shell("auth", "people")
     assert done.stdout.splitlines() == [
         "source: http, bearer",
-        "  names    env:CRM_TOKEN",
+        "  secrets  env:CRM_TOKEN",
         f"  request  GET {api.url}/people: 1 record",
-        "  let in",
+        "  access granted",
         "target: file, none",
         "  request  out.jsonl: not there yet; a run makes it",
-        "  let in",
+        "  access granted",
     ]
     assert not (shell.directory / "out.jsonl").exists()
 
@@ -40,7 +40,7 @@ def test_a_source_that_refuses_shows_what_it_said_and_no_secret(shell: Shell, ap
     done = shell("auth", "people", "source", exit_code=4)
     assert "401 Unauthorized: *** has expired" in done.stderr
     assert "Check the Auth section and the secrets it references." in done.stderr
-    assert done.stdout.splitlines()[-1] == "  not let in"
+    assert done.stdout.splitlines()[-1] == "  access denied"
     (row,) = shell.rows("auth", "people", "source", exit_code=4)
     assert (row["end"], row["auth"], row["granted"], row["token"]) == ("source", "bearer", False, None)
     assert row["error"].endswith("401 Unauthorized: *** has expired")
@@ -112,7 +112,7 @@ def test_a_person_logs_in_with_a_code_and_the_run_after_uses_the_login(shell: Sh
     assert "`speclab auth` with the spec's name" in shell("run", "people", exit_code=4).stderr
     done = shell("auth", "people", "source")
     assert "open https://id.example.com/go on any device and enter the code WDJB-MJHT, within 5m" in done.stderr
-    assert "  token    new, good until 20" in done.stdout
+    assert "  token    new, expires at 20" in done.stdout
     shell("run", "people")
     assert (shell.directory / "out.jsonl").read_text() == '{"id":1,"name":"Ada"}\n'
     (row,) = shell.rows("auth", "people", "source")

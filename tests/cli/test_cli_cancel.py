@@ -48,7 +48,7 @@ def wait_for(there: Callable[[], bool]) -> None:
 
 def test_cancel_stops_a_run_that_waits_and_it_ends_as_cancelled(busy: Shell) -> None:
     with running(busy) as process:
-        assert "people was asked to stop after the page in progress; cancel it again" in busy("cancel", "people").stderr
+        assert "people was asked to stop after the page in progress. Cancel again" in busy("cancel", "people").stderr
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "asked to cancel: the run stops after the page in progress" in said

@@ -14,7 +14,7 @@ def test_the_demo_runs_once_prints_its_books_and_exits_well(shell: Shell) -> Non
     done = shell("demo", "here")
     dead = sum(BAD.values()) - BAD["test contact"]
     assert "crm-contacts-to-billing: partial" in done.stdout
-    assert "the books balance" in done.stdout
+    assert "counts match" in done.stdout
     assert str(shell.directory / "here" / ".speclab" / "runlog.db") in done.stdout
     (row,) = shell.rows("runs", "--runlog", "here/.speclab/runlog.db")
     assert row["read"] == COUNT

@@ -24,9 +24,9 @@ def test_new_makes_a_spec_that_lint_knows_as_empty(shell: Shell) -> None:
 def test_a_copy_that_kept_its_spec_id_is_told_by_lint_and_before_a_run(people: Shell) -> None:
     people.write("specs/copy.md", (people.directory / "specs/people.md").read_text())
     linted = people("lint", "specs/copy.md", exit_code=1).stdout
-    assert linted == "specs/copy.md:2:10: F107 specs/people.md has this spec_id, too; give the copy one of its own\n"
+    assert linted == "specs/copy.md:2:10: F107 specs/people.md has the same spec_id; give the copy its own\n"
     said = people("run", "specs/copy.md", "--dry-run", exit_code=1).stderr
-    assert "warning: specs/people.md has the spec_id 'people', too" in said
+    assert "warning: specs/people.md has the same spec_id, 'people'" in said
 
 
 def test_a_link_to_a_spec_is_no_other_spec(people: Shell) -> None:
@@ -37,7 +37,7 @@ def test_a_link_to_a_spec_is_no_other_spec(people: Shell) -> None:
 
 def test_a_file_that_is_no_spec_is_not_told_to_be_well(shell: Shell) -> None:
     shell.write("README.md", "# Read me\n")
-    assert "README.md is no spec" in shell("lint", "README.md", exit_code=2).stderr
+    assert "not a spec: README.md" in shell("lint", "README.md", exit_code=2).stderr
 
 
 def test_new_never_writes_over_a_spec(shell: Shell) -> None:

@@ -12,7 +12,7 @@ def test_the_fields_of_a_source_are_told_with_types_shares_and_examples(people: 
         "id     integer         -   100%  1",
         'name   text            -    67%  " Ada "',
     ]
-    assert done.stderr == "source: 2 fields, by the first 3 records of in.jsonl\n"
+    assert done.stderr == "source: 2 fields, from the first 3 records of in.jsonl\n"
 
 
 def test_json_is_a_row_a_field(people: Shell) -> None:

@@ -46,7 +46,7 @@ def test_a_second_pause_says_whose_the_first_is_and_a_resume_without_one_does_no
     assert people("resume", "people").stderr == "people was not paused\n"
     people("pause", "specs/people.md")
     told = people("pause", "people", "--reason", "me too").stderr
-    assert told.startswith(f"people was paused already, by {getpass.getuser()} since 2")
+    assert told.startswith(f"people was already paused by {getpass.getuser()} since 2")
     assert "me too" not in told
 
 
@@ -56,7 +56,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -
     done = people("run", "people", "--json")
     assert json.loads(done.stdout)["state"] == "succeeded"
     assert "people is paused by " in done.stderr
-    assert "the ledger is closed; this run was asked for, and goes on all the same" in done.stderr
+    assert "the ledger is closed; running anyway, as you asked for it" in done.stderr
 
 
 def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(people: Shell) -> None:
@@ -66,7 +66,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(p
         run = log.start_run("people", "", "manual")
         log.log_event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
-    asked = f"the source of people asked to be left alone until {until}; this run was asked for, and goes on"
+    asked = f"the source of people asked to wait until {until}; running anyway"
     done = people("run", "people", "--json")
     assert json.loads(done.stdout)["state"] == "succeeded"
     assert asked in done.stderr
@@ -75,7 +75,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(p
 
 def test_what_is_no_spec_is_told(people: Shell) -> None:
     people.write("notes.md", "# Notes\n")
-    assert "notes.md is no spec" in people("pause", "notes.md", exit_code=2).stderr
+    assert "not a spec: notes.md" in people("pause", "notes.md", exit_code=2).stderr
     assert "no spec 'poeple' here" in people("pause", "poeple", exit_code=2).stderr
 
 

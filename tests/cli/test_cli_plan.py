@@ -7,11 +7,11 @@ from tests.cli.conftest import Shell
 
 def test_a_plan_is_told_with_counts_places_examples_and_what_cannot_be_known(people: Shell) -> None:
     done = people("plan", "people", exit_code=1)
-    assert done.stdout.startswith("people: what a run would do now, from the start of the source\n")
+    assert done.stdout.startswith("people: a run would do this now, from the start of the source\n")
     assert "  read              3\n  create            2\n" in done.stdout
     assert "  1 would fail: specs/people.md:46:33: name: the value is null or missing\n" in done.stdout
     assert '  create 1\n    id: 1\n    name: "Ada"\n' in done.stdout
-    assert "  source: 1 page; how long they take cannot be known: the spec has no rate limit for it\n" in done.stdout
+    assert "  source: 1 page; duration unknown, as the spec has no rate limit for it\n" in done.stdout
     assert sorted(path.name for path in people.directory.iterdir()) == ["in.jsonl", "specs"]
 
 

@@ -52,7 +52,7 @@ def test_all_are_mapped_anew_as_the_spec_is_now_and_sent(failed: Shell) -> None:
     assert failures(failed) == []
     with RunLogReader.open(failed.directory / ".speclab/runlog.db") as log:
         assert [run.trigger for run in log.runs()] == ["retry", "manual"]
-    assert "nothing to try again" in failed("retry", "--all").stderr
+    assert "nothing to retry" in failed("retry", "--all").stderr
 
 
 def test_one_is_tried_by_id_and_the_others_left(failed: Shell) -> None:
@@ -73,8 +73,8 @@ def test_what_fails_again_is_told_with_its_place_and_stays(failed: Shell) -> Non
 
 
 def test_they_are_chosen_by_class_and_by_row(failed: Shell) -> None:
-    assert "nothing to try again" in failed("retry", "--class", "network").stderr
-    assert "nothing to try again" in failed("retry", "--row", "id").stderr
+    assert "nothing to retry" in failed("retry", "--class", "network").stderr
+    assert "nothing to retry" in failed("retry", "--row", "id").stderr
     mend(failed)
     assert len(failed.rows("retry", "--class", "mapping")) == 2
 
@@ -145,6 +145,6 @@ def test_records_in_doubt_are_sent_again_only_where_they_are_named(failed: Shell
         run = log.start_run("people", "", "manual")
         log.commit_page(run, PageResult(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, [failure], keep_cursor=True))
         log.finish_run(run)
-    assert "1 in doubt are left alone" in failed("retry", "--all").stderr
+    assert "1 with unknown outcome skipped" in failed("retry", "--all").stderr
     assert list(ids(failed)) == ["9"]
     assert "written    9" in failed("retry", ids(failed)["9"]).stdout

@@ -13,7 +13,7 @@ from tests.cli.conftest import Api, Shell
 def test_a_run_prints_books_that_balance_and_each_failure_at_its_place(people: Shell) -> None:
     done = people("run", "people", exit_code=1)
     assert "people: partial" in done.stdout
-    assert "the books balance" in done.stdout
+    assert "counts match" in done.stdout
     assert "specs/people.md:46:33: dead at map: name: " in done.stdout
     written = [json.loads(line) for line in (people.directory / "out.jsonl").read_text().splitlines()]
     assert written == [{"id": 1, "name": "Ada"}, {"id": 3, "name": "Grace"}]
@@ -159,7 +159,7 @@ def test_an_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell,
     assert status["condition"] == "parked"
     wait = datetime.fromisoformat(status["parked_until"]) - datetime.now(UTC)
     assert timedelta(hours=23) < wait <= timedelta(days=1)
-    assert "people is parked: its source asked to be left alone until" in shell("status").stderr
+    assert "people is parked: its source asked to wait until" in shell("status").stderr
 
 
 def test_a_reference_that_is_not_set_is_named(shell: Shell, api: Api) -> None:

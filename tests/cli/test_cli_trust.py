@@ -67,7 +67,7 @@ def test_trust_allows_it_for_one_command(strict: Shell) -> None:
 
 def test_the_decision_holds_until_the_spec_uses_more(strict: Shell, api: Api) -> None:
     assert "is not trusted" in strict("trust", "people", exit_code=1).stderr
-    assert "is trusted now" in strict("trust", "people", "--yes").stderr
+    assert "is now trusted" in strict("trust", "people", "--yes").stderr
     strict("run", "people")
     strict("set", "people", "Field Mapping[target.name].Transformation", "Trim, Uppercase")
     strict("run", "people")
@@ -87,7 +87,7 @@ def test_a_reference_that_moves_to_the_other_endpoint_is_asked_for_again(strict:
 
 def test_trust_can_be_revoked(strict: Shell) -> None:
     strict("trust", "people", "--yes")
-    assert "is not trusted any more" in strict("trust", "people", "--revoke").stderr
+    assert "is no longer trusted" in strict("trust", "people", "--revoke").stderr
     strict("run", "people", exit_code=3)
 
 

@@ -67,9 +67,7 @@ def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(work
     with up(workspace) as process:
         told = workspace("up", exit_code=1).stderr
         assert f"are run on their schedules already, by process {process.pid} of " in told
-        assert (
-            f"speclab up is alive here (1 spec): process {process.pid} of" in workspace("status", exit_code=None).stderr
-        )
+        assert f"Scheduler is running (1 spec): process {process.pid} of" in workspace("status", exit_code=None).stderr
         wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -88,7 +86,7 @@ def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(w
         said = (workspace.directory / "up.txt").read_text
         wait_for(said, "people: partial", process)
         told = workspace("pause", "people", "--reason", "the ledger is closed").stderr
-        assert told == "people is paused; 'speclab resume people' ends that\n"
+        assert told == "people is paused. Resume it with 'speclab resume people'.\n"
         wait_for(said, "people: paused by", process)
         wait_for(lambda: str({row["state"] for row in workspace.rows("runs", "people")}), "{'partial'}", process)
         ran = len(workspace.rows("runs", "people"))

@@ -57,7 +57,7 @@ def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
         said("specs/people.md:46:33: M101 unknown step 'Trimm'. Did you mean 'Trim'?\n")
         said("specs/people.md: 1 error, 0 warnings\n")
         spec.write_text(good.replace("source.name", "source.nmae").replace("Required, Trim", "Trim"))
-        said("M201 'nmae' is in none of 3 sample records and reads as null. Did you mean 'name'?\n")
+        said("M201 'nmae' is missing in all 3 sample records and is null. Did you mean 'name'?\n")
         spec.write_text(good.replace("Required, Trim", "Trim"))
         said("sample of 3: 3 pass")
         sample.write_text('{"id": 1, "name": "Ada"}\n')

@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from speclab.demo.servers import running
+from speclab.demo.servers import run_servers
 from speclab.demo.workspace import BAD, COUNT, make_contacts
 
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with running(tmp_path_factory.mktemp("demo") / "billing.db") as env:
+    with run_servers(tmp_path_factory.mktemp("demo") / "billing.db") as env:
         yield env
 
 
@@ -95,8 +95,8 @@ def test_what_billing_refuses_is_named(billing: httpx.Client) -> None:
 
 def test_both_systems_end_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from speclab.demo.servers import running\n"
-        f"with running(Path({str(tmp_path / 'b.db')!r})) as env: print(env['CRM_URL'], flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from speclab.demo.servers import run_servers\n"
+        f"with run_servers(Path({str(tmp_path / 'b.db')!r})) as env: print(env['CRM_URL'], flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None

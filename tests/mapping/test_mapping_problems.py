@@ -26,18 +26,18 @@ CELL = 60
     [
         ("Upercase", "M101", 0, 8, "unknown step 'Upercase'. Did you mean 'Uppercase'?", "Uppercase"),
         ("Trim, Qqqq(1)", "M101", 6, 4, "unknown step 'Qqqq'. Press F1 in Mapping for a list of all steps.", None),
-        ("Trim | Uppercase", "M102", 4, 3, "steps are separated by commas, not by pipes", ","),
+        ("Trim | Uppercase", "M102", 4, 3, "separate steps by commas, not by pipes", ","),
         ("Trim(1)", "M103", 5, 1, "Trim takes no arguments: Trim", None),
-        ('Replace("a")', "M103", 0, 12, "Replace needs its argument new: Replace(old, new)", None),
+        ('Replace("a")', "M103", 0, 12, "Replace needs the argument new: Replace(old, new)", None),
         ('Hash("md5", 1, 2)', "M103", 12, 4, "Hash takes 1 argument: Hash([algorithm])", None),
-        ('Truncate("5")', "M103", 9, 3, 'Truncate takes a whole number from 0 as its length, not "5"', "5"),
-        ("Truncate(-1)", "M103", 9, 2, "Truncate takes a whole number from 0 as its length, not -1", None),
+        ('Truncate("5")', "M103", 9, 3, 'Truncate takes a whole number from 0 as length, got "5"', "5"),
+        ("Truncate(-1)", "M103", 9, 2, "Truncate takes a whole number from 0 as length, got -1", None),
         (
             "Concat(x)",
             "M103",
             7,
             1,
-            'Concat takes text in quotes as its separator, not x; text stands in quotes: "x"',
+            'Concat takes text in quotes as separator, got x; put text in quotes: "x"',
             '"x"',
         ),
         (
@@ -45,13 +45,13 @@ CELL = 60
             "M103",
             8,
             4,
-            "Default takes text in quotes, a number, true or false as its value, not True; the word is true",
+            "Default takes text in quotes, a number, true or false as value, got True; write true",
             "true",
         ),
-        ("Date(5)", "M103", 5, 1, "Date takes text in quotes as its format, not 5", '"5"'),
-        ("Default(null)", "M103", 8, 4, "Default: its value must not be null, which is what it is there for", None),
+        ("Date(5)", "M103", 5, 1, "Date takes text in quotes as format, got 5", '"5"'),
+        ("Default(null)", "M103", 8, 4, "Default: value must not be null", None),
         ('Hash("sha-256")', "M103", 5, 9, "unknown algorithm 'sha-256' of Hash. Did you mean 'sha256'?", '"sha256"'),
-        ('Split("")', "M103", 6, 2, "Split: its separator must not be empty", None),
+        ('Split("")', "M103", 6, 2, "Split: separator must not be empty", None),
         (
             'Boolean("J")',
             "M103",
@@ -60,20 +60,27 @@ CELL = 60
             'Boolean: expected two different words, as in Boolean("J", "N"), or none',
             None,
         ),
-        ('RegexReplace("(", "")', "M103", 13, 3, "RegexReplace: its pattern is no RE2 pattern: missing ): (", None),
+        (
+            'RegexReplace("(", "")',
+            "M103",
+            13,
+            3,
+            "RegexReplace: pattern is not a valid RE2 pattern: missing ): (",
+            None,
+        ),
         ('RegexExtract("a", 1)', "M103", 0, 20, "RegexExtract: the pattern has 0 groups, no group 1", None),
-        ('Date("%d/%m")', "M103", 5, 7, "Date: its format does not say the year, %Y", None),
-        ('Date("%d/%Y/%q")', "M103", 5, 10, "Date: its format has a directive that is not known: %q", None),
-        ('Date("%Y%Y-%m-%d")', "M103", 5, 12, "Date: its format has a directive twice", None),
-        ('Date("%Y-%m-%d", "iso")', "M103", 17, 5, "Date: its out has no directive such as %Y", None),
-        ('DateTime("iso", "UTC", "unix")', "M103", 23, 6, "DateTime: its out has no directive such as %Y", None),
+        ('Date("%d/%m")', "M103", 5, 7, "Date: format lacks the year, %Y", None),
+        ('Date("%d/%Y/%q")', "M103", 5, 10, "Date: format has the unknown directive %q", None),
+        ('Date("%Y%Y-%m-%d")', "M103", 5, 12, "Date: format repeats a directive", None),
+        ('Date("%Y-%m-%d", "iso")', "M103", 17, 5, "Date: out has no directive such as %Y", None),
+        ('DateTime("iso", "UTC", "unix")', "M103", 23, 6, "DateTime: out has no directive such as %Y", None),
         (
             'Date("%Y-%m-%d %V")',
             "M103",
             5,
             13,
             (
-                "Date: its format contradicts itself: ISO week directive '%V' must be used with the ISO year directive "
+                "Date: format is inconsistent: ISO week directive '%V' must be used with the ISO year directive "
                 "'%G' and a weekday directive ('%A', '%a', '%w', or '%u')"
             ),
             None,
@@ -83,17 +90,17 @@ CELL = 60
             "M104",
             6,
             8,
-            "DateTime takes a number or text or a time, but Date gives a date",
+            "DateTime takes a number or text or a time, but Date returns a date",
             None,
         ),
-        ("Boolean, Integer", "M104", 9, 7, "Integer takes text or a number, but Boolean gives true or false", None),
-        ('Date("%x")', "M103", 5, 4, "Date: its format has a directive that is not known: %x", None),
+        ("Boolean, Integer", "M104", 9, 7, "Integer takes text or a number, but Boolean returns true or false", None),
+        ('Date("%x")', "M103", 5, 4, "Date: format has the unknown directive %x", None),
         (
             'Date("%Y-%m-%d", "%H")',
             "M103",
             17,
             4,
-            "Date: its out has a directive for a time, which a date has not: %H",
+            "Date: out has a directive for a time of day, which a date does not have: %H",
             None,
         ),
         (
@@ -101,7 +108,7 @@ CELL = 60
             "M103",
             9,
             10,
-            "DateTime: its format does not say the hour, %H; Date reads what has no time of day",
+            "DateTime: format lacks the hour, %H; use Date for dates without a time of day",
             None,
         ),
         (
@@ -109,7 +116,7 @@ CELL = 60
             "M103",
             16,
             8,
-            "DateTime: its zone is no IANA time zone such as Europe/Berlin",
+            "DateTime: zone is not an IANA time zone such as Europe/Berlin",
             None,
         ),
         (
@@ -117,17 +124,24 @@ CELL = 60
             "M104",
             11,
             8,
-            "Round takes a number, but Uppercase gives text; put Decimal or Integer before it",
+            "Round takes a number, but Uppercase returns text; put Decimal or Integer before it",
             None,
         ),
-        ("Integer, Trim", "M104", 9, 4, "Trim takes text, but Integer gives a whole number; put Text before it", None),
-        ('Split(","), Trim', "M104", 12, 4, "Trim takes text, but Split gives a list; put Concat before it", None),
+        (
+            "Integer, Trim",
+            "M104",
+            9,
+            4,
+            "Trim takes text, but Integer returns a whole number; put Text before it",
+            None,
+        ),
+        ('Split(","), Trim', "M104", 12, 4, "Trim takes text, but Split returns a list; put Concat before it", None),
         ("Lookup(statsu)", "M105", 7, 6, "unknown lookup 'statsu'. Did you mean 'status'?", "status"),
-        ("Lookup(none)", "M106", 7, 4, "the lookup 'none' has no entries: every value would fail", None),
+        ("Lookup(none)", "M106", 7, 4, "the lookup 'none' has no entries, so every value would fail", None),
         ("= sorce.a, Trim", "M107", 2, 5, "unknown name 'sorce'. Did you mean 'source'?", "source"),
-        ("Trim, = source.a", "M102", 6, 1, 'an expression stands first: "= ..., Round(2)"', None),
-        ('Trim, Constant("x")', "M108", 6, 13, "Constant makes its value itself, and so stands first", None),
-        ("Drop, Trim", "M108", 0, 4, "Drop leaves the field out, and so stands last", None),
+        ("Trim, = source.a", "M102", 6, 1, 'an expression must come first: "= ..., Round(2)"', None),
+        ('Trim, Constant("x")', "M108", 6, 13, "Constant reads no field and must be the first step", None),
+        ("Drop, Trim", "M108", 0, 4, "Drop omits the field and must be the last step", None),
     ],
 )
 def test_a_cell_with_a_problem_says_where_what_and_what_to_do(
@@ -143,9 +157,7 @@ def test_a_cell_with_a_problem_says_where_what_and_what_to_do(
 def test_several_sources_need_a_step_that_joins_them(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a, b", "c", "Trim, Uppercase"))
     assert problem.code == "M109"
-    assert (
-        problem.message == '2 source fields, but no step makes one value of them: end with Concat(" "), First or List'
-    )
+    assert problem.message == '2 source fields are not joined into one value: end with Concat(" "), First or List'
     assert problem.length == len("Trim, Uppercase")
     assert not problems_of(("a, b", "c", "Trim, First, Uppercase"))
 
@@ -170,10 +182,10 @@ def test_a_constant_with_a_source_field_is_a_warning(problems_of: FindProblems) 
     ("targets", "code", "message"),
     [
         (["a", "a"], "D301", "a is written twice: see line 41"),
-        (["a", "a.b"], "M111", "a.b and row a in line 41 write to one place"),
-        (["a.b", "a"], "M111", "a and row a.b in line 41 write to one place"),
-        (["a[0]", "a.b"], "M111", "a.b and row a[0] in line 41 write to one place"),
-        (["a[0].c", "a.b.d"], "M111", "a.b.d and row a[0].c in line 41 write to one place"),
+        (["a", "a.b"], "M111", "a.b and row a in line 41 write to the same field"),
+        (["a.b", "a"], "M111", "a and row a.b in line 41 write to the same field"),
+        (["a[0]", "a.b"], "M111", "a.b and row a[0] in line 41 write to the same field"),
+        (["a[0].c", "a.b.d"], "M111", "a.b.d and row a[0].c in line 41 write to the same field"),
         (["a[0]", "a[2]"], "M111", "no row writes a[1]: a list's items have no gaps"),
         (["b", "a[1]"], "M111", "no row writes a[0]: a list's items have no gaps"),
     ],
@@ -197,7 +209,7 @@ def test_paths_that_cannot_be_read_are_a_problem(problems_of: FindProblems, sour
 def test_a_filter_that_cannot_be_used_is_a_problem(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), filter="email != ''")
     assert (problem.code, problem.fix) == ("M114", None)
-    assert problem.message == "filter: unknown name 'email'. The record's fields are written source.email."
+    assert problem.message == "filter: unknown name 'email'. Write fields of the record as source.email."
 
 
 def test_a_lookup_that_nothing_uses_is_a_warning(problems_of: FindProblems) -> None:

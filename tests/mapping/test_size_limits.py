@@ -24,21 +24,21 @@ def reason(mapper: Mapper, record: dict[str, Json]) -> tuple[str | None, str]:
 @pytest.mark.parametrize(
     ("cell", "step", "sizes"),
     [
-        (", ".join([GROWING] * 9), GROWING, "would make a text of 10,000,000 characters of 1,000,000"),
+        (", ".join([GROWING] * 9), GROWING, "result too long: 10,000,000 characters from 1,000,000"),
         (
             ", ".join(['RegexReplace(".", "aaaaaaaaaa")'] * 9),
             'RegexReplace(".", "aaaaaaaaaa")',
-            "would make a text of 1,000,010 characters of 1,000,000",
+            "result too long: 1,000,010 characters from 1,000,000",
         ),
         (
             f'{", ".join([GROWING] * 5)}, Split("a"), Concat("{"b" * 100}")',
             f'Concat("{"b" * 100}")',
-            "would make a text of 10,000,000 characters of 0",
+            "result too long: 10,000,000 characters from 0",
         ),
         (
             f'{", ".join([GROWING] * 6)}, Split("a")',
             'Split("a")',
-            "would make a list of 1,000,001 items; at most 100,000 are allowed",
+            "result too long: a list of 1,000,001 items; the limit is 100,000",
         ),
     ],
     ids=["Replace", "RegexReplace", "Concat", "Split"],
@@ -71,13 +71,13 @@ def test_a_mapped_record_that_is_too_large_fails_at_the_row_that_goes_too_far(ma
         mapper.map(record)
     (failure,) = caught.value.failures
     assert failure.row == "b16"
-    assert failure.reason == "would make a record of 17,000,000 characters or more; at most 16,000,000 are allowed"
+    assert failure.reason == "mapped record too large: 17,000,000 characters or more; the limit is 16,000,000"
 
 
 def test_copies_of_overlapping_fields_count_for_the_size_of_a_record(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "all", ""), *[(f"a[{number}]", f"b{number}", "") for number in range(20)])
     items: list[Json] = ["x" * 900_000 for _ in range(10)]
-    with pytest.raises(MappingFailure, match="would make a record of"):
+    with pytest.raises(MappingFailure, match="mapped record too large"):
         mapper.map({"a": items})
 
 

@@ -96,7 +96,7 @@ def test_targets_that_no_row_writes_are_unmapped() -> None:
 def test_a_field_in_no_sample_is_a_warning(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("id, mial", "a", "First"), ("", "b", "= has(source.scor) ? source.scor : 0"), ("tel", "c", ""))
     (first,) = check_samples(mapper, RECORDS, "x.md")
-    assert first.message == "'mial' is in none of 2 sample records and reads as null. Did you mean 'mail'?"
+    assert first.message == "'mial' is missing in all 2 sample records and is null. Did you mean 'mail'?"
     assert (first.code, first.line, first.column, first.length) == ("M201", 41, 23, 4)
 
 

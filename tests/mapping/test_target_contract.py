@@ -16,8 +16,8 @@ FindProblems = Callable[..., list[Problem]]
 @pytest.mark.parametrize(
     ("schema", "value", "reason"),
     [
-        ({"format": "email"}, "ada", '"ada" is no email'),
-        ({"format": "date"}, "10/12/1815", '"10/12/1815" is no date'),
+        ({"format": "email"}, "ada", 'not a valid email address: "ada"'),
+        ({"format": "date"}, "10/12/1815", 'not a valid date: "10/12/1815"'),
         ({"minimum": 0}, -1, "-1 is less than the minimum of 0"),
         ({"type": "string"}, None, 'null is not of type "string"'),
         ({"enum": ["a", "b"]}, "c", '"c" is not one of'),
@@ -85,10 +85,10 @@ def test_whole_and_fractional_numbers_are_integers_as_json_schema_says(mapper_of
     ("check", "message", "fix"),
     [
         ({"emial": {}}, "check: no row writes 'emial'. Did you mean 'email'?", "email"),
-        ({"zzz": {}}, "check: no row writes 'zzz'. Its keys are target paths of the table.", None),
+        ({"zzz": {}}, "check: no row writes 'zzz'. The keys are target fields of the table.", None),
         ({"email": {"format": "emial"}}, "check: email.format: Unknown format: 'emial'", None),
         ({"email": {"required": True}}, 'check: email.required: true is not of type "array"', None),
-        ({"email": {"pattern": "("}}, 'check: email.pattern: "(" is no regex', None),
+        ({"email": {"pattern": "("}}, 'check: email.pattern: not a valid regex: "("', None),
         ({"a b": {}}, "a b is not a valid path: unexpected ' '", None),
     ],
 )

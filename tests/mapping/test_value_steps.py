@@ -63,14 +63,14 @@ def test_values_become(apply: Apply, cell: str, given_: Json, expected: Json) ->
         ("Required", None, "the value is null or missing"),
         ("Required", "", "the value is empty text"),
         ("Trim, Required", "  ", "the value is empty text"),
-        ("ParseJson", "{a: 1}", "is no JSON: .* at character 2"),
-        ("ParseJson", "[NaN]", "NaN is no JSON"),
+        ("ParseJson", "{a: 1}", "expected JSON, got .* at character 2"),
+        ("ParseJson", "[NaN]", "NaN is not valid JSON"),
         ("ParseJson", "[1e999]", "1e999 is too large"),
         ("ParseJson", "[" * 100_000, "nested too deep"),
         ("ParseJson", "[" + "1" * 5000 + "]", "a whole number of 5000 digits is too long"),
         ("Json", 2**70, "cannot be written as JSON"),
         ("Json", [None, float("nan")], "cannot be written as JSON"),
-        ("Text", float("inf"), "inf is no number that JSON can write"),
+        ("Text", float("inf"), "inf cannot be written as a JSON number"),
     ],
 )
 def test_what_is_not_foreseen_is_refused(apply: Apply, cell: str, given_: Json, reason: str) -> None:
@@ -95,5 +95,5 @@ def test_drop_leaves_the_field_out_only_for_null(mapper_of: MakeMapper) -> None:
 
 @pytest.mark.parametrize("number", ["0.12345678901234567890", "12345678901234567.89"])
 def test_parse_json_refuses_a_number_that_would_lose_digits(mapper_of: MakeMapper, number: str) -> None:
-    with pytest.raises(MappingFailure, match=f"{number} has more digits than a JSON number keeps"):
+    with pytest.raises(MappingFailure, match=f"{number} has more digits than a JSON number can hold"):
         mapper_of(("a", "b", "ParseJson")).map({"a": f"[{number}]"})

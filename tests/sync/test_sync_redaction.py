@@ -18,7 +18,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from speclab.cli.output import tell_error
+from speclab.cli.output import print_error
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
@@ -278,7 +278,7 @@ async def test_a_run_that_fails_shows_no_secret(
     assert systems.followed == []
     assert any(form in echo.encode() for echo in systems.told for form in forms())
     if result.error is not None:
-        tell_error(result.error)
+        print_error(result.error)
     told = capsys.readouterr()
     clean((told.out + told.err + "\n".join(reports)).encode())
     clean(orjson.dumps([rows, failures]) + repr([events, result]).encode() + written(workspace))

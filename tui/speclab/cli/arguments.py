@@ -1,11 +1,11 @@
-"""Where commands work: the spec that an argument names, its workspace, and the run log of it."""
+"""Arguments and options that commands share: specs, the run log, durations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -18,43 +18,70 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """The specs below this directory whose spec_id begins so; else files."""
+    """Complete to spec_ids of specs below the current directory; without a match, to files."""
     from speclab.spec.workspace import find_specs
 
     ids = [spec.spec_id for spec in find_specs(Path()) if spec.spec_id.startswith(incomplete)]
     return [CompletionItem(name) for name in ids] or [CompletionItem(incomplete, type="file")]
 
 
+class SpecType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 only
+    """The path of a spec, or the spec_id of one below the current directory; converted to its path."""
+
+    name = "spec"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002 - click's signature
+        """Find the spec. Raises `UsageError` if there is none, or more than one."""
+        from speclab.spec.workspace import find_spec
+
+        return find_spec(Path(), value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete to spec_ids, or to files."""
+        return complete_spec(ctx, param, incomplete)
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 only
+    """A duration such as `90s` or `24h`; converted to seconds."""
+
+    name = "duration"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the duration; click reports what cannot be parsed."""
+        from speclab.spec.units import parse_duration
+
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 def spec_argument(function: Function) -> Function:
-    """The argument SPEC: a path, or the spec_id of a spec below this directory; arrives as a path."""
-    return click.argument("spec", callback=_to_path, shell_complete=complete_spec)(function)
-
-
-def specs_argument(function: Function) -> Function:
-    """The argument SPEC..., one or more; arrives as paths."""
-    return click.argument("specs", nargs=-1, required=True, callback=_to_paths, shell_complete=complete_spec)(function)
+    """Add the argument SPEC."""
+    return click.argument("spec", type=SpecType())(function)
 
 
 def runlog_option(function: Function) -> Function:
-    """`--runlog PATH`, for a run log elsewhere than `.speclab/runlog.db` of the workspace."""
+    """Add `--runlog PATH`, for a run log other than `.speclab/runlog.db` in the workspace."""
     return click.option(
         "--runlog",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="The run log  [default: .speclab/runlog.db in the workspace]",
+        show_default=".speclab/runlog.db in the workspace",
+        help="Path of the run log.",
     )(function)
 
 
 def open_reader(runlog: Path | None) -> RunLogReader:
-    """The run log at `runlog`, or of the workspace here, to read; brought up to date if an older speclab wrote it.
+    """Open the run log at `runlog`, or of the current workspace, for reading; migrate one of an older version.
 
-    Raises `UsageError` if there is none at `runlog`; a workspace without one is a workspace without runs.
+    A workspace without a run log has no runs. Raises `UsageError` if there is no run log at `runlog`.
     """
     from speclab.core.errors import UsageError
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path, workspace_of
 
     if runlog is not None and not runlog.exists():
-        raise UsageError(f"there is no run log at {runlog}", hint="The first run, or `speclab up`, makes it.")
+        raise UsageError(f"there is no run log at {runlog}", hint="The first run, or `speclab up`, creates it.")
     workspace = workspace_of(Path.cwd())
     reader = RunLog.reader(runlog or runlog_path(workspace))
     _mark_killed_runs(reader, workspace)
@@ -62,7 +89,7 @@ def open_reader(runlog: Path | None) -> RunLogReader:
 
 
 def _mark_killed_runs(reader: RunLogReader, workspace: Path) -> None:
-    """Mark runs as interrupted whose process is gone, wherever it ran: a killed run cannot do so itself."""
+    """Mark runs whose process has died as interrupted, on any host: a killed run cannot do so itself."""
     from functools import partial
 
     from speclab.core.errors import RunLogError
@@ -72,14 +99,17 @@ def _mark_killed_runs(reader: RunLogReader, workspace: Path) -> None:
 
     if not reader.runs(limit=1, state=RunState.RUNNING):
         return
-    with suppress(RunLogError), RunLog.open(reader.path) as log:  # who may only read sees what was recorded
+    with (
+        suppress(RunLogError),
+        RunLog.open(reader.path) as log,
+    ):  # without write access
         log.mark_interrupted(partial(is_running, workspace))
 
 
 def spec_id_of(log: RunLogReader, name: str) -> str:
-    """The spec_id of the spec that `name` names by path or id, or of an integration that only `log` knows.
+    """Return the spec_id that `name` refers to: the path or spec_id of a spec, or of an integration in `log`.
 
-    Raises `UsageError` if nobody knows it.
+    Raises `UsageError` if there is neither.
     """
     from speclab.core.errors import UsageError
     from speclab.spec.workspace import find_spec, read_spec_file
@@ -89,7 +119,7 @@ def spec_id_of(log: RunLogReader, name: str) -> str:
     try:
         spec = read_spec_file(find_spec(Path(), name))
     except UsageError as error:
-        raise UsageError(f"{error.message}, and none in the run log", hint=error.hint) from None
+        raise UsageError(f"{error.message}, and no integration in the run log", hint=error.hint) from None
     return spec.spec_id if spec else name
 
 
@@ -100,26 +130,5 @@ def spec_id_and_runlog(spec: Path, runlog: Path | None) -> tuple[str, Path]:
 
     found = read_spec_file(spec)
     if found is None:
-        raise UsageError(f"{spec} is no spec", hint="A spec has a front matter with a type and a spec_id.")
+        raise UsageError(f"not a spec: {spec}", hint="A spec has a front matter with a type and a spec_id.")
     return found.spec_id, runlog or runlog_path(workspace_of(spec))
-
-
-def seconds_of(text: str, option: str) -> float:
-    """The duration given to `option`, in seconds. Raises `UsageError`."""
-    from speclab.core.errors import UsageError
-    from speclab.spec.units import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
-def _to_path(ctx: click.Context, param: click.Parameter, value: str) -> Path:  # noqa: ARG001 - click's signature
-    from speclab.spec.workspace import find_spec
-
-    return find_spec(Path(), value)
-
-
-def _to_paths(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> tuple[Path, ...]:
-    return tuple(_to_path(ctx, param, name) for name in value)

@@ -1,4 +1,4 @@
-"""`speclab completion`: the script that teaches a shell to complete our commands and specs."""
+"""`speclab completion`: the completion script for a shell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command(short_help="Print the completion script for a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that teaches a shell to complete commands, options and specs.
+    """Print a shell script that completes commands, options and specs.
 
     \b
     bash  speclab completion bash > ~/.local/share/bash-completion/completions/speclab

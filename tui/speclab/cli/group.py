@@ -1,4 +1,4 @@
-"""The `speclab` command itself: what it is called with decides between a subcommand and the app on a directory."""
+"""The `speclab` command: runs a subcommand, or opens the app on a directory."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ _COMMANDS = {
 _APP = "speclab.cli.app:open_app"
 
 
-class SeenEnough(Exception):
-    """Whoever reads our output has closed it."""
+class OutputClosed(Exception):
+    """The reader of standard output has closed it."""
 
 
 class SpeclabGroup(click.Group):
-    """A group whose commands are imported when they are asked for, and whose default is the app."""
+    """A group that imports a command when it is used, and opens the app by default."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The commands in the order a newcomer needs them."""
+        """Return the command names in the order a new user needs them."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name, imported now."""
+        """Import and return the command of that name."""
         if cmd_name not in _COMMANDS:
             return None
         return _load(_COMMANDS[cmd_name])
@@ -59,28 +59,28 @@ class SpeclabGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` start with; where they start with a directory, the app on it."""
+        """Return the command that `args` start with, or the app where they start with a directory."""
         name = args[0]
         if name in _COMMANDS:
             return super().resolve_command(ctx, args)
         if not name.startswith("-") and not Path(name).is_dir():
-            raise UsageError(f"there is no command and no directory {name!r}", hint=_nearest(name))
+            raise UsageError(f"no such command or directory: {name!r}", hint=_suggest_command(name))
         return "speclab", _load(_APP), args
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
     ) -> click.Context:
-        """Read `args`; where they ask for help, it is printed here."""
-        with _to_a_reader():
+        """Parse `args`; prints the help they ask for."""
+        with _raise_output_closed():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Do it."""
-        with _to_a_reader():
+        """Run the command."""
+        with _raise_output_closed():
             return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`speclab` alone, and `speclab --read-only`, open the app here."""
+        """Parse `args`; without a command they are those of the app, on the current directory."""
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] not in own)):
             args = [".", *args]
@@ -95,28 +95,28 @@ class SpeclabGroup(click.Group):
 )
 @click.version_option(__version__, message="speclab %(version)s")
 def speclab() -> None:
-    """The spec is the integration: edit it, map it, run it and watch it run, in a terminal.
+    """Edit, map, run and monitor integrations, each defined by one Markdown spec.
 
-    Without a command, the app opens on the specs in DIR (default: here); `speclab . --help` tells its options.
+    Without a command, opens the app on the specs in DIR (default: current directory). Its options: `speclab . --help`.
     """
 
 
 @contextmanager
-def _to_a_reader() -> Iterator[None]:
-    """A reader of our output that has seen enough (`| head`) is no error, as click would have it."""
+def _raise_output_closed() -> Iterator[None]:
+    """Raise `OutputClosed` for a broken pipe (`| head`), which click would treat as an error."""
     try:
         yield
     except BrokenPipeError as error:
-        raise SeenEnough from error
+        raise OutputClosed from error
 
 
-def _load(where: str) -> click.Command:
-    module, _, name = where.partition(":")
+def _load(reference: str) -> click.Command:
+    module, _, name = reference.partition(":")
     command: click.Command = getattr(importlib.import_module(module), name)
     return command
 
 
-def _nearest(name: str) -> str:
+def _suggest_command(name: str) -> str:
     from rapidfuzz import process
 
     found = process.extractOne(name, list(_COMMANDS), score_cutoff=60)

@@ -1,4 +1,4 @@
-"""How commands speak: JSON or aligned columns on stdout, errors and notes on stderr."""
+"""Output of commands: JSON or aligned columns on standard output, messages on standard error."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from speclab.core.json import JsonView
     from speclab.core.outcome import Level
 
-STOPPING: Final = "Stopping after the page in progress; ctrl+c again stops now."
-"""What a run says to the first ctrl+c."""
+STOPPING: Final = "Stopping after the page in progress. Press ctrl+c again to stop now."
+"""Message of a run after the first ctrl+c."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 STDOUT: Final = "standard output"
-"""The file name of an error about it."""
+"""File name in errors about standard output."""
 
 
 def json_option(function: Function) -> Function:
-    """The `--json` flag every command that prints data has."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value or one row a line.")(function)
+    """Add `--json`, for commands that print data."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value or row per line.")(function)
 
 
 class _Stdout(io.FileIO):
-    """Standard output, which says by name that it is what cannot be written."""
+    """Standard output that names itself in its errors."""
 
     def write(self, data: ReadableBuffer) -> int:
         try:
@@ -47,7 +47,7 @@ class _Stdout(io.FileIO):
 
 
 class _VisibleText(io.TextIOWrapper):
-    """A text stream on which control characters are shown rather than obeyed: the one filter for what is printed."""
+    """A text stream that shows control characters instead of sending them to the terminal."""
 
     def write(self, text: str, /) -> int:
         """Write `text`; return the number of characters given."""
@@ -56,15 +56,15 @@ class _VisibleText(io.TextIOWrapper):
 
 
 def open_streams() -> None:
-    """Make the standard streams fit to be used: those that are closed (`>&-`) lead nowhere.
+    """Set up the standard streams, and open those that are closed (`>&-`) on the null device.
 
-    Else the next file to be opened would get their place, and what is printed.
+    Otherwise the next file that is opened would get the number of a closed one, and the output with it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     encoding, lines = (sys.stdout.encoding, sys.stdout.isatty()) if sys.stdout else ("utf-8", False)
@@ -75,14 +75,14 @@ def open_streams() -> None:
 
 
 def _full(encoding: str) -> str:
-    """Return `encoding`, or UTF-8 in place of ASCII: click takes ASCII for a mistake and would go round our stream."""
+    """Return `encoding`, or UTF-8 for ASCII: click considers ASCII a mistake and would bypass our stream."""
     return "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding
 
 
 def end_output() -> int:
-    """Write out what is left of our output and give the exit code: 1, with a line about it, if that cannot be.
+    """Flush our output and return the exit code: 1, with a message, if that fails.
 
-    What cannot be written is thrown away, as is what comes after it; for a reader that has seen enough that is well.
+    Output that cannot be written is discarded, as is all that follows. A closed pipe is not an error.
     """
     code = 0
     for stream in (sys.stdout, sys.stderr):
@@ -91,43 +91,43 @@ def end_output() -> int:
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-                tell_os_error(error)
+                print_os_error(error)
                 code = 1
     return code
 
 
-def tell_os_error(error: OSError) -> None:
-    """What cannot be read or written, and why, to stderr."""
-    tell(f"speclab: {error.filename}: {error.strerror}")
+def print_os_error(error: OSError) -> None:
+    """Print to standard error which file cannot be read or written, and why."""
+    print_message(f"speclab: {error.filename}: {error.strerror}")
 
 
-def tell(message: str) -> None:
-    """A line of talk, to stderr; the work goes on where nobody hears it (a closed pipe, a full disk)."""
+def print_message(message: str) -> None:
+    """Print a message to standard error; a closed pipe or a full disk is ignored."""
     with suppress(OSError):
-        click.echo(message, err=True, color=True)  # else click would drop escape sequences, not show them
+        click.echo(message, err=True, color=True)  # otherwise click would drop escape sequences
 
 
 def report(level: Level, message: str) -> None:
-    """What a connector or a run tells of, to stderr."""
-    tell(message if level == "info" else f"{level}: {message}")
+    """Print a message of a connector or a run to standard error."""
+    print_message(message if level == "info" else f"{level}: {message}")
 
 
-def tell_error(error: SpeclabError) -> None:
-    """What went wrong, where, and what to do, to stderr."""
-    tell(f"speclab: {error.message}")
+def print_error(error: SpeclabError) -> None:
+    """Print to standard error what went wrong, where, and what to do."""
+    print_message(f"speclab: {error.message}")
     if isinstance(error, SpecError):
         for problem in error.problems:
-            tell(f"  {problem}")
+            print_message(f"  {problem}")
     if isinstance(error, EndpointError) and error.request:
-        tell(_indented("request", error.request))
+        print_message(_indented("request", error.request))
         if error.response:
-            tell(_indented("response", error.response))
+            print_message(_indented("response", error.response))
     if error.hint:
-        tell(f"  {error.hint}")
+        print_message(f"  {error.hint}")
 
 
 def print_json(value: JsonView) -> None:
-    """One JSON value on a line of its own, to stdout, at once: what is told of it comes after it."""
+    """Print one JSON value on a line, and flush it, so that messages about it follow."""
     from speclab.core.json import encode
 
     text = encode(value)
@@ -138,7 +138,7 @@ def print_json(value: JsonView) -> None:
 
 
 def print_rows(rows: Iterable[Mapping[str, JsonView]], columns: Sequence[str]) -> None:
-    """Rows as aligned columns under a header line; numbers to the right, nothing as `-`."""
+    """Print rows as aligned columns under a header; numbers are right-aligned, `-` stands for no value."""
     table = [[_cell(row.get(column)) for column in columns] for row in rows]
     numeric = [all(_is_number(line[at]) for line in table) for at in range(len(columns))]
     table.insert(0, [column.replace("_", " ") for column in columns])

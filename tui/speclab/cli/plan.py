@@ -1,4 +1,4 @@
-"""`speclab plan`: what a run would do, counted and shown by example, without doing it."""
+"""`speclab plan`: preview a run, with counts and examples."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ _FIELDS: Final = 6
 _WIDTH: Final = 40
 
 
-@click.command(short_help="Say what a run would do, without doing it.")
+@click.command(short_help="Preview a run: counts and examples of changes.")
 @spec_argument
-@click.option(
-    "--full", is_flag=True, help="As if the whole source were read, not only what changed since the last run."
-)
-@click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
+@click.option("--full", is_flag=True, help="Plan a full read instead of only the changes since the last run.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of records to read.")
 @click.option(
     "--lookups",
     type=click.IntRange(0),
     default=500,
     show_default=True,
-    help="Look up so many records at most where each takes a request.",
+    help="Maximum number of lookups at a target that takes one request per record.",
 )
 @trust_option
 @runlog_option
@@ -46,10 +44,10 @@ def plan(
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Say what a run of SPEC would do now: create, update, delete, leave as it is, and fail on.
+    """Preview a run of SPEC: the records it would create, update, delete, leave unchanged, and fail on.
 
-    The source is read as a run reads it, and records are looked up at the target where it can be asked. Nothing is
-    written, neither there nor to the run log. Where something cannot be known, the plan says so.
+    Reads the source as a run does, and looks records up at the target where it supports lookups. Nothing is written,
+    neither there nor to the run log. What cannot be known is listed as such.
 
     Exits 0 if every record would arrive, 1 if some would fail or the guard would stop the run, 4 if a system cannot be
     reached.
@@ -72,24 +70,24 @@ def plan(
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    """The plan for a person."""
+    """Render the plan as lines of text."""
     from speclab.sync.plan import PlannedEffect
 
-    where = "going on from the checkpoint" if plan.resumed else "from the start of the source"
-    yield f"{plan.spec_id}: what a run would do now, {where}"
+    where = "from the checkpoint" if plan.resumed else "from the start of the source"
+    yield f"{plan.spec_id}: a run would do this now, {where}"
     yield ""
-    yield f"  {'read':<10}{plan.read:>9,}{'   and more, which were not looked at' if plan.cut else ''}"
+    yield f"  {'read':<10}{plan.read:>9,}{'   and more, which were not read' if plan.cut else ''}"
     for would in (PlannedEffect.CREATE, PlannedEffect.UPDATE, PlannedEffect.DELETE):
         yield f"  {would:<10}{plan.effects[would]:>9,}"
     if plan.effects[PlannedEffect.SAME]:
-        yield f"  {'send':<10}{plan.effects[PlannedEffect.SAME]:>9,}   though the target has them just so"
+        yield f"  {'send':<10}{plan.effects[PlannedEffect.SAME]:>9,}   though the target already has the same values"
     if plan.effects[PlannedEffect.UNKNOWN]:
-        yield f"  {'write':<10}{plan.effects[PlannedEffect.UNKNOWN]:>9,}   create or update: nothing tells which"
+        yield f"  {'write':<10}{plan.effects[PlannedEffect.UNKNOWN]:>9,}   create or update: cannot be known"
     yield f"  {'unchanged':<10}{plan.unchanged:>9,}"
     yield f"  {'filtered':<10}{plan.filtered:>9,}"
     yield f"  {'fail':<10}{sum(fault.count for fault in plan.faults):>9,}"
     if plan.waiting:
-        yield f"\n  {plan.waiting:,} of the retry queue are due and would be sent first"
+        yield f"\n  {plan.waiting:,} records in the retry queue are due and would be sent first"
     for fault in plan.faults:
         yield f"\n  {fault.count:,} would fail: {fault.place}: {fault.message}"
     for example in plan.examples:
@@ -99,7 +97,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     for alarm in plan.alarms:
         yield f"  {'the guard would stop the run' if alarm.stops else f'{alarm.level} of the guard'}: {alarm.message}"
     for note in plan.notes:
-        yield f"  cannot know: {note}"
+        yield f"  unknown: {note}"
 
 
 def _example(example: PlanExample) -> Iterator[str]:
@@ -108,7 +106,7 @@ def _example(example: PlanExample) -> Iterator[str]:
         was = f"{_short(change.was)} → " if change.was else ""
         yield f"    {change.field}: {was}{_short(change.becomes)}"
     if len(example.changes) > _FIELDS:
-        yield f"    and {len(example.changes) - _FIELDS} fields more"
+        yield f"    and {len(example.changes) - _FIELDS} more fields"
 
 
 def _short(text: str) -> str:
@@ -120,12 +118,12 @@ def _calls(pace: PlannedPace, name: str) -> str:
 
     count = format_count(pace.calls, name)
     if pace.at_least is None:
-        return f"{count}; how long they take cannot be known: the spec has no rate limit for it"
-    return f"{count}; {format_duration(pace.at_least)} at least, by the rate limit"
+        return f"{count}; duration unknown, as the spec has no rate limit for it"
+    return f"{count}; at least {format_duration(pace.at_least)} at the rate limit"
 
 
 def _json(plan: Plan) -> Json:
-    """The plan as a JSON value."""
+    """Return the plan as JSON."""
 
     def pace(one: PlannedPace) -> Json:
         return {"calls": one.calls, "at_least": one.at_least}

@@ -1,4 +1,4 @@
-"""`speclab run` and `speclab cancel`, the progress line, and the reconciliation that is printed."""
+"""`speclab run` and `speclab cancel`, with the progress line and the printed reconciliation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from speclab.cli.arguments import runlog_option, seconds_of, spec_argument, spec_id_and_runlog, specs_argument
-from speclab.cli.output import STOPPING, end_output, json_option, print_json, report, tell, tell_error
+from speclab.cli.arguments import DurationType, SpecType, runlog_option, spec_argument, spec_id_and_runlog
+from speclab.cli.output import STOPPING, end_output, json_option, print_error, print_json, print_message, report
 from speclab.cli.trust import approval, trust_option
 from speclab.core.errors import SpeclabError
 from speclab.core.outcome import Level, Outcome, RunState
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _GROUPS: Final = 12
 
 
-def print_books(row: RunRow, log_path: Path) -> None:
+def print_reconciliation(row: RunRow, log_path: Path) -> None:
     """Print the run `row` and the failures it left in the run log at `log_path`."""
     click.echo(f"{row.spec_id}: {row.state}{_took(row)}")
     if row.error:
@@ -41,7 +41,7 @@ def print_books(row: RunRow, log_path: Path) -> None:
         count = getattr(row, outcome)
         click.echo(f"  {outcome:<10}{count:>9,}{_effects(row) if outcome is Outcome.WRITTEN else ''}")
     outcomes = sum(getattr(row, outcome) for outcome in Outcome)
-    verdict = "the books balance" if outcomes == row.read else "THE BOOKS DO NOT BALANCE"
+    verdict = "counts match" if outcomes == row.read else "COUNTS DO NOT MATCH"
     click.echo(f"  {'':<10}{outcomes:>9,}   {verdict}")
     _print_failures(row, log_path)
 
@@ -54,12 +54,12 @@ def _took(row: RunRow) -> str:
 
 
 def _effects(row: RunRow) -> str:
-    told = [f"{getattr(row, name):,} {name}" for name in ("created", "updated", "deleted") if getattr(row, name)]
-    return "   " + ", ".join(told) if told else ""
+    counts = [f"{getattr(row, name):,} {name}" for name in ("created", "updated", "deleted") if getattr(row, name)]
+    return "   " + ", ".join(counts) if counts else ""
 
 
 def _print_failures(row: RunRow, log_path: Path) -> None:
-    """The failures of the run that are still open, grouped by what they have in common, each group at its place."""
+    """Print the open failures of the spec in groups, each with its location."""
     from speclab.runlog import RunLogReader
     from speclab.spec.workspace import runlog_path, workspace_of
 
@@ -68,37 +68,37 @@ def _print_failures(row: RunRow, log_path: Path) -> None:
         shown = [(group, log.get_group_failures(group, limit=1)[0]) for group in groups[:_GROUPS]]
     if not groups:
         return
-    click.echo("\n  failures in the run log, by place")
+    click.echo("\n  open failures, by location")
     for group, newest in shown:
         where = f"{newest.file}:{newest.line}" + (f":{newest.column}" if newest.column else "")
         blame = f"{group.row}: " if group.row else ""
         click.echo(f"  {group.count:>7,}  {where}: {group.state} at {group.stage}: {blame}{group.message}")
     if len(groups) > _GROUPS:
-        click.echo(f"           and {len(groups) - _GROUPS} more kinds")
+        click.echo(f"           and {len(groups) - _GROUPS} more groups")
     elsewhere = "" if log_path.resolve() == runlog_path(workspace_of(Path.cwd())) else f" --runlog {log_path}"
-    click.echo(f"\n  each of them, with its record: speclab failures {row.spec_id} --full{elsewhere}")
+    click.echo(f"\n  details: speclab failures {row.spec_id} --full{elsewhere}")
 
 
 _CLEAR: Final = b"\r\x1b[K"
 
 
 class LiveLine:
-    """The line, on stderr. Whatever else is printed there during the run goes through `report`."""
+    """The progress line on standard error. During the run, all other output there goes through `report`."""
 
     def __init__(self) -> None:
-        self._works = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._enabled = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._shown = False
 
     def show(self, run: RunRow) -> None:
-        """Show how `run` goes."""
-        if not self._works:
+        """Show the progress of `run`."""
+        if not self._enabled:
             return
         from speclab.runlog.rows import format_progress
 
         doing = format_progress(run, datetime.now(UTC))
         text = " ".join(f"{run.spec_id}: {run.read:,} read, {doing}".split())
         self.clear()
-        with suppress(OSError):  # the run goes on where nobody sees it
+        with suppress(OSError):  # the run continues without its progress line
             width = os.get_terminal_size(sys.stderr.fileno()).columns
             sys.stderr.write(text[: width - 1])
             sys.stderr.flush()
@@ -118,18 +118,19 @@ class LiveLine:
         report(level, message)
 
 
-@click.command(short_help="Stop the running run of a spec.")
+@click.command(short_help="Stop the run of a spec.")
 @spec_argument
 @click.option("--now", is_flag=True, help="Stop at once, in the middle of a page.")
 @runlog_option
-def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click hands flags by name
-    """Ask the running run of SPEC to stop, whoever started it: a shell, the app, `speclab up`, another host.
+def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click passes flags by name
+    """Ask the run of SPEC to stop, wherever it was started: in a shell, the app, `speclab up`, on another host.
 
-    The first time, the run finishes the page in progress. Asked again, or with --now, it stops at once. Either way it
-    ends as `cancelled`, its counts match, and the next run continues from the checkpoint. Records that were being sent
-    when it stopped at once are sent again or, where that could write them twice, become `unknown`.
+    The run finishes the page in progress; the second time, or with --now, it stops at once. Either way it ends as
+    `cancelled`, its counts match, and the next run continues from the checkpoint. Records in flight when it stopped at
+    once are sent again or, where that could write them twice, become `unknown`.
 
-    `speclab up` runs the spec again at its next time; `speclab pause` prevents that. Exits 1 if SPEC is not running.
+    `speclab up` still runs the spec at its next scheduled time; `speclab pause` prevents that. Exits 1 if SPEC is not
+    running.
     """
     from functools import partial
 
@@ -143,32 +144,32 @@ def cancel(spec: Path, now: bool, runlog: Path | None) -> None:  # noqa: FBT001 
         gone = [run for run in log.mark_interrupted(partial(is_running, workspace_of(spec))) if run.spec_id == spec_id]
         runs = log.cancel(spec_id, get_user_name(), now=now)
     for run in gone:
-        tell(f"{spec_id}: {run.error}; the run is marked as interrupted")
+        print_message(f"{spec_id}: {run.error}; the run is marked as interrupted")
     for run in runs:
         if run.cancel == CANCEL_NOW:
-            tell(f"{spec_id} was asked to stop now")
+            print_message(f"{spec_id} was asked to stop now")
         else:
-            tell(f"{spec_id} was asked to stop after the page in progress; cancel it again to stop it now")
+            print_message(f"{spec_id} was asked to stop after the page in progress. Cancel again to stop it now.")
     if not runs:
         if not gone:
-            tell(f"{spec_id} is not running")
+            print_message(f"{spec_id} is not running")
         click.get_current_context().exit(1)
 
 
 @click.command(short_help="Run specs once, now.")
-@specs_argument
-@click.option("--full", is_flag=True, help="Read the whole source, not only what changed since the last run.")
-@click.option("--limit", type=click.IntRange(1), help="Read so many records at most.")
-@click.option("--retries", is_flag=True, help="Read nothing; only try again what is due in the retry queue.")
-@click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing anywhere.")
+@click.argument("specs", nargs=-1, required=True, type=SpecType())
+@click.option("--full", is_flag=True, help="Read the whole source instead of only the changes since the last run.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of records to read.")
+@click.option("--retries", is_flag=True, help="Read nothing; only send the records of the retry queue that are due.")
+@click.option("--dry-run", is_flag=True, help="Read, map and check, but write nothing.")
 @click.option(
     "--patience",
-    metavar="DURATION",
+    type=DurationType(),
     default="60s",
     show_default=True,
-    help="How long to wait to send records again, in all.",
+    help="Maximum total time to wait for retries.",
 )
-@click.option("--trigger", default="manual", hidden=True, help="What the run log says started it.")
+@click.option("--trigger", default="manual", hidden=True, help="Trigger of the run in the run log.")
 @trust_option
 @runlog_option
 @json_option
@@ -178,44 +179,47 @@ def run(
     limit: int | None,
     retries: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
-    patience: str,
+    patience: float,
     trigger: str,
     trust: bool,  # noqa: FBT001
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Run each of SPECS once, now, from where its last run came to.
+    """Run each of SPECS once, continuing where its last run stopped.
+
+    The first ctrl+c finishes the page in progress, the second stops the run at once; `speclab cancel` does the same
+    from elsewhere. On a terminal, the last line shows the progress.
 
     Exits 0 if every record arrived, 1 if some did not, 3 if a spec cannot run, 4 if a system cannot be reached or
-    refuses the credentials. The first ctrl+c finishes the page in progress, the second stops the run at once;
-    `speclab cancel` does the same from elsewhere. On a terminal, the last line shows what the run does.
+    refuses the credentials.
     """
     from speclab.sync.run import RunOptions
 
-    wait = seconds_of(patience, "--patience")
-    options = RunOptions(full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, wait_budget=wait)
+    options = RunOptions(
+        full=full, limit=limit, retries=retries, dry_run=dry_run, trigger=trigger, wait_budget=patience
+    )
     codes = [_run(path, options, approval(trust=trust), runlog, as_json=as_json) for path in specs]
     click.get_current_context().exit(max(codes))
 
 
 def _run(path: Path, options: RunOptions, approve: Approve, runlog: Path | None, *, as_json: bool) -> int:
-    """Run one spec and print what came of it; gives the exit code."""
+    """Run one spec, print the result and return the exit code."""
     from speclab.cli import INTERRUPTED
 
     try:
         result, log_path = run_spec(path, options, approve, runlog)
     except SpeclabError as error:
-        tell_error(error)
+        print_error(error)
         return error.exit_code
     try:
         _print(result.row, log_path, as_json=as_json)
-    except OSError:  # the run is done, and those after it are to be done
+    except OSError:  # the run is complete, and the remaining specs still have to run
         unprinted = end_output()
     else:
         unprinted = 0
     if result.error is not None:
-        tell_error(result.error)
-        parked = result.row.state is RunState.PARTIAL  # the system was reached, and asks to wait
+        print_error(result.error)
+        parked = result.row.state is RunState.PARTIAL  # the system was reached, and asked to wait
         return 1 if parked else result.error.exit_code
     if result.row.state is RunState.CANCELLED:
         return INTERRUPTED
@@ -228,14 +232,14 @@ def _print(row: RunRow, log_path: Path, *, as_json: bool) -> None:
 
         print_json(run_json(row))
     else:
-        print_books(row, log_path)
+        print_reconciliation(row, log_path)
 
 
 def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | None = None) -> tuple[RunResult, Path]:
-    """Run the spec at `path` with the machine's own time, chance and network; gives the path of the run log too.
+    """Run the spec at `path` with this machine's clock, randomness and network; return the result and the run log.
 
-    Raises `SpecError` if it cannot or may not run, `SpecHeld` if it is being run, `RunLogError` if the books cannot be
-    kept.
+    Raises `SpecError` if it cannot or may not run, `SpecHeld` if it is running already, `RunLogError` if the run log
+    cannot be written.
     """
     import asyncio
     from dataclasses import replace
@@ -264,38 +268,38 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
 
     with RunLog.open(log_path) as log:
         if options.trigger == "manual":
-            _say_if_others_are_called_so(prepared)
-            _say_if_a_service_would_not(prepared.integration.spec_id, log_path)
+            _warn_of_duplicates(prepared)
+            _warn_if_suspended(prepared.integration.spec_id, log_path)
         with tuned_interpreter():
             return asyncio.run(go(log)), log_path
 
 
-def _say_if_others_are_called_so(prepared: PreparedSpec) -> None:
-    """A copy whose spec_id was left as it is goes on, in the run log, where the other one came to."""
+def _warn_of_duplicates(prepared: PreparedSpec) -> None:
+    """Warn of specs with the same spec_id: a copy continues where the original stopped."""
     from speclab.spec.workspace import find_duplicate_ids, find_specs
 
     for other in find_duplicate_ids(prepared.integration.path, find_specs(prepared.workspace)):
-        called = f"{os.path.relpath(other)} has the spec_id {prepared.integration.spec_id!r}, too"
-        report(Level.WARNING, f"{called}; the two share one cursor and one set of books; give the copy its own")
+        same = f"{os.path.relpath(other)} has the same spec_id, {prepared.integration.spec_id!r}"
+        report(Level.WARNING, f"{same}; both share one cursor and one history. Give the copy its own spec_id.")
 
 
-def _say_if_a_service_would_not(spec_id: str, log_path: Path) -> None:
-    """What a person asks for is done; but maybe they do not know."""
-    from speclab.cli.service import paused
+def _warn_if_suspended(spec_id: str, log_path: Path) -> None:
+    """Tell the user if the scheduler would not run the spec now: it is paused, or a system asked to wait."""
+    from speclab.cli.service import describe_pause
     from speclab.core.clock import SystemClock, format_timestamp
     from speclab.runlog import RunLogReader
 
     now = format_timestamp(SystemClock().now())
     with RunLogReader.open(log_path) as reader:
-        why = [f"{spec_id} is paused {paused(row)}" for row in reader.integrations(spec_id) if row.paused_at]
+        why = [f"{spec_id} is paused {describe_pause(row)}" for row in reader.integrations(spec_id) if row.paused_at]
         parked = reader.get_parked(spec_id).items()
-        why += [f"the {end} of {spec_id} asked to be left alone until {until}" for end, until in parked if until > now]
+        why += [f"the {end} of {spec_id} asked to wait until {until}" for end, until in parked if until > now]
     for reason in why:
-        tell(f"{reason}; this run was asked for, and goes on all the same")
+        print_message(f"{reason}; running anyway, as you asked for it")
 
 
 def equip(path: Path, approve: Approve) -> tuple[PreparedSpec, References, RuntimeContext]:
-    """The spec at `path`, ready to run, and the machine's own secrets, time, chance and network to run it with.
+    """Prepare the spec at `path`; return it with this machine's secrets, clock, randomness and network.
 
     Raises `SpecError` if it cannot run, and `Untrusted` if it may not.
     """

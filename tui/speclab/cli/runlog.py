@@ -1,4 +1,4 @@
-"""`speclab status`, `runs` and `failures`: the run log from the shell."""
+"""`speclab status`, `runs` and `failures`: queries of the run log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speclab.cli.arguments import complete_spec, open_reader, runlog_option, seconds_of, spec_id_of
-from speclab.cli.output import json_option, print_json, print_rows, tell
+from speclab.cli.arguments import DurationType, complete_spec, open_reader, runlog_option, spec_id_of
+from speclab.cli.output import json_option, print_json, print_message, print_rows
 from speclab.core.errors import UsageError
 from speclab.core.outcome import FailureState
 from speclab.core.text import format_count
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from speclab.service.heartbeat import Heartbeat
 
 
-@click.command(short_help="Print how every integration is.")
-@click.option("--window", metavar="DURATION", default="24h", show_default=True, help="How far back the figures go.")
+@click.command(short_help="Show the status of every integration.")
+@click.option("--window", type=DurationType(), default="24h", show_default=True, help="Period of the figures.")
 @runlog_option
 @json_option
-def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
-    """Print how every integration is: its last and next run, success rate, errors, retry queue and dead letters.
+def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
+    """Show the status of every integration: last and next run, success rate, errors, retry queue and dead letters.
 
-    Exits 1 if one of them failed or needs attention, paused or not. A cancelled run changes nothing about that: the run
-    before it counts. One that is parked waits for a system that asked to be left alone, and is no failure.
+    Exits 1 if one of them failed or needs attention, even if it is paused. After a cancelled run, the run before it
+    counts. A parked integration waits for a rate-limiting system and has not failed.
     """
     from datetime import UTC, datetime
 
@@ -40,7 +40,7 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
 
     now = datetime.now(UTC)
     with open_reader(runlog) as log:
-        found = get_overview(log, seconds_of(window, "--window"), now).integrations
+        found = get_overview(log, window, now).integrations
     service = service_of(workspace_of(Path.cwd()), now)
     rows = [_status_row(health, service) for health in found]
     if as_json:
@@ -54,43 +54,43 @@ def status(window: str, runlog: Path | None, as_json: bool) -> None:  # noqa: FB
         columns = ["spec_id", "condition", "success", "read", "errors", "waiting", "dead", "unknown"]
         print_rows(rows, [*columns, "last_run", "last_run_at", "next"])
     else:
-        tell("No runs yet. 'speclab run SPEC' makes one.")
+        print_message("No runs yet. Start one with 'speclab run SPEC'.")
     if not as_json:
-        _tell_pauses(found)
-        _tell_parked(found)
-        _tell_service(service)
-    well = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.PARKED, Condition.IDLE}
-    click.get_current_context().exit(0 if all(health.condition in well for health in found) else 1)
+        _print_pauses(found)
+        _print_parked(found)
+        _print_service(service)
+    healthy = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.PARKED, Condition.IDLE}
+    click.get_current_context().exit(0 if all(health.condition in healthy for health in found) else 1)
 
 
-def _tell_pauses(found: Sequence[Health]) -> None:
-    """Who paused what, and why."""
-    from speclab.cli.service import paused
+def _print_pauses(found: Sequence[Health]) -> None:
+    """Print which integrations are paused, by whom and why."""
+    from speclab.cli.service import describe_pause
 
     for health in found:
         if health.integration.paused_at:
-            tell(f"{health.integration.spec_id} is paused {paused(health.integration)}")
+            print_message(f"{health.integration.spec_id} is paused {describe_pause(health.integration)}")
 
 
-def _tell_parked(found: Sequence[Health]) -> None:
-    """Print which endpoints asked to be left alone, and until when."""
+def _print_parked(found: Sequence[Health]) -> None:
+    """Print which endpoints asked to wait, and until when."""
     for health in found:
         for end, until in health.parked.items():
-            tell(f"{health.integration.spec_id} is parked: its {end} asked to be left alone until {until}")
+            print_message(f"{health.integration.spec_id} is parked: its {end} asked to wait until {until}")
 
 
-def _tell_service(service: Heartbeat | None) -> None:
-    """Whether anything runs by itself here."""
+def _print_service(service: Heartbeat | None) -> None:
+    """Print whether the scheduler runs in this workspace."""
     if service is None:
-        tell("Nothing runs by itself here: no 'speclab up' is alive.")
+        print_message("Scheduler is not running. Start it with 'speclab up'.")
         return
     who = f"process {service.pid} of {service.user} on {service.host}, since {service.since}"
-    stopping = ", and is stopping once its runs finished the page in hand" if service.stopping else ""
+    stopping = "; stopping after the pages in progress" if service.stopping else ""
     specs = format_count(len(service.specs), "spec")
-    tell(f"speclab up is alive here ({specs}): {who}{stopping}")
+    print_message(f"Scheduler is running ({specs}): {who}{stopping}")
     for spec_id, spec in service.specs.items():
         if spec.problem:
-            tell(f"  {spec_id} cannot run: {spec.problem}")
+            print_message(f"  {spec_id} cannot run: {spec.problem}")
 
 
 def _status_row(health: Health, service: Heartbeat | None) -> Record:
@@ -116,13 +116,13 @@ def _status_row(health: Health, service: Heartbeat | None) -> Record:
     }
 
 
-@click.command(short_help="Print the latest runs.")
+@click.command(short_help="List the latest runs.")
 @click.argument("spec", required=False, shell_complete=complete_spec)
-@click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many, at most.")
+@click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of rows.")
 @runlog_option
 @json_option
 def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001
-    """Print the latest runs of all integrations, or of SPEC, newest first."""
+    """List the latest runs of all integrations, or of SPEC, newest first."""
     from speclab.runlog import run_json
 
     with open_reader(runlog) as log:
@@ -135,20 +135,20 @@ def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> No
         columns = ["run", "spec_id", "trigger", "state", "started_at", "read", "written", "unchanged", "filtered"]
         print_rows(rows, [*columns, "waiting", "dead", "unknown"])
     else:
-        tell("No runs yet. 'speclab run SPEC' makes one.")
+        print_message("No runs yet. Start one with 'speclab run SPEC'.")
 
 
-@click.command(short_help="Print the records that failed, and why.")
+@click.command(short_help="List failed records and their errors.")
 @click.argument("spec", required=False, shell_complete=complete_spec)
-@click.option("--run", metavar="ID", help="Only of this run, whatever became of them since.")
+@click.option("--run", metavar="ID", help="Only failures of this run, whatever their state now.")
 @click.option(
     "--state",
     type=click.Choice([one.value for one in FailureState]),
-    help="Only in this state  [default: the open ones]",
+    help="Only failures in this state  [default: all open ones]",
 )
-@click.option("--row", metavar="PATH", help="Only of this mapping row (its target path).")
-@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many, at most.")
-@click.option("--full", is_flag=True, help="With the record, the mapped payload, the request and the response.")
+@click.option("--row", metavar="PATH", help="Only failures on this mapping row (its target path).")
+@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of rows.")
+@click.option("--full", is_flag=True, help="Include the record, the mapped payload, the request and the response.")
 @runlog_option
 @json_option
 def failures(
@@ -161,7 +161,7 @@ def failures(
     runlog: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Print the records that failed, of all integrations or of SPEC, newest first, each with its place."""
+    """List the failed records of all integrations, or of SPEC, newest first, each with its location in the spec."""
     from speclab.runlog import failure_json
 
     with open_reader(runlog) as log:
@@ -176,7 +176,7 @@ def failures(
         else:
             _print(failure, full=full)
     if not as_json and not found:
-        tell("No failures.")
+        print_message("No failures.")
 
 
 def _print(failure: FailureRow, *, full: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.arguments import runlog_option, spec_argument, spec_id_and_runlog
-from speclab.cli.output import tell, tell_error
+from speclab.cli.output import print_error, print_message
 from speclab.cli.trust import approval, trust_option
 from speclab.core.errors import SpeclabError, Untrusted
 
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from speclab.runlog import IntegrationRow
 
 
-@click.command(short_help="Run every spec in progress on its schedule.")
+@click.command(short_help="Run specs on their schedules.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
-@click.option("--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Runs at once, at most.")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Maximum number of parallel runs."
+)
 @trust_option
 @runlog_option
 def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click hands flags by name
-    """Run every spec in DIRECTORY (default: here) whose status is in-progress on its schedule, but for paused ones.
+    """Run the specs in DIRECTORY (default: current directory) on their schedules: those in-progress and not paused.
 
-    Each run is a process of its own. Records in the retry queue are sent again when they are due, alerts are evaluated
-    once a minute, and old rows of the run log go. Specs that change are read anew. One `speclab up` is enough for a
-    workspace; a second one says who is at it.
+    Each run is a separate process. Records in the retry queue are retried when due, alerts are evaluated once a minute,
+    and old rows of the run log are deleted. Changed specs are reloaded. A workspace has one `speclab up`; a second one
+    fails and names the first.
 
-    A spec must be trusted to be run (see speclab trust): at a terminal you are asked for those that are not, and
-    --trust allows all of them for as long as this goes on.
+    Only trusted specs run (see speclab trust): at a terminal you are asked about the others; --trust trusts all of them
+    while this command runs.
 
-    The first ctrl+c (or SIGTERM) lets running runs finish the page in hand, the second ends them at once.
+    The first ctrl+c (or SIGTERM) lets runs finish the page in progress, the second stops them at once.
     """
     import asyncio
 
@@ -57,12 +59,12 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
             await serve(serving, evaluate, SystemClock(), _report, stop)
         return stop.immediate.is_set()
 
-    tell(f"Running what is in progress in {directory}; ctrl+c stops it.")
+    print_message(f"Running specs in {directory} on their schedules. Press ctrl+c to stop.")
     click.get_current_context().exit(INTERRUPTED if asyncio.run(go()) else 0)
 
 
 def _ask_for_trust(directory: Path, workspace: Path) -> None:
-    """Ask for each spec in progress that is not trusted, where a person is there; else tell which would not run."""
+    """Ask about each untrusted spec in progress; without a terminal, print which ones cannot run."""
     from speclab.connectors.trust import read_wanted, require_trust
     from speclab.service.spec_registry import IN_PROGRESS
     from speclab.spec.workspace import find_specs, workspace_of
@@ -71,27 +73,27 @@ def _ask_for_trust(directory: Path, workspace: Path) -> None:
         if spec.type == "integration" and spec.status == IN_PROGRESS and workspace_of(spec.path) == workspace:
             try:
                 require_trust(read_wanted(spec.path), approval(trust=False))
-            except (SpeclabError, OSError) as error:  # the service goes on with the others
+            except (SpeclabError, OSError) as error:  # the others still run
                 if isinstance(error, Untrusted):
-                    tell_error(error)
+                    print_error(error)
 
 
 def _report(level: Level, message: str) -> None:
     from datetime import datetime
 
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    tell(f"{now} {message}" if level == "info" else f"{now} {level}: {message}")
+    print_message(f"{now} {message}" if level == "info" else f"{now} {level}: {message}")
 
 
-@click.command(short_help="Have speclab up leave a spec alone.")
+@click.command(short_help="Pause a spec: the scheduler skips it.")
 @spec_argument
-@click.option("--reason", default="", help="Why, for whoever asks later.")
+@click.option("--reason", default="", help="Reason, shown in the status.")
 @runlog_option
 def pause(spec: Path, reason: str, runlog: Path | None) -> None:
-    """Have `speclab up` leave SPEC alone until `speclab resume`.
+    """Pause SPEC: `speclab up` skips it until `speclab resume`.
 
-    Neither is it run on its schedule, nor are records in its retry queue sent, nor its alerts evaluated; a run that is
-    under way goes on to its end. `speclab run` and `speclab retry` do what they are told all the same.
+    Its schedule, its retry queue and its alerts stop; a run that has started continues to its end. `speclab run` and
+    `speclab retry` still work.
     """
     from speclab.core.locks import get_user_name
     from speclab.runlog import RunLog
@@ -99,26 +101,26 @@ def pause(spec: Path, reason: str, runlog: Path | None) -> None:
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log, RunLog.reader(path) as reader:
         if log.pause(spec_id, get_user_name(), reason.strip()):
-            tell(f"{spec_id} is paused; 'speclab resume {spec_id}' ends that")
+            print_message(f"{spec_id} is paused. Resume it with 'speclab resume {spec_id}'.")
         else:
             (row,) = reader.integrations(spec_id)
-            tell(f"{spec_id} was paused already, {paused(row)}")
+            print_message(f"{spec_id} was already paused {describe_pause(row)}")
 
 
-@click.command(short_help="End a pause.")
+@click.command(short_help="Resume a paused spec.")
 @spec_argument
 @runlog_option
 def resume(spec: Path, runlog: Path | None) -> None:
-    """End the pause of SPEC. Times that passed meanwhile are made up for by one run."""
+    """Resume SPEC after a pause. One run makes up for all scheduled times that were missed."""
     from speclab.core.locks import get_user_name
     from speclab.runlog import RunLog
 
     spec_id, path = spec_id_and_runlog(spec, runlog)
     with RunLog.open(path) as log:
-        tell(f"{spec_id} is resumed" if log.resume(spec_id, get_user_name()) else f"{spec_id} was not paused")
+        print_message(f"{spec_id} is resumed" if log.resume(spec_id, get_user_name()) else f"{spec_id} was not paused")
 
 
-def paused(row: IntegrationRow) -> str:
-    """By whom an integration that is paused was, since when and why: `by ada since 2026-...: the ledger is closed`."""
-    why = f": {row.paused_reason}" if row.paused_reason else ""
-    return f"by {row.paused_by} since {row.paused_at}{why}"
+def describe_pause(row: IntegrationRow) -> str:
+    """Return who paused an integration, since when and why: `by ada since 2026-...: the ledger is closed`."""
+    reason = f": {row.paused_reason}" if row.paused_reason else ""
+    return f"by {row.paused_by} since {row.paused_at}{reason}"

@@ -1,4 +1,4 @@
-"""Commands that ask one system: `auth` and `fields`."""
+"""Commands that connect to one system: `auth` and `fields`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speclab.cli.arguments import spec_argument
-from speclab.cli.output import json_option, print_json, print_rows, report, tell, tell_error
+from speclab.cli.output import json_option, print_error, print_json, print_message, print_rows, report
 from speclab.cli.trust import approval, trust_option
 from speclab.core.text import format_count
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 ROLES: tuple[Role, ...] = ("source", "target")
 
 
-@click.command(short_help="Try the credentials, and log in.")
+@click.command(short_help="Check the credentials, and log in.")
 @spec_argument
 @click.argument("end", type=click.Choice(ROLES), required=False)
-@click.option("--renew", is_flag=True, help="Get a new token or log in anew, though what is kept is still good.")
-@click.option("--browser/--no-browser", default=True, help="Open the login page in a browser, where there is one.")
+@click.option("--renew", is_flag=True, help="Request a new token or log in again even if the stored one is valid.")
+@click.option("--browser/--no-browser", default=True, help="Open the login page in a browser, if there is one.")
 @trust_option
 @json_option
 def auth(
@@ -42,13 +42,13 @@ def auth(
     trust: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Try the credentials of SPEC's source and target, or of one END, and say how far they go.
+    """Check the credentials of SPEC's source and target, or of one of them.
 
-    What they refer to is resolved, a token is got where they take one, and the cheapest request is made that needs
-    them: the source's first page, a look at the target. Nothing is written. Where a person has to log in, a page to
-    open is shown, and the login is kept for the runs to come.
+    Resolves the secrets, requests a token if one is needed, and makes the cheapest request that needs the credentials:
+    the source's first page, a lookup at the target. Nothing is written. Where a person has to log in, the page to open
+    is shown, and the login is stored for later runs.
 
-    Exits 0 if both let us in, 3 if a reference names nothing, 4 if one refuses or cannot be reached.
+    Exits 0 if access is granted, 3 if a secret cannot be resolved, 4 if a system refuses or cannot be reached.
     """
     import asyncio
 
@@ -61,7 +61,7 @@ def auth(
     document = Document.load(spec)
     ends = [read_end(document, role) for role in ([end] if end else ROLES)]
     approve = approval(trust=trust)
-    this_machine(spec, ends, approve)  # asks once about both
+    this_machine(spec, ends, approve)  # asks once for both
     codes = []
     for found in ends:
         machine = this_machine(spec, [found], approve, report)
@@ -71,7 +71,7 @@ def auth(
         else:
             _print(found, access)
         if access.error is not None and not as_json:
-            tell_error(access.error)
+            print_error(access.error)
         codes.append(access.error.exit_code if access.error is not None else 0)
     click.get_current_context().exit(max(codes))
 
@@ -88,17 +88,17 @@ async def _tried(
 
 
 def _show(prompt: LoginPrompt, role: Role, *, browser: bool) -> None:
-    """Put a prompt on stderr and, where a person sits at a browser, open its page there."""
+    """Print a login prompt to standard error and, where there is a browser, open its page."""
     from speclab.connectors.auth.oauth2 import has_browser, open_browser
     from speclab.spec.units import format_duration
 
     minutes = format_duration(prompt.seconds)
     if prompt.code:
-        tell(f"{role}: open {prompt.url} on any device and enter the code {prompt.code}, within {minutes}")
+        print_message(f"{role}: open {prompt.url} on any device and enter the code {prompt.code}, within {minutes}")
         if prompt.direct:
-            tell(f"  with the code in it: {prompt.direct}")
+            print_message(f"  or open {prompt.direct}")
     else:
-        tell(f"{role}: log in within {minutes} at\n  {prompt.url}")
+        print_message(f"{role}: log in within {minutes} at\n  {prompt.url}")
     if browser and has_browser() and sys.stderr.isatty():
         open_browser(prompt.direct or prompt.url)
 
@@ -106,14 +106,14 @@ def _show(prompt: LoginPrompt, role: Role, *, browser: bool) -> None:
 def _print(end: Endpoint, access: ConnectionCheck) -> None:
     click.echo(f"{end.role}: {end.system.connector}, {end.login}")
     if access.references:
-        click.echo(f"  names    {', '.join(access.references)}")
+        click.echo(f"  secrets  {', '.join(access.references)}")
     if access.token is not None:
         until = access.token_expires_at
-        good = f"good until {until}" if until else "the server does not say until when it is good"
-        click.echo(f"  token    {'new' if access.is_new else 'kept'}, {good}")
+        expires = f"expires at {until}" if until else "expiry unknown"
+        click.echo(f"  token    {'new' if access.is_new else 'stored'}, {expires}")
     if access.request:
         click.echo(f"  request  {access.request}")
-    click.echo(f"  {'let in' if access.granted else 'not let in'}")
+    click.echo(f"  access {'granted' if access.granted else 'denied'}")
 
 
 def _connection_row(end: Endpoint, access: ConnectionCheck) -> Record:
@@ -135,22 +135,21 @@ def _connection_row(end: Endpoint, access: ConnectionCheck) -> Record:
     }
 
 
-@click.command(short_help="Say what fields a system has, with types.")
+@click.command(short_help="List the fields of a system with their types.")
 @spec_argument
 @click.argument("end", type=click.Choice(ROLES))
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=500, show_default=True, help="How many records to look at."
+    "--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Maximum number of records to read."
 )
 @trust_option
 @json_option
 def fields(spec: Path, end: Role, limit: int, trust: bool, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
-    """Say what fields the system at one END of SPEC has, with their types; nothing is written.
+    """List the fields of SPEC's source or target system with their types. Nothing is written.
 
-    A database tells its columns, a Singer tap its schema; of other systems the first records are read. `share` is the
-    part of the records looked at that have the field, and `example` one of its values. A target over HTTP needs a
-    `read` setting for that.
+    A database reports its columns, a Singer tap its schema; of other systems the first records are read. `share` is the
+    share of these records that have the field, `example` one of its values. An HTTP target needs a `read` setting.
 
-    Exits 0 if it can be known, 1 if not, 4 if the system refuses or cannot be reached.
+    Exits 0 if the fields are known, 1 if not, 4 if the system refuses or cannot be reached.
     """
     import asyncio
 
@@ -160,7 +159,7 @@ def fields(spec: Path, end: Role, limit: int, trust: bool, as_json: bool) -> Non
             print_json({"end": end, **_field_row(field)})
         return
     print_rows(map(_shown, found.fields), ("field", "type", "required", "share", "example"))
-    tell(f"{end}: {format_count(len(found.fields), 'field')}, by {found.origin}")
+    print_message(f"{end}: {format_count(len(found.fields), 'field')}, from {found.origin}")
 
 
 async def _described(spec: Path, role: Role, limit: int, approve: Approve) -> DiscoveredSchema:
@@ -193,5 +192,5 @@ def _shown(field: Field) -> dict[str, JsonView]:
 
 
 def _type(field: Field) -> str:
-    """Its type as the system calls it, or else the kinds of values that were seen."""
+    """Return the type as the system names it, or the kinds of values found."""
     return field.declared or " or ".join(str(kind.name).lower() for kind in field.kind)

@@ -1,4 +1,4 @@
-"""`speclab trust`, the option `--trust`, and the question before a spec uses anything outside of its workspace."""
+"""`speclab trust`, the option `--trust`, and the question before a spec uses anything outside its workspace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from speclab.cli.arguments import complete_spec
-from speclab.cli.output import json_option, print_json, print_rows, tell
+from speclab.cli.output import json_option, print_json, print_message, print_rows
 from speclab.core.errors import SpecError, UsageError
 from speclab.core.text import format_count
 
@@ -22,33 +22,33 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def trust_option(function: Function) -> Function:
-    """`--trust`, for commands that connect, start programs or resolve secrets."""
+    """Add `--trust`, for commands that connect, start programs or resolve secrets."""
     return click.option(
         "--trust",
         is_flag=True,
-        help="Let the spec use all that it names outside of its workspace, for this command alone (see speclab trust).",
+        help="Trust the spec for this command only (see speclab trust).",
     )(function)
 
 
 def approval(*, trust: bool) -> Approve:
-    """What decides about a spec that is not trusted yet: `--trust`, or a person at a terminal, or nobody."""
+    """Return what decides about an untrusted spec: `--trust`, or the person at the terminal if there is one."""
     return (lambda _wanted: True) if trust else _ask
 
 
-@click.command(short_help="List what a spec uses outside of its workspace, and trust it.")
+@click.command(short_help="List what a spec uses outside its workspace, and trust it.")
 @click.argument("spec", required=False, shell_complete=complete_spec)
-@click.option("--yes", is_flag=True, help="Trust it without asking.")
-@click.option("--revoke", is_flag=True, help="Forget that it is trusted.")
+@click.option("--yes", is_flag=True, help="Trust without asking.")
+@click.option("--revoke", is_flag=True, help="Revoke the trust.")
 @json_option
 def trust(spec: str | None, yes: bool, revoke: bool, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
-    """List the hosts, databases, commands, references and outside paths that SPEC uses, and ask whether it may.
+    """List the hosts, databases, commands, secrets and outside paths that SPEC uses, and ask whether to trust it.
 
-    A run, a plan, a retry, a test of credentials and a look at fields need that decision. It is kept for this user,
-    outside of the workspace, and holds until the spec uses more. Without SPEC, list all specs here. Nothing is
-    connected, started or resolved by this.
+    Commands that connect (run, plan, retry, auth, fields, up) need a trusted spec. The decision is stored for this
+    user, outside the workspace, and holds until the spec uses more. Without SPEC, lists the specs in the current
+    directory. This command connects to nothing, starts nothing and resolves no secrets.
 
-    --yes agrees without a question; so does the option --trust of the other commands, for once, and the environment
-    variable SPECLAB_TRUST=all for every spec, such as in a container.
+    --yes trusts without asking. The option --trust of the other commands trusts once; the environment variable
+    SPECLAB_TRUST=all trusts every spec, for example in a container.
 
     \b
     speclab trust crm
@@ -59,7 +59,7 @@ def trust(spec: str | None, yes: bool, revoke: bool, as_json: bool) -> None:  # 
 
     if spec is None:
         if yes or revoke:
-            raise UsageError("which spec?", hint="Name one; `speclab trust` lists them.")
+            raise UsageError("no spec given", hint="Name a spec; `speclab trust` lists them.")
         rows = [_row(found.path) for found in find_specs(Path()) if found.type == "integration"]
         _print(rows, as_json=as_json)
         return
@@ -67,11 +67,11 @@ def trust(spec: str | None, yes: bool, revoke: bool, as_json: bool) -> None:  # 
     if revoke:
         _revoke(path)
     else:
-        _give(path, yes=yes, as_json=as_json)
+        _trust(path, yes=yes, as_json=as_json)
 
 
-def _give(path: Path, *, yes: bool, as_json: bool) -> None:
-    """List what the spec uses, and agree to it where that is wanted."""
+def _trust(path: Path, *, yes: bool, as_json: bool) -> None:
+    """List what the spec uses, and trust it if the user agrees."""
     from speclab.connectors.trust import describe_reach, give_trust, read_wanted
 
     wanted = read_wanted(path)
@@ -81,26 +81,26 @@ def _give(path: Path, *, yes: bool, as_json: bool) -> None:
         for reach in sorted(wanted.reaches):
             click.echo(f"{'  ' if str(reach) in wanted.granted else '+ '}{describe_reach(reach)}")
     if not wanted.reaches:
-        tell(f"{path} uses nothing outside of its workspace, and needs no trust.")
+        print_message(f"{path} uses nothing outside its workspace and needs no trust.")
     elif not wanted.missing:
-        tell(f"{path} is trusted.")
+        print_message(f"{path} is trusted.")
     elif yes:
         give_trust(wanted)
-        tell(f"{path} is trusted now.")
+        print_message(f"{path} is now trusted.")
     elif not (_has_person() and _ask(wanted, listed=True)):
-        tell(f"{path} is not trusted; `speclab trust {path} --yes` trusts it.")
+        print_message(f"{path} is not trusted. Trust it with `speclab trust {path} --yes`.")
         click.get_current_context().exit(1)
 
 
 def _revoke(path: Path) -> None:
     from speclab.connectors.trust import revoke_trust
 
-    was = revoke_trust(path)
-    tell(f"{path} is not trusted {'any more' if was else 'and was not before'}.")
+    was_trusted = revoke_trust(path)
+    print_message(f"{path} is no longer trusted." if was_trusted else f"{path} was not trusted.")
 
 
 def _row(path: Path) -> dict[str, JsonView]:
-    """How it stands with one spec."""
+    """Return the row of one spec."""
     from speclab.connectors.trust import read_wanted
 
     try:
@@ -118,7 +118,7 @@ def _row(path: Path) -> dict[str, JsonView]:
         "spec": str(path),
         "trust": state,
         "uses": len(wanted.reaches),
-        "why": f"{format_count(new, 'thing')} new" if new else "",
+        "why": f"{format_count(new, 'new use')}" if new else "",
     }
 
 
@@ -129,7 +129,7 @@ def _print(rows: list[dict[str, JsonView]], *, as_json: bool) -> None:
     elif rows:
         print_rows(rows, ("spec", "trust", "uses", "why"))
     else:
-        tell("There is no spec here.")
+        print_message("No specs found.")
 
 
 def _has_person() -> bool:
@@ -137,7 +137,7 @@ def _has_person() -> bool:
 
 
 def _ask(wanted: Wanted, *, listed: bool = False) -> bool:
-    """Show what the spec uses to the person at the terminal and keep what they agree to."""
+    """Show the person at the terminal what the spec uses, and store the trust if they agree."""
     import os
 
     from speclab.connectors.trust import describe_reach, give_trust
@@ -146,9 +146,9 @@ def _ask(wanted: Wanted, *, listed: bool = False) -> bool:
         return False
     path = os.path.relpath(wanted.spec)
     if not listed:
-        tell(f"{path} uses{' more than you agreed to' if wanted.granted else ''}:")
+        print_message(f"{path} uses{' more than you trusted' if wanted.granted else ''}:")
         for reach in wanted.missing:
-            tell(f"  {describe_reach(reach)}")
+            print_message(f"  {describe_reach(reach)}")
     if not click.confirm(f"Do you trust {path} to use this?", err=True):
         return False
     give_trust(wanted)

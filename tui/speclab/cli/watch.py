@@ -1,4 +1,4 @@
-"""`speclab watch`: what every change of a spec does to its problems and to its sample, as it is saved."""
+"""`speclab watch`: lints a spec and maps its sample whenever it is saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speclab.cli.output import tell
+from speclab.cli.output import print_message
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from speclab.spec.workspace import SpecFile, State
 
 
-@click.command(short_help="Lint, and map the sample, at every change.")
+@click.command(short_help="Lint and map the sample on every change.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
 def watch(directory: Path) -> None:
-    """Print the problems of every spec in DIRECTORY (default: here), and again of each that changes, until interrupted.
+    """Print the problems of every spec in DIRECTORY (default: current directory), and again for each that changes.
 
-    Where a spec has a sample, .speclab/samples/SPEC_ID.jsonl (the Mapping place of the app keeps it there), what the
-    mapping makes of it is told, too: how many records pass, and which rows the others fail on.
+    If a spec has a sample, .speclab/samples/SPEC_ID.jsonl (saved by the Mapping view of the app), the sample is mapped
+    as well: the output shows how many records pass, and which rows the others fail on. ctrl+c ends it.
     """
     import asyncio
 
@@ -41,52 +41,52 @@ async def _watch(directory: Path) -> None:
 
     seen: dict[Path, tuple[State | None, State | None]] = {}
     specs = find_specs(directory)
-    _look_at_news(specs, seen)
-    tell(f"watching {format_count(len(specs), 'spec')}; ctrl+c ends it")
+    _print_changed(specs, seen)
+    print_message(f"watching {format_count(len(specs), 'spec')}; press ctrl+c to stop")
     while True:
-        watched = _directories(directory, specs)
-        async with aclosing(file_changes(watched, _counts)) as changes:
+        watched = _get_directories(directory, specs)
+        async with aclosing(file_changes(watched, _is_relevant)) as changes:
             async for _ in changes:
                 specs = find_specs(directory)
-                _look_at_news(specs, seen)
-                if _directories(directory, specs) != watched:
+                _print_changed(specs, seen)
+                if _get_directories(directory, specs) != watched:
                     break
 
 
-def _counts(change: Change, path: str) -> bool:
+def _is_relevant(change: Change, path: str) -> bool:
     from speclab.spec.workspace import is_spec_or_directory
 
     return path.endswith(".jsonl") or is_spec_or_directory(change, path)
 
 
-def _look_at_news(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None, State | None]]) -> None:
-    """Print all there is to say of each spec that is another than it was `seen`, or whose sample is."""
+def _print_changed(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | None, State | None]]) -> None:
+    """Print the results of each spec that has changed since it was `seen`, or whose sample has."""
     from speclab.spec.workspace import file_state
 
     for spec in specs:
-        state = (file_state(spec.path), file_state(_sample_of(spec)))
+        state = (file_state(spec.path), file_state(_get_sample_path(spec)))
         if seen.get(spec.path) != state:
             seen[spec.path] = state
-            _look_at(spec)
+            _print_spec(spec)
 
 
-def _sample_of(spec: SpecFile) -> Path:
+def _get_sample_path(spec: SpecFile) -> Path:
     from speclab.workbench.samples import kept_at
 
     return kept_at(spec.path, spec.spec_id)
 
 
-def _directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
+def _get_directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:
     """Return the directories in which specs and samples can change or appear."""
     from speclab.spec.workspace import directories_to_watch
 
     specs = list(specs)
-    found = directories_to_watch(directory, specs) | {_sample_of(spec).parent for spec in specs}
+    found = directories_to_watch(directory, specs) | {_get_sample_path(spec).parent for spec in specs}
     return {directory for directory in found if directory.is_dir()}
 
 
-def _look_at(spec: SpecFile) -> None:
-    """Print all there is to say of a spec."""
+def _print_spec(spec: SpecFile) -> None:
+    """Print the problems of a spec and the results of its sample."""
     from speclab.core.errors import SpeclabError
     from speclab.core.outcome import Level
     from speclab.mapping import lint
@@ -97,7 +97,7 @@ def _look_at(spec: SpecFile) -> None:
         problems = lint(document)
         counts = {level: sum(problem.level is level for problem in problems) for level in Level}
         mapped = list(_sample(spec, document))
-    except (SpeclabError, OSError) as error:  # gone, or half written: the next change tells more
+    except (SpeclabError, OSError) as error:  # removed or half written: the next change triggers another look
         click.echo(f"{spec.path}: {error}")
         return
     for problem in problems:
@@ -109,18 +109,18 @@ def _look_at(spec: SpecFile) -> None:
 
 
 def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
-    """What the mapping makes of the sample: a line for each row that records fail on or lack a field of, and a sum."""
+    """Yield a line for each row that sample records fail on or lack a field of, and a summary."""
     from speclab.core.errors import SpecError
     from speclab.mapping.lint import check_samples
     from speclab.sync.prepare import prepare_mapping
     from speclab.workbench.samples import read_records
 
-    sample = _sample_of(spec)
+    sample = _get_sample_path(spec)
     if not sample.exists():
         return
     try:
         mapper = prepare_mapping(document)
-    except SpecError:  # its problems are told already
+    except SpecError:  # its problems are printed already
         return
     records = read_records(sample).records
     passed = filtered = 0

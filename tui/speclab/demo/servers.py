@@ -1,4 +1,4 @@
-"""The two systems of the demo: a CRM that is read and a billing system that is written to, on loopback."""
+"""The two systems of the demo, on loopback: a CRM as the source and a billing system as the target."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from speclab.core.processes import attach_child, detach_child, module_command
 from speclab.demo.workspace import SEED, make_contacts
 
 RATE: Final = 20  # requests a second
-_CRM_ERROR_EVERY: Final = 9  # every ninth request is answered 503
+_CRM_ERROR_EVERY: Final = 9  # every ninth request fails with 503
 _CHANGES: Final = 12  # contacts that change before each incremental read
 
 
 class Crm:
-    """The CRM's contacts and its manners."""
+    """The CRM: its contacts, rate limit and faults."""
 
     def __init__(self, token: str, now: Callable[[], float]) -> None:
         self._token = token
@@ -61,7 +61,7 @@ class Crm:
         self._recent.append(now)
         self._requests += 1
         if self._requests % _CRM_ERROR_EVERY == 0:
-            return _crm_response({"error": "the CRM is a little tired, try again"}, 503)
+            return _crm_response({"error": "temporarily unavailable, try again"}, 503)
         return self._page(request)
 
     def _page(self, request: Request) -> Response:
@@ -70,7 +70,7 @@ class Crm:
             size = min(max(int(query.get("per_page", "100")), 1), 500)
             start = _offset(query["cursor"]) if "cursor" in query else 0
         except (ValueError, binascii.Error):
-            return _crm_response({"error": "cursor and per_page must be what this API gave or allows"}, 400)
+            return _crm_response({"error": "invalid cursor or per_page"}, 400)
         since = query.get("updated_since", "")
         if since and not start:
             self._change()
@@ -80,7 +80,7 @@ class Crm:
         return _crm_response({"data": page, "meta": {"next_cursor": following, "total": len(matching)}})
 
     def _change(self) -> None:
-        """Let a few good contacts earn something, so that an incremental read finds work."""
+        """Change a few valid contacts, so that an incremental read finds some."""
         good: list[Record] = [contact for contact in self._contacts if contact["id"] and contact["state"] != "9"]
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for contact in self._random.sample(good, _CHANGES):
@@ -103,24 +103,24 @@ def _crm_response(body: JsonView, status: int = 200, headers: dict[str, str] | N
 
 
 _COUNTRIES: Final = frozenset("GB DE FR NL SE PL IT ES IE AT".split())
-_BILLING_ERROR_EVERY: Final = 150  # the customer that many others arrived before meets a 503, once
+_BILLING_ERROR_EVERY: Final = 150  # every such request fails with 503, once per customer
 _SLOW_EVERY: Final = 97
 _SLOW: Final = 0.4  # seconds
 
 
 class Billing:
-    """The billing system's customers, and its rules."""
+    """The billing system: its customers, validation and faults."""
 
     def __init__(self, key: str, database: Path) -> None:
         self._key = key
         self._requests = 0
-        self._met_unwell: set[str] = set()
+        self._failed_once: set[str] = set()
         self._db = sqlite3.connect(database, isolation_level=None)
         self._db.executescript(
             """
             pragma journal_mode = wal; pragma synchronous = off;
             create table if not exists customers (external_id text primary key, body text not null);
-            create table if not exists answers (idempotency_key text primary key, body text not null);
+            create table if not exists responses (idempotency_key text primary key, body text not null);
             """
         )
 
@@ -141,15 +141,15 @@ class Billing:
         self._requests += 1
         if self._requests % _SLOW_EVERY == 0:
             await asyncio.sleep(_SLOW)
-        if self._requests % _BILLING_ERROR_EVERY == 0 and external_id not in self._met_unwell:
-            self._met_unwell.add(external_id)
-            return _problem(503, "Service Unavailable", "the ledger is being balanced, try again")
+        if self._requests % _BILLING_ERROR_EVERY == 0 and external_id not in self._failed_once:
+            self._failed_once.add(external_id)
+            return _problem(503, "Service Unavailable", "the ledger is being closed, try again")
         body = await request.body()
         try:
             customer = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return _problem(400, "Bad Request", "the body is no JSON")
-        if not isinstance(customer, dict) or (refused := _refused(customer)):
+            return _problem(400, "Bad Request", "the body is not valid JSON")
+        if not isinstance(customer, dict) or (refused := _find_errors(customer)):
             return _problem(422, "Unprocessable Content", "the customer cannot be billed", refused)
         return self._store(external_id, body, request.headers.get("idempotency-key", ""))
 
@@ -157,13 +157,15 @@ class Billing:
         with self._db:
             self._db.execute("begin immediate")
             known = self._db.execute("select 1 from customers where external_id = ?", (external_id,)).fetchone()
-            done = self._db.execute("select body from answers where idempotency_key = ?", (idempotency_key,)).fetchone()
+            done = self._db.execute(
+                "select body from responses where idempotency_key = ?", (idempotency_key,)
+            ).fetchone()
             if done is not None and done[0] != body.decode():
-                return _problem(422, "Unprocessable Content", "this Idempotency-Key came with another body before")
+                return _problem(422, "Unprocessable Content", "this Idempotency-Key was used with another body")
             if done is None:
                 self._db.execute("insert or replace into customers values (?, ?)", (external_id, body.decode()))
                 if idempotency_key:
-                    self._db.execute("insert into answers values (?, ?)", (idempotency_key, body.decode()))
+                    self._db.execute("insert into responses values (?, ?)", (idempotency_key, body.decode()))
         return _billing_response({"external_id": external_id}, 200 if known else 201)
 
     async def _get(self, request: Request) -> Response:
@@ -177,11 +179,11 @@ class Billing:
         return _billing_response({"customers": [orjson.loads(body) for (body,) in rows]})
 
 
-def _refused(customer: dict[str, JsonView]) -> list[JsonView]:
-    """The fields billing does not take, as problem details list them."""
+def _find_errors(customer: dict[str, JsonView]) -> list[JsonView]:
+    """Return the invalid fields, as in problem details."""
     refused: list[JsonView] = []
     if customer.get("country") not in _COUNTRIES:
-        refused.append({"field": "country", "detail": f"{customer.get('country')!r} is no country we bill in"})
+        refused.append({"field": "country", "detail": f"{customer.get('country')!r} is not a supported country"})
     if not isinstance(customer.get("revenue_cents"), int):
         refused.append({"field": "revenue_cents", "detail": "expected whole cents"})
     if not customer.get("full_name"):
@@ -201,14 +203,14 @@ def _billing_response(body: JsonView, status: int = 200) -> Response:
 
 
 _GRACE: Final = 1
-"""Seconds in which requests may still be answered when the demo ends."""
+"""Seconds to finish open requests when the demo ends."""
 
 
 @contextmanager
-def running(database: Path) -> Iterator[dict[str, str]]:
-    """Start both systems, stop them at the end; yields the environment the demo's spec refers to.
+def run_servers(database: Path) -> Iterator[dict[str, str]]:
+    """Start both systems, yield the environment variables of the demo's spec, and stop the systems at the end.
 
-    `database` is the SQLite file billing keeps its customers in. Raises `SpeclabError` where they do not start.
+    `database` is the SQLite file of the billing system. Raises `SpeclabError` if the systems do not start.
     """
     process = subprocess.Popen(
         module_command(__name__, str(database)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -219,7 +221,9 @@ def running(database: Path) -> Iterator[dict[str, str]]:
     try:
         line = process.stdout.readline()
         if not line:
-            raise SpeclabError(f"the demo's two systems did not start (exit {process.wait()}); what they said is above")
+            raise SpeclabError(
+                f"the demo's two systems did not start (exit code {process.wait()}); see their messages above"
+            )
         yield json.loads(line)
     finally:
         process.stdin.close()
@@ -268,5 +272,5 @@ async def _serve(database: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.setpgrp()  # a ctrl+c at the demo ends the demo, and the demo ends this
+    os.setpgrp()  # ctrl+c ends the demo, which then ends this process
     asyncio.run(_serve(Path(sys.argv[1])))

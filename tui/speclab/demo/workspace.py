@@ -1,4 +1,4 @@
-"""The demo workspace: its specs and its contacts."""
+"""The demo workspace: its spec and its contacts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COUNT: Final = 1200
 SEED: Final = 1815  # Ada Lovelace's year
 
 BAD: Final = {
-    "no id": 1,  # cannot be told apart: fails as it is read
+    "no id": 1,  # has no key: fails when it is read
     "no e-mail": 9,  # fails the mapping: Required
     "date in the wrong order": 11,  # fails the mapping: Date("%d/%m/%Y")
     "unknown status": 7,  # fails the mapping: Lookup(stage)
     "broken e-mail": 5,  # fails the check: format email
-    "unknown country": 6,  # refused by billing: 422
+    "unknown country": 6,  # rejected by billing: 422
     "test contact": 14,  # filtered
 }
 
@@ -41,11 +41,11 @@ _CITIES: Final = (
 
 
 def make_contacts() -> list[Record]:
-    """All contacts, oldest change first; the same list every time."""
+    """Return all contacts, oldest change first; always the same list."""
     random = Random(SEED)  # noqa: S311 - a story, not a secret
     start = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
     contacts = [_contact(number, start + timedelta(minutes=47 * number), random) for number in range(COUNT)]
-    _spoil(contacts, random)
+    _add_faults(contacts, random)
     return contacts
 
 
@@ -68,8 +68,8 @@ def _contact(number: int, changed: datetime, random: Random) -> Record:
     }
 
 
-def _spoil(contacts: list[Record], random: Random) -> None:
-    """Make as many of each kind bad as `BAD` says; no contact twice."""
+def _add_faults(contacts: list[Record], random: Random) -> None:
+    """Make contacts faulty, as many of each kind as in `BAD`."""
     chosen = iter(random.sample(range(COUNT), sum(BAD.values())))
     for reason, count in BAD.items():
         for _ in range(count):
@@ -97,18 +97,18 @@ SPEC: Final = "crm-contacts-to-billing.md"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where the demo's files are."""
+    """The paths of the demo's files."""
 
     directory: Path
 
     @property
     def spec(self) -> Path:
-        """The integration's spec; a person may edit it, and it is never written over."""
+        """The integration's spec, which is never overwritten: the user may have edited it."""
         return self.directory / "specs" / SPEC
 
     @property
     def is_own(self) -> bool:
-        """Whether the spec is the demo's own to the letter, and not one that somebody else has put there."""
+        """Whether the spec is exactly the one of the demo."""
         return self.spec.read_bytes() == Path(__file__).with_name(SPEC).read_bytes()
 
     @property
@@ -118,12 +118,12 @@ class Workspace:
 
     @property
     def billing(self) -> Path:
-        """The SQLite file billing keeps its customers in."""
+        """The SQLite file of the billing system."""
         return self.directory / ".speclab" / "billing.db"
 
 
-def lay_out(directory: Path | None) -> Workspace:
-    """The workspace in `directory`, made where it is not there; None: a new temporary directory, which stays."""
+def create_workspace(directory: Path | None) -> Workspace:
+    """Create or reuse the workspace in `directory`; None: a new temporary directory, which is kept."""
     workspace = Workspace((directory or Path(tempfile.mkdtemp(prefix="speclab-demo-"))).resolve())
     workspace.spec.parent.mkdir(parents=True, exist_ok=True)
     make_private_directory(workspace.billing.parent)

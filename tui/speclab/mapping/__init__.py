@@ -1,4 +1,4 @@
-"""The Field Mapping table as a program: checked, compiled, applied to records, explained."""
+"""Field mapping: checks and compiles the table, applies it to records, and explains the results."""
 
 from speclab.mapping.lint import check_mapping, compile_mapping, lint
 from speclab.mapping.mapper import Evaluation, Mapper, RowResult

@@ -1,4 +1,4 @@
-"""The arguments of a step as written against the parameters it has."""
+"""Binding of a step's arguments to its parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speclab.core.text import find_likely_name, find_similar, join_names
 from speclab.mapping.language import NameArgument, StepArgument, StepCall, quote
 from speclab.mapping.types import LookupTable, Parameter, ParameterType, Step
 
-_MAX_COMPARED: Final = 200  # lookups among which a similar name is looked for
+_MAX_COMPARED: Final = 200  # lookups that are searched for a similar name
 _WORDS: Final[Mapping[str, Json]] = {"true": True, "false": False, "null": None}
 _EXPECTED: Final = {
     ParameterType.TEXT: "text in quotes",
@@ -21,8 +21,8 @@ _EXPECTED: Final = {
 }
 
 
-class _Unfit(Exception):
-    """An argument that will not do; its text is the reason."""
+class _InvalidArgument(Exception):
+    """An argument that cannot be used; its text is the reason."""
 
     def __init__(self, message: str, fix: str | None = None, code: str = "M103") -> None:
         super().__init__(message)
@@ -31,10 +31,10 @@ class _Unfit(Exception):
 
 
 class ReportProblem(Protocol):
-    """Takes a problem at offsets of the cell."""
+    """Reports a problem at offsets of the cell."""
 
     def __call__(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
-        """Note it down."""
+        """Report a problem from `start` to `end`."""
 
 
 Values = tuple["Json | LookupTable", ...]
@@ -43,7 +43,7 @@ Values = tuple["Json | LookupTable", ...]
 def bind_arguments(
     step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], tell: ReportProblem
 ) -> Values | None:
-    """The values of the arguments of `call`; None, and every reason told, if `step` cannot be made with them."""
+    """Return the values of the arguments of `call`; None, with every reason reported, if they do not fit `step`."""
     given, most = len(call.arguments), len(step.parameters)
     if given > most:
         number = f"{most} argument{'s' * (most != 1)}" if most else "no arguments"
@@ -53,20 +53,20 @@ def bind_arguments(
         return None
     if given < step.required:
         missing = step.parameters[given].name
-        tell("M103", call.start, call.end, f"{step.name} needs its argument {missing}: {step.signature}")
+        tell("M103", call.start, call.end, f"{step.name} needs the argument {missing}: {step.signature}")
         return None
     values: list[Json | LookupTable] = []
-    well = True
+    valid = True
     for parameter, argument in zip(step.parameters, call.arguments, strict=False):
         try:
             if parameter.type is ParameterType.LOOKUP:
                 values.append(_lookup(argument, lookups))
             else:
                 values.append(_value(step, parameter, argument))
-        except _Unfit as error:
+        except _InvalidArgument as error:
             tell(error.code, argument.start, argument.end, str(error), error.fix)
-            well = False
-    return tuple(values) if well else None
+            valid = False
+    return tuple(values) if valid else None
 
 
 def _value(step: Step, parameter: Parameter, argument: StepArgument) -> Json:
@@ -74,27 +74,29 @@ def _value(step: Step, parameter: Parameter, argument: StepArgument) -> Json:
     if isinstance(argument.value, NameArgument):
         word = argument.value.text
         if parameter.type is ParameterType.LITERAL and word not in _WORDS and (lower := word.lower()) in _WORDS:
-            raise _Unfit(f"{_wrong(step, parameter, word)}; the word is {lower}", lower)
+            raise _InvalidArgument(f"{_describe_mismatch(step, parameter, word)}; write {lower}", lower)
         if parameter.type is not ParameterType.LITERAL or word not in _WORDS:
             fix = quote(word) if parameter.type in (ParameterType.TEXT, ParameterType.LITERAL) else None
-            hint = f"; text stands in quotes: {fix}" if fix else ""
-            raise _Unfit(_wrong(step, parameter, word) + hint, fix)
+            hint = f"; put text in quotes: {fix}" if fix else ""
+            raise _InvalidArgument(_describe_mismatch(step, parameter, word) + hint, fix)
         value = _WORDS[word]
     else:
         value = argument.value
-        if not _suits(parameter.type, value):
-            raise _Unfit(_wrong(step, parameter, _written(value)), _mended(parameter.type, value))
+        if not _fits(parameter.type, value):
+            raise _InvalidArgument(
+                _describe_mismatch(step, parameter, _render(value)), _fix_quotes(parameter.type, value)
+            )
     if parameter.closed and isinstance(value, str) and value not in parameter.choices:
         meant = find_similar(value, parameter.choices)
-        hint = f"Did you mean '{meant[0]}'?" if meant else f"There are {', '.join(parameter.choices)}."
+        hint = f"Did you mean '{meant[0]}'?" if meant else f"Expected one of {', '.join(parameter.choices)}."
         fix = quote(meant[0]) if meant else None
-        raise _Unfit(f"unknown {parameter.name} '{value}' of {step.name}. {hint}", fix)
+        raise _InvalidArgument(f"unknown {parameter.name} '{value}' of {step.name}. {hint}", fix)
     if parameter.check and (wrong := parameter.check(value)):  # type: ignore[arg-type]  # of the kind it takes
-        raise _Unfit(f"{step.name}: its {parameter.name} {wrong}")
+        raise _InvalidArgument(f"{step.name}: {parameter.name} {wrong}")
     return value
 
 
-def _suits(takes: ParameterType, value: str | float) -> bool:
+def _fits(takes: ParameterType, value: str | float) -> bool:
     if takes is ParameterType.LITERAL:
         return True
     if takes is ParameterType.TEXT:
@@ -102,16 +104,16 @@ def _suits(takes: ParameterType, value: str | float) -> bool:
     return isinstance(value, int) and (takes is ParameterType.INTEGER or value >= 0)
 
 
-def _wrong(step: Step, parameter: Parameter, written: str) -> str:
-    return f"{step.name} takes {_EXPECTED[parameter.type]} as its {parameter.name}, not {written}"
+def _describe_mismatch(step: Step, parameter: Parameter, written: str) -> str:
+    return f"{step.name} takes {_EXPECTED[parameter.type]} as {parameter.name}, got {written}"
 
 
-def _written(value: str | float) -> str:
+def _render(value: str | float) -> str:
     return quote(value) if isinstance(value, str) else str(value)
 
 
-def _mended(takes: ParameterType, value: str | float) -> str | None:
-    """The argument with quotes put on or taken off, if that is all that is wrong with it."""
+def _fix_quotes(takes: ParameterType, value: str | float) -> str | None:
+    """Return the argument with quotes added or removed, if that makes it valid."""
     if takes is ParameterType.TEXT:
         return quote(str(value))
     return value if isinstance(value, str) and value.isascii() and value.isdecimal() else None
@@ -120,12 +122,12 @@ def _mended(takes: ParameterType, value: str | float) -> str | None:
 def _lookup(argument: StepArgument, lookups: Mapping[str, Mapping[str, Json]]) -> LookupTable:
     name = argument.value.text if isinstance(argument.value, NameArgument) else argument.value
     if not isinstance(name, str):
-        raise _Unfit(f"Lookup takes {_EXPECTED[ParameterType.LOOKUP]}, not {name}")
+        raise _InvalidArgument(f"Lookup takes {_EXPECTED[ParameterType.LOOKUP]}, got {name}")
     if name not in lookups:
         meant = find_likely_name(name, list(lookups)) if len(lookups) <= _MAX_COMPARED else None
-        there = f"There are {join_names(lookups)}." if lookups else "The section's settings have none under lookups:."
+        there = f"There are {join_names(lookups)}." if lookups else "The section's settings have no lookups."
         hint = f"Did you mean '{meant}'?" if meant else there
-        raise _Unfit(f"unknown lookup '{name}'. {hint}", meant, "M105")
+        raise _InvalidArgument(f"unknown lookup '{name}'. {hint}", meant, "M105")
     if not lookups[name]:
-        raise _Unfit(f"the lookup '{name}' has no entries: every value would fail", code="M106")
+        raise _InvalidArgument(f"the lookup '{name}' has no entries, so every value would fail", code="M106")
     return LookupTable(name, dict(lookups[name]))

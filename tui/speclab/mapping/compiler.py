@@ -1,4 +1,4 @@
-"""One generated Python function per spec: rows as programs of typed steps, compiled."""
+"""The compiler: generates one Python function per spec from rows of typed steps."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from speclab.spec.problems import ProblemCollector
 
 @dataclass(frozen=True, slots=True)
 class TargetShape:
-    """An object or a list of the mapped record; its parts are rows, by number, or further shapes.
+    """An object or a list of the mapped record; its parts are rows (by number) or nested shapes.
 
-    `keys` are the names of an object's fields, in the order of the rows; a list has None.
+    `keys` are the field names of an object, in the order of the rows; None for a list.
     """
 
     parts: tuple[int | TargetShape, ...]
     keys: tuple[str, ...] | None
 
     def build(self, values: Sequence[Json | Dropped]) -> Json:
-        """The object or list of `values`, one for each row; what is dropped, and what is empty for it, is left out."""
+        """Build the object or list from `values`, one per row, without dropped values and empty shapes."""
         found: list[tuple[str, Json]] = []
         for number, part in enumerate(self.parts):
             value = values[part] if isinstance(part, int) else part.build(values)
@@ -55,7 +55,7 @@ class TargetShape:
 
 
 def build_record(shape: TargetShape, values: Sequence[Json | Dropped]) -> Record:
-    """The mapped record of `values`, one for each row."""
+    """Build the mapped record from `values`, one per row."""
     built = shape.build(values)
     return built if isinstance(built, dict) else {}
 
@@ -64,7 +64,7 @@ _Tree: TypeAlias = "dict[str | int, _Tree | CompiledRow]"
 
 
 def build_shape(rows: Sequence[CompiledRow]) -> TargetShape:
-    """The shape of the record that `rows` write, which must not be in each other's way."""
+    """Return the shape of the record that `rows` write; their targets must not conflict."""
     tree: _Tree = {}
     for row in rows:
         _put(tree, row)
@@ -73,7 +73,7 @@ def build_shape(rows: Sequence[CompiledRow]) -> TargetShape:
 
 
 def check_targets(rows: Iterable[CompiledRow], findings: ProblemCollector) -> None:
-    """Tell of rows whose targets cannot both be written: the same, one within the other, a list with a gap."""
+    """Report targets that conflict: the same twice, one within another, or a list with a gap."""
     tree: _Tree = {}
     for row in rows:
         other = _put(tree, row)
@@ -87,29 +87,31 @@ def check_targets(rows: Iterable[CompiledRow], findings: ProblemCollector) -> No
                 f"{row.target} is written twice: see line {other.written.line}",
             )
         else:
-            findings.error("M111", get_target_location(row.written), f"{row.target} and {where} write to one place")
+            findings.error(
+                "M111", get_target_location(row.written), f"{row.target} and {where} write to the same field"
+            )
     _check_lists(tree, (), findings)
 
 
 def _put(tree: _Tree, row: CompiledRow) -> CompiledRow | None:
-    """Put the row in its place; the row that is there already, if one is, or that stands in the way."""
-    *way, last = row.target.parts
-    for part in way:
-        if _other_kind(tree, part):
+    """Add the row to the tree; return the row it conflicts with, if there is one."""
+    *parents, last = row.target.parts
+    for part in parents:
+        if _has_other_kind(tree, part):
             return _any_row(tree)
         below = tree.setdefault(part, {})
         if isinstance(below, CompiledRow):
             return below
         tree = below
-    if last in tree or _other_kind(tree, last):
+    if last in tree or _has_other_kind(tree, last):
         there = tree.get(last, tree)
         return there if isinstance(there, CompiledRow) else _any_row(there)
     tree[last] = row
     return None
 
 
-def _other_kind(tree: _Tree, part: str | int) -> bool:
-    """Whether `tree` is a list where `part` is a field, or the other way round; it is never both."""
+def _has_other_kind(tree: _Tree, part: str | int) -> bool:
+    """Return whether `tree` is a list and `part` a field, or the other way round."""
     return any(isinstance(key, int) is not isinstance(part, int) for key in islice(tree, 1))
 
 
@@ -144,12 +146,12 @@ def _target_shape(tree: _Tree, numbers: dict[int, int]) -> TargetShape:
 
 @dataclass(frozen=True, slots=True)
 class SourceField:
-    """A source field of a row. A field that is not there is null; a value that cannot have it is a failure."""
+    """A source field of a row. A missing field is null; a value that cannot have the field is a failure."""
 
     path: FieldPath
 
     def __call__(self, record: Record) -> Json:
-        """The field's value in `record`. Raises `StepError` where another value stands in the way."""
+        """Return the value in `record`. Raises `StepError` if a parent is neither an object nor null."""
         value: Json = record
         for at, part in enumerate(self.path.parts):
             if value is None:
@@ -166,7 +168,7 @@ class SourceField:
 
 @dataclass(frozen=True, slots=True)
 class RowExpression:
-    """An expression a row begins with, and where it stands in the cell, from its `=` on."""
+    """The expression a row begins with, and its offsets in the cell, including the `=`."""
 
     expression: RecordExpression
     text: str
@@ -176,12 +178,12 @@ class RowExpression:
 
 @dataclass(frozen=True, slots=True)
 class BoundStep:
-    """A step with its arguments, where it stands in the cell, and what can reach it there."""
+    """A step with its arguments, its offsets in the cell, and the values that can reach it."""
 
     step: Step
     arguments: tuple[Json | LookupTable, ...]
     apply: Apply
-    types: frozenset[type]  # that it takes
+    types: frozenset[type]  # it takes
     before: ValueKind
     nullable: bool
     text: str
@@ -189,7 +191,7 @@ class BoundStep:
     end: int
 
     def __call__(self, value: Value) -> Value | Dropped:
-        """The step's result, null for null unless the step sees it. Raises `StepError`."""
+        """Return the step's result; null for null unless the step handles it. Raises `StepError`."""
         if value is None and not self.step.sees_null:
             return None
         if value is not None and type(value) not in self.types:
@@ -198,15 +200,15 @@ class BoundStep:
         return self.apply(value)  # type: ignore[arg-type]  # its type is one the step takes
 
     def join(self, values: Sequence[Value]) -> Value | Dropped:
-        """What a step that joins makes of the values of all source fields, or of the one list. Raises `StepError`."""
+        """Return a joining step's result for the values of all source fields, or of one list. Raises `StepError`."""
         if len(values) == 1 and isinstance(values[0], list):
             values = values[0]
-        return self.apply(values)  # type: ignore[arg-type]  # it looks at each value itself
+        return self.apply(values)  # type: ignore[arg-type]  # it checks each value itself
 
 
 @dataclass(frozen=True, slots=True)
 class StepTrace:
-    """What there was after one step; `values` has one for each source field until a step joins them."""
+    """The values after one step: one per source field until a step joins them."""
 
     text: str
     start: int
@@ -216,7 +218,7 @@ class StepTrace:
 
 @dataclass(frozen=True, slots=True)
 class StepFault:
-    """Why a row failed: `at` a source field of that number, the expression, or a step, which was given `value`."""
+    """Why a row failed: `at` is the number of a source field, the expression, or the step that got `value`."""
 
     reason: str
     value: Json
@@ -225,7 +227,7 @@ class StepFault:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRow:
-    """One row, checked. `kind` is what its value can be, `nullable` whether it can be null."""
+    """One checked row. `kind` is the kind of its value, `nullable` whether it can be null."""
 
     written: MappingRow
     target: FieldPath
@@ -237,13 +239,13 @@ class CompiledRow:
 
     @property
     def source_paths(self) -> tuple[FieldPath, ...]:
-        """The source fields its value is made of."""
+        """The source fields it reads."""
         if self.origin:
             return self.origin.expression.fields
         return tuple(source.path for source in self.sources)
 
     def run(self, record: Record, trace: list[StepTrace]) -> Json | Dropped | StepFault:
-        """The row's value for `record`, or why there is none; every step's values are added to `trace`."""
+        """Return the row's value for `record`, or the fault; appends the values of every step to `trace`."""
         values = self._begin(record)
         if isinstance(values, StepFault):
             return values
@@ -295,7 +297,7 @@ def _shown(values: Sequence[Value]) -> Json:
 
 
 def suggest_conversion(given: ValueKind, wanted: ValueKind) -> str:
-    """What step would make of a value of kind `given` one of the kinds `wanted`, as the end of a message."""
+    """Return a hint which step converts `given` to one of the kinds `wanted`; empty if none does."""
     if wanted & ValueKind.TEXT and (
         given & ValueKind.ANY_NUMBER or (given & ValueKind.BOOLEAN and not wanted & ValueKind.ANY_NUMBER)
     ):
@@ -314,12 +316,12 @@ _TEXT: Final = frozenset({str})
 
 
 def compile_rows(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> MapRecord:
-    """The function that maps a record by `rows` into `shape`; the values of `measured` rows count for its size."""
+    """Compile `rows` and `shape` to a function that maps a record; it counts the size of `measured` rows."""
     return write_function(rows, shape, measured).function()
 
 
 def write_function(rows: Sequence[CompiledRow], shape: TargetShape, measured: Sequence[bool] = ()) -> CodeWriter:
-    """The writer that has written the function."""
+    """Write the code of the function."""
     writer = CodeWriter()
     measures = any(measured)
     if measures:
@@ -333,27 +335,27 @@ def write_function(rows: Sequence[CompiledRow], shape: TargetShape, measured: Se
 
 
 class CodeWriter:
-    """Writes the function's lines and gathers the constants they use."""
+    """Writes the lines of the function, and collects the constants they use."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._constants: list[object] = []
 
     def source(self) -> str:
-        """The code, which makes the function of its constants."""
+        """Return the source code: `make(constants)`, which returns the function."""
         names = ", ".join(f"k{number}" for number in range(len(self._constants)))
         lines = [f"def make({names}):", "    def map_record(record):", "        get = record.get"]
         lines += [f"        {line}" for line in self._lines]
         return "\n".join([*lines, "    return map_record\n"])
 
     def function(self) -> MapRecord:
-        """The function."""
+        """Compile the code and return the function."""
         namespace: dict[str, Callable[..., MapRecord]] = {}
         exec(compile(self.source(), "<mapping>", "exec"), namespace)  # noqa: S102  # fragments of this module only
         return namespace["make"](*self._constants)
 
     def row(self, row: CompiledRow, name: str) -> None:
-        """The lines that leave the row's value in the variable `name`."""
+        """Write the lines that set the variable `name` to the row's value."""
         names = [name]
         if row.origin:
             self._line(f"{name} = {self._constant(row.origin.expression.evaluate)}(record)")
@@ -376,7 +378,7 @@ class CodeWriter:
             )
 
     def begin_measuring(self) -> None:
-        """Write the line before all rows whose values are measured."""
+        """Write the line that initializes the size."""
         self._line("size = 0")
 
     def measure(self, name: str) -> None:
@@ -384,7 +386,7 @@ class CodeWriter:
         self._line(f"size = {self._constant(add_size)}(size, {name})")
 
     def result(self, shape: TargetShape, dropping: Sequence[bool]) -> None:
-        """The lines that build and return the record; `dropping` tells which rows may leave their field out."""
+        """Write the lines that build and return the record; `dropping` marks rows that may omit their field."""
         if not any(dropping):
             self._line(f"return {self._display(shape)}")
             return

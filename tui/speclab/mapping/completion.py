@@ -1,4 +1,4 @@
-"""Completion in the cells of the Field Mapping: what can stand at the cursor."""
+"""Completion in the cells of the Field Mapping."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS: Final = ("true", "false", "null")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`text` for characters `start` to `end` of the cell; `about` says in a line what it is."""
+    """A replacement `text` for characters `start` to `end` of the cell; `about` describes it in one line."""
 
     text: str
     start: int
@@ -36,7 +36,7 @@ class Candidate:
 def complete_step(
     cell: str, cursor: int, *, fields: Sequence[FieldPath] = (), lookups: Iterable[str] = ()
 ) -> tuple[Candidate, ...]:
-    """What can stand at `cursor` in a Transformation cell, best first: steps, arguments; fields in an expression."""
+    """Return candidates at `cursor` in a Transformation cell, best first: steps, arguments, fields of expressions."""
     before = cell[:cursor]
     opening = len(cell) - len(cell.lstrip())
     if cell[opening : opening + 1] == "=" and opening < cursor <= find_expression_end(cell, opening + 1):
@@ -56,7 +56,7 @@ def complete_step(
     first = not earlier
     steps = [step for step in catalogue.STEPS.values() if first or not step.starts]
     named = [step for step in steps if step.name.lower().startswith(typed)]
-    called = [step for step in steps if typed and step not in named and _is_called(step, typed)]
+    called = [step for step in steps if typed and step not in named and _has_similar_name(step, typed)]
     return tuple(
         Candidate(step.name + "(" * (step.required > 0), start, cursor, f"{step.signature}: {step.summary}")
         for step in named + called
@@ -64,24 +64,24 @@ def complete_step(
 
 
 def complete_source(cell: str, cursor: int, fields: Sequence[FieldPath]) -> tuple[Candidate, ...]:
-    """The source fields that can stand at `cursor` in a Source Field cell."""
+    """Return candidates at `cursor` in a Source Field cell."""
     start = max((found.end() for found in _COMMA.finditer(cell, 0, cursor) if found["comma"]), default=0)
     start += len(cell[start:cursor]) - len(cell[start:cursor].lstrip())
     return _fields(cell[start:cursor], "source", map(str, fields), start, cursor)
 
 
 def complete_target(cell: str, cursor: int, targets: Sequence[str]) -> tuple[Candidate, ...]:
-    """The target fields that can stand at `cursor` in a Target Field cell."""
+    """Return candidates at `cursor` in a Target Field cell."""
     return _fields(cell[:cursor], "target", targets, 0, cursor)
 
 
 def qualify_path(system: str, path: str) -> str:
-    """`path` with its system before it, as the table writes it."""
+    """Return `path` with its system, as in the table: `source.name`."""
     return f"{system}{path}" if path.startswith("[") else f"{system}.{path}"
 
 
 def _fields(typed: str, system: str, paths: Iterable[str], start: int, cursor: int) -> tuple[Candidate, ...]:
-    """The fields that `typed` may begin; what is one as it stands comes first."""
+    """Return the fields that match `typed`; an exact match comes first."""
     offered = [qualify_path(system, path) for path in paths]
     whole = {typed, qualify_path(system, typed)}
     if not whole.isdisjoint(offered):
@@ -118,7 +118,7 @@ def _in_cel(path: FieldPath) -> str:
 
 
 def _open_call(before: str) -> tuple[str, int, int] | None:
-    """The name before the bracket that is open at the end of `before`, which argument it is there, and its start."""
+    """Return the call that is open at the end of `before`: its name, the argument's index, and its start."""
     opened, index, start, quote, at = -1, 0, 0, "", 0
     while at < len(before):
         character = before[at]
@@ -152,7 +152,7 @@ def _arguments(
 def _matching(
     typed: str, offered: Sequence[str], start: int, cursor: int, about: Callable[[str], str] | None = None
 ) -> tuple[Candidate, ...]:
-    """Those of `offered` that begin with what is typed, then those that hold it."""
+    """Return the `offered` texts that start with `typed`, then those that contain it."""
     wanted = typed.lower()
     begin = [text for text in offered if text.lower().startswith(wanted)]
     hold = [text for text in offered if text not in begin and wanted.rpartition(".")[2] in text.lower()]
@@ -164,5 +164,5 @@ def _start(before: str, pattern: re.Pattern[str]) -> int:
     return found.start() if found else len(before)
 
 
-def _is_called(step: Step, typed: str) -> bool:
+def _has_similar_name(step: Step, typed: str) -> bool:
     return typed in step.name.lower() or any(name.startswith(typed) for name in step.other_names)

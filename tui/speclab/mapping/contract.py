@@ -1,4 +1,4 @@
-"""The contract of the target: shapes of its fields and the JSON Schema checks of the spec."""
+"""The contract of the target: the JSON Schema checks of its fields."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ if TYPE_CHECKING:
 
 
 _MAX_REASON: Final = 200
-_MAX_UNKNOWN: Final = 100  # keys of `check:` that no row writes, listed one by one; the others are counted
+_MAX_UNKNOWN: Final = 100  # unknown keys of `check:` to report; the rest is counted
 _MASK: Final = "\0"
-_UNFORMATTED: Final = re.compile(r' is not a "([a-z-]+)"$')
+_FORMATS: Final = {"email": "email address", "uri": "URI", "uuid": "UUID"}
+_FORMAT_ERROR: Final = re.compile(rf'^{_MASK} is not a "([a-z-]+)"$')
 
 
 @dataclass(frozen=True, slots=True)
 class FieldCheck:
-    """What one target field must be; `row` is the row to blame."""
+    """The check of one target field; `row` is the row that failures point to."""
 
     path: FieldPath
     row: MappingRow
     validator: jsonschema_rs.Validator
 
     def find_failures(self, mapped: Record) -> list[RowFailure]:
-        """What is wrong with the field in `mapped`; nothing, where it is left out."""
+        """Return the violations of the field in `mapped`; an omitted field has none."""
         try:
             value = self.path.get(mapped)
         except KeyError:
             return []
         try:
-            return [] if self.validator.is_valid(value) else self._broken(value)
-        except ValueError as error:  # nested too deep, or text that is no Unicode
+            return [] if self.validator.is_valid(value) else self._list_violations(value)
+        except ValueError as error:  # nested too deep, or text that is not Unicode
             return [self._failure(f"cannot be checked: {error}", value)]
 
-    def _broken(self, value: Json) -> list[RowFailure]:
+    def _list_violations(self, value: Json) -> list[RowFailure]:
         target = self.row.target
         found: list[RowFailure] = []
         for error in self.validator.iter_errors(value):
             inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-            message = _message(error)
+            message = _describe(error)
             reason = f"{self.path}{inside}: {message}" if inside or str(self.path) != target else message
             found.append(self._failure(reason, value))
         return found
@@ -68,7 +69,7 @@ def compile_checks(
     places: CellLocations,
     findings: ProblemCollector,
 ) -> tuple[FieldCheck, ...]:
-    """The checks of a `check:` block; what is wrong with it goes to `findings`."""
+    """Compile the checks of a `check:` block; problems are added to `findings`."""
     checks: list[FieldCheck] = []
     targets = _targets(rows)
     names = [str(target) for target in targets]
@@ -81,12 +82,12 @@ def compile_checks(
         except PathSyntaxError as error:
             findings.error("D303", at, f"{key} is not a valid path: {error}")
             continue
-        row = _blamed(path, targets, within)
+        row = _find_row(path, targets, within)
         if row is None:
             unknown += 1
             if targets and unknown <= _MAX_UNKNOWN:
                 meant = find_similar(key, names)
-                hint = f"Did you mean '{meant[0]}'?" if meant else "Its keys are target paths of the table."
+                hint = f"Did you mean '{meant[0]}'?" if meant else "The keys are target fields of the table."
                 findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
             continue
         validator = _validator(key, schema, places, findings)
@@ -99,7 +100,7 @@ def compile_checks(
 
 
 def _targets(rows: Sequence[MappingRow]) -> dict[FieldPath, MappingRow]:
-    """The rows by their target paths, those with an unreadable one left out: they are told of elsewhere."""
+    """Return the rows by target path; invalid paths are reported elsewhere."""
     targets: dict[FieldPath, MappingRow] = {}
     for row in rows:
         with suppress(PathSyntaxError):
@@ -108,7 +109,7 @@ def _targets(rows: Sequence[MappingRow]) -> dict[FieldPath, MappingRow]:
 
 
 def _first_within(targets: Mapping[FieldPath, MappingRow]) -> dict[tuple[str | int, ...], MappingRow]:
-    """Map every path around a target to the first row that writes within it."""
+    """Map every parent path of a target to the first row that writes within it."""
     within: dict[tuple[str | int, ...], MappingRow] = {}
     for target, row in targets.items():
         for length in range(1, len(target.parts)):
@@ -116,20 +117,22 @@ def _first_within(targets: Mapping[FieldPath, MappingRow]) -> dict[tuple[str | i
     return within
 
 
-def _blamed(
+def _find_row(
     path: FieldPath, targets: Mapping[FieldPath, MappingRow], within: Mapping[tuple[str | int, ...], MappingRow]
 ) -> MappingRow | None:
-    """The row that writes `path`, or the nearest around it, or the first within it."""
+    """Return the row that writes `path`, or its nearest parent, or the first row within it."""
     for length in range(len(path.parts), 0, -1):
         if row := targets.get(FieldPath(path.parts[:length])):
             return row
     return within.get(path.parts)
 
 
-def _message(error: jsonschema_rs.ValidationError) -> str:
-    """What is wrong, with the value where the mask stands."""
-    value = format_value(error.instance)  # type: ignore[arg-type]  # it is JSON, by another name
-    return _UNFORMATTED.sub(r" is no \1", error.message).replace(_MASK, value)
+def _describe(error: jsonschema_rs.ValidationError) -> str:
+    """Return the message of `error` with the value in place of the mask."""
+    value = format_value(error.instance)  # type: ignore[arg-type]  # its type is JSON by another name
+    if found := _FORMAT_ERROR.match(error.message):
+        return f"not a valid {_FORMATS.get(found[1], found[1])}: {value}"
+    return error.message.replace(_MASK, value)
 
 
 def _validator(
@@ -142,12 +145,12 @@ def _validator(
             dict(schema),
             validate_formats=True,
             ignore_unknown_formats=False,
-            pattern_options=jsonschema_rs.RegexOptions(),  # linear time, whatever the record holds
-            mask=_MASK,  # a long value would leave no room for what is wrong with it
-            offline=True,  # a schema that refers to another document is refused, not fetched
+            pattern_options=jsonschema_rs.RegexOptions(),  # linear time for any record
+            mask=_MASK,  # a long value would hide the reason
+            offline=True,  # references to other documents are refused, not fetched
         )
     except jsonschema_rs.ValidationError as error:
         within = [str(part) for part in error.instance_path]
-        message = _message(error).partition(". Adjust")[0]
+        message = _describe(error).partition(". Adjust")[0]
         findings.error("M113", places.key(("check", key, *within)), f"check: {'.'.join([key, *within])}: {message}")
     return None

@@ -1,4 +1,4 @@
-"""Fields of a system, known from records or a schema, and suggestions for unmapped ones."""
+"""Fields of a system, from records or a schema, and suggestions for unmapped target fields."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ Schema = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of records: its path, the kinds of values it has, and some of these, none of them null.
+    """A field of records: its path, the kinds of its values, and some of its non-null values.
 
-    `share` is the part of the records looked at in which it is there and not null, from 0 to 1; None where none were
-    looked at. `declared` is its type as the system that has it calls it, empty where it does not say. `required` is
-    True if the system takes, or has, no record without it.
+    `share` is the share of the sampled records in which it is not null, from 0 to 1; None without a sample. `declared`
+    is the type as the system names it, empty if unknown. `required` is True if every record must have it.
     """
 
     path: FieldPath
@@ -50,7 +49,7 @@ class Field:
 
 
 def collect_fields(records: Iterable[Record]) -> tuple[Field, ...]:
-    """The fields of `records`, in the order they are first seen; of a list of objects those of its first item."""
+    """Return the fields of `records` in order of appearance; of a list of objects, the fields of the first item."""
     found: dict[FieldPath, list[Json]] = {}
     total = 0
     for record in records:
@@ -60,7 +59,7 @@ def collect_fields(records: Iterable[Record]) -> tuple[Field, ...]:
 
 
 def build_field(path: FieldPath, values: Iterable[Json], total: int) -> Field:
-    """The field at `path` that has `values` in so many records; nulls among them do not count."""
+    """Build the field at `path` from its `values` in `total` records; nulls are ignored."""
     present = [value for value in values if value is not None]
     kind = ValueKind(0)
     for value in present:
@@ -69,11 +68,11 @@ def build_field(path: FieldPath, values: Iterable[Json], total: int) -> Field:
 
 
 def read_schema_fields(schema: Schema) -> tuple[Field, ...]:
-    """The fields of records that a JSON Schema describes, in its order; of a list of objects those of its first item.
+    """Return the fields that a JSON Schema describes, in its order; of a list of objects, those of the first item.
 
-    A field is required if its object, and every object around it, says so.
+    A field is required if it and all its parents are.
     """
-    return tuple(_described(schema, (), required=True))
+    return tuple(_walk_schema(schema, (), required=True))
 
 
 def _gather(value: Json, path: tuple[str | int, ...], found: dict[FieldPath, list[Json]]) -> None:
@@ -86,16 +85,16 @@ def _gather(value: Json, path: tuple[str | int, ...], found: dict[FieldPath, lis
         found.setdefault(FieldPath(path), []).append(value)
 
 
-def _described(schema: Schema, path: tuple[str | int, ...], *, required: bool) -> Iterator[Field]:
+def _walk_schema(schema: Schema, path: tuple[str | int, ...], *, required: bool) -> Iterator[Field]:
     properties, items = schema.get("properties"), schema.get("items")
     if isinstance(properties, dict) and properties and len(path) < _DEEPEST:
         wanted = schema.get("required")
         wanted = wanted if isinstance(wanted, list) else []
         for key, inner in properties.items():
             described = inner if isinstance(inner, dict) else {}
-            yield from _described(described, (*path, key), required=required and key in wanted)
+            yield from _walk_schema(described, (*path, key), required=required and key in wanted)
     elif isinstance(items, dict) and items.get("properties") and len(path) < _DEEPEST:
-        yield from _described(items, (*path, 0), required=False)
+        yield from _walk_schema(items, (*path, 0), required=False)
     elif path:
         kind, names = ValueKind(0), []
         for one in _alternatives(schema):
@@ -105,7 +104,7 @@ def _described(schema: Schema, path: tuple[str | int, ...], *, required: bool) -
 
 
 def _alternatives(schema: Schema) -> Iterator[Schema]:
-    """`schema`, and what else it says a value may be."""
+    """Yield `schema` and its alternatives (anyOf, oneOf)."""
     yield schema
     for word in ("anyOf", "oneOf"):
         others = schema.get(word)
@@ -115,7 +114,7 @@ def _alternatives(schema: Schema) -> Iterator[Schema]:
 
 
 def _types(schema: Schema) -> list[str]:
-    """The types that a schema names, but for null: that a field may be empty is told otherwise."""
+    """Return the types that a schema names, without null."""
     types = schema.get("type")
     names = types if isinstance(types, list) else [types]
     return [name for name in names if isinstance(name, str) and name != "null"]
@@ -161,7 +160,7 @@ _SAME: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A row that could be: its cells as they would be written, and how sure it is, up to 100."""
+    """A suggested row: its cells, and a score up to 100."""
 
     target: str
     source: str
@@ -170,7 +169,7 @@ class Suggestion:
 
 
 def find_unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Those `known` target fields that no row with one of `targets` writes, whole or in part."""
+    """Return the `known` target fields that no row with one of `targets` writes, entirely or partly."""
     written = {_parts(target) for target in targets}
     around = {above for parts in written for above in _upward(parts)}
     return tuple(
@@ -181,12 +180,12 @@ def find_unmapped(targets: Iterable[str], known: Iterable[str]) -> tuple[str, ..
 
 
 def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) -> tuple[Suggestion, ...]:
-    """Rows for `target`, the best first: from fields like it by name, with the steps that its `schema` asks for."""
+    """Suggest rows for `target`, best first: fields with a similar name, with the steps that `schema` requires."""
     schema = schema or {}
     if "const" in schema and isinstance(constant := schema["const"], str):
         return (Suggestion(target, "", f"Constant({quote(constant)})", 100.0),)
     wanted = _words(target)
-    scored = [(round(_likeness(wanted, _words_of(field.path)), 1), field) for field in fields]
+    scored = [(round(_similarity(wanted, _words_of(field.path)), 1), field) for field in fields]
     best = sorted((pair for pair in scored if pair[0] >= _GOOD), key=lambda pair: -pair[0])[:3]
     return tuple(
         Suggestion(target, qualify_path("source", str(field.path)), _steps(target, field, schema), score)
@@ -194,8 +193,8 @@ def suggest(target: str, fields: Sequence[Field], schema: Schema | None = None) 
     )
 
 
-def _likeness(one: str, other: str) -> float:
-    """How much the words of two paths name the same thing, from 0 to 100; 0 where it surely is not good."""
+def _similarity(one: str, other: str) -> float:
+    """Return the similarity of two paths by their words, from 0 to 100; 0 if certainly below the threshold."""
     shared = fuzz.token_set_ratio(one, other, score_cutoff=(_GOOD - 40) / 0.6)
     return 0.6 * shared + 0.4 * fuzz.token_sort_ratio(one, other) if shared else 0.0
 
@@ -218,12 +217,12 @@ def _parts(path: str) -> tuple[str | int, ...]:
 
 
 def _upward(parts: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    """The path and all those around it."""
+    """Yield the path and all its parents."""
     return (parts[:length] for length in range(len(parts), 0, -1))
 
 
 def _steps(target: str, field: Field, schema: Schema) -> str:
-    """The steps between values such as those of `field` and what the target asks for."""
+    """Return the steps that convert values of `field` to what the target requires."""
     if field.kind == ValueKind.TEXT:
         texts = [value for value in field.values if isinstance(value, str)]
         if schema.get("format") == "date" or "date" in _words(target).split():

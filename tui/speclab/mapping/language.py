@@ -1,11 +1,11 @@
-r"""The language of a Transformation cell: `Trim, Date("%d/%m/%Y")`, read into steps with the place of every part.
+r"""The language of a Transformation cell, `Trim, Date("%d/%m/%Y")`: a parser to steps with positions.
 
 cell       = [ first *( "," call ) ]          ; an empty cell is Direct
 first      = call / "=" CEL
 call       = name [ "(" [ argument *( "," argument ) ] ")" ]
 argument   = text / number / name
-text       = a run in straight quotes, double or single; backslash before a quote or a backslash takes its
-             meaning away, \n and \t are a new line and a tab, before anything else it is itself
+text       = a run in straight quotes, double or single; a backslash escapes a quote or a
+             backslash, \n and \t are a new line and a tab, any other backslash is literal
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from speclab.mapping.types import StepError, to_json_number
 
 
 class CellSyntaxError(ValueError):
-    """A cell that cannot be read; `start` and `end` are offsets in it, `fix` is what should stand there."""
+    """A syntax error in a cell; `start` and `end` are offsets in it, `fix` is the replacement for that range."""
 
     def __init__(self, message: str, start: int, end: int, fix: str | None = None) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class CellSyntaxError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NameArgument:
-    """A bare name as an argument: of a lookup, or true, false and null."""
+    """A bare name as an argument: a lookup, or true, false or null."""
 
     text: str
 
@@ -44,7 +44,7 @@ Literal: TypeAlias = str | int | float | NameArgument
 
 @dataclass(frozen=True, slots=True)
 class StepArgument:
-    """One argument of a call, and where it stands in the cell."""
+    """One argument of a call, with its offsets in the cell."""
 
     value: Literal
     start: int = 0
@@ -53,7 +53,7 @@ class StepArgument:
 
 @dataclass(frozen=True, slots=True)
 class StepCall:
-    """A step as written: its name as written and its arguments."""
+    """A step as written: name and arguments."""
 
     name: str
     arguments: tuple[StepArgument, ...] = ()
@@ -62,13 +62,13 @@ class StepCall:
 
     @property
     def name_end(self) -> int:
-        """Offset after the name."""
+        """Offset of the end of the name."""
         return self.start + len(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpressionCell:
-    """A CEL expression as written, from its first character on; `start` is where that stands, after the `=`."""
+    """A CEL expression as written; `start` is the offset of its first character, after the `=`."""
 
     text: str
     start: int = 0
@@ -83,28 +83,28 @@ _TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"' + r"|'((?:[^'\\]|\\.)*)'", re.D
 _ESCAPE: Final = re.compile(r"""\\(["'\\nt])""")
 _ESCAPED_QUOTE: Final = re.compile(r"""\\["']""")
 _ESCAPED: Final = {"n": "\n", "t": "\t"}
-_CURLY: Final = "“”„«»‘’"  # noqa: RUF001  # what word processors make of quotes
-_NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # as which a byte that does not decode is read
+_CURLY: Final = "“”„«»‘’"  # noqa: RUF001  # quotes of word processors
+_UNDECODED: Final = re.compile("[\ud800-\udfff]")  # bytes that are not UTF-8 (surrogateescape)
 _WORD_END: Final = re.compile(r"[\s,|()]|$")
 
 
 def parse(text: str) -> tuple[StepCall | ExpressionCell, ...]:
-    """The steps written in a cell, none for an empty one.
+    """Parse a cell into its steps; an empty cell has none.
 
-    Raises `CellSyntaxError` at the first place that cannot be read.
+    Raises `CellSyntaxError` at the first syntax error.
     """
-    if found := _NO_CHARACTER.search(text):
+    if found := _UNDECODED.search(text):
         raise CellSyntaxError("a byte that is not UTF-8; save the file as UTF-8", found.start(), found.end())
-    return tuple(_Reader(text).steps())
+    return tuple(_Parser(text).steps())
 
 
 def render(steps: Iterable[StepCall | ExpressionCell]) -> str:
-    """The steps as they are written; `parse` gives the same ones back."""
+    """Render steps as a cell; `parse` returns the same steps."""
     return ", ".join(f"= {step.text}" if isinstance(step, ExpressionCell) else _call(step) for step in steps)
 
 
 def quote(text: str) -> str:
-    """`text` as an argument."""
+    """Return `text` as a quoted argument."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         text = text.replace(plain, escaped)
     return f'"{text}"'
@@ -122,8 +122,8 @@ def _call(call: StepCall) -> str:
     return f"{call.name}({', '.join(written)})" if call.arguments else call.name
 
 
-class _Reader:
-    """Reads one cell from left to right."""
+class _Parser:
+    """A recursive descent parser of one cell."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -137,7 +137,7 @@ class _Reader:
         steps.append(self._expression() if self._next() == "=" else self._call())
         while self._separator():
             if self._next() == "=":
-                raise self._error('an expression stands first: "= ..., Round(2)"', end=self._at + 1)
+                raise self._error('an expression must come first: "= ..., Round(2)"', end=self._at + 1)
             steps.append(self._call())
         return steps
 
@@ -148,10 +148,10 @@ class _Reader:
         for token in tokenize(self._text[:end], start):
             if token.kind is TokenKind.BROKEN and token.text in "\"'":
                 self._at = token.start
-                raise self._error("a quote that is never closed", end=len(self._text))
+                raise self._error("unclosed quote", end=len(self._text))
             if token.kind is TokenKind.COMMENT:
                 self._at = token.start
-                raise self._error("a comment; what is to be said to people belongs in Notes", end=end)
+                raise self._error("comments belong in the Notes column", end=end)
         text = self._text[start:end].rstrip()
         if not text:
             raise self._error("an expression is missing after =", end=self._at)
@@ -187,7 +187,7 @@ class _Reader:
             if following not in (",", ")"):
                 if not following:
                     self._at = start
-                    raise self._error("a bracket that is never closed", end=len(self._text))
+                    raise self._error("unclosed bracket", end=len(self._text))
                 raise self._unexpected("a comma or a closing bracket", self._backslash(arguments[-1].start))
             self._at += 1
             if following == ")":
@@ -206,7 +206,7 @@ class _Reader:
             value = NameArgument(found[0])
         elif self._next() in ('"', "'"):
             hint = self._backslash(start, len(self._text))
-            raise self._error(f"a quote that is never closed{hint}", end=len(self._text))
+            raise self._error(f"unclosed quote{hint}", end=len(self._text))
         else:
             raise self._unexpected("text in quotes, a number or a name")
         self._at = found.end()
@@ -216,23 +216,25 @@ class _Reader:
         if len(written) <= _LONGEST_NUMBER:
             with suppress(StepError, InvalidOperation):
                 return to_json_number(Decimal(written))
-        raise self._error("a JSON number cannot keep this one; text in quotes can", self._at + len(written))
+        raise self._error(
+            "this number does not fit into a JSON number; put it in quotes as text", self._at + len(written)
+        )
 
     def _backslash(self, start: int, end: int | None = None) -> str:
-        """The hint that a backslash took its meaning from a quote between `start` and here, if one did."""
+        """Return a hint if a quote between `start` and here is escaped by a backslash."""
         found = _ESCAPED_QUOTE.search(self._text, start, self._at if end is None else end)
-        return r"; in quotes a backslash is written \\" if found else ""
+        return r"; write a backslash in quotes as \\" if found else ""
 
     def _separator(self) -> bool:
-        """Steps over the comma before a further step; False at the end of the cell."""
+        """Skip the comma before a further step; return False at the end of the cell."""
         if self._at == len(self._text):
             return False
         if self._next() != ",":
             if self._next() == "|":
                 raise self._pipe()
             if self._next() == ";":
-                raise self._error("steps are separated by commas, not by semicolons", self._at + 1, fix=",")
-            raise self._unexpected("a comma between steps", "; what is to be said to people belongs in Notes")
+                raise self._error("separate steps by commas, not by semicolons", self._at + 1, fix=",")
+            raise self._unexpected("a comma between steps", "; comments belong in the Notes column")
         self._at += 1
         self._blanks()
         return True
@@ -241,7 +243,7 @@ class _Reader:
         end = self._at + 1
         while self._at and self._text[self._at - 1].isspace():
             self._at -= 1
-        return self._error("steps are separated by commas, not by pipes", end=end, fix=",")
+        return self._error("separate steps by commas, not by pipes", end=end, fix=",")
 
     def _next(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -251,18 +253,18 @@ class _Reader:
         self._at = found.end() if found else self._at
 
     def _unexpected(self, expected: str, hint: str = "") -> CellSyntaxError:
-        """The error of a cell that goes on with something else than what is expected."""
+        """Return the error of a cell that continues with something else than `expected`."""
         if self._at == len(self._text):
-            return self._error(f"the cell ends where {expected} is expected", end=self._at)
+            return self._error(f"expected {expected}, got the end of the cell", end=self._at)
         character = self._next()
         if character in _CURLY:
             fix = "'" if character in "‘’" else '"'  # noqa: RUF001
-            return self._error(f"{character} is a curly quote; write it straight: {fix}", self._at + 1, fix)
+            return self._error(f"{character} is a curly quote; use a straight one: {fix}", self._at + 1, fix)
         if character == "`":
-            return self._error("steps are written without backticks", self._at + 1, fix="")
+            return self._error("write steps without backticks", self._at + 1, fix="")
         end = _WORD_END.search(self._text, self._at + 1)
         word = self._text[self._at : end.start() if end else len(self._text)]
-        return self._error(f"expected {expected}, not {word}{hint}", end=self._at + len(word))
+        return self._error(f"expected {expected}, got {word}{hint}", end=self._at + len(word))
 
     def _error(self, message: str, end: int, fix: str | None = None) -> CellSyntaxError:
         return CellSyntaxError(message, self._at, end, fix)

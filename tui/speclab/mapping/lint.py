@@ -1,4 +1,4 @@
-"""Checks of a mapping before it runs: types along the steps, names against sample records."""
+"""Checks of a mapping before it runs: types of steps, conflicting targets, fields of sample records."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
 
 Lookups = Mapping[str, Mapping[str, Json]]
 
-_DEEPEST: Final = 100  # Python takes code of twice that
+_DEEPEST: Final = 100  # Python compiles code of twice that depth
 _DIRECT: Final = (StepCall("Direct"),)
 
 
 def check_row(written: MappingRow, lookups: Lookups, findings: ProblemCollector) -> CompiledRow | None:
-    """The row ready to run; None, and every reason in `findings`, if it cannot."""
+    """Compile the row; None, with every reason added to `findings`, if it has errors."""
     found = len(findings.problems)
     target = _path(written.target, get_target_location(written), findings)
     if target is not None and isinstance(target.parts[0], int):
-        findings.error("D303", get_target_location(written), "a target path begins with the name of a field")
+        findings.error("D303", get_target_location(written), "a target path must start with a field name")
     if target is not None and len(target.parts) > _DEEPEST:
         findings.error(
             "D303",
@@ -68,15 +68,17 @@ def check_row(written: MappingRow, lookups: Lookups, findings: ProblemCollector)
             f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}",
         )
     paths = [_path(text, get_source_location(written, number), findings) for number, text in enumerate(written.sources)]
-    chain = _Chain(written, lookups, findings)
+    compiler = _CellCompiler(written, lookups, findings)
     try:
-        chain.read(parse(written.transformation) or _DIRECT)
+        compiler.read(parse(written.transformation) or _DIRECT)
     except CellSyntaxError as error:
-        chain.tell("M102", error.start, error.end, error.message, error.fix)
+        compiler.report("M102", error.start, error.end, error.message, error.fix)
     if target is None or any(problem.level is Level.ERROR for problem in findings.problems[found:]):
         return None
-    sources = () if chain.makes_its_value else tuple(SourceField(path) for path in paths if path is not None)
-    return CompiledRow(written, target, sources, chain.origin, tuple(chain.steps), chain.kind, chain.nullable)
+    sources = () if compiler.makes_value else tuple(SourceField(path) for path in paths if path is not None)
+    return CompiledRow(
+        written, target, sources, compiler.origin, tuple(compiler.steps), compiler.kind, compiler.nullable
+    )
 
 
 def _path(text: str, at: TextLocation, findings: ProblemCollector) -> FieldPath | None:
@@ -87,78 +89,76 @@ def _path(text: str, at: TextLocation, findings: ProblemCollector) -> FieldPath 
         return None
 
 
-class _Chain:
-    """The steps of one cell, taken one after the other; `kind` is what the values can be after those so far."""
+class _CellCompiler:
+    """Compiles the steps of one cell in order; `kind` is the kind of the value after the steps so far."""
 
     def __init__(self, row: MappingRow, lookups: Lookups, findings: ProblemCollector) -> None:
         self.steps: list[BoundStep] = []
         self.origin: RowExpression | None = None
         self.kind = ValueKind.ANY & ~ValueKind.DECIMAL
         self.nullable = True
-        self.makes_its_value = False
+        self.makes_value = False
         self._row = row
         self._lookups = lookups
         self._findings = findings
         self._many = len(row.sources) > 1
-        self._before = ""  # the step that gave `kind`
+        self._previous = ""  # the step that returned `kind`
 
-    def tell(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
-        """A problem at offsets of the cell."""
+    def report(self, code: str, start: int, end: int, message: str, fix: str | None = None) -> None:
+        """Report an error at offsets of the cell."""
         self._findings.error(code, get_cell_location(self._row, start, end), message, fix)
 
     def read(self, written: Sequence[StepCall | ExpressionCell]) -> None:
-        """Take all the steps of the cell."""
+        """Compile all steps of the cell."""
         first, last = written[0], written[-1]
         if isinstance(first, ExpressionCell):
             self._read_expression(first)
         elif (step := catalogue.find_step(first.name)) and step.starts:
-            self.makes_its_value = True
-        if self.makes_its_value:
+            self.makes_value = True
+        if self.makes_value:
             self._many = False
         elif not self._row.sources:
-            self.tell(
-                "M110", first.start, last.end, 'no source field; Constant("...") or = ... make a value without one'
+            self.report(
+                "M110", first.start, last.end, 'no source field; use Constant("...") or = ... for a value without one'
             )
         for call in written:
             if isinstance(call, StepCall):
                 self._read_call(call, is_first=call is first, is_last=call is last)
         if self._many:
             number = len(self._row.sources)
-            message = (
-                f'{number} source fields, but no step makes one value of them: end with Concat(" "), First or List'
-            )
-            self.tell("M109", first.start, last.end, message)
+            message = f'{number} source fields are not joined into one value: end with Concat(" "), First or List'
+            self.report("M109", first.start, last.end, message)
 
     def _read_expression(self, written: ExpressionCell) -> None:
-        self.makes_its_value = True
+        self.makes_value = True
         try:
             expression = RecordExpression(written.text)
         except ExpressionSyntaxError as error:
-            self.tell("M107", written.start + error.start, written.start + error.end, error.message, error.fix)
+            self.report("M107", written.start + error.start, written.start + error.end, error.message, error.fix)
         else:
             self.origin = RowExpression(expression, f"= {written.text}", written.start, written.end)
 
     def _read_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
         step = catalogue.find_step(call.name)
         if step is None or step.joins:
-            self._many = False  # an unknown step may be meant to join
+            self._many = False  # an unknown step may be a misspelled joining step
         if step is None:
             meant = catalogue.find_similar_step(call.name)
             hint = f"Did you mean '{meant.name}'?" if meant else "Press F1 in Mapping for a list of all steps."
             message = f"unknown step '{call.name}'. {hint}"
-            self.tell("M101", call.start, call.name_end, message, meant.name if meant else None)
+            self.report("M101", call.start, call.name_end, message, meant.name if meant else None)
             self._follow(call.name, ValueKind.ANY)
             return
         if step.starts and not is_first:
-            self.tell("M108", call.start, call.end, f"{step.name} makes its value itself, and so stands first")
+            self.report("M108", call.start, call.end, f"{step.name} reads no field and must be the first step")
         if step.starts and is_first:
             for number, _ in enumerate(self._row.sources):
                 at = get_source_location(self._row, number)
-                self._findings.warning("M115", at, f"{step.name} makes the value: this field has no effect")
+                self._findings.warning("M115", at, f"{step.name} reads no field: this source field has no effect")
         if step.ends and not is_last:
-            self.tell("M108", call.start, call.end, f"{step.name} leaves the field out, and so stands last")
+            self.report("M108", call.start, call.end, f"{step.name} omits the field and must be the last step")
         self._check_kind(step, call)
-        values = bind_arguments(step, call, self._lookups, self.tell)
+        values = bind_arguments(step, call, self._lookups, self.report)
         if values is None:
             self._follow(step.name, ValueKind.ANY)
             return
@@ -168,14 +168,14 @@ class _Chain:
         if self.kind and not self.kind & step.takes:
             given = describe_kind(self.kind)
             hint = suggest_conversion(self.kind, step.takes)
-            message = f"{step.name} takes {describe_kind(step.takes)}, but {self._before} gives {given}{hint}"
-            self.tell("M104", call.start, call.end, message)
+            message = f"{step.name} takes {describe_kind(step.takes)}, but {self._previous} returns {given}{hint}"
+            self.report("M104", call.start, call.end, message)
 
     def _add(self, step: Step, call: StepCall, values: Values) -> None:
         try:
             apply = step.make(*values)
         except ValueError as error:
-            self.tell("M103", call.start, call.end, f"{step.name}: {error}")
+            self.report("M103", call.start, call.end, f"{step.name}: {error}")
             return
         types = get_types(step.takes)
         text = render([StepCall(step.name, call.arguments)])
@@ -187,13 +187,13 @@ class _Chain:
             self.nullable = (self.nullable or step.may_null) and not step.never_null
 
     def _follow(self, name: str, kind: ValueKind) -> None:
-        self._before = name
+        self._previous = name
         self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
 class CompileResult:
-    """What a table and its settings make: `mapper` is None if an error is among the `problems`."""
+    """The compiled mapping and its problems; `mapper` is None if one of them is an error."""
 
     problems: tuple[Problem, ...]
     mapper: Mapper | None
@@ -202,9 +202,9 @@ class CompileResult:
 def compile_mapping(
     rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
 ) -> Mapper:
-    """The mapper of a table and its settings; `places` are those of the settings (`lint.settings_places`).
+    """Compile a table and its settings; `places` locates the settings (`locate_settings`).
 
-    Raises `SpecError` with all the problems that stand in the way.
+    Raises `SpecError` with all problems if one of them is an error.
     """
     assembly = check_and_compile(rows, settings, file, places or HeadingLocation(1))
     if assembly.mapper is None:
@@ -217,14 +217,14 @@ def compile_mapping(
 def check_and_compile(
     rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations
 ) -> CompileResult:
-    """Check a table and its settings, and compile them if all is well; `places` are those of the settings."""
+    """Check a table and its settings, and compile them if there is no error; `places` locates the settings."""
     findings = ProblemCollector(file)
     filter_ = _filter(settings.filter, places, findings)
-    checked = [check_row(row, settings.lookups, findings) for row in rows]
-    ready = [row for row in checked if row is not None]
+    compiled = [check_row(row, settings.lookups, findings) for row in rows]
+    ready = [row for row in compiled if row is not None]
     check_targets(ready, findings)
     if ready and len(ready) == len(rows):
-        _check_use(settings.lookups, ready, places, findings)
+        _check_lookup_use(settings.lookups, ready, places, findings)
     checks = compile_checks(settings.check, rows, places, findings)
     problems = tuple(sorted(findings.problems, key=lambda problem: (problem.line, problem.column)))
     if any(problem.level is Level.ERROR for problem in problems):
@@ -232,7 +232,7 @@ def check_and_compile(
     return CompileResult(problems, Mapper(ready, checks, filter_))
 
 
-def _check_use(
+def _check_lookup_use(
     names: Iterable[str], rows: Sequence[CompiledRow], places: CellLocations, findings: ProblemCollector
 ) -> None:
     used = {
@@ -240,7 +240,7 @@ def _check_use(
     }
     for name in names:
         if name not in used:
-            findings.warning("M116", places.key(("lookups", name)), f"no row uses the lookup '{name}'")
+            findings.warning("M116", places.key(("lookups", name)), f"unused lookup '{name}': no row uses it")
 
 
 def _filter(text: str | None, places: CellLocations, findings: ProblemCollector) -> Filter | None:
@@ -256,9 +256,9 @@ def _filter(text: str | None, places: CellLocations, findings: ProblemCollector)
 
 
 def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[Problem]:
-    """Warnings of source fields that are in none of `records` (M201), with the field that is probably meant.
+    """Warn of source fields that are missing in all `records` (M201), and suggest a similar field.
 
-    What an expression reads is no source field: it asks with `has(...)` for what may not be there, or fails.
+    Fields in expressions are not checked: an expression tests optional fields with `has(...)`.
     """
     findings = ProblemCollector(file)
     names: list[str] = []
@@ -269,7 +269,7 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
                 names = names or [str(field.path) for field in collect_fields(records)]
                 meant = find_likely_name(str(path), names)
                 hint = f" Did you mean '{meant}'?" if meant else ""
-                message = f"'{path}' is in none of {len(records)} sample records and reads as null.{hint}"
+                message = f"'{path}' is missing in all {len(records)} sample records and is null.{hint}"
                 findings.warning("M201", get_source_location(row.written, number), message)
     return findings.problems
 
@@ -286,7 +286,7 @@ _OF_LOOKUPS: Final = frozenset({"M105", "M106"})
 
 
 def lint(document: Document) -> list[Problem]:
-    """All problems of `document`, sorted by place."""
+    """Return all problems of `document`, sorted by location."""
     reading = examine(document)
     file = str(document.path or "<spec>")
     findings = ProblemCollector(file)
@@ -295,7 +295,7 @@ def lint(document: Document) -> list[Problem]:
     problems = [*reading.problems, *findings.problems]
     if reading.mapping is not None:
         problems += check_mapping(reading.rows, reading.mapping, file, locate_settings(document))
-    elif reading.rows:  # the block is told to be broken already; what it may hold is not missing
+    elif reading.rows:  # the settings block has errors, so its lookups are unknown
         found = check_mapping(reading.rows, _no_settings(), file)
         problems += [problem for problem in found if problem.code not in _OF_LOOKUPS]
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.code))
@@ -304,33 +304,33 @@ def lint(document: Document) -> list[Problem]:
 def check_mapping(
     rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
 ) -> list[Problem]:
-    """All problems of a table and its settings, sorted by place; `places` are those of the settings."""
+    """Return all problems of a table and its settings, sorted by location; `places` locates the settings."""
     return list(check_and_compile(rows, settings, file, places or HeadingLocation(1)).problems)
 
 
 def locate_settings(document: Document) -> CellLocations:
-    """Where the settings of the document's Field Mapping stand."""
+    """Return the locations of the Field Mapping settings."""
     silent = spec_findings.ProblemCollector("", document.text, document.position)
     section = Sections(document, silent).find(FIELD_MAPPING)
     tree = read_block(section, silent) if section else None
     line = section.line if section else 1
-    return HeadingLocation(line) if tree is None else _Block(document, tree)
+    return HeadingLocation(line) if tree is None else _BlockLocations(document, tree)
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    """The places in a settings block."""
+class _BlockLocations:
+    """Locations in a settings block."""
 
     document: Document
     tree: MappingNode
 
     def key(self, path: Sequence[str]) -> TextLocation:
-        """Where the key at `path` stands, or the last key on the way there."""
+        """Return the location of the key at `path`, or of its nearest parent."""
         entry = self.tree.at(path)
         return self._place(entry.key.start, entry.key.end) if entry else self._place(self.tree.start, self.tree.start)
 
     def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
-        """Where characters `start` to `end` of the text at `path` stand."""
+        """Return the location of characters `start` to `end` of the text at `path`."""
         entry = self.tree.at(path)
         if entry is None or not isinstance(entry.node, ScalarNode):
             return self.key(path)
@@ -346,15 +346,15 @@ def _check_expression(document: Document, expression: CheckExpression, findings:
     try:
         verify(expression.text, expression.names, expression.functions)
     except ExpressionSyntaxError as error:
-        part = _within(document, expression, error)
+        part = _locate_error(document, expression, error)
         at = part or LineSpan(expression.start, expression.end)
         line, column = document.position(at.start)
         place = TextLocation(line, column, max(1, at.end - at.start))
         findings.error("C401", place, error.message, error.fix if part else None)
 
 
-def _within(document: Document, expression: CheckExpression, error: ExpressionSyntaxError) -> LineSpan | None:
-    r"""Where the error stands in the file, if that can be told; in a table every pipe has a backslash before it."""
+def _locate_error(document: Document, expression: CheckExpression, error: ExpressionSyntaxError) -> LineSpan | None:
+    r"""Return the error's range in the file, if known; in a table, pipes are escaped by a backslash."""
     written = document.text[expression.start : expression.end]
     if written == expression.text:
         return LineSpan(expression.start + error.start, expression.start + error.end)

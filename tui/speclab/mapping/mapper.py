@@ -1,4 +1,4 @@
-"""The mapper: applies a compiled mapping to records and explains the result row by row."""
+"""The mapper: applies a compiled mapping to records, and explains the result of each row."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from speclab.spec.problems import TextLocation
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What one row makes of one record, for people to look at.
+    """The result of one row for one record, for display.
 
-    `sample` has the path and the value of each source field; `missing` are those the record does not have. `steps` tell
-    what there was after each step. `type` is `text`, `integer`, `number`, `date`, ...; empty if the row failed.
+    `sample` has the path and the value of each source field; `missing` are the fields that the record does not have.
+    `steps` has the values after each step. `type` is `text`, `integer`, `date`, ...; empty if the row failed.
     """
 
     row: str
@@ -46,7 +46,7 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The result of one record: mapped (`record`), filtered (neither a record nor failures), or failed.
+    """The result of one record: mapped (`record`), filtered (no record, no failures), or failed.
 
     `record` is None where the filter or a row failed; a mapped record that breaks the contract is kept.
     """
@@ -65,10 +65,10 @@ _FILTERED: Final = Evaluation(None)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The section's filter, compiled, and where it stands."""
+    """The section's filter, compiled, with its location."""
 
     expression: RecordExpression
-    place: TextLocation
+    location: TextLocation
 
 
 class Mapper:
@@ -93,40 +93,41 @@ class Mapper:
         return Evaluation(mapped, self.check(mapped))
 
     def accepts(self, record: Record) -> bool:
-        """Whether the filter takes the record. Raises `MappingFailure` where it cannot tell."""
+        """Return whether the record passes the filter. Raises `MappingFailure` if the filter fails."""
         if self._filter is None:
             return True
         expression = self._filter.expression
         try:
             return expression.matches(record)
         except StepError as error:
-            at, value = self._filter.place, {**expression.read_fields(record)}
+            at, value = self._filter.location, {**expression.read_fields(record)}
             failure = RowFailure(None, at.line, at.column, at.length, None, str(error), value, Stage.MAP)
             raise MappingFailure((failure,)) from None
 
     def map(self, record: Record) -> Record:
-        """The mapped record. Raises `MappingFailure` with all the rows that cannot take it."""
+        """Return the mapped record. Raises `MappingFailure` with all rows that fail."""
         try:
             return self._map(record)
-        except (StepError, KeyError):  # out of the ordinary: the careful way knows what, or that it is well
+        except (StepError, KeyError):  # row by row, for the failures
             return self._map_carefully(record)
 
     def check(self, mapped: Record) -> tuple[RowFailure, ...]:
-        """What is wrong with a mapped record by the contract of the target."""
+        """Return the violations of the target's contract in a mapped record."""
         if not self._checks:
             return ()
         return tuple(failure for check in self._checks for failure in check.find_failures(mapped))
 
     def explain(self, record: Record) -> tuple[RowResult, ...]:
-        """What each row makes of `record`, step by step."""
+        """Return the result of each row for `record`, step by step."""
         return tuple(_explained(row, record) for row in self.rows)
 
     def _compile_and_map(self, record: Record) -> Record:
-        """Map the first record: a mapping that is only linted or explained is never compiled."""
+        """Compile on the first record; a mapping that is only linted or explained is never compiled."""
         self._map = compile_rows(self.rows, self._shape, self._measured)
         return self._map(record)
 
     def _map_carefully(self, record: Record) -> Record:
+        """Map row by row, to collect the failures of all rows."""
         values: list[Json | Dropped] = []
         failures: list[RowFailure] = []
         size = 0

@@ -1,4 +1,4 @@
-"""Problems of a mapping: their codes and their place in the cell."""
+"""Problems and failures of a mapping: their codes and locations."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ _ALL: Final = (
     ),
     Code(
         "M102",
-        "A cell cannot be read",
-        'Steps are separated by commas, their arguments stand in brackets: Trim, Date("%d/%m/%Y"). What is to be said '
-        "to people belongs in Notes.",
+        "A cell has a syntax error",
+        'Separate steps by commas and put arguments in brackets: Trim, Date("%d/%m/%Y"). Comments belong in Notes.',
     ),
     Code(
         "M103",
-        "A step has the wrong arguments",
-        "Each step takes arguments of its own, of a kind and a number.",
+        "A step has wrong arguments",
+        "The reference of the steps lists the arguments of each.",
     ),
     Code(
         "M104",
-        "A step cannot take what the step before it gives",
-        "Text, numbers, dates and lists do not turn into each other by themselves; a step says how.",
+        "A step does not take what the step before it returns",
+        "Text, numbers, dates and lists are not converted implicitly. Add a step that converts them.",
     ),
     Code(
         "M105",
@@ -41,23 +40,23 @@ _ALL: Final = (
     ),
     Code(
         "M106",
-        "A lookup has no entries",
-        "Every value would fail. Fill the table, or take the step out.",
+        "A lookup is empty",
+        "Every value would fail. Add entries, or remove the step.",
     ),
     Code(
         "M107",
-        "An expression cannot be used",
-        "Expressions are CEL over the record, which they call source: source.qty * source.price.",
+        "An expression is not valid",
+        "Expressions are CEL; the record is `source`: source.qty * source.price.",
     ),
     Code(
         "M108",
-        "A step stands in the wrong place",
-        "What makes its value itself (= and Constant) stands first; Drop, which leaves the field out, stands last.",
+        "A step is in the wrong position",
+        "Expressions and Constant come first, Drop comes last.",
     ),
     Code(
         "M109",
         "Several source fields are not joined",
-        "A target field takes one value. Concat, First or List makes one of several.",
+        "A target field takes one value. Join several with Concat, First or List.",
     ),
     Code(
         "M110",
@@ -66,39 +65,39 @@ _ALL: Final = (
     ),
     Code(
         "M111",
-        "Two rows write to one place",
-        "A value cannot be in two places at once: a field that is an object in one row cannot be a value in another, "
-        "and the items of a list are numbered from 0 without gaps.",
+        "Two target fields conflict",
+        "A field that is an object in one row cannot be a value in another. "
+        "Lists have no gaps: their items are numbered from 0.",
     ),
     Code(
         "M112",
-        "A check names no row",
-        "check: holds what target fields must be, so its keys are target paths of the table.",
+        "A check has an unknown target field",
+        "The keys under check: are target fields of the table.",
     ),
     Code(
         "M113",
-        "A check is no JSON Schema",
-        "The keywords of JSON Schema are those of https://json-schema.org; a schema may not refer to another document.",
+        "A check is not a valid JSON Schema",
+        "See https://json-schema.org for the keywords. References to other documents are not allowed.",
     ),
     Code(
         "M114",
-        "The filter cannot be used",
-        "The filter is a CEL expression over the record that is true of the records to take.",
+        "The filter is not valid",
+        "The filter is a CEL expression that is true for the records to sync.",
     ),
     Code(
         "M115",
         "A source field has no effect",
-        "Constant and expressions make the value themselves.",
+        "Constant and expressions do not read the row's source fields.",
     ),
     Code(
         "M116",
-        "A lookup is not used",
+        "A lookup is unused",
         "No row has a Lookup step with its name.",
     ),
     Code(
         "M201",
-        "A source field is in no sample record",
-        "A field that is not there reads as null. It may be rare, or misspelt.",
+        "A source field is missing in all sample records",
+        "A missing field is null. The field may be rare, or misspelled.",
     ),
 )
 
@@ -106,54 +105,54 @@ CODES: Final = {code.code: code for code in _ALL}
 
 
 class CellLocations(Protocol):
-    """Finds the places of the section's settings."""
+    """Locates the section's settings."""
 
     def key(self, path: Sequence[str]) -> TextLocation:
-        """Where the key at `path` stands."""
+        """Return the location of the key at `path`."""
 
     def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
-        """Where characters `start` to `end` of the text at `path` stand."""
+        """Return the location of characters `start` to `end` of the text at `path`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadingLocation:
-    """The places of settings of which only the section's line is known."""
+    """Locations of settings of which only the section's line is known."""
 
     line: int
 
     def key(self, path: Sequence[str]) -> TextLocation:
-        """The section's heading."""
+        """Return the section's heading."""
         del path
         return TextLocation(self.line, 1, 1)
 
     def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
-        """The section's heading."""
+        """Return the section's heading."""
         del start, end
         return self.key(path)
 
 
 def get_cell_location(row: MappingRow, start: int, end: int) -> TextLocation:
-    """Where characters `start` to `end` of the row's Transformation cell stand."""
+    """Return the location of characters `start` to `end` of the row's Transformation cell."""
     column = row.column(start)
     return TextLocation(row.line, column, max(1, row.column(end) - column))
 
 
 def get_source_location(row: MappingRow, number: int) -> TextLocation:
-    """Where the row's source field of that number, from 0, stands."""
+    """Return the location of the row's source field `number`, from 0."""
     return TextLocation(row.line, row.source_columns[number], max(1, len(row.sources[number])))
 
 
 def get_target_location(row: MappingRow) -> TextLocation:
-    """Where the row's target field stands."""
+    """Return the location of the row's target field."""
     return TextLocation(row.line, row.target_column, max(1, len(row.target)))
 
 
 @dataclass(frozen=True, slots=True)
 class RowFailure:
-    """One row's failure with one record, at its place in the file (all from 1).
+    """The failure of one row for one record, with its location in the spec (counting from 1).
 
-    `row` is the target path, or None for the filter. `step` is the step as written, or None if it is not a step that
-    failed; `value` is what that step was given.
+    `row` is the target path, or None for the filter. `step` is the step that failed, as written, and `value` its input;
+    `step` is None if something else failed.
     """
 
     row: str | None
@@ -166,13 +165,13 @@ class RowFailure:
     stage: Stage
 
     def __str__(self) -> str:
-        """What failed and why: `birth_date, Date("%d/%m/%Y"): "x" is no date as "%d/%m/%Y"`."""
+        """Return what failed and why: `birth_date, Date("%d/%m/%Y"): expected a date like %d/%m/%Y, got "x"`."""
         where = self.row or "filter"
         return f"{where}, {self.step}: {self.reason}" if self.step else f"{where}: {self.reason}"
 
 
 class MappingFailure(SpeclabError):
-    """A record that the filter or at least one row cannot take, with all the failures."""
+    """A record on which the filter or at least one row failed, with all failures."""
 
     def __init__(self, failures: tuple[RowFailure, ...]) -> None:
         super().__init__("; ".join(map(str, failures)))

@@ -1,7 +1,7 @@
-"""Limits on the size of what a mapping makes, so that no spec can fill the memory.
+"""Limits on the size of mapped values, so that no spec can exhaust the memory.
 
-A step's result has at most `MAX_TEXT` characters (or is no longer than what it was given), a list made from a text at
-most `MAX_ITEMS` items, and all values of one mapped record together at most `MAX_RECORD` characters.
+A step's result has at most `MAX_TEXT` characters (or is no longer than its input), a list made from a text at most
+`MAX_ITEMS` items, and all values of one mapped record together at most `MAX_RECORD` characters.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from speclab.mapping.types import Value
 
 MAX_TEXT: Final = 1_000_000
-"""Characters of a text that a step makes."""
+"""Maximum characters of a step's result."""
 
 MAX_ITEMS: Final = 100_000
-"""Items of a list that a step makes of a text."""
+"""Maximum items of a list made from a text."""
 
 MAX_RECORD: Final = 16_000_000
-"""Characters of all values of a mapped record."""
+"""Maximum characters of all values of a mapped record."""
 
 _MAX_FREE: Final = MAX_RECORD // MAX_TEXT
 _MAX_SHOWN: Final = 10_000
 
 
 def check_text_size(made: int, given: int) -> None:
-    """Check that a text of `made` characters may be made of one of `given`. Raises `StepError`."""
+    """Check the size of a text of `made` characters from an input of `given`. Raises `StepError`."""
     if made > MAX_TEXT and made > given:
-        raise StepError(f"would make a text of {made:,} characters of {given:,}; at most {MAX_TEXT:,} are allowed")
+        raise StepError(f"result too long: {made:,} characters from {given:,}; the limit is {MAX_TEXT:,}")
 
 
 def check_item_count(made: int) -> None:
-    """Check that a list of `made` items may be made of a text. Raises `StepError`."""
+    """Check the size of a list of `made` items. Raises `StepError`."""
     if made > MAX_ITEMS:
-        raise StepError(f"would make a list of {made:,} items; at most {MAX_ITEMS:,} are allowed")
+        raise StepError(f"result too long: a list of {made:,} items; the limit is {MAX_ITEMS:,}")
 
 
 def add_size(size: int, value: Value | Dropped) -> int:
-    """Return `size` with the characters of `value` added. Raises `StepError` where a record would be too large."""
+    """Return `size` plus the size of `value`. Raises `StepError` if the record becomes too large."""
     size += len(value) if type(value) is str else _measure(value)
     if size > MAX_RECORD:
-        raise StepError(f"would make a record of {size:,} characters or more; at most {MAX_RECORD:,} are allowed")
+        raise StepError(f"mapped record too large: {size:,} characters or more; the limit is {MAX_RECORD:,}")
     return size
 
 
 def select_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
-    """Return for each row whether the size of its value counts for the record's.
+    """Return for each row whether its value has to be measured.
 
-    None does where the rows cannot make more of a record than `MAX_RECORD` beyond what is read: rows that copy a field
-    once copy no more than the record has, and few others stay within `MAX_TEXT` each.
+    None has to be if the mapped record cannot exceed the source record by more than `MAX_RECORD`: rows that copy a
+    field once add nothing, and a few others are limited to `MAX_TEXT` each.
     """
     paths = Counter(source.path.parts for row in rows for source in row.sources)
     around = {path[:length] for path in paths for length in range(1, len(path))}
@@ -72,7 +72,7 @@ def select_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
 
 
 def shorten(value: Value) -> Value:
-    """Return `value` as it is worth keeping to be looked at: a very long text or list cut, with its length."""
+    """Return `value` for display: a very long text or list is cut, with its length."""
     if isinstance(value, str) and len(value) > _MAX_SHOWN:
         return f"{value[:_MAX_SHOWN]}… ({len(value):,} characters)"
     if isinstance(value, list) and len(value) > _MAX_SHOWN:

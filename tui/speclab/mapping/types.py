@@ -1,4 +1,4 @@
-"""Types of values in a mapping, and what a step is."""
+"""Types of the mapping: values and their kinds, steps and their parameters, numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Final, Never, TypeAlias
 from speclab.core.json import Json
 
 Value: TypeAlias = "Json | Decimal"
-"""What a step takes and returns: JSON, or a `Decimal` on its way to a JSON number."""
+"""Input and output of a step: JSON, or a `Decimal` until the row's end, where it becomes a JSON number."""
 
 
 class ValueKind(Flag):
-    """A set of kinds; null is not one of them, it passes through beside them."""
+    """A set of kinds of values. Null has no kind: it can occur with any of them."""
 
     TEXT = auto()
     DATE = auto()  # text that is an ISO 8601 date
@@ -63,17 +63,17 @@ _MAX_SHOWN: Final = 60
 
 
 def get_kind(value: Value) -> ValueKind:
-    """The kind of a value that is not null; empty for what JSON does not know."""
+    """Return the kind of a value that is not null; empty for a type that is not JSON."""
     return _OF_TYPE.get(type(value), ValueKind(0))
 
 
 def get_types(kind: ValueKind) -> frozenset[type]:
-    """The Python types that values of `kind` have."""
+    """Return the Python types of values of `kind`."""
     return frozenset(cls for cls, own in _OF_TYPE.items() if own & kind or (cls is str and kind & ValueKind.ANY_TEXT))
 
 
 def describe_kind(kind: ValueKind) -> str:
-    """`kind` as a message says it: `text`, `a number or a list`."""
+    """Describe `kind` for a message: `text`, `a number or a list`."""
     words: list[str] = []
     for part, word in _IN_WORDS:
         if part in kind and kind:
@@ -83,7 +83,7 @@ def describe_kind(kind: ValueKind) -> str:
 
 
 def kind_label(kind: ValueKind) -> str:
-    """One word for a column: `text`, `date`, `number`; `any` where it is not known before the run."""
+    """Return one word for `kind`: `text`, `date`, `number`; `any` if it is not known before the run."""
     if not kind or kind == ValueKind.ANY:
         return "any"
     if len(kind) == 1:
@@ -95,7 +95,7 @@ def kind_label(kind: ValueKind) -> str:
 
 
 def format_value(value: Value) -> str:
-    """`value` as JSON, short enough for a message."""
+    """Format `value` as JSON, shortened for a message."""
     if isinstance(value, Decimal):
         text = str(value)
     else:
@@ -107,16 +107,16 @@ def format_value(value: Value) -> str:
 
 
 def to_json(value: Value) -> Json:
-    """`value` for a reader of JSON: a decimal as its text."""
+    """Return `value` as JSON: a decimal becomes text."""
     return str(value) if isinstance(value, Decimal) else value
 
 
 Apply: TypeAlias = "Callable[[Never], Value | Dropped]"
-"""Value in, value out; called only with what the step takes (or a list of it, for a step that joins)."""
+"""The function of a step; called with values that the step takes, or with a list of them if it joins."""
 
 
 class StepError(ValueError):
-    """A value that a step cannot take; its text is the reason."""
+    """A value that a step cannot process; its text is the reason."""
 
 
 class Dropped:
@@ -127,11 +127,11 @@ class Dropped:
 
 
 DROPPED: Final = Dropped()
-"""What `Drop` gives for null: the field is left out."""
+"""Result of `Drop` for null: the field is omitted."""
 
 
 class ParameterType(StrEnum):
-    """What a parameter takes."""
+    """The type of a parameter."""
 
     TEXT = "text"  # in quotes
     COUNT = "count"  # a whole number from 0
@@ -144,8 +144,8 @@ class ParameterType(StrEnum):
 class Parameter:
     """One argument of a step.
 
-    `check` says what is wrong with an argument of the right type, or nothing. `choices` are the values there are
-    (if `closed`) or good ones to offer.
+    `check` returns why a value of the right type is invalid, or None. `choices` are the allowed values if
+    `closed`, else suggestions.
     """
 
     name: str
@@ -158,7 +158,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A table of `lookups:` by its name: what the `LookupTable` step is made of."""
+    """A table of `lookups:` with its name, the argument of the step `Lookup`."""
 
     name: str
     entries: dict[str, Json]
@@ -166,9 +166,9 @@ class LookupTable:
 
 @dataclass(frozen=True, slots=True)
 class StepExample:
-    """A cell, what goes in (a list for several source fields) and what comes out; a test runs each.
+    """An example: a cell, its input (a list for several source fields) and its result. A test runs each.
 
-    `lookups` are the tables it needs.
+    `lookups` are the tables it uses.
     """
 
     cell: str
@@ -181,9 +181,9 @@ class StepExample:
 class Step:
     """One step of the catalogue.
 
-    `inline` is the step as a statement of the compiled function, where that is worth it: `{v}` is the value,
-    `{f}` the step as a function, `{a}` its first argument. It is run where the value is text, or for any value if the
-    step sees null. It must do what `make` does, or raise `StepError` or `KeyError`.
+    `inline` is the step as a statement of the compiled function, for speed: `{v}` is the value, `{f}` the step as a
+    function, `{a}` its first argument. It runs for text, or for any value if the step handles null. It must do the
+    same as `make`, or raise `StepError` or `KeyError`.
     """
 
     name: str
@@ -193,20 +193,20 @@ class Step:
     make: Callable[..., Apply]
     example: StepExample
     parameters: tuple[Parameter, ...] = ()
-    joins: bool = False  # takes the values of several source fields, or the items of a list
-    starts: bool = False  # makes its value itself, and so stands first
-    ends: bool = False  # leaves the field out, and so stands last
+    joins: bool = False  # joins the values of several source fields, or the items of a list
+    starts: bool = False  # reads no field and must come first
+    ends: bool = False  # omits the field and must come last
     sees_null: bool = False
     never_null: bool = False
     may_fail: bool = False
     may_null: bool = False
-    may_grow: bool = False  # its result may be larger than what it is given
+    may_grow: bool = False  # its result may be larger than its input
     inline: str | None = None
-    other_names: tuple[str, ...] = ()  # what people call it elsewhere, for "did you mean"
+    other_names: tuple[str, ...] = ()  # names in other tools, for "did you mean"
 
     @property
     def signature(self) -> str:
-        """The step as it is written: `Split(separator[, index])`."""
+        """The step with its parameters: `Split(separator[, index])`."""
         text = ""
         for parameter in self.parameters:
             part = f", {parameter.name}" if text else parameter.name
@@ -216,29 +216,29 @@ class Step:
 
     @property
     def required(self) -> int:
-        """How many arguments it needs."""
+        """The number of required arguments."""
         return sum(not parameter.optional for parameter in self.parameters)
 
     def result(self, kind: ValueKind, arguments: Sequence[Json | LookupTable]) -> ValueKind:
-        """What it gives for a value of `kind`."""
+        """Return the kind of the result for a value of `kind`."""
         return self.returns if isinstance(self.returns, ValueKind) else self.returns(kind, arguments)
 
 
 MAX_PLACES: Final = 20
-"""Decimal places that numbers can be asked to have."""
+"""Maximum decimal places of the steps on numbers."""
 
 INTEGER_RANGE: Final = range(-(2**63), 2**64)
-"""The whole numbers that JSON readers and databases take unharmed."""
+"""Integers that fit into 64 bits, signed or unsigned: JSON readers and databases keep them exactly."""
 
 _EXACT: Final = Context(prec=400, rounding=ROUND_HALF_UP)
-"""Enough digits for any double and for any number a person has typed."""
+"""Enough digits for any double and any number typed by a person."""
 _UNITS: Final = [Decimal(1).scaleb(-places) for places in range(MAX_PLACES + 1)]
 _SAFE_TEXT: Final = 16
-"""A decimal of so many characters, point or sign included, has at most 15 digits: any such is a double's own."""
+"""A decimal of this length, including point and sign, has at most 15 digits, which a double keeps exactly."""
 
 
 def to_text(value: str | float | Decimal) -> str:
-    """`value` as text: numbers as JSON writes them, decimals with their places, `true` and `false`."""
+    """Return `value` as text: numbers as in JSON, decimals with their places, `true` and `false`."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -249,7 +249,7 @@ def to_text(value: str | float | Decimal) -> str:
 
 
 def to_decimal(value: float | Decimal) -> Decimal:
-    """`value` as it is written, so 0.1 is 0.1 and not what the double nearest to it is."""
+    """Return `value` as a decimal with the digits it is written with: 0.1 is exactly 0.1."""
     if isinstance(value, float):
         return Decimal(repr(_finite(value)))
     return Decimal(value)
@@ -257,12 +257,12 @@ def to_decimal(value: float | Decimal) -> Decimal:
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise StepError(f"{value} is no number that JSON can write")
+        raise StepError(f"{value} cannot be written as a JSON number")
     return value
 
 
 def round_to_places(value: Decimal, places: int) -> Decimal:
-    """`value` with so many decimal places, halves rounded away from zero."""
+    """Round `value` to `places` decimal places, halves away from zero."""
     try:
         return value.quantize(_UNITS[places], context=_EXACT)
     except InvalidOperation:
@@ -270,14 +270,14 @@ def round_to_places(value: Decimal, places: int) -> Decimal:
 
 
 def check_integer(value: int) -> int:
-    """`value`, if 64 bits hold it."""
+    """Return `value` if it fits into 64 bits. Raises `StepError`."""
     if value not in INTEGER_RANGE:
-        raise StepError(f"{format_value(value)} is beyond 64 bits; Text keeps all its digits")
+        raise StepError(f"{format_value(value)} does not fit into 64 bits; Text keeps all digits")
     return value
 
 
 def to_json_number(value: Decimal) -> int | float:
-    """`value` as a JSON number, which must say exactly the same: whole without places, else a double."""
+    """Return `value` as exactly the same JSON number: an int without decimal places, else a double."""
     text = str(value)
     if len(text) <= _SAFE_TEXT and "E" not in text:
         return float(text) if "." in text else int(text)
@@ -285,5 +285,5 @@ def to_json_number(value: Decimal) -> int | float:
         return check_integer(int(value))
     number = float(value)
     if not math.isfinite(number) or Decimal(repr(number)) != value:
-        raise StepError(f"{format_value(value)} has more digits than a JSON number keeps; Text keeps them all")
+        raise StepError(f"{format_value(value)} has more digits than a JSON number can hold; Text keeps them all")
     return number

@@ -1,15 +1,15 @@
-"""CEL, the one expression language: compiled once, bounded in size and nesting, its errors in words with a place.
+"""CEL, the expression language: compiled once, limited in size and nesting, with located errors.
 
-The package `common-expression-language` is a Rust core. Five of its ways would harm a record and are mended here:
+The engine is the Rust core of `common-expression-language`. Four of its behaviours would damage a record and are
+corrected here:
 
-- JSON has one kind of number, CEL has two that do not mix (`2 * 1.5` is an error) and divides whole ones without a
-  rest (`1999 / 100` is 19). Here numbers are numbers: where they meet, and in every division, all are doubles, and
-  a result without a fraction is whole again. `int(...)` and `%` are there for those who want whole ones.
-- `size` counts the bytes of a text, not its characters.
-- Whole numbers beyond 64 bits silently become doubles. Here they are refused, as is what JSON cannot say.
-- Objects come back with their keys in an order of chance; here they are sorted, so that the same record gives the
-  same bytes. (A loop over an object's keys still meets them in any order, as CEL allows.)
-- Importing it takes half a second, for the command line that comes with it.
+- JSON has one kind of number. CEL has two that do not mix (`2 * 1.5` is an error), and it divides integers without a
+  remainder (`1999 / 100` is 19). Here, mixed numbers and all divisions are computed in doubles, and a result without
+  a fraction becomes an integer again. Use `int(...)` and `%` for integer arithmetic.
+- `size` counts the bytes of a text; here it counts characters.
+- Integers beyond 64 bits silently become doubles. Here they are errors, as are results that are not JSON.
+- Objects have their keys in random order; here they are sorted, so that the same record always maps to the same bytes.
+  (A loop over an object's keys still runs in any order, as CEL allows.)
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from speclab.mapping.cel.syntax import CelToken, TokenKind, check_syntax, find_p
 from speclab.mapping.types import INTEGER_RANGE, StepError, format_value
 
 SOURCE: Final = "source"
-"""What expressions call the record."""
+"""The name of the record in expressions."""
 
 Variables: TypeAlias = Mapping[str, Json]
 
 
 class EvaluationError(StepError):
-    """An expression that cannot be evaluated for these values; its text is the reason."""
+    """An expression that fails for these values; its text is the reason."""
 
 
 def verify(text: str, names: Sequence[str], functions: Collection[str]) -> None:
-    """Check an expression that may speak of `names` and call `functions` beyond the usual ones.
+    """Check an expression that may use `names` and call `functions` beside the built-in ones.
 
     Raises `ExpressionSyntaxError`.
     """
@@ -50,7 +50,7 @@ class CelExpression:
     """A compiled expression. `find_paths` are the paths it names, by variable: `source.name` is `name` of `source`."""
 
     def __init__(self, text: str, names: Sequence[str], functions: Mapping[str, Function] | None = None) -> None:
-        """Compile `text`, which may speak of `names` and call `functions` beyond the usual ones.
+        """Compile `text`, which may use `names` and call `functions` beside the built-in ones.
 
         Raises `ExpressionSyntaxError`.
         """
@@ -58,17 +58,17 @@ class CelExpression:
         found = check_syntax(text, names, known)
         self.text = text
         self.paths = {name: find_paths(found, name) for name in names}
-        compile_program(text)  # for errors with places in the text as it was written
+        compile_program(text)  # before it is rewritten, for the positions of errors
         called = {name: function for name, function in known.items() if _calls(found, name)}
         divides = any(token.text == "/" for token in found)
-        renamed = _with_own_size(found, text)
+        renamed = _rename_size(found, text)
         self._exact = None if divides else CompiledProgram(renamed, called)
         self._doubles = CompiledProgram(
             rewrite_for_doubles(renamed), {**with_double_results(called), **INNER_FUNCTIONS}
         )
 
     def evaluate(self, variables: Variables) -> Json:
-        """What it gives for `variables`, all of whose values are copied: give no more than it reads.
+        """Evaluate the expression with `variables`. All values are copied, so pass only those that it reads.
 
         Raises `EvaluationError`.
         """
@@ -76,12 +76,12 @@ class CelExpression:
             return self._evaluate(variables)
         except EvaluationError:
             raise
-        except Exception as error:  # noqa: BLE001  # the edge of the engine, which raises eight classes for bad values
+        except Exception as error:  # noqa: BLE001  # the engine raises eight classes for bad values
             raise EvaluationError(describe_error(error)) from None
 
     def _evaluate(self, variables: Variables) -> Json:
         if not _fits(variables, INTEGER_RANGE):
-            raise EvaluationError("a whole number is beyond 64 bits")
+            raise EvaluationError("a whole number does not fit into 64 bits")
         if self._exact is None:
             return self._in_doubles(variables)
         try:
@@ -90,17 +90,17 @@ class CelExpression:
             try:
                 return self._in_doubles(variables)
             except TypeError:
-                raise error from None  # it was not for mixed numbers
+                raise error from None  # mixed numbers were not the cause
 
     def _in_doubles(self, variables: Variables) -> Json:
         result = self._doubles.run({name: to_doubles(value) for name, value in variables.items()})
         if not _fits(variables, range(-EXACT, EXACT + 1)):
-            raise EvaluationError("a whole number is too large to reckon with fractions")
+            raise EvaluationError("a whole number is too large for calculations with fractions")
         return _whole(_json(result))
 
 
 class RecordExpression:
-    """An expression over one record, which it calls `source`."""
+    """An expression over one record, named `source`."""
 
     def __init__(self, text: str) -> None:
         """Compile `text`. Raises `ExpressionSyntaxError`."""
@@ -110,13 +110,13 @@ class RecordExpression:
         self._keys = None if whole else tuple(dict.fromkeys(path.parts[0] for path in self.fields))
 
     def evaluate(self, record: Record) -> Json:
-        """What it gives for `record`. Raises `EvaluationError`."""
+        """Evaluate the expression for `record`. Raises `EvaluationError`."""
         if self._keys is None:
             return self._expression.evaluate({SOURCE: record})
         return self._expression.evaluate({SOURCE: {key: record[key] for key in self._keys if key in record}})
 
     def read_fields(self, record: Record) -> dict[str, Json]:
-        """The fields it names that `record` has, by path: what there is to show where it fails."""
+        """Return the fields of `record` that it reads, by path, to show with a failure."""
         found: dict[str, Json] = {}
         for path in self.fields:
             with suppress(KeyError):
@@ -124,14 +124,14 @@ class RecordExpression:
         return found
 
     def matches(self, record: Record) -> bool:
-        """Whether it is true of `record`. Raises `EvaluationError`, also where it gives neither true nor false."""
-        answer = self.evaluate(record)
-        if not isinstance(answer, bool):
-            raise EvaluationError(f"expected true or false, not {format_value(answer)}")
-        return answer
+        """Return whether it is true for `record`. Raises `EvaluationError`, also for a result that is not a boolean."""
+        result = self.evaluate(record)
+        if not isinstance(result, bool):
+            raise EvaluationError(f"expected true or false, got {format_value(result)}")
+        return result
 
 
-def _with_own_size(found: Sequence[CelToken], text: str) -> str:
+def _rename_size(found: Sequence[CelToken], text: str) -> str:
     pieces: list[str] = []
     done = 0
     for at, token in enumerate(found):
@@ -153,7 +153,7 @@ def _calls(found: Sequence[CelToken], name: str) -> bool:
 
 
 def _fits(value: object, whole: range) -> bool:
-    """Whether all whole numbers in `value` are within `whole`."""
+    """Return whether all integers in `value` are in the range `whole`."""
     if isinstance(value, int):
         return value in whole
     if isinstance(value, dict):
@@ -170,12 +170,12 @@ def _whole(value: Json) -> Json:
 
 
 def _json(value: object) -> Json:
-    """`value` as JSON: a timestamp as ISO 8601 in UTC; raises for what JSON cannot say."""
+    """Return `value` as JSON, a timestamp as ISO 8601 in UTC. Raises `EvaluationError` if it is not JSON."""
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise EvaluationError(f"the result is {value}, which is no JSON")
+            raise EvaluationError(f"the result is {value}, which is not a JSON number")
         return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -183,6 +183,6 @@ def _json(value: object) -> Json:
         return [_json(item) for item in value]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise EvaluationError("the result is an object with keys that are no text")
-        return {str(key): _json(value[key]) for key in sorted(value)}  # the engine gives them in an order of chance
-    raise EvaluationError(f"the result is a {type(value).__name__}, which is no JSON; string(...) makes it text")
+            raise EvaluationError("the result is an object with keys that are not text")
+        return {str(key): _json(value[key]) for key in sorted(value)}  # the engine returns them in random order
+    raise EvaluationError(f"the result is a {type(value).__name__}, which is not JSON; string(...) converts it to text")

@@ -1,7 +1,7 @@
-"""An expression over doubles, for where whole numbers meet fractions, which CEL does not mix.
+"""Rewrites expressions to calculate in doubles, as CEL does not mix integers and fractions.
 
-Its text is written anew: whole numbers as doubles, doubles of what CEL's own functions give as whole numbers, `%`,
-which CEL has for whole numbers alone, as a function, and what stands in the brackets of an index made whole again.
+In the rewritten text, integer literals and integer results of built-in functions are doubles, `%`, which CEL defines
+for integers only, is a function call, and an index in brackets is converted back to an integer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from speclab.mapping.cel.functions import Function
 from speclab.mapping.cel.syntax import CelToken, TokenKind, is_value_end, tokenize
 
 EXACT: Final = 2**53
-"""Whole numbers up to this one are doubles of their own."""
+"""Doubles represent all integers up to this one exactly."""
 
-_GIVE_WHOLE: Final = frozenset(
+_RETURN_INTEGERS: Final = frozenset(
     "int uint getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours getMilliseconds getMinutes "
     "getMonth getSeconds".split()
 )
@@ -36,7 +36,7 @@ def rewrite_for_doubles(text: str) -> str:
             before[_product_start(found, partner, at - 1)] += "remainder("
             written[at] = ","
             after[_operand_end(found, partner, at + 1)] += ")"
-        elif token.text == ")" and found[opened - 1].text in _GIVE_WHOLE and opened:
+        elif token.text == ")" and found[opened - 1].text in _RETURN_INTEGERS and opened:
             after[at] = ".fraction()" + after[at]
         elif token.text == "]" and _is_index(found, opened, at) and at > opened + 2:
             written[opened], written[at] = "[place(", ")]"
@@ -49,7 +49,7 @@ def rewrite_for_doubles(text: str) -> str:
 
 
 def with_double_results(functions: Mapping[str, Function]) -> dict[str, Function]:
-    """`functions`, with doubles of the whole numbers that they give."""
+    """Wrap `functions` to return doubles instead of integers."""
 
     def doubling(function: Function) -> Callable[..., Json]:
         return lambda *given: to_doubles(function(*given))
@@ -58,7 +58,7 @@ def with_double_results(functions: Mapping[str, Function]) -> dict[str, Function
 
 
 def to_doubles(value: Json) -> Json:
-    """`value` with doubles for whole numbers."""
+    """Return `value` with doubles instead of integers."""
     if type(value) is int:
         return float(value)
     if isinstance(value, dict):
@@ -68,13 +68,13 @@ def to_doubles(value: Json) -> Json:
 
 def _fraction(value: int) -> float:
     if abs(value) > EXACT:
-        raise ValueError("a whole number is too large to reckon with fractions")
+        raise ValueError("a whole number is too large for calculations with fractions")
     return float(value)
 
 
 def _remainder(value: Json, by: Json) -> float:
     if not isinstance(value, float) or not isinstance(by, float) or not (value.is_integer() and by.is_integer()):
-        raise TypeError("% takes whole numbers; int(...) makes them")
+        raise TypeError("% takes whole numbers; convert with int(...)")
     if not by:
         raise ValueError("modulo by zero")
     return math.fmod(value, by)
@@ -85,11 +85,11 @@ def _place(value: Json) -> Json:
 
 
 INNER_FUNCTIONS: Final[dict[str, Function]] = {"fraction": _fraction, "place": _place, "remainder": _remainder}
-"""What expressions over doubles call beside the functions that were written; nobody can write these."""
+"""Functions that only rewritten expressions can call."""
 
 
 def _partners(found: Sequence[CelToken]) -> dict[int, int]:
-    """Each bracket's other one."""
+    """Map each bracket to its partner."""
     partner: dict[int, int] = {}
     opened: list[int] = []
     for at, token in enumerate(found):
@@ -102,13 +102,13 @@ def _partners(found: Sequence[CelToken]) -> dict[int, int]:
 
 
 def _is_index(found: Sequence[CelToken], opened: int, closed: int) -> bool:
-    """Whether an index stands between these tokens."""
+    """Return whether these tokens enclose an index."""
     within = opened > 0 and closed < len(found) and found[opened].text == "[" and found[closed].text == "]"
     return within and is_value_end(found[opened - 1])
 
 
 def _product_start(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
-    """Where the product begins whose last factor ends at token `at`."""
+    """Return the first token of the product whose last factor ends at token `at`."""
     at = _operand_start(found, partner, at)
     while at > 1 and found[at - 1].text in {"*", "/", "%"}:
         at = _operand_start(found, partner, at - 2)

@@ -1,6 +1,6 @@
-"""Functions of expressions beyond CEL's own: those of cel-go's strings and math libraries that records need, and `sum`.
+"""Functions of expressions beside those of CEL: parts of cel-go's strings and math libraries, and `sum`.
 
-They are called with what CEL made of a record's values; a TypeError or ValueError says what they cannot take.
+A TypeError or ValueError explains which values they cannot process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WORDS: Final = {str: "text", int: "a whole number", float: "a number", list: "a
 
 
 def _function(name: str, *takes: type | tuple[type, ...], optional: int = 0) -> Callable[[Function], Function]:
-    """Checks arguments against `takes`, the last `optional` of which may be left out; `int` takes 2.0 as well."""
+    """Check arguments against `takes`, of which the last `optional` may be omitted; `int` also takes 2.0."""
 
     def decorate(function: Function) -> Function:
         def checked(*given: Json) -> Json:
@@ -39,9 +39,9 @@ def _function(name: str, *takes: type | tuple[type, ...], optional: int = 0) -> 
                     raise TypeError(f"{name}() takes {words}, not {_name(value)}")
             result = function(*values)
             if isinstance(result, str) and len(result) > MAX_TEXT:
-                raise ValueError(f"{name}() would make a text of {len(result)} characters")
+                raise ValueError(f"{name}(): result too long: {len(result):,} characters")
             if isinstance(result, int) and result not in INTEGER_RANGE:
-                raise ValueError(f"{name}() would give a whole number beyond 64 bits")
+                raise ValueError(f"{name}(): the result does not fit into 64 bits")
             return result
 
         return checked
@@ -81,7 +81,7 @@ def _upper(text: str) -> str:
 @_function("replace", str, str, str)
 def _replace(text: str, old: str, new: str) -> str:
     if len(text) + text.count(old) * len(new) > MAX_TEXT:
-        raise ValueError(f"replace() would make a text of more than {MAX_TEXT} characters")
+        raise ValueError(f"replace(): result too long: more than {MAX_TEXT:,} characters")
     return text.replace(old, new)
 
 

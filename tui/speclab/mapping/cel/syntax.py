@@ -1,4 +1,4 @@
-"""CEL before it is compiled: tokens, and the errors that the engine would report without a position."""
+"""Syntax of CEL: tokens, and checks for errors that the engine reports without a position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.core.paths import FieldPath
 
 
 class TokenKind(StrEnum):
-    """What a token is."""
+    """The kind of a token."""
 
     TEXT = "text"
     FLOAT = "float"
@@ -24,12 +24,12 @@ class TokenKind(StrEnum):
     OPEN = "open"
     CLOSE = "close"
     COMMENT = "comment"
-    BROKEN = "broken"  # a quote that is never closed, or a character CEL does not know
+    BROKEN = "broken"  # an unclosed quote, or an invalid character
 
 
 @dataclass(frozen=True, slots=True)
 class CelToken:
-    """A token and its place; blanks are none."""
+    """A token and its offset; white space is skipped."""
 
     kind: TokenKind
     text: str
@@ -37,7 +37,7 @@ class CelToken:
 
     @property
     def end(self) -> int:
-        """Offset after its last character."""
+        """Offset of its end."""
         return self.start + len(self.text)
 
 
@@ -64,14 +64,14 @@ _VALUES: Final = frozenset({TokenKind.TEXT, TokenKind.FLOAT, TokenKind.INTEGER, 
 
 
 def tokenize(text: str, start: int = 0) -> Iterator[CelToken]:
-    """The tokens of `text` from `start`, as far as they are asked for."""
+    """Yield the tokens of `text` from `start`."""
     for found in _TOKEN.finditer(text, start):
         if found.lastgroup and found.lastgroup != "blank":
             yield CelToken(TokenKind(found.lastgroup), found[0], found.start())
 
 
 def find_expression_end(text: str, start: int = 0) -> int:
-    """Where the expression at `start` ends: at the first comma outside brackets and texts, or at the end."""
+    """Return the end of the expression at `start`: the first comma outside brackets and quotes, or the end."""
     depth = 0
     for token in tokenize(text, start):
         if token.kind is TokenKind.OPEN:
@@ -84,12 +84,12 @@ def find_expression_end(text: str, start: int = 0) -> int:
 
 
 def is_value_end(token: CelToken) -> bool:
-    """Whether `token` can be the end of a value."""
+    """Return whether a value can end with `token`."""
     return token.kind in _VALUES and token.text != "in"
 
 
 def measure_depth(found: Sequence[CelToken]) -> int:
-    """How many brackets are open at once where most are."""
+    """Return the maximum depth of nested brackets."""
     depth = most = 0
     for token in found:
         depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
@@ -113,7 +113,7 @@ _NEAR: Final = 70
 
 
 class ExpressionSyntaxError(ValueError):
-    """An expression that cannot be used; `start` and `end` are offsets in it, `fix` is what should stand there."""
+    """A syntax error in an expression; `start` and `end` are offsets in it, `fix` is the replacement for that range."""
 
     def __init__(self, message: str, start: int, end: int, fix: str | None = None) -> None:
         super().__init__(message)
@@ -124,7 +124,7 @@ class ExpressionSyntaxError(ValueError):
 
 
 def check_syntax(text: str, names: Sequence[str], functions: Collection[str]) -> list[CelToken]:
-    """The tokens of an expression that may speak of `names` and call `functions` beside CEL's own.
+    """Return the tokens of an expression that may use `names` and call `functions` beside CEL's own.
 
     Raises `ExpressionSyntaxError`.
     """
@@ -136,7 +136,7 @@ def check_syntax(text: str, names: Sequence[str], functions: Collection[str]) ->
     for token in found:
         if token.kind is TokenKind.BROKEN:
             quote = token.text in "\"'"
-            message = "a quote that is never closed" if quote else f"unexpected {token.text}"
+            message = "unclosed quote" if quote else f"unexpected {token.text}"
             raise ExpressionSyntaxError(message, token.start, len(text) if quote else token.end)
     if measure_depth(found) > MAX_NESTING:
         raise ExpressionSyntaxError(f"brackets are nested more than {MAX_NESTING} deep", 0, len(text))
@@ -146,7 +146,7 @@ def check_syntax(text: str, names: Sequence[str], functions: Collection[str]) ->
 
 
 def find_paths(found: Sequence[CelToken], name: str) -> tuple[FieldPath, ...] | None:
-    """The fields of the variable `name` that an expression names, or None if it takes all of it."""
+    """Return the fields of the variable `name` that an expression reads, or None if it reads all of it."""
     paths: dict[FieldPath, None] = {}
     for at, token in enumerate(found):
         if token.text == name and token.kind is TokenKind.NAME and not _follows_dot(found, at):
@@ -158,7 +158,7 @@ def find_paths(found: Sequence[CelToken], name: str) -> tuple[FieldPath, ...] | 
 
 
 def _parts(found: Sequence[CelToken], at: int) -> list[str | int]:
-    """The path that is written from token `at` on: `.name`, `["odd key"]`, `[0]`."""
+    """Parse the path that starts at token `at`: `.name`, `["odd key"]`, `[0]`."""
     parts: list[str | int] = []
     while at + 1 < len(found):
         after = found[at + 2].text if at + 2 < len(found) else ""
@@ -180,7 +180,7 @@ def _parts(found: Sequence[CelToken], at: int) -> list[str | int]:
 
 
 def _check_loops(found: Sequence[CelToken], length: int) -> None:
-    opened: list[bool] = []  # of each open bracket, whether it is a loop's
+    opened: list[bool] = []  # for each open bracket, whether it belongs to a loop
     for at, token in enumerate(found):
         if token.kind is TokenKind.OPEN:
             opened.append(at > 0 and found[at - 1].text in LOOPS and _follows_dot(found, at - 1))
@@ -198,7 +198,7 @@ def _check_names(found: Sequence[CelToken], names: Sequence[str], functions: Col
         after = found[at + 1].text if at + 1 < len(found) else ""
         if token.text in names and token.text in bound:
             raise ExpressionSyntaxError(
-                f"{token.text} is taken; name the loop's items otherwise", token.start, token.end
+                f"{token.text} is a variable already; use another name in the loop", token.start, token.end
             )
         if after == "(":
             space = f"{found[at - 2].text}." if _in_space(found, at) else ""
@@ -229,7 +229,7 @@ def _unknown_name(token: CelToken, names: Sequence[str]) -> ExpressionSyntaxErro
         return _unknown("name", token.text, names, token)
     near = fuzz.ratio(token.text, "source") >= _NEAR
     meant = "source" if near else f"source.{token.text}"
-    hint = f"Did you mean '{meant}'?" if near else f"The record's fields are written {meant}."
+    hint = f"Did you mean '{meant}'?" if near else f"Write fields of the record as {meant}."
     return ExpressionSyntaxError(f"unknown name '{token.text}'. {hint}", token.start, token.end, meant)
 
 

@@ -1,4 +1,4 @@
-"""All steps there are: the one list that the parser, the type check, completion, the help and the docs read."""
+"""The catalogue of steps, used by the compiler, completion, help and the generated reference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speclab.mapping.types import Step
 STEPS: Final[Mapping[str, Step]] = MappingProxyType(
     {step.name: step for step in (*VALUE_STEPS, *TEXT_STEPS, *NUMBER_STEPS, *DATE_STEPS, *JOIN_STEPS)}
 )
-"""Every step by its name, in the order the help lists them."""
+"""All steps by name, in the order of the help."""
 
 _BY_NAME: Final = {name.lower(): step for name, step in STEPS.items()}
 _BY_OTHER_NAME: Final = {other: step for step in reversed(list(STEPS.values())) for other in step.other_names}
@@ -26,18 +26,18 @@ _NEAR: Final = 70
 
 
 def find_step(name: str) -> Step | None:
-    """The step of that name, in any case."""
+    """Return the step with this name, ignoring case."""
     return _BY_NAME.get(name.lower())
 
 
 def find_similar_step(name: str) -> Step | None:
-    """The step that `name` is probably meant to be: called so elsewhere, or misspelt."""
+    """Return the step that `name` probably means: a name in other tools, or a misspelled one."""
     plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
     if step := _BY_NAME.get(plain) or _BY_OTHER_NAME.get(plain):
         return step
-    begun = [step for key, step in _BY_NAME.items() if len(plain) > 1 and key.startswith(plain)]
-    if begun:
-        return begun[0]  # what completion offers first
+    prefixed = [step for key, step in _BY_NAME.items() if len(plain) > 1 and key.startswith(plain)]
+    if prefixed:
+        return prefixed[0]  # as completion does
     for names in (_BY_NAME, _BY_OTHER_NAME):
         for found in process.extract(plain, names.keys(), scorer=fuzz.ratio, score_cutoff=_NEAR, limit=1):
             return names[found[0]]

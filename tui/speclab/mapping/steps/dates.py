@@ -1,4 +1,4 @@
-"""Steps that read and write dates and times. A format names every part it reads; nothing is filled in."""
+"""Steps that parse and format dates and times. A format names every part that is parsed; there are no defaults."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
 _DATE_PARTS: Final = frozenset("aAbBdjmyYGVu")
 _TIME_PARTS: Final = frozenset("HIpMSfz")
 DATE_FORMATS: Final = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d", ISO_DATE)
-"""Those that are offered, and tried on values of which the format is not known."""
+"""Formats that completion offers, and that are tried on values of unknown format."""
 
 
 def read_date(text: str, form: str) -> date | None:
-    """The date in `text` by `form`, if it is one."""
+    """Parse `text` by `form`; None if it does not match."""
     try:
         return datetime.strptime(text, form).date()  # noqa: DTZ007  # a date has no zone
     except ValueError:
@@ -48,19 +48,19 @@ def read_date(text: str, form: str) -> date | None:
 
 
 def _date(form: str = ISO_DATE, out: str = ISO_DATE) -> Callable[[str], str]:
-    """Day, month and year in fixed places are cut out, six times faster than strptime; it is asked where that fails."""
+    """Parse fixed-width day, month and year by slices, six times faster than strptime, which handles the rest."""
     at = _fixed_places(form)
     iso = out == ISO_DATE
 
-    def careful(value: str) -> str:
+    def parse(value: str) -> str:
         try:
             day = datetime.strptime(value, form).date()  # noqa: DTZ007  # a date has no zone
         except ValueError:
-            raise StepError(f"{format_value(value)} is no date as {format_value(form)}") from None
-        return day.isoformat() if iso else _written(day, out)
+            raise StepError(f"expected a date like {form}, got {format_value(value)}") from None
+        return day.isoformat() if iso else _format(day, out)
 
     if at is None:
-        return careful
+        return parse
     length, year, month, day, separators, between = at
 
     def apply(value: str) -> str:
@@ -69,15 +69,15 @@ def _date(form: str = ISO_DATE, out: str = ISO_DATE) -> Callable[[str], str]:
             try:
                 date.fromisoformat(text)
             except ValueError:
-                return careful(value)
+                return parse(value)
             return text
-        return careful(value)
+        return parse(value)
 
     return apply
 
 
 def _fixed_places(form: str) -> tuple[int, slice, slice, slice, Callable[[str], object], object] | None:
-    """For a format such as `%d/%m/%Y`: its length, its parts, and what finds its two separators, with what they are."""
+    """Return the length, the slices, a getter of the separators and the separators of a format such as `%d/%m/%Y`."""
     found = _THREE.fullmatch(form)
     if not found or set(found[1] + found[3] + found[5]) != set(_WIDTHS):
         return None
@@ -100,39 +100,40 @@ def _datetime(form: str = _ISO, zone: str | None = None, out: str = _ISO) -> Cal
             moment = _in_zone(_read(value, form), local, value)
         else:
             raise StepError(
-                f'expected text, not the number {format_value(value)}; DateTime("unix") reads seconds since 1970'
+                f'expected text, got the number {format_value(value)}; DateTime("unix") reads seconds since 1970'
             )
         try:
             if out == _ISO:
                 return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-            return _written(moment.astimezone(local or UTC), out)
+            return _format(moment.astimezone(local or UTC), out)
         except OverflowError:
-            raise StepError(f"{format_value(value)} is no time between the years 1 and 9999") from None
+            raise StepError(f"expected a time between the years 1 and 9999, got {format_value(value)}") from None
 
     return apply
 
 
 def _from_unix(value: str | float | Decimal, unit: int) -> datetime:
     if isinstance(value, str):
-        raise StepError(f"expected a number since 1970, not the text {format_value(value)}; put Decimal before it")
+        raise StepError(f"expected a number since 1970, got the text {format_value(value)}; put Decimal before it")
     micros = to_decimal(value) * (1_000_000 // unit)
     try:
         return _EPOCH + timedelta(microseconds=int(micros.to_integral_value()))
     except OverflowError:
-        raise StepError(f"{format_value(value)} is no time between the years 1 and 9999") from None
+        raise StepError(f"expected a time between the years 1 and 9999, got {format_value(value)}") from None
 
 
 def _read(value: str, form: str) -> datetime:
     try:
         if form != _ISO:
-            return datetime.strptime(value, form)  # noqa: DTZ007  # the zone is seen to by `_in_zone`
+            return datetime.strptime(value, form)  # noqa: DTZ007  # `_in_zone` adds the zone
         found = _ISO_TIME.fullmatch(value)
         if found and not (found[1] or "")[6:].strip("0"):
             return datetime.fromisoformat(value)
     except ValueError:
         found = None
-    expected = "no ISO 8601 date and time" if form == _ISO else f"no time as {format_value(form)}"
-    raise StepError(f"{format_value(value)} is {expected}{' to the microsecond' if form == _ISO and found else ''}")
+    expected = "an ISO 8601 date and time" if form == _ISO else f"a time like {form}"
+    precision = " with at most microseconds" if form == _ISO and found else ""
+    raise StepError(f"expected {expected}{precision}, got {format_value(value)}")
 
 
 def _in_zone(moment: datetime, zone: ZoneInfo | None, value: str) -> datetime:
@@ -140,30 +141,30 @@ def _in_zone(moment: datetime, zone: ZoneInfo | None, value: str) -> datetime:
         return moment
     if zone is None:
         raise StepError(
-            f'{format_value(value)} has no UTC offset; say its zone, as in DateTime("iso", "Europe/Berlin")'
+            f'{format_value(value)} has no UTC offset; add its zone, as in DateTime("iso", "Europe/Berlin")'
         )
     first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    if first.utcoffset() != second.utcoffset():  # the hour that clocks skip or go through twice
-        raise StepError(f"{format_value(value)} was never or twice in {zone.key}: the clocks changed")
+    if first.utcoffset() != second.utcoffset():  # the hour that is skipped or repeated
+        raise StepError(f"{format_value(value)} is skipped or repeated in {zone.key}: the clocks changed")
     return first
 
 
-def _written(day: date, form: str) -> str:
-    """`day`, which may be a time, by `form`, its year always with four digits."""
-    if day.year <= 1000:  # at the latest the first ISO week of 1000 is of the year before
+def _format(day: date, form: str) -> str:
+    """Format `day`, which may be a time, by `form`, with a year of four digits."""
+    if day.year <= 1000:  # the first ISO week of 1000 may belong to 999
         years = {"Y": day.year, "G": day.isocalendar().year}
         form = _DIRECTIVE.sub(lambda found: f"{years[found[1]]:04}" if found[1] in years else found[0], form)
     return day.strftime(form)
 
 
 def _directives(value: str) -> set[str] | str:
-    """The letters of the directives in a format, or what is wrong with it."""
+    """Return the letters of the directives in a format, or the error."""
     letters = _DIRECTIVE.findall(value)
     unknown = [letter for letter in letters if letter not in _DATE_PARTS | _TIME_PARTS | {"%"}]
     if unknown:
-        return f"has a directive that is not known: %{unknown[0]}"
+        return f"has the unknown directive %{unknown[0]}"
     if len(set(letters) - {"%"}) != len([letter for letter in letters if letter != "%"]):
-        return "has a directive twice"
+        return "repeats a directive"
     return set(letters)
 
 
@@ -172,17 +173,17 @@ def _date_format(value: str) -> str | None:
     if isinstance(letters, str):
         return letters
     if letters >= {"G", "V", "u"} or (letters & {"Y", "y"} and "j" in letters):
-        return _contradiction(value)
+        return _inconsistency(value)
     parts = (({"Y", "y"}, "year, %Y"), ({"m", "b", "B"}, "month, %m"), ({"d"}, "day, %d"))
     missing = [name for wanted, name in parts if not letters & wanted]
-    return f"does not say the {missing[0]}" if missing else _contradiction(value)
+    return f"lacks the {missing[0]}" if missing else _inconsistency(value)
 
 
-def _contradiction(form: str) -> str | None:
+def _inconsistency(form: str) -> str | None:
     try:
-        datetime.strptime(_EPOCH.strftime(form), form)  # noqa: DTZ007  # asked only whether it can be read
+        datetime.strptime(_EPOCH.strftime(form), form)  # noqa: DTZ007  # only to see whether it can be parsed
     except ValueError as error:
-        return f"contradicts itself: {str(error).rstrip('.')}"
+        return f"is inconsistent: {str(error).rstrip('.')}"
     return None
 
 
@@ -195,7 +196,7 @@ def _time_format(value: str) -> str | None:
     letters = _directives(value)
     if "H" in letters or ("I" in letters and "p" in letters):
         return None
-    return "does not say the hour, %H; Date reads what has no time of day"
+    return "lacks the hour, %H; use Date for dates without a time of day"
 
 
 def _date_out(value: str) -> str | None:
@@ -203,7 +204,7 @@ def _date_out(value: str) -> str | None:
     if isinstance(letters, str):
         return letters
     times = sorted(letters & _TIME_PARTS)
-    return f"has a directive for a time, which a date has not: %{times[0]}" if times else None
+    return f"has a directive for a time of day, which a date does not have: %{times[0]}" if times else None
 
 
 def _time_out(value: str) -> str | None:
@@ -222,19 +223,19 @@ def _zone(value: str) -> str | None:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return "is no IANA time zone such as Europe/Berlin"
+        return "is not an IANA time zone such as Europe/Berlin"
     return None
 
 
 def _kind_out(at: int, iso: str, kind: ValueKind) -> Callable[[ValueKind, Sequence[Json | LookupTable]], ValueKind]:
-    """`kind` unless the argument at `at` asks for another way of writing than `iso`."""
+    """Return `kind` unless the argument at `at` asks for another output format than `iso`."""
     return lambda _, arguments: kind if len(arguments) <= at or arguments[at] == iso else ValueKind.TEXT
 
 
 DATE_STEPS: Final = (
     Step(
         "Date",
-        "Reads a date by `format` (ISO 8601 if not said) and writes it as ISO 8601, or as `out` says.",
+        "Parses a date by `format` (default: ISO 8601) and writes it as ISO 8601, or by the format `out`.",
         takes=ValueKind.ANY_TEXT,
         returns=_kind_out(1, ISO_DATE, ValueKind.DATE),
         make=_date,
@@ -248,8 +249,8 @@ DATE_STEPS: Final = (
     ),
     Step(
         "DateTime",
-        'Reads a time by `format` ("iso", "unix" or "unix_ms" too), in `zone` where it names no offset itself, and '
-        "writes it in UTC as ISO 8601, or as `out` says, then in `zone`.",
+        'Parses a time by `format` (also "iso", "unix" or "unix_ms"), in `zone` if it has no UTC offset, and writes '
+        "it in UTC as ISO 8601, or by the format `out` in `zone`.",
         takes=ValueKind.TEXT | ValueKind.DATETIME | ValueKind.ANY_NUMBER,
         returns=_kind_out(2, _ISO, ValueKind.DATETIME),
         make=_datetime,
@@ -269,4 +270,4 @@ DATE_STEPS: Final = (
         other_names=("timestamp", "time", "isotime", "parsetime", "epoch", "unixtime"),
     ),
 )
-"""In the order the help lists them."""
+"""In the order of the help."""

@@ -1,4 +1,4 @@
-"""Steps that make one value of several: of those of several source fields, or of the items of one list."""
+"""Steps that join several values into one: those of several source fields, or the items of a list."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def _list(values: Sequence[Value]) -> list[Json] | None:
 
 
 def _item(kind: ValueKind, _: Sequence[Json | LookupTable]) -> ValueKind:
-    """What `First` gives: one of the values; of a list, anything JSON can hold."""
+    """Return the kind of `First`: that of the values; for a list, any kind."""
     return kind if not kind & ValueKind.LIST else ValueKind.ANY & ~ValueKind.DECIMAL | kind
 
 
 JOIN_STEPS: Final = (
     Step(
         "Concat",
-        "Joins texts, with `separator` between them, into one; numbers as Text writes them, nulls left out.",
+        "Joins texts with `separator` between them. Numbers are written as by Text, nulls are skipped.",
         takes=ValueKind.SCALAR | ValueKind.LIST,
         returns=ValueKind.TEXT,
         make=_concat,
@@ -74,7 +74,7 @@ JOIN_STEPS: Final = (
     ),
     Step(
         "First",
-        "Takes the first value that is not null.",
+        "Returns the first value that is not null.",
         takes=ValueKind.ANY,
         returns=_item,
         make=lambda: _first,
@@ -85,7 +85,7 @@ JOIN_STEPS: Final = (
     ),
     Step(
         "List",
-        "Gathers the values into a list, nulls left out; null if nothing is left.",
+        "Collects the values into a list without nulls; null if it would be empty.",
         takes=ValueKind.ANY,
         returns=ValueKind.LIST,
         make=lambda: _list,
@@ -98,4 +98,4 @@ JOIN_STEPS: Final = (
         other_names=("array", "collect", "tolist", "gather"),
     ),
 )
-"""In the order the help lists them."""
+"""In the order of the help."""

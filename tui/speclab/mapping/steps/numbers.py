@@ -1,4 +1,4 @@
-"""Steps on numbers and truth values."""
+"""Steps on numbers and booleans."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _integer(value: str | float | Decimal) -> int:
         return check_integer(value)
     if isinstance(value, str):
         if len(value) > _MAX_DIGITS or not _INTEGER.fullmatch(value):
-            raise StepError(f"{format_value(value)} is no whole number")
+            raise StepError(f"expected a whole number, got {format_value(value)}")
         return check_integer(int(value))
     exact = to_decimal(value)
     if exact != exact.to_integral_value():
-        raise StepError(f"{format_value(exact)} is no whole number; Round(0) makes it one")
+        raise StepError(f"expected a whole number, got {format_value(exact)}; Round(0) rounds it")
     return check_integer(int(exact))
 
 
@@ -45,7 +45,7 @@ def _decimal(places: int | None = None) -> Callable[[str | float | Decimal], Dec
     def apply(value: str | float | Decimal) -> Decimal:
         if isinstance(value, str):
             if len(value) > _MAX_DIGITS or not _DECIMAL.fullmatch(value):
-                raise StepError(f"{format_value(value)} is no number; 1234.5 is one")
+                raise StepError(f"expected a number like 1234.5, got {format_value(value)}")
             exact = Decimal(value)
             if "." in value and len(value) - value.index(".") - 1 == places:
                 return exact
@@ -83,12 +83,8 @@ def _boolean(yes: str | None = None, no: str | None = None) -> Callable[[str | f
             return True
         if word in false:
             return False
-        expected = (
-            f"{format_value(yes)} nor {format_value(no)}"
-            if yes is not None
-            else "true, yes, 1 and the like nor their opposites"
-        )
-        raise StepError(f"{format_value(value)} is neither {expected}")
+        expected = "yes or no, true or false, 1 or 0" if yes is None else f"{format_value(yes)} or {format_value(no)}"
+        raise StepError(f"expected {expected}, got {format_value(value)}")
 
     return apply
 
@@ -100,7 +96,7 @@ def _places(value: int) -> str | None:
 NUMBER_STEPS: Final = (
     Step(
         "Integer",
-        "Makes a whole number of text or of a number without a fraction.",
+        "Converts text, or a number without a fraction, to a whole number.",
         takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
         returns=ValueKind.INTEGER,
         make=lambda: _integer,
@@ -110,7 +106,7 @@ NUMBER_STEPS: Final = (
     ),
     Step(
         "Decimal",
-        "Makes an exact number of text or of a number, with at most `places` decimal places.",
+        "Converts text or a number to an exact number with at most `places` decimal places.",
         takes=ValueKind.ANY_TEXT | ValueKind.ANY_NUMBER,
         returns=ValueKind.DECIMAL,
         make=_decimal,
@@ -121,7 +117,7 @@ NUMBER_STEPS: Final = (
     ),
     Step(
         "Round",
-        "Rounds a number to `places` decimal places (none if not said), halves away from zero.",
+        "Rounds a number to `places` decimal places (default: 0), halves away from zero.",
         takes=ValueKind.ANY_NUMBER,
         returns=ValueKind.DECIMAL,
         make=_round,
@@ -132,7 +128,7 @@ NUMBER_STEPS: Final = (
     ),
     Step(
         "Boolean",
-        "Makes true or false of yes and no, 1 and 0, on and off, y and n in any case, or of two words of your own.",
+        "Converts true/false, yes/no, y/n, on/off and 1/0, in any case, or two words of your choice, to true or false.",
         takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
         returns=ValueKind.BOOLEAN,
         make=_boolean,
@@ -145,4 +141,4 @@ NUMBER_STEPS: Final = (
         other_names=("bool", "flag", "yesno", "tobool"),
     ),
 )
-"""In the order the help lists them."""
+"""In the order of the help."""

@@ -1,4 +1,4 @@
-"""Steps that work on text."""
+"""Steps on text."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from speclab.mapping.types import (
 
 MAX_LENGTH: Final = 10_000
 _ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
-_LETTERS: Final = r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f])*"  # and the accents that follow them in decomposed text
-_WORD: Final = re.compile(rf"{_LETTERS}(?:['’][^\W\d_](?![^\W\d_]))?")  # "it's" is one word, "o'neil" are two  # noqa: RUF001
+_LETTERS: Final = r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f])*"  # with combining accents
+_WORD: Final = re.compile(rf"{_LETTERS}(?:['’][^\W\d_](?![^\W\d_]))?")  # "it's" is one word, "o'neil" two  # noqa: RUF001
 
 _REGEX: Final = re2.Options()
-_REGEX.log_errors = False  # they are told as problems of the spec; RE2 would write them to stderr as well
+_REGEX.log_errors = False  # they become problems of the spec; RE2 would also print them
 
 
 def _title(value: str) -> str:
@@ -58,7 +58,7 @@ def _regex_replace(pattern: str, new: str) -> Callable[[str], str]:
         span = (0, 0)
         for found in compiled.finditer(_utf8(value)):
             if made and found.span() == span:
-                continue  # RE2's iterator finds what is empty and not where it looked from, such as an end, once more
+                continue  # RE2's iterator returns some empty matches twice, such as at the end
             pieces = [value[span[1] : found.start()], literals[0]]
             for group, literal in zip(groups, literals[1:], strict=True):
                 pieces += [found[group] or "", literal]
@@ -91,11 +91,11 @@ def _group(groups: int, group: int) -> int:
 
 
 def _utf8(value: str) -> str:
-    """`value`, which must be UTF-8, for RE2 matches bytes of that."""
+    """Return `value` if it can be encoded as UTF-8, which RE2 matches. Raises `StepError`."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise StepError(f"{format_value(value)} has half a surrogate pair, which is no character") from None
+        raise StepError(f"{format_value(value)} has half a surrogate pair, which is not a character") from None
     return value
 
 
@@ -138,7 +138,7 @@ def _pattern(value: str) -> str | None:
         re2.compile(value, _REGEX)
     except re2.error as error:
         reason = error.args[0] if error.args else error
-        return f"is no RE2 pattern: {reason.decode() if isinstance(reason, bytes) else reason}"
+        return f"is not a valid RE2 pattern: {reason.decode() if isinstance(reason, bytes) else reason}"
     return None
 
 
@@ -153,7 +153,7 @@ def _one_character(value: str) -> str | None:
 TEXT_STEPS: Final = (
     Step(
         "Trim",
-        "Takes blanks off both ends.",
+        "Removes white space at both ends.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=lambda: str.strip,
@@ -163,7 +163,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Uppercase",
-        "Makes all letters upper case.",
+        "Converts all letters to upper case.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=lambda: str.upper,
@@ -173,7 +173,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Lowercase",
-        "Makes all letters lower case.",
+        "Converts all letters to lower case.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=lambda: str.lower,
@@ -183,7 +183,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Title",
-        "Makes the first letter of each word upper case and the others lower case.",
+        "Converts the first letter of each word to upper case and the others to lower case.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=lambda: _title,
@@ -192,7 +192,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Replace",
-        "Puts `new` wherever `old` stands.",
+        "Replaces every `old` by `new`.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=_replace,
@@ -203,7 +203,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "RegexReplace",
-        r"Puts `new` wherever the RE2 `pattern` matches; \1 in it is the first group.",
+        r"Replaces every match of the RE2 `pattern` by `new`, in which \1 is the first group.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=_regex_replace,
@@ -215,7 +215,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "RegexExtract",
-        "Takes what the RE2 `pattern` matches first, or its `group`; null where it does not match.",
+        "Returns the first match of the RE2 `pattern`, or its `group`; null without a match.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=_regex_extract,
@@ -241,7 +241,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Pad",
-        'Fills text up from the left to `length` characters, with "0" or the character `fill`.',
+        'Pads text on the left to `length` characters, with "0" or the character `fill`.',
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.TEXT,
         make=_pad,
@@ -255,8 +255,8 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Split",
-        "Cuts text at each `separator` into a list, or takes the part `index` of it: 0 is the first, -1 the last; "
-        "null where there is no such part.",
+        "Splits text at each `separator` into a list, or returns the part `index`: 0 is the first, -1 the last, null "
+        "if there is no such part.",
         takes=ValueKind.ANY_TEXT,
         returns=lambda _, arguments: ValueKind.TEXT if len(arguments) > 1 else ValueKind.LIST,
         make=_split,
@@ -271,7 +271,7 @@ TEXT_STEPS: Final = (
     ),
     Step(
         "Hash",
-        "Gives the hexadecimal digest of the text in UTF-8, by SHA-256 or another `algorithm`.",
+        "Returns the hexadecimal digest of the UTF-8 text, by SHA-256 or another `algorithm`.",
         takes=ValueKind.SCALAR,
         returns=ValueKind.TEXT,
         make=_hash,
@@ -282,4 +282,4 @@ TEXT_STEPS: Final = (
         other_names=("digest", "sha256", "md5", "checksum", "anonymize"),
     ),
 )
-"""In the order the help lists them."""
+"""In the order of the help."""

@@ -97,7 +97,7 @@ def _json(value: Json) -> str:
     try:
         text = orjson.dumps(value).decode()
         if "null" in text:
-            json.dumps(value, allow_nan=False)  # orjson writes null for a number that is none
+            json.dumps(value, allow_nan=False)  # orjson writes null for NaN and infinities
     except (orjson.JSONEncodeError, ValueError) as error:
         raise StepError(f"cannot be written as JSON: {error}") from None
     return text
@@ -105,16 +105,16 @@ def _json(value: Json) -> str:
 
 def _parse_json(value: str) -> Json:
     try:
-        parsed: Json = json.loads(value, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        parsed: Json = json.loads(value, parse_constant=_reject_constant, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
-        raise StepError(f"{format_value(value)} is no JSON: {error.msg} at character {error.pos + 1}") from None
+        raise StepError(f"expected JSON, got {format_value(value)}: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise StepError(f"{format_value(value)} is JSON nested too deep") from None
+        raise StepError(f"JSON nested too deep: {format_value(value)}") from None
     return parsed
 
 
-def _no_number(name: str) -> NoReturn:
-    raise StepError(f"{name} is no JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise StepError(f"{name} is not valid JSON")
 
 
 def _finite(text: str) -> float:
@@ -122,25 +122,25 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise StepError(f"{text} is too large for a JSON number")
     if loses_digits(text):
-        raise StepError(f"{text} has more digits than a JSON number keeps")
+        raise StepError(f"{text} has more digits than a JSON number can hold")
     return number
 
 
 def _whole(text: str) -> int:
     try:
         return int(text)
-    except ValueError:  # Python's own limit
+    except ValueError:  # Python's limit of digits
         raise StepError(f"a whole number of {len(text)} digits is too long") from None
 
 
 def _not_null(value: Json) -> str | None:
-    return "must not be null, which is what it is there for" if value is None else None
+    return "must not be null" if value is None else None
 
 
 VALUE_STEPS: Final = (
     Step(
         "Direct",
-        "Takes the value as it is; what an empty cell means.",
+        "Copies the value unchanged; the same as an empty cell.",
         takes=ValueKind.ANY,
         returns=_same,
         make=lambda: lambda value: value,
@@ -150,7 +150,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Constant",
-        "Gives `value`, whatever the record; the row needs no source field.",
+        "Returns `value` for every record; the row needs no source field.",
         takes=ValueKind.ANY,
         returns=lambda _, arguments: ValueKind(0) if isinstance(arguments[0], LookupTable) else get_kind(arguments[0]),
         make=_constant,
@@ -165,7 +165,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Default",
-        "Gives `value` for null and for a field that is not there.",
+        "Replaces null, and a missing field, by `value`.",
         takes=ValueKind.ANY,
         returns=lambda kind, arguments: (
             kind | get_kind(arguments[0]) if not isinstance(arguments[0], LookupTable) else kind
@@ -181,7 +181,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "NullIf",
-        'Gives null for `value`: NullIf("") for empty text.',
+        'Replaces `value` by null: NullIf("") for empty text.',
         takes=ValueKind.ANY,
         returns=_same,
         make=_null_if,
@@ -192,7 +192,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Required",
-        "Refuses null, a field that is not there, and empty text.",
+        "Fails for null, a missing field, and empty text.",
         takes=ValueKind.ANY,
         returns=_same,
         make=lambda: _required,
@@ -205,7 +205,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Drop",
-        "Leaves the field out where the value is null.",
+        "Omits the field if the value is null.",
         takes=ValueKind.ANY,
         returns=_same,
         make=lambda: _drop,
@@ -217,7 +217,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Lookup",
-        "Gives the entry for the value in the table `name` under `lookups:` of the section's settings.",
+        "Replaces the value by its entry in the table `name` under `lookups:` in the section's settings.",
         takes=ValueKind.ANY_TEXT | ValueKind.INTEGER | ValueKind.BOOLEAN,
         returns=_entries_kind,
         make=_lookup,
@@ -231,7 +231,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Text",
-        "Makes text of a number or of true and false.",
+        "Converts a number, true or false to text.",
         takes=ValueKind.SCALAR,
         returns=ValueKind.TEXT,
         make=lambda: _text,
@@ -240,7 +240,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "Json",
-        "Writes a list, an object or anything else as JSON text.",
+        "Writes any value as JSON text.",
         takes=ValueKind.ANY & ~ValueKind.DECIMAL,
         returns=ValueKind.TEXT,
         make=lambda: _json,
@@ -251,7 +251,7 @@ VALUE_STEPS: Final = (
     ),
     Step(
         "ParseJson",
-        "Reads JSON text.",
+        "Parses JSON text.",
         takes=ValueKind.ANY_TEXT,
         returns=ValueKind.ANY & ~ValueKind.DECIMAL,
         make=lambda: _parse_json,
@@ -262,4 +262,4 @@ VALUE_STEPS: Final = (
         other_names=("fromjson", "deserialize"),
     ),
 )
-"""In the order the help lists them."""
+"""In the order of the help."""
