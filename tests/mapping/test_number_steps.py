@@ -86,7 +86,7 @@ def test_numbers_become(apply: Apply, cell: str, given_: Json, expected: Json) -
         ("Round(2)", "1.5", "takes a number, not"),
         ("Round(2)", 10**500, "has too many digits"),
         ("Boolean", "maybe", "expected"),
-        ("Boolean", 2, "2 expected"),
+        ("Boolean", 2, "got 2"),
         ("Boolean", "", "expected"),
         ('Boolean("J", "N")', "j", 'expected "J" or "N"'),
         ("Text", [1], "not \\[1\\]"),
