@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from speclab.core.errors import EditRejected, SaveConflict
+from speclab.core.errors import EditRejected
 from speclab.spec import store
-from speclab.spec.merge import Side
+from speclab.spec.merge import SaveConflict, Side
 from speclab.workbench.open_specs import OpenOutcome, OpenSpec, Session
 
 TEXT = """---

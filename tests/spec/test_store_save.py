@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from speclab.core.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
-from speclab.spec.merge import Side
+from speclab.spec.merge import SaveConflict, Side
 from speclab.spec.store import create, drop_recovery, find_recovery, save, write_recovery
 from speclab.spec.template import TEMPLATE
 

@@ -6,7 +6,7 @@ SpeclabError
 │   ├── UnresolvedReference    `${env:NAME}` and the like name nothing                   exit 3
 │   └── Untrusted              it uses what nobody has agreed to                         exit 3
 ├── EditRefused            an edit that would change more than it is about               exit 1
-├── SaveConflict           the file changed underneath and the two cannot be merged      exit 1
+├── SaveConflict           a file changed on disk, and cannot be merged (in `speclab.spec.merge`)  exit 1
 ├── SystemFailure          a system at either end                                        exit 1
 │   ├── Unreachable        no connection, or none in time                                exit 4
 │   ├── Unauthorized       it refuses the credentials                                    exit 4
@@ -28,8 +28,6 @@ from typing import TYPE_CHECKING, ClassVar
 from speclab.core.outcome import ErrorClass
 
 if TYPE_CHECKING:
-    from speclab.spec.document import Document
-    from speclab.spec.merge import Conflict, Merge
     from speclab.spec.problems import Problem
 
 
@@ -70,23 +68,6 @@ class Untrusted(SpecError):
 
 class EditRejected(SpeclabError):
     """An edit that would change what stands around it; nothing was changed."""
-
-
-class SaveConflict(SpeclabError):
-    """The file was changed by another writer where this edit changed it too; nothing was written.
-
-    `merge` has what could be merged and the conflicts; `theirs` is the file as it is now, the base of the next save.
-    """
-
-    def __init__(self, message: str, *, merge: Merge, theirs: Document, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.merge = merge
-        self.theirs = theirs
-
-    @property
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """What both changed, mine / theirs / base."""
-        return self.merge.conflicts
 
 
 class EndpointError(SpeclabError):

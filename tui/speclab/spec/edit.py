@@ -6,20 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import yaml
 
 from speclab.core.errors import EditRejected
 from speclab.spec.front_matter import FrontMatter, Settable, Splice, iterate_spellings, read_front_matter
 from speclab.spec.outline import BlockKind, LineSpan, Section, TextLines, read_blocks, split_line_ends
+from speclab.spec.parsed_document import ParsedDocument
 from speclab.spec.table import MarkdownTable, aligned_rows, row_like, row_with_cell, with_outer_pipes
 
-if TYPE_CHECKING:
-    from speclab.spec.document import Document
+D = TypeVar("D", bound=ParsedDocument)
 
 
-def same_sections(before: Document, after: Document, but: int | None) -> None:
+def same_sections(before: ParsedDocument, after: ParsedDocument, but: int | None) -> None:
     """Titles and levels in order, and every own text except that of the heading at index `but`."""
     was, now = before.outline, after.outline
     if _titles(before) != _titles(after):
@@ -33,7 +33,7 @@ def same_sections(before: Document, after: Document, but: int | None) -> None:
             raise EditRejected(f"the edit would also change the section {old.title!r}")
 
 
-def same_front_matter(before: Document, after: Document) -> None:
+def same_front_matter(before: ParsedDocument, after: ParsedDocument) -> None:
     """The front matter, by the letter; prose must not become one."""
     old, new = before.front_matter, after.front_matter
     if (old.end, old.span.of(before.text)) != (new.end, new.span.of(after.text)):
@@ -58,11 +58,11 @@ def is_same_value(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _titles(document: Document) -> list[tuple[int, str]]:
+def _titles(document: ParsedDocument) -> list[tuple[int, str]]:
     return [(heading.level, heading.title) for heading in document.outline.headings]
 
 
-def _outline_changes(before: Document, after: Document) -> EditRejected:
+def _outline_changes(before: ParsedDocument, after: ParsedDocument) -> EditRejected:
     """Why the outline is another: which heading was lost and to what, or which is new."""
     lost = Counter(_titles(before)) - Counter(_titles(after))
     for heading in before.outline.headings:
@@ -81,7 +81,7 @@ def _outline_changes(before: Document, after: Document) -> EditRejected:
     return EditRejected("the edit would reorder the sections")
 
 
-def _swallowed(after: Document, offset: int, title: str) -> EditRejected:
+def _swallowed(after: ParsedDocument, offset: int, title: str) -> EditRejected:
     line = after.lines.index(offset)
     blocks = read_blocks(after.lines, after.front_matter.end)
     block = next((block for block in blocks if block.first <= line < block.end), None)
@@ -117,7 +117,7 @@ def _same_node(one: yaml.Node, other: yaml.Node, seen: set[tuple[int, int]]) -> 
     )
 
 
-def with_body(before: Document, section: Section, body: str) -> Document:
+def with_body(before: D, section: Section, body: str) -> D:
     """`before` with `body` as the section's own text, in the file's line ends and without blank lines around it."""
     at = _heading_at(before, section)
     here = before.outline.headings[at]
@@ -125,7 +125,7 @@ def with_body(before: Document, section: Section, body: str) -> Document:
         return before
     body = _adapted(_trimmed(body), before.body(here), before.newline)
 
-    def check(after: Document) -> None:
+    def check(after: ParsedDocument) -> None:
         same_front_matter(before, after)
         same_sections(before, after, at)
         if after.body(after.outline.headings[at]) != body:
@@ -134,7 +134,7 @@ def with_body(before: Document, section: Section, body: str) -> Document:
     return _first_that_holds(before, _body_splices(before, here, body), check)
 
 
-def with_front_matter(before: Document, key: str, value: Settable) -> Document:
+def with_front_matter(before: D, key: str, value: Settable) -> D:
     """`before` with `value` for that key of its front matter, on a new line where the key is not there yet."""
     old = before.front_matter
     if old.root is None and old.problems:
@@ -147,7 +147,7 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
         found = read_front_matter(TextLines.of_file(_spliced(before.text, splice)), "")
         return key in found.values and is_same_value(found.values[key], value)
 
-    def check(after: Document) -> None:
+    def check(after: ParsedDocument) -> None:
         same_entries(old, after.front_matter, key)
         same_sections(before, after, None)
 
@@ -159,7 +159,7 @@ def with_front_matter(before: Document, key: str, value: Settable) -> Document:
     return _first_that_holds(before, splices, check)
 
 
-def with_cell(before: Document, table: MarkdownTable, row: int, column: str, text: str) -> Document:
+def with_cell(before: D, table: MarkdownTable, row: int, column: str, text: str) -> D:
     """`before` with `text`, blanks around it left out, in one cell of `table`; between outer pipes if it needs them."""
     here = _heading_of(before, table)
     at = table.column(column)
@@ -172,7 +172,7 @@ def with_cell(before: Document, table: MarkdownTable, row: int, column: str, tex
     return _with_rows(before, table, here, [Splice(span, written) for written in lines], texts)
 
 
-def with_row_added(before: Document, table: MarkdownTable, at: int, cells: Sequence[str]) -> Document:
+def with_row_added(before: D, table: MarkdownTable, at: int, cells: Sequence[str]) -> D:
     """`before` with a new row of `cells`, in the header's order, as the row `at` of `table`."""
     here = _heading_of(before, table)
     at = min(at, len(table.rows))
@@ -184,7 +184,7 @@ def with_row_added(before: Document, table: MarkdownTable, at: int, cells: Seque
     return _with_rows(before, table, here, [_line_added(before, table.first + 2 + at, line) for line in lines], texts)
 
 
-def with_row_duplicated(before: Document, table: MarkdownTable, row: int) -> Document:
+def with_row_duplicated(before: D, table: MarkdownTable, row: int) -> D:
     """`before` with that row of `table` twice, one below the other."""
     here = _heading_of(before, table)
     texts = [list(other.texts) for other in table.rows]
@@ -193,7 +193,7 @@ def with_row_duplicated(before: Document, table: MarkdownTable, row: int) -> Doc
     return _with_rows(before, table, here, [_line_added(before, index + 1, before.lines.content(index))], texts)
 
 
-def with_row_deleted(before: Document, table: MarkdownTable, row: int) -> Document:
+def with_row_deleted(before: D, table: MarkdownTable, row: int) -> D:
     """`before` without that row of `table`."""
     here = _heading_of(before, table)
     texts = [list(other.texts) for at, other in enumerate(table.rows) if at != row]
@@ -207,7 +207,7 @@ def with_row_deleted(before: Document, table: MarkdownTable, row: int) -> Docume
     return _with_rows(before, table, here, [Splice(span, "")], texts)
 
 
-def with_row_moved(before: Document, table: MarkdownTable, row: int, to: int) -> Document:
+def with_row_moved(before: D, table: MarkdownTable, row: int, to: int) -> D:
     """`before` with that row of `table` as its row `to`; line ends stay where they are."""
     here = _heading_of(before, table)
     order = [at for at in range(len(table.rows)) if at != row]
@@ -219,7 +219,7 @@ def with_row_moved(before: Document, table: MarkdownTable, row: int, to: int) ->
     return _with_rows(before, table, here, [_lines_replaced(before, body + low, moved)], texts)
 
 
-def with_table_aligned(before: Document, table: MarkdownTable) -> Document:
+def with_table_aligned(before: D, table: MarkdownTable) -> D:
     """`before` with every column of `table` as wide as its widest cell."""
     here = _heading_of(before, table)
     lines = before.lines.contents(table.first, table.first + 2 + len(table.rows))
@@ -227,7 +227,7 @@ def with_table_aligned(before: Document, table: MarkdownTable) -> Document:
     return _with_rows(before, table, here, [_lines_replaced(before, table.first, aligned_rows(lines))], texts)
 
 
-def _first_that_holds(before: Document, splices: Iterable[Splice], check: Callable[[Document], None]) -> Document:
+def _first_that_holds(before: D, splices: Iterable[Splice], check: Callable[[D], None]) -> D:
     refusal: EditRejected | None = None
     for splice in splices:
         text = _spliced(before.text, splice)
@@ -240,7 +240,7 @@ def _first_that_holds(before: Document, splices: Iterable[Splice], check: Callab
     raise refusal
 
 
-def _checked(before: Document, text: str, check: Callable[[Document], None]) -> Document:
+def _checked(before: D, text: str, check: Callable[[D], None]) -> D:
     if text == before.text:
         return before
     try:
@@ -261,7 +261,7 @@ def _spliced(text: str, splice: Splice) -> str:
 # --- bodies
 
 
-def _body_splices(before: Document, here: Section, body: str) -> list[Splice]:
+def _body_splices(before: ParsedDocument, here: Section, body: str) -> list[Splice]:
     text, newline, own, span = before.text, before.newline, here.own, here.body
     ends_in_heading = own.end < len(text)
     if span.start < span.end:
@@ -299,14 +299,14 @@ def _adapted(body: str, old: str, newline: str) -> str:
 # --- tables
 
 
-def _line_added(before: Document, index: int, line: str) -> Splice:
+def _line_added(before: ParsedDocument, index: int, line: str) -> Splice:
     lines, newline = before.lines, before.newline
     if index < len(lines):
         return Splice(LineSpan(lines.starts[index], lines.starts[index]), line + newline)
     return Splice(LineSpan(lines.ends[index - 1], lines.ends[index - 1]), newline + line)
 
 
-def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> Splice:
+def _lines_replaced(before: ParsedDocument, first: int, contents: Sequence[str]) -> Splice:
     """A splice of whole lines from index `first` on, each with the line end that stands there."""
     lines, last = before.lines, first + len(contents) - 1
     ends = [before.text[lines.ends[at] : lines.starts[at + 1]] for at in range(first, last)]
@@ -315,13 +315,13 @@ def _lines_replaced(before: Document, first: int, contents: Sequence[str]) -> Sp
 
 
 def _with_rows(
-    before: Document,
+    before: D,
     table: MarkdownTable,
     at: int,
     splices: Sequence[Splice],
     texts: Sequence[Sequence[str]],
-) -> Document:
-    def check(after: Document) -> None:
+) -> D:
+    def check(after: ParsedDocument) -> None:
         same_front_matter(before, after)
         same_sections(before, after, at)
         there = after.outline.headings[at]
@@ -337,7 +337,7 @@ def _with_rows(
     return _first_that_holds(before, splices, check)
 
 
-def _heading_of(document: Document, table: MarkdownTable) -> int:
+def _heading_of(document: ParsedDocument, table: MarkdownTable) -> int:
     """The place in the outline of the heading over a table, which must be of this version of the file."""
     for at, heading in enumerate(document.outline.headings):
         if heading.own.start <= table.header.span.start < heading.own.end and table in document.tables(heading):
@@ -345,7 +345,7 @@ def _heading_of(document: Document, table: MarkdownTable) -> int:
     raise EditRejected("the table is not in this version of the file", hint="read it again")
 
 
-def _heading_at(document: Document, section: Section) -> int:
+def _heading_at(document: ParsedDocument, section: Section) -> int:
     """The place of a section in the outline; it may be of an older version of the file."""
     for at, here in enumerate(document.outline.headings):
         if (here.path, here.index) == (section.path, section.index):

@@ -1,6 +1,6 @@
-"""Three versions of a spec made one: mapping rows by target path and cell, front matter by line, the rest by lines.
+"""Three-way merge of specs: mapping rows by target path and cell, front matter and other text by lines.
 
-What both writers changed differently stays as a conflict with its three readings; nothing is decided for anyone.
+Where both versions changed the same text differently, the merge contains a conflict with the three versions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from merge3 import Merge3
 
+from speclab.core.errors import SpeclabError
 from speclab.spec import table
 from speclab.spec.document import Document
 from speclab.spec.outline import LineSpan, split_line_ends
@@ -20,7 +21,7 @@ from speclab.spec.table import TableRow
 
 
 class Side(StrEnum):
-    """Whose reading of a conflict is taken; `BOTH` is mine, then theirs."""
+    """The version that resolves a conflict; `BOTH` is mine, followed by theirs."""
 
     MINE = "mine"
     THEIRS = "theirs"
@@ -29,14 +30,14 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Whole lines that both writers changed, as each has them and as they were."""
+    """Whole lines that both versions changed, with their common base."""
 
     mine: str
     theirs: str
     base: str
 
     def resolved(self, side: Side) -> str:
-        """The lines with that side's reading."""
+        """Return the lines of that side."""
         if side is Side.BOTH:
             return self.mine + self.theirs
         return self.mine if side is Side.MINE else self.theirs
@@ -44,28 +45,45 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The merged text in pieces, in order; a conflict stands where it is not decided."""
+    """The merged text in pieces, in order: merged text and conflicts."""
 
     pieces: tuple[str | Conflict, ...]
 
     @property
     def conflicts(self) -> tuple[Conflict, ...]:
-        """What could not be merged, in order."""
+        """The conflicts, in order."""
         return tuple(piece for piece in self.pieces if isinstance(piece, Conflict))
 
     def resolved(self, sides: Sequence[Side] = ()) -> str:
-        """The text, with a side for each conflict, in order. Raises `ValueError` unless there are as many."""
+        """Return the text, with the conflicts resolved by `sides`, in order. Raises `ValueError` for a wrong number."""
         if len(sides) != len(self.conflicts):
-            raise ValueError(f"expected {len(self.conflicts)} sides, not {len(sides)}")
+            raise ValueError(f"expected {len(self.conflicts)} sides, got {len(sides)}")
         sides_left = iter(sides)
         return "".join(piece if isinstance(piece, str) else piece.resolved(next(sides_left)) for piece in self.pieces)
 
 
+class SaveConflict(SpeclabError):
+    """The file and the edit changed the same lines; nothing was written.
+
+    `merge` contains the merged text and the conflicts; `theirs` is the file as it is now, the base of the next save.
+    """
+
+    def __init__(self, message: str, *, merge: Merge, theirs: Document, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.merge = merge
+        self.theirs = theirs
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """The conflicting changes, in order."""
+        return self.merge.conflicts
+
+
 def merge(base: Document, mine: Document, theirs: Document) -> Merge:
-    """What `mine` and `theirs` both made of `base`."""
+    """Merge the changes from `base` to `mine` and to `theirs`."""
     versions = (base, mine, theirs)
     texts = [version.text for version in versions]
-    for part in (_rows(*versions), _front_matter(*versions)):  # from the back, so that spans stay true
+    for part in (_rows(*versions), _front_matter(*versions)):  # from the end, so that the other spans stay valid
         if part is not None:
             texts = [
                 text[: span.start] + new + text[span.end :]
@@ -88,7 +106,7 @@ _Three: TypeAlias = tuple[str, str, str]  # base, mine, theirs
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A stretch of each version, and what to compare in its place: the same thrice where it could be merged."""
+    """A span of each version, and the texts to compare instead: three equal ones where it could be merged."""
 
     spans: tuple[LineSpan, LineSpan, LineSpan]
     texts: _Three
@@ -103,17 +121,17 @@ def _part(spans: Sequence[LineSpan], merged: Sequence[_Three]) -> _Part:
 
 
 def _front_matter(base: Document, mine: Document, theirs: Document) -> _Part | None:
-    """Lines with the same keys in the same order, one by one: they stand close, and none is about its neighbour."""
+    """Merge the front matter line by line, if its keys are the same: neighbouring lines are independent."""
     versions = (base, mine, theirs)
     keys = {tuple(entry.key for entry in version.front_matter.entries) for version in versions}
     spans = [version.front_matter.inner for version in versions]
     lines = [split_line_ends(span.of(version.text)) for span, version in zip(spans, versions, strict=True)]
     if len(keys) != 1 or len({len(version) for version in lines}) != 1:
         return None
-    return _part(spans, [_chosen(*three) for three in zip(*lines, strict=True)])
+    return _part(spans, [_choose_text(*three) for three in zip(*lines, strict=True)])
 
 
-def _chosen(base: str, mine: str, theirs: str) -> _Three:
+def _choose_text(base: str, mine: str, theirs: str) -> _Three:
     if mine in (base, theirs):
         return theirs, theirs, theirs
     if theirs == base:
@@ -135,7 +153,7 @@ class _Row:
 
 
 def _rows(base: Document, mine: Document, theirs: Document) -> _Part | None:
-    """The rows by their target paths; None where the tables cannot be compared so."""
+    """Merge the mapping rows by target path; None if the tables cannot be compared that way."""
     versions = (base, mine, theirs)
     tables = [table for version in versions if (table := version.mapping)]
     if len(tables) < len(versions) or len({table.header.texts for table in tables}) != 1:
@@ -147,7 +165,7 @@ def _rows(base: Document, mine: Document, theirs: Document) -> _Part | None:
             return None
         spans.append(LineSpan(version.lines.starts[first], version.lines.starts[end]))
         keyed.append({table.key(at): _row(version, row) for at, row in enumerate(table.rows)})
-        if len(keyed[-1]) < len(table.rows):  # a target path stands twice
+        if len(keyed[-1]) < len(table.rows):  # a target path appears twice
             return None
     was, ours, others = keyed
     header = theirs.lines.content(tables[2].first)
@@ -161,7 +179,7 @@ def _row(version: Document, row: TableRow) -> _Row:
 
 
 def _order(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
-    """All keys of both writers, those of one behind what they stand behind there; rows I moved stay moved."""
+    """Return the keys of both versions, each after its predecessor; rows that `mine` moved stay moved."""
     common = set(base) & set(mine) & set(theirs)
     moved = [key for key in mine if key in common] != [key for key in base if key in common]
     first, second = (mine, theirs) if moved else (theirs, mine)
@@ -181,7 +199,7 @@ def _merged_row(base: _Row | None, mine: _Row | None, theirs: _Row | None, heade
             return "", "", ""
         return str(base), str(mine or ""), str(theirs or "")
     if base is not None and str(base) in (str(mine), str(theirs)):
-        return _chosen(str(base), str(mine), str(theirs))
+        return _choose_text(str(base), str(mine), str(theirs))
     was = base.texts if base else ("",) * len(mine.texts)
     both = theirs.line
     clashes = {}
@@ -198,6 +216,6 @@ def _merged_row(base: _Row | None, mine: _Row | None, theirs: _Row | None, heade
 
 
 def _with_cell(line: str, at: int, text: str, header: str) -> str:
-    # Between outer pipes no text can be taken for anything but a cell.
+    # Between outer pipes, any text is read as a cell.
     piped = line if line.lstrip().startswith("|") else table.with_outer_pipes(line)
     return table.row_with_cell(piped, at, text, header)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from speclab.core.atomic_file import replace_file
-from speclab.core.errors import SaveConflict, SpeclabError, UsageError
+from speclab.core.errors import SpeclabError, UsageError
 from speclab.core.file_lock import locked_directory
 from speclab.core.files import MAX_SPEC_SIZE, read_regular_file, resolve_path, too_large
 from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
 from speclab.core.text import format_count
 from speclab.spec.document import Document
-from speclab.spec.merge import merge
+from speclab.spec.merge import SaveConflict, merge
 from speclab.spec.workspace import workspace_of
 
 _REASONS: Final = {

@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from speclab.core.errors import EditRejected, SaveConflict, UsageError
+from speclab.core.errors import EditRejected, UsageError
 from speclab.core.files import MAX_SPEC_SIZE, resolve_path, too_large
 from speclab.spec import store
 from speclab.spec.document import Document, Section
-from speclab.spec.merge import Side, merge
+from speclab.spec.merge import SaveConflict, Side, merge
 from speclab.spec.problems import Problem
 
 _TILDES: Final = re.compile(r"~{3,}")

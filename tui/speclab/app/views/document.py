@@ -20,11 +20,11 @@ from speclab.app.dialogs import Dialog
 from speclab.app.view import View
 from speclab.app.views.specs.lists import section_title
 from speclab.app.widgets.record import RecordView
-from speclab.core.errors import EditRejected, SaveConflict, SpeclabError, UsageError
+from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import resolve_path
 from speclab.spec import store
 from speclab.spec.document import Document
-from speclab.spec.merge import Conflict, Side
+from speclab.spec.merge import Conflict, SaveConflict, Side
 from speclab.spec.problems import Problem
 from speclab.workbench.open_specs import OpenOutcome, OpenSpec
 from speclab.workbench.samples import loaded
