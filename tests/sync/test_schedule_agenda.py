@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from speclab.service.run_queue import QueuedRun, RunQueue, Trigger
+from speclab.core.outcome import Trigger
+from speclab.service.run_queue import QueuedRun, RunQueue
 from speclab.service.schedule import LONGEST_PAUSE, SHORTEST_PAUSE, jitter
 from speclab.spec.integration import Schedule
 

@@ -16,10 +16,9 @@ import pytest
 from tests.sync.test_service_runs import LONG_AGO, Workspace, place
 
 from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError
-from speclab.core.outcome import AlertState
+from speclab.core.outcome import AlertState, Trigger
 from speclab.runlog import AlertRow, RunLog, RunLogReader, schema
 from speclab.service.process import ProcessExit, RunProcess
-from speclab.service.run_queue import Trigger
 from speclab.spec.workspace import file_changes
 
 __all__ = ["place"]

@@ -40,7 +40,7 @@ class Decoder:
         names = [name for name in names if name not in ("", "identity")]
         if len(names) > _LAYERS:
             raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is encoded {len(names)} times over")
-        self._layers = [_Layer(name) for name in reversed(names)]
+        self._layers = [_DecodingLayer(name) for name in reversed(names)]
         self._most = f"the {most:,} bytes of {limit}"
         self._left = [most] * (len(names) + 1)
 
@@ -65,7 +65,7 @@ class Decoder:
             yield from self._through(depth + 1, piece)
 
 
-class _Layer:
+class _DecodingLayer:
     """One encoding of a body."""
 
     def __init__(self, name: str) -> None:

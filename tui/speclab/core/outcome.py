@@ -16,6 +16,13 @@ class RunState(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Trigger(StrEnum):
+    """Why the service starts a run, as the run log names it."""
+
+    SCHEDULE = "schedule"  # the time of its schedule has come
+    RETRY = "retry"  # records in its retry queue are due
+
+
 class Outcome(StrEnum):
     """What became of one record; every record read has exactly one."""
 

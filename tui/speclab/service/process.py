@@ -15,9 +15,9 @@ import orjson
 
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Record
+from speclab.core.outcome import Trigger
 from speclab.core.processes import speclab_command
 from speclab.core.state_files import open_private
-from speclab.service.run_queue import Trigger
 
 _COMMAND: Final = speclab_command("run")
 _PREFIX: Final = "speclab: "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
-from enum import StrEnum
 from typing import Final
 
+from speclab.core.outcome import Trigger
 from speclab.service.schedule import SHORTEST_PAUSE, next_pause, next_start
 from speclab.spec.integration import Schedule
 
@@ -17,13 +17,6 @@ _LONGEST_HOLD: Final = 600.0
 
 _SKEW: Final = timedelta(minutes=1)
 """How far the clocks of machines that share a run log may be apart."""
-
-
-class Trigger(StrEnum):
-    """Why a spec runs; what the run log says started it."""
-
-    SCHEDULE = "schedule"  # its time has come
-    RETRY = "retry"  # records in its retry queue are due
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from speclab.connectors.api import Report
 from speclab.core.clock import Clock, format_timestamp
 from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError, WorkspaceLocked
 from speclab.core.locks import hold_workspace, is_running
-from speclab.core.outcome import AlertState, Level, RunState
+from speclab.core.outcome import AlertState, Level, RunState, Trigger
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
 from speclab.runlog.statistics import get_last_start, has_running_run
 from speclab.service import heartbeat
 from speclab.service.heartbeat import PERIOD, Heartbeat, HeartbeatWriter, ServedSpec
 from speclab.service.process import ProcessExit, RunProcess
-from speclab.service.run_queue import QueuedRun, RunQueue, Trigger
+from speclab.service.run_queue import QueuedRun, RunQueue
 from speclab.service.schedule import local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
 from speclab.spec.integration import Alert

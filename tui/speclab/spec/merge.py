@@ -143,7 +143,7 @@ def _choose_text(base: str, mine: str, theirs: str) -> _Three:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _MergeRow:
     line: str
     end: str  # its line end
     texts: tuple[str, ...]
@@ -173,9 +173,9 @@ def _rows(base: Document, mine: Document, theirs: Document) -> _Part | None:
     return _part(spans, [_merged_row(was.get(key), ours.get(key), others.get(key), header) for key in order])
 
 
-def _row(version: Document, row: TableRow) -> _Row:
+def _row(version: Document, row: TableRow) -> _MergeRow:
     end = version.text[row.span.end : version.lines.starts[row.line]]
-    return _Row(row.span.of(version.text), end, row.texts)
+    return _MergeRow(row.span.of(version.text), end, row.texts)
 
 
 def _order(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
@@ -190,7 +190,7 @@ def _order(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> l
     return order
 
 
-def _merged_row(base: _Row | None, mine: _Row | None, theirs: _Row | None, header: str) -> _Three:
+def _merged_row(base: _MergeRow | None, mine: _MergeRow | None, theirs: _MergeRow | None, header: str) -> _Three:
     if mine is None or theirs is None:
         left = mine or theirs
         if base is None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecLocked
-from speclab.core.outcome import Outcome
+from speclab.core.outcome import Outcome, Trigger
 from speclab.runlog import RetryResult, RunLog
-from speclab.service.run_queue import Trigger
 from speclab.sync.prepare import PreparedSpec
 from speclab.sync.run import RunOptions, RunResult, run
 

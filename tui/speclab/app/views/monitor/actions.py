@@ -35,7 +35,7 @@ DISCARD: Final = Action("discard", "discard", "Give the failed records up, with 
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenFailures:
     """Failures a decision is about: of which integration, how many, and how to ask the run log for them."""
 
     spec_id: str
@@ -117,7 +117,7 @@ async def pause(context: AppContext, listed: ListedIntegration) -> None:
         context.notify(f"speclab up leaves it alone.{going}", title=f"{listed.spec_id} is paused", timeout=3)
 
 
-async def retry(context: AppContext, chosen: Chosen, listed: ListedIntegration | None) -> None:
+async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedIntegration | None) -> None:
     """Put them first into the retry queue, and start a run, which tries what is due before it reads on."""
     records = format_count(chosen.count, "record")
     question = ConfirmDialog(
@@ -135,7 +135,7 @@ async def retry(context: AppContext, chosen: Chosen, listed: ListedIntegration |
         context.notify("The next run tries them first.", title=f"{records} in the retry queue")
 
 
-async def discard(context: AppContext, chosen: Chosen) -> None:
+async def discard(context: AppContext, chosen: ChosenFailures) -> None:
     """Ask for the reason, and give them up."""
     records = format_count(chosen.count, "record")
     reason = await context.push_screen_wait(
@@ -153,7 +153,9 @@ async def discard(context: AppContext, chosen: Chosen) -> None:
         context.notify(reason, title=f"{format_count(given_up, 'record')} discarded")
 
 
-async def _record(context: AppContext, chosen: Chosen, entry: Callable[[RunLog, Sequence[str]], int]) -> int | None:
+async def _record(
+    context: AppContext, chosen: ChosenFailures, entry: Callable[[RunLog, Sequence[str]], int]
+) -> int | None:
     """Write a decision into the run log; None, and told, if it cannot be."""
     found = await context.ask(chosen.question)
     if found is None:

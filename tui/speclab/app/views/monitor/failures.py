@@ -19,7 +19,7 @@ from speclab.app.actions import Action, bindings
 from speclab.app.formatting import ago, count, exactly, until
 from speclab.app.icons import NOTHING
 from speclab.app.view import BACK, DetailScreen
-from speclab.app.views.monitor.actions import DISCARD, RETRY, Chosen, discard, retry
+from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, discard, retry
 from speclab.app.views.monitor.integrations import listing
 from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
@@ -332,11 +332,11 @@ class FailuresPage(DetailScreen[None]):
                 return "there is nothing to decide: it is settled"
         return None
 
-    def _chosen(self) -> Chosen | None:
+    def _chosen(self) -> ChosenFailures | None:
         """The failure that is shown, for a decision."""
         if (shown := self._shown) is None:
             return None
-        return Chosen(shown.spec_id, 1, lambda _reader: [shown])
+        return ChosenFailures(shown.spec_id, 1, lambda _reader: [shown])
 
     @work
     async def action_retry(self) -> None:

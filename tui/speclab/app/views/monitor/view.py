@@ -19,7 +19,7 @@ from speclab.app.view import View
 from speclab.app.views.monitor.actions import (
     DISCARD,
     RETRY,
-    Chosen,
+    ChosenFailures,
     ServiceLine,
     cancel,
     discard,
@@ -394,6 +394,6 @@ def _unknown(_spec_id: str) -> None:
     """What a service tells of a spec before one was looked for."""
 
 
-def _all_of(group: FailureGroup) -> Chosen:
+def _all_of(group: FailureGroup) -> ChosenFailures:
     """The whole group, for a decision."""
-    return Chosen(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))
+    return ChosenFailures(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))
