@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 HEALING = ("reset", "hang-up", "long", "503", "429", "429-silent", "slow")
 """What a client gets over by asking again."""
-STOPPING = ("truncated", "invalid-utf8", "error-200", "401", "empty")
+STOPPING = ("truncated", "error-200", "401", "empty")
 """What ends a run, which the next one goes on from."""
 WRITING = ("reset", "hang-up", "lost", "lost-503", "503", "429", "429-silent", "slow")
 """What goes wrong at a target; of the `lost` ones only the answer is, the record is written."""

@@ -12,7 +12,7 @@ import pytest
 from tests.proof.conftest import BY_CURSOR, BY_PAGE, QUICK, TO_SQLITE, Job, Systems, crowd, rows_of, started, wanted
 
 from speclab.core.errors import BadResponse, Unauthorized, Unreachable
-from speclab.core.outcome import RunState
+from speclab.core.outcome import RunState, Stage
 from speclab.sync.run import RunResult
 
 PEOPLE = crowd(300)
@@ -113,9 +113,17 @@ async def test_an_empty_body_is_not_an_empty_list(job: Job, systems: Systems) ->
     await assert_broken_off_and_mended(job, BadResponse, "an empty body, expected JSON")
 
 
-async def test_bytes_that_are_no_utf8_are_not_made_into_other_text(job: Job, systems: Systems) -> None:
+async def test_a_record_with_bytes_that_are_not_utf8_is_a_dead_letter_and_no_other_is(
+    job: Job, systems: Systems
+) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "invalid-utf8"])
-    await assert_broken_off_and_mended(job, BadResponse, "a body that is not JSON")
+    result = await job.run()
+    assert result.error is None
+    assert (result.row.state, result.row.read, result.row.dead) == (RunState.PARTIAL, len(PEOPLE), DEAD + 1)
+    (unreadable,) = (failure for failure in job.failures() if failure.stage is Stage.READ)
+    assert "the byte 0xff, which is not UTF-8" in unreadable.message
+    assert f"people.md:{job.line_of('### Source System')}" == f"{unreadable.file}:{unreadable.line}"
+    assert len(rows_of(job.directory / "target.db")) == len(wanted(PEOPLE)) - 1
 
 
 async def test_an_error_that_comes_as_200_is_an_error(job: Job, systems: Systems) -> None:
