@@ -8,7 +8,7 @@ import pytest
 
 from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
-from speclab.spec.edit import same_entries
+from speclab.spec.edit import verify_entries
 from speclab.spec.parser import lint
 from speclab.spec.template import TEMPLATE
 
@@ -303,6 +303,6 @@ def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
 )
 def test_the_proof_of_an_edit_sees_any_change_of_another_key(other: str) -> None:
     before = front("a: 1\nstatus: draft\nb: [1, {c: d}]").front_matter
-    same_entries(before, front("a: 1\nstatus: x # new\nb: [1, {c: 'd'}]").front_matter, "status")
+    verify_entries(before, front("a: 1\nstatus: x # new\nb: [1, {c: 'd'}]").front_matter, "status")
     with pytest.raises(EditRejected, match="setting 'status' would change other keys"):
-        same_entries(before, front(other).front_matter, "status")
+        verify_entries(before, front(other).front_matter, "status")

@@ -117,7 +117,7 @@ def test_a_row_of_which_one_cell_clashes_has_the_other_cells_of_both() -> None:
     assert result.resolved([Side.MINE]) == BASE.text.replace(conflict.base, conflict.mine)
     assert result.resolved([Side.THEIRS]) == BASE.text.replace(conflict.base, conflict.theirs)
     assert result.resolved([Side.BOTH]) == BASE.text.replace(conflict.base, conflict.mine + conflict.theirs)
-    with pytest.raises(ValueError, match="expected 1 sides, not 0"):
+    with pytest.raises(ValueError, match="expected 1 sides, got 0"):
         result.resolved()
 
 

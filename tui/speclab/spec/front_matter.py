@@ -1,7 +1,7 @@
-"""The front matter: its values as python-frontmatter reads them, and where in the text each of them stands.
+"""The front matter: its values as python-frontmatter reads them, with the span of each.
 
-Keys are text as they are written (`on` and `2024` are no boolean and no number here). YAML is given a copy in which
-the characters it does not know, or takes for line ends, are replaced one for one, so that its marks fit the text.
+Keys are text as written (`on` and `2024` are not a boolean and a number here). Characters that YAML forbids or treats
+as line ends are replaced one for one before parsing, so that its marks are offsets in the text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from speclab.spec.positioned_yaml import diagnose, find_value_to_quote, quote
 from speclab.spec.problems import Problem
 
 if TYPE_CHECKING:
-    # at run time the loader of python-frontmatter's choice: libyaml's, or Python's where that is not there
+    # at run time, python-frontmatter's loader: libyaml's, or Python's if that is not installed
     from yaml import SafeLoader as Loader
 else:
     Loader = SafeLoader
@@ -37,24 +37,24 @@ Settable: TypeAlias = str | bool | int | date | None
 _OPEN: Final = re.compile(r"-{3,}[ \t]*")
 _CLOSE: Final = re.compile(r"(?:-{3,}|\.\.\.)[ \t]*")
 _OF_A_SPEC: Final = re.compile(r"(?:spec_id|type)[ \t]*:")
-_DEEPEST: Final = 100  # libyaml's composer would overflow the stack on some thousands
-# What YAML forbids, or takes for a line end where Markdown does not (YAML 1.1, sections 5.1 and 5.4).
+_MAX_DEPTH: Final = 100  # libyaml's composer overflows the stack at some thousands
+# Forbidden in YAML, or a line end in YAML but not in Markdown (YAML 1.1, sections 5.1 and 5.4).
 _ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-# Plain text that YAML 1.1 or YAML 1.2 readers take for a boolean, null or number.
+# Plain text that YAML 1.1 or YAML 1.2 readers interpret as a boolean, null or number.
 _AMBIGUOUS: Final = re.compile(
     r"y|n|yes|no|on|off|true|false|null|~|[-+]?(?:\.\d+|\d[\d_]*(?:\.\d*)?)(?:e[-+]?\d+)?|0o[0-7]+", re.IGNORECASE
 )
-_MOST: Final = 100_000  # keys of one mapping; merges of merges make more of them than fit any memory
-_STAND_INS: Final = 0x100000  # the first character of the last private plane
-_STAND_IN: Final = re.compile("[\U00100000-\U0010ffff]")
+_MAX_KEYS: Final = 100_000  # keys of one mapping; nested merges can exceed any memory
+_SUBSTITUTES: Final = 0x100000  # the first character of the last private plane
+_SUBSTITUTE: Final = re.compile("[\U00100000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class FrontMatterEntry:
-    """One key and where its value stands; `value` is empty, after the colon, where there is none.
+    """A key and the span of its value, which is empty, after the colon, if there is none.
 
-    `style` is the quote or block mark of a scalar, "" of a plain one. `block` is True of a list or mapping that
-    stands on lines of its own.
+    `style` is the quote or block mark of a scalar, "" for a plain one. `block` is True for a list or mapping in block
+    style.
     """
 
     key: str
@@ -66,11 +66,11 @@ class FrontMatterEntry:
 
 @dataclass(frozen=True, slots=True)
 class FrontMatter:
-    """What stands between the `---` lines at the top of a file.
+    """The block between the `---` lines at the top of a file.
 
-    `span` is the block with its marks, whole lines, empty at the top where there is none; `inner` is what stands
-    between the marks; `end` is the index of the first line after it. `entries` has every key in file order, one that
-    is written twice twice; `values` has the last. `root` is the YAML tree; None where it is empty or cannot be read.
+    `span` is the block with its marks, in whole lines, empty if there is none; `inner` is the part between the marks;
+    `end` is the index of the first line after it. `entries` are all keys in file order, including repeated ones;
+    `values` has the last value of each. `root` is the YAML tree; None if it is empty or cannot be parsed.
     """
 
     span: LineSpan
@@ -83,35 +83,35 @@ class FrontMatter:
 
     @property
     def present(self) -> bool:
-        """Whether the file has any."""
+        """Whether the file has front matter."""
         return self.end > 0
 
     def get(self, key: str, default: object = None) -> object:
-        """The value of `key`."""
+        """Return the value of `key`."""
         return self.values.get(key, default)
 
     def get_text(self, key: str, text: str) -> str:
-        """What `key` is said to be: its text, or a number, a day or a truth as written in `text`; else ""."""
+        """Return the value of `key` if it is text; a number, date or boolean as written in `text`; otherwise ""."""
         value, span = self.get(key), self.get_span(key)
         if isinstance(value, str):
             return value
         return span.of(text) if span and isinstance(value, int | float | date) else ""
 
     def entry(self, key: str) -> FrontMatterEntry | None:
-        """The entry of `key` that counts: the last."""
+        """Return the effective entry of `key`: the last one."""
         return next((entry for entry in reversed(self.entries) if entry.key == key), None)
 
     def get_span(self, key: str) -> LineSpan | None:
-        """Where the value of `key` stands."""
+        """Return the span of the value of `key`."""
         entry = self.entry(key)
         return entry.value if entry else None
 
 
 def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
-    """The front matter at the top of `lines`; its problems name `file`.
+    """Read the front matter at the top of `lines`; problems refer to `file`.
 
-    A block whose YAML is bare text is none: that is prose under a thematic break. Nor is one that is never closed, but
-    that is told where it is a spec's.
+    A block of plain text is not front matter but text below a thematic break. A block that is not closed is not front
+    matter either, and a problem if it has the keys of a spec.
     """
 
     def problem(at: int, message: str, code: str = "F101", end: int | None = None) -> Problem:
@@ -133,7 +133,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         return _with_problem(nothing, problem(lines.starts[first], message))
     inner = LineSpan(lines.starts[first + 1], lines.starts[last])
     block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
-    source = _ODD.sub(lambda match: chr(_STAND_INS + ord(match[0])), inner.of(lines.text))
+    source = _ODD.sub(lambda match: chr(_SUBSTITUTES + ord(match[0])), inner.of(lines.text))
 
     try:
         events = _events(source)
@@ -172,34 +172,34 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
 def iterate_spellings(
     text: str, front_matter: FrontMatter, key: str, value: Settable, newline: str
 ) -> Iterator[Splice]:
-    """The ways to write that `key` is `value`, the plainest and most like what is there first.
+    """Yield splices that set `key` to `value`, the simplest and most similar to the existing text first.
 
-    Each is one splice; whether it reads back as `value`, and all else as before, is for the edit to verify.
+    The edit verifies that a splice reads back as `value` and changes nothing else.
     """
     entry = front_matter.entry(key)
-    for written in _written(value, entry.style if entry else ""):
+    for written in _format_value(value, entry.style if entry else ""):
         if not front_matter.present:
             blank = newline if text[front_matter.span.start :].strip() else ""
-            yield Splice(front_matter.span, newline.join(("---", f"{_key(key)}: {written}", "---", blank)))
+            yield Splice(front_matter.span, newline.join(("---", f"{_format_key(key)}: {written}", "---", blank)))
         elif entry is None:
             first = front_matter.entries[0].key_span.start if front_matter.entries else front_matter.inner.start
             indent = re.search(r"[ \t]*\Z", text[:first])
-            line = f"{indent[0] if indent else ''}{_key(key)}: {written}{newline}"
+            line = f"{indent[0] if indent else ''}{_format_key(key)}: {written}{newline}"
             yield Splice(LineSpan(front_matter.inner.end, front_matter.inner.end), line)
         else:
-            yield _in_place(text, entry, written)
+            yield _replace_value(text, entry, written)
 
 
 @dataclass(frozen=True, slots=True)
 class Splice:
-    """`text` in the place of what stands at `span`."""
+    """Replacement of the text at `span` by `text`."""
 
     span: LineSpan
     text: str
 
 
-def _in_place(text: str, entry: FrontMatterEntry, written: str) -> Splice:
-    """The splice that puts `written` where the entry's value stands, a comment behind the colon left alone."""
+def _replace_value(text: str, entry: FrontMatterEntry, written: str) -> Splice:
+    """Return the splice that replaces the entry's value and keeps a comment after the colon."""
     if entry.value.start < entry.value.end and not entry.block:
         return Splice(entry.value, written)
     colon = text.index(":", entry.key_span.end) + 1
@@ -211,12 +211,12 @@ def _in_place(text: str, entry: FrontMatterEntry, written: str) -> Splice:
     return Splice(LineSpan(colon, colon), f" {written}")
 
 
-def _written(value: Settable, style: str) -> Sequence[str]:
-    """`value` in YAML, in the order to try: a string in the quotes that are there, else in as few as will do."""
+def _format_value(value: Settable, style: str) -> Sequence[str]:
+    """Return YAML for `value`, in the order to try: in the existing quotes, otherwise with as few as possible."""
     if not isinstance(value, str):
         return [value.isoformat() if isinstance(value, date) else json.dumps(value)]
     single = "'" + value.replace("'", "''") + "'"
-    # JSON's strings are YAML's double-quote ones, but for the characters YAML wants escaped.
+    # JSON's strings are YAML's double-quoted ones, except for characters that YAML escapes.
     double = _ODD.sub(_escape, json.dumps(value, ensure_ascii=False))
     if style == '"' or _ODD.search(value) or "\n" in value or "\r" in value or "\t" in value:
         return [double]
@@ -224,24 +224,24 @@ def _written(value: Settable, style: str) -> Sequence[str]:
 
 
 def _escape(match: re.Match[str]) -> str:
-    # A byte that is no UTF-8 has no escape; it stays as it is.
+    # A byte that is not UTF-8 has no escape and is kept.
     return match[0] if "\udc80" <= match[0] <= "\udcff" else f"\\u{ord(match[0]):04x}"
 
 
-def _key(key: str) -> str:
+def _format_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z_][\w-]*", key) and not _AMBIGUOUS.fullmatch(key) else json.dumps(key)
 
 
 def _diagnosis(source: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str]:
-    """Where `source` is broken, from and to, and why."""
-    if not isinstance(error, ScannerError | ParserError | ComposerError):  # well written, but with a wrong tag
+    """Return start and end of the error in `source`, and the message."""
+    if not isinstance(error, ScannerError | ParserError | ComposerError):  # valid syntax with an invalid tag
         at = error.problem_mark.index if error.problem_mark else 0
-        return at, at + 1, _back(error.problem or "")
+        return at, at + 1, _restore(error.problem or "")
     if (unquoted := find_value_to_quote(source, error)) is not None:
-        value = quote(_back(source[unquoted.start : unquoted.end]))
+        value = quote(_restore(source[unquoted.start : unquoted.end]))
         return unquoted.start, unquoted.end, f"quote this value: {value}; {unquoted.reason}"
     start, end, why, _ = diagnose(source, error)
-    return start, end, _back(why)
+    return start, end, _restore(why)
 
 
 def _with_problem(block: FrontMatter, problem: Problem) -> FrontMatter:
@@ -256,10 +256,10 @@ class _Unreadable(Exception):
 
 
 class _Loader(Loader):
-    """python-frontmatter's loader, but keys are text as written, and what only looks or is tagged like a date, too."""
+    """python-frontmatter's loader, except that keys, and invalid dates and numbers, are text as written."""
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        if not isinstance(node, yaml.MappingNode):  # a tag may call anything a mapping
+        if not isinstance(node, yaml.MappingNode):  # any node may have the tag of a mapping
             raise yaml.MarkedYAMLError(problem="expected a mapping", problem_mark=node.start_mark)
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -268,11 +268,11 @@ class _Loader(Loader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
-        if len(node.value) > _MOST:
-            raise yaml.MarkedYAMLError(problem=f"more than {_MOST} keys in a mapping", problem_mark=node.start_mark)
+        if len(node.value) > _MAX_KEYS:
+            raise yaml.MarkedYAMLError(problem=f"more than {_MAX_KEYS} keys in a mapping", problem_mark=node.start_mark)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
-        return _back(super().construct_scalar(node))
+        return _restore(super().construct_scalar(node))
 
 
 def _or_text(construct: Callable[[Loader, yaml.ScalarNode], object]) -> Callable[[Loader, yaml.ScalarNode], object]:
@@ -283,7 +283,7 @@ def _or_text(construct: Callable[[Loader, yaml.ScalarNode], object]) -> Callable
             ValueError,
             LookupError,
             AttributeError,
-        ):  # 2026-13-45 has the looks of a date, `!!bool x` the name of one
+        ):  # 2026-13-45 looks like a date, `!!bool x` has the tag of a boolean
             return loader.construct_scalar(node)
 
     return constructed
@@ -294,12 +294,14 @@ for _tag in ("bool", "int", "float", "timestamp"):
     _Loader.add_constructor(_name, _or_text(_Loader.yaml_constructors[_name]))
 
 
-def _back(text: str) -> str:
-    def original(match: re.Match[str]) -> str:
-        stood_for = chr(ord(match[0]) - _STAND_INS)
-        return stood_for if _ODD.fullmatch(stood_for) else match[0]
+def _restore(text: str) -> str:
+    """Return `text` with its original characters instead of the substitutes."""
 
-    return _STAND_IN.sub(original, text)
+    def original(match: re.Match[str]) -> str:
+        original_char = chr(ord(match[0]) - _SUBSTITUTES)
+        return original_char if _ODD.fullmatch(original_char) else match[0]
+
+    return _SUBSTITUTE.sub(original, text)
 
 
 def _events(source: str) -> Sequence[yaml.Event]:
@@ -308,8 +310,8 @@ def _events(source: str) -> Sequence[yaml.Event]:
     for event in yaml.parse(source, Loader=_Loader):
         events.append(event)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise _Unreadable(f"the front matter is nested deeper than {_DEEPEST} levels", _begin(event))
+        if depth > _MAX_DEPTH:
+            raise _Unreadable(f"the front matter is nested deeper than {_MAX_DEPTH} levels", _begin(event))
     return events
 
 
@@ -320,7 +322,7 @@ def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[F
         value_events, at = _node_at(events, at)
         key, value = key_events[0], value_events[0]
         key_span = _span(key_events, text, offset)
-        name = _back(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
+        name = _restore(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
         yield FrontMatterEntry(
             name,
             key_span,
@@ -331,7 +333,7 @@ def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[F
 
 
 def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event], int]:
-    """The events of the node that begins at index `at`, and the index after it."""
+    """Return the events of the node that starts at index `at`, and the index after it."""
     end, depth = at, 0
     while True:
         event = events[end]
@@ -342,7 +344,7 @@ def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event
 
 
 def _span(events: Sequence[yaml.Event], text: str, offset: int) -> LineSpan:
-    """From the first to the last thing that is written; a block's end mark is beyond the comments after it."""
+    """Return the span of the written text; the end mark of a block is after the comments that follow it."""
     start = _begin(events[0])
     end = max(_end(event) for event in events if _end(event) > _begin(event) or event is events[0])
     written = text[offset + start : offset + end].rstrip("\r\n")

@@ -18,19 +18,19 @@ BOM: Final = "\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class LineSpan:
-    """Characters `start` up to, not including, `end` of a text."""
+    """The characters from `start` to `end` of a text, end excluded."""
 
     start: int
     end: int
 
     def of(self, text: str) -> str:
-        """What stands there in `text`."""
+        """Return this part of `text`."""
         return text[self.start : self.end]
 
 
 @dataclass(frozen=True, slots=True)
 class TextLines:
-    """Where each line of `text` begins and where it ends, its line end not counted. Indices count from 0."""
+    """Offsets of the start and end of each line of `text`, without its line end. Indices count from 0."""
 
     text: str
     starts: tuple[int, ...]
@@ -38,12 +38,12 @@ class TextLines:
 
     @classmethod
     def of(cls, text: str) -> TextLines:
-        """The lines of `text`; there is always a last one, empty if the text ends in a line end."""
+        """Return the lines of `text`; the last one is empty if the text ends with a line end."""
         return cls._from(text, 0)
 
     @classmethod
     def of_file(cls, text: str) -> TextLines:
-        """The lines of a whole file's text; a byte order mark at its start is in none."""
+        """Return the lines of a whole file's text, without a byte order mark at its start."""
         return cls._from(text, len(BOM) if text.startswith(BOM) else 0)
 
     @classmethod
@@ -56,20 +56,20 @@ class TextLines:
         return cls(text, tuple(starts), tuple(ends))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of lines."""
         return len(self.starts)
 
     def content(self, index: int) -> str:
-        """The line at `index`, without its line end."""
+        """Return the line at `index`, without its line end."""
         return self.text[self.starts[index] : self.ends[index]]
 
     def contents(self, first: int, end: int) -> list[str]:
-        """The lines from `first` up to, not including, `end`, without their line ends."""
+        """Return the lines from `first` to `end`, end excluded, without their line ends."""
         text = self.text
         return [text[a:b] for a, b in zip(self.starts[first:end], self.ends[first:end], strict=True)]
 
     def span(self, first: int, end: int) -> LineSpan:
-        """From the start of line `first` to the end of the line before `end`, its line end not counted."""
+        """Return the span from the start of line `first` to the end of the line before `end`, without its line end."""
         return (
             LineSpan(self.starts[first], self.ends[end - 1])
             if end > first
@@ -77,17 +77,17 @@ class TextLines:
         )
 
     def index(self, offset: int) -> int:
-        """Index of the line that holds `offset`; a line end belongs to the line it ends."""
+        """Return the index of the line with `offset`; a line end belongs to the line it ends."""
         return max(bisect_right(self.starts, offset) - 1, 0)
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of `offset`, both from 1."""
+        """Return line and column of `offset`, both from 1."""
         index = self.index(offset)
         return index + 1, max(offset - self.starts[index], 0) + 1
 
 
 def split_line_ends(text: str) -> list[str]:
-    """The lines of `text`, each with its line end; joined they are `text` again."""
+    """Split `text` into lines that include their line ends."""
     out, at = [], 0
     for match in _LINE_END.finditer(text):
         out.append(text[at : match.end()])
@@ -96,14 +96,14 @@ def split_line_ends(text: str) -> list[str]:
 
 
 def dominant_newline(text: str) -> str:
-    r"""The line end most lines of `text` have; `\n` where there is none."""
+    r"""Return the most frequent line end of `text`; `\n` if there is none."""
     crlf = text.count("\r\n")
     counts = {"\n": text.count("\n") - crlf, "\r\n": crlf, "\r": text.count("\r") - crlf}
     return max(counts, key=lambda newline: counts[newline])
 
 
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
-_UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are no UTF-8
+_UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _BLANK_LINES: Final = re.compile(r"\A(?:[ \t]*(?:\r\n|\n|\r))*")
 _MARKS: Final = re.compile(r"[*_`{\[\]]")
@@ -113,7 +113,7 @@ _FENCE_END: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
 
 
 class BlockKind(StrEnum):
-    """What a block of a section is."""
+    """The kind of a block."""
 
     HEADING = "heading"
     PARAGRAPH = "paragraph"
@@ -142,11 +142,11 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block that stands in no other.
+    """A top-level block.
 
-    `first` and `end` are line indices, from 0, end not included; `line` counts from 1. `span` has whole lines, without
-    the last line end. `info` is a heading's title or what stands after a fence's opening marks; `content` is what
-    stands between a fence's marks, whole lines without the last line end.
+    `first` and `end` are line indices, from 0, end excluded; `line` counts from 1. `span` has whole lines, without
+    the last line end. `info` is a heading's title, or a fence's info string; `content` is the text between a fence's
+    marks, in whole lines without the last line end.
     """
 
     kind: BlockKind
@@ -159,13 +159,13 @@ class Block:
 
     @property
     def line(self) -> int:
-        """Its first line, from 1."""
+        """The first line, from 1."""
         return self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and the text that is its own, up to the next heading of any level.
+    """A heading and its own text, up to the next heading of any level.
 
     `path` is the titles from the outermost section to this one; `index` counts sections of the same path from 0.
     `own` is everything between this heading's line and the next heading; `body` is the same without the blank lines
@@ -186,16 +186,16 @@ class Section:
 
     @property
     def address(self) -> str:
-        """`Data Flow > Direction`; with `[1]` behind the second of the same path."""
+        """The path as text: `Data Flow > Direction`; the second section of a path has the suffix `[1]`."""
         return " > ".join(self.path) + (f"[{self.index}]" if self.index else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """All headings in file order, the title among them; `preamble` is the text before the first.
+    """All headings in file order, including the title; `preamble` is the text before the first.
 
-    `by_path` and `by_title` have the sections by what their titles are compared by. The title is the first heading of
-    level 1; its path is empty. `title` is "" where there is none.
+    `by_path` and `by_title` have the sections by their normalized titles. The title is the first heading of level 1;
+    its path is empty. `title` is "" if there is none.
     """
 
     title: str
@@ -205,7 +205,7 @@ class Outline:
     by_title: Mapping[str, Sequence[Section]] = field(repr=False, compare=False)
 
     def at(self, address: str) -> tuple[Section, ...]:
-        """The sections at `address`, else wherever those of its title stand; those that say something come first."""
+        """Return the sections at `address`, or else those with its title; sections that are not empty first."""
         path = comparable_path(address)
         found = self.by_path.get(path) or self.by_title.get(path[-1], ())
         return tuple(sorted(found, key=lambda section: section.empty))
@@ -217,14 +217,14 @@ class Outline:
 
 
 def read_outline(lines: TextLines, first: int) -> Outline:
-    """The outline of the lines from index `first` (the one after the front matter) to the end."""
+    """Read the outline of the lines from index `first`, the one after the front matter, to the end."""
     blocks = tuple(read_blocks(lines, first))
     at = [index for index, block in enumerate(blocks) if block.kind is BlockKind.HEADING]
     start = lines.starts[first] if first < len(lines) else len(lines.text)
     preamble = LineSpan(start, lines.starts[blocks[at[0]].first] if at else len(lines.text))
 
     title: str | None = None
-    path: list[tuple[int, str, str]] = []  # level, title and what it is compared by, of the sections around this one
+    path: list[tuple[int, str, str]] = []  # level, title and normalized title of the enclosing sections
     by_path: dict[tuple[str, ...], list[Section]] = {}
     by_title: dict[str, list[Section]] = {}
     headings = []
@@ -263,7 +263,7 @@ def read_outline(lines: TextLines, first: int) -> Outline:
 
 
 def read_blocks(lines: TextLines, first: int) -> Iterator[Block]:
-    """The blocks that stand in no other, from line index `first` on."""
+    """Yield the top-level blocks from line index `first` on."""
     source = _UNREADABLE.sub("\ufffd", "\n".join(lines.contents(first, len(lines))))
     tokens: list[Token] = []
     _MARKDOWN.block.parse(source, _MARKDOWN, {}, tokens)
@@ -272,7 +272,7 @@ def read_blocks(lines: TextLines, first: int) -> Iterator[Block]:
             continue
         kind, begin, end = _KINDS[token.type], token.map[0] + first, token.map[1] + first
         while end - 1 > begin and kind is not BlockKind.FENCE and not lines.content(end - 1).strip(" \t"):
-            end -= 1  # a list's range takes in the blank lines after it
+            end -= 1  # the range of a list includes the blank lines after it
         if kind is BlockKind.HEADING:
             title = " ".join(tokens[at + 1].content.split())
             yield Block(kind, begin, end, lines.span(begin, end), title, level=int(token.tag[1:]))
@@ -284,14 +284,14 @@ def read_blocks(lines: TextLines, first: int) -> Iterator[Block]:
 
 
 def comparable(title: str) -> str:
-    """A title as it is compared: without case, marks of emphasis and code, link targets, `{#id}` and double blanks."""
+    """Normalize a title: without case, emphasis and code marks, link targets, `{#id}` and repeated spaces."""
     if _MARKS.search(title):
         title = _MARKS.sub("", _LINK.sub(r"\1", _ATTRIBUTES.sub("", title)))
     return " ".join(title.casefold().split())
 
 
 def comparable_path(address: str) -> tuple[str, ...]:
-    """The titles in an address such as `Data Flow > Volume`, as they are compared."""
+    """Return the normalized titles in an address such as `Data Flow > Volume`."""
     return tuple(map(comparable, address.split(">")))
 
 
@@ -304,7 +304,7 @@ def _fence_content(lines: TextLines, begin: int, end: int, marks: str) -> LineSp
 
 
 def _without_blank_lines(lines: TextLines, own: LineSpan) -> LineSpan:
-    """`own` without the blank lines around it; empty, at its start, where there is nothing else."""
+    """Return `own` without the blank lines around it; an empty span at its start if there is nothing else."""
     text = own.of(lines.text)
     start = own.end - len(_BLANK_LINES.sub("", text))
     end = own.start + len(text.rstrip(" \t\r\n"))

@@ -15,7 +15,7 @@ from speclab.spec.outline import Block, LineSpan, TextLines, comparable
 
 
 def row_with_cell(line: str, index: int, text: str, header: str) -> str:
-    """The row `line` with `text` in its cell `index`; in line with the header if that was and it fits."""
+    """Return the row `line` with `text` in its cell `index`; a cell that was aligned stays aligned if it fits."""
     there = slots(line)
     written = escaped(text)
     if index >= len(there):
@@ -32,7 +32,7 @@ def row_with_cell(line: str, index: int, text: str, header: str) -> str:
 
 
 def row_like(neighbour: str, header: str, cells: Sequence[str], *, piped: bool = False) -> str:
-    """A new row of `cells`: indent and outer pipes (if not `piped`) as `neighbour` has them, in line if that is."""
+    """Return a new row of `cells` with the indentation, alignment and, if not `piped`, outer pipes of `neighbour`."""
     row = neighbour.strip()
     indent = neighbour[: len(neighbour) - len(neighbour.lstrip())]
     opening, closing = piped or row.startswith("|"), piped or _closed(row)
@@ -50,13 +50,13 @@ def row_like(neighbour: str, header: str, cells: Sequence[str], *, piped: bool =
 
 
 def with_outer_pipes(line: str) -> str:
-    """The same row between outer pipes, so that nothing in its cells can be taken for something else."""
+    """Return the row with outer pipes, so that its cells are not read as other Markdown."""
     indent = line[: len(line) - len(line.lstrip())]
     return f"{indent}| {' | '.join(core(line, slot).of(line) for slot in slots(line))} |"
 
 
 def aligned_rows(lines: Sequence[str]) -> list[str]:
-    """All lines of a table, header and marks first, with each column as wide as its widest cell."""
+    """Return the lines of a table, starting with the header, with each column as wide as its widest cell."""
     header, marks, *rows = ([core(line, slot).of(line) for slot in slots(line)] for line in lines)
     count = len(header)
     texts = [header, *rows]
@@ -76,14 +76,14 @@ def aligned_rows(lines: Sequence[str]) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    r"""`text` as it is written in a cell: without blanks around it, a pipe as `\|`. Raises `EditRejected` for lines."""
+    r"""Return `text` as in a cell: stripped, with pipes as `\|`. Raises `EditRejected` if it has several lines."""
     if "\n" in text or "\r" in text:
         raise EditRejected("a table cell is one line of text", hint="write it in one line, or as text of the section")
     return text.strip().replace("|", r"\|")
 
 
 def _filled(raw: str, written: str, *, closed: bool) -> str:
-    """What stands between two pipes, `raw`, with `written` in place of its text; never a pipe behind a backslash."""
+    """Return the slot `raw` with its text replaced by `written`, and a space between a backslash and the pipe."""
     inside = core(raw, LineSpan(0, len(raw)))
     before, after = raw[: inside.start], raw[inside.end :]
     if not raw.strip():
@@ -94,7 +94,7 @@ def _filled(raw: str, written: str, *, closed: bool) -> str:
 
 
 def _with_more(line: str, texts: Sequence[str]) -> str:
-    """The row `line`, which is short, with `texts` as its further cells."""
+    """Return the row `line`, which has too few cells, with `texts` as further cells."""
     row = line.rstrip()
     more = " | ".join(texts)
     return (f"{row} {more} |" if _closed(row) else f"{row} | {more}") + line[len(row) :]
@@ -114,7 +114,7 @@ def _pad(text: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal; characters, where control characters are among them."""
+    """Return the width in terminal columns; in characters if there are control characters."""
     width = wcswidth(text)
     return width if width >= 0 else len(text)
 
@@ -130,7 +130,7 @@ _PIPE: Final = re.compile(r"(?<!\\)\|")
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One cell: `text` without padding and escapes, `span` of the same as written; both empty where a row is short."""
+    """A cell: `text` without padding and escapes, and its `span`; both are empty if the row has too few cells."""
 
     text: str
     span: LineSpan
@@ -140,7 +140,7 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row: a cell for each column of the header. `span` is its line, `surplus` how many cells are beyond them."""
+    """A row with one cell per column of the header; `span` is its line, `surplus` the number of further cells."""
 
     cells: tuple[TableCell, ...]
     line: int
@@ -149,15 +149,15 @@ class TableRow:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What its cells say."""
+        """The texts of the cells."""
         return tuple(cell.text for cell in self.cells)
 
 
 @dataclass(frozen=True, slots=True)
 class MarkdownTable:
-    """A table. `columns` has the index of each column by its name; the mapping's four by the template's names.
+    """A table. `columns` maps names to indices; the four columns of a mapping have the template's names.
 
-    `first` is the index of the header's line, from 0; the row of marks (`|---|`) is on the next.
+    `first` is the index of the header's line, from 0; the delimiter row (`|---|`) is the next line.
     """
 
     header: TableRow
@@ -167,30 +167,30 @@ class MarkdownTable:
 
     @property
     def is_mapping(self) -> bool:
-        """Whether it has the columns that make it a Field Mapping."""
+        """Whether it has the columns of a Field Mapping."""
         return SOURCE in self.columns and TARGET in self.columns
 
     def column(self, name: str) -> int:
-        """Index of the column called `name`, in any case, or by a name one word off. Raises `UsageError`."""
+        """Return the index of the column called `name`, in any case or with a similar name. Raises `UsageError`."""
         names = list(self.columns)
         if name in self.columns:
             return self.columns[name]
-        found = [other for other in names if _alike(name, other)]
+        found = [other for other in names if _is_similar(name, other)]
         if len(found) == 1:
             return self.columns[found[0]]
         raise UsageError(f"no column {name!r}", hint=describe_choices(name, names, "its columns are"))
 
     def cell(self, row: int, column: str) -> TableCell:
-        """The cell of that row in the column of that name."""
+        """Return a cell by row index and column name."""
         return self.rows[row].cells[self.column(column)]
 
     def key(self, row: int) -> str:
-        """What a row is known by: in a mapping its target path, else what its first cell says."""
+        """Return the key of a row: in a mapping its target path, otherwise the text of its first cell."""
         text = self.rows[row].cells[self.columns.get(TARGET, 0) if self.is_mapping else 0].text.strip("`").strip()
         return text.removeprefix("target.") if self.is_mapping else text
 
     def find(self, key: str) -> int:
-        """Index of the row known by `key`. Raises `UsageError` if there is none, or more than one."""
+        """Return the index of the row with `key`. Raises `UsageError` if there is none, or more than one."""
         wanted = key.strip().removeprefix("target.") if self.is_mapping else key.strip()
         keys = [self.key(row) for row in range(len(self.rows))]
         found = [row for row, other in enumerate(keys) if other == wanted] or [
@@ -205,7 +205,7 @@ class MarkdownTable:
 
 
 def read_table(lines: TextLines, block: Block) -> MarkdownTable:
-    """The table whose lines `block` names."""
+    """Return the table in `block`."""
     count = len(slots(lines.content(block.first)))
     header = _row(lines, block.first, count)
     rows = tuple(_row(lines, index, count) for index in range(block.first + 2, block.end))
@@ -213,7 +213,7 @@ def read_table(lines: TextLines, block: Block) -> MarkdownTable:
 
 
 def slots(line: str) -> list[LineSpan]:
-    """What stands between the pipes of a row, padding and all; the outer pipes and blanks are in none."""
+    """Return the spans between the pipes of a row, with padding, without outer pipes and indentation."""
     start, end = len(line) - len(line.lstrip()), len(line.rstrip())
     out, at = [], start
     for match in _PIPE.finditer(line, start, end):
@@ -240,7 +240,7 @@ def _row(lines: TextLines, index: int, count: int) -> TableRow:
 
 
 def core(line: str, slot: LineSpan) -> LineSpan:
-    """A slot without its padding; of an empty one, the place after its first blank."""
+    """Return a slot without its padding; for an empty one, the position after its first space."""
     raw = slot.of(line)
     text = raw.strip()
     if not text:
@@ -250,12 +250,12 @@ def core(line: str, slot: LineSpan) -> LineSpan:
 
 
 def _columns(headers: Sequence[str]) -> dict[str, int]:
-    """The columns by name; a mapping's known columns by the names the template gives them."""
+    """Return the columns by name; those of a mapping by the template's names."""
     known: dict[int, str] = {}
     for name in _MAPPING_COLUMNS:
         same = [i for i, text in enumerate(headers) if comparable(text) == comparable(name)]
         alike = same or [
-            i for i, text in enumerate(headers) if [n for n in _MAPPING_COLUMNS if _alike(text, n)] == [name]
+            i for i, text in enumerate(headers) if [n for n in _MAPPING_COLUMNS if _is_similar(text, n)] == [name]
         ]
         if alike:
             known[alike[0]] = name
@@ -267,13 +267,13 @@ def _columns(headers: Sequence[str]) -> dict[str, int]:
     return columns
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether two headers are the same but for case, a word more or less, or an ending (`Transform`, `Note`)."""
+def _is_similar(one: str, other: str) -> bool:
+    """Whether two headers are equal except for case, an extra word, or an ending (`Transform`, `Note`)."""
     a, b = comparable(one).split(), comparable(other).split()
     fewer, more = sorted((a, b), key=len)
-    return bool(fewer) and all(any(_akin(word, of) for of in more) for word in fewer)
+    return bool(fewer) and all(any(_is_same_word(word, of) for of in more) for word in fewer)
 
 
-def _akin(one: str, other: str) -> bool:
+def _is_same_word(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
     return longer == shorter or (len(shorter) > 3 and longer.startswith(shorter))
