@@ -19,7 +19,7 @@ def shell(shell: Shell) -> Shell:
     return Shell(shell.directory, {"XDG_STATE_HOME": str(shell.directory / "state"), "CRM_TOKEN": "t0p-s3cret"})
 
 
-def test_both_ends_let_us_in(shell: Shell, api: Api) -> None:
+def test_auth_grants_access_to_both_endpoints(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth=BEARER)
     done = shell("auth", "people")
     assert done.stdout.splitlines() == [
@@ -34,7 +34,7 @@ def test_both_ends_let_us_in(shell: Shell, api: Api) -> None:
     assert not (shell.directory / "out.jsonl").exists()
 
 
-def test_a_source_that_refuses_shows_what_it_said_and_no_secret(shell: Shell, api: Api) -> None:
+def test_a_denied_request_shows_the_response_without_secrets(shell: Shell, api: Api) -> None:
     api.status, api.body = 401, '{"message": "t0p-s3cret has expired"}'
     shell.spec(api.source(), auth=BEARER)
     done = shell("auth", "people", "source", exit_code=4)
@@ -47,13 +47,13 @@ def test_a_source_that_refuses_shows_what_it_said_and_no_secret(shell: Shell, ap
     assert "t0p-s3cret" not in done.stdout + done.stderr + json.dumps(row)
 
 
-def test_a_reference_that_names_nothing_exits_3(shell: Shell, api: Api) -> None:
+def test_an_unset_reference_exits_3(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth=BEARER.replace("CRM_TOKEN", "CRM_TOKN"))
     done = shell("auth", "people", "source", exit_code=3)
     assert "the environment variable CRM_TOKN is not set. Did you mean 'CRM_TOKEN'?" in done.stderr
 
 
-def test_a_spec_is_tried_before_its_mapping_is_done(shell: Shell, api: Api) -> None:
+def test_auth_works_before_the_mapping_is_complete(shell: Shell, api: Api) -> None:
     path = shell.spec(api.source(), auth=BEARER, step="NoSuchStep")
     path.write_text(path.read_text().replace("connector: file\npath: out.jsonl", "connector: nothing"))
     shell("auth", "people", "source")
@@ -106,7 +106,7 @@ def device() -> Iterator[str]:
     thread.join()
 
 
-def test_a_person_logs_in_with_a_code_and_the_run_after_uses_the_login(shell: Shell, device: str) -> None:
+def test_a_device_code_login_is_stored_for_later_runs(shell: Shell, device: str) -> None:
     auth = f"type: oauth2\nflow: device_code\ntoken_url: {device}/token\ndevice_url: {device}/device\nclient_id: me"
     shell.spec(Api(device).source(), auth=auth)
     assert "`speclab auth` with the spec's name" in shell("run", "people", exit_code=4).stderr

@@ -46,7 +46,7 @@ def wait_for(there: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_cancel_stops_a_run_that_waits_and_it_ends_as_cancelled(busy: Shell) -> None:
+def test_cancel_stops_a_waiting_run_which_ends_as_cancelled(busy: Shell) -> None:
     with running(busy) as process:
         assert "people was asked to stop after the page in progress. Cancel again" in busy("cancel", "people").stderr
         said, _ = process.communicate(timeout=60)
@@ -79,7 +79,7 @@ def test_cancel_marks_a_run_whose_process_is_gone(busy: Shell) -> None:
     assert busy.rows("runs")[0]["state"] == "interrupted"
 
 
-def test_on_a_terminal_a_run_shows_what_it_waits_for_and_ctrl_c_cancels_it(busy: Shell) -> None:
+def test_a_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy: Shell) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(busy.directory)

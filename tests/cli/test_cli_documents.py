@@ -15,13 +15,13 @@ def changed_lines(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
     return [(old, new) for old, new in pairs if old != new]
 
 
-def test_new_makes_a_spec_that_lint_knows_as_empty(shell: Shell) -> None:
+def test_a_new_spec_has_no_lint_errors(shell: Shell) -> None:
     assert shell("new", "orders").stdout == "specs/orders.md\n"
     assert "spec_id: orders\n" in (shell.directory / "specs" / "orders.md").read_text()
     assert re.fullmatch(r"1 spec, 0 errors, 0 warnings, \d+ still open\n", shell("lint").stderr)
 
 
-def test_a_copy_that_kept_its_spec_id_is_told_by_lint_and_before_a_run(people: Shell) -> None:
+def test_lint_and_run_report_a_duplicate_spec_id(people: Shell) -> None:
     people.write("specs/copy.md", (people.directory / "specs/people.md").read_text())
     linted = people("lint", "specs/copy.md", exit_code=1).stdout
     assert linted == "specs/copy.md:2:10: F107 specs/people.md has the same spec_id; give the copy its own\n"
@@ -29,18 +29,18 @@ def test_a_copy_that_kept_its_spec_id_is_told_by_lint_and_before_a_run(people: S
     assert "warning: specs/people.md has the same spec_id, 'people'" in said
 
 
-def test_a_link_to_a_spec_is_no_other_spec(people: Shell) -> None:
+def test_a_link_to_a_spec_is_not_a_duplicate(people: Shell) -> None:
     (people.directory / "linked.md").symlink_to("specs/people.md")
     people("run", "people", "--dry-run", exit_code=1)
     assert "F107" not in people("lint").stdout
 
 
-def test_a_file_that_is_no_spec_is_not_told_to_be_well(shell: Shell) -> None:
+def test_lint_rejects_a_file_that_is_not_a_spec(shell: Shell) -> None:
     shell.write("README.md", "# Read me\n")
     assert "not a spec: README.md" in shell("lint", "README.md", exit_code=2).stderr
 
 
-def test_new_never_writes_over_a_spec(shell: Shell) -> None:
+def test_new_never_overwrites_a_spec(shell: Shell) -> None:
     shell("new", "orders")
     before = (shell.directory / "specs" / "orders.md").read_bytes()
     assert "orders.md" in shell("new", "orders", exit_code=2).stderr
@@ -66,7 +66,7 @@ def test_set_writes_a_section_from_standard_input(shell: Shell) -> None:
     assert shell("show", "t.md", "Data Flow > Frequency").stdout == "Hourly\n"
 
 
-def test_bytes_that_are_no_utf_8_come_out_of_show_as_they_are_and_escaped_in_json(shell: Shell) -> None:
+def test_show_escapes_bytes_that_are_not_utf_8_in_json(shell: Shell) -> None:
     path = shell.write("specs/odd.md", TEMPLATE)
     path.write_bytes(path.read_bytes().replace(b"status: draft", b"status: draft\ncity: K\xf6ln"))
     assert shell.rows("show", "specs/odd.md", "city") == ["K\udcf6ln"]
@@ -82,7 +82,7 @@ def test_set_writes_a_cell_by_its_target_path(people: Shell) -> None:
     assert people("show", "people", "Field Mapping[target.name].Transformation").stdout == "Uppercase\n"
 
 
-def test_an_edit_that_would_swallow_the_next_section_is_refused_and_nothing_changes(people: Shell) -> None:
+def test_an_edit_that_would_swallow_the_next_section_is_rejected(people: Shell) -> None:
     path = people.directory / "specs" / "people.md"
     before = path.read_bytes()
     said = people("set", "people", "Data Flow > Frequency", "```", exit_code=1).stderr
@@ -90,12 +90,12 @@ def test_an_edit_that_would_swallow_the_next_section_is_refused_and_nothing_chan
     assert path.read_bytes() == before
 
 
-def test_a_place_that_is_not_there_names_the_nearest(people: Shell) -> None:
+def test_an_unknown_address_suggests_the_nearest(people: Shell) -> None:
     assert "Data Flow > Frequency" in people("show", "people", "Data Flow > Frequncy", exit_code=2).stderr
     assert "name" in people("show", "people", "Field Mapping[target.nam].Notes", exit_code=2).stderr
 
 
-def test_set_takes_what_echo_writes_as_one_line(shell: Shell) -> None:
+def test_set_removes_the_last_line_ending_of_standard_input(shell: Shell) -> None:
     path = shell.write("t.md", TEMPLATE)
     shell("set", "t.md", "status", "-", stdin="approved\n")
     shell("set", "t.md", "Field Mapping[field1].Notes", "-", stdin="the key\r\n")
@@ -105,10 +105,10 @@ def test_set_takes_what_echo_writes_as_one_line(shell: Shell) -> None:
     ]
 
 
-def test_a_problem_is_one_line_whatever_the_spec_says(shell: Shell) -> None:
+def test_a_problem_is_printed_on_one_line(shell: Shell) -> None:
     front_matter = 'spec_id: a\ntype: integration\n"\\e[2J\\n%": 1\n"\\e[2J\\n%": 2\n'
     shell.write("a,b/c:d.md", f"---\n{front_matter}---\n")
-    (told,) = [line for line in shell("lint", "a,b", exit_code=1).stdout.splitlines() if "F105" in line]
-    assert told == r"a,b/c:d.md:5:1: F105 `\x1b[2J\n%` appears twice; the last one is used"
+    (line,) = [one for one in shell("lint", "a,b", exit_code=1).stdout.splitlines() if "F105" in one]
+    assert line == r"a,b/c:d.md:5:1: F105 `\x1b[2J\n%` appears twice; the last one is used"
     found = shell("lint", "--format", "github", "a,b", exit_code=1).stdout
     assert "::error file=a%2Cb/c%3Ad.md,line=5,col=1,title=F105::`\\x1b[2J%0A%25` appears twice; the last" in found

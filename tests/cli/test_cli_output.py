@@ -42,12 +42,12 @@ def pages(shell: Shell) -> Shell:
 
 
 @pytest.mark.parametrize("talk", ["2>&1 | true", "2>/dev/full"])
-def test_a_run_goes_on_to_its_end_though_nobody_hears_how_it_goes(pages: Shell, talk: str) -> None:
+def test_a_run_completes_when_its_output_is_closed(pages: Shell, talk: str) -> None:
     bash(pages, f"speclab run people {talk}")
     assert states(pages) == ["succeeded"]
 
 
-def test_a_run_whose_books_nobody_reads_has_the_exit_code_it_would_have_and_others_follow(people: Shell) -> None:
+def test_a_run_keeps_its_exit_code_when_its_output_is_closed(people: Shell) -> None:
     other = (people.directory / "specs/people.md").read_text().replace("spec_id: people", "spec_id: others")
     people.write("specs/others.md", other.replace("out.jsonl", "others.jsonl"))
     done = bash(people, "speclab run people others 2>/dev/null | true; exit ${PIPESTATUS[0]}")
@@ -57,30 +57,30 @@ def test_a_run_whose_books_nobody_reads_has_the_exit_code_it_would_have_and_othe
 
 @pytest.mark.parametrize("command", ["--help", "show people", "show people --json"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_is_told_and_is_no_success(people: Shell, command: str, unbuffered: str) -> None:
+def test_a_full_disk_is_reported_and_fails_the_command(people: Shell, command: str, unbuffered: str) -> None:
     done = bash(people, f"PYTHONUNBUFFERED={unbuffered} speclab {command} >/dev/full")
     assert done.returncode == 1
     assert done.stderr.count("speclab: standard output: No space left on device\n") == 1
 
 
 @pytest.mark.parametrize("command", ["--help", "show people"])
-def test_output_that_is_closed_from_the_first_is_thrown_away(people: Shell, command: str) -> None:
+def test_output_to_closed_streams_is_discarded(people: Shell, command: str) -> None:
     done = bash(people, f"speclab {command} >&- <&-")
     assert done.returncode == 0, done.stderr
 
 
-def test_help_that_nobody_reads_is_no_error(shell: Shell) -> None:
+def test_help_to_a_closed_pipe_is_not_an_error(shell: Shell) -> None:
     assert bash(shell, "speclab --help | true; exit ${PIPESTATUS[0]}").returncode == 0
 
 
-def test_a_directory_that_cannot_be_made_is_told(shell: Shell) -> None:
+def test_a_directory_that_cannot_be_created_is_reported(shell: Shell) -> None:
     shell.write("taken", "")
     done = shell("demo", "taken/here", exit_code=1)
     assert done.stdout == ""
     assert done.stderr == f"speclab: {shell.directory}/taken/here/specs: Not a directory\n"
 
 
-def test_what_an_output_cannot_encode_is_escaped(shell: Shell) -> None:
+def test_characters_that_cannot_be_encoded_are_escaped(shell: Shell) -> None:
     shell.spec(step='Lookup("a \N{RIGHTWARDS ARROW} b")')
     shell.env["PYTHONIOENCODING"] = "latin-1"
     assert "a \\u2192 b" in shell("lint", exit_code=1).stdout

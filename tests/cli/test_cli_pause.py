@@ -14,7 +14,7 @@ from speclab.runlog import RunLog
 from speclab.spec.workspace import runlog_path
 
 
-def test_status_says_who_paused_what_and_why_and_it_is_no_problem(people: Shell) -> None:
+def test_status_shows_pauses_and_exits_0(people: Shell) -> None:
     people.spec()  # of which all records arrive
     people("run", "people")
     people("pause", "people", "--reason", "the ledger is closed")
@@ -34,7 +34,7 @@ def test_status_says_who_paused_what_and_why_and_it_is_no_problem(people: Shell)
     assert (row["condition"], row["paused_at"], row["paused_by"]) == ("well", None, None)
 
 
-def test_a_pause_does_not_hide_what_failed(people: Shell) -> None:
+def test_a_pause_does_not_hide_failures(people: Shell) -> None:
     people("run", "people", exit_code=1)
     people("pause", "people")
     (row,) = people.rows("status", exit_code=1)
@@ -42,15 +42,15 @@ def test_a_pause_does_not_hide_what_failed(people: Shell) -> None:
     assert row["paused_at"] is not None
 
 
-def test_a_second_pause_says_whose_the_first_is_and_a_resume_without_one_does_nothing(people: Shell) -> None:
+def test_a_second_pause_names_the_first_and_a_resume_without_pause_does_nothing(people: Shell) -> None:
     assert people("resume", "people").stderr == "people was not paused\n"
     people("pause", "specs/people.md")
-    told = people("pause", "people", "--reason", "me too").stderr
-    assert told.startswith(f"people was already paused by {getpass.getuser()} since 2")
-    assert "me too" not in told
+    message = people("pause", "people", "--reason", "me too").stderr
+    assert message.startswith(f"people was already paused by {getpass.getuser()} since 2")
+    assert "me too" not in message
 
 
-def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -> None:
+def test_a_manual_run_of_a_paused_spec_runs_with_a_note(people: Shell) -> None:
     people.spec()
     people("pause", "people", "--reason", "the ledger is closed")
     done = people("run", "people", "--json")
@@ -59,7 +59,7 @@ def test_a_run_by_hand_goes_on_and_says_that_the_spec_is_paused(people: Shell) -
     assert "the ledger is closed; running anyway, as you asked for it" in done.stderr
 
 
-def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(people: Shell) -> None:
+def test_a_manual_run_of_a_parked_spec_runs_with_a_note(people: Shell) -> None:
     people.spec()
     until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
     with RunLog.open(runlog_path(people.directory)) as log:
@@ -73,13 +73,13 @@ def test_a_run_by_hand_goes_on_and_says_that_the_source_asked_to_be_left_alone(p
     assert asked not in people("run", "people").stderr  # it did not ask again
 
 
-def test_what_is_no_spec_is_told(people: Shell) -> None:
+def test_pause_rejects_a_file_that_is_not_a_spec(people: Shell) -> None:
     people.write("notes.md", "# Notes\n")
     assert "not a spec: notes.md" in people("pause", "notes.md", exit_code=2).stderr
     assert "no spec 'poeple' here" in people("pause", "poeple", exit_code=2).stderr
 
 
-def test_another_run_log_can_be_named(people: Shell) -> None:
+def test_pause_uses_the_given_run_log(people: Shell) -> None:
     people("pause", "people", "--runlog", "other.db")
     assert people("resume", "people").stderr == "people was not paused\n"
     assert people("resume", "people", "--runlog", "other.db").stderr == "people is resumed\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.cli.conftest import Shell
 
 
-def test_a_plan_is_told_with_counts_places_examples_and_what_cannot_be_known(people: Shell) -> None:
+def test_a_plan_shows_counts_locations_examples_and_unknowns(people: Shell) -> None:
     done = people("plan", "people", exit_code=1)
     assert done.stdout.startswith("people: a run would do this now, from the start of the source\n")
     assert "  read              3\n  create            2\n" in done.stdout
@@ -15,7 +15,7 @@ def test_a_plan_is_told_with_counts_places_examples_and_what_cannot_be_known(peo
     assert sorted(path.name for path in people.directory.iterdir()) == ["in.jsonl", "specs"]
 
 
-def test_json_is_one_value(people: Shell) -> None:
+def test_plan_json_is_one_value(people: Shell) -> None:
     (found,) = people.rows("plan", "people", "--limit", "1")
     counts = "read create update same delete unknown unchanged filtered fail waiting"
     assert list(found) == f"spec_id resumed cut {counts} faults examples source target alarms notes".split()
@@ -23,7 +23,7 @@ def test_json_is_one_value(people: Shell) -> None:
     assert found["target"] == {"calls": 1, "at_least": None}
 
 
-def test_a_run_that_the_guard_would_stop_is_no_good_plan(people: Shell) -> None:
+def test_a_plan_exits_1_if_the_guard_would_stop_the_run(people: Shell) -> None:
     (people.directory / "in.jsonl").write_text('{"id": 1, "name": "Ada"}\n')
     spec = people.directory / "specs" / "people.md"
     spec.write_text(spec.read_text().replace("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nrecords: 900\n```\n"))
@@ -33,6 +33,6 @@ def test_a_run_that_the_guard_would_stop_is_no_good_plan(people: Shell) -> None:
     assert f"  the guard would stop the run: {says}" in people("plan", "people", exit_code=1).stdout
 
 
-def test_a_source_that_cannot_be_reached_exits_with_4(shell: Shell) -> None:
+def test_a_plan_of_an_unreachable_source_exits_4(shell: Shell) -> None:
     shell.spec()
     assert "there is no file in.jsonl" in shell("plan", "people", exit_code=4).stderr

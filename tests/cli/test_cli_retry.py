@@ -22,7 +22,7 @@ def failed(shell: Shell) -> Shell:
     return shell
 
 
-def mend(shell: Shell) -> None:
+def fix_mapping(shell: Shell) -> None:
     spec = shell.directory / "specs/people.md"
     spec.write_text(spec.read_text().replace("Required, Trim", 'Default("nobody")'))
 
@@ -43,8 +43,8 @@ def written(shell: Shell) -> dict[int, str]:
     return {row["id"]: row["name"] for row in rows}
 
 
-def test_all_are_mapped_anew_as_the_spec_is_now_and_sent(failed: Shell) -> None:
-    mend(failed)
+def test_retry_all_maps_with_the_current_spec_and_sends(failed: Shell) -> None:
+    fix_mapping(failed)
     done = failed("retry", "people", "--all")
     assert sorted(done.stdout.splitlines()) == ["written    2", "written    3"]
     assert "people: 2 written" in done.stderr
@@ -55,15 +55,15 @@ def test_all_are_mapped_anew_as_the_spec_is_now_and_sent(failed: Shell) -> None:
     assert "nothing to retry" in failed("retry", "--all").stderr
 
 
-def test_one_is_tried_by_id_and_the_others_left(failed: Shell) -> None:
-    mend(failed)
+def test_retry_by_id_sends_only_that_record(failed: Shell) -> None:
+    fix_mapping(failed)
     (row,) = failed.rows("retry", ids(failed)["3"])
     assert (row["key"], row["state"], row["became"]) == ("3", "resolved", "written")
     assert list(ids(failed)) == ["2"]
     assert written(failed) == {1: "Ada", 3: "nobody", 4: "Alan"}
 
 
-def test_what_fails_again_is_told_with_its_place_and_stays(failed: Shell) -> None:
+def test_a_record_that_fails_again_is_printed_with_its_location_and_stays(failed: Shell) -> None:
     before = ids(failed)
     done = failed("retry", "people", "--row", "name", exit_code=1)
     assert "specs/people.md:46:33: name: " in done.stdout
@@ -72,65 +72,66 @@ def test_what_fails_again_is_told_with_its_place_and_stays(failed: Shell) -> Non
     assert {failure.attempts for failure in failures(failed)} == {2}
 
 
-def test_they_are_chosen_by_class_and_by_row(failed: Shell) -> None:
+def test_retry_selects_by_class_and_by_row(failed: Shell) -> None:
     assert "nothing to retry" in failed("retry", "--class", "network").stderr
     assert "nothing to retry" in failed("retry", "--row", "id").stderr
-    mend(failed)
+    fix_mapping(failed)
     assert len(failed.rows("retry", "--class", "mapping")) == 2
 
 
-def test_a_spec_that_cannot_run_leaves_them_as_they_are(failed: Shell) -> None:
+def test_retry_of_a_spec_that_cannot_run_changes_nothing(failed: Shell) -> None:
     spec = failed.directory / "specs/people.md"
     spec.write_text(spec.read_text().replace("Required, Trim", "Trimm"))
     assert "M101" in failed("retry", "--all", exit_code=3).stderr
     assert {failure.state for failure in failures(failed)} == {FailureState.DEAD}
 
 
-def test_a_spec_that_cannot_run_keeps_those_of_others_from_nothing(failed: Shell) -> None:
+def test_retry_of_other_specs_continues_if_one_cannot_run(failed: Shell) -> None:
     others = (failed.directory / "specs/people.md").read_text().replace("spec_id: people", "spec_id: others")
     failed.write("specs/others.md", others.replace("out.jsonl", "others.jsonl"))
     failed("run", "others", exit_code=1)
-    mend(failed)
+    fix_mapping(failed)
     failed("set", "others", "Field Mapping[target.name].Transformation", "Trimm")
     done = failed("retry", "--all", exit_code=3)
     assert "M101 unknown step 'Trimm'" in done.stderr
     assert "people: 2 written" in done.stderr
 
 
-def test_what_to_retry_must_be_said_and_be_there(failed: Shell) -> None:
+def test_retry_needs_a_valid_selection(failed: Shell) -> None:
     assert "which records?" in failed("retry", "people", exit_code=2).stderr
-    assert "no spec 'nobody' here, and none in the run log" in failed("retry", "nobody", "--all", exit_code=2).stderr
+    unknown = failed("retry", "nobody", "--all", exit_code=2).stderr
+    assert "no spec 'nobody' here, and no integration in the run log" in unknown
     nowhere = "01932f00-0000-7000-8000-000000000000"
     assert f"no failure '{nowhere}'" in failed("retry", nowhere, exit_code=2).stderr
     assert "expected one spec" in failed("retry", "people", "orders", "--all", exit_code=2).stderr
 
 
-def test_what_is_discarded_is_kept_with_its_reason_and_not_tried_again(failed: Shell) -> None:
+def test_a_discarded_record_is_kept_with_its_reason_and_not_retried(failed: Shell) -> None:
     two = ids(failed)["2"]
     assert "1 discarded" in failed("discard", two, "--reason", "left the company").stderr
     assert list(ids(failed)) == ["3"]
     assert [row["key"] for row in failed.rows("failures", "--state", "discarded")] == ["2"]
     assert f"{two} is discarded already" in failed("retry", two).stderr
-    mend(failed)
+    fix_mapping(failed)
     assert [row["key"] for row in failed.rows("retry", "--all")] == ["3"]
 
 
-def test_to_discard_takes_a_reason(failed: Shell) -> None:
+def test_discard_needs_a_reason(failed: Shell) -> None:
     two = ids(failed)["2"]
     assert "--reason" in failed("discard", two, exit_code=2).stderr
     assert "--reason is empty" in failed("discard", two, "--reason", " ", exit_code=2).stderr
 
 
-def test_while_the_spec_is_being_run_they_are_put_first_into_its_queue(failed: Shell) -> None:
+def test_retry_during_a_run_puts_records_first_in_its_queue(failed: Shell) -> None:
     with hold_spec(failed.directory, "people"):
-        told = failed("retry", "--all", exit_code=1).stderr
-    assert "people is being run by process" in told
-    assert "that run tries these 2 again" in told
+        message = failed("retry", "--all", exit_code=1).stderr
+    assert "people is being run by process" in message
+    assert "that run retries these 2" in message
     assert {failure.state for failure in failures(failed)} == {FailureState.WAITING}
 
 
-def test_records_in_doubt_are_sent_again_only_where_they_are_named(failed: Shell) -> None:
-    mend(failed)
+def test_records_with_unknown_outcome_are_retried_only_by_id(failed: Shell) -> None:
+    fix_mapping(failed)
     failure = NewFailure(
         key="9",
         state=FailureState.UNKNOWN,

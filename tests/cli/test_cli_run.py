@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Api, Shell
 
 
-def test_a_run_prints_books_that_balance_and_each_failure_at_its_place(people: Shell) -> None:
+def test_a_run_prints_matching_counts_and_the_location_of_each_failure(people: Shell) -> None:
     done = people("run", "people", exit_code=1)
     assert "people: partial" in done.stdout
     assert "counts match" in done.stdout
@@ -31,7 +31,7 @@ def test_json_prints_the_run_row_and_nothing_else(people: Shell) -> None:
     assert (row["read"], row["written"], row["dead"], row["state"]) == (3, 2, 1, "partial")
 
 
-def test_runs_failures_and_status_tell_what_happened(people: Shell) -> None:
+def test_runs_failures_and_status_show_the_run(people: Shell) -> None:
     people("run", "people", exit_code=1)
     (run,) = people.rows("runs")
     (failure,) = people.rows("failures", "people")
@@ -51,14 +51,14 @@ def test_runs_failures_and_status_tell_what_happened(people: Shell) -> None:
     assert "specs/people.md:46:33" in people("failures").stdout
 
 
-def test_a_dry_run_writes_nothing_anywhere(people: Shell) -> None:
+def test_a_dry_run_writes_nothing(people: Shell) -> None:
     (row,) = people.rows("run", "people", "--dry-run", exit_code=1)
     assert row["read"] == 3
     assert not (people.directory / "out.jsonl").exists()
     assert people.rows("runs") == []
 
 
-def test_map_prints_mapped_records_and_the_place_of_each_failure(people: Shell) -> None:
+def test_map_prints_mapped_records_and_the_location_of_each_failure(people: Shell) -> None:
     done = people("map", "people", "--sample", "in.jsonl", exit_code=1)
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["Ada", "Grace"]
     assert "specs/people.md:46:33: record 2: name: " in done.stderr
@@ -70,7 +70,7 @@ def test_map_keeps_every_digit_of_a_long_number(people: Shell) -> None:
     assert people("map", "people", stdin=line).stdout == line
 
 
-def test_map_fails_a_record_that_cannot_be_read_and_maps_the_others(people: Shell) -> None:
+def test_map_fails_only_the_records_that_cannot_be_read(people: Shell) -> None:
     lines = '{"id":"1","name":"Ada"}\n{"id":"2","name":"\\ud800"}\n{"id":"3","name":"Bo","n":1e400}\n'
     done = people("map", "people", stdin=lines, exit_code=1)
     assert done.stdout == '{"id":"1","name":"Ada"}\n'
@@ -79,7 +79,7 @@ def test_map_fails_a_record_that_cannot_be_read_and_maps_the_others(people: Shel
     assert "1 mapped, 0 filtered, 2 failed" in done.stderr
 
 
-def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
+def test_map_needs_only_the_mapping_of_a_spec(shell: Shell) -> None:
     shell("new", "people")
     row = "| Source Field | Target Field | Transformation |\n|---|---|---|\n| source.name | target.name | {} |\n"
     shell("set", "people", "Field Mapping", row.format("Trim"))
@@ -91,7 +91,7 @@ def test_map_needs_no_more_of_a_spec_than_its_mapping(shell: Shell) -> None:
     assert "D10" not in said
 
 
-def test_lint_says_file_line_column_and_the_nearest_step(people: Shell) -> None:
+def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> None:
     people.spec(step="Upercase")
     done = people("lint", exit_code=1)
     assert done.stdout.startswith("specs/people.md:46:33: M")
@@ -113,7 +113,9 @@ def test_lint_says_file_line_column_and_the_nearest_step(people: Shell) -> None:
     ],
     ids=["broken YAML", "a missing section", "an unknown step"],
 )
-def test_a_spec_that_cannot_run_says_why_and_where(people: Shell, old: str, new: str, where: str, said: str) -> None:
+def test_a_run_of_an_invalid_spec_prints_why_and_where(
+    people: Shell, old: str, new: str, where: str, said: str
+) -> None:
     path = people.directory / "specs" / "people.md"
     text = path.read_text()
     assert old in text
@@ -124,7 +126,7 @@ def test_a_spec_that_cannot_run_says_why_and_where(people: Shell, old: str, new:
     assert not (people.directory / "out.jsonl").exists()
 
 
-def test_a_source_that_refuses_the_connection_cannot_be_reached(shell: Shell, unused_tcp_port: int) -> None:
+def test_a_refused_connection_exits_4(shell: Shell, unused_tcp_port: int) -> None:
     shell.spec(
         f"connector: http\nbase_url: http://127.0.0.1:{unused_tcp_port}\nkey: id\n"
         "read: {path: /people, pagination: {by: none}}"
@@ -134,7 +136,7 @@ def test_a_source_that_refuses_the_connection_cannot_be_reached(shell: Shell, un
     assert shell.rows("runs")[0]["state"] == "failed"
 
 
-def test_a_401_says_which_credentials_are_refused(shell: Shell, api: Api) -> None:
+def test_a_401_names_the_refused_credentials(shell: Shell, api: Api) -> None:
     api.status = 401
     shell.env["TOKEN"] = "s3cret-t0ken"
     shell.spec(api.source(), auth="type: bearer\ntoken: ${env:TOKEN}")
@@ -144,7 +146,7 @@ def test_a_401_says_which_credentials_are_refused(shell: Shell, api: Api) -> Non
     assert b"s3cret" not in (shell.directory / ".speclab" / "runlog.db").read_bytes()
 
 
-def test_a_parked_run_is_one_that_is_not_through_and_no_system_out_of_reach(shell: Shell, api: Api) -> None:
+def test_a_parked_run_exits_1(shell: Shell, api: Api) -> None:
     api.status, api.retry_after = 429, 3600
     shell.spec(api.source())
     assert "it asks to wait 1h" in shell("run", "people", exit_code=1).stderr
@@ -162,12 +164,12 @@ def test_an_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell,
     assert "people is parked: its source asked to wait until" in shell("status").stderr
 
 
-def test_a_reference_that_is_not_set_is_named(shell: Shell, api: Api) -> None:
+def test_an_unset_reference_is_named(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth="type: bearer\ntoken: ${env:NO_SUCH_TOKEN}")
     assert "NO_SUCH_TOKEN" in shell("run", "people", exit_code=3).stderr
 
 
-def test_a_body_that_is_no_json_is_shown(shell: Shell, api: Api) -> None:
+def test_a_body_that_is_not_json_is_shown(shell: Shell, api: Api) -> None:
     api.body = "<html>Sign in</html>"
     shell.spec(api.source())
     error = shell("run", "people", exit_code=1).stderr
@@ -175,7 +177,7 @@ def test_a_body_that_is_no_json_is_shown(shell: Shell, api: Api) -> None:
     assert "Sign in" in error
 
 
-def test_a_records_path_that_is_not_there_says_what_is(shell: Shell, api: Api) -> None:
+def test_a_missing_records_path_shows_the_keys_of_the_body(shell: Shell, api: Api) -> None:
     shell.spec(api.source("items"))
     error = shell("run", "people", exit_code=1).stderr
     assert "items" in error
@@ -183,7 +185,7 @@ def test_a_records_path_that_is_not_there_says_what_is(shell: Shell, api: Api) -
     assert shell.rows("runs")[0]["state"] == "failed"
 
 
-def test_a_run_log_from_a_newer_speclab_is_left_alone(people: Shell) -> None:
+def test_a_run_log_of_a_newer_version_is_not_changed(people: Shell) -> None:
     people("run", "people", exit_code=1)
     path = people.directory / ".speclab" / "runlog.db"
     with sqlite3.connect(path) as db:
@@ -194,7 +196,7 @@ def test_a_run_log_from_a_newer_speclab_is_left_alone(people: Shell) -> None:
     assert "newer" in people("runs", exit_code=1).stderr
 
 
-def test_a_directory_without_specs_says_how_to_make_one(shell: Shell) -> None:
+def test_a_directory_without_specs_explains_how_to_create_one(shell: Shell) -> None:
     assert "speclab new" in shell("lint").stderr
     assert "No runs yet" in shell("runs").stderr
     assert "No runs yet" in shell("status").stderr

@@ -41,7 +41,7 @@ def modes(directory: Path) -> dict[str, str]:
     return {str(path.relative_to(directory)): f"{stat.S_IMODE(path.stat().st_mode):o}" for path in paths}
 
 
-def test_a_run_creates_a_state_directory_for_its_user_alone(people: Shell) -> None:
+def test_a_run_creates_a_state_directory_private_to_its_user(people: Shell) -> None:
     before = os.umask(0o022)
     try:
         people("run", "people", exit_code=1)
@@ -65,7 +65,7 @@ def test_every_command_that_creates_a_state_directory_keeps_it_out_of_git(
     assert not state.exists() or (state / ".gitignore").read_text() == "*\n"
 
 
-def test_a_run_log_elsewhere_is_for_its_user_alone_too(people: Shell) -> None:
+def test_a_run_log_elsewhere_is_private_to_its_user(people: Shell) -> None:
     people("run", "people", "--runlog", "elsewhere/log.db", exit_code=1)
     assert stat.S_IMODE((people.directory / "elsewhere/log.db").stat().st_mode) == 0o600
 
@@ -169,7 +169,7 @@ def test_a_pipe_in_the_state_directory_is_not_waited_for(tmp_path: Path) -> None
     assert last(tmp_path) is None
 
 
-def test_a_workspace_behind_a_link_is_used_as_ever(people: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_workspace_behind_a_link_works(people: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
     link = tmp_path_factory.mktemp("links") / "work"
     link.symlink_to(people.directory)
     Shell(link, people.env)("run", str(link / "specs/people.md"), exit_code=1)

@@ -37,7 +37,7 @@ def test_a_killed_run_is_shown_as_interrupted(people: Shell, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "container"], ids=["here", "another namespace"])
-def test_a_run_that_goes_on_is_shown_as_running(people: Shell, host: str) -> None:
+def test_a_live_run_is_shown_as_running(people: Shell, host: str) -> None:
     command = [sys.executable, "-c", RUN, host, "wait"]
     with subprocess.Popen(
         command, cwd=people.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -47,9 +47,7 @@ def often(shell: Shell) -> None:
     ],
     ids=" ".join,
 )
-def test_a_spec_that_is_not_trusted_connects_to_nothing(
-    strict: Shell, asked: list[str], command: tuple[str, ...]
-) -> None:
+def test_an_untrusted_spec_connects_to_nothing(strict: Shell, asked: list[str], command: tuple[str, ...]) -> None:
     refused = strict(*command, exit_code=3)
     assert "specs/people.md is not trusted" in refused.stderr
     assert "source host: http://127.0.0.1:" in refused.stderr
@@ -60,12 +58,12 @@ def test_a_spec_that_is_not_trusted_connects_to_nothing(
     assert asked == []
 
 
-def test_trust_allows_it_for_one_command(strict: Shell) -> None:
+def test_the_trust_option_trusts_for_one_command(strict: Shell) -> None:
     strict("run", "people", "--trust")
     strict("run", "people", exit_code=3)
 
 
-def test_the_decision_holds_until_the_spec_uses_more(strict: Shell, api: Api) -> None:
+def test_trust_holds_until_the_spec_uses_more(strict: Shell, api: Api) -> None:
     assert "is not trusted" in strict("trust", "people", exit_code=1).stderr
     assert "is now trusted" in strict("trust", "people", "--yes").stderr
     strict("run", "people")
@@ -78,7 +76,7 @@ def test_the_decision_holds_until_the_spec_uses_more(strict: Shell, api: Api) ->
     assert "source host" not in refused.stderr
 
 
-def test_a_reference_that_moves_to_the_other_endpoint_is_asked_for_again(strict: Shell) -> None:
+def test_a_reference_that_moves_to_the_other_endpoint_needs_trust_again(strict: Shell) -> None:
     strict("trust", "people", "--yes")
     text = (strict.directory / "specs/people.md").read_text()
     strict.write("specs/people.md", text.replace("path: out.jsonl", "path: out-${env:CRM_TOKEN}.jsonl"))
@@ -91,7 +89,7 @@ def test_trust_can_be_revoked(strict: Shell) -> None:
     strict("run", "people", exit_code=3)
 
 
-def test_the_list_shows_how_it_stands_with_every_spec(strict: Shell, api: Api) -> None:
+def test_the_list_shows_the_trust_of_every_spec(strict: Shell, api: Api) -> None:
     text = strict.spec().read_text()  # from a file to a file
     strict.write("specs/local.md", text.replace("spec_id: people", "spec_id: local"))
     strict.spec(API.format(url=api.url), auth="type: bearer\ntoken: ${env:CRM_TOKEN}")
@@ -101,7 +99,7 @@ def test_the_list_shows_how_it_stands_with_every_spec(strict: Shell, api: Api) -
     assert {row["trust"] for row in strict.rows("trust")} == {"not needed", "trusted"}
 
 
-def test_the_decision_is_kept_outside_of_the_workspace_for_this_user_alone(strict: Shell, tmp_path: Path) -> None:
+def test_trust_is_stored_outside_the_workspace_for_this_user_only(strict: Shell, tmp_path: Path) -> None:
     strict("trust", "people", "--yes")
     [kept] = (tmp_path / "state" / "speclab" / "trust").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -113,13 +111,13 @@ def test_the_decision_is_kept_outside_of_the_workspace_for_this_user_alone(stric
     strict("run", "people", exit_code=3)  # its digest is of other things
 
 
-def test_a_copy_elsewhere_is_another_spec(strict: Shell) -> None:
+def test_a_copy_of_a_trusted_spec_is_not_trusted(strict: Shell) -> None:
     strict("trust", "people", "--yes")
     strict.write("specs/copy.md", (strict.directory / "specs/people.md").read_text())
     strict("run", "specs/copy.md", exit_code=3)
 
 
-def test_a_workspace_that_names_nothing_outside_needs_no_trust(people: Shell, tmp_path: Path) -> None:
+def test_a_spec_that_uses_only_its_workspace_needs_no_trust(people: Shell, tmp_path: Path) -> None:
     people.env.update(SPECLAB_TRUST="", XDG_STATE_HOME=str(tmp_path / "state"))
     people("run", "people", exit_code=1)  # one of the people is nameless
     assert not (tmp_path / "state").exists()
@@ -130,7 +128,7 @@ def test_the_demo_is_trusted(tmp_path: Path) -> None:
     shell("demo", "demo")
 
 
-def test_a_person_at_a_terminal_is_asked_once(strict: Shell, asked: list[str]) -> None:
+def test_trust_is_asked_once_at_a_terminal(strict: Shell, asked: list[str]) -> None:
     def run() -> pexpect.spawn[str]:
         return pexpect.spawn(
             sys.executable,
@@ -153,7 +151,7 @@ def test_a_person_at_a_terminal_is_asked_once(strict: Shell, asked: list[str]) -
     assert asked == ["/people", "/people"]
 
 
-def test_the_service_runs_no_spec_that_is_not_trusted(strict: Shell, asked: list[str]) -> None:
+def test_the_service_does_not_run_untrusted_specs(strict: Shell, asked: list[str]) -> None:
     often(strict)
     service = pexpect.spawn(
         "sh",

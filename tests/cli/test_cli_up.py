@@ -39,7 +39,7 @@ def up(shell: Shell, *args: str, until: str = ", next at ") -> Iterator[subproce
 
 
 def wait_for(text: Callable[[], str], part: str, process: subprocess.Popen[str]) -> None:
-    """Wait until `part` is in what `text` gives."""
+    """Wait until `text()` contains `part`."""
     end = time.monotonic() + 60
     while part not in text():
         assert time.monotonic() < end, text()
@@ -55,7 +55,7 @@ def workspace(people: Shell) -> Shell:
     return people
 
 
-def test_where_nothing_is_in_progress_it_says_what_would_be_run_and_waits(people: Shell) -> None:
+def test_up_waits_when_no_spec_is_in_progress(people: Shell) -> None:
     text = (people.directory / "specs/people.md").read_text()
     people.write("specs/people.md", text.replace("status: in-progress", "status: draft"))
     with up(people, until="no spec is in progress; one is run from when its front matter says") as process:
@@ -63,10 +63,10 @@ def test_where_nothing_is_in_progress_it_says_what_would_be_run_and_waits(people
         wait_for((people.directory / "up.txt").read_text, "people: Hourly, next at ", process)
 
 
-def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(workspace: Shell) -> None:
+def test_up_runs_until_stopped_and_a_second_one_names_the_first(workspace: Shell) -> None:
     with up(workspace) as process:
-        told = workspace("up", exit_code=1).stderr
-        assert f"are run on their schedules already, by process {process.pid} of " in told
+        message = workspace("up", exit_code=1).stderr
+        assert f"are run on their schedules already, by process {process.pid} of " in message
         assert f"Scheduler is running (1 spec): process {process.pid} of" in workspace("status", exit_code=None).stderr
         wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
         process.send_signal(signal.SIGTERM)
@@ -78,15 +78,15 @@ def test_it_serves_until_it_is_asked_to_stop_and_a_second_one_says_who_does(work
     assert beat["stopped"] is not None
 
 
-def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(workspace: Shell) -> None:
+def test_up_skips_a_paused_spec_until_it_is_resumed(workspace: Shell) -> None:
     text = (workspace.directory / "specs/people.md").read_text()
     ticking = text.replace("spec_id: people", "spec_id: ticking").replace("out.jsonl", "ticked.jsonl")
     workspace.write("specs/ticking.md", ticking)
     with up(workspace) as process:
         said = (workspace.directory / "up.txt").read_text
         wait_for(said, "people: partial", process)
-        told = workspace("pause", "people", "--reason", "the ledger is closed").stderr
-        assert told == "people is paused. Resume it with 'speclab resume people'.\n"
+        message = workspace("pause", "people", "--reason", "the ledger is closed").stderr
+        assert message == "people is paused. Resume it with 'speclab resume people'.\n"
         wait_for(said, "people: paused by", process)
         wait_for(lambda: str({row["state"] for row in workspace.rows("runs", "people")}), "{'partial'}", process)
         ran = len(workspace.rows("runs", "people"))
@@ -99,15 +99,15 @@ def test_it_leaves_alone_what_is_paused_and_goes_on_with_it_when_it_is_resumed(w
         assert process.wait(60) == 0
 
 
-def test_status_says_that_one_is_stopping(workspace: Shell) -> None:
+def test_status_shows_that_the_scheduler_is_stopping(workspace: Shell) -> None:
     now = datetime.now(UTC)
     (workspace.directory / ".speclab").mkdir()
     heartbeat.write(workspace.directory, replace(Heartbeat.first(now), stopping=format_timestamp(now)))
     assert f"process {os.getpid()} of " in workspace("status").stderr
-    assert ", and is stopping once its runs finished the page in hand\n" in workspace("status").stderr
+    assert "; stopping after the pages in progress\n" in workspace("status").stderr
 
 
-def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) -> None:
+def test_up_takes_over_from_a_killed_one(workspace: Shell) -> None:
     with up(workspace) as first:
         first.send_signal(signal.SIGKILL)
         first.wait(60)
@@ -118,7 +118,7 @@ def test_a_killed_one_holds_nothing_and_the_next_takes_over(workspace: Shell) ->
         assert second.wait(60) == 0
 
 
-def test_the_specs_of_another_directory_are_run_in_theirs(workspace: Shell) -> None:
+def test_up_runs_the_specs_of_another_directory_there(workspace: Shell) -> None:
     elsewhere = Shell(workspace.directory / "elsewhere")
     elsewhere.directory.mkdir()
     with (
@@ -139,6 +139,6 @@ def test_the_specs_of_another_directory_are_run_in_theirs(workspace: Shell) -> N
     assert workspace.rows("runs")
 
 
-def test_a_time_zone_that_is_none_is_said_before_anything_runs(workspace: Shell) -> None:
+def test_up_rejects_an_unknown_time_zone(workspace: Shell) -> None:
     error = Shell(workspace.directory, {"TZ": "Nowhere/Land"})("up", exit_code=2).stderr
     assert "TZ in the environment: this machine knows no time zone 'Nowhere/Land'" in error

@@ -43,7 +43,7 @@ def watching(shell: Shell) -> Iterator[Said]:
             process.kill()
 
 
-def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
+def test_watch_lints_and_maps_the_sample_on_a_change(people: Shell) -> None:
     sample = people.directory / ".speclab/samples/people.jsonl"
     sample.parent.mkdir(parents=True)
     shutil.copy(people.directory / "in.jsonl", sample)
@@ -66,7 +66,7 @@ def test_a_change_is_linted_and_the_sample_mapped_anew(people: Shell) -> None:
         said("specs/orders.md: ")
 
 
-def test_a_spec_in_a_directory_made_later_is_linted(people: Shell) -> None:
+def test_watch_lints_a_spec_in_a_new_directory(people: Shell) -> None:
     with watching(people) as said:
         said("watching 1 spec;")
         (people.directory / "new" / "deep").mkdir(parents=True)

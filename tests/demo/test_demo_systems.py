@@ -39,7 +39,7 @@ def customer(**changes: object) -> dict[str, object]:
     return {"full_name": "Ada Lovelace", "country": "GB", "revenue_cents": 123450} | changes
 
 
-def test_the_contacts_are_the_same_every_time_and_bad_as_often_as_told() -> None:
+def test_contacts_are_deterministic_with_the_stated_number_of_faults() -> None:
     contacts = make_contacts()
     assert contacts == make_contacts()
     assert len(contacts) == COUNT
@@ -49,7 +49,7 @@ def test_the_contacts_are_the_same_every_time_and_bad_as_often_as_told() -> None
     assert sum(contact["test"] is True for contact in contacts) == BAD["test contact"]
 
 
-def test_following_the_cursor_through_rate_limits_and_503_gives_every_contact_once(crm: httpx.Client) -> None:
+def test_pagination_through_rate_limits_and_503_returns_every_contact_once(crm: httpx.Client) -> None:
     seen: list[str | None] = []
     params = {"per_page": "50"}
     statuses = set()
@@ -65,14 +65,14 @@ def test_following_the_cursor_through_rate_limits_and_503_gives_every_contact_on
     assert {200, 503} <= statuses
 
 
-def test_more_than_twenty_requests_in_a_second_meet_429_with_retry_after(crm: httpx.Client) -> None:
+def test_exceeding_the_rate_limit_returns_429_with_retry_after(crm: httpx.Client) -> None:
     answers = [crm.get("/v3/contacts", params={"per_page": "1"}) for _ in range(60)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
 
 
-def test_without_the_token_nothing_is_read(env: dict[str, str]) -> None:
+def test_a_request_without_token_is_rejected(env: dict[str, str]) -> None:
     assert httpx.get(f"{env['CRM_URL']}/v3/contacts").status_code == 401
     assert httpx.put(f"{env['BILLING_URL']}/customers/1", json=customer()).status_code == 401
 
@@ -86,14 +86,14 @@ def test_the_same_idempotency_key_has_one_effect(billing: httpx.Client) -> None:
     assert billing.get("/customers/a").json()["full_name"] == "Ada Lovelace"
 
 
-def test_what_billing_refuses_is_named(billing: httpx.Client) -> None:
+def test_billing_names_the_invalid_fields(billing: httpx.Client) -> None:
     answer = billing.put("/customers/b", json=customer(country="XA", revenue_cents=1.5))
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == ["country", "revenue_cents"]
     assert billing.get("/customers/b").status_code == 404
 
 
-def test_both_systems_end_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
+def test_both_systems_stop_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from speclab.demo.servers import run_servers\n"
         f"with run_servers(Path({str(tmp_path / 'b.db')!r})) as env: print(env['CRM_URL'], flush=True); time.sleep(60)"

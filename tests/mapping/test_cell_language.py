@@ -44,7 +44,7 @@ def test_an_empty_cell_has_no_steps() -> None:
     assert parse("") == parse("  ") == ()
 
 
-def test_steps_and_arguments_know_their_places() -> None:
+def test_steps_and_arguments_have_offsets() -> None:
     trim, date = parse(' Trim ,  Date( "%d/%m/%Y" , iso)')
     assert trim == StepCall("Trim", (), 1, 5)
     assert date == StepCall(
@@ -81,7 +81,7 @@ def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) ->
     assert type(argument.value) is type(value)
 
 
-def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> None:
+def test_an_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> None:
     cell = """= f(a, [1, 2]) + {"x": ", "}["x"], Round(2)"""
     expression, step = parse(cell)
     assert expression == ExpressionCell('f(a, [1, 2]) + {"x": ", "}["x"]', 2, cell.index(", Round"))
@@ -119,7 +119,7 @@ def test_an_expression_ends_at_the_first_comma_outside_brackets_and_texts() -> N
         (f"Truncate({'9' * 5000})", "this number does not fit into a JSON number", (9, 5009), None),
     ],
 )
-def test_a_cell_that_cannot_be_read_says_where_and_what_to_do(
+def test_a_syntax_error_says_where_and_what_to_do(
     cell: str, message: str, place: tuple[int, int], fix: str | None
 ) -> None:
     with pytest.raises(CellSyntaxError) as caught:
@@ -130,13 +130,13 @@ def test_a_cell_that_cannot_be_read_says_where_and_what_to_do(
 
 
 @given(st.lists(CALLS, max_size=4), st.one_of(st.none(), EXPRESSIONS))
-def test_what_is_rendered_is_parsed_back(calls: list[StepCall], expression: ExpressionCell | None) -> None:
+def test_rendered_steps_parse_back(calls: list[StepCall], expression: ExpressionCell | None) -> None:
     steps: tuple[StepCall | ExpressionCell, ...] = (*([expression] if expression else []), *calls)
     assert bare(parse(render(steps))) == bare(steps)
 
 
 @given(st.text(alphabet="Trim(), \"'=|\\%a1.;[]{}"))
-def test_any_text_is_read_or_refused_at_a_place_in_it(cell: str) -> None:
+def test_any_text_parses_or_has_a_located_error(cell: str) -> None:
     refused: CellSyntaxError | None = None
     steps: tuple[StepCall | ExpressionCell, ...] = ()
     try:

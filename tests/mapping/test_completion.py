@@ -51,7 +51,7 @@ def test_the_best_candidate_comes_first(cell: str, expected: str, start: int) ->
     assert (candidates[0].text, candidates[0].start, candidates[0].end) == (expected, start, len(cell))
 
 
-def test_fields_are_written_as_expressions_write_them() -> None:
+def test_fields_are_completed_in_the_syntax_of_expressions() -> None:
     assert texts(complete_step("= source", 8, fields=FIELDS))[3:] == ['source.tags[0]["odd key"]', 'source["a b"]']
 
 
@@ -68,39 +68,39 @@ def test_fields_are_written_as_expressions_write_them() -> None:
         "= source.id == 'a'",
     ],
 )
-def test_nothing_is_offered_where_nothing_can_stand(cell: str) -> None:
+def test_nothing_is_offered_in_invalid_positions(cell: str) -> None:
     assert complete_step(cell, len(cell), fields=FIELDS, lookups=["status"]) == ()
 
 
 @pytest.mark.parametrize("cell", ['Replace("a(', 'Concat("', "Trim(", "Truncate("])
-def test_nothing_is_offered_where_anything_may_stand(cell: str) -> None:
+def test_nothing_is_offered_for_free_text(cell: str) -> None:
     assert complete_step(cell, len(cell), fields=FIELDS, lookups=["status"]) == ()
 
 
-def test_a_candidate_tells_what_it_is() -> None:
+def test_a_candidate_has_a_description() -> None:
     (candidate,) = complete_step("Trunc", 5)
     assert candidate == Candidate("Truncate(", 0, 5, "Truncate(length): Cuts text to at most `length` characters.")
 
 
-def test_the_cursor_may_stand_within_the_cell() -> None:
+def test_completion_works_within_a_cell() -> None:
     candidates = complete_step("up, Trim", 2)
     assert (candidates[0].text, candidates[0].start, candidates[0].end) == ("Uppercase", 0, 2)
 
 
-def test_source_fields_are_completed_one_after_the_other() -> None:
+def test_source_fields_are_completed_one_by_one() -> None:
     assert texts(complete_source("source.id, na", 13, FIELDS)) == ["source.name.given", "source.name.family"]
     assert complete_source("source.id, na", 13, FIELDS)[0].start == 11
     assert texts(complete_source("", 0, FIELDS))[-1] == 'source["a b"]'
 
 
-def test_a_comma_in_a_quoted_key_separates_no_source_fields() -> None:
+def test_a_comma_in_a_quoted_key_does_not_separate_source_fields() -> None:
     fields = [FieldPath(("odd, key",)), FieldPath(("key",))]
     (whole,) = complete_source('source["odd, k', 14, fields)
     assert (whole.text, whole.start) == ('source["odd, key"]', 0)
     assert complete_source('source["odd, key"], ke', 22, fields)[0].start == 20
 
 
-def test_what_is_a_field_as_it_stands_comes_first() -> None:
+def test_an_exact_match_comes_first() -> None:
     fields = [FieldPath(("customer_id",)), FieldPath(("id",))]
     assert texts(complete_source("id", 2, fields)) == ["id", "source.customer_id"]
     assert texts(complete_source("source.id", 9, fields)) == ["source.id", "source.customer_id"]

@@ -73,19 +73,19 @@ def test_dates_and_times_become(apply: Apply, cell: str, given_: Json, expected:
         ("DateTime", "0001-01-01T00:00:00+05:00", "between the years 1 and 9999"),
     ],
 )
-def test_a_date_that_is_none_is_refused(apply: Apply, cell: str, given_: Json, reason: str) -> None:
+def test_an_invalid_date_fails(apply: Apply, cell: str, given_: Json, reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, given_)
 
 
 @given(st.dates(), st.sampled_from(["%d/%m/%Y", "%Y-%m-%d", "%Y%m%d", "%G-%V-%u", "%Y %j"]))
-def test_a_date_that_was_written_is_read_again(day: date, form: str) -> None:
+def test_a_formatted_date_parses_back(day: date, form: str) -> None:
     write, read = STEPS["Date"].make("%Y-%m-%d", form), STEPS["Date"].make(form)
     assert read(write(day.isoformat())) == day.isoformat()  # type: ignore[arg-type]
 
 
 @given(st.datetimes(), st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia", "America/St_Johns", "Asia/Kathmandu"]))
-def test_a_time_of_a_zone_is_the_one_that_its_clocks_showed_or_is_refused(moment: datetime, zone: str) -> None:
+def test_a_local_time_is_converted_or_fails_if_ambiguous(moment: datetime, zone: str) -> None:
     read, show = STEPS["DateTime"].make("iso", zone), STEPS["DateTime"].make("iso", zone, "%Y-%m-%dT%H:%M:%S.%f")
     written = moment.isoformat()
     try:
@@ -97,7 +97,7 @@ def test_a_time_of_a_zone_is_the_one_that_its_clocks_showed_or_is_refused(moment
 
 
 @pytest.mark.parametrize("cell", ["Date", "DateTime"])
-def test_no_date_is_no_date(apply: Apply, cell: str) -> None:
+def test_null_is_not_a_date(apply: Apply, cell: str) -> None:
     assert apply(cell, None) is None
 
 
@@ -110,7 +110,7 @@ def test_no_date_is_no_date(apply: Apply, cell: str) -> None:
         st.text(alphabet="0123456789/-.W +\u0661", max_size=12),
     ),
 )
-def test_the_fast_reading_of_dates_is_strptimes(form: str, value: str) -> None:
+def test_fast_date_parsing_agrees_with_strptime(form: str, value: str) -> None:
     read = STEPS["Date"].make(form)
     try:
         expected = datetime.strptime(value, form).date().isoformat()  # noqa: DTZ007  # a date has no zone

@@ -37,7 +37,7 @@ def evaluate(text: str, record: Record) -> Json:
         ("source.a in [1, 2]", {"a": 2}, True),
     ],
 )
-def test_an_expression_speaks_of_the_record(text: str, record: Record, expected: Json) -> None:
+def test_an_expression_reads_the_record(text: str, record: Record, expected: Json) -> None:
     assert evaluate(text, record) == expected
 
 
@@ -61,7 +61,7 @@ def test_an_expression_speaks_of_the_record(text: str, record: Record, expected:
         ("[1, 2.5]", {}, [1, 2.5]),
     ],
 )
-def test_numbers_are_numbers(text: str, record: Record, expected: Json) -> None:
+def test_integers_and_fractions_mix(text: str, record: Record, expected: Json) -> None:
     result = evaluate(text, record)
     assert result == expected
     assert type(result) is type(expected)
@@ -87,7 +87,7 @@ def test_numbers_are_numbers(text: str, record: Record, expected: Json) -> None:
         ("math.least(1, 2)", 1),
     ],
 )
-def test_functions_beyond_cels_own(text: str, expected: Json) -> None:
+def test_functions_beside_those_of_cel(text: str, expected: Json) -> None:
     assert evaluate(text, {}) == expected
 
 
@@ -117,7 +117,7 @@ def test_functions_beyond_cels_own(text: str, expected: Json) -> None:
         ('"a".replace("", source.a)', {"a": "b" * 10**6}, "more than 1,000,000 characters"),
     ],
 )
-def test_what_cannot_be_evaluated_says_why(text: str, record: Record, reason: str) -> None:
+def test_an_evaluation_error_has_a_reason(text: str, record: Record, reason: str) -> None:
     expression = RecordExpression(text)
     with pytest.raises(EvaluationError, match=reason):
         expression.evaluate(record)
@@ -143,20 +143,22 @@ def test_what_cannot_be_evaluated_says_why(text: str, record: Record, reason: st
         ("[1].map(a, [1].map(b, [1].map(c, [1].map(d, 1))))", "loops are nested more than 3 deep", (40, 49), None),
     ],
 )
-def test_what_is_no_expression_says_where(text: str, message: str, place: tuple[int, int], fix: str | None) -> None:
+def test_a_syntax_error_of_an_expression_has_a_position(
+    text: str, message: str, place: tuple[int, int], fix: str | None
+) -> None:
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         RecordExpression(text)
     assert (caught.value.start, caught.value.end) == place
     assert caught.value.fix == fix
 
 
-def test_the_fields_an_expression_reads_are_known() -> None:
+def test_fields_of_an_expression_are_known() -> None:
     expression = RecordExpression('source.a.b[0] + source["odd key"] + source.a.b[0] + source.c.size()')
     assert [str(path) for path in expression.fields] == ["a.b[0]", '["odd key"]', "c"]
 
 
 @pytest.mark.parametrize("text", ["source", 'source["a" + "b"]', "source.exists(k, k == 'a')"])
-def test_an_expression_may_take_the_whole_record(text: str) -> None:
+def test_an_expression_can_read_the_whole_record(text: str) -> None:
     assert RecordExpression(text).fields == ()
 
 
@@ -195,12 +197,12 @@ BUILT_IN_CALLS: dict[str, tuple[str, Json]] = {
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_every_function_that_is_known_is_there(name: str) -> None:
+def test_every_built_in_function_exists_in_the_engine(name: str) -> None:
     text, expected = BUILT_IN_CALLS[name]
     assert evaluate(text, {}) == expected
 
 
-def test_functions_of_ones_own_can_be_called() -> None:
+def test_custom_functions_can_be_called() -> None:
     expression = CelExpression(
         'success_rate("24h") >= 0.995', [], {"success_rate": lambda window: len(str(window)) / 3}
     )
@@ -219,7 +221,7 @@ def test_a_function_that_fails_writes_nothing_to_stderr() -> None:
     assert (done.stdout, done.stderr) == ("trim() takes text, not a whole number\n", "")
 
 
-def test_the_engine_comes_without_its_command_line() -> None:
+def test_the_engine_loads_without_its_command_line() -> None:
     script = (
         "import sys\nfrom speclab.mapping.cel import *\nRecordExpression('1 + 1').evaluate({})\n"
         "print(sorted(sys.modules.keys() & {'cel', 'cel.cel', 'typer', 'rich'}))"
@@ -235,7 +237,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_a_value_goes_through_unharmed(value: Json) -> None:
+def test_a_value_passes_through_unchanged(value: Json) -> None:
     try:
         result = evaluate("source.a", {"a": value})
     except EvaluationError as error:

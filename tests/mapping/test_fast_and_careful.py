@@ -94,7 +94,7 @@ def outcome(run: Callable[[Record], Record], record: Record) -> object:
 
 @settings(max_examples=300, deadline=None)
 @given(mapping_rows(), st.lists(RECORDS, min_size=1, max_size=5))
-def test_the_compiled_function_does_what_the_careful_way_does(rows: list[MappingRow], records: list[Record]) -> None:
+def test_the_compiled_function_agrees_with_row_by_row_mapping(rows: list[MappingRow], records: list[Record]) -> None:
     mapper = compiled(rows)
     if mapper is None:
         return
@@ -133,7 +133,7 @@ def test_an_explanation_agrees_with_the_mapping(rows: list[MappingRow], record: 
         {"born": "x", "state": "?"},
     ],
 )
-def test_the_fast_way_gives_up_only_what_is_out_of_the_ordinary(
+def test_the_compiled_function_falls_back_only_in_unusual_cases(
     mapper_of: Callable[..., Mapper], record: Record
 ) -> None:
     mapper = mapper_of(("born", "born", 'Date("%d/%m/%Y")'), ("state", "state", "Lookup(t)"), lookups=LOOKUPS)

@@ -41,14 +41,14 @@ def test_paths_are_dotted_in_the_order_they_are_first_seen() -> None:
     assert list(by_path(collect_fields(RECORDS))) == paths
 
 
-def test_all_kinds_that_were_seen_count_and_so_does_in_how_many_records_there_is_a_value() -> None:
+def test_a_field_has_all_kinds_seen_and_its_share_of_records() -> None:
     fields = by_path(collect_fields(RECORDS))
     assert (fields["id"].kind, fields["id"].share) == (ValueKind.INTEGER | ValueKind.TEXT, 1.0)
     assert (fields["name.family"].kind, fields["name.family"].share) == (ValueKind(0), 0.0)
     assert (fields["lines[0].sku"].values, fields["lines[0].sku"].share) == (("x",), 0.5)
 
 
-def test_only_some_values_are_kept_but_every_record_is_looked_at() -> None:
+def test_only_some_values_are_kept_of_all_records() -> None:
     values: list[Json] = [*range(30), "text"]
     (field,) = collect_fields({"a": value} for value in values)
     assert len(field.values) == 20
@@ -59,7 +59,7 @@ def test_no_records_have_no_fields() -> None:
     assert collect_fields([]) == ()
 
 
-def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
+def test_fields_of_a_schema_have_types_and_required() -> None:
     told = [
         (str(field.path), field.kind, field.declared, field.required, field.share)
         for field in read_schema_fields(STREAM)
@@ -76,12 +76,12 @@ def test_a_schema_gives_its_fields_with_types_and_what_is_required() -> None:
     ]
 
 
-def test_a_schema_that_says_nothing_has_no_fields() -> None:
+def test_an_empty_schema_has_no_fields() -> None:
     assert read_schema_fields({}) == ()
     assert read_schema_fields({"type": "object", "properties": "none"}) == ()
 
 
-def test_a_schema_that_is_nested_without_end_ends() -> None:
+def test_a_deeply_nested_schema_is_cut() -> None:
     schema: dict[str, Json] = {"type": "string"}
     for _ in range(40):
         schema = {"type": "object", "properties": {"in": schema}}

@@ -44,7 +44,7 @@ def code(mapper: Mapper) -> str:
         st.sampled_from(['"; import os; "', "'''", "{v}", "{0}", "\\", "k0", "\n    raise", "__import__('os')"]),
     )
 )
-def test_no_text_of_the_spec_gets_into_the_code(text: str) -> None:
+def test_no_text_of_the_spec_is_in_the_generated_code(text: str) -> None:
     path = str(FieldPath((text, text)))
     cell = f"Default({quote(text)}), Lookup({quote(text or 't')}), Trim, Concat({quote(text)}), NullIf({quote(text)})"
     mapper, harmless = (
@@ -78,7 +78,7 @@ def test_all_steps_together_are_still_only_fragments(mapper_of: MakeMapper) -> N
         "{{ 7 * 7 }}",
     ],
 )
-def test_what_looks_like_code_is_a_problem_or_data(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
+def test_text_that_looks_like_code_is_a_problem_or_data(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
     if cell == "= source.__class__.__mro__":
         assert not problems_of(("a", "b", cell))  # a field that no record has
     else:
@@ -103,12 +103,12 @@ def test_an_expression_sees_only_the_record(mapper_of: MakeMapper) -> None:
         "= " + "-" * 1_999 + "1",
     ],
 )
-def test_a_monstrous_cell_is_read_or_refused(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
+def test_a_huge_cell_parses_or_is_rejected(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
     assert all(problem.line == 41 for problem in problems_of(("a", "b", cell)))
 
 
 @pytest.mark.parametrize("cell", ["", "Drop"])
-def test_a_target_is_as_deep_as_an_object_of_the_wild_or_refused(
+def test_a_deep_target_compiles_or_is_rejected(
     mapper_of: MakeMapper, problems_of: Callable[..., list[Problem]], cell: str
 ) -> None:
     assert str(mapper_of(("a", ".".join("a" * 100), cell)).map({"a": 1})).count("{") == 100
@@ -126,7 +126,7 @@ def test_two_thousand_rows_compile(mapper_of: MakeMapper) -> None:
 @pytest.mark.parametrize(
     "cell", [step.example.cell for step in STEPS.values() if not step.starts] + ["= source.a", "= source.a / 2"]
 )
-def test_a_record_nested_beyond_measure_fails_alone(mapper_of: MakeMapper, cell: str, depth: int) -> None:
+def test_a_deeply_nested_record_fails_alone(mapper_of: MakeMapper, cell: str, depth: int) -> None:
     value: Json = 1
     for _ in range(depth):
         value = {"a": value}
@@ -155,7 +155,7 @@ def test_a_record_nested_beyond_measure_fails_alone(mapper_of: MakeMapper, cell:
         {"anyOf": [{"$ref": "FILE"}]},
     ],
 )
-def test_a_check_that_refers_to_another_document_is_refused_without_access(
+def test_a_check_that_references_another_document_is_rejected_unread(
     schema: dict[str, Json], tmp_path: Path, problems_of: Callable[..., list[Problem]]
 ) -> None:
     file = tmp_path / "schema.json"

@@ -49,12 +49,12 @@ def test_several_values_become_one(apply: Apply, cell: str, values: list[Json], 
         ('Trim, Concat(" ")', ["a", 5], "takes text, not 5"),
     ],
 )
-def test_what_cannot_be_joined_is_refused(apply: Apply, cell: str, values: list[Json], reason: str) -> None:
+def test_values_that_cannot_be_joined_fail(apply: Apply, cell: str, values: list[Json], reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, *values)
 
 
-def test_the_value_that_failed_of_several_is_told(apply: Apply) -> None:
+def test_the_failing_value_of_several_is_named(apply: Apply) -> None:
     with pytest.raises(MappingFailure) as caught:
         apply('Trim, Concat(" ")', "a", 5)
     (failure,) = caught.value.failures

@@ -13,7 +13,7 @@ MakeMapper = Callable[..., Mapper]
 FULL_NAME = ("name.given, name.family", "full_name", 'Trim, Concat(" ")')
 
 
-def test_rows_make_a_record_in_the_order_of_their_targets(mapper_of: MakeMapper) -> None:
+def test_a_mapped_record_has_the_order_of_the_rows(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("id", "external_id", ""), FULL_NAME, ("", "origin", 'Constant("crm")'))
     mapped = mapper.map({"name": {"family": "Lovelace", "given": "Ada "}, "id": 7, "more": True})
     assert list(mapped.items()) == [("external_id", 7), ("full_name", "Ada Lovelace"), ("origin", "crm")]
@@ -22,7 +22,7 @@ def test_rows_make_a_record_in_the_order_of_their_targets(mapper_of: MakeMapper)
 @pytest.mark.parametrize(
     "record", [{}, {"a": None}, {"a": {}}, {"a": {"b": None}}, {"a": {"b": []}}, {"a": {"b": [1]}}]
 )
-def test_a_field_that_is_not_there_reads_as_null(mapper_of: MakeMapper, record: Record) -> None:
+def test_a_missing_field_is_null(mapper_of: MakeMapper, record: Record) -> None:
     assert mapper_of(("a.b[1]", "x", "Trim")).map(record) == {"x": None}
 
 
@@ -31,7 +31,7 @@ def test_null_passes_through_and_is_written(mapper_of: MakeMapper, cell: str) ->
     assert mapper_of(("a", "x", cell)).map({"a": None}) == {"x": None}
 
 
-def test_required_refuses_a_field_that_is_not_there(mapper_of: MakeMapper) -> None:
+def test_required_fails_for_a_missing_field(mapper_of: MakeMapper) -> None:
     with pytest.raises(MappingFailure, match="x, Required: the value is null or missing"):
         mapper_of(("a.b", "x", "Required")).map({})
 
@@ -45,7 +45,7 @@ def test_required_refuses_a_field_that_is_not_there(mapper_of: MakeMapper) -> No
         ("a.b.c", {"a": {"b": 5}}, "a.b is 5, which has no field c"),
     ],
 )
-def test_a_value_in_the_way_of_a_path_is_a_failure_at_the_source_field(
+def test_a_path_through_a_scalar_fails_at_the_source_field(
     mapper_of: MakeMapper, path: str, record: Record, reason: str
 ) -> None:
     with pytest.raises(MappingFailure, match=reason) as caught:
@@ -54,7 +54,7 @@ def test_a_value_in_the_way_of_a_path_is_a_failure_at_the_source_field(
     assert (failure.line, failure.column, failure.length, failure.step) == (42, 23, len(path), None)
 
 
-def test_all_rows_that_fail_are_told_each_with_its_place(mapper_of: MakeMapper) -> None:
+def test_all_failing_rows_are_reported_with_their_locations(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(
         ("email", "email", "Required, Trim, Lowercase"),
         ("id", "id", ""),
@@ -104,7 +104,7 @@ def test_targets_nest(mapper_of: MakeMapper) -> None:
     }
 
 
-def test_what_is_dropped_leaves_no_empty_shell(mapper_of: MakeMapper) -> None:
+def test_a_dropped_field_leaves_no_empty_object(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(
         ("city", "address.city", "Drop"),
         ("zip", "address.zip", "Drop"),
@@ -119,12 +119,12 @@ def test_what_is_dropped_leaves_no_empty_shell(mapper_of: MakeMapper) -> None:
 @pytest.mark.parametrize(
     ("record", "accepted"), [({"email": "a@b.org"}, True), ({"email": ""}, False), ({"email": None}, True)]
 )
-def test_the_filter_takes_what_it_is_true_of(mapper_of: MakeMapper, record: Record, accepted: Json) -> None:
+def test_the_filter_accepts_records_for_which_it_is_true(mapper_of: MakeMapper, record: Record, accepted: Json) -> None:
     mapper = mapper_of(("email", "email", ""), filter='source.email != ""')
     assert mapper.accepts(record) is accepted
 
 
-def test_without_a_filter_all_is_taken(mapper_of: MakeMapper) -> None:
+def test_without_a_filter_all_records_are_accepted(mapper_of: MakeMapper) -> None:
     assert mapper_of(("a", "a", "")).accepts({}) is True
 
 
@@ -135,7 +135,7 @@ def test_without_a_filter_all_is_taken(mapper_of: MakeMapper) -> None:
         ("source.id", "expected true or false, got 1", {"id": 1}),
     ],
 )
-def test_a_filter_that_cannot_tell_is_a_failure_of_the_record(
+def test_a_failing_filter_is_a_failure_of_the_record(
     mapper_of: MakeMapper, text: str, reason: str, value: Json
 ) -> None:
     mapper = mapper_of(("id", "id", ""), filter=text)
@@ -145,7 +145,7 @@ def test_a_filter_that_cannot_tell_is_a_failure_of_the_record(
     assert (failure.row, failure.stage, failure.line, failure.value) == (None, Stage.MAP, 1, value)
 
 
-def test_an_expression_goes_on_with_steps(mapper_of: MakeMapper) -> None:
+def test_steps_follow_an_expression(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("", "amount", "= source.qty * source.price, Round(2)"))
     assert mapper.map({"qty": 3, "price": 9.995}) == {"amount": 29.99}
     assert mapper.map({"qty": 3, "price": 10}) == {"amount": 30.0}

@@ -190,34 +190,34 @@ def test_a_constant_with_a_source_field_is_a_warning(problems_of: FindProblems) 
         (["b", "a[1]"], "M111", "no row writes a[0]: a list's items have no gaps"),
     ],
 )
-def test_targets_in_each_others_way_are_a_problem(
+def test_conflicting_targets_are_a_problem(
     problems_of: FindProblems, targets: list[str], code: str, message: str
 ) -> None:
     (problem,) = problems_of(*[("s", target, "") for target in targets])
     assert (problem.code, problem.message, problem.line, problem.column) == (code, message, 42, 40)
 
 
-def test_targets_beside_each_other_are_none(problems_of: FindProblems) -> None:
+def test_separate_targets_are_no_problem(problems_of: FindProblems) -> None:
     assert not problems_of(*[("s", target, "") for target in ["a.b", "a.c", "d[1]", "d[0].x", "e", "d[0].y"]])
 
 
 @pytest.mark.parametrize(("source", "target"), [("a b", "c"), ("a", "c..d"), ("a", "[0]"), ("a", "")])
-def test_paths_that_cannot_be_read_are_a_problem(problems_of: FindProblems, source: str, target: str) -> None:
+def test_invalid_paths_are_a_problem(problems_of: FindProblems, source: str, target: str) -> None:
     assert [problem.code for problem in problems_of((source, target, ""))] == ["D303"]
 
 
-def test_a_filter_that_cannot_be_used_is_a_problem(problems_of: FindProblems) -> None:
+def test_an_invalid_filter_is_a_problem(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), filter="email != ''")
     assert (problem.code, problem.fix) == ("M114", None)
     assert problem.message == "filter: unknown name 'email'. Write fields of the record as source.email."
 
 
-def test_a_lookup_that_nothing_uses_is_a_warning(problems_of: FindProblems) -> None:
+def test_an_unused_lookup_is_a_warning(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), lookups={"status": {"a": 1}})
     assert (problem.code, problem.level) == ("M116", Level.WARNING)
 
 
-def test_all_problems_are_told_at_once_by_place(problems_of: FindProblems) -> None:
+def test_all_problems_are_reported_sorted_by_location(problems_of: FindProblems) -> None:
     found = problems_of(("a", "b", "Upercase, Trim(1), Truncate(x)"), ("c", "d", "Lookup(x)"), ("e", "b", "Trimm"))
     assert [(problem.line, problem.column) for problem in found] == [(41, 60), (41, 75), (41, 88), (42, 67), (43, 60)]
 
@@ -234,7 +234,7 @@ def test_a_mapping_with_problems_does_not_compile() -> None:
     assert caught.value.exit_code == 3
 
 
-def test_warnings_stand_in_no_ones_way(mapper_of: MakeMapper) -> None:
+def test_a_mapping_with_warnings_compiles(mapper_of: MakeMapper) -> None:
     assert mapper_of(("a", "b", "Constant(1)"), lookups={"x": {"a": 1}}).map({}) == {"b": 1}
 
 
@@ -278,7 +278,7 @@ check:
 """
 
 
-def test_lint_finds_everything_at_its_place_in_the_file() -> None:
+def test_lint_locates_every_problem_in_the_file() -> None:
     found = lint(Document.parse(SPEC, Path("specs/x.md")))
     errors = [problem for problem in found if problem.level is Level.ERROR]
     lines = SPEC.split("\n")
@@ -297,7 +297,7 @@ def test_lint_finds_everything_at_its_place_in_the_file() -> None:
     assert {one.file for one in found} == {str(Path("specs/x.md"))}
 
 
-def test_a_fix_put_where_it_says_mends_the_problem() -> None:
+def test_applying_a_fix_removes_the_problem() -> None:
     text = SPEC
     for _ in range(10):
         fixable = [one for one in lint(Document.parse(text)) if one.fix is not None]
@@ -323,13 +323,13 @@ FILTER = '''filter: "source.email != '' && mail"'''
         "filter: source.email != null &&\n  mail",
     ],
 )
-def test_no_fix_is_offered_for_all_of_an_expression_of_which_a_part_is_wrong(written: str) -> None:
+def test_no_fix_is_offered_for_a_part_without_exact_position(written: str) -> None:
     (found,) = [one for one in lint(Document.parse(SPEC.replace(FILTER, written))) if one.code == "M114"]
     assert "unknown name 'mail'" in found.message
     assert found.fix is None
 
 
-def test_nor_of_an_expression_elsewhere() -> None:
+def test_no_fix_is_offered_for_an_expression_without_exact_position() -> None:
     block = '```yaml\nconnector: http\nread: {path: /a, deleted: "sorce.x == \\"\\""}\n```'
     text = SPEC.replace("## Field", f"## Integration Overview\n\n### Source System\n\n{block}\n\n## Field")
     (found,) = [
@@ -338,7 +338,7 @@ def test_nor_of_an_expression_elsewhere() -> None:
     assert found.fix is None
 
 
-def test_a_broken_settings_block_makes_no_lookup_unknown() -> None:
+def test_an_invalid_settings_block_makes_no_lookup_unknown() -> None:
     text = SPEC.replace("lookups:", "lookups: [").replace("Lookup(stat)", "Lookup(state)")
     codes = {one.code for one in lint(Document.parse(text))}
     assert "S101" in codes
@@ -354,5 +354,5 @@ def test_the_untouched_template_has_no_mapping_problem() -> None:
     assert not [one for one in lint(Document.parse(new_spec("x", date(2026, 1, 1)))) if one.level is Level.ERROR]
 
 
-def test_a_file_of_another_type_is_left_alone() -> None:
+def test_a_file_of_another_type_is_not_linted() -> None:
     assert lint(Document.parse(SPEC.replace("type: integration", "type: dev"))) == []

@@ -82,7 +82,7 @@ def chained(first: Number, more: list[tuple[str, Number]]) -> Number:
 
 @settings(max_examples=100, deadline=None)
 @given(st.recursive(ATOMS, terms, max_leaves=6))
-def test_an_expression_reckons_as_people_do_whatever_meets(number: Number) -> None:
+def test_mixed_numbers_calculate_as_expected(number: Number) -> None:
     expression = RecordExpression(number.text)
     if number.value is None or abs(number.value) > 2**50:
         return
@@ -103,7 +103,7 @@ def test_an_expression_reckons_as_people_do_whatever_meets(number: Number) -> No
         ("int(source.b) + 0.5 // a comment", 2.5),
     ],
 )
-def test_whole_numbers_are_to_be_had_beside_fractions(text: str, expected: Json) -> None:
+def test_integer_arithmetic_is_available(text: str, expected: Json) -> None:
     assert RecordExpression(text).evaluate(RECORD) == expected
 
 
@@ -121,6 +121,6 @@ def test_whole_numbers_are_to_be_had_beside_fractions(text: str, expected: Json)
         ("math.floor(source.a)", {"a": math.nan}, r"math.floor\(\) takes a number, not nan"),
     ],
 )
-def test_what_has_no_number_says_why(text: str, record: Record, reason: str) -> None:
+def test_an_undefined_calculation_has_a_reason(text: str, record: Record, reason: str) -> None:
     with pytest.raises(EvaluationError, match=reason):
         RecordExpression(text).evaluate(record)

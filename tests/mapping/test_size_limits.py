@@ -43,7 +43,7 @@ def reason(mapper: Mapper, record: dict[str, Json]) -> tuple[str | None, str]:
     ],
     ids=["Replace", "RegexReplace", "Concat", "Split"],
 )
-def test_a_step_whose_result_is_too_large_fails_the_record_with_its_sizes(
+def test_a_step_with_too_large_a_result_fails_with_the_sizes(
     mapper_of: MakeMapper, cell: str, step: str, sizes: str
 ) -> None:
     mapper = mapper_of(("a", "b", cell))
@@ -56,7 +56,7 @@ def test_a_step_whose_result_is_too_large_fails_the_record_with_its_sizes(
     assert peak < 150_000_000
 
 
-def test_a_long_text_of_the_source_may_pass_and_shrink(mapper_of: MakeMapper) -> None:
+def test_a_long_source_text_passes_and_can_shrink(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "b", 'Replace("aa", "a"), RegexReplace("a$", "b"), Trim'))
     mapped = mapper.map({"a": "a" * 3_000_000})
     assert isinstance(mapped["b"], str)
@@ -64,7 +64,7 @@ def test_a_long_text_of_the_source_may_pass_and_shrink(mapper_of: MakeMapper) ->
 
 
 @pytest.mark.parametrize("cell", ["", ", ".join([GROWING] * 6)], ids=["copied", "grown"])
-def test_a_mapped_record_that_is_too_large_fails_at_the_row_that_goes_too_far(mapper_of: MakeMapper, cell: str) -> None:
+def test_a_too_large_mapped_record_fails_at_the_row_that_exceeds_the_limit(mapper_of: MakeMapper, cell: str) -> None:
     mapper = mapper_of(*[("a", f"b{number}", cell) for number in range(2_000)])
     record: dict[str, Json] = {"a": "a" if cell else "a" * 1_000_000}
     with pytest.raises(MappingFailure) as caught:
@@ -81,7 +81,7 @@ def test_copies_of_overlapping_fields_count_for_the_size_of_a_record(mapper_of: 
         mapper.map({"a": items})
 
 
-def test_a_mapping_that_copies_each_field_once_takes_a_record_of_any_size(mapper_of: MakeMapper) -> None:
+def test_a_mapping_that_copies_each_field_once_accepts_any_size(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(*[(f"a{number}", f"b{number}", "Trim") for number in range(30)])
     record: dict[str, Json] = {f"a{number}": "x" * 1_000_000 for number in range(30)}
     assert len(mapper.map(record)) == 30

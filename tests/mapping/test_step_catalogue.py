@@ -21,7 +21,7 @@ EXPECTED = (
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
-def test_the_example_of_every_step_is_true(step: Step, mapper_of: Callable[..., Mapper]) -> None:
+def test_the_example_of_every_step_is_correct(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     example = step.example
     values = example.given if step.joins and isinstance(example.given, list) else [example.given]
     names = [] if step.starts else [f"f{number}" for number, _ in enumerate(values)]
@@ -44,7 +44,7 @@ SURE = [step for step in STEPS.values() if not step.may_fail and not step.starts
 
 
 @pytest.mark.parametrize("step", SURE, ids=lambda step: step.name)
-def test_a_step_fails_on_no_value_that_it_takes_unless_it_says_so(step: Step, mapper_of: Callable[..., Mapper]) -> None:
+def test_only_steps_that_may_fail_fail_on_values_they_take(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     mapper = mapper_of(("a", "b", step.example.cell))
 
     @given(st.one_of(*(OF_TYPE[cls] for cls in OF_TYPE if cls in get_types(step.takes))))
@@ -54,12 +54,12 @@ def test_a_step_fails_on_no_value_that_it_takes_unless_it_says_so(step: Step, ma
     check()
 
 
-def test_the_steps_the_design_names_are_there() -> None:
+def test_the_steps_of_the_design_exist() -> None:
     assert set(EXPECTED.split()) <= set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
-def test_every_step_is_told_in_one_sentence(step: Step) -> None:
+def test_every_step_has_a_summary_of_one_sentence(step: Step) -> None:
     assert step.summary.endswith(".")
     assert step.signature.startswith(step.name)
     assert not any(
@@ -68,7 +68,7 @@ def test_every_step_is_told_in_one_sentence(step: Step) -> None:
     )
 
 
-def test_a_signature_shows_what_may_be_left_out() -> None:
+def test_a_signature_shows_optional_parameters() -> None:
     assert STEPS["Trim"].signature == "Trim"
     assert STEPS["Replace"].signature == "Replace(old, new)"
     assert STEPS["Date"].signature == "Date([format[, out]])"
@@ -76,7 +76,7 @@ def test_a_signature_shows_what_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["Trim", "trim", "TRIM"])
-def test_names_are_found_in_any_case(name: str) -> None:
+def test_step_names_ignore_case(name: str) -> None:
     assert find_step(name) is STEPS["Trim"]
 
 
@@ -94,17 +94,17 @@ def test_names_are_found_in_any_case(name: str) -> None:
         ("qqqqqq", None),
     ],
 )
-def test_a_slip_or_another_systems_name_leads_to_the_step(written: str, meant: str | None) -> None:
+def test_a_misspelled_or_foreign_name_suggests_the_step(written: str, meant: str | None) -> None:
     step = find_similar_step(written)
     assert (step.name if step else None) == meant
 
 
-def test_no_other_name_is_a_steps_own() -> None:
+def test_no_other_name_is_the_name_of_a_step() -> None:
     own = {name.lower() for name in STEPS}
     assert not [(step.name, other) for step in STEPS.values() for other in step.other_names if other in own]
 
 
-def test_closed_choices_are_all_good_arguments() -> None:
+def test_closed_choices_are_all_valid_arguments() -> None:
     for step in STEPS.values():
         for parameter in step.parameters:
             if parameter.type is ParameterType.TEXT and parameter.check:

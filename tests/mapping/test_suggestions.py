@@ -54,7 +54,7 @@ def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
         ("postal_code", "source.zip", "Direct"),
     ],
 )
-def test_a_target_gets_the_source_field_like_it(target: str, source: str, transformation: str) -> None:
+def test_a_target_gets_the_similar_source_field(target: str, source: str, transformation: str) -> None:
     best, *_ = suggest(target, collect_fields(RECORDS))
     assert (best.target, best.source, best.transformation) == (target, source, transformation)
     assert 70 <= best.score <= 100
@@ -70,11 +70,13 @@ def test_a_target_gets_the_source_field_like_it(target: str, source: str, transf
         ("born", {"format": "date"}, 'Date("%d/%m/%Y")'),
     ],
 )
-def test_the_steps_follow_what_the_target_asks_for(target: str, schema: dict[str, Json], transformation: str) -> None:
+def test_suggested_steps_follow_the_schema_of_the_target(
+    target: str, schema: dict[str, Json], transformation: str
+) -> None:
     assert suggest(target, collect_fields(RECORDS), schema)[0].transformation == transformation
 
 
-def test_a_date_that_could_be_two_is_not_guessed() -> None:
+def test_an_ambiguous_date_format_is_not_guessed() -> None:
     fields = collect_fields([{"born": "01/02/2024"}])
     assert suggest("birth_date", fields)[0].transformation == "Direct"
 
@@ -84,7 +86,7 @@ def test_a_constant_of_the_contract_is_suggested() -> None:
     assert (best.source, best.transformation) == ("", 'Constant("EU")')
 
 
-def test_what_is_like_nothing_gets_nothing() -> None:
+def test_a_target_without_similar_field_gets_no_suggestion() -> None:
     assert suggest("warranty", collect_fields(RECORDS)) == ()
 
 

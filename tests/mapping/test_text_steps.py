@@ -65,18 +65,18 @@ def test_null_passes_through(apply: Apply, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", TEXT_STEPS)
 @pytest.mark.parametrize("value", [5, 1.5, True, ["a"], {"a": 1}])
-def test_what_is_no_text_is_refused(apply: Apply, cell: str, value: Json) -> None:
+def test_other_values_than_text_fail(apply: Apply, cell: str, value: Json) -> None:
     with pytest.raises(MappingFailure, match="takes text, not"):
         apply(cell, value)
 
 
-def test_a_number_that_should_be_text_is_told_the_way(apply: Apply) -> None:
+def test_a_number_for_a_text_step_suggests_text(apply: Apply) -> None:
     with pytest.raises(MappingFailure, match="takes text, not 1067; put Text before it"):
         apply("Pad(5)", 1067)
     assert apply("Text, Pad(5)", 1067) == "01067"
 
 
-def test_half_a_surrogate_pair_cannot_be_searched_but_hashed(apply: Apply) -> None:
+def test_half_a_surrogate_pair_can_be_hashed_but_not_searched(apply: Apply) -> None:
     with pytest.raises(MappingFailure, match="half a surrogate pair"):
         apply('RegexExtract("a")', "\ud800")
     assert apply("Hash", "\ud800") == hashlib.sha256(b"\xed\xa0\x80").hexdigest()
@@ -86,13 +86,13 @@ def test_half_a_surrogate_pair_cannot_be_searched_but_hashed(apply: Apply) -> No
     st.sampled_from(["x*", "a|", "(a)(é)?", "[^a]", "^", r"\A", r"\z", "(a|é)*", "(?m)^", "(?s).", "", "a*$"]),
     st.text(alphabet="aéx😀\n", max_size=8),
 )
-def test_a_pattern_is_replaced_wherever_python_finds_it(pattern: str, value: str) -> None:
+def test_regex_replace_agrees_with_python(pattern: str, value: str) -> None:
     replace = STEPS["RegexReplace"].make(pattern, r"<\0>")
     pythons = pattern.replace(r"\z", r"\Z").replace("$", r"\Z")
     assert replace(value) == re.sub(pythons, lambda found: f"<{found[0]}>", value)  # type: ignore[arg-type]
 
 
 @given(st.text(), st.text(min_size=1), st.text())
-def test_replace_is_letter_by_letter(value: str, old: str, new: str) -> None:
+def test_replace_is_literal(value: str, old: str, new: str) -> None:
     replace = STEPS["Replace"].make(old, new)
     assert replace(value) == value.replace(old, new)  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def test_values_become(apply: Apply, cell: str, given_: Json, expected: Json) ->
         ("Text", float("inf"), "inf cannot be written as a JSON number"),
     ],
 )
-def test_what_is_not_foreseen_is_refused(apply: Apply, cell: str, given_: Json, reason: str) -> None:
+def test_invalid_values_fail(apply: Apply, cell: str, given_: Json, reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, given_, lookups=STATUS)
 
@@ -86,7 +86,7 @@ def test_a_constant_needs_no_source_field(mapper_of: MakeMapper, cell: str, expe
     assert mapper_of(("", "a", cell)).map({}) == {"a": expected}
 
 
-def test_drop_leaves_the_field_out_only_for_null(mapper_of: MakeMapper) -> None:
+def test_drop_omits_the_field_only_for_null(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "a", "Drop"), ("b", "b", 'NullIf(""), Drop'))
     assert mapper.map({"a": None, "b": ""}) == {}
     assert mapper.map({"b": "x"}) == {"b": "x"}
@@ -94,6 +94,6 @@ def test_drop_leaves_the_field_out_only_for_null(mapper_of: MakeMapper) -> None:
 
 
 @pytest.mark.parametrize("number", ["0.12345678901234567890", "12345678901234567.89"])
-def test_parse_json_refuses_a_number_that_would_lose_digits(mapper_of: MakeMapper, number: str) -> None:
+def test_parse_json_fails_for_a_number_that_would_lose_digits(mapper_of: MakeMapper, number: str) -> None:
     with pytest.raises(MappingFailure, match=f"{number} has more digits than a JSON number can hold"):
         mapper_of(("a", "b", "ParseJson")).map({"a": f"[{number}]"})
