@@ -6,7 +6,7 @@ from tests.monitor.conftest import World
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState
-from speclab.monitor.checks import evaluate
+from speclab.monitor.checks import evaluate_alerts
 from speclab.monitor.health import Condition, get_health
 from speclab.spec.integration import Alert
 
@@ -16,7 +16,7 @@ def alert(when: str, hold: float = 0.0, name: str = "too many") -> Alert:
 
 
 def changed(world: World, *alerts: Alert) -> list[tuple[str, str]]:
-    return [(row.name, row.state.value) for row in evaluate(world.log, world.reader, "crm", alerts, world.now)]
+    return [(row.name, row.state.value) for row in evaluate_alerts(world.log, world.reader, "crm", alerts, world.now)]
 
 
 def told(world: World) -> list[str]:

@@ -113,7 +113,11 @@ def test_an_integration_that_never_ran_has_no_figures_to_be_judged_by(world: Wor
         ('succes_rate("24h") > 0.9', ExpressionSyntaxError, "unknown function 'succes_rate'"),
         ('success_rate("24h") >', ExpressionSyntaxError, "ends too early"),
         ('success_rate("a day") > 0.9', EvaluationError, "expected a duration such as 30s, 5m or 24h, got 'a day'"),
-        ('error_count("1h", "http") > 5', EvaluationError, "no error class 'http'; expected one of mapping, contract"),
+        (
+            'error_count("1h", "http") > 5',
+            EvaluationError,
+            "unknown error class 'http'; expected one of mapping, contract",
+        ),
         ('records("24h")', EvaluationError, "expected true or false, not 202"),
     ],
 )

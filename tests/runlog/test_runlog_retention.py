@@ -100,13 +100,13 @@ def test_much_that_is_old_goes_in_small_bites(
 
     monkeypatch.setattr(log, "_transaction", counted)
     assert log.prune("crm", retention=60, failures=60).events == 1102
-    assert len(bites) >= 1102 / retention._BITE + 3
+    assert len(bites) >= 1102 / retention._CHUNK + 3
     assert reader.events() == []
 
 
 def test_events_from_a_clock_that_was_ahead_keep_no_others(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     clock.turn(1000 * DAY)
-    for _ in range(retention._BITE + 1):
+    for _ in range(retention._CHUNK + 1):
         log.log_event("crm", None, Level.INFO, "log", "from a year to come")
     clock.turn(-1000 * DAY)
     for _ in range(2):

@@ -83,9 +83,9 @@ def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunL
 
 def test_a_page_cannot_count_a_failure_that_it_does_not_bring(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
-    with pytest.raises(ValueError, match="1 records dead, but 0 such failures"):
+    with pytest.raises(ValueError, match="page counts 1 dead, but has 0 such failures"):
         log.commit_page(run, PageResult(1, {Outcome.DEAD: 1}, {}, bytes_in=0, bytes_out=0, cursor=None))
-    with pytest.raises(ValueError, match="two failures of one key"):
+    with pytest.raises(ValueError, match="page has two failures of one key"):
         log.commit_page(run, page(failure("a"), failure("a")))
     assert reader.failures() == []
 

@@ -20,7 +20,7 @@ from speclab.core.clock import SystemClock, format_timestamp
 from speclab.core.errors import WorkspaceLocked
 from speclab.core.locks import ProcessIdentity, hold_spec
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
-from speclab.monitor.checks import evaluate
+from speclab.monitor.checks import evaluate_alerts
 from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader, RunRow
 from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat, ServedSpec
@@ -147,7 +147,7 @@ class Workspace:
 
     async def serve(self, jobs: int) -> None:
         serving = Serving(self.directory, self.directory, self.runlog, jobs)
-        await serve(serving, evaluate, SystemClock(), self._tell, self.stop)
+        await serve(serving, evaluate_alerts, SystemClock(), self._tell, self.stop)
 
     def _tell(self, level: Level, message: str) -> None:
         self.said.append(f"{level}: {message}")
@@ -479,7 +479,7 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
         log.log_event("orders", None, Level.INFO, "log", "of old")
         log.log_event("orders", None, Level.INFO, "log", "of now")
         alerts = [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)]
-        evaluate(log, reader, "people", alerts, datetime.now(UTC))
+        evaluate_alerts(log, reader, "people", alerts, datetime.now(UTC))
     with sqlite3.connect(place.runlog) as db:
         db.execute("UPDATE log_event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
     db.close()

@@ -40,7 +40,6 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
 
     from speclab.cli import INTERRUPTED
     from speclab.core.clock import SystemClock
-    from speclab.monitor.checks import evaluate
     from speclab.service.scheduler import Serving, serve
     from speclab.spec.workspace import runlog_path, state_directory, workspace_of
     from speclab.sync.signals import stopped_by_signals
@@ -56,7 +55,7 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
 
     async def go() -> bool:
         with stopped_by_signals() as stop:
-            await serve(serving, evaluate, SystemClock(), _report, stop)
+            await serve(serving, evaluate_alerts, SystemClock(), _report, stop)
         return stop.immediate.is_set()
 
     print_message(f"Running specs in {directory} on their schedules. Press ctrl+c to stop.")

@@ -1,7 +1,7 @@
-"""The bookkeeping of records: how outcomes, failures and the counts of a run move together.
+"""Accounting of records: outcomes, failures and the counts of a run change together.
 
-Every function works inside the writer's transaction. The rule they keep is the run's balance: a record is read once
-and has one outcome, so whatever changes a record's outcome moves one count down and another up.
+Every function works inside the writer's transaction. A record is read once and has one outcome, so a change of its
+outcome decrements one count and increments another.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from speclab.runlog.rows import NewFailure, PageResult, RetryResult
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
 
 FAILED: Final = (Outcome.WAITING, Outcome.DEAD, Outcome.UNKNOWN)
-"""Outcomes of records that did not get through: each has a failure."""
+"""Outcomes of failed records: each has a failure."""
 _OPEN_STATES: Final = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 _RUN_ONLY: Final = {Effect.CREATED.value, Effect.UPDATED.value, Effect.DELETED.value}
-"""Counts a run has and the rollup has not."""
+"""Counts of a run that the rollup does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class RunEntry:
     at: str
 
 
-def count(
+def add_counts(
     connection: sqlite3.Connection, run: str, spec_id: str, flow: str, at: str, counts: Mapping[str, int]
 ) -> None:
-    """Add `counts` (column → how many) to the run, and to the rollup at that time."""
+    """Add `counts` (by column) to the run, and to the rollup at that time."""
     counts = {column: n for column, n in counts.items() if n}
     in_run = {column: n for column, n in counts.items() if not column.startswith("errors")}
     if in_run:
@@ -54,36 +54,36 @@ def count(
     rollup.add_counts(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
 
 
-def page_counts(books: PageResult) -> Counter[str]:
-    """What a page adds to its run and to the rollup."""
-    counts = Counter[str](read=books.read, bytes_in=books.bytes_in, bytes_out=books.bytes_out)
-    counts.update({outcome.value: n for outcome, n in books.outcomes.items()})
-    counts.update({effect.value: n for effect, n in books.effects.items() if effect is not Effect.WRITTEN})
-    for failure in books.failures:
-        counts.update(error_counts(failure.error_class))
+def count_page(page: PageResult) -> Counter[str]:
+    """Return the counts that a page adds to its run and to the rollup."""
+    counts = Counter[str](read=page.read, bytes_in=page.bytes_in, bytes_out=page.bytes_out)
+    counts.update({outcome.value: n for outcome, n in page.outcomes.items()})
+    counts.update({effect.value: n for effect, n in page.effects.items() if effect is not Effect.WRITTEN})
+    for failure in page.failures:
+        counts.update(count_error(failure.error_class))
     return counts
 
 
-def error_counts(error_class: ErrorClass | None) -> dict[str, int]:
-    """What one error adds to the rollup."""
+def count_error(error_class: ErrorClass | None) -> dict[str, int]:
+    """Return the counts that one error adds to the rollup."""
     return {"errors": 1} if error_class is None else {"errors": 1, ERROR_COLUMNS[error_class]: 1}
 
 
-def check(page: PageResult) -> None:
-    """Raise `ValueError` if a page counts a failed record it has no failure for, or has two failures of one key."""
+def validate_page(page: PageResult) -> None:
+    """Raise `ValueError` if a page counts a failed record without a failure, or has two failures of one key."""
     for outcome in FAILED:
         stored = sum(failure.state.value == outcome.value for failure in page.failures)
         if page.outcomes.get(outcome, 0) != stored:
-            raise ValueError(f"{page.outcomes.get(outcome, 0)} records {outcome}, but {stored} such failures")
+            raise ValueError(f"page counts {page.outcomes.get(outcome, 0)} {outcome}, but has {stored} such failures")
     keys = [failure.key for failure in page.failures if failure.key]
     if len(set(keys)) < len(keys):
-        raise ValueError("two failures of one key in a page")
+        raise ValueError("page has two failures of one key")
 
 
 def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[str]) -> None:
-    """Close the open failures of `keys` (which may come twice): newer records were read, so old ones must not be sent.
+    """Close the open failures of `keys` (which may repeat): newer records were read, so older ones must not be sent.
 
-    Where the older record is in this very run's books, it was deliberately not written in the end: filtered.
+    An older record that this run counts itself becomes filtered, because it was not written on purpose.
     """
     ((backlog,),) = connection.execute(
         "SELECT waiting + dead + unknown FROM integration WHERE spec_id = ?", (entry.spec_id,)
@@ -92,7 +92,7 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
         return
     wanted = {text(key) for key in keys} - {""}
     select = f"SELECT id, key, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND flow = ? AND {OPEN}"
-    if backlog <= len(wanted):  # rather look at all of them than look for each
+    if backlog <= len(wanted):  # fewer open failures than keys
         rows = [row for row in connection.execute(select, (entry.spec_id, entry.flow)) if row[1] in wanted]
     else:
         listed = json.dumps(sorted(wanted))
@@ -106,77 +106,79 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
     for _, _, state, counted_by, counted_at in rows:
         if counted_by == entry.run:
             _move(connection, entry.run, entry.spec_id, entry.flow, state, Outcome.FILTERED, counted_at)
-    _backlog(connection, entry.spec_id, {state: -n for state, n in Counter(row[2] for row in rows).items()})
+    _update_backlog(connection, entry.spec_id, {state: -n for state, n in Counter(row[2] for row in rows).items()})
 
 
-def store(connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: Ids) -> None:
-    """Add new failures of keys that have no open failure, and no two of the same key (but for the empty one)."""
+def add_failures(connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: Ids) -> None:
+    """Add failures, at most one of each key (except the empty one), of keys without an open failure."""
     if not failures:
         return
     connection.executemany(
         "INSERT INTO failure (id, run, spec_id, flow, spec_hash, key, first_at, counted_by, counted_at, source, "
-        f"{', '.join(_OF_ATTEMPT)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_OF_ATTEMPT)})",
+        f"{', '.join(_ATTEMPT_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_ATTEMPT_COLUMNS)})",
         [
             (ids.new(), entry.run, entry.spec_id, entry.flow, entry.spec_hash, text(failure.key), entry.at, entry.run,
-             entry.at, as_json(failure.source), *_attempt(failure, entry.at, failure.attempts))
+             entry.at, as_json(failure.source), *_build_attempt(failure, entry.at, failure.attempts))
             for failure in failures
         ],
     )  # fmt: skip
-    _backlog(connection, entry.spec_id, Counter(failure.state.value for failure in failures))
+    _update_backlog(connection, entry.spec_id, Counter(failure.state.value for failure in failures))
 
 
-def settle(connection: sqlite3.Connection, entry: RunEntry, settled: RetryResult) -> None:
-    """Record what a retry came to.
+def commit_retry(connection: sqlite3.Connection, entry: RunEntry, result: RetryResult) -> None:
+    """Record the result of a retry.
 
-    An open failure in this run's own books moves from its old outcome to the new one. Any other record was counted
-    by a run that is over: this run reads it again. A failure that was closed meanwhile (a person discarded it while it
-    was on its way) stays closed, unless it was written after all.
+    An open failure that this run counts moves from its old outcome to the new one. Other records were counted by a run
+    that has ended: this run counts them as read again. A failure that was closed in the meantime (discarded by a
+    person while the retry was in flight) stays closed, unless the retry wrote it.
     """
     row = connection.execute(
         "SELECT state, attempts, counted_by, counted_at FROM failure WHERE id = ? AND spec_id = ?",
-        (settled.failure, entry.spec_id),
+        (result.failure, entry.spec_id),
     ).fetchone()
     if row is None:
-        raise UsageError(f"{entry.spec_id} has no failure {settled.failure} in the run log")
+        raise UsageError(f"{entry.spec_id} has no failure {result.failure} in the run log")
     state, attempts, counted_by, counted_at = row
-    again, outcome, is_open = settled.new_failure, settled.outcome, state in _OPEN_STATES
-    if again is not None and not is_open:
-        again, outcome = None, Outcome.DEAD if state == FailureState.DISCARDED else Outcome.FILTERED
-    counts = Counter[str](bytes_out=settled.bytes_out)
-    if settled.effect is not None and settled.effect is not Effect.WRITTEN:
-        counts[settled.effect.value] += 1
-    if settled.new_failure is not None:
-        counts.update(error_counts(settled.new_failure.error_class))
+    failure, outcome, is_open = result.new_failure, result.outcome, state in _OPEN_STATES
+    if failure is not None and not is_open:
+        failure, outcome = None, Outcome.DEAD if state == FailureState.DISCARDED else Outcome.FILTERED
+    counts = Counter[str](bytes_out=result.bytes_out)
+    if result.effect is not None and result.effect is not Effect.WRITTEN:
+        counts[result.effect.value] += 1
+    if result.new_failure is not None:
+        counts.update(count_error(result.new_failure.error_class))
     if is_open and counted_by == entry.run:
         _move(connection, entry.run, entry.spec_id, entry.flow, state, outcome, counted_at)
     else:
         counts.update({"read": 1, outcome.value: 1})
         counted_by, counted_at = entry.run, entry.at
-    count(connection, entry.run, entry.spec_id, entry.flow, entry.at, counts)
-    if again is not None:
+    add_counts(connection, entry.run, entry.spec_id, entry.flow, entry.at, counts)
+    if failure is not None:
         connection.execute(
             f"UPDATE failure SET spec_hash = ?, counted_by = ?, counted_at = ?, "
-            f"{', '.join(f'{column} = ?' for column in _OF_ATTEMPT)} WHERE id = ?",
+            f"{', '.join(f'{column} = ?' for column in _ATTEMPT_COLUMNS)} WHERE id = ?",
             (entry.spec_hash, counted_by, counted_at,
-             *_attempt(again, entry.at, attempts + again.attempts), settled.failure),
+             *_build_attempt(failure, entry.at, attempts + failure.attempts), result.failure),
         )  # fmt: skip
     elif is_open or outcome is Outcome.WRITTEN:
         connection.execute(
             "UPDATE failure SET state = ?, attempts = ?, last_at = ?, next_attempt_at = NULL WHERE id = ?",
-            (FailureState.RESOLVED, attempts + 1, entry.at, settled.failure),
+            (FailureState.RESOLVED, attempts + 1, entry.at, result.failure),
         )
     if is_open:
-        _backlog(connection, entry.spec_id, _change(state, again.state if again else FailureState.RESOLVED))
+        _update_backlog(
+            connection, entry.spec_id, _count_change(state, failure.state if failure else FailureState.RESOLVED)
+        )
 
 
-def decide(
+def change_states(
     connection: sqlite3.Connection, failures: Sequence[str], state: FailureState, outcome: Outcome, at: str
 ) -> Counter[str]:
-    """Give open failures the `state` a person wants them in; how many were open, by integration.
+    """Change open failures to `state`, and return how many were open, by integration.
 
-    A failure in the books of a run that is still under way moves there to `outcome`.
+    If the run that counts a failure is still running, the record's outcome there changes to `outcome`.
     """
-    decided = Counter[str]()
+    changed = Counter[str]()
     next_attempt = at if state is FailureState.WAITING else None
     for failure in failures:
         row = connection.execute(
@@ -193,46 +195,46 @@ def decide(
         )
         if is_running:
             _move(connection, run, spec_id, flow, was, outcome, counted_at)
-        _backlog(connection, spec_id, _change(was, state))
-        decided[spec_id] += 1
-    return decided
+        _update_backlog(connection, spec_id, _count_change(was, state))
+        changed[spec_id] += 1
+    return changed
 
 
 def _move(
     connection: sqlite3.Connection, run: str, spec_id: str, flow: str, old: str, new: Outcome, counted_at: str
 ) -> None:
-    """Move one record of a run from one outcome to another, in the span it was counted in."""
+    """Move one record of a run from one outcome to another, in the rollup spans that counted it."""
     if old != new:
-        count(connection, run, spec_id, flow, counted_at, {old: -1, new.value: 1})
+        add_counts(connection, run, spec_id, flow, counted_at, {old: -1, new.value: 1})
 
 
-def _change(old: str, new: str) -> Counter[str]:
-    """One failure less in the old state, one more in the new."""
+def _count_change(old: str, new: str) -> Counter[str]:
+    """Return the change of counts of one failure: one fewer in the old state, one more in the new."""
     change = Counter[str]({old: -1})
     change[new] += 1
     return change
 
 
-def _backlog(connection: sqlite3.Connection, spec_id: str, changes: Mapping[str, int]) -> None:
-    """Keep an integration's counts of open failures; `changes` are by state, and closed states are passed over."""
+def _update_backlog(connection: sqlite3.Connection, spec_id: str, changes: Mapping[str, int]) -> None:
+    """Update an integration's counts of open failures; `changes` are by state, and closed states are ignored."""
     connection.execute(
         "UPDATE integration SET waiting = waiting + ?, dead = dead + ?, unknown = unknown + ? WHERE spec_id = ?",
         (*(changes.get(state.value, 0) for state in _OPEN_STATES), spec_id),
     )
 
 
-_OF_ATTEMPT: Final = (
+_ATTEMPT_COLUMNS: Final = (
     "state", "stage", "class", "status", "message", "shape", '"row"', '"column"', "file", "line", "attempts",
     "last_at", "next_attempt_at", "payload", "request", "response", "idempotency_key",
 )  # fmt: skip
-"""The columns of `failure` that each attempt writes anew."""
+"""The columns of `failure` that each attempt updates."""
 
 
-def _attempt(failure: NewFailure, at: str, attempts: int) -> tuple[object, ...]:
-    """The values of `_OF_ATTEMPT`."""
+def _build_attempt(failure: NewFailure, at: str, attempts: int) -> tuple[object, ...]:
+    """Return the values of `_ATTEMPT_COLUMNS`."""
     return (
         failure.state, failure.stage, failure.error_class, failure.status, text(failure.message),
-        text(shape(failure.message)), text(failure.row), failure.column, text(failure.file), failure.line, attempts,
+        text(get_shape(failure.message)), text(failure.row), failure.column, text(failure.file), failure.line, attempts,
         at, failure.next_attempt_at, as_json(failure.payload) if failure.payload is not None else None,
         text(failure.request), text(failure.response), failure.idempotency_key,
     )  # fmt: skip
@@ -241,6 +243,6 @@ def _attempt(failure: NewFailure, at: str, attempts: int) -> tuple[object, ...]:
 _VARYING: Final = re.compile(r"""(["'`]).*?\1 | \b[0-9a-f]{8}-[0-9a-f-]{27}\b | \d[\d.,:]*""", re.VERBOSE)
 
 
-def shape(message: str) -> str:
-    """`message` without what differs from record to record: quoted text, ids and numbers become `…`."""
+def get_shape(message: str) -> str:
+    """Return `message` with the parts that vary by record (quoted text, ids and numbers) replaced by `…`."""
     return _VARYING.sub("…", message)

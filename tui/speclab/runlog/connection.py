@@ -1,4 +1,4 @@
-"""What every part of the run log uses: ids, JSON columns, and SQLite errors as `RunLogError`."""
+"""Shared by all parts of the run log: ids, JSON columns, SQLite errors as `RunLogError`, and checks of the file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from speclab.core.state_files import STATE_DIRECTORY, find_symlink
 
 
 class Ids:
-    """Makes UUIDs of version 7 (RFC 9562), each greater than the one before even within a millisecond."""
+    """Generates UUIDs of version 7 (RFC 9562), each greater than the previous one, even within a millisecond."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = 0
 
     def new(self) -> str:
-        """The next id, as text.
+        """Return the next id, as text.
 
         The 12 bits after the milliseconds are a counter (RFC 9562, 6.2, method 1) that carries over into the
-        milliseconds, so a clock that stands still or is set back never makes an id smaller.
+        milliseconds, so ids grow even if the clock stands still or is set back.
         """
         milliseconds = int(self._clock.now().timestamp() * 1000)
         self._last = max(self._last + 1, milliseconds << 12)
@@ -43,7 +43,7 @@ class Ids:
 
 
 def as_json(value: JsonView) -> str:
-    """`value` as JSON text that SQLite can store, lone surrogates and all."""
+    """Return `value` as JSON text that SQLite can store, including lone surrogates."""
     return text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
@@ -54,9 +54,9 @@ def text(value: None) -> None: ...
 @overload
 def text(value: str | None) -> str | None: ...
 def text(value: str | None) -> str | None:
-    r"""`value` as SQLite can store it: a lone surrogate, which UTF-8 cannot say, as `\udXXX`.
+    r"""Return `value` as SQLite can store it: a lone surrogate, which UTF-8 cannot encode, as `\udXXX`.
 
-    Inside JSON text that is the very escape that reads back as the same surrogate.
+    Inside JSON text this escape is read back as the same surrogate.
     """
     if value is None or value.isascii():
         return value
@@ -65,52 +65,52 @@ def text(value: str | None) -> str | None:
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Errors of SQLite and of the system about the file at `path`, raised as `RunLogError`.
+    """Raise errors of SQLite and of the system about the file at `path` as `RunLogError`.
 
-    Only what the world can do to a file is translated; a wrong statement is our own mistake and stays what it is.
+    Errors of a wrong statement are bugs, and are not translated.
     """
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InternalError):
         raise
     except sqlite3.DatabaseError as error:
-        message, hint = _words(error)
+        message, hint = _explain(error)
         raise RunLogError(f"{path}: {message}", hint=hint) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RunLogError(f"{path}: the run log cannot be reached: {reason}", hint=_ELSEWHERE) from error
+        raise RunLogError(f"{path}: the run log cannot be reached: {reason}", hint=_CHECK_DIRECTORY) from error
 
 
-_ELSEWHERE: Final = "Check that the directory is there and may be written, or name another place with --runlog."
+_CHECK_DIRECTORY: Final = "Check that the directory exists and is writable, or name another file with --runlog."
 
 
-def _words(error: sqlite3.Error) -> tuple[str, str]:
-    """What happened and what to do, by SQLite's primary result code."""
+def _explain(error: sqlite3.Error) -> tuple[str, str]:
+    """Return what happened and what to do, by SQLite's primary result code."""
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return (
-                "the run log is locked: another process has been writing to it for too long",
-                "See which process holds it (`lsof` on the file), and try again when it is done.",
+                "the run log is locked by another process",
+                "Find the process (`lsof` on the file), and try again when it has finished.",
             )
         case sqlite3.SQLITE_FULL:
             return (
                 "the run log cannot grow: the disk is full",
-                "Free some space; the page in hand was not recorded and is read again by the next run.",
+                "Free some space. The current page was not recorded; the next run reads it again.",
             )
         case sqlite3.SQLITE_NOTADB:
             return (
                 "this file is not a SQLite database, so not a run log",
-                "Name another with --runlog, or move this one away.",
+                "Name another file with --runlog, or move this one away.",
             )
         case sqlite3.SQLITE_CORRUPT:
             return (
                 "the run log is damaged",
-                "Save what can be saved with `sqlite3 FILE .recover`, or move it away: runs then read from the start.",
+                "Recover it with `sqlite3 FILE .recover`, or move it away: runs then read from the start.",
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
             return (
                 f"the run log cannot be opened: {error}",
-                _ELSEWHERE,
+                _CHECK_DIRECTORY,
             )
         case _:
             return f"the run log cannot be used: {error}", "Check the disk it is on."
@@ -121,14 +121,14 @@ FileId: TypeAlias = tuple[int, int]
 
 
 def create_if_missing(path: Path) -> None:
-    """Create a database without tables at `path` if there is no file, in one step.
+    """Create a database without tables at `path` atomically, unless the file exists.
 
-    SQLite itself creates an empty file first. A run log is never empty this way, so an empty file is always one that
-    lost its content. Creating processes take turns by a lock on the directory.
+    SQLite itself would create an empty file first. Because this function does not, an empty file is always a run log
+    that lost its content. Processes take turns by a lock on the directory.
     """
     if path.exists():
         return
-    path = Path(os.path.realpath(path))  # of a dangling link, the file it names
+    path = Path(os.path.realpath(path))  # follow a dangling link
     with locked_directory(path.parent):
         if not path.exists():
             _create(path)
@@ -137,8 +137,8 @@ def create_if_missing(path: Path) -> None:
 def _create(path: Path) -> None:
     draft = path.with_name(f"{path.name}.new")
     for leftover in (draft, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        leftover.unlink(missing_ok=True)  # of a killed process; SQLite would read a log beside the wrong database
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # it will hold records
+        leftover.unlink(missing_ok=True)  # left by a killed process; SQLite would apply this log to the new database
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # it will contain records
     connection = sqlite3.connect(draft)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -148,12 +148,12 @@ def _create(path: Path) -> None:
 
 
 def refuse_linked(path: Path) -> None:
-    """Raise `RunLogError` if the run log of a workspace, or what SQLite keeps beside it, is a symbolic link."""
+    """Raise `RunLogError` if the run log of a workspace, or a file of SQLite beside it, is a symbolic link."""
     for suffix in ("", "-wal", "-shm", "-journal", ".new"):
         if (link := find_symlink(path.with_name(path.name + suffix))) is not None:
             raise RunLogError(
                 f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}",
-                hint="Delete the link, or name the run log that is meant with --runlog.",
+                hint="Delete the link, or name the run log with --runlog.",
             )
 
 
@@ -161,20 +161,20 @@ def refuse_empty(path: Path, size: int) -> None:
     """Raise `RunLogError` if the file at `path`, of `size` bytes, is empty."""
     if size == 0:
         raise RunLogError(
-            f"{path}: the run log is empty (0 bytes): its content is lost",
-            hint="Restore it from a backup. Without one, check the targets that only create, then delete the file: "
-            "runs then read from the start and write everything again.",
+            f"{path}: the run log is empty (0 bytes): its content was lost",
+            hint="Restore it from a backup. Without a backup, check targets that only create records, then delete "
+            "the file: runs then read from the start and write everything again.",
         )
 
 
 def file_id(path: Path) -> FileId:
-    """Return the identity of the file at `path`. Raise `OSError` if there is none."""
+    """Return the identity of the file at `path`. Raise `OSError` if it does not exist."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def refuse_other(path: Path, opened: FileId) -> None:
-    """Raise `RunLogError` if the file at `path` is no longer the one that was `opened`."""
+    """Raise `RunLogError` if the file at `path` is not the file that was `opened`."""
     try:
         found = file_id(path)
     except FileNotFoundError:
@@ -184,6 +184,6 @@ def refuse_other(path: Path, opened: FileId) -> None:
     what = "deleted" if found is None else "replaced by another file"
     raise RunLogError(
         f"{path}: the run log was {what} while this process was writing to it",
-        hint="What was written to the target in this run is not recorded in the file that is there now. Put the run "
-        "log back, or check the target before the next run, which would write the same records again.",
+        hint="The file that is there now does not record what this run wrote to the target. Restore the run log, "
+        "or check the target before the next run, which would write the same records again.",
     )

@@ -25,7 +25,7 @@ from speclab.runlog.rows import (
 class DryRunStore:
     """A `RunStore` that reads record states, cursor and field profile from `real` and writes only to `scratch`.
 
-    Each failure is passed to `on_failure`, because nobody reads the scratch store afterwards.
+    Each failure is passed to `on_failure`, because the scratch store is deleted afterwards.
     """
 
     def __init__(self, real: RunStoreView, scratch: RunStore, on_failure: Callable[[NewFailure], None]) -> None:

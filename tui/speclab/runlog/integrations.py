@@ -14,7 +14,7 @@ from speclab.runlog.rows import AlertRow
 
 
 def touch(db: sqlite3.Connection, spec_id: str, at: str) -> None:
-    """Increment the revision of an integration; add it, with its spec_id as title, if nobody registered it."""
+    """Increment the revision of an integration; add it, with its spec_id as title, if it is not registered."""
     db.execute(
         "INSERT INTO integration (spec_id, title, path, status, schedule, registered_at) "
         "VALUES (?1, ?1, '', '', '', ?2) ON CONFLICT (spec_id) DO UPDATE SET revision = revision + 1",
@@ -90,7 +90,7 @@ class AlertChange(NamedTuple):
 
 
 def save_alerts(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:
-    """Replace all alerts of an integration, and return those that started or stopped firing."""
+    """Replace all alerts of an integration, and return the changes to and from firing."""
     was_firing = {
         name for (name,) in db.execute("SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,))
     }

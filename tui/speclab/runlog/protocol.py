@@ -1,4 +1,4 @@
-"""`RunStore`: the calls that a sync run makes to record its state, whatever stores it.
+"""`RunStore`: the calls that a sync run makes to record its state, independent of the storage.
 
 `RunLog` implements it with SQLite, and `DryRunStore` for runs that change nothing. Any implementation must pass
 `tests/runlog/test_run_store_conformance.py`.
@@ -35,10 +35,10 @@ class RunStoreView(Protocol):
         """Return the fingerprint of the source and target that the cursor belongs to; None if not recorded."""
 
     def get_field_profile(self, spec_id: str) -> Json:
-        """Return the field profile saved last; None if there is none."""
+        """Return the field profile saved last; None if no run saved one."""
 
     def get_last_run_state(self, spec_id: str) -> RunState | None:
-        """Return the state of the latest run that has ended; None if there is none."""
+        """Return the state of the latest run that has ended; None if no run has."""
 
     def get_hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the hash of the record at the target, for those of `keys` that are known to be there."""

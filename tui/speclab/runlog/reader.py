@@ -1,4 +1,4 @@
-"""Reading the run log: rows, figures and the tail of new events, without blocking writers."""
+"""Reading the run log: rows, and the tail of new events, without blocking writers."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ _PARKED: Final = " UNION ".join(
     "WHERE kind = 'parked'"
     for which in ("", " AND trigger <> 'retry'")
 )
-"""One of the last events of a run says that it was parked; those before are one a page, and not looked at."""
+"""A parked run logs that as one of its last events; earlier events are one per page, and not read."""
 _ALL: Final = -1  # as a LIMIT, to SQLite
 _CLOSED_STATES: Final = frozenset({FailureState.RESOLVED, FailureState.SUPERSEDED, FailureState.DISCARDED})
 
 
 class RunLogReader:
-    """The run log at a path, to be read.
+    """The run log at a path, for reading.
 
-    The file need not be there yet: until it is, `present` is False and everything is empty. A file that is replaced
-    is noticed at the next question. Raises `RunLogTooNew` and `RunLogError` like `RunLog`, and `RunLogTooOld` where
-    nothing has written to it since an older speclab did; see `RunLog.reader`.
+    The file need not exist yet: until it does, `present` is False and all results are empty. The next query notices
+    if the file was replaced. Raises `RunLogTooNew` and `RunLogError` like `RunLog`, and `RunLogTooOld` for a run log
+    that was not migrated yet; see `RunLog.reader`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,13 +67,13 @@ class RunLogReader:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
-        """A reader of the run log at `path`; raises if there is something there that is not one."""
+        """Return a reader of the run log at `path`. Raise `RunLogError` if the file is not a run log."""
         reader = cls(Path(path))
         reader.connection()
         return reader
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._db is not None:
             self._db.close()
         self._db = self._file = None
@@ -88,11 +88,11 @@ class RunLogReader:
 
     @property
     def present(self) -> bool:
-        """Whether there is a run log yet."""
+        """Whether the run log exists."""
         return self.connection() is not None
 
     def version(self) -> tuple[int, int]:
-        """Changes whenever anything in the run log did: which file it is, and SQLite's `data_version` of it."""
+        """Return a version that differs after any change: the number of the file opened, and its `data_version`."""
         connection = self.connection()
         if connection is None:
             return self._generation, -1
@@ -100,7 +100,7 @@ class RunLogReader:
             return self._generation, int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def connection(self) -> sqlite3.Connection | None:
-        """The connection, to the file that is there now; None while there is none."""
+        """Return the connection to the file that is there now; None while the file does not exist."""
         with telling(self.path):
             file = self._identity()
             if file != self._file:
@@ -111,7 +111,7 @@ class RunLogReader:
         return self._db
 
     def _identity(self) -> tuple[int, ...] | None:
-        """Which file it is, and of a frozen one in what state; None if there is none."""
+        """Return the identity of the file, and the state of a frozen one; None if the file does not exist."""
         with suppress(FileNotFoundError, NotADirectoryError):
             status = self.path.stat()
             refuse_empty(self.path, status.st_size)
@@ -120,15 +120,15 @@ class RunLogReader:
         return None
 
     def _connect(self) -> None:
-        """Connect to the file, or leave it at that if the tables are being made this very moment.
+        """Connect to the file, unless another process is creating its tables right now.
 
-        Reading in WAL mode takes a file of shared memory beside the run log. Where that is not there and may not be
-        made, nobody is writing either, and the run log is read as it is, frozen, until that changes.
+        Reading in WAL mode needs a file of shared memory beside the run log. If that cannot be created, no process is
+        writing, and the run log is read as immutable ("frozen") until that changes.
         """
         refuse_linked(self.path)
         self._frozen = False
         try:
-            self._db = self._opened("mode=ro")
+            self._db = self._open("mode=ro")
         except sqlite3.OperationalError as error:
             if (
                 error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -136,20 +136,22 @@ class RunLogReader:
             ):
                 raise
             self._frozen = True
-            self._db = self._opened("immutable=1")
+            self._db = self._open("immutable=1")
         self._file = self._identity() if self._db is not None else None
 
-    def _opened(self, how: str) -> sqlite3.Connection | None:
-        uri = f"{self.path.absolute().as_uri()}?{how}"
+    def _open(self, options: str) -> sqlite3.Connection | None:
+        uri = f"{self.path.absolute().as_uri()}?{options}"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA query_only = TRUE")
             found = schema.read_version(connection, self.path)
             if 0 < found < schema.VERSION:
-                older = f"the run log was written by an older speclab (schema {found}; this one reads {schema.VERSION})"
+                message = (
+                    f"the run log was written by an older speclab (schema {found}; this one reads {schema.VERSION})"
+                )
                 raise RunLogTooOld(
-                    f"{self.path}: {older}",
-                    hint="Whoever may write there brings it up to date with any command, such as `speclab status`.",
+                    f"{self.path}: {message}",
+                    hint="Migrate it with any command of a user who can write to it, such as `speclab status`.",
                 )
         except BaseException:
             connection.close()
@@ -160,23 +162,23 @@ class RunLogReader:
         return None
 
     def integrations(self, spec_id: str | None = None) -> list[IntegrationRow]:
-        """All integrations, by name, or the one with that spec_id."""
+        """Return all integrations by name, or the one with that spec_id."""
         rows = self.query(f"{INTEGRATION} WHERE ?1 IS NULL OR spec_id = ?1 ORDER BY spec_id", (spec_id,))
         return [IntegrationRow(*row) for row in rows]
 
     def get_parked(self, spec_id: str) -> dict[str, str]:
-        """Which end asked to be left alone, and until when: in the last run that is over, or the last that read."""
+        """Return until when each endpoint is parked, by the last run that ended or the last that read the source."""
         return self.get_all_parked([spec_id]).get(spec_id, {})
 
     def get_all_parked(self, spec_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return what `parked` returns for each of `spec_ids` that has any."""
+        """Return the result of `get_parked` for each of `spec_ids` with a parked endpoint."""
         found: dict[str, dict[str, str]] = {}
-        for spec_id, end, until in self.query(_PARKED, (json.dumps(list(spec_ids)),)):
-            found.setdefault(spec_id, {})[end] = until
+        for spec_id, endpoint, until in self.query(_PARKED, (json.dumps(list(spec_ids)),)):
+            found.setdefault(spec_id, {})[endpoint] = until
         return found
 
     def run(self, run: str) -> RunRow | None:
-        """The run with that id."""
+        """Return the run with that id."""
         rows = self.query(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,))
         return run_row(rows[0]) if rows else None
 
@@ -186,13 +188,13 @@ class RunLogReader:
         return rows[0][0] if rows else None
 
     def runs(self, spec_id: str | None = None, limit: int = 20, state: RunState | None = None) -> list[RunRow]:
-        """The latest runs, newest first."""
+        """Return the latest runs, newest first."""
         where, values = _where({"spec_id = ?": spec_id, "state = ?": state})
         rows = self.query(f"SELECT {RUN_COLUMNS} FROM run {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [run_row(row) for row in rows]
 
     def failure(self, failure: str) -> FailureRow | None:
-        """The failure with that id, with all it holds."""
+        """Return the failure with that id, in full."""
         rows = self.query(f"SELECT {FAILURE_COLUMNS} FROM failure WHERE id = ?", (failure,))
         return failure_row(rows[0]) if rows else None
 
@@ -209,10 +211,10 @@ class RunLogReader:
         limit: int | None = 100,
         full: bool = False,
     ) -> list[FailureRow]:
-        """Failures, newest first: the open ones, those in one `state`, or all that a `run` ever had.
+        """Return failures, newest first: open ones, those in one `state`, or all failures of a `run`.
 
-        With `closed`, those closed last are among them. With `full`, each holds its records, request and answer. The
-        `limit` None stands for all.
+        With `closed`, the failures closed last are included. With `full`, each has its records, request and response.
+        A `limit` of None means all.
         """
         which = "" if spec_id is None else "_by_spec"
         opened = (f"failure_open{which}", schema.OPEN, "id")
@@ -240,7 +242,7 @@ class RunLogReader:
         return sorted(found, key=attrgetter("id"), reverse=True)[:limit]
 
     def groups(self, spec_id: str | None = None) -> list[FailureGroup]:
-        """The open failures, alike ones taken together, the largest group first."""
+        """Return the groups of open failures, the largest first."""
         where = "" if spec_id is None else " AND spec_id = ?"
         rows = self.query(
             f"{GROUPS}{where} GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY count(*) DESC, max(last_at) DESC",
@@ -251,7 +253,7 @@ class RunLogReader:
     def get_group_failures(
         self, group: FailureGroup, limit: int | None = 100, *, full: bool = False
     ) -> list[FailureRow]:
-        """The failures of a group, newest first; see `failures` for `limit` and `full`."""
+        """Return the failures of a group, newest first; see `failures` for `limit` and `full`."""
         columns = FAILURE_COLUMNS if full else FAILURE_SUMMARY
         rows = self.query(
             f'SELECT {columns} FROM failure WHERE spec_id = ? AND stage = ? AND "row" IS ? AND class = ? '
@@ -261,7 +263,7 @@ class RunLogReader:
         return [failure_row(row) for row in rows]
 
     def alerts(self, spec_id: str | None = None) -> list[AlertRow]:
-        """The alerts as last evaluated, by integration and name."""
+        """Return the alerts as evaluated last, by integration and name."""
         where, values = _where({"spec_id = ?": spec_id})
         rows = self.query(
             f"SELECT spec_id, name, state, since, detail FROM alert {where} ORDER BY spec_id, name", values
@@ -271,7 +273,7 @@ class RunLogReader:
     def events(
         self, after: int = 0, *, spec_id: str | None = None, run: str | None = None, limit: int = 1000
     ) -> list[EventRow]:
-        """Events with a greater id than `after`, oldest first."""
+        """Return events with an id greater than `after`, oldest first."""
         where, values = _where({"id > ?": after, "spec_id = ?": spec_id, "run = ?": run})
         rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id LIMIT ?", (*values, limit))
         return [event_row(row) for row in rows]
@@ -279,14 +281,14 @@ class RunLogReader:
     def latest_events(
         self, limit: int = 100, *, spec_id: str | None = None, run: str | None = None, before: int | None = None
     ) -> list[EventRow]:
-        """The last events (of those with a smaller id than `before`), oldest first."""
+        """Return the last events (with an id less than `before`), oldest first."""
         where, values = _where({"id < ?": before, "spec_id = ?": spec_id, "run = ?": run})
         rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [event_row(row) for row in reversed(rows)]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All questions inside see the run log as it is at the first of them."""
+        """Have all queries inside see the run log as of the first one."""
         connection = self.connection()
         if connection is None:
             yield
@@ -296,11 +298,11 @@ class RunLogReader:
             try:
                 yield
             finally:
-                if connection is self._db:  # not if the file was replaced meanwhile
+                if connection is self._db:  # unless the file was replaced
                     connection.execute("COMMIT")
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """Rows of one statement; none while there is no run log."""
+        """Return the rows of one statement; none while the run log does not exist."""
         connection = self.connection()
         if connection is None:
             return []
@@ -309,23 +311,22 @@ class RunLogReader:
 
 
 def _where(given: Mapping[str, JsonView], *more: str) -> tuple[str, list[JsonView]]:
-    """A WHERE clause of those conditions whose value is not None, and of `more`."""
+    """Build a WHERE clause of the conditions whose value is not None, and of `more`."""
     used = {condition: value for condition, value in given.items() if value is not None}
     conditions = [*used, *more]
     return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), list(used.values())
 
 
-_AT_ONCE: Final = 1000
+_MAX_EVENTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LogUpdate:
-    """What a look found.
+    """The result of one poll.
 
-    `changed` if anything in the run log may have changed, be it figures only; `replaced` if it is another file than
-    before (or there is one now, or none any more), so that all that was shown is void. `events` are the new ones,
-    oldest first; `skipped` counts events between those and what was seen before that are not among them, because there
-    were too many to tell one by one.
+    `changed` if anything in the run log may have changed; `replaced` if the file was replaced, created or deleted, so
+    that everything shown is outdated. `events` are the new events, oldest first; `skipped` counts older new events
+    that are left out because there were too many.
     """
 
     changed: bool
@@ -335,7 +336,7 @@ class LogUpdate:
 
 
 class Tail:
-    """Follows the events of a run log, from the moment it is opened."""
+    """Follows the events of a run log."""
 
     def __init__(self, reader: RunLogReader, version: tuple[int, int], last: int) -> None:
         self._reader = reader
@@ -344,24 +345,24 @@ class Tail:
 
     @classmethod
     def open(cls, reader: RunLogReader) -> Self:
-        """A tail of what comes from now on; `latest_events` of the reader has what came before."""
+        """Return a tail of events from now on; earlier events are in `RunLogReader.latest_events`."""
         version = reader.version()
-        return cls(reader, version, _last(reader))
+        return cls(reader, version, _get_last_id(reader))
 
     def poll(self) -> LogUpdate:
-        """What is new. One `PRAGMA data_version` if nothing is; otherwise as much work as there are new events."""
+        """Return what is new. Costs one `PRAGMA data_version` if nothing is."""
         version = self._reader.version()
         if version == self._version:
             return LogUpdate(changed=False, replaced=False, events=(), skipped=0)
         replaced = version[0] != self._version[0]
         seen = 0 if replaced else self._last
-        self._version, newest = version, _last(self._reader)
-        after = max(seen, newest - _AT_ONCE)
-        events = self._reader.events(after, limit=_AT_ONCE)
+        self._version, newest = version, _get_last_id(self._reader)
+        after = max(seen, newest - _MAX_EVENTS)
+        events = self._reader.events(after, limit=_MAX_EVENTS)
         self._last = events[-1].id if events else newest
         return LogUpdate(changed=True, replaced=replaced, events=events, skipped=after - seen)
 
 
-def _last(reader: RunLogReader) -> int:
+def _get_last_id(reader: RunLogReader) -> int:
     ((last,),) = reader.query("SELECT max(id) FROM log_event") or [(None,)]
     return last or 0

@@ -1,4 +1,4 @@
-"""Reporting a run from elsewhere: a script, a cron job, another tool's scenario, monitored like any other run."""
+"""Runs reported by a script, a cron job or another tool, which are monitored like any other run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speclab.runlog.rows import NewFailure, PageResult
 
 
 class ReportedRun:
-    """A run that a script reports while it makes it; see `RunLog.run`."""
+    """A run that a script reports while it works; see `RunLog.run`."""
 
     def __init__(self, log: RunStore, spec_id: str, run: str) -> None:
         self.id = run
@@ -32,12 +32,11 @@ class ReportedRun:
         bytes_out: int = 0,
         message: str = "",
     ) -> None:
-        """Count records: how many were read, and what they came to; each that failed is reported with `fail` as well.
+        """Count records read and their outcomes; report each failed record with `fail` in addition.
 
-        A record is written, or created, updated or deleted where that is known; these three are added to `written`.
-        With a `message`, the event log has a line of it.
+        `created`, `updated` and `deleted` are added to `written`. A `message` is logged as an event.
         """
-        books = PageResult(
+        page = PageResult(
             read=read,
             outcomes={
                 Outcome.WRITTEN: written + created + updated + deleted,
@@ -51,7 +50,7 @@ class ReportedRun:
             keep_cursor=True,
             message=message,
         )
-        self._log.commit_page(self.id, books)
+        self._log.commit_page(self.id, page)
 
     def fail(
         self,
@@ -63,7 +62,7 @@ class ReportedRun:
         stage: Stage = Stage.WRITE,
         status: int | None = None,
     ) -> None:
-        """Report one of the records read that could not be written: it becomes a dead letter under its `key`."""
+        """Report a record that was read but could not be written: it becomes a dead letter under its `key`."""
         failure = NewFailure(
             key=key,
             state=FailureState.DEAD,
@@ -75,7 +74,7 @@ class ReportedRun:
             source=source or {},
             status=status,
         )
-        books = PageResult(
+        page = PageResult(
             read=0,
             outcomes={Outcome.DEAD: 1},
             effects={},
@@ -86,8 +85,8 @@ class ReportedRun:
             keep_cursor=True,
             message=f"{key}: {message}",
         )
-        self._log.commit_page(self.id, books)
+        self._log.commit_page(self.id, page)
 
     def event(self, message: str, level: Level = Level.INFO, fields: Mapping[str, Json] | None = None) -> None:
-        """Add a line to the event log."""
+        """Append a line to the event log."""
         self._log.log_event(self._spec_id, self.id, level, "log", message, fields)

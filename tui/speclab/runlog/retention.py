@@ -1,4 +1,4 @@
-"""Retention: what is old goes, in small bites, so that no writer waits long and what still matters stays."""
+"""Retention: delete old rows in small chunks, so that writers do not wait long."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 from speclab.runlog.rollup import RollupSpan
 from speclab.runlog.schema import OPEN, READ_TO_END
 
-_BITE: Final = 500
-_REST: Final = 0.005
-"""Seconds between two bites: a process that waits to write looks only now and then whether it may."""
+_CHUNK: Final = 500
+_PAUSE: Final = 0.005
+"""Seconds between two chunks: a process that waits to write polls the lock only now and then."""
 
 _NEXT_EVENTS: Final = f"""
 SELECT max(id), count(*) FILTER (WHERE at < :kept OR at > :now) FROM (
-    SELECT id, at FROM log_event WHERE spec_id = :spec AND id > :after ORDER BY id LIMIT {_BITE})"""
-"""A clock that was ahead for a while has left events of times to come among the first."""
+    SELECT id, at FROM log_event WHERE spec_id = :spec AND id > :after ORDER BY id LIMIT {_CHUNK})"""
+"""A clock that was ahead for a while leaves events of the future between older ones."""
 
 _EVENTS: Final = "DELETE FROM log_event WHERE spec_id = :spec AND id > :after AND id <= :last AND at < :kept"
 
 _FAILURES: Final = f"""
 DELETE FROM failure WHERE id IN (
-    SELECT id FROM failure WHERE spec_id = :spec AND NOT ({OPEN}) AND last_at < :kept LIMIT {_BITE})"""
+    SELECT id FROM failure WHERE spec_id = :spec AND NOT ({OPEN}) AND last_at < :kept LIMIT {_CHUNK})"""
 
 _RUNS: Final = f"""
 DELETE FROM run WHERE id IN (
@@ -34,24 +34,24 @@ DELETE FROM run WHERE id IN (
         AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND state = 'succeeded' ORDER BY ended_at DESC LIMIT 1)
         AND id IS NOT (SELECT id FROM run WHERE spec_id = :spec AND {READ_TO_END} ORDER BY started_at DESC LIMIT 1)
         AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.run = run.id)
-    LIMIT {_BITE})"""
+    LIMIT {_CHUNK})"""
 
 _ROLLUPS: Final = f"""
 DELETE FROM rollup WHERE (spec_id, span, start) IN (
     SELECT spec_id, span, start FROM rollup
-    WHERE spec_id = :spec AND span IN ('{RollupSpan.MINUTE}', '{RollupSpan.HOUR}') AND start < :kept LIMIT {_BITE})"""
+    WHERE spec_id = :spec AND span IN ('{RollupSpan.MINUTE}', '{RollupSpan.HOUR}') AND start < :kept LIMIT {_CHUNK})"""
 
 
 _SPEC_VERSIONS: Final = f"""
 DELETE FROM spec_version WHERE hash IN (
     SELECT hash FROM spec_version WHERE saved_at < :kept
         AND NOT EXISTS (SELECT 1 FROM run WHERE spec_hash = spec_version.hash)
-    LIMIT {_BITE})"""
+    LIMIT {_CHUNK})"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows of each kind went."""
+    """The number of rows deleted of each kind."""
 
     events: int
     failures: int
@@ -66,26 +66,27 @@ def prune(
     failures_kept_since: str,
     now: str,
 ) -> Pruned:
-    """Delete what one integration need not keep, each bite in a transaction of its own.
+    """Delete old rows of one integration, each chunk in a separate transaction.
 
-    Events, ended runs and the rollups of minutes and hours go by `kept_since`; failures that are resolved, superseded
-    or discarded by `failures_kept_since`. What stays, however old: open failures; runs that a failure still refers to;
-    the last run, the last that succeeded and the last that went through to the end; and rollups of days.
+    Events, ended runs and rollups of minutes and hours are deleted if older than `kept_since`; failures that are
+    resolved, superseded or discarded if older than `failures_kept_since`; specs with their last run. These are kept
+    regardless of age: open failures; runs that a failure refers to; the last run, the last that succeeded and the last
+    that read its source to the end; and rollups of days.
     """
     with transaction() as db:
         (running,) = db.execute(
             "SELECT min(started_at) FROM run WHERE spec_id = ? AND state = 'running'", (spec_id,)
         ).fetchone()
-    # A run in progress may still move records within the spans it has read in.
+    # A running run may still move records in the spans that counted them.
     rollups_kept_since = min(kept_since, RollupSpan.HOUR.start(running)) if running else kept_since
 
     def delete(sql: str, kept: str) -> int:
-        deleted, bite = 0, _BITE
-        while bite == _BITE:
+        deleted, chunk = 0, _CHUNK
+        while chunk == _CHUNK:
             with transaction() as db:
-                bite = db.execute(sql, {"spec": spec_id, "kept": kept}).rowcount
-            deleted += bite
-            sleep(_REST)
+                chunk = db.execute(sql, {"spec": spec_id, "kept": kept}).rowcount
+            deleted += chunk
+            sleep(_PAUSE)
         return deleted
 
     def delete_events() -> int:
@@ -97,7 +98,7 @@ def prune(
                 if not passing:
                     return deleted
                 deleted += db.execute(_EVENTS, scope | {"last": last}).rowcount
-            sleep(_REST)
+            sleep(_PAUSE)
 
     pruned = Pruned(
         events=delete_events(),

@@ -188,7 +188,7 @@ CREATE TABLE checkpoint (               -- where the next run resumes
     PRIMARY KEY (spec_id, flow)
 );
 
-CREATE TABLE record_state (             -- what is known to be at the target; one narrow row per record
+CREATE TABLE record_state (             -- records known to be at the target; one narrow row each
     flow_id INTEGER NOT NULL,           -- flow.id
     key TEXT NOT NULL,
     hash BLOB NOT NULL,                 -- 16 bytes: of the mapped record with sorted keys; other values while in flight
@@ -217,7 +217,7 @@ CREATE TABLE source_key (               -- keys that the source had
     key TEXT NOT NULL,
     full_scan INTEGER NOT NULL,         -- the latest scan that saw it; missing if less than full_scan.complete
     identity TEXT,                      -- JSON: what identifies it at the target; null if it was never mapped
-    tombstone INTEGER NOT NULL DEFAULT 0,   -- 1 once it was missing and its delete was sent, whatever the outcome
+    tombstone INTEGER NOT NULL DEFAULT 0,   -- 1 once it was missing and its delete was sent, regardless of the outcome
     PRIMARY KEY (flow_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX source_key_tombstone ON source_key (flow_id, key) WHERE tombstone = 1;

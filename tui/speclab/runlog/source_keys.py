@@ -1,4 +1,4 @@
-"""Keys of the source: which records a full scan saw, which are missing, and a preview of that for plans."""
+"""Source keys: which records a full scan saw, which ones are missing, and a preview of both for plans."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
 from speclab.runlog.schema import DEFAULT_FLOW, OPEN
 
 _MERGE_AT: Final = 20_000
-"""Records; merging them holds the file for some 100 ms."""
-_ROWS: Final = 20  # a statement, as in `states`
+"""Records; merging them locks the file for about 100 ms."""
+_ROWS: Final = 20  # per statement, as in `record_state`
 _BEHIND: Final = "full_scan < (SELECT complete FROM full_scan WHERE flow_id = :flow)"
 _DELIVERED: Final = (
     "EXISTS (SELECT 1 FROM record_state s WHERE s.flow_id = source_key.flow_id AND s.key = source_key.key "
@@ -27,7 +27,7 @@ _DELIVERED: Final = (
 )
 _SEEN: Final = "EXISTS (SELECT 1 FROM source_key p WHERE p.flow_id = s.flow_id AND p.key = s.key)"
 PLACE: Final = "coalesce(json_extract(identity, '$.place'), json_extract(identity, '$.target'))"
-"""What a delete at the target goes by: records of which it is the same are one record there."""
+"""The identity used for a delete at the target: records with the same one are one record there."""
 _FAILED: Final = (
     "EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.flow = :name AND f.key = source_key.key "
     f"AND f.{OPEN} AND f.key <> '')"
@@ -35,17 +35,17 @@ _FAILED: Final = (
 
 
 class SourceKeys:
-    """The tables `full_scan`, `source_key` and `source_key_page`, within the writer's transactions."""
+    """The tables `full_scan`, `source_key` and `source_key_page`, inside the writer's transactions."""
 
     def __init__(self) -> None:
         self._unmerged: dict[int, int] = {}  # flow id -> number of records in its pages
 
-    def forget(self) -> None:
-        """Take back what was only meant to be written: the transaction failed."""
+    def reset(self) -> None:
+        """Discard the cache after a transaction was rolled back."""
         self._unmerged.clear()
 
     def open_full_scan(self, db: sqlite3.Connection, flow: int, target: str) -> FullScan:
-        """How the sweeps stand. What was noted of records at another target than `target` is forgotten."""
+        """Return the state of full scans; keys of records at another target than `target` are deleted."""
         row = db.execute("SELECT target, latest, held FROM full_scan WHERE flow_id = ?", (flow,)).fetchone()
         if row is not None and row[0] == text(target):
             return FullScan(row[1], row[2])
@@ -56,7 +56,7 @@ class SourceKeys:
         return FullScan(0, 0)
 
     def add(self, db: sqlite3.Connection, flow: int, seen: SeenRecords, *, moves: bool) -> None:
-        """Note what a page tells; `moves` if the checkpoint moves with it."""
+        """Add the source keys of a page; `moves` if the checkpoint moves with it."""
         db.execute(
             "UPDATE full_scan SET latest = max(latest, :number), "
             "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :number END ELSE held END, "
@@ -72,15 +72,15 @@ class SourceKeys:
                 "keyless": seen.keyless,
             },
         )
-        # SQLite's JSON ends a text at a NUL: a record with such a key is left alone, rather than taken for another.
+        # SQLite's JSON ends a text at a NUL: records with such a key are ignored, not confused with another.
         seen_keys = [key for key in seen.identities if "\x00" not in key]
         if not seen_keys:
             return
-        identities = [_json(seen.identities[key]) for key in seen_keys]
+        identities = [_encode_identity(seen.identities[key]) for key in seen_keys]
         keys = [key if key.isascii() else text(key) for key in seen_keys]
-        self._come_again(db, flow, keys)
-        waiting = self._waiting(db, flow) + len(keys)
-        # What is seen apart from a sweep counts as seen in the latest: it is there later than that began.
+        self._clear_tombstones(db, flow, keys)
+        waiting = self._count_unmerged(db, flow) + len(keys)
+        # A record seen outside a full scan counts as seen in the latest: it existed after that scan started.
         db.execute(
             "INSERT INTO source_key_page (flow_id, full_scan, keys, identities, records) "
             "SELECT flow_id, latest, ?, ?, ? FROM full_scan WHERE flow_id = ?",
@@ -90,12 +90,12 @@ class SourceKeys:
         if waiting >= _MERGE_AT:
             self.merge(db, flow)
 
-    def break_off(self, db: sqlite3.Connection, flow: int) -> None:
-        """The checkpoint moves on, and nobody notes what a page holds: the sweep that it was in has a gap."""
+    def interrupt_scan(self, db: sqlite3.Connection, flow: int) -> None:
+        """Leave the full scan that the checkpoint is inside of: the page that moved it has no source keys."""
         db.execute("UPDATE full_scan SET held = 0 WHERE flow_id = ? AND held <> 0", (flow,))
 
     def merge(self, db: sqlite3.Connection, flow: int) -> None:
-        """Move what the pages hold into the table, in the order of its keys."""
+        """Move the keys of the pages into the table, in key order."""
         latest: dict[str, tuple[int, str | None]] = {}
         for full_scan, keys, identities in db.execute(
             "SELECT full_scan, keys, identities FROM source_key_page WHERE flow_id = ? ORDER BY id", (flow,)
@@ -106,15 +106,15 @@ class SourceKeys:
         rows = [(key, *latest[key]) for key in sorted(latest)]
         whole = len(rows) - len(rows) % _ROWS
         many = (tuple(chain.from_iterable(rows[at : at + _ROWS])) for at in range(0, whole, _ROWS))
-        db.executemany(_upsert(flow, _ROWS), many)
-        db.executemany(_upsert(flow, 1), rows[whole:])
+        db.executemany(_build_upsert(flow, _ROWS), many)
+        db.executemany(_build_upsert(flow, 1), rows[whole:])
         db.execute("DELETE FROM source_key_page WHERE flow_id = ?", (flow,))
         self._unmerged[flow] = 0
 
     def count_scan(self, db: sqlite3.Connection, flow: int, run: str, deleted: bytes) -> ScanCounts:
-        """How many are missing. What is neither at the target nor failed on its way there is forgotten.
+        """Count missing records, and delete the keys of those that neither reached the target nor failed.
 
-        What is at the target has a state that is not `deleted`, the hash of a record that was deleted there.
+        A record is at the target if it has a state other than `deleted`, the hash of a record that was deleted there.
         """
         full_scan = db.execute("SELECT nameless FROM full_scan WHERE flow_id = ? AND undecided", (flow,)).fetchone()
         if full_scan is None:
@@ -146,23 +146,23 @@ class SourceKeys:
         nameless = count(f"{behind} AND identity IS NULL AND {_DELIVERED}") + count(
             f"record_state s WHERE flow_id = :flow AND hash <> :deleted AND NOT {_SEEN}"
         )
-        self._settle(db, flow, nameless)
-        news = nameless if nameless != full_scan[0] else 0
-        return ScanCounts(missing, news, known, tuple(key for key, _, _ in replaced), bool(balanced))
+        self._update_undecided(db, flow, nameless)
+        changed = nameless if nameless != full_scan[0] else 0
+        return ScanCounts(missing, changed, known, tuple(key for key, _, _ in replaced), bool(balanced))
 
-    def missing(self, db: sqlite3.Connection, flow: int, after: str, limit: int) -> list[MissingRecord]:
-        """Records of which nothing was decided since they are missing, in the order of their keys, from `after` on."""
+    def get_missing(self, db: sqlite3.Connection, flow: int, after: str, limit: int) -> list[MissingRecord]:
+        """Return missing records that are not handled yet, in key order, with a key greater than `after`."""
         rows = db.execute(
             f"SELECT key, identity FROM source_key WHERE flow_id = :flow AND key > :after AND {_BEHIND} "
             "AND NOT tombstone ORDER BY key LIMIT :limit",
             {"flow": flow, "after": text(after), "limit": limit},
         ).fetchall()
         if not rows:
-            self._settle(db, flow)
+            self._update_undecided(db, flow)
         return [MissingRecord(key, None if identity is None else json.loads(identity)) for key, identity in rows]
 
-    def decided(self, db: sqlite3.Connection, flow: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
-        """Note that it was decided of missing records by their `keys`; those `deleted` need not be known any more."""
+    def mark_handled(self, db: sqlite3.Connection, flow: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
+        """Mark missing records as handled, by their `keys`; the keys of those `deleted` at the target are dropped."""
         for statement, which in (
             ("UPDATE source_key SET tombstone = 1", keys),
             ("DELETE FROM source_key", deleted),
@@ -173,7 +173,7 @@ class SourceKeys:
             )
 
     def get_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> dict[str, Record]:
-        """Those of `keys` that are missing, of which it was decided, and what the target knows them by."""
+        """Return the identity at the target of those of `keys` that are tombstones."""
         stored = {text(key): key for key in keys}
         rows = db.execute(
             "SELECT key, identity FROM source_key WHERE flow_id = ? AND tombstone = 1 AND identity IS NOT NULL "
@@ -182,16 +182,16 @@ class SourceKeys:
         )
         return {stored[key]: json.loads(identity) for key, identity in rows}
 
-    def _settle(self, db: sqlite3.Connection, flow: int, nameless: int | None = None) -> None:
-        """Note whether anything is left to decide, so that no run that reads what changed has to count."""
+    def _update_undecided(self, db: sqlite3.Connection, flow: int, nameless: int | None = None) -> None:
+        """Store whether missing records are left to handle, so that incremental runs need not count them."""
         db.execute(
             f"UPDATE full_scan SET nameless = coalesce(:nameless, nameless), undecided = EXISTS "
             f"(SELECT 1 FROM source_key WHERE flow_id = :flow AND {_BEHIND} AND NOT tombstone) WHERE flow_id = :flow",
             {"flow": flow, "nameless": nameless},
         )
 
-    def _come_again(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> None:
-        """Note at once, not when pages are merged, that records are not gone any more: a retry goes by it."""
+    def _clear_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> None:
+        """Clear tombstones of records that are back at once, not when pages are merged: retries read them."""
         if db.execute("SELECT 1 FROM source_key WHERE flow_id = ? AND tombstone = 1 LIMIT 1", (flow,)).fetchone():
             db.execute(
                 "UPDATE source_key SET tombstone = 0 WHERE flow_id = ? AND tombstone = 1 "
@@ -199,8 +199,8 @@ class SourceKeys:
                 (flow, json.dumps(keys)),
             )
 
-    def _waiting(self, db: sqlite3.Connection, flow: int) -> int:
-        """How many records the pages hold; asked once, for what a killed run has left."""
+    def _count_unmerged(self, db: sqlite3.Connection, flow: int) -> int:
+        """Return the number of records in the pages; read from the file once, for pages of a killed run."""
         if flow not in self._unmerged:
             (self._unmerged[flow],) = db.execute(
                 "SELECT coalesce(sum(records), 0) FROM source_key_page WHERE flow_id = ?", (flow,)
@@ -208,8 +208,8 @@ class SourceKeys:
         return self._unmerged[flow]
 
 
-def _json(identity: Record | None) -> str | None:
-    """An identity as JSON text: there is one a record, and `as_json` takes ten times as long."""
+def _encode_identity(identity: Record | None) -> str | None:
+    """Return an identity as JSON text, ten times as fast as `as_json`: there is one per record."""
     if identity is None:
         return None
     try:
@@ -218,7 +218,7 @@ def _json(identity: Record | None) -> str | None:
         return as_json(identity)
 
 
-def _upsert(flow: int, rows: int) -> str:
+def _build_upsert(flow: int, rows: int) -> str:
     return (
         "INSERT INTO source_key (flow_id, key, full_scan, identity) "
         f"VALUES {', '.join([f'({flow:d}, ?, ?, ?)'] * rows)} "
@@ -226,7 +226,7 @@ def _upsert(flow: int, rows: int) -> str:
     )
 
 
-_SOME: Final = 500
+_CHUNK: Final = 500
 _MISSING: Final = f"""
 WITH known AS (
     SELECT key, max(full_scan) AS full_scan, max(identity) AS identity, min(tombstone) AS tombstone FROM (
@@ -242,10 +242,10 @@ WHERE full_scan < :before AND NOT tombstone AND identity IS NOT NULL AND key NOT
 
 
 class MissingPreview:
-    """The records of one flow, and which of them a read has seen; those are kept in a temporary table."""
+    """Finds the records of a flow that a read would find missing; keys seen so far are in a temporary table."""
 
     def __init__(self, path: Path, spec_id: str, target: str) -> None:
-        """Of `spec_id` in the run log at `path`, whose records are at `target`."""
+        """Open the run log at `path` for `spec_id`, whose records are at `target`."""
         self._path = path
         with telling(path):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
@@ -265,9 +265,9 @@ class MissingPreview:
                 self._db.executemany("INSERT INTO unmerged VALUES (?, ?, ?)", of_page)
         known = row is not None and row[1] is not None
         self.full_scan = FullScan(row[1], row[2]) if known else FullScan(0, 0)
-        """How the reads of the whole source stand."""
+        """Numbers of the full scans so far."""
         self.undecided = int(row[3]) if known else 0
-        """Number of the read that found what is to be deleted and was not yet; 0 if there is nothing of that kind."""
+        """Number of the full scan whose missing records are not deleted yet; 0 if all are."""
 
     def __enter__(self) -> Self:
         return self
@@ -277,21 +277,21 @@ class MissingPreview:
     ) -> None:
         self._db.close()
 
-    def saw(self, identities: Mapping[str, Record | None]) -> None:
-        """Take note that the source has these keys, and what the target would know each by; see `source_key.Seen`."""
+    def add_seen(self, identities: Mapping[str, Record | None]) -> None:
+        """Add keys that the source has, each with its identity at the target (see `SeenRecords`)."""
         rows = [(text(key), None if one is None else as_json(one)) for key, one in identities.items()]
         one = "SELECT ? AS key, ? AS identity"
         self._db.executemany(f"INSERT OR REPLACE INTO seen SELECT key, {PLACE} FROM ({one})", rows)
 
-    def missing(self, before: int) -> Iterator[list[MissingRecord]]:
-        """Records that were seen neither now nor in the reads from number `before` on, some at a time."""
+    def get_missing(self, before: int) -> Iterator[list[MissingRecord]]:
+        """Yield chunks of the records that were not seen now, and not in a full scan numbered `before` or later."""
         with telling(self._path):
             found = self._db.execute(_MISSING, {"flow": self._flow, "before": before})
-            while some := found.fetchmany(_SOME):
-                yield [MissingRecord(key, json.loads(identity)) for key, identity in some]
+            while rows := found.fetchmany(_CHUNK):
+                yield [MissingRecord(key, json.loads(identity)) for key, identity in rows]
 
-    def known(self, deleted: bytes) -> int:
-        """How many records are known to be at the target, but for what the latest pages of a killed run told."""
+    def count_known(self, deleted: bytes) -> int:
+        """Return how many records are known to be at the target, except in unmerged pages of a killed run."""
         (count,) = self._db.execute(
             "SELECT count(*) FROM record_state WHERE flow_id = ? AND hash <> ?", (self._flow, deleted)
         ).fetchone()

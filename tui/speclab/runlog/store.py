@@ -1,4 +1,7 @@
-"""The run log as it is written: by one connection a process, in short transactions that each leave balanced books."""
+"""`RunLog`: writes the run log, through one connection per process, in short transactions.
+
+After each transaction, the counts of every run match the outcomes of its records.
+"""
 
 from __future__ import annotations
 
@@ -53,22 +56,22 @@ from speclab.runlog.schema import DEFAULT_FLOW
 from speclab.runlog.source_keys import SourceKeys
 
 THIS_PROCESS: Final = 0
-"""The pid to give for this very process, whichever it is."""
+"""Stands for the pid of this process, in `RunLog.start_run`."""
 
 _BUSY_SECONDS: Final = 10.0
-_WAL_PAGES: Final = 4000  # 16 MB between checkpoints: fewer syncs, and pages of record_state written once, not often
+_WAL_PAGES: Final = 4000  # 16 MB between WAL checkpoints: fewer syncs, and each page of record_state is written once
 _DUE: Final = "failure WHERE spec_id = ? AND flow = ? AND state = 'waiting' AND next_attempt_at <= ?"
 
 
 class RunLog:
-    """The run log at a path, to be written. Any number of processes may; each transaction waits its turn.
+    """The run log at a path, for writing: the SQLite implementation of `RunStore`.
 
-    A page's transaction is durable against a killed process at once. Against a power cut it is only after SQLite's
-    next checkpoint (`synchronous = NORMAL`): the last pages may be gone then, whole, and the cursor with them. They
-    are read and sent again with the same idempotency keys, like any page in doubt.
+    Any number of processes may write; their transactions take turns. A committed page survives a killed process. It
+    survives a power cut only after SQLite's next checkpoint (`synchronous = NORMAL`): the last pages may be lost, each
+    as a whole and together with its cursor. They are read and sent again with the same idempotency keys.
 
-    Methods may be called from any thread. They raise `RunLogError` when the file cannot be written, and when it was
-    deleted or replaced: what is written to a file that nobody can open any more is lost.
+    Methods may be called from any thread. They raise `RunLogError` if the file cannot be written, and if it was
+    deleted or replaced, because writes to the old file would be lost.
     """
 
     def __init__(
@@ -99,8 +102,8 @@ class RunLog:
         """Open the run log at `path`: create it with its directory if it is missing, and migrate an older one.
 
         `on_retries` is called with the results of retries after each `commit_retries`.
-        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, something else or out of
-        reach.
+        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, is not a run log or cannot
+        be opened.
         """
         path = Path(path)
         with telling(path):
@@ -110,7 +113,7 @@ class RunLog:
             refuse_empty(path, path.stat().st_size)
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                schema.read_version(connection, path)  # before anything is changed: it may be somebody else's file
+                schema.read_version(connection, path)  # before any change: it may not be a run log
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
@@ -124,9 +127,9 @@ class RunLog:
 
     @classmethod
     def reader(cls, path: str | PathLike[str]) -> RunLogReader:
-        """A reader of the run log at `path`, which is brought up to date first if an older speclab wrote it.
+        """Return a reader of the run log at `path`; migrate the run log first if an older speclab wrote it.
 
-        Raises as `RunLogReader.open`, and as `open` where it cannot be brought up to date.
+        Raises like `RunLogReader.open`, and like `open` if it cannot be migrated.
         """
         try:
             return RunLogReader.open(path)
@@ -135,7 +138,7 @@ class RunLog:
         return RunLogReader.open(path)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -147,13 +150,13 @@ class RunLog:
         self.close()
 
     def register(self, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
-        """Say what an integration is called, where its spec is, and when it runs."""
+        """Save the title, the path of the spec, the status and the schedule of an integration."""
         with self._transaction() as db:
             self._touch(db, spec_id)
             integrations.save_description(db, spec_id, title=title, path=path, status=status, schedule=schedule)
 
     def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
-        """Have `speclab up` leave an integration alone until `resume`; False if it did already, and nothing changed."""
+        """Have `speclab up` skip an integration until `resume`. Return False if it was paused already."""
         with self._transaction() as db:
             if integrations.is_paused(db, spec_id):
                 return False
@@ -161,17 +164,17 @@ class RunLog:
             at = self._now()
             integrations.pause(db, spec_id, at, by, reason)
             message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
-            self._event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
+            self._add_event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
         return True
 
     def resume(self, spec_id: str, by: str) -> bool:
-        """End a pause; False if there was none."""
+        """End a pause. Return False if the integration was not paused."""
         with self._transaction() as db:
             if not integrations.is_paused(db, spec_id):
                 return False
             self._touch(db, spec_id)
             integrations.resume(db, spec_id)
-            self._event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
+            self._add_event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
         return True
 
     def start_run(
@@ -185,17 +188,17 @@ class RunLog:
     ) -> str:
         """Start a run and return its id.
 
-        With the `pid` of the process that runs it, the run is seen as interrupted when that process is gone; with None
-        (a run reported from elsewhere, call by call) it stays open until it is finished.
+        A run with the `pid` of its process is marked as interrupted once that process is gone. A run with None, such
+        as a run reported by a script, stays open until `finish_run`.
         """
         process = None if pid is None else ProcessIdentity.of(pid or getpid())
         run = self._ids.new()
         with self._transaction() as db:
             flow_id = self._touch_flow(db, spec_id, flow)
-            self._states.begin(db, flow_id)
+            self._states.begin_run(db, flow_id)
             at = self._now()
             runs.add_run(db, accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, at), trigger, process)
-            self._event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
+            self._add_event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
         return run
 
     def save_spec_version(self, spec_hash: str, spec: str) -> None:
@@ -213,58 +216,58 @@ class RunLog:
         return row[0] if row else None
 
     def commit_page(self, run: str, page: PageResult) -> None:
-        """Record all that one page came to, in one transaction.
+        """Record the outcomes, failures, record states and cursor of one page, in one transaction.
 
-        Raises `ValueError` if the page counts a waiting, dead or unknown record it has no failure for, or has two
-        failures of one key.
+        Raises `ValueError` if the page counts a waiting, dead or unknown record without a failure, or has two failures
+        of one key.
         """
-        accounting.check(page)
+        accounting.validate_page(page)
         with self._transaction() as db:
-            entry = self._entry(db, run)
-            accounting.count(db, run, entry.spec_id, entry.flow, entry.at, accounting.page_counts(page))
+            entry = self._get_entry(db, run)
+            accounting.add_counts(db, run, entry.spec_id, entry.flow, entry.at, accounting.count_page(page))
             accounting.supersede(
                 db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
             )
-            accounting.store(db, entry, page.failures, self._ids)
+            accounting.add_failures(db, entry, page.failures, self._ids)
             self._states.add(db, entry.flow_id, page.states)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor, page.route)
             if page.seen is not None:
                 self._source_keys.add(db, entry.flow_id, page.seen, moves=not page.keep_cursor)
             elif not page.keep_cursor:
-                self._source_keys.break_off(db, entry.flow_id)
+                self._source_keys.interrupt_scan(db, entry.flow_id)
             if page.tombstones:
-                self._source_keys.decided(db, entry.flow_id, page.tombstones, [key for key, _ in page.states])
+                self._source_keys.mark_handled(db, entry.flow_id, page.tombstones, [key for key, _ in page.states])
             if page.total is not None:
                 db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
             if page.message:
                 fields = {"read": page.read} | {outcome.value: n for outcome, n in page.outcomes.items() if n}
                 level = Level.WARNING if page.failures else Level.INFO
-                self._event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
+                self._add_event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
 
     def commit_retries(self, run: str, results: Sequence[RetryResult], message: str = "") -> None:
-        """Record what retries came to, in one transaction; `run` is the run that tried again.
+        """Record the results of retries that `run` made, in one transaction.
 
-        A failure of `run` itself moves from one of its counts to another; one of an earlier run is read once more by
-        this one. Raises `UsageError` for a failure that is not there, and `ValueError` where one is said to have failed
-        again but not how.
+        A failure of `run` itself moves from one of its counts to another; a failure of an earlier run counts as read
+        once more by this run. Raises `UsageError` for a failure that does not exist, and `ValueError` for a failed
+        retry without a new failure.
         """
         for result in results:
             failure = result.new_failure
             if result.outcome in accounting.FAILED and (failure is None or failure.state.value != result.outcome.value):
                 raise ValueError(f"a retry with the outcome {result.outcome} needs a new failure in that state")
         with self._transaction() as db:
-            entry = self._entry(db, run)
+            entry = self._get_entry(db, run)
             for result in results:
-                accounting.settle(db, entry, result)
+                accounting.commit_retry(db, entry, result)
             self._states.add(db, entry.flow_id, [one.state for one in results if one.state is not None])
             if message:
-                self._event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
+                self._add_event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
         if self._on_retries is not None:
             self._on_retries(results)
 
     def save_progress(self, run: str, progress: Record) -> RunRow:
-        """Store what a run does within its page, if that is news, and return its row."""
+        """Store the progress of a run within its page, if it changed, and return its row."""
         with telling(self.path), self._lock:
             row = runs.get_run(self._db, run)
         if row.progress == progress:
@@ -275,15 +278,15 @@ class RunLog:
     def cancel(self, spec_id: str, by: str, *, now: bool = False) -> list[RunRow]:
         """Ask the running runs of an integration to stop, and return them.
 
-        The first time they finish the page in progress; with `now`, or when asked again, they stop at once. A run looks
-        once a second for such a request.
+        At the first request they finish the page in progress; with `now`, or at the second, they stop at once. Runs
+        look for requests once a second.
         """
         with self._transaction() as db:
             cancelled = runs.request_cancel(db, spec_id, now=now)
             for run in cancelled:
                 self._touch(db, spec_id)
                 message, fields = runs.describe_cancel(run, by)
-                self._event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
+                self._add_event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
         return cancelled
 
     def finish_run(
@@ -293,35 +296,35 @@ class RunLog:
         state: RunState | None = None,
         error_class: ErrorClass | None = None,
     ) -> RunRow:
-        """End a run and check its books, which gives the row as it will stay.
+        """End a run, check that its counts match, and return its final row.
 
-        Without a `state` it is failed if there is an `error`, partial if records are waiting, dead or unknown, and
-        succeeded otherwise. Books that do not balance make it failed, whatever else it is. A failed run counts as an
-        error, of `error_class` if it has one.
+        Without a `state`, it is failed if there is an `error`, partial if records are waiting, dead or unknown, and
+        succeeded otherwise. A run whose counts do not match is failed in any case. A failed run counts as an error, of
+        `error_class` if it has one.
         """
         with self._transaction() as db:
-            entry = self._entry(db, run)
+            entry = self._get_entry(db, run)
             row = runs.get_run(db, run)
             outcomes = row.written + row.unchanged + row.filtered + row.waiting + row.dead + row.unknown
             if row.read != outcomes:
-                unbalanced = f"counts do not match: read {row.read}, outcomes {outcomes}"
-                error, state = f"{error}; {unbalanced}" if error else unbalanced, RunState.FAILED
+                mismatch = f"counts do not match: read {row.read}, outcomes {outcomes}"
+                error, state = f"{error}; {mismatch}" if error else mismatch, RunState.FAILED
             if state is None:
                 open_records = row.waiting + row.dead + row.unknown
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
-            return self._end(db, entry, row, state, error, error_class)
+            return self._end_run(db, entry, row, state, error, error_class)
 
     def mark_interrupted(self, is_running: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
-        """Mark the runs whose process is gone as interrupted; gives them.
+        """Mark runs whose process is gone as interrupted, and return them.
 
         `is_running` decides whether a run is still running, by its spec_id and process; the default is `is_alive`.
         """
-        ended = []
+        ended: list[RunRow] = []
         with self._transaction() as db:
             for row, process in runs.get_processes(db):
                 if not (is_running(row.spec_id, process) if is_running else is_alive(process)):
                     error = f"process {process.pid} on {process.host} died before finishing the run"
-                    ended.append(self._end(db, self._entry(db, row.run), row, RunState.INTERRUPTED, error))
+                    ended.append(self._end_run(db, self._get_entry(db, row.run), row, RunState.INTERRUPTED, error))
         return ended
 
     def log_event(
@@ -333,72 +336,72 @@ class RunLog:
         message: str,
         fields: Mapping[str, Json] | None = None,
     ) -> None:
-        """Add one line to the event log."""
+        """Append one line to the event log."""
         with self._transaction() as db:
             self._touch(db, spec_id)
-            self._event(db, self._now(), spec_id, run, level, kind, message, fields or {})
+            self._add_event(db, self._now(), spec_id, run, level, kind, message, fields or {})
 
     def get_cursor(self, spec_id: str, flow: str = DEFAULT_FLOW) -> Json:
-        """The cursor the next run goes on from; None to start from the start."""
+        """Return the cursor that the next run resumes from; None to read from the start."""
         row = self._read_one("SELECT cursor FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
         cursor: Json = json.loads(row[0]) if row else None
         return cursor
 
     def get_route(self, spec_id: str, flow: str = DEFAULT_FLOW) -> str | None:
-        """The source and the target that the cursor is of, as `PageResult` named them; None where nobody did."""
+        """Return the fingerprint of the source and target that the cursor belongs to; None if not recorded."""
         row = self._read_one("SELECT route FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
         return row[0] if row else None
 
     def clear_checkpoint(self, spec_id: str, flow: str = DEFAULT_FLOW) -> None:
-        """Forget the cursor: the next run reads from the start."""
+        """Delete the cursor: the next run reads from the start."""
         with self._transaction() as db:
             self._touch(db, spec_id)
             db.execute("DELETE FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
 
     def get_field_profile(self, spec_id: str) -> Json:
-        """What `learn` was given last; None if it never was."""
+        """Return the field profile saved last; None if there is no profile."""
         with telling(self.path), self._lock:
             return integrations.get_field_profile(self._db, spec_id)
 
     def save_field_profile(self, spec_id: str, profile: Json) -> None:
-        """Remember what the fields of an integration's source usually are; it takes the place of what was known."""
+        """Replace the field profile of an integration's source."""
         with self._transaction() as db:
             integrations.save_field_profile(db, spec_id, profile)
 
     def get_last_run_state(self, spec_id: str) -> RunState | None:
-        """How the latest run that is over ended; None if there is none."""
+        """Return the state of the latest run that has ended; None if no run has."""
         row = self._read_one(
             "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
         )
         return RunState(row[0]) if row else None
 
     def open_full_scan(self, spec_id: str, target: str, flow: str = DEFAULT_FLOW) -> FullScan:
-        """How the reads of a whole source stand, whose missing records are to be deleted at `target`."""
+        """Return the state of full scans whose missing records are deleted at `target`; reset it for a new target."""
         with self._transaction() as db:
             return self._source_keys.open_full_scan(db, self._touch_flow(db, spec_id, flow), target)
 
     def count_scan(self, run: str, deleted: bytes) -> ScanCounts:
-        """How many records the source has no more, since a read of all of it came to the end; `run` is under way.
+        """Return how many records are missing after a full scan of `run`, which is still running.
 
         `deleted` is the hash of a record that was deleted at the target.
         """
         with self._transaction() as db:
-            flow_id = self._entry(db, run).flow_id
+            flow_id = self._get_entry(db, run).flow_id
             self._states.merge(db, flow_id)
             return self._source_keys.count_scan(db, flow_id, run, deleted)
 
     def get_missing(self, spec_id: str, limit: int, after: str = "", flow: str = DEFAULT_FLOW) -> list[MissingRecord]:
-        """Return the first missing records that are not settled yet, with a key later than `after`."""
+        """Return the first missing records that are not handled yet, with a key greater than `after`."""
         with self._transaction() as db:
-            return self._source_keys.missing(db, integrations.find_flow(db, spec_id, flow), after, limit)
+            return self._source_keys.get_missing(db, integrations.find_flow(db, spec_id, flow), after, limit)
 
     def get_tombstones(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, Record]:
-        """Those of `keys` that were booked as `gone` and did not come again, with what the target knows them by."""
+        """Return the identity at the target of those of `keys` that are tombstones and were not seen again."""
         with telling(self.path), self._lock:
             return self._source_keys.get_tombstones(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
     def get_hashes(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, bytes]:
-        """The hash of what is at the target, for those of `keys` that are known to be there."""
+        """Return the hash of the record at the target, for those of `keys` that are known to be there."""
         with telling(self.path), self._lock:
             return self._states.get(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
@@ -427,7 +430,7 @@ class RunLog:
     def get_due_failures(
         self, spec_id: str, now: datetime | str, limit: int = 100, flow: str = DEFAULT_FLOW
     ) -> list[FailureRow]:
-        """The records waiting in the retry queue whose time has come, the longest due first, with all they hold."""
+        """Return records of the retry queue that are due at `now`, the longest due first, in full."""
         now = now if isinstance(now, str) else format_timestamp(now)
         with telling(self.path), self._lock:
             rows = self._db.execute(
@@ -436,12 +439,12 @@ class RunLog:
         return [failure_row(row) for row in rows]
 
     def count_due_failures(self, spec_id: str, now: datetime, flow: str = DEFAULT_FLOW) -> int:
-        """How many records wait in the retry queue whose time has come."""
+        """Return how many records of the retry queue are due at `now`."""
         row = self._read_one(f"SELECT count(*) FROM {_DUE}", (spec_id, flow, format_timestamp(now)))
         return int(row[0])
 
     def get_unknown_failures(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> list[FailureRow]:
-        """Those of `keys` of which it is not known whether they are at the target, with all that was sent."""
+        """Return the open failures of `keys` whose outcome is unknown, with the payload that was sent."""
         with telling(self.path), self._lock:
             rows = self._db.execute(
                 f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND flow = ? AND {schema.OPEN} "
@@ -451,25 +454,25 @@ class RunLog:
         return [failure_row(row) for row in rows]
 
     def discard(self, failures: Sequence[str], reason: str) -> int:
-        """Give up open failures, by id, and say why; gives how many were open."""
-        return self._decide(failures, FailureState.DISCARDED, Outcome.DEAD, f"discarded: {reason}")
+        """Discard open failures, by id, for a reason. Return how many were open."""
+        return self._change_states(failures, FailureState.DISCARDED, Outcome.DEAD, f"discarded: {reason}")
 
     def requeue(self, failures: Sequence[str]) -> int:
-        """Put open failures, by id, first into the retry queue, dead letters and unknown ones too; gives how many."""
-        return self._decide(failures, FailureState.WAITING, Outcome.WAITING, "to be tried again now")
+        """Move open failures, by id, to the front of the retry queue, including dead letters. Return how many."""
+        return self._change_states(failures, FailureState.WAITING, Outcome.WAITING, "put back into the retry queue")
 
     def save_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
-        """Record all alerts of an integration as just evaluated; one that begins or ends firing is an event."""
+        """Replace the alerts of an integration, and log alerts that started or stopped firing."""
         with self._transaction() as db:
             self._touch(db, spec_id)
-            for news in integrations.save_alerts(db, spec_id, alerts):
-                fields: dict[str, Json] = {"state": news.state.value}
-                self._event(db, self._now(), spec_id, None, news.level, "alert", news.message, fields)
+            for change in integrations.save_alerts(db, spec_id, alerts):
+                fields: dict[str, Json] = {"state": change.state.value}
+                self._add_event(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
 
     def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
-        """Delete what is older than an integration's Logging section keeps it for, in seconds.
+        """Delete rows that are older than the Logging section of an integration allows, in seconds.
 
-        See `retention.prune` for what stays all the same.
+        See `retention.prune` for rows that are kept regardless of their age.
         """
         now = self._clock.now()
         kept, failures_kept = (format_timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
@@ -477,13 +480,13 @@ class RunLog:
 
     @contextmanager
     def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[ReportedRun]:
-        """Report a run made elsewhere, from its start to its end.
+        """Report a run of a script, from its start to its end.
 
         >>> with RunLog.open(".speclab/runlog.db") as log, log.run("nightly-export") as run:
         ...     run.add(read=120, written=119)
         ...     run.fail("c_8841", "no such country: XX", source={"id": "c_8841", "country": "XX"})
 
-        An exception ends it as failed, and goes on; leaving it checks the books like those of any run.
+        An exception ends it as failed and is raised again. At the end its counts must match, like those of any run.
         """
         if title:
             self.register(spec_id, title=title, path="", status="", schedule="")
@@ -498,7 +501,7 @@ class RunLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction of this process at a time, and (BEGIN IMMEDIATE) of all processes."""
+        """Begin a transaction: the only one of this process, and (BEGIN IMMEDIATE) of all processes."""
         with telling(self.path), self._lock:
             refuse_other(self.path, self._file)
             self._db.execute("BEGIN IMMEDIATE")
@@ -506,22 +509,22 @@ class RunLog:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back already
+                if self._db.in_transaction:  # not after a full disk, which rolls back by itself
                     self._db.execute("ROLLBACK")
-                self._states.forget()
-                self._source_keys.forget()
+                self._states.reset()
+                self._source_keys.reset()
                 raise
 
-    def _decide(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
-        """A person's decision about open failures: their new state, and the outcome in the books of a run under way."""
+    def _change_states(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
+        """Change the state of open failures, and their outcome if the run that counts them is still running."""
         with self._transaction() as db:
             at = self._now()
-            self._states.decided(db, failures, there=state is FailureState.DISCARDED)
-            decided = accounting.decide(db, failures, state, outcome, at)
-            for spec_id, count in decided.items():
+            self._states.resolve_unknown(db, failures, arrived=state is FailureState.DISCARDED)
+            changed = accounting.change_states(db, failures, state, outcome, at)
+            for spec_id, count in changed.items():
                 self._touch(db, spec_id)
-                self._event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
-        return decided.total()
+                self._add_event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
+        return changed.total()
 
     def _read_one(self, sql: str, values: Sequence[object]) -> Any:
         with telling(self.path), self._lock:
@@ -530,8 +533,8 @@ class RunLog:
     def _now(self) -> str:
         return format_timestamp(self._clock.now())
 
-    def _entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
-        """In whose books this transaction writes."""
+    def _get_entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
+        """Return the run that this transaction counts for, which must be running."""
         row = db.execute(
             "SELECT spec_id, spec_hash, flow FROM run WHERE id = ? AND ended_at IS NULL", (run,)
         ).fetchone()
@@ -559,7 +562,7 @@ class RunLog:
             (entry.spec_id, entry.flow, as_text, entry.run, entry.at, route),
         )
 
-    def _end(
+    def _end_run(
         self,
         db: sqlite3.Connection,
         entry: accounting.RunEntry,
@@ -569,15 +572,17 @@ class RunLog:
         error_class: ErrorClass | None = None,
     ) -> RunRow:
         if state is RunState.FAILED:
-            accounting.count(db, entry.run, entry.spec_id, entry.flow, entry.at, accounting.error_counts(error_class))
-        self._states.end(db, entry.flow_id)
+            accounting.add_counts(
+                db, entry.run, entry.spec_id, entry.flow, entry.at, accounting.count_error(error_class)
+            )
+        self._states.end_run(db, entry.flow_id)
         level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
         message = f"{state}: {error}" if error else str(state)
         fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
-        self._event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
+        self._add_event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
         return runs.end_run(db, row, entry.at, state, error)
 
-    def _event(
+    def _add_event(
         self,
         db: sqlite3.Connection,
         at: str,

@@ -233,7 +233,7 @@ class _Planner:
             known |= {key: self.sent[key] for key in batch.keys if key in self.sent}
             changed = batch.without_unchanged(known)
             if self.missing is not None:
-                self.missing.saw(self.identities.build_all(batch))
+                self.missing.add_seen(self.identities.build_all(batch))
                 self.has_keyless = self.has_keyless or len(batch.source_keys) < batch.read
             self.read += batch.read
             self.filtered += batch.outcomes[Outcome.FILTERED]
@@ -263,13 +263,13 @@ class _Planner:
         if not self.missing.full_scan.latest:
             self.notes["missing records are known after the first full read with `missing: delete` set"] = None
         spec, tombstone, count = self.prepared.integration, self.transformer.hasher.deleted, 0
-        for rows in self.missing.missing(self.before or 0):
+        for rows in self.missing.get_missing(self.before or 0):
             states = self.log.get_hashes(spec.spec_id, [row.key for row in rows])
             for row in rows:
                 if states.get(row.key, tombstone) != tombstone:
                     count += 1
                     self._add_effect(PlannedEffect.DELETE, row.key)
-        self._add_alarms(self.guard.check_missing(count, max(count, self.missing.known(tombstone))))
+        self._add_alarms(self.guard.check_missing(count, max(count, self.missing.count_known(tombstone))))
 
     def build(self, *, resumed: bool, waiting: int) -> Plan:
         """Return the plan, once everything was added."""
