@@ -40,6 +40,7 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
 
     from speclab.cli import INTERRUPTED
     from speclab.core.clock import SystemClock
+    from speclab.monitor.checks import evaluate_alerts
     from speclab.service.scheduler import Serving, serve
     from speclab.spec.workspace import runlog_path, state_directory, workspace_of
     from speclab.sync.signals import stopped_by_signals
