@@ -143,7 +143,9 @@ async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_ans
     url = await serve(source)
     first = await read(url)
     source.rows = [("a", "version 7")]
-    with pytest.raises(BadResponse, match=r"the `since` field holds version 7 \(a text\) and 2024-01-01 .* \(a time\)"):
+    with pytest.raises(
+        BadResponse, match=r"the `since` field has both version 7 \(a text\) and 2024-01-01 .* \(a time\)"
+    ):
         await read(url, first[-1].cursor)
 
 

@@ -63,7 +63,7 @@ async def test_a_proxy_that_refuses_is_named_and_nothing_was_sent(
 ) -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
     clean_environment.setenv("HTTPS_PROXY", await serve_raw(answer))
-    with pytest.raises(Unreachable, match="cannot connect: the proxy answers 407"):
+    with pytest.raises(Unreachable, match="cannot connect: the proxy responded with 407"):
         await read_all(
             open_reader(system("https://crm.invalid"), NoAuth(), references, context, RetrySettings(attempts=1))
         )

@@ -10,10 +10,10 @@ from speclab.connectors.incremental import (
     Bookmark,
     IncomparableValues,
     Watermark,
-    digest,
-    earlier,
-    no_later_than,
-    no_more_than,
+    build_time_ceiling,
+    build_value_ceiling,
+    compute_digest,
+    subtract_seconds,
 )
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
@@ -24,10 +24,10 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def read(values: list[Json], before: Bookmark | None = None) -> tuple[list[Record], Bookmark | None]:
     """The records with these values that are delivered, two a page, and the mark after them."""
-    watermark = Watermark(AT, no_later_than(NOON), before=before)
+    watermark = Watermark(AT, build_time_ceiling(NOON), before=before)
     records: list[Record] = [{"id": at, "at": value} for at, value in enumerate(values)]
-    fresh = [record for at in range(0, len(records), 2) for record in watermark.take(records[at : at + 2])]
-    return fresh, watermark.reached()
+    fresh = [record for at in range(0, len(records), 2) for record in watermark.advance(records[at : at + 2])]
+    return fresh, watermark.get_reached()
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(0, 5))
@@ -96,17 +96,17 @@ def test_values_without_an_order_between_them_are_refused() -> None:
 def test_a_ceiling_in_time_is_written_like_the_value_and_leaves_what_is_no_time(
     value: str | float, ceiling: str | float
 ) -> None:
-    assert no_later_than(NOON)(value) == ceiling
+    assert build_time_ceiling(NOON)(value) == ceiling
 
 
 def test_a_ceiling_of_values_holds_for_values() -> None:
-    assert [no_more_than(5)(value) for value in (4, 5, 6)] == [4, 5, 5]
+    assert [build_value_ceiling(5)(value) for value in (4, 5, 6)] == [4, 5, 5]
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(0, 10**6))  # noqa: DTZ001
 def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, seconds: int) -> None:
     text = moment.replace(tzinfo=UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    found = earlier(text, seconds)
+    found = subtract_seconds(text, seconds)
     assert isinstance(found, str)
     assert found.endswith("Z")
     assert len(found) == len(text)
@@ -115,8 +115,8 @@ def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, second
 
 @pytest.mark.parametrize("value", ["0001-01-01", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+02:00"])
 def test_before_the_first_of_all_times_there_is_none(value: str) -> None:
-    assert earlier(value, 300) == value
+    assert subtract_seconds(value, 300) == value
 
 
 def test_a_digest_goes_by_content_not_by_order_of_keys() -> None:
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+    assert compute_digest({"a": 1, "b": 2}) == compute_digest({"b": 2, "a": 1}) != compute_digest({"a": 1, "b": 3})

@@ -71,7 +71,7 @@ async def test_a_burst_of_503_longer_than_the_tries_ends_the_run_honestly(job: J
 async def test_an_answer_in_drips_is_not_waited_for_beyond_the_timeout(job: Job, systems: Systems) -> None:
     job.write(BY_CURSOR, TO_SQLITE, retry="attempts: 2\nbase: 5ms\ncap: 50ms")
     systems(people=PEOPLE, size=PAGE, source=["", "drip", "drip"])
-    await assert_broken_off_and_mended(job, Unreachable, "no answer in time")
+    await assert_broken_off_and_mended(job, Unreachable, "no response in time")
 
 
 async def test_a_slow_answer_in_time_is_an_answer(job: Job, systems: Systems) -> None:
@@ -104,7 +104,7 @@ async def test_a_content_length_too_small_is_half_a_page_too_and_the_rest_is_no_
     """Whether the rest is in the same packet decides what is seen first, half a text or an answer that is none."""
     systems(people=PEOPLE, size=PAGE, source=["", "short"])
     await assert_broken_off_and_mended(job, BadResponse)
-    assert any(words in str(job.runs()[0].error) for words in ("a body that is not JSON", "the answer is not HTTP"))
+    assert any(words in str(job.runs()[0].error) for words in ("a body that is not JSON", "the response is not HTTP"))
     assert "\n" not in str(job.runs()[0].error)
 
 

@@ -21,7 +21,7 @@ def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
     ("error", "error_class"),
     [
         (Unreachable("cannot connect"), ErrorClass.NETWORK),
-        (Unreachable("no answer in time (30s)", error_class=ErrorClass.TIMEOUT), ErrorClass.TIMEOUT),
+        (Unreachable("no response in time (30s)", error_class=ErrorClass.TIMEOUT), ErrorClass.TIMEOUT),
         (Unreachable("503 (tried 3 times)", error_class=ErrorClass.SERVER), ErrorClass.SERVER),
         (Unauthorized("401 Unauthorized"), ErrorClass.UNAUTHORIZED),
         (BadResponse("no JSON"), ErrorClass.BAD_ANSWER),

@@ -239,7 +239,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
 def _record(line: bytes, size: int, place: str) -> Record:
     """Parse the record on a line of `size` bytes. Raises `UsageError` if it is not a JSON object."""
-    from speclab.connectors.unreadable import checked, too_long
+    from speclab.connectors.unreadable import check_readable, too_long
     from speclab.core.errors import UsageError
     from speclab.core.json import decode_leniently
 
@@ -251,4 +251,4 @@ def _record(line: bytes, size: int, place: str) -> Record:
         raise UsageError(f"{place}: not valid JSON: {error}") from error
     if not isinstance(found.value, dict):
         raise UsageError(f"{place}: expected a record as a JSON object in braces")
-    return found.value if found.is_clean else checked(found.value, line, place)
+    return found.value if found.is_clean else check_readable(found.value, line, place)

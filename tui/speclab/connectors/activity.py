@@ -1,4 +1,4 @@
-"""What a run does within the page in progress: counted where it happens, looked at once a second."""
+"""The progress of a run within the current page, which the run log stores once a second."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The Content-Encoding of an answer undone (RFC 9110 section 8.4): gzip, deflate, br and zstd, one over another too.
+"""Decodes the Content-Encoding of a response (RFC 9110 section 8.4): gzip, deflate, br and zstd, also nested.
 
-httpx's own decoders stay out: they unpack all that a chunk holds at once, so that a megabyte of a compression bomb
-takes gigabytes of memory, and they take a gzip that breaks off for a whole one.
+The decoders of httpx decompress a whole chunk at once, so that a megabyte of a compression bomb takes gigabytes of
+memory, and accept a truncated gzip body as complete.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Final, Protocol
 from speclab.core.outcome import ErrorClass
 
 _PIECE: Final = 256 * 1024
-"""Bytes that are unpacked at once."""
+"""Bytes decompressed at once."""
 _LAYERS: Final = 4
-"""Encodings over one another, beyond which an answer means harm."""
+"""Largest number of nested encodings."""
 _ZSTD_WINDOW: Final = 23
-"""Log 2 of the bytes a zstd decoder may have to look back: 8 MB (RFC 9659)."""
+"""Binary logarithm of the largest zstd window: 8 MB (RFC 9659)."""
 
 
 class Unreadable(Exception):
-    """A body that cannot be unpacked, or not within the limit; the other side did answer."""
+    """A body that cannot be decoded, or exceeds the size limit."""
 
     def __init__(self, error_class: ErrorClass, message: str) -> None:
         super().__init__(message)
@@ -32,37 +32,39 @@ class Unreadable(Exception):
 
 
 class Decoder:
-    """Unpacks one body, of which no more than `most` bytes are taken, packed or not; `limit` is what says so."""
+    """Decodes one body of at most `most` bytes, encoded or decoded; `limit` names the setting in messages."""
 
     def __init__(self, encodings: str, most: int, limit: str = "`limits.response`") -> None:
-        """A decoder for what Content-Encoding says, empty for nothing. Raises `Unreadable` for what is not known."""
+        """Create a decoder for a Content-Encoding header. Raises `Unreadable` for an unknown encoding."""
         names = [name.strip().lower() for name in encodings.split(",")] if encodings else []
         names = [name for name in names if name not in ("", "identity")]
         if len(names) > _LAYERS:
-            raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is encoded {len(names)} times over")
+            raise Unreadable(
+                ErrorClass.BAD_ANSWER, f"the response has {len(names)} nested encodings, expected at most {_LAYERS}"
+            )
         self._layers = [_DecodingLayer(name) for name in reversed(names)]
         self._most = f"the {most:,} bytes of {limit}"
         self._left = [most] * (len(names) + 1)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that `data`, the next part of the body, unpacks to. Raises `Unreadable`."""
-        return self._through(0, data)
+        """Yield the decoded pieces of `data`, the next part of the body. Raises `Unreadable`."""
+        return self._decode(0, data)
 
     def finish(self) -> None:
-        """Say that the body is over. Raises `Unreadable` if something had to follow."""
+        """Check that the body is complete. Raises `Unreadable` if it is truncated."""
         for layer in self._layers:
             layer.finish()
 
-    def _through(self, depth: int, data: bytes) -> Iterator[bytes]:
-        """What comes out of all layers from `depth` on."""
+    def _decode(self, depth: int, data: bytes) -> Iterator[bytes]:
+        """Yield `data` decoded by all layers from `depth` on."""
         self._left[depth] -= len(data)
         if self._left[depth] < 0:
-            raise Unreadable(ErrorClass.BAD_ANSWER, f"the answer is larger than {self._most}")
+            raise Unreadable(ErrorClass.BAD_ANSWER, f"the response is larger than {self._most}")
         if depth == len(self._layers):
             yield data
             return
         for piece in self._layers[depth].unpack(data):
-            yield from self._through(depth + 1, piece)
+            yield from self._decode(depth + 1, piece)
 
 
 class _DecodingLayer:
@@ -71,39 +73,39 @@ class _DecodingLayer:
     def __init__(self, name: str) -> None:
         opened = _KNOWN.get(name.removeprefix("x-"))  # x-gzip is gzip, RFC 9110 section 8.4.1.3
         if opened is None:
-            message = f"the answer is encoded as {name!r}, which was not asked for; expected one of {ACCEPTED}, or none"
+            message = f"the response is encoded as {name!r}, expected one of {ACCEPTED}, or none"
             raise Unreadable(ErrorClass.BAD_ANSWER, message)
         self._name = name
         self._stream = opened()
-        self._begun = False
+        self._started = False
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        self._begun = self._begun or bool(data)
+        self._started = self._started or bool(data)
         try:
             yield from self._stream.unpack(data)
         except self._stream.error as error:
-            message = f"the answer is not encoded as it says ({self._name}): {error}"
+            message = f"the response is not valid {self._name}: {error}"
             raise Unreadable(ErrorClass.BAD_ANSWER, message) from None
 
     def finish(self) -> None:
-        if self._begun and not self._stream.over:
-            raise Unreadable(ErrorClass.NETWORK, f"the answer breaks off: its {self._name} does not come to an end")
+        if self._started and not self._stream.over:
+            raise Unreadable(ErrorClass.NETWORK, f"the response is truncated: its {self._name} data is incomplete")
 
 
 class _Stream(Protocol):
     error: type[Exception]
-    """What `unpack` raises for data that is not packed so."""
+    """The error that `unpack` raises for invalid data."""
 
     @property
     def over(self) -> bool:
         """Whether the data may end here."""
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """What `data` unpacks to, in pieces of about `_PIECE`."""
+        """Yield the decoded `data` in pieces of about `_PIECE` bytes."""
 
 
 class _Gzip:
-    """RFC 1952: one member after the other."""
+    """RFC 1952: one or more members."""
 
     error: type[Exception] = zlib.error
 
@@ -117,15 +119,15 @@ class _Gzip:
     def unpack(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:
-                data = data.lstrip(b"\0")  # what members are padded with
+                data = data.lstrip(b"\0")  # padding after a member
                 if data:
                     self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            yield from _inflated(self._member, data)
+            yield from _inflate(self._member, data)
             data = self._member.unused_data
 
 
 class _Deflate:
-    """The zlib format (RFC 1950), or, from servers that take the name by its word, the bare one (RFC 1951)."""
+    """The zlib format (RFC 1950), or the raw format (RFC 1951) that some servers send under that name."""
 
     error: type[Exception] = zlib.error
 
@@ -144,16 +146,16 @@ class _Deflate:
                 return
             headed = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2]) % 31 == 0
             self._inner = zlib.decompressobj(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS)
-        yield from _inflated(self._inner, data)
+        yield from _inflate(self._inner, data)
         if self._inner.unused_data:
-            raise zlib.error("something follows its end")
+            raise zlib.error("there is data after its end")
 
 
 class _Brotli:
     """RFC 7932."""
 
     def __init__(self) -> None:
-        import brotli  # 5 MB, most of it a dictionary
+        import brotli  # takes 5 MB, mostly a dictionary
 
         self.error: type[Exception] = brotli.error
         self._inner = brotli.Decompressor()
@@ -173,7 +175,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """RFC 8878: one frame after the other."""
+    """RFC 8878: one or more frames."""
 
     def __init__(self) -> None:
         if sys.version_info >= (3, 14):
@@ -198,13 +200,13 @@ class _Zstd:
             data = self._frame.unused_data if self._frame.eof else b""
 
 
-def _inflated(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """What `data` inflates to, up to the end of `stream`."""
+def _inflate(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Yield the inflated `data`, up to the end of `stream`."""
     full = False
     while (data or full) and not stream.eof:
         piece = stream.decompress(data, _PIECE)
         data = stream.unconsumed_tail
-        full = len(piece) == _PIECE  # there may be more though all of `data` went in
+        full = len(piece) == _PIECE  # there may be more output without more input
         yield piece
 
 
@@ -215,4 +217,4 @@ _KNOWN: Final[Mapping[str, Callable[[], _Stream]]] = {
     "zstd": _Zstd,
 }
 ACCEPTED: Final = ", ".join(_KNOWN)
-"""What Accept-Encoding says."""
+"""The value of the Accept-Encoding header."""

@@ -1,4 +1,4 @@
-"""Single requests to what gives out secrets, token endpoints and Vault, over the one seam to the network."""
+"""Single HTTP requests to token endpoints and secret stores, over the same transport as all others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30.0
 _CONNECT: Final = 10.0
 _LARGEST: Final = 1_000_000
-"""Bytes a reply may have; what is looked for in it is small."""
+"""Largest size of a reply in bytes; tokens and secrets are small."""
 
 Transports = Callable[[], "httpx.AsyncBaseTransport"]
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """An answer, whole; `body` is None where it is no JSON."""
+    """A complete response; `body` is None if it is not JSON."""
 
     status: int
     body: Json
@@ -32,9 +32,9 @@ class HttpReply:
 
 
 async def request_once(request: httpx.Request, transports: Transports | None) -> HttpReply:
-    """The answer to `request`, of whatever status; redirects are not followed.
+    """Send `request` and return the response of any status; redirects are not followed.
 
-    Raises `Unreachable` if none comes in time, or none that can be read.
+    Raises `Unreachable` if there is no response in time, or none that can be decoded.
     """
     import httpx
 
@@ -64,7 +64,7 @@ async def _text(response: httpx.Response) -> bytes:
     from speclab.connectors.http_decoding import Decoder
 
     try:
-        decoder = Decoder(response.headers.get("content-encoding", ""), _LARGEST, "such a reply")
+        decoder = Decoder(response.headers.get("content-encoding", ""), _LARGEST, "such a response")
         text = b"".join([piece async for raw in response.aiter_raw() for piece in decoder.feed(raw)])
         decoder.finish()
     finally:

@@ -1,8 +1,8 @@
-"""httpx's transport over aiohttp, which is several times faster than httpcore under many connections.
+"""An httpx transport over aiohttp, which is several times faster than httpcore with many connections.
 
-The package httpx-aiohttp does the same, with three differences that matter here: it hands URLs over to be quoted anew,
-so that `%26` in a path arrives as `&`; it reports a dropped connection as one that never came about, though what was
-sent may have been done; and it makes a timeout and its headers anew for each request.
+The package httpx-aiohttp differs in three ways that matter here: it quotes URLs again, so that `%26` in a path arrives
+as `&`; it reports a dropped connection as one that was never established, although the request may have been executed;
+and it builds a timeout object and headers for each request.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from yarl import URL
 from speclab.core.outcome import ErrorClass
 
 _KEEPALIVE: Final = 4.0
-"""Seconds an idle connection is kept: below the 5 s at which common servers drop theirs, just as we might send."""
+"""Seconds to keep an idle connection: less than the 5 s after which common servers close theirs."""
 _CHUNK: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends requests to one origin over at most `connections` connections, to be made within `connect` seconds each.
+    """Sends requests to one origin over at most `connections` connections, each established within `connect` seconds.
 
-    It goes through the proxy the environment names for that origin (`HTTPS_PROXY`, `NO_PROXY`), never for loopback.
-    Redirects are not followed, cookies not kept, bodies not decompressed: that is for the client to want.
+    Uses the proxy of the environment for that origin (`HTTPS_PROXY`, `NO_PROXY`), except for loopback. Does not follow
+    redirects, keep cookies or decompress bodies.
     """
 
     def __init__(self, *, connections: int, connect: float, tls: bool) -> None:
@@ -40,7 +40,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxy: str | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, its body not read yet. Raises `httpx.TransportError`."""
+        """Send `request` and return the response without its body. Raises `httpx.TransportError`."""
         if self._session is None:
             self._session = self._open()
             self._proxy = _proxy(request.url)
@@ -69,7 +69,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._session = None
 
     def _open(self) -> aiohttp.ClientSession:
-        # Certificates take 20 ms to load, and plain HTTP, of which no redirect leads away, never looks at them.
+        # Certificates take 20 ms to load, and plain HTTP does not use them.
         ssl = httpx.create_ssl_context() if self._tls else False
         connector = aiohttp.TCPConnector(limit=self._connections, ssl=ssl, keepalive_timeout=_KEEPALIVE)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
@@ -96,7 +96,7 @@ def _proxy(url: httpx.URL) -> str | None:
 
 @contextmanager
 def _as_httpx() -> Iterator[None]:
-    """Raise aiohttp's errors as the errors httpx has for them."""
+    """Convert errors of aiohttp to those of httpx."""
     try:
         yield
     except aiohttp.ConnectionTimeoutError as error:
@@ -104,11 +104,11 @@ def _as_httpx() -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         raise httpx.ConnectError(error.strerror or str(error.os_error)) from error
     except aiohttp.ClientHttpProxyError as error:
-        raise httpx.ProxyError(f"the proxy answers {error.status} {error.message}") from error
+        raise httpx.ProxyError(f"the proxy responded with {error.status} {error.message}") from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error)) from error
     except aiohttp.ClientResponseError as error:
-        # The lines below the first show the bytes in question, with an arrow to one of them.
+        # The lines after the first show the invalid bytes, with an arrow to one of them.
         raise httpx.RemoteProtocolError(error.message.partition("\n")[0].rstrip(":")) from error
     except aiohttp.ClientError as error:  # dropped while sending, waiting or reading
         raise httpx.ReadError(str(error)) from error
@@ -116,7 +116,7 @@ def _as_httpx() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class MappedError:
-    """Why there is no answer, and what to do; `sent` is False only if surely nothing of the request was seen."""
+    """Why there is no response, and what to do; `sent` is False only if the server certainly received nothing."""
 
     error_class: ErrorClass
     reason: str
@@ -125,19 +125,24 @@ class MappedError:
 
 
 _NO_CONNECTION_IN_TIME: Final = MappedError(ErrorClass.TIMEOUT, "no connection in time", sent=False)
-_NO_ANSWER_IN_TIME: Final = MappedError(ErrorClass.TIMEOUT, "no answer in time", sent=True)
+_NO_RESPONSE_IN_TIME: Final = MappedError(ErrorClass.TIMEOUT, "no response in time", sent=True)
 _CANNOT_CONNECT: Final = MappedError(
-    ErrorClass.NETWORK, "cannot connect", sent=False, hint="Does the system run, and is its URL right, seen from here?"
+    ErrorClass.NETWORK,
+    "cannot connect",
+    sent=False,
+    hint="Check that the system is running and that its URL is correct from this machine.",
 )
-_NO_URL: Final = MappedError(ErrorClass.NETWORK, "not a URL that can be asked", sent=False)
-_NO_HTTP: Final = MappedError(ErrorClass.BAD_ANSWER, "the answer is not HTTP", sent=True)
-_BROKEN: Final = MappedError(ErrorClass.NETWORK, "the connection was closed before the whole answer came", sent=True)
+_NO_URL: Final = MappedError(ErrorClass.NETWORK, "not a URL that can be requested", sent=False)
+_NO_HTTP: Final = MappedError(ErrorClass.BAD_ANSWER, "the response is not HTTP", sent=True)
+_BROKEN: Final = MappedError(
+    ErrorClass.NETWORK, "the connection was closed before the response was complete", sent=True
+)
 
 _MEANINGS: Final[tuple[tuple[type[Exception], MappedError], ...]] = (
     (httpx.ConnectTimeout, _NO_CONNECTION_IN_TIME),
     (httpx.PoolTimeout, _NO_CONNECTION_IN_TIME),
-    (httpx.TimeoutException, _NO_ANSWER_IN_TIME),
-    (TimeoutError, _NO_ANSWER_IN_TIME),
+    (httpx.TimeoutException, _NO_RESPONSE_IN_TIME),
+    (TimeoutError, _NO_RESPONSE_IN_TIME),
     (httpx.ConnectError, _CANNOT_CONNECT),
     (httpx.ProxyError, _CANNOT_CONNECT),
     (httpx.UnsupportedProtocol, _NO_URL),
@@ -146,5 +151,5 @@ _MEANINGS: Final[tuple[tuple[type[Exception], MappedError], ...]] = (
 
 
 def map_error(error: Exception) -> MappedError:
-    """What `error`, raised by a transport or while an answer was read, means."""
+    """Return the meaning of `error`, which a transport or reading a response raised."""
     return next((meaning for describe_kind, meaning in _MEANINGS if isinstance(error, describe_kind)), _BROKEN)

@@ -1,11 +1,11 @@
-"""Incremental reading: from where to ask, what was had before, and how far a read has safely got.
+"""Incremental reads: where to start, which records were delivered before, and how far a read has safely got.
 
-A mark is the value of the `since` field up to which everything was read. It is asked for inclusively, so that records
-that share it are not lost, and those delivered before are told by their digest, not by their key alone: a record that
-changed again within the same second is another one.
+A bookmark is the value of the `since` field up to which everything was read. The next read includes that value, so that
+records that share it are not lost. Records delivered before are recognized by a digest instead of their key, because a
+record can change twice within a second.
 
-A mark never passes the ceiling a read was given, such as the time at which it began: what changed behind its back
-carries a later time than that, however large the largest value was that it saw.
+A bookmark never exceeds the ceiling of a read, such as its start time: a record that changes during the read gets a
+later time, whatever the largest value was that the read saw.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.paths import FieldPath
 
 Scalar: TypeAlias = "str | int | float"
-Order: TypeAlias = "tuple[str, float | datetime | str]"
-"""What a value is ordered by: its kind, and a value that compares within the kind."""
+SortKey: TypeAlias = "tuple[str, float | datetime | str]"
+"""The sort key of a value: its kind, and a value that compares within the kind."""
 
 _MOST_TIES: Final = 1000
-"""Digests a checkpoint holds; with more records at one mark they are read again, and found unchanged, instead."""
-_SECONDS: Final = range(1_000_000_000, 10_000_000_000)  # numbers that are taken for Unix times, in seconds
+"""Digests in a checkpoint; with more records at one value, they are read again and found unchanged."""
+_SECONDS: Final = range(1_000_000_000, 10_000_000_000)  # numbers treated as Unix times in seconds
 _MILLISECONDS: Final = range(1_000_000_000_000, 10_000_000_000_000)  # and in milliseconds
 _YEAR: Final = timedelta(days=366)
 _DAY: Final = 86_400.0
 
 
 class IncomparableValues(Exception):
-    """Two values of the field that have no order between them; the message names both."""
+    """Two values of the field that cannot be compared; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """How far a read got: `value` of the field, and the digests of the records delivered at or after it."""
+    """The `value` of the field that a read reached, and the digests of the records delivered at or after it."""
 
     value: Scalar
     ties: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, value: Json) -> Bookmark | None:
-        """The mark a checkpoint holds as `value`; None for anything else."""
+        """Return the bookmark that a checkpoint stores as `value`, or None."""
         match value:
             case {"value": str() | int() | float() as at, "ties": [*ties]}:
                 return cls(at, tuple(map(str, ties)))
         return None
 
     def dump(self) -> Json:
-        """The mark as a checkpoint holds it."""
+        """Return the bookmark as a checkpoint stores it."""
         return {"value": self.value, "ties": list(self.ties)}
 
 
 class Watermark:
-    """Follows the `since` field through one read."""
+    """Tracks the `since` field through one read."""
 
     def __init__(
         self,
@@ -66,39 +66,39 @@ class Watermark:
         before: Bookmark | None,
         reached: Bookmark | None = None,
     ) -> None:
-        """A read from `before` on (None: from the start); `reached` is how far it had got when it was broken off.
+        """Track a read that starts at `before` (None: at the start), and had `reached` a bookmark if it is resumed.
 
-        `ceiling` gives a value, or what it may count as at most.
+        `ceiling` returns the value, limited to the largest one allowed.
         """
         self.ordered = True
-        """Whether the values have come in ascending order so far."""
+        """Whether the values have been ascending so far."""
         self.missing = 0
-        """Records without a value: they are delivered, but only a full read finds them."""
+        """Number of records without a value: they are delivered, but only a full read finds them."""
         self.passed = False
-        """Whether a value was beyond the ceiling: something changed while it was read."""
+        """Whether a value exceeded the ceiling, which means that records changed during the read."""
         self._field = field
         self._ceiling = ceiling
         self._before = before
-        self._floor = order(before.value) if before else None
+        self._floor = build_sort_key(before.value) if before else None
         self._digests = frozenset(before.ties) if before else frozenset()
         self._value = reached.value if reached else None
-        self._order = order(reached.value) if reached else None
+        self._order = build_sort_key(reached.value) if reached else None
         self._ties = list(reached.ties) if reached else []
 
-    def take(self, records: Sequence[Record]) -> list[Record]:
-        """The `records` the read before did not deliver; the mark follows. Raises `IncomparableValues`."""
+    def advance(self, records: Sequence[Record]) -> list[Record]:
+        """Return the `records` that were not delivered before, and advance. Raises `IncomparableValues`."""
         fresh: list[Record] = []
-        at_mark: list[Record] = []  # digests are made once a page, for those still at the mark at its end
+        at_mark: list[Record] = []  # digests are computed once per page, for records at the final value
         for record in records:
-            if not (self._digests and digest(record) in self._digests):
+            if not (self._digests and compute_digest(record) in self._digests):
                 fresh.append(record)
-            value = value_of(self._field, record)
+            value = read_value(self._field, record)
             if value is None:
                 self.missing += 1
                 continue
-            value, told = self._ceiling(value), value
-            self.passed = self.passed or value != told
-            place = order(value)
+            value, original = self._ceiling(value), value
+            self.passed = self.passed or value != original
+            place = build_sort_key(value)
             if self._order is None or is_after(place, self._order):
                 self._value, self._order = value, place
                 self._ties = []
@@ -107,13 +107,13 @@ class Watermark:
                 at_mark.append(record)
             else:
                 self.ordered = False
-        self._ties += map(digest, at_mark)
+        self._ties += map(compute_digest, at_mark)
         if self._floor is not None and self._order is not None:
             _check_kinds(self._order, self._floor)
         return fresh
 
-    def reached(self) -> Bookmark | None:
-        """How far the read has got: never back behind where it began."""
+    def get_reached(self) -> Bookmark | None:
+        """Return the bookmark that the read has reached, which is never before its start."""
         before, floor = self._before, self._floor
         if self._value is None or self._order is None:
             return before
@@ -127,8 +127,8 @@ class Watermark:
         return Bookmark(self._value, unique if len(unique) <= _MOST_TIES else ())
 
 
-def value_of(field: FieldPath, record: Record) -> Scalar | None:
-    """The value of a `since` field in `record`; None where there is none that could be one."""
+def read_value(field: FieldPath, record: Record) -> Scalar | None:
+    """Return the value of a `since` field in `record`, or None if it has no usable one."""
     try:
         value = field.get(record)
     except KeyError:
@@ -136,69 +136,69 @@ def value_of(field: FieldPath, record: Record) -> Scalar | None:
     return None if isinstance(value, bool) or not isinstance(value, str | int | float) else value
 
 
-def no_later_than(moment: datetime) -> Callable[[Scalar], Scalar]:
-    """A ceiling in time. A number counts as a Unix time if it would be one within a year from now."""
+def build_time_ceiling(moment: datetime) -> Callable[[Scalar], Scalar]:
+    """Return a ceiling in time. Numbers are Unix times unless they are more than a year after `moment`."""
 
     def ceiling(value: Scalar) -> Scalar:
         time = _moment(value)
         if time is None or time <= moment or (not isinstance(value, str) and time > moment + _YEAR):
             return value
-        return _written_like(value, moment)
+        return _format_like(value, moment)
 
     return ceiling
 
 
-def no_more_than(most: Scalar) -> Callable[[Scalar], Scalar]:
-    """A ceiling that is a value itself."""
-    limit = order(most)
+def build_value_ceiling(most: Scalar) -> Callable[[Scalar], Scalar]:
+    """Return a ceiling at the value `most`."""
+    limit = build_sort_key(most)
 
     def ceiling(value: Scalar) -> Scalar:
-        return most if is_after(order(value), limit) else value
+        return most if is_after(build_sort_key(value), limit) else value
 
     return ceiling
 
 
-def earlier(value: Scalar, seconds: float) -> Scalar:
-    """`value` less `seconds`, in its own notation. Raises `IncomparableValues` if it is no time."""
+def subtract_seconds(value: Scalar, seconds: float) -> Scalar:
+    """Return `value` minus `seconds` in its own notation. Raises `IncomparableValues` if it is not a time."""
     try:
-        return later(value, -seconds, needed_by="lookback") if seconds else value
-    except OverflowError:  # 0001-01-01, which stands for no time in places, has none before it
+        return add_seconds(value, -seconds, needed_by="lookback") if seconds else value
+    except OverflowError:  # 0001-01-01, used for "no time", has no earlier one
         return value
 
 
-def later(value: Scalar, seconds: float, *, needed_by: str) -> Scalar:
-    """`value` and `seconds` more, in its own notation, rounded down to its precision.
+def add_seconds(value: Scalar, seconds: float, *, needed_by: str) -> Scalar:
+    """Return `value` plus `seconds` in its own notation, rounded down to its precision.
 
-    Raises `IncomparableValues`, which names the setting it is `needed_by`, if the value is no time.
+    Raises `IncomparableValues`, which names the setting `needed_by`, if the value is not a time.
     """
-    return _written_like(value, instant(value, needed_by=needed_by) + timedelta(seconds=seconds))
+    return _format_like(value, parse_instant(value, needed_by=needed_by) + timedelta(seconds=seconds))
 
 
-def precision(value: Scalar) -> float:
-    """Seconds by which a time can be moved in the notation of `value`: a day for a date, one for what is finer."""
+def get_precision(value: Scalar) -> float:
+    """Return the precision of the notation of `value` in seconds: a day for a date, otherwise one."""
     return _DAY if isinstance(value, str) and len(value) <= len("2024-01-01") else 1.0
 
 
 def has_zone(value: Scalar) -> bool:
-    """Whether `value` says in which time zone it is, as Unix times do."""
+    """Return whether `value` has a time zone; Unix times do."""
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
-def instant(value: Scalar, *, needed_by: str) -> datetime:
-    """The time that `value` stands for. Raises `IncomparableValues`, as `later` does."""
+def parse_instant(value: Scalar, *, needed_by: str) -> datetime:
+    """Return the time that `value` represents. Raises `IncomparableValues` as `add_seconds` does."""
     moment = _moment(value)
     if moment is None:
         raise IncomparableValues(f"`{needed_by}` needs times in the `since` field, not {value!r}")
     return moment
 
 
-def order(value: Scalar) -> Order:
-    """What `value` is ordered by: a number, an ISO 8601 time (UTC if it has no zone), or text."""
+def build_sort_key(value: Scalar) -> SortKey:
+    """Return the sort key of `value`: a number, an ISO 8601 time (UTC if it has no time zone), or text."""
     if not isinstance(value, str):
         return "number", float(value) if isinstance(value, float) else value
     if (
         len(value) > len("20240101") and value.isdigit()
-    ):  # a number as text: to Python, its ninth digit parts date and time
+    ):  # a number as text, whose ninth digit Python would take for the separator
         return "text", value
     try:
         moment = datetime.fromisoformat(value)
@@ -207,25 +207,25 @@ def order(value: Scalar) -> Order:
     return "time", moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def is_after(one: Order, other: Order) -> bool:
-    """Whether `one` comes after `other`. Raises `IncomparableValues` for different kinds."""
+def is_after(one: SortKey, other: SortKey) -> bool:
+    """Return whether `one` is after `other`. Raises `IncomparableValues` for different kinds."""
     _check_kinds(one, other)
-    return one[1] > other[1]  # type: ignore[operator]  # one kind, one type
+    return one[1] > other[1]  # type: ignore[operator]  # the same kind has the same type
 
 
-def digest(record: Record) -> str:
-    """What tells a record from another version of itself, in 16 hex digits."""
+def compute_digest(record: Record) -> str:
+    """Return a digest of a record in 16 hex digits, which differs between its versions."""
     return hashlib.blake2b(encode_canonical(record), digest_size=8).hexdigest()
 
 
-def _check_kinds(one: Order, other: Order) -> None:
+def _check_kinds(one: SortKey, other: SortKey) -> None:
     if one[0] != other[0]:
-        raise IncomparableValues(f"the `since` field holds {one[1]!s} (a {one[0]}) and {other[1]!s} (a {other[0]})")
+        raise IncomparableValues(f"the `since` field has both {one[1]!s} (a {one[0]}) and {other[1]!s} (a {other[0]})")
 
 
 def _moment(value: Scalar) -> datetime | None:
     if isinstance(value, str):
-        kind, moment = order(value)
+        kind, moment = build_sort_key(value)
         return moment if kind == "time" and isinstance(moment, datetime) else None
     if int(value) in _SECONDS:
         return datetime.fromtimestamp(value, UTC)
@@ -234,8 +234,8 @@ def _moment(value: Scalar) -> datetime | None:
     return None
 
 
-def _written_like(value: Scalar, moment: datetime) -> Scalar:
-    """`moment` in the notation of `value`, rounded down to its precision."""
+def _format_like(value: Scalar, moment: datetime) -> Scalar:
+    """Return `moment` in the notation of `value`, rounded down to its precision."""
     if not isinstance(value, str):
         stamp = moment.timestamp() * (1000 if int(value) in _MILLISECONDS else 1)
         return stamp if isinstance(value, float) else int(stamp)
@@ -246,8 +246,8 @@ def _written_like(value: Scalar, moment: datetime) -> Scalar:
     written = datetime.fromisoformat(value)
     moment = moment.astimezone(written.tzinfo or UTC).replace(tzinfo=written.tzinfo)
     digits = len(value.partition(".")[2].rstrip("Z").partition("+")[0].partition("-")[0])
-    precision = "seconds" if not digits else "milliseconds" if digits == 3 else "microseconds"
-    text = moment.isoformat(sep=value[len("20240101") if compact else len("2024-01-01")], timespec=precision)
+    timespec = "seconds" if not digits else "milliseconds" if digits == 3 else "microseconds"
+    text = moment.isoformat(sep=value[len("20240101") if compact else len("2024-01-01")], timespec=timespec)
     if value.endswith("Z"):
         text = text.removesuffix("+00:00") + "Z"
     if compact:

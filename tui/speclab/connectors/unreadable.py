@@ -1,4 +1,4 @@
-"""Records that a source has and that cannot be read: they go through a run as dead letters, and fail nothing else."""
+"""Unreadable records: they pass through a run as dead letters and do not fail anything else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LINE_CHUNK: Final = 1 << 20
 
 
 class UnreadableRecord(dict[str, Json]):
-    """A record in which something cannot be kept, as far as it can be read.
+    """A record with a part that cannot be represented, as far as it can be read.
 
-    `raw` are its bytes, or the first of `size`; `reason` says what is wrong, `place` where it stands in the source.
+    `raw` are its bytes, or the first of `size` bytes; `reason` says what is wrong, and `place` where in the source.
     """
 
     __slots__ = ("place", "raw", "reason", "size")
@@ -32,7 +32,7 @@ class UnreadableRecord(dict[str, Json]):
 
     @property
     def text(self) -> str:
-        """The bytes as text, those that are not UTF-8 with a backslash; the end is cut if there are many."""
+        """The bytes as text, shortened, with bytes that are not UTF-8 escaped."""
         text = self.raw.decode("utf-8", "backslashreplace")
         return text if self.size <= MAX_KEPT else f"{text}… ({self.size:,} bytes)"
 
@@ -41,10 +41,10 @@ class UnreadableRecord(dict[str, Json]):
         return UnreadableRecord({**self, **fields}, self.raw, self.reason, self.place, self.size)
 
 
-def checked(record: Record, raw: bytes | None = None, place: str = "", hint: str = "") -> Record:
-    """Return `record`, which was read leniently, or an `UnreadableRecord` where a part of it cannot be kept.
+def check_readable(record: Record, raw: bytes | None = None, place: str = "", hint: str = "") -> Record:
+    """Return `record`, which was decoded leniently, or an `UnreadableRecord` if a part cannot be represented.
 
-    `raw` are its bytes; without, they are written anew. `hint` is the end of the reason.
+    `raw` are its bytes; without them, they are encoded again. `hint` is added to the reason.
     """
     reason = describe_unfit(record)
     if reason is None:

@@ -14,7 +14,7 @@ from speclab.connectors.file.codec import build_decode_error
 from speclab.connectors.file.formats import FileFormat, FormatOptions
 from speclab.connectors.file.locations import FileRow, RowPosition
 from speclab.connectors.file.parquet import read_parquet
-from speclab.connectors.unreadable import checked, limited_lines, too_long
+from speclab.connectors.unreadable import check_readable, limited_lines, too_long
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, LenientValue, Record, decode_leniently, encode
 from speclab.core.text import format_suggestion
@@ -75,7 +75,7 @@ def read_table(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPos
             raise BadResponse(f"{name}:{line}: expected {len(columns)} cells, as {of}, found {len(cells)}")
         record: Record = dict(zip(columns, cells, strict=True))
         if not is_text(raw):
-            record = checked(record, raw, f"{name}:{line}", hint=_ENCODING)
+            record = check_readable(record, raw, f"{name}:{line}", hint=_ENCODING)
         yield FileRow(record, raw, end)
 
 
@@ -252,7 +252,7 @@ def _json_line(raw: bytes, name: str, line: int) -> Record:
         raise BadResponse(message, hint="Expected one JSON object a line.") from None
     if not isinstance(found.value, dict):
         raise BadResponse(f"{name}:{line}: expected a JSON object, found {raw[:40].decode(errors='replace')!r}")
-    return found.value if found.is_clean else checked(found.value, raw, f"{name}:{line}")
+    return found.value if found.is_clean else check_readable(found.value, raw, f"{name}:{line}")
 
 
 def _json_list(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[FileRow]:
@@ -270,7 +270,7 @@ def _json_list(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[File
                 raise BadResponse(f"{name}: entry {index} of the list is no object")
             if index >= start.offset:
                 place = f"{name}: entry {index} of the list"
-                record = found.value if found.is_clean else checked(found.value, place=place)
+                record = found.value if found.is_clean else check_readable(found.value, place=place)
                 yield FileRow(record, b"", RowPosition(index + 1, 1))
     except _NoListError as error:
         raise BadResponse(f"{name}:1: expected a list of objects, found {error}") from None

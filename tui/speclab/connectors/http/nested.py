@@ -17,7 +17,7 @@ from speclab.connectors.http.read_state import build_bookmark_cursor, read_bookm
 from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Placeholder, RequestBuilder
 from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.settings import HttpRead
-from speclab.connectors.incremental import digest
+from speclab.connectors.incremental import compute_digest
 from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, EndpointError, IncompleteRead, SpecError
 from speclab.core.json import Json, Record
@@ -308,7 +308,7 @@ class NestedReader:
         try:
             return self._requests.key(parent), None
         except MissingValue as error:
-            return f"#{digest(parent)}", BadResponse(
+            return f"#{compute_digest(parent)}", BadResponse(
                 f"read.for_each: {error.message}", hint=f"Requests for every `{self._name}` use this field."
             )
 

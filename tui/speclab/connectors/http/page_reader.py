@@ -30,8 +30,8 @@ from speclab.connectors.http.response_check import (
 )
 from speclab.connectors.http.retries import send_with_retries
 from speclab.connectors.http.settings import HttpRead
-from speclab.connectors.incremental import IncomparableValues, earlier
-from speclab.connectors.unreadable import checked
+from speclab.connectors.incremental import IncomparableValues, subtract_seconds
+from speclab.connectors.unreadable import check_readable
 from speclab.core.errors import BadResponse, IncompleteRead, SpecError
 from speclab.core.json import Json, LenientValue, Record, decode_leniently
 from speclab.core.outcome import Level
@@ -161,7 +161,7 @@ class PageReader:
         if read.before is None:
             return self._since.start
         try:
-            return format_scalar(earlier(read.before.value, self._since.lookback))
+            return format_scalar(subtract_seconds(read.before.value, self._since.lookback))
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
@@ -171,7 +171,7 @@ class PageReader:
         body = found.value
         records = self._find_records(exchange, body)
         if not found.is_clean:
-            records = [checked(record) for record in records]
+            records = [check_readable(record) for record in records]
         self._check_complete(read, exchange, body, records)
         if records and records == read.previous:
             if not (self._numbered and self._size is not None and len(records) < self._size):
@@ -187,7 +187,7 @@ class PageReader:
         read.last, read.longest = len(records), max(len(records), read.longest)
         try:
             following = self._style.find_next(turn)
-            fresh = read.watermark.take(records) if read.watermark else records
+            fresh = read.watermark.advance(records) if read.watermark else records
             if read.keys is not None:
                 read.keys.add(records)
         except (PageTurnError, IncomparableValues) as error:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from speclab.connectors.http.pagination import Position
 from speclab.connectors.http.response_check import Doubt, SeenKeys
-from speclab.connectors.incremental import Bookmark, Watermark, no_later_than
+from speclab.connectors.incremental import Bookmark, Watermark, build_time_ceiling
 from speclab.core.clock import format_timestamp
 from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.paths import FieldPath
@@ -75,13 +75,13 @@ class ReadState:
         if self.since is not None:
             self.started = started.astimezone(UTC)
             self.watermark = Watermark(
-                FieldPath.parse(self.since.field), no_later_than(self.started), before=self.before, reached=reached
+                FieldPath.parse(self.since.field), build_time_ceiling(self.started), before=self.before, reached=reached
             )
 
     def restart(self, first: Position) -> None:
         """Restart at the `first` page; if the source is sorted, from the value that was reached."""
         if self.watermark is not None and self.since is not None and self.since.sorted and not self.full:
-            self.before = self.watermark.reached()
+            self.before = self.watermark.get_reached()
         self.position = first
         self.resumed = False
         self.count = 0
@@ -109,7 +109,7 @@ class ReadState:
         """Return the cursor after the current page: within the read, or at its end if `following` is None."""
         since = self.since
         if following is None:
-            return self._build_final_cursor(self.watermark.reached() if self.watermark else None)
+            return self._build_final_cursor(self.watermark.get_reached() if self.watermark else None)
         stored: dict[str, Json] = {"page": following, "of": self.fingerprint, "full": self.full, "read": self.count}
         if self.total is not None:
             stored |= {"total": self.total, "shrunk": self.shrunk}
@@ -118,7 +118,7 @@ class ReadState:
         if self.empty:
             stored["after_empty"] = True
         if since is not None and self.watermark is not None and self.started is not None:
-            reached = self.watermark.reached()
+            reached = self.watermark.get_reached()
             stored |= {
                 "since": self.before.dump() if self.before else None,
                 "field": since.field,

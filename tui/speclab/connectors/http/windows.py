@@ -25,15 +25,15 @@ from speclab.connectors.incremental import (
     Bookmark,
     IncomparableValues,
     Scalar,
-    digest,
-    earlier,
+    add_seconds,
+    build_sort_key,
+    compute_digest,
+    get_precision,
     has_zone,
-    instant,
     is_after,
-    later,
-    order,
-    precision,
-    value_of,
+    parse_instant,
+    read_value,
+    subtract_seconds,
 )
 from speclab.core.errors import BadResponse, EndpointError, SpecError
 from speclab.core.json import Json, Record
@@ -121,7 +121,7 @@ class WindowProgress:
             return cursor
         reached = self.window.start
         if self.since.lookback:
-            reached = later(reached, self.since.lookback, needed_by="lookback")
+            reached = add_seconds(reached, self.since.lookback, needed_by="lookback")
         return build_bookmark_cursor(Bookmark(reached, tuple(sorted(self.window.ties))).dump(), self.since)
 
 
@@ -183,7 +183,9 @@ class WindowReader:
             resumed = None
         try:
             first = (
-                TimeWindow(earlier(bookmark.value, self._since.lookback), ties=set(bookmark.ties)) if bookmark else None
+                TimeWindow(subtract_seconds(bookmark.value, self._since.lookback), ties=set(bookmark.ties))
+                if bookmark
+                else None
             )
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
@@ -272,10 +274,10 @@ class WindowReader:
         window, for clocks that differ, plus the lookback, for late records, plus a day if times have no time zone.
         """
         try:
-            end = later(start, max(self._length, precision(start)), needed_by=_NEEDED_BY)
+            end = add_seconds(start, max(self._length, get_precision(start)), needed_by=_NEEDED_BY)
             margin = timedelta(seconds=self._length + self._since.lookback + (0 if has_zone(start) else _DAY))
             over = min(self._client.get_source_time(), self._client.clock.now()) - margin
-            return end if instant(end, needed_by=_NEEDED_BY) <= over else None
+            return end if parse_instant(end, needed_by=_NEEDED_BY) <= over else None
         except OverflowError:  # beyond the last representable time
             return None
         except IncomparableValues as error:
@@ -287,7 +289,7 @@ class WindowReader:
         It ends one step late: a record exactly at the border is then in one of the two windows, whether the source
         treats bounds as inclusive or exclusive.
         """
-        until = later(end, precision(end), needed_by=_NEEDED_BY)
+        until = add_seconds(end, get_precision(end), needed_by=_NEEDED_BY)
         requests = self._requests.with_bounds({self._param: format_scalar(start), self._until: format_scalar(until)})
         return PageBuffer(self._closed.pages(requests, within, full=True), MOST_WAITING // self._concurrency)
 
@@ -295,11 +297,11 @@ class WindowReader:
         """Return the records of `page` that the previous window did not deliver, and store those at the end."""
         window, fresh, late = progress.window, list[Record](), 0
         assert window.end is not None  # noqa: S101 - set when it was requested
-        end, far = order(window.end), order(later(window.end, _LATE, needed_by=_NEEDED_BY))
+        end, far = build_sort_key(window.end), build_sort_key(add_seconds(window.end, _LATE, needed_by=_NEEDED_BY))
         for record in page.records:
-            value = value_of(self._field, record)
+            value = read_value(self._field, record)
             try:
-                place = None if value is None else order(value)
+                place = None if value is None else build_sort_key(value)
                 again = place is None or not is_after(end, place)
                 late += place is not None and again and is_after(place, far)
             except IncomparableValues as error:
@@ -309,7 +311,7 @@ class WindowReader:
                     hint="Write `read.since.start` in the notation of the field.",
                 ) from None
             if again or window.ties:
-                known = digest(record)
+                known = compute_digest(record)
                 if again and len(window.carried) <= _MOST_TIES:
                     window.carried[known] = None
                 if known in window.ties:
@@ -330,7 +332,7 @@ def _parse_start(start: str) -> Scalar:
     """Return `start` as a time in the notation of the field. Raises `SpecError`."""
     value: Scalar = int(start) if start.isdecimal() and len(start) in (10, 13) else start
     try:
-        instant(value, needed_by=_NEEDED_BY)
+        parse_instant(value, needed_by=_NEEDED_BY)
     except IncomparableValues:
         raise SpecError(f"read.since.start: expected the time at which windows start, not {start!r}") from None
     return value

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from speclab.connectors.api import Report
 from speclab.connectors.secrets.redaction import Redactor
-from speclab.connectors.unreadable import checked
+from speclab.connectors.unreadable import check_readable
 from speclab.core.json import Json, Record, decode_leniently
 from speclab.core.outcome import Level
 
@@ -65,7 +65,7 @@ def parse_message(line: bytes) -> Message:
         raise NoMessage(f"is not JSON; {_EXPECTED}") from None
     match found.value:
         case {"type": "RECORD", "stream": str(stream), "record": dict(record)}:
-            return RecordMessage(stream, record if found.is_clean else checked(record, line))
+            return RecordMessage(stream, record if found.is_clean else check_readable(record, line))
         case {"type": "STATE", "value": state}:
             return StateMessage(state)
         case {"type": "SCHEMA", "stream": str(stream), "schema": dict(schema), **rest}:

@@ -15,7 +15,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from speclab.connectors.api import Page, Reader, RuntimeContext
-from speclab.connectors.incremental import Bookmark, IncomparableValues, Scalar, Watermark, earlier, no_more_than
+from speclab.connectors.incremental import (
+    Bookmark,
+    IncomparableValues,
+    Scalar,
+    Watermark,
+    build_value_ceiling,
+    subtract_seconds,
+)
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
@@ -101,14 +108,14 @@ class SqlReader(Reader):
             taken, coming = found[: self._read.size], found[self._read.size :]
             rows = [*keyless, *(row.record for row in taken)]
             try:
-                fresh = watermark.take(rows) if watermark else rows
+                fresh = watermark.advance(rows) if watermark else rows
             except IncomparableValues as error:
                 raise BadResponse(f"{self._line()}: {error}", request=self._line()) from None
             place = replace(
                 place,
                 after=taken[-1].key if taken else place.after,
                 coming=coming[0].key if coming else None,
-                reached=watermark.reached() if watermark else None,
+                reached=watermark.get_reached() if watermark else None,
             )
             yield Page(
                 records=fresh,
@@ -160,7 +167,7 @@ class SqlReader(Reader):
     def _watermark(self, place: _Place) -> Watermark | None:
         if self._since is None or place.ceiling is None:
             return None
-        ceiling = no_more_than(place.ceiling)
+        ceiling = build_value_ceiling(place.ceiling)
         return Watermark(FieldPath((self._since.field,)), ceiling, before=place.before, reached=place.reached)
 
     async def _page(self, place: _Place) -> tuple[list[Record], list[_Row]]:
@@ -286,7 +293,7 @@ class SqlReader(Reader):
         if place.before is None:
             return self._since.start
         try:
-            return earlier(place.before.value, self._since.lookback)
+            return subtract_seconds(place.before.value, self._since.lookback)
         except IncomparableValues as error:
             raise SpecError(f"read.since: {error}") from None
 
