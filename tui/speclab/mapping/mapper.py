@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,7 @@ from speclab.mapping.compiler import (
 )
 from speclab.mapping.contract import FieldCheck
 from speclab.mapping.problems import MappingFailure, RowFailure, get_cell_location, get_source_location
-from speclab.mapping.sizes import add_size, select_measured, shorten
+from speclab.mapping.sizes import MAX_RECORD, MAX_TEXT, add_size, shorten
 from speclab.mapping.types import Dropped, StepError, get_kind, kind_label, to_json
 from speclab.spec.problems import TextLocation
 
@@ -62,6 +63,9 @@ class Evaluation:
 
 _FILTERED: Final = Evaluation(None)
 
+_MAX_UNMEASURED: Final = MAX_RECORD // MAX_TEXT
+"""Rows that may grow without being measured: even together they stay below `MAX_RECORD`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -79,7 +83,7 @@ class Mapper:
         self._checks = tuple(checks)
         self._filter = filter_
         self._shape = build_shape(rows)
-        self._measured = select_measured(rows)
+        self._measured = _select_measured(rows)
         self._map: MapRecord = self._compile_and_map
 
     def evaluate(self, record: Record) -> Evaluation:
@@ -146,6 +150,28 @@ class Mapper:
         if failures:
             raise MappingFailure(tuple(failures))
         return build_record(self._shape, values)
+
+
+def _select_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
+    """Return for each row whether its value has to be measured.
+
+    None has to be if the mapped record cannot exceed the source record by more than `MAX_RECORD`: rows that copy a
+    field once add nothing, and a few others are limited to `MAX_TEXT` each.
+    """
+    paths = Counter(source.path.parts for row in rows for source in row.sources)
+    around = {path[:length] for path in paths for length in range(1, len(path))}
+
+    def may_grow(row: CompiledRow) -> bool:
+        if row.origin is not None or any(bound.step.may_grow for bound in row.steps):
+            return True
+        reads = [source.path.parts for source in row.sources]
+        return any(
+            paths[path] > 1 or path in around or any(path[:length] in paths for length in range(1, len(path)))
+            for path in reads
+        )
+
+    measured = [may_grow(row) for row in rows]
+    return measured if sum(measured) > _MAX_UNMEASURED else [False] * len(rows)
 
 
 def _explained(row: CompiledRow, record: Record) -> RowResult:

@@ -6,14 +6,11 @@ A step's result has at most `MAX_TEXT` characters (or is no longer than its inpu
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from speclab.mapping.types import Dropped, StepError
 
 if TYPE_CHECKING:
-    from speclab.mapping.compiler import CompiledRow
     from speclab.mapping.types import Value
 
 MAX_TEXT: Final = 1_000_000
@@ -25,7 +22,6 @@ MAX_ITEMS: Final = 100_000
 MAX_RECORD: Final = 16_000_000
 """Maximum characters of all values of a mapped record."""
 
-_MAX_FREE: Final = MAX_RECORD // MAX_TEXT
 _MAX_SHOWN: Final = 10_000
 
 
@@ -47,28 +43,6 @@ def add_size(size: int, value: Value | Dropped) -> int:
     if size > MAX_RECORD:
         raise StepError(f"mapped record too large: {size:,} characters or more; the limit is {MAX_RECORD:,}")
     return size
-
-
-def select_measured(rows: Sequence[CompiledRow]) -> Sequence[bool]:
-    """Return for each row whether its value has to be measured.
-
-    None has to be if the mapped record cannot exceed the source record by more than `MAX_RECORD`: rows that copy a
-    field once add nothing, and a few others are limited to `MAX_TEXT` each.
-    """
-    paths = Counter(source.path.parts for row in rows for source in row.sources)
-    around = {path[:length] for path in paths for length in range(1, len(path))}
-
-    def may_grow(row: CompiledRow) -> bool:
-        if row.origin is not None or any(bound.step.may_grow for bound in row.steps):
-            return True
-        reads = [source.path.parts for source in row.sources]
-        return any(
-            paths[path] > 1 or path in around or any(path[:length] in paths for length in range(1, len(path)))
-            for path in reads
-        )
-
-    measured = [may_grow(row) for row in rows]
-    return measured if sum(measured) > _MAX_FREE else [False] * len(rows)
 
 
 def shorten(value: Value) -> Value:
