@@ -134,7 +134,7 @@ def _files_of(owner: ProcessIdentity, leader: ProcessIdentity) -> Path:
     ["tap --start ${env:SECRET}", "tap --api-key=abc", "tap --token abc", "tap --client_secret abc --more"],
 )
 def test_a_command_with_a_secret_is_refused(command: str, tap: Taps) -> None:
-    with pytest.raises(ValidationError, match="put it into `config` or `env`"):
+    with pytest.raises(ValidationError, match="use `config` or `env`"):
         tap([], command=command)
 
 

@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 _EXACT: Final = 2**53
-"""Up to here every whole number is a number (IEEE 754 binary64)."""
+"""Every integer up to this limit is exact as a double (IEEE 754 binary64)."""
 _IN_WORDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """What a column holds: the type it has, or of what kind its values were (None: there was none)."""
+    """The type of a column: `fixed`, or the kind of its values so far (None: only nulls)."""
 
     fixed: pa.DataType | None = None
-    fits: Callable[[Json], bool] | None = None  # what the fixed type says of a value
+    fits: Callable[[Json], bool] | None = None  # whether the fixed type can store a value
     kind: type | None = None
-    exact: bool = True  # whether all whole numbers so far are numbers, too
+    exact: bool = True  # whether all integers so far are exact as doubles
     nullable: bool = True
 
     def takes(self, value: Json) -> _Column | None:
-        """The column after `value`; None if it does not fit."""
+        """Return the column after `value`; None if the value does not fit."""
         if value is None:
             return self if self.nullable else None
         if self.fits is not None:
@@ -57,7 +57,7 @@ class _Column:
         return None
 
     def arrow(self) -> pa.DataType:
-        """The type in the file; text where there was no value."""
+        """Return the Arrow type; text for a column without values."""
         import pyarrow as pa
 
         if self.fixed is not None:
@@ -65,17 +65,17 @@ class _Column:
         return {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}.get(self.kind or str, pa.string())
 
     def in_words(self) -> str:
-        """What the column holds, for a message."""
+        """Return the content of the column for a message."""
         return str(self.fixed) if self.fixed is not None else _IN_WORDS.get(self.kind or str, "text")
 
 
 class ArrowColumns:
-    """The columns of one file, as they come to be."""
+    """The columns of one file, extended record by record."""
 
     def __init__(self, name: str, old: pa.Schema | None, declared: Mapping[str, str], key: Sequence[str]) -> None:
-        """The columns of the file `name`: of the `old` one, and as `declared`; if there are none at all, the `key`.
+        """Create columns from the `old` file and the `declared` types; if there are none, from the `key`.
 
-        Raises `BadResponse` where the two differ.
+        Raise `SpecError` for conflicting types.
         """
         from pyarrow import types
 
@@ -97,7 +97,7 @@ class ArrowColumns:
         self._needed = [column for column, known in self._known.items() if not known.nullable]
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """Why `record` does not fit; if it does, it is taken."""
+        """Return why `record` does not fit; if it fits, its types are added."""
         changed: dict[str, _Column] = {}
         for name, value in record.items():
             column = self._known.get(name) or _Column()
@@ -116,7 +116,7 @@ class ArrowColumns:
         return None
 
     def schema(self) -> pa.Schema:
-        """The columns as they are now, with what else the old file says of itself."""
+        """Return the current columns as a schema, with the metadata of the old file."""
         import pyarrow as pa
 
         known = self._known or dict.fromkeys(self._key, _Column())
@@ -128,7 +128,7 @@ class ArrowColumns:
 
 
 def build_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
-    """`records`, which fit, as a batch of `schema`."""
+    """Return `records`, which fit, as a batch of `schema`."""
     import pyarrow as pa
 
     columns = [_array([record.get(field.name) for record in records], field.type) for field in schema]
@@ -136,7 +136,7 @@ def build_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def parse_arrow_type(text: str) -> pa.DataType:
-    """The Arrow type that `types` calls `text`."""
+    """Return the Arrow type for a name in `types`."""
     import pyarrow as pa
 
     decimal = re.fullmatch(r"decimal\((\d+), *(\d+)\)", text)
@@ -154,7 +154,7 @@ def parse_arrow_type(text: str) -> pa.DataType:
 
 
 def _fixed(kind: pa.DataType, *, nullable: bool) -> _Column:
-    """A column of the type `kind`, which takes what is one of it, whole: nothing is cut, or guessed."""
+    """Return a column of the type `kind`, which accepts only values it stores exactly."""
     import pyarrow as pa
 
     way = _way(kind)
@@ -176,11 +176,7 @@ def _fixed(kind: pa.DataType, *, nullable: bool) -> _Column:
 
 @dataclass(frozen=True, slots=True)
 class _Conversion:
-    """How JSON comes to a type: what is made of each value, through which type, and what can be said of one before.
-
-    A `check` knows whether a value fits. Without one, values of the types it `takes` are tried; if `looked_at`, they
-    are compared afterwards, as Arrow would leave out what it has no place for.
-    """
+    """How JSON is converted to a type: a conversion per value, an intermediate type, and a check of the value."""
 
     made: Callable[[Json], object] | None = None
     through: pa.DataType | None = None
@@ -216,7 +212,7 @@ def _way(kind: pa.DataType) -> _Conversion:
 
 
 def _within(kind: pa.DataType) -> Callable[[Json], bool]:
-    """Whether a value is a whole number that an integer type `kind` reaches."""
+    """Whether a value is an integer in the range of the integer type `kind`."""
     from pyarrow import types
 
     bits: int = kind.bit_width
@@ -225,7 +221,7 @@ def _within(kind: pa.DataType) -> Callable[[Json], bool]:
 
 
 def _near(kind: pa.DataType) -> Callable[[Json], bool]:
-    """Whether a value is a number that a floating type `kind` reaches; a whole one must be exact, others come near."""
+    """Whether a value is in the range of a floating type `kind`; integers must be exact, fractions are rounded."""
     whole, reach = {16: (2**11, 65504.0), 32: (2**24, 3.4028234663852886e38)}.get(kind.bit_width, (_EXACT, inf))
 
     def near(value: Json) -> bool:
@@ -237,14 +233,14 @@ def _near(kind: pa.DataType) -> Callable[[Json], bool]:
 
 
 def _array(values: Sequence[Json], kind: pa.DataType) -> pa.Array:
-    """`values` as an array of `kind`."""
+    """Return `values` as an array of `kind`."""
     import pyarrow as pa
     from pyarrow import types
 
     way = _way(kind)
     made = way.made
     found: Iterable[object] = values if made is None else [None if value is None else made(value) for value in values]
-    if types.is_date64(kind):  # to which text does not come by itself
+    if types.is_date64(kind):  # Arrow does not cast text to it
         return pa.array(found, pa.string()).cast(pa.date32()).cast(kind)
     return pa.array(found, way.through or kind).cast(kind)
 
@@ -254,7 +250,7 @@ def _text(value: Json) -> str:
 
 
 def _number(value: Json) -> Json:
-    """`value`, which is a number or in `NO_NUMBERS`, as Arrow takes it."""
+    """Return `value`, a number or one of `NO_NUMBERS`, for Arrow."""
     return float(value) if type(value) is str else value
 
 
@@ -267,7 +263,7 @@ def _time(value: Json) -> time:
 
 
 def _is_text(value: Json) -> bool:
-    """Whether `value` is text that can be in UTF-8, or comes to it as JSON; half a surrogate pair cannot."""
+    """Whether `value` can be stored as UTF-8 text or as JSON; half a surrogate pair cannot."""
     if not isinstance(value, str):
         return isinstance(value, dict | list)
     try:
@@ -278,7 +274,7 @@ def _is_text(value: Json) -> bool:
 
 
 def _without_nulls(value: Json) -> Json:
-    """`value` with fields left out that are null, which is how a struct has fields that are not there."""
+    """Return `value` without null fields, which is how a struct omits fields."""
     if isinstance(value, dict):
         return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
@@ -290,7 +286,7 @@ def _shown(value: Json) -> str:
 
 
 _RECORDS: Final = 1000
-"""Records that are held before they become a batch, which takes far less memory."""
+"""Records buffered before they become a batch, which takes far less memory."""
 _GROUP_ROWS: Final = 200_000
 _GROUP_BYTES: Final = 16_000_000
 
@@ -299,21 +295,21 @@ class ParquetRecordFormat:
     """Parquet, whose columns have types."""
 
     def __init__(self, name: str, old: pa.Schema | None, declared: Mapping[str, str], key: Sequence[str]) -> None:
-        """A file with the columns of the `old` one, if they stay, and the types the spec has `declared`."""
+        """Create a format with the columns of the `old` file, if they stay, and the `declared` types of the spec."""
         self._name = name
         self._columns = ArrowColumns(name, old, declared, key)
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Take `records`, which fit."""
+        """Add the types of `records`, which fit."""
         for record in records:
             self._columns.misfit(record)
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """A value that its column does not hold."""
+        """Return a mismatch for a value that its column cannot store."""
         return self._columns.misfit(record)
 
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> ParquetOutput:
-        """A file with the columns that `records` need. Raises `BadResponse` if they fit the file no longer."""
+        """Return an output with the columns that `records` need. Raise `BadResponse` if they no longer fit the file."""
         for record in records:
             misfit = self._columns.misfit(record)
             if misfit is not None:
@@ -322,10 +318,10 @@ class ParquetRecordFormat:
 
 
 class ParquetOutput:
-    """One file, in row groups. What cannot be written raises `BadResponse`, as of types that Parquet has not."""
+    """One file, in row groups. Raises `BadResponse` for values that Parquet cannot store."""
 
     def __init__(self, name: str, stream: BinaryIO, schema: pa.Schema) -> None:
-        """The file `name`, with the columns of `schema`."""
+        """Create the file `name` with the columns of `schema`."""
         import pyarrow.parquet as pq
 
         self._name = name
@@ -339,7 +335,7 @@ class ParquetOutput:
         self._bytes = 0
 
     def copy(self, row: FileRow) -> None:
-        """Write a row of the old file as it was."""
+        """Write a row of the old file unchanged."""
         if not isinstance(row, ArrowFileRow):
             self.add(row.record)
             return
@@ -356,18 +352,18 @@ class ParquetOutput:
         self._records.append(record)
 
     def end(self) -> None:
-        """Write what is left, and the footer."""
+        """Write the remaining records and the footer."""
         self._settle()
         with converting_parquet_write_errors(self._name):
             self._write()
         self.close()
 
     def close(self) -> None:
-        """Write the footer of what is there, also of a file that is given up."""
+        """Write the footer of an incomplete file, so that it can be closed."""
         self._writer.close()
 
     def _settle(self) -> None:
-        """Make batches of what is held."""
+        """Turn the buffered records into batches."""
         with converting_parquet_write_errors(self._name):
             if self._run is not None:
                 batch, start, stop = self._run
@@ -389,10 +385,10 @@ class ParquetOutput:
         if self._group:
             self._writer.write_table(pa.Table.from_batches(self._group, self._schema), row_group_size=_GROUP_ROWS)
         self._group, self._rows, self._bytes = [], 0, 0
-        pa.default_memory_pool().release_unused()  # which keeps far more than a group ever takes
+        pa.default_memory_pool().release_unused()  # it retains far more than a group needs
 
     def _widened(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """A batch of the old file with the columns that are new."""
+        """Return a batch of the old file with the new columns."""
         import pyarrow as pa
 
         if batch.schema.equals(self._schema):

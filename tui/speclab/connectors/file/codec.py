@@ -1,6 +1,6 @@
-"""What is around the text of a file: gzip, if its name says so, and an encoding, if it is not UTF-8.
+"""Compression and encoding of a file: gzip by its name, and an encoding other than UTF-8.
 
-Within, everything is UTF-8. The place of what does not decode is told in the bytes of the file, after gunzip.
+Inside speclab all text is UTF-8. Positions of decoding errors are byte offsets in the file, after decompression.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHUNK: Final = 1 << 16
 
 
 def open_decoded(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO:
-    """The text of the file `name` in UTF-8, which can be sought to places it was at before; owns `stream`."""
+    """Return the text of the file `name` in UTF-8, seekable backwards; the result owns `stream`."""
     if layout.gzipped:
         stream = cast("BinaryIO", _Gunzipped(stream))
     if layout.is_utf8:
@@ -34,7 +34,7 @@ def open_decoded(stream: BinaryIO, name: str, layout: FormatOptions) -> BinaryIO
 
 @contextmanager
 def open_encoded(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
-    """Where to write a text in UTF-8, so that it comes to `stream` as it must."""
+    """Yield a stream for text in UTF-8 that encodes and compresses it into `stream`."""
     if not layout.gzipped:
         yield _encoded(stream, layout)
         return
@@ -44,7 +44,7 @@ def open_encoded(stream: BinaryIO, layout: FormatOptions) -> Iterator[BinaryIO]:
 
 @contextmanager
 def converting_read_errors(name: str) -> Iterator[None]:
-    """Tells of a file that cannot be opened, read or unpacked as `BadResponse`."""
+    """Raise `BadResponse` for a file that cannot be opened, read or decompressed."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -53,7 +53,7 @@ def converting_read_errors(name: str) -> Iterator[None]:
 
 
 def build_decode_error(name: str, line: int, offset: int, byte: int, encoding: str) -> BadResponse:
-    """The error of a byte that is no text; `offset` counts from the start of the file."""
+    """Return the error for a byte that cannot be decoded; `offset` counts from the start of the file."""
     return BadResponse(
         f"{name}:{line}: the byte 0x{byte:02x} at offset {offset} is not {encoding}",
         hint="`encoding` says how a table is encoded, such as cp1252; JSON is UTF-8." if encoding == "UTF-8" else "",
@@ -61,7 +61,7 @@ def build_decode_error(name: str, line: int, offset: int, byte: int, encoding: s
 
 
 class _Gunzipped(gzip.GzipFile):
-    """A gunzipped stream that closes the one below it, too."""
+    """A decompressed stream that also closes the underlying stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(fileobj=stream, mode="rb")
@@ -73,7 +73,7 @@ class _Gunzipped(gzip.GzipFile):
 
 
 class _Decoded(io.RawIOBase):
-    """A stream in another encoding, as UTF-8. What stands before a byte that does not decode is given first."""
+    """A stream in another encoding, as UTF-8. Text before an invalid byte is returned first."""
 
     def __init__(self, stream: BinaryIO, name: str, encoding: str) -> None:
         self._stream = stream
@@ -101,7 +101,7 @@ class _Decoded(io.RawIOBase):
         return self._given
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to `offset` in the UTF-8 text, by reading up to it: nothing else tells where that is."""
+        """Seek to `offset` in the UTF-8 text by reading up to it: the position in the file is not known otherwise."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only from the start")
         if offset < self._given:
@@ -142,14 +142,14 @@ class _Decoded(io.RawIOBase):
             byte = error.object[error.start]
             self._failure = build_decode_error(self._name, line, offset, byte, self._encoding)
             self._ended = False
-        except UnicodeError as error:  # as of a UTF-16 that does not begin with its mark
+        except UnicodeError as error:  # such as UTF-16 without a byte order mark
             raise BadResponse(f"{self._name}:{self._line}: is not {self._encoding}: {error}") from None
         self._line += text.count("\n")
         self._text = text.encode("utf-8", "surrogatepass")
 
 
 class _Encoded:
-    """A stream that takes UTF-8 and gives another encoding on."""
+    """A stream that accepts UTF-8 and writes another encoding."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = stream

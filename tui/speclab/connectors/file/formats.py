@@ -1,4 +1,4 @@
-"""How records stand in a file: the format, and of a table also its dialect."""
+"""File formats, and the dialect of tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speclab.core.errors import SpecError
 
 
 class FileFormat(StrEnum):
-    """How records stand in a file."""
+    """The format of the records in a file."""
 
     JSONL = "jsonl"
     JSON = "json"
@@ -23,7 +23,7 @@ class FileFormat(StrEnum):
 
     @classmethod
     def of(cls, path: str, named: str | None) -> FileFormat:
-        """The format `named`, or the one `path` ends in. Raises `SpecError`."""
+        """Return the format `named`, or the one of the file extension. Raise `SpecError`."""
         try:
             return cls(named or detect_format(path))
         except ValueError:
@@ -33,9 +33,9 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """A format, and what else is to be known of it.
+    """A format and its options.
 
-    `columns` are named for a table without a header, `quote` may be empty; `types` are of Parquet.
+    `columns` are set for a table without a header, `quote` may be empty, and `types` are for Parquet.
     """
 
     format: FileFormat
@@ -48,7 +48,7 @@ class FormatOptions:
 
     @classmethod
     def of(cls, path: str, system: FileSystem) -> FormatOptions:
-        """How the file at `path` is to be read or written as `system` says. Raises `SpecError`."""
+        """Return the options for the file at `path` in the settings of `system`. Raise `SpecError`."""
         kind = FileFormat.of(path, system.format)
         if kind is FileFormat.PARQUET:
             check_installed()
@@ -60,15 +60,15 @@ class FormatOptions:
 
     @property
     def is_table(self) -> bool:
-        """Whether records stand in lines of cells."""
+        """Whether records are rows of cells."""
         return self.format in (FileFormat.CSV, FileFormat.TSV)
 
     @property
     def is_by_line(self) -> bool:
-        """Whether a record and its bytes stand by themselves."""
+        """Whether each record has its own bytes."""
         return self.is_table or self.format is FileFormat.JSONL
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the text is UTF-8 already."""
+        """Whether the encoding is UTF-8."""
         return codecs.lookup(self.encoding).name == "utf-8"

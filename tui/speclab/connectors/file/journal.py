@@ -28,33 +28,33 @@ from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 
 _CACHE: Final = 8_000
-"""KiB of the index of a journal that are in memory."""
+"""KiB of the journal's index in memory."""
 
 
 class Journal:
-    """Keys and records (null for one that was deleted), in the order they were written; the last of a key counts.
+    """Keys and records (null for a delete) in the order they were written; the last of a key counts.
 
-    One writer of any process holds it, from before its first entry until the entries are in their place: two that
-    merged into one file at once would each leave out what the other has written.
+    One writer of any process holds the journal, from before its first entry until the entries are merged: two writers
+    that merge into one file at once would lose each other's records.
     """
 
     def __init__(self, path: Path) -> None:
-        """The journal at `path`, which is there while a run is on its way."""
+        """Create a journal at `path`; the file exists during a run."""
         self.path = path
         self._stream: FileIO | None = None
 
     def exists(self) -> bool:
-        """Whether anything was written that is not in its place yet."""
+        """Whether there are entries that are not merged yet."""
         try:
             return self.path.stat().st_size > 0
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def hold(self) -> bool:
-        """Hold the journal from now on; False if another writer does. Raises `OSError`.
+        """Take the lock of the journal; False if another writer holds it. Raise `OSError`.
 
-        The lock is `flock(2)` on the file itself, which its holder may remove: who got one that was removed gets the
-        next. A symbolic link is not followed.
+        The lock is on the file itself, which its holder may remove: a lock on a removed file is released and taken
+        again. Symbolic links are not followed.
         """
         if self._stream is not None:
             return True
@@ -74,14 +74,14 @@ class Journal:
                     stream.close()
 
     def add(self, entries: Iterable[tuple[str, Record | None]]) -> None:
-        """Write `entries` to the disk, all or none. Raises `OSError`, also if another writer holds the journal."""
+        """Append `entries` durably, all or none. Raise `OSError`, also if another writer holds the journal."""
         append_durably(self._held(), b"".join(encode([key, record]) + b"\n" for key, record in entries))
 
     @contextmanager
     def entries(self) -> Iterator[Entries]:
-        """What is in the journal, to be looked up.
+        """Yield the entries of the journal for lookup.
 
-        Raises `OSError`, also where there is no room to index it, and if another writer holds the journal.
+        Raise `OSError`, also if there is no room for the index, or another writer holds the journal.
         """
         self._held()
         with self.path.open("rb") as stream, closing(sqlite3.connect("", isolation_level=None)) as index:
@@ -92,11 +92,11 @@ class Journal:
                 raise OSError(errno.ENOSPC if full else errno.EIO, f"the index of {self.path.name}: {error}") from None
 
     def clear(self) -> None:
-        """Forget all entries, and hold the journal still. Raises `OSError`."""
+        """Delete all entries and keep the lock. Raise `OSError`."""
         os.ftruncate(self._held().fileno(), 0)
 
     def close(self) -> None:
-        """Let go of the journal; the file stays if there is anything in it."""
+        """Release the journal; the file stays if it has entries."""
         if self._stream is not None:
             if os.fstat(self._stream.fileno()).st_size == 0:
                 self.path.unlink(missing_ok=True)
@@ -104,8 +104,8 @@ class Journal:
             self._stream = None
 
     def remove(self) -> None:
-        """Forget it all, and let go: it is in its place now."""
-        self.path.unlink(missing_ok=True)  # before the lock goes, or it would be the next one's
+        """Remove the journal and release it, after its entries were merged."""
+        self.path.unlink(missing_ok=True)  # before the lock is released, or the next holder's file would be removed
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -117,26 +117,26 @@ class Journal:
         return self._stream
 
     def _is_current(self, stream: FileIO) -> bool:
-        """Whether the file that was opened is still the one at the path."""
+        """Whether the open file is still the one at the path."""
         try:
             return os.path.samestat(os.fstat(stream.fileno()), self.path.lstat())
         except FileNotFoundError:
             return False
 
     def _mend(self, stream: FileIO) -> None:
-        """Cut off what a crash left half written: nobody was told it was there."""
+        """Remove an entry that a crash left incomplete: it was never reported as written."""
         with self.path.open("rb") as lines:
             os.ftruncate(stream.fileno(), sum(len(line) for line in lines if line.endswith(b"\n")))
 
 
 class Entries:
-    """The entries of a journal: the last of each key, in the order the keys first came.
+    """The entries of a journal: the last of each key, in the order in which the keys first occurred.
 
-    Where each is, is in a database on the disk that SQLite removes by itself: a run's keys need not fit into memory.
+    Their offsets are in a temporary SQLite database on the disk: the keys of a run may exceed the memory.
     """
 
     def __init__(self, stream: BinaryIO, index: sqlite3.Connection) -> None:
-        """The entries of `stream`, found by an `index` that is empty yet."""
+        """Create entries for `stream`, with an empty `index`."""
         self._stream = stream
         self._index = index
         index.execute(f"PRAGMA cache_size = -{_CACHE}")
@@ -152,7 +152,7 @@ class Entries:
         return self._index.execute("SELECT 1 FROM entry WHERE key = ?", (key,)).fetchone() is not None
 
     def take(self, key: str) -> Record | None:
-        """The record of `key`, once; None if it was deleted, or taken before."""
+        """Return the record of `key` once; None if it was deleted, or taken before."""
         found = self._index.execute("SELECT at FROM entry WHERE key = ? AND NOT taken", (key,)).fetchone()
         if found is None:
             return None
@@ -160,7 +160,7 @@ class Entries:
         return self._at(*found)
 
     def left(self) -> Iterator[Record]:
-        """The records that were not taken, without those that were deleted."""
+        """Yield the records that were not taken, without deletes."""
         for found in self._index.execute("SELECT at FROM entry WHERE NOT taken ORDER BY rowid"):
             record = self._at(*found)
             if record is not None:
@@ -172,7 +172,7 @@ class Entries:
 
 
 def _places(stream: BinaryIO) -> Iterator[tuple[str, int]]:
-    """The key of each entry, and where it begins."""
+    """Yield the key and the offset of each entry."""
     offset = 0
     for line in stream:
         yield _entry(line)[0], offset
@@ -205,7 +205,7 @@ class _JournaledWriter:
     """Whether what the file holds stays in it."""
 
     def __init__(self, target: FileTarget, clock: Clock, wait_budget: float) -> None:
-        """A writer to `target`, which waits `wait_budget` seconds for another run that writes to the same file."""
+        """Create a writer that waits up to `wait_budget` seconds for another run that writes to the file."""
         self._target = target
         self._clock = clock
         self._wait_budget = wait_budget
@@ -213,16 +213,16 @@ class _JournaledWriter:
         self._form: RecordFormat | None = None
 
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """One answer an item, in order; what is answered as written is on the disk, in the journal.
+        """Return one result per record, in order; a written record is on the disk, in the journal.
 
-        A record that cannot be in the file is refused. Raises `Unreachable` where nothing can be written beside the
-        file, and `BadAnswer` where it holds something that nothing can be merged with.
+        A record that the file cannot store fails. Raise `Unreachable` if the journal cannot be written, and
+        `BadResponse` for a file that cannot be merged with.
         """
         await self._hold()
         return await asyncio.to_thread(self._write, items)
 
     async def _hold(self) -> None:
-        """Be the only one, of all runs of all specs, that writes to the file. Raises `Unreachable`."""
+        """Wait for the lock of the journal, across all runs and specs. Raise `Unreachable`."""
         waited = 0.0
         try:
             while not await asyncio.to_thread(self._journal.hold):
@@ -234,7 +234,7 @@ class _JournaledWriter:
                 await self._clock.sleep(_LOOK_AGAIN)
                 waited += _LOOK_AGAIN
         except OSError:
-            return  # it is met again when the first record is added, and told as what it is
+            return  # the first record that is added meets the error again and reports it
 
     def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
         form = self._form = self._form or self._begun()
@@ -258,8 +258,8 @@ class _JournaledWriter:
         ]
 
     def _begun(self) -> RecordFormat:
-        """What the file takes beside what is in the journal already; says early of a place that is out of reach."""
-        with suppress(*() if self._merged else (Unauthorized,)):  # who may write need not be let look
+        """Return the record format, with the entries of the journal added; report an unreachable location early."""
+        with suppress(*() if self._merged else (Unauthorized,)):  # a user who may write is not always allowed to read
             self._target.place.exists()
         form = self._target.form(merged=self._merged)
         try:
@@ -271,7 +271,7 @@ class _JournaledWriter:
         return form
 
     def _publish(self) -> None:
-        """Put the journal's records into the place of the file, together with what it holds if they are merged."""
+        """Replace the file with the records of the journal, merged with the old file if `_merged`."""
         form = self._target.form(merged=self._merged)
         old = self._merged and self._target.place.exists()
         try:
@@ -292,7 +292,7 @@ class _JournaledWriter:
         self._journal.remove()
 
     def _holds(self) -> bool:
-        """Whether the journal is ours, or was left by a run that is over."""
+        """Whether the journal is held by this writer, or was left by a run that ended."""
         try:
             return self._journal.hold() and self._journal.exists()
         except OSError as error:
@@ -305,7 +305,7 @@ class _JournaledWriter:
         return f"What was written is in {self._journal.path}, and goes into the file with the next run."
 
     def _merge(self, out: RecordOutput, entries: Entries) -> None:
-        """Write the rows of the old file, those of the journal in their place; what is left of that is new."""
+        """Write the rows of the old file, replaced by those of the journal; the remaining entries are new."""
         for row in self._target.read_rows():
             key = self._target.key_of(row.record)
             if key is None or key not in entries:
@@ -315,30 +315,30 @@ class _JournaledWriter:
 
 
 class UpsertingWriter(_JournaledWriter):
-    """Merges records into a file by key; rows of other keys stay as they are, byte for byte."""
+    """Merges records into a file by key; rows of other keys are unchanged, byte for byte."""
 
     _merged = True
 
     async def close(self) -> None:
-        """Merge what was written into the file.
+        """Merge the written records into the file.
 
-        Raises `BadAnswer` for a file that cannot be read, `Unreachable` for one that cannot be written; what was
-        written stays in the journal then, for the next run.
+        Raise `BadResponse` for a file that cannot be read, and `Unreachable` for one that cannot be written; the
+        records stay in the journal for the next run.
         """
         try:
-            if self._journal.exists() and await asyncio.to_thread(self._holds):  # else it is of a run under way
+            if self._journal.exists() and await asyncio.to_thread(self._holds):  # otherwise a running process holds it
                 await asyncio.to_thread(self._publish)
         finally:
             self._journal.close()
 
 
 class ReplacingWriter(_JournaledWriter):
-    """Makes a file of what one run writes, and of nothing else."""
+    """Creates a file with the records of one run and nothing else."""
 
     _merged = False
 
     async def begin(self) -> None:
-        """Forget what a run that was broken off has left. Raises `Unreachable`."""
+        """Delete the records of an interrupted run. Raise `Unreachable`."""
         try:
             await self._hold()
             await asyncio.to_thread(self._journal.clear)
@@ -347,12 +347,12 @@ class ReplacingWriter(_JournaledWriter):
         self._form = None
 
     async def finish(self) -> None:
-        """Put the new file in the place of the old one."""
+        """Replace the old file with the new one."""
         await self._hold()
         await asyncio.to_thread(self._publish)
 
     async def close(self) -> None:
-        """Close the journal. If the run did not finish, the one that goes on from its checkpoint adds to it."""
+        """Close the journal. If the run did not finish, the run that continues from its checkpoint adds to it."""
         self._journal.close()
 
 

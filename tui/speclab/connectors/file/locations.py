@@ -1,4 +1,4 @@
-"""Where files are: local paths and patterns, atomic replacement, durable appends."""
+"""Local files: patterns, atomic replacement, and durable appends."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from speclab.core.json import Record
 
 
 def append_durably(stream: FileIO, text: bytes) -> None:
-    """Write `text` at the end of `stream`, opened for appending and without a buffer, and have it on the disk.
+    """Append `text` to `stream`, which is unbuffered and in append mode, and wait until it is on the disk.
 
-    Raises `OSError`; the file is as it was then. A process that is killed may leave a part of `text`.
+    Raise `OSError`; the file is unchanged then. A process that is killed may leave a part of `text`.
     """
     size = os.fstat(stream.fileno()).st_size
     left = memoryview(text)
@@ -46,7 +46,7 @@ def append_with_intent(stream: FileIO, text: bytes, mark: Path) -> None:
 
 
 def undo_partial_append(stream: FileIO, mark: Path) -> None:
-    """Cut off what is in `stream` of a text that a killed process added in part; what another wrote there stays."""
+    """Remove a part of `text` that a killed process appended; data that others appended stays."""
     if not mark.exists():
         return
     size, _, text = mark.read_bytes().partition(b"\n")
@@ -60,7 +60,7 @@ def undo_partial_append(stream: FileIO, mark: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file as it stood when it was looked for: `name` for people, `where` for its source, `version` for both."""
+    """One file as found: `name` for messages, `where` for its source, and `version` to detect changes."""
 
     name: str
     where: str
@@ -69,25 +69,25 @@ class SourceFile:
 
 
 class SourceLocation(Protocol):
-    """Where files to be read are found."""
+    """The location of source files."""
 
     def find(self) -> list[SourceFile]:
-        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+        """Return the files sorted by name. Raise `Unreachable` if there is none."""
 
     def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
-        """One of them, open; with `seeking` it is read from any place, else only on from where it is sought to."""
+        """Open a file. With `seeking` it is read at any offset, else only forward."""
 
 
 class LocalSourceLocation:
-    """Files on this machine that match a pattern."""
+    """Local files that match a pattern."""
 
     def __init__(self, pattern: str, base: Path) -> None:
-        """The files that match `pattern`, relative to `base`."""
+        """Create a location for the files that match `pattern`, relative to `base`."""
         self._pattern = pattern
         self._base = base
 
     def find(self) -> list[SourceFile]:
-        """The files, in the order of their names. Raises `Unreachable` if there is none."""
+        """Return the files sorted by name. Raise `Unreachable` if there is none."""
         matches = sorted(glob(self._pattern, root_dir=self._base, recursive=True))  # noqa: PTH207 - takes absolute patterns, too
         paths = [self._base / match for match in matches if (self._base / match).is_file()]
         if not paths:
@@ -97,7 +97,7 @@ class LocalSourceLocation:
         return [self._look(path) for path in paths]
 
     def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
-        """One of them, open. Raises `OSError`."""
+        """Open a file. Raise `OSError`."""
         del seeking  # any place is as near as any other
         return Path(file.where).open("rb")
 
@@ -108,45 +108,45 @@ class LocalSourceLocation:
 
 
 class TargetLocation(Protocol):
-    """A place for one file; `journal` is a file on this machine for what is not in its place yet."""
+    """The location of one target file; `journal` is a local file for records that are not merged yet."""
 
     name: str
     journal: Path
 
     def exists(self) -> bool:
-        """Whether a file is there."""
+        """Whether the file exists."""
 
     def opened(self, *, seeking: bool) -> BinaryIO:
-        """The file that is there, as it is; see `SourceLocation`."""
+        """Open the existing file; see `SourceLocation`."""
 
     def replacing(self) -> AbstractContextManager[BinaryIO]:
-        """A stream whose content takes the place of the file when the block ends well; else nothing changes."""
+        """Yield a stream whose content replaces the file when the block ends; after an error nothing changes."""
 
 
 class LocalTargetLocation:
-    """A place on this machine."""
+    """A local target file."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """The place `path`, which the spec calls `name`."""
+        """Create a location for `path`, which the spec calls `name`."""
         self.name = name
         self.path = path
         self.journal = path.with_name(f".{path.name}.speclab")
 
     def exists(self) -> bool:
-        """Whether a file is there."""
+        """Whether the file exists."""
         return self.path.exists()
 
     def opened(self, *, seeking: bool) -> BinaryIO:
-        """The file that is there. Raises `OSError`, and `BadResponse` for a pipe or a device, which might never end."""
+        """Open the existing file. Raise `OSError`, and `BadResponse` for a pipe or a device, which might never end."""
         del seeking
         return open_regular(self.path, os.O_RDONLY, "rb")
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
-        """A stream whose content takes the place of the file when the block ends well. Raises `OSError`.
+        """Yield a stream whose content replaces the file when the block ends. Raise `OSError`.
 
-        The new file keeps the mode of the old one, is behind the same symlink, and is on the disk before it is in
-        place.
+        The new file keeps the mode of the old one, a symbolic link stays, and the content is on the disk before it is
+        visible.
         """
         path = resolve_path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,10 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def open_regular(path: Path, flags: int, mode: str) -> BinaryIO:
-    """The file at `path`, open; a pipe is not waited for. Raises `OSError`, and `BadResponse` for what is no file."""
+    """Open the file at `path` without waiting for a pipe.
+
+    Raise `OSError`, and `BadResponse` if it is not a regular file.
+    """
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -184,9 +187,9 @@ def _irregular(path: Path) -> BadResponse:
 
 @dataclass(frozen=True, slots=True)
 class RowPosition:
-    """A place between two records: the offset in bytes (after gunzip), and the number of the line that begins there.
+    """A position between two records: the byte offset (after decompression), and the number of the next line.
 
-    In formats that have no lines the offset counts records.
+    In formats without lines, the offset counts records.
     """
 
     offset: int = 0
@@ -195,7 +198,7 @@ class RowPosition:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One record, the bytes it was read from, and the place after it."""
+    """One record, its bytes, and the position after it."""
 
     record: Record
     raw: bytes

@@ -1,7 +1,4 @@
-"""A store of files elsewhere, by the driver that fsspec has for its URLs; all that is asked of one goes through here.
-
-Drivers raise what their libraries do: `asking` tells of it as `Unauthorized`, `Unreachable` or `SpecError`.
-"""
+"""Remote file stores, through the fsspec driver of their URL; all requests to a store go through this module."""
 
 from __future__ import annotations
 
@@ -23,15 +20,15 @@ if TYPE_CHECKING:
 
 
 _ONE_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"})
-"""Stores where an object comes to be whole, with the end of its upload, or not at all."""
+"""Stores in which an upload replaces an object atomically."""
 _RENAMES: Final = frozenset({"sftp", "ssh", "ftp", "local"})
-"""Stores where a file takes the place of another by being renamed; elsewhere drivers copy, or fail at what is there."""
+"""Stores in which a rename replaces a file atomically; other drivers copy, or fail for an existing file."""
 _HTTP: Final = frozenset({"http", "https"})
 _TIMED: Final = frozenset({"ftp", "sftp", "ssh"})
-"""Stores whose driver takes a `timeout` by itself."""
+"""Stores whose driver has a `timeout` option."""
 _LOGIN: Final = re.compile(r"(?<=://)[^/]*@")
 _CREDENTIALS: Final = re.compile(r"Credential|Authenti|Authoriz|AccessDenied|Forbidden|Token(?:Retrieval|Load)")
-"""What the errors of libraries are called that refuse a login or find none to send."""
+"""Names of library errors for rejected or missing credentials."""
 _NO_CONTAINER: Final = re.compile(r"NoSuchBucket|ContainerNotFound")
 _VERSIONS: Final = (
     "ETag",
@@ -47,37 +44,33 @@ _VERSIONS: Final = (
 
 
 class StoreAccess(Enum):
-    """How a file is read, which is how much of it is asked for at once."""
+    """How a file is read, which decides how much is requested at once."""
 
-    IN_ONE_GO = auto()  # from the start, and no server needs to know of parts
-    FORWARD = auto()  # on from some place
+    IN_ONE_GO = auto()  # from the start; needs no support for range requests
+    FORWARD = auto()  # forward from any offset
     ANYWHERE = auto()
 
 
 _OPENED: Final[Mapping[StoreAccess, Mapping[str, Any]]] = {
     StoreAccess.IN_ONE_GO: {"block_size": 0},
     StoreAccess.FORWARD: {"block_size": 8_000_000},
-    StoreAccess.ANYWHERE: {"cache_type": "none"},  # what reads so asks for all it needs at a place
+    StoreAccess.ANYWHERE: {"cache_type": "none"},  # such readers request exactly what they need
 }
 
 
 class ObjectStore:
-    """The store behind one URL, connected at first use."""
+    """The store of one URL, connected on first use."""
 
     def __init__(self, url: str, options: Mapping[str, Json], timeout: float, redactor: Redactor) -> None:
-        """The store of `url`, references resolved. Raises `SpecError` if there is no driver for it.
-
-        `options` are for the driver; `timeout`, in seconds, is how long it may be silent, where one that
-        is known here lets that be set.
-        """
+        """Create the store of `url`, references resolved. Raise `SpecError` if there is no driver for it."""
         self.protocol = url.partition(":")[0]
         self.is_http = self.protocol in _HTTP
         login = _LOGIN.search(url)
         password = login[0].removesuffix("@").partition(":")[2] if login else ""
-        signature = url.partition("?")[2] if self.is_http else ""  # who has such a URL needs no login
+        signature = url.partition("?")[2] if self.is_http else ""  # a signed URL needs no login
         for secret in (password, unquote(password), signature, *find_url_secrets(url)):
             redactor.add(secret)
-        if login is not None and self.protocol in _TIMED:  # whose drivers take what is encoded in a login as it is
+        if login is not None and self.protocol in _TIMED:  # their drivers do not decode a login in the URL
             url = _LOGIN.sub("", url)
             user, colon, _ = login[0].removesuffix("@").partition(":")
             options = {"username": unquote(user), **({"password": unquote(password)} if colon else {}), **options}
@@ -94,11 +87,11 @@ class ObjectStore:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether the URL stands for several files; in one of HTTP a question mark is none of a pattern."""
+        """Whether the URL matches several files; in HTTP URLs a question mark is not a wildcard."""
         return any(sign in self._url for sign in ("*[" if self.is_http else "*[?"))
 
     def check_writable(self) -> None:
-        """Raise `SpecError` for a store where a file cannot come to be at once."""
+        """Raise `SpecError` for a store that cannot replace a file atomically."""
         if not (self.protocol in _ONE_PUT or self.protocol in _RENAMES):
             raise SpecError(
                 f"path: nothing is written to {self.protocol}://, where a file would be seen half written",
@@ -106,10 +99,7 @@ class ObjectStore:
             )
 
     def look(self, path: str | None = None) -> Mapping[str, Any] | None:
-        """What the store says of the file at `path`, by default that of the URL; None if there is none.
-
-        Raises `Unauthorized` and `Unreachable`, also for a bucket that is not there.
-        """
+        """Return the store's description of the file at `path`, by default that of the URL; None if missing."""
         with self.asking():
             driver = self._connected()
             driver.invalidate_cache()
@@ -122,7 +112,7 @@ class ObjectStore:
             return None if found.get("type") == "directory" else found
 
     def find(self) -> list[Mapping[str, Any]]:
-        """What the store says of each file that the URL stands for, by name. Raises `Unauthorized`, `Unreachable`."""
+        """Return the store's description of each file that matches the URL. Raise `Unauthorized`, `Unreachable`."""
         if not self.is_pattern:
             found = self.look()
             return [] if found is None else [found]
@@ -133,17 +123,17 @@ class ObjectStore:
         return [found for _, found in sorted(matches.items()) if found.get("type") != "directory"]
 
     def url_of(self, path: str) -> str:
-        """What a file at `path` is called, without who logs in."""
+        """Return the URL of the file at `path` without credentials."""
         before = self._url[: -len(self._path)] if self._url.endswith(self._path) else f"{self.protocol}://"
         return self._shown(before + path)
 
     def opened(self, path: str | None, access: StoreAccess) -> BinaryIO:
-        """The file at `path`, by default that of the URL, as the driver reads it."""
+        """Open the file at `path`, by default that of the URL, with the driver."""
         with self.asking():
             return cast("BinaryIO", self._connected().open(path or self._path, "rb", **_OPENED[access]))
 
     def put(self, draft: str) -> None:
-        """Let the local file `draft` take the place of the file of the URL, at once."""
+        """Replace the file of the URL atomically with the local file `draft`."""
         with self.asking():
             driver = self._connected()
             if self.protocol in _ONE_PUT:
@@ -162,7 +152,7 @@ class ObjectStore:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Tells of what a driver raises as an error of ours, secrets taken out."""
+        """Convert the errors of a driver, secrets redacted."""
         try:
             yield
         except SpeclabError:
@@ -171,7 +161,7 @@ class ObjectStore:
             raise self._told(error) from None
 
     def _shown(self, url: str) -> str:
-        """`url` as people may see it: what a login or a signature of HTTP would be is not in it."""
+        """Return `url` without credentials and signatures."""
         return self._redactor.redact(_LOGIN.sub("", url.partition("?")[0] if self.is_http else url))
 
     def _connected(self) -> fsspec.AbstractFileSystem:
@@ -184,7 +174,7 @@ class ObjectStore:
 
     @contextmanager
     def _installed(self) -> Iterator[None]:
-        """Tells of what is not installed, or what fsspec does not know."""
+        """Convert the errors for a driver that is not installed or unknown to fsspec."""
         try:
             yield
         except ImportError as error:
@@ -198,7 +188,7 @@ class ObjectStore:
             raise SpecError(f"path: {self.name}: {self._redactor.redact(str(error))}") from None
 
     def _completed(self, options: Mapping[str, Json], timeout: float) -> dict[str, Any]:
-        """`options`, and what drivers need to be told that would wait for minutes, or change what a file holds."""
+        """Return `options` with defaults against waits of minutes and changed content."""
         defaults: dict[str, Any] = {}
         if self.protocol in ("s3", "s3a"):
             retries = {"max_attempts": 2, "mode": "standard"}
@@ -209,7 +199,7 @@ class ObjectStore:
             defaults["client_kwargs"] = {
                 "timeout": ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
                 "headers": {"Accept-Encoding": "identity"},
-                "auto_decompress": False,  # a file that is gzipped itself comes as it is
+                "auto_decompress": False,  # a gzipped file stays compressed
             }
         if self.protocol in _TIMED:
             defaults["timeout"] = timeout
@@ -220,7 +210,7 @@ class ObjectStore:
         return given
 
     def _told(self, error: Exception) -> SpeclabError:
-        """`error`, and what caused it, as an error of ours."""
+        """Return a speclab error for `error` and its causes."""
         chain = list(_chain(error))
         said = [text for text in map(str, chain) if text not in ("", self._path, self._url)]
         text = said[0] if said else type(error).__name__
@@ -235,12 +225,12 @@ class ObjectStore:
 
 
 def get_version(found: Mapping[str, Any]) -> str:
-    """What tells one content of a file from another, as far as the store says."""
+    """Return what identifies the content of a file, as far as the store reports it."""
     return next((str(found[name]) for name in _VERSIONS if found.get(name) is not None), "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it came from, the last first."""
+    """Yield `error` and its causes, the last first."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -259,7 +249,7 @@ def _refuses_login(error: BaseException) -> bool:
 
 
 def _is_absence(error: FileNotFoundError) -> bool:
-    """Whether `error` says that a file is not there; drivers say so, too, of a server that is not, or a bucket."""
+    """Whether `error` means that a file is missing; some drivers also report a missing server or bucket so."""
     for cause in list(_chain(error))[1:]:
         status = getattr(cause, "status", None)
         elsewhere = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)

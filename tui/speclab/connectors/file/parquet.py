@@ -1,7 +1,4 @@
-"""Reading Parquet, a batch at a time: dates, decimals and bytes come as they do from a database.
-
-What is read keeps the batch it came in, so that a file that is written anew takes over what it need not change.
-"""
+"""Reading Parquet in batches: dates, decimals and bytes are converted as for databases."""
 
 from __future__ import annotations
 
@@ -20,19 +17,19 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 1000
 _BUFFER: Final = 1 << 20
-"""Bytes of a column that are read at once; a row group may be far larger than memory."""
+"""Bytes per column that are read at once; a row group may be far larger than memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrowFileRow(FileRow):
-    """A row of a Parquet file: where it stands in a batch."""
+    """A row of a Parquet file, with its position in a batch."""
 
     batch: pa.RecordBatch
     index: int
 
 
 def read_parquet(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[ArrowFileRow]:
-    """The records of `stream` from `start` on, whose spots count records. Raises `BadResponse` and `SpecError`."""
+    """Yield the records of `stream` from `start`, whose offsets count records. Raise `BadResponse` and `SpecError`."""
     with converting_parquet_read_errors(name):
         file = _opened(stream, name)
         groups, number = _groups_from(file, start.offset)
@@ -46,13 +43,13 @@ def read_parquet(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[Ar
 
 
 def read_schema(stream: BinaryIO, name: str) -> pa.Schema:
-    """The columns of a Parquet file. Raises `BadResponse` and `SpecError`."""
+    """Return the columns of a Parquet file. Raise `BadResponse` and `SpecError`."""
     with converting_parquet_read_errors(name):
         return _opened(stream, name).schema_arrow
 
 
 def check_installed() -> None:
-    """Raise `SpecError` if what reads and writes Parquet is not installed."""
+    """Raise `SpecError` if pyarrow is not installed."""
     try:
         import pyarrow as pa  # noqa: F401
     except ModuleNotFoundError:
@@ -64,7 +61,7 @@ def check_installed() -> None:
 
 @contextmanager
 def converting_parquet_read_errors(name: str) -> Iterator[None]:
-    """Tells of what pyarrow cannot read as `BadResponse`."""
+    """Convert read errors of pyarrow to `BadResponse`."""
     check_installed()
     import pyarrow as pa
 
@@ -76,7 +73,7 @@ def converting_parquet_read_errors(name: str) -> Iterator[None]:
 
 @contextmanager
 def converting_parquet_write_errors(name: str) -> Iterator[None]:
-    """Tells of what pyarrow cannot write as `BadResponse`; what the disk cannot take is an `OSError` still."""
+    """Convert write errors of pyarrow to `BadResponse`; a full disk stays an `OSError`."""
     import pyarrow as pa
 
     try:
@@ -86,7 +83,7 @@ def converting_parquet_write_errors(name: str) -> Iterator[None]:
 
 
 def convert_batch(batch: pa.RecordBatch, name: str) -> list[Record]:
-    """The rows of `batch` as records. Raises `BadResponse` for a value that is no date, as far as dates go here."""
+    """Return the rows of `batch` as records. Raise `BadResponse` for a date out of range."""
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         try:
@@ -97,7 +94,7 @@ def convert_batch(batch: pa.RecordBatch, name: str) -> list[Record]:
 
 
 def _opened(stream: BinaryIO, name: str) -> pq.ParquetFile:
-    """`stream` as a Parquet file. Raises `BadResponse`, and what pyarrow does."""
+    """Open `stream` as a Parquet file. Raise `BadResponse` and pyarrow's errors."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
@@ -109,7 +106,7 @@ def _opened(stream: BinaryIO, name: str) -> pq.ParquetFile:
 
 
 def _values(column: pa.Array) -> list[Json]:
-    """The values of `column` as JSON."""
+    """Return the values of `column` as JSON."""
     from pyarrow import types
 
     kind = column.type
@@ -122,14 +119,14 @@ def _values(column: pa.Array) -> list[Json]:
 
 
 def _is_finite(column: pa.Array) -> bool:
-    """Whether `column` is of floating point numbers, all of which JSON has."""
+    """Whether `column` has floating point numbers that are all finite."""
     from pyarrow import compute, types
 
     return types.is_floating(column.type) and bool(compute.all(compute.is_finite(column), min_count=0).as_py())
 
 
 def _nanoseconds(column: pa.Array) -> list[Json]:
-    """Times as others come, with nine digits where there are more than a Python time can hold."""
+    """Return times as text, with nine digits where a Python time has too few."""
     import pyarrow as pa
 
     fine = column.cast(pa.int64()).to_pylist()
@@ -146,7 +143,7 @@ def _nanoseconds(column: pa.Array) -> list[Json]:
 
 
 def _groups_from(file: pq.ParquetFile, offset: int) -> tuple[list[int], int]:
-    """The row groups that hold what is after `offset` records, and how many records are before these."""
+    """Return the row groups after `offset` records, and the number of records before them."""
     before = 0
     for group in range(file.num_row_groups):
         size = file.metadata.row_group(group).num_rows

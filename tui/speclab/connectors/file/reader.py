@@ -1,4 +1,4 @@
-"""File sources: pages with positions, the fields of a file, and looking records up."""
+"""The file source: pages with positions, schema discovery, and record lookup."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 async def discover(
     role: Role, system: FileSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema:
-    """What the first `limit` records of the file have, at either end.
+    """Return the fields of the first `limit` records of the file.
 
-    Raises as a reader does, and `SpeclabError` for a target that is not there yet, or a file that says nothing.
+    Raise the errors of a reader, and `SpeclabError` for a target that does not exist yet, or a file without records and
+    header.
     """
     target = FileTarget(references.resolve_settings(system), references)
     if role == "target" and not await asyncio.to_thread(target.place.exists):
@@ -58,24 +59,24 @@ async def discover(
 
 _PAGE: Final = 1000
 _BYTES: Final = 8_000_000
-"""A page ends with either."""
+"""Limits of a page: records and bytes."""
 
 
 class FileReader(Reader):
-    """Reads a file, or all that a pattern matches, in the order of their names."""
+    """Reads a file, or all files that match a pattern, sorted by name."""
 
     def __init__(
         self, system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        del auth, retry  # the file system knows who we are, and does not heal by waiting
+        """Create a reader for settings as in the spec. Raise `SpecError` for settings that cannot work."""
+        del auth, retry  # the file system knows the user, and a retry does not help
         system = references.resolve_settings(system)
         self._source = get_source_location(system, references)
         self._system = system
         self._report = context.report
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
-        """Pages from after `cursor` to the end; every run that is not the continuation of another reads all."""
+        """Yield pages after `cursor`; a run that does not continue an interrupted one reads everything."""
         del full
         files = await asyncio.to_thread(self._source.find)
         before = _fingerprints(files)
@@ -89,17 +90,17 @@ class FileReader(Reader):
             spot = RowPosition()
 
     async def close(self) -> None:
-        """Nothing is held open between pages of different files."""
+        """Do nothing: no file is open between pages of different files."""
 
     async def _pages_of(
         self, file: SourceFile, spot: RowPosition, before: str | None, *, last: bool
     ) -> AsyncGenerator[Page]:
-        """The pages of one file from `spot` on; it is the `last` one, or others follow.
+        """Yield the pages of one file from `spot`; it is the `last` one, or others follow.
 
-        `before` is the fingerprint of those that were read before it, if none of them changed since.
+        `before` is the fingerprint of the files that were read before it, if none of them changed since.
         """
         layout = FormatOptions.of(file.name, self._system)
-        weight = 0 if layout.is_by_line else file.size  # else no record has bytes of its own
+        weight = 0 if layout.is_by_line else file.size  # otherwise records have no bytes of their own
         ended = False
         with converting_read_errors(file.name), await asyncio.to_thread(self._opened, file, layout) as stream:
             found = read_rows(stream, file.name, layout, spot)
@@ -119,7 +120,7 @@ class FileReader(Reader):
         return open_decoded(self._source.opened(file, seeking=layout.format is FileFormat.PARQUET), file.name, layout)
 
     def _begin(self, files: list[SourceFile], before: list[str], cursor: Json) -> tuple[int, RowPosition, bool]:
-        """Which of `files` to begin with, where in it, and whether those before it are as they were when read."""
+        """Return which of `files` to start with, the position in it, and whether the files before it are unchanged."""
         match cursor:
             case {"file": str(name), "offset": int(offset), "line": int(line), "size": size, "modified": at, **more}:
                 for index, file in enumerate(files):
@@ -142,7 +143,7 @@ def _take(found: Iterator[FileRow]) -> tuple[list[FileRow], bool]:
 
 
 def _fingerprints(files: list[SourceFile]) -> list[str]:
-    """For each file, one of all that come before it, which is another if any of them is."""
+    """Return, for each file, a fingerprint of all files before it."""
 
     def added(before: str, file: SourceFile) -> str:
         return hashlib.sha256(repr((before, file.name, file.size, file.version)).encode()).hexdigest()[:16]
@@ -162,7 +163,7 @@ def _cursor(file: SourceFile, spot: RowPosition, before: str | None) -> Json:
 
 
 class FileFinder:
-    """Finds records by key; the file is read once, whole."""
+    """Finds records by key; the file is read once."""
 
     per_record = False
 
@@ -171,14 +172,14 @@ class FileFinder:
         self._records: dict[str, Record] | None = None
 
     async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
-        """The record of each item, in order. Raises `BadAnswer` for a file that cannot be read."""
+        """Return the record of each item, in order. Raise `BadResponse` for a file that cannot be read."""
         if self._records is None:
             self._records = await asyncio.to_thread(self._read)
         keys = [self._target.key_of(item.payload) for item in items]
         return [None if key is None else self._records.get(key) for key in keys]
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
     def _read(self) -> dict[str, Record]:
         if not self._target.place.exists():
@@ -190,7 +191,7 @@ class FileFinder:
 def open_lookup(
     system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> FileFinder | None:
-    """The finder of a file in mode upsert. Raises `SpecError` for settings that cannot work."""
+    """Create a lookup for a file in mode upsert. Raise `SpecError` for settings that cannot work."""
     del auth, context, retry
     target = FileTarget(references.resolve_settings(system), references)
     return FileFinder(target) if system.mode == "upsert" else None
@@ -199,8 +200,8 @@ def open_lookup(
 async def check_target(
     system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
-    """What a look found. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
-    del auth, context, retry  # a store's credentials are in its options
+    """Return whether the file exists. Raise `Unauthorized`, `Unreachable` and `SpecError`."""
+    del auth, context, retry  # the credentials of a store are in its options
     target = FileTarget(references.resolve_settings(system), references)
     there = await asyncio.to_thread(target.place.exists)
     return f"{target.name}: {'is there' if there else 'not there yet; a run makes it'}"

@@ -1,4 +1,4 @@
-"""Files behind URLs, and choosing the location for a path."""
+"""Remote files, and choosing the location for a path."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _BUFFER: Final = 1 << 18
 
 
 class RemoteSourceLocation:
-    """Files of a store."""
+    """Files in a store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def find(self) -> list[SourceFile]:
-        """The files, in the order of their names. Raises `Unreachable` and `Unauthorized`."""
+        """Return the files sorted by name. Raise `Unreachable` and `Unauthorized`."""
         found = [
             SourceFile(self._store.url_of(each["name"]), each["name"], each.get("size") or 0, get_version(each))
             for each in self._store.find()
@@ -50,15 +50,15 @@ class RemoteSourceLocation:
         return found
 
     def opened(self, file: SourceFile, *, seeking: bool) -> BinaryIO:
-        """One of them, open; what is read from any place of a server that gives no parts is fetched whole."""
+        """Open a file; without range requests, a file that needs seeking is downloaded whole."""
         return open_remote(self._store, file.where, seeking=seeking)
 
 
 class RemoteTargetLocation:
-    """A place in a store. What is not there yet is here, in the journal and in a draft beside it."""
+    """A target file in a store. Records are in the local journal and a draft until it is replaced."""
 
     def __init__(self, store: ObjectStore, journal: Path) -> None:
-        """The place of the URL of `store`. Raises `SpecError` if nothing can be written there at once."""
+        """Create a location for the URL of `store`. Raise `SpecError` if it cannot replace a file atomically."""
         store.check_writable()
         self._store = store
         self._merged: str | None = None
@@ -66,19 +66,19 @@ class RemoteTargetLocation:
         self.journal = journal
 
     def exists(self) -> bool:
-        """Whether a file is there. Raises `Unauthorized` and `Unreachable`, also for a bucket that is not."""
+        """Whether the file exists. Raise `Unauthorized` and `Unreachable`, also for a missing bucket."""
         return self._store.look() is not None
 
     def opened(self, *, seeking: bool) -> BinaryIO:
-        """The file that is there, to be merged into what takes its place."""
+        """Open the existing file, to merge it into its replacement."""
         self._merged = self._version()
         return open_remote(self._store, None, seeking=seeking)
 
     @contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
-        """A stream whose content takes the place of the file when the block ends well; else nothing changes.
+        """Yield a stream whose content replaces the file when the block ends; after an error nothing changes.
 
-        Raises `Unauthorized` and `Unreachable`, also if the file has changed since it was `open_remote`.
+        Raise `Unauthorized` and `Unreachable`, also if the file has changed since it was `opened`.
         """
         make_private_directory(self.journal.parent)
         with tempfile.NamedTemporaryFile(dir=self.journal.parent, suffix=".draft") as draft:
@@ -94,7 +94,7 @@ class RemoteTargetLocation:
 
 
 def open_remote(store: ObjectStore, path: str | None, *, seeking: bool) -> BinaryIO:
-    """The file at `path` of `store`, to be read on from where it is sought to, or `seeking` from any place."""
+    """Open the file at `path` of `store`, for reading forward, or with `seeking` at any offset."""
     if not seeking:
         access = StoreAccess.IN_ONE_GO if store.is_http else StoreAccess.FORWARD
         return cast("BinaryIO", io.BufferedReader(_RemoteFile(store, path, access), _BUFFER))
@@ -110,7 +110,7 @@ def open_remote(store: ObjectStore, path: str | None, *, seeking: bool) -> Binar
 
 
 def _fetched(store: ObjectStore, path: str | None) -> BinaryIO:
-    """The whole file, on this machine while it is read."""
+    """Download the whole file to a temporary file."""
     whole = tempfile.TemporaryFile()  # noqa: SIM115 - who reads it closes it
     with _RemoteFile(store, path, StoreAccess.IN_ONE_GO) as file:
         shutil.copyfileobj(file, whole)
@@ -119,9 +119,10 @@ def _fetched(store: ObjectStore, path: str | None) -> BinaryIO:
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file of a store; what goes wrong with it is told as an error of ours.
+    """A file in a store; errors are converted to speclab's.
 
-    Not every server gives parts of a file; in one go it is read from its start, past what is not asked for.
+    Not every server supports range requests: without them, a file is read from its start and unneeded bytes are
+    skipped.
     """
 
     def __init__(self, store: ObjectStore, path: str | None, access: StoreAccess) -> None:
@@ -141,7 +142,7 @@ class _RemoteFile(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to `offset`. Raises `Unreachable` where that cannot be done."""
+        """Seek to `offset`. Raise `Unreachable` where that is impossible."""
         if self._access is not StoreAccess.IN_ONE_GO:
             with self._store.asking():
                 self._file.seek(offset, whence)
@@ -171,7 +172,7 @@ class _RemoteFile(io.RawIOBase):
 
 
 def get_source_location(system: FileSystem, references: References) -> SourceLocation:
-    """Where the files of `system` (references resolved) are read. Raises `SpecError` where there is no driver."""
+    """Return the location of the source files of `system` (references resolved). Raise `SpecError` without a driver."""
     if not is_remote(system.path):
         return LocalSourceLocation(_local(system.path), references.base)
     from speclab.connectors.file.object_store import ObjectStore
@@ -180,7 +181,10 @@ def get_source_location(system: FileSystem, references: References) -> SourceLoc
 
 
 def get_target_location(system: FileSystem, references: References) -> TargetLocation:
-    """Where the file of `system` (references resolved) is written. Raises `SpecError` if it cannot be, there."""
+    """Return the location of the target file of `system` (references resolved).
+
+    Raise `SpecError` if it cannot be written.
+    """
     if not is_remote(system.path):
         path = _local(system.path)
         return LocalTargetLocation(path, references.base / path)

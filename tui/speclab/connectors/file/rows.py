@@ -26,7 +26,7 @@ csv.field_size_limit(16_000_000)  # as long as a cell may be; a quote that is ne
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """The columns of a table, the line they stand in (empty if they stand in none), and where the rows begin."""
+    """The columns of a table, the header line (empty if there is none), and the start of the rows."""
 
     columns: tuple[str, ...]
     raw: bytes
@@ -34,20 +34,20 @@ class TableHeader:
 
     @property
     def line_end(self) -> str:
-        """What ends the lines of the table."""
+        """The line end of the table."""
         return "\r\n" if self.raw.endswith(b"\r\n") else "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class TableMismatch:
-    """Why a record cannot be in a file, and the field that is to blame."""
+    """Why a record cannot be written to a file, and the field that is the cause."""
 
     message: str
     field: str
 
 
 def read_header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHeader | None:
-    """The header of the table `stream`; None in an empty file. Raises `BadResponse`."""
+    """Return the header of the table `stream`; None for an empty file. Raise `BadResponse`."""
     if layout.columns:
         return TableHeader(layout.columns, b"", RowPosition())
     found = next(_cells(stream, name, layout, RowPosition()), None)
@@ -65,7 +65,7 @@ def read_header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHead
 
 
 def read_table(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition) -> Iterator[FileRow]:
-    """The records of the table `stream` from `start` on. Raises `BadResponse` with `name` and line."""
+    """Yield the records of the table `stream` from `start`. Raise `BadResponse` with `name` and line."""
     head = read_header(stream, name, layout)
     if head is None:
         return
@@ -80,7 +80,7 @@ def read_table(stream: BinaryIO, name: str, layout: FormatOptions, start: RowPos
 
 
 def _undecodable(raw: bytes, name: str, line: int) -> BadResponse:
-    """Return the error of a header that is not UTF-8, and stands at the beginning of its file."""
+    """Return the error for a header that is not UTF-8."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:
@@ -89,7 +89,7 @@ def _undecodable(raw: bytes, name: str, line: int) -> BadResponse:
 
 
 class TableLines:
-    """Writes the lines of a table of `columns`."""
+    """Formats the lines of a table with `columns`."""
 
     def __init__(self, name: str, layout: FormatOptions, columns: Sequence[str], line_end: str = "\n") -> None:
         self.columns = columns
@@ -103,19 +103,19 @@ class TableLines:
             delimiter=layout.delimiter,
             quotechar=layout.quote or None,
             quoting=csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE,
-            lineterminator="\r\n",  # so that either of the two is quoted within a cell
+            lineterminator="\r\n",  # so that both characters are quoted within a cell
         )
 
     def format_header(self) -> bytes:
-        """The line that names the columns."""
+        """Return the header line."""
         return self._line(self.columns)
 
     def line(self, record: Record) -> bytes:
-        """The line of `record`; fields that are no column are not in it. Raises `ValueError`: see `misfit`."""
+        """Return the line of `record`; fields without a column are omitted. Raise `ValueError`: see `misfit`."""
         return self._line([format_cell(record.get(column)) for column in self.columns])
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """Why the cells of `record` cannot be written in this dialect and encoding, if they cannot."""
+        """Return why the cells of `record` cannot be written in this dialect and encoding; None if they can."""
         if self._is_bare and len(self.columns) == 1 and not format_cell(record.get(self.columns[0])):
             name = self.columns[0]
             return TableMismatch(f"{self._name}: {name} is empty, which is no line where `quote` is none", name)
@@ -132,7 +132,7 @@ class TableLines:
         return None
 
     def foreign(self, record: Record) -> TableMismatch | None:
-        """The first field of `record` that is no column, if there is one."""
+        """Return a mismatch for the first field of `record` without a column."""
         found = next((field for field in record if field not in self.columns), None)
         if found is None:
             return None
@@ -153,14 +153,14 @@ class TableLines:
 
 
 def format_cell(value: Json) -> str:
-    """`value` as the text of a cell: nothing for null, JSON for what is no text."""
+    """Return `value` as the text of a cell: empty for null, JSON for lists and objects."""
     if value is None:
         return ""
     return value if isinstance(value, str) else encode(value).decode()
 
 
 def is_text(raw: bytes) -> bool:
-    """Whether `raw` is UTF-8."""
+    """Whether `raw` is valid UTF-8."""
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -171,7 +171,7 @@ def is_text(raw: bytes) -> bool:
 def _cells(
     stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition
 ) -> Iterator[tuple[list[str], bytes, int, RowPosition]]:
-    """The rows of a table, blank lines left out: its cells, its bytes, the line it begins in, the place after it."""
+    """Yield the rows of a table without blank lines: cells, bytes, first line, and the position after the row."""
     stream.seek(start.offset)
     taken: list[bytes] = []
 
@@ -207,7 +207,7 @@ def _cells(
 
 
 MAX_LIST: Final = 50_000_000
-"""Bytes of a JSON list, unpacked: its text is read whole."""
+"""Maximum bytes of a JSON list, decompressed: its text is read whole."""
 
 _MAX_AT_ONCE: Final = 4_000_000
 _BLANKS: Final = re.compile(r"[ \t\r\n]*")
@@ -216,9 +216,9 @@ _BLANKS: Final = re.compile(r"[ \t\r\n]*")
 def read_rows(
     stream: BinaryIO, name: str, layout: FormatOptions, start: RowPosition | None = None
 ) -> Iterator[FileRow]:
-    """The records of `stream` (unpacked) from `start` on.
+    """Yield the records of `stream` (decompressed) from `start`.
 
-    Raises `BadResponse` with `name` and line for what cannot be read.
+    Raise `BadResponse` for content that is not in the format.
     """
     start = start or RowPosition()
     match layout.format:
@@ -256,7 +256,7 @@ def _json_line(raw: bytes, name: str, line: int) -> Record:
 
 
 def _json_list(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[FileRow]:
-    """A list is read whole; its spots count records instead of bytes."""
+    """Yield the records of a list, which is read whole; its offsets count records instead of bytes."""
     text = stream.read(MAX_LIST + 1)
     if len(text) > MAX_LIST:
         raise BadResponse(
@@ -280,7 +280,7 @@ def _json_list(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[File
 
 
 class _NoListError(ValueError):
-    """A JSON text that is no list; says what it is."""
+    """A JSON text is not a list; the message says what it is."""
 
 
 def _entries_at_once(text: bytes) -> Iterator[LenientValue]:
@@ -291,7 +291,7 @@ def _entries_at_once(text: bytes) -> Iterator[LenientValue]:
 
 
 def _entries(text: bytes) -> Iterator[LenientValue]:
-    """Read the entries of a list one by one: all of them at once would take up to 25 times as much memory."""
+    """Yield the entries of a list one by one: parsing all at once takes up to 25 times as much memory."""
     decoded = text.decode("utf-8", "surrogateescape")
     scan, at = (
         JSONDecoder(parse_int=str, parse_float=str).raw_decode,

@@ -1,4 +1,4 @@
-"""One connection to a database and the one thread it lives in, so that no statement ever holds up the event loop."""
+"""One connection to a database in its own thread, so that no statement blocks the event loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _IN_MEMORY: Final = (None, "", ":memory:")
 
 
 class Database:
-    """A database, connected at first use."""
+    """A database, connected on first use."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Database:
         *,
         writes: bool,
     ) -> None:
-        """The database at `url` (references resolved). Raises `SpecError` for one that is not spoken here."""
+        """Create a database for `url` (references resolved). Raise `SpecError` for an unsupported one."""
         self.redactor = references.redactor
         self._url = parse_database_url(url)
         if self._url.password is not None:
@@ -62,7 +62,7 @@ class Database:
 
     @property
     def absent(self) -> bool:
-        """Whether it is a file that is not there yet."""
+        """Whether the database is a file that does not exist yet."""
         return self._file is not None and not self._file.exists()
 
     @property
@@ -70,12 +70,12 @@ class Database:
         return self._url.get_backend_name() in ("mysql", "mariadb")
 
     async def run(self, work: Callable[[Connection], R], anew: Callable[[], None] | None = None) -> R:
-        """What `work` returns, called with the connection in its thread, inside a transaction of its own.
+        """Return the result of `work`, called with the connection in its thread, in its own transaction.
 
-        If a connection that was there is lost, `anew` is called and all is done again in a new one, as often as `retry`
-        says: `work` must do no harm then, for nobody can tell whether what it did was committed. Raises `Unreachable`
-        if there is no connection or it is lost, `Unauthorized` if the database refuses the credentials, and what `work`
-        raises; the transaction is rolled back then.
+        If an established connection is lost, `anew` is called and the work is repeated in a new connection, as often as
+        `retry` allows: `work` must be repeatable, because it is unknown whether it was committed. Raise `Unreachable`
+        if there is no connection or it is lost, `Unauthorized` if the database rejects the credentials, and the errors
+        of `work`; then the transaction is rolled back.
         """
         tries = 1
         while True:
@@ -102,7 +102,7 @@ class Database:
         try:
             with self._connection.begin() as transaction:
                 result = work(self._connection)
-                if not self._writes:  # a function that a query calls may have changed something
+                if not self._writes:  # a function that a query calls may have changed data
                     transaction.rollback()
                 return result
         except DBAPIError as error:
@@ -126,7 +126,7 @@ class Database:
             if self._is_mysql:
                 event.listen(engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options))
             connection = self._connected(engine)
-            if new:  # a file of our own making may keep its log as is fastest; others are left as they are
+            if new:  # a file that speclab creates uses the fastest journal; others keep their mode
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.commit()
             for statement in (*self.kind.session, *(() if self._writes else self.kind.read_only)):
@@ -140,7 +140,7 @@ class Database:
         except (DBAPIError, OSError) as error:
             reason = get_error_message(error)
             failure: type[EndpointError] = Unauthorized if refuses_login(reason) else Unreachable
-            if type(error) is DatabaseError:  # none of its kinds: what is there is no database
+            if type(error) is DatabaseError:  # not one of its subclasses: the file is not a database
                 failure = BadResponse
             raise failure(self.redactor.redact(f"{self.name}: cannot open it: {reason}")) from None
         return connection
@@ -148,26 +148,26 @@ class Database:
     def _connected(self, engine: Engine) -> Connection:
         try:
             connection = engine.connect()
-        except TypeError as error:  # what the URL has after its question mark goes to the driver
+        except TypeError as error:  # the query of the URL is passed to the driver
             raise SpecError(f"{self.name}: the driver does not take what follows the question mark: {error}") from None
         if engine.dialect.name == "postgresql":
             register_psycopg_loaders(connection.connection.driver_connection.adapters)  # type: ignore[union-attr]  # psycopg's
         return connection
 
     def _arguments(self) -> dict[str, object]:
-        """What the driver is told of patience; most servers are told besides how long a statement may take."""
+        """Return the timeouts for the driver; most servers also have a statement timeout."""
         match self._url.get_backend_name():
             case "sqlite":
                 return {"timeout": self._timeout}
             case "postgresql":
                 return {"connect_timeout": self._seconds}
-            case _:  # a little more than the server has for a lock, so that it can say what it waited for
+            case _:  # slightly more than the server's lock timeout, so that the server can report the lock
                 wait_budget = self._seconds + 1
                 timeouts = {"connect_timeout": self._seconds, "read_timeout": wait_budget, "write_timeout": wait_budget}
                 return {**timeouts, "conv": get_pymysql_conversions()}
 
     def _location(self) -> URL:
-        """The URL to connect to: files are found from the workspace, and one that is only read is not made."""
+        """Return the URL to connect to: file paths are relative to the workspace, and a source file is not created."""
         if self._file is None:
             return self._url
         if self._writes:

@@ -1,4 +1,4 @@
-"""The databases that are spoken, and what differs among them: drivers, sessions, types, and what their errors mean."""
+"""The supported databases and their differences: drivers, sessions, types, and the meaning of their errors."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ _BLAMED: Final = (
     re.compile(r"FOREIGN KEY \(`([^`]+)`"),
     re.compile(r"for key '(?:[^'.]+\.)?(?!PRIMARY)([^']+)'"),
 )
-"""A column is the last group."""
+"""The last group is the column."""
 _PARAMETER: Final = re.compile(r"parameter \$(\d+) =")  # PostgreSQL
 _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeError)
-"""Errors that are about what a row holds; any other is about the table or the database."""
+"""Errors about the values of a row; any other error is about the table or the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKind:
-    """One kind of database; `extra` is the one of speclab that brings its driver.
+    """One kind of database; `extra` is speclab's extra that installs its driver.
 
-    `session` is said once a connection, `{seconds}` being those that a statement may take, and `read_only` besides
-    where nothing is to be changed, not even by a function that a query calls. `key_text` and `text` are
-    the types of columns made here. What an error code stands for (MySQL's number, else an SQLSTATE) is in `passing`,
-    for what may be over soon, `full`, for a disk that is, and, where SQLAlchemy tells it otherwise, `of_a_row` and
-    `of_no_row`. `options` are SQLAlchemy's.
+    `session` is executed once per connection, with the statement timeout as `{seconds}`; `read_only` follows where
+    nothing may change, not even through a function that a query calls. `key_text` and `text` are column types of new
+    tables. Error codes (MySQL's number, else an SQLSTATE) are in `passing` if a retry may help, in `full` for a full
+    disk, and in `of_a_row` or `of_no_row` where SQLAlchemy classifies them differently. `options` are SQLAlchemy's.
     """
 
     driver: str
@@ -64,33 +63,33 @@ class DatabaseKind:
     of_no_row: frozenset[str] = frozenset()
 
     def passes(self, error: Exception, text: str) -> bool:
-        """Whether `error`, in words `text`, is not the record's fault and may be over soon."""
+        """Whether a retry may help against `error`, whose message is `text`."""
         if not isinstance(error, OperationalError):
             return False
         return get_error_code(error) in self.passing or any(sign in text.lower() for sign in _PASSING)
 
     def is_full(self, error: Exception, text: str) -> bool:
-        """Whether `error` is of a disk without room, for which no record is to blame."""
+        """Whether `error` reports a full disk, which is not caused by a record."""
         if not isinstance(error, OperationalError):
             return False
         return get_error_code(error) in self.full or any(sign in text.lower() for sign in _FULL)
 
     def blames_a_row(self, error: Exception) -> bool:
-        """Whether `error` is about what a row holds."""
+        """Whether `error` is about the values of a row."""
         if not isinstance(error, DBAPIError):
             return isinstance(error, _OF_A_ROW)
         told = get_error_code(error)
         if told in self.of_no_row and _ROW_POLICY not in str(error.orig):
             return False
-        # A code of no kind that the driver knows is the invention of a trigger.
+        # A trigger raised a code that the driver does not know.
         return isinstance(error, _OF_A_ROW) or told in self.of_a_row or (type(error) is DatabaseError and told != "")
 
 
 _PASSING: Final = ("database is locked", "database table is locked", "busy")
 _FULL: Final = ("disk is full", "disk i/o error")
-"""What SQLite says, whose errors have no codes here."""
+"""Messages of SQLite, whose errors have no codes here."""
 _ROW_POLICY: Final = "row-level security policy"
-"""What PostgreSQL says of a row that a policy refuses, by the code of a privilege that is missing."""
+"""Message of PostgreSQL for a row that a policy rejects; its code is that of a missing privilege."""
 _LOGIN: Final = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry"
     r'|role ".*" does not exist|role ".*" is not permitted to log in'
@@ -100,17 +99,17 @@ _MYSQL: Final = DatabaseKind(
     driver="mysql+pymysql",
     extra="mysql",
     session=(
-        # Without it a text that is too long is cut, and a number out of range another one, in silence.
+        # Without it, MySQL truncates long texts and clips numbers silently.
         "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
         "SET SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds}",
     ),
     read_only=("SET SESSION TRANSACTION READ ONLY",),
     text="LONGTEXT",
-    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other takes `a` and `A` for one key
+    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other collation treats `a` and `A` as one key
     passing=frozenset({"1040", "1203", "1205", "1213", "1317", "1969", "3024"}),
     full=frozenset({"1021", "1114"}),
-    # Beside values of a wrong kind: too much for a page (1118), a key in letters that its column has not (1267), for no
-    # partition (1526), refused by a trigger (1644).
+    # Besides wrong types: too large for a page (1118), a key with unsupported characters (1267), no
+    # partition (1526), rejected by a trigger (1644).
     of_a_row=frozenset(
         {"1118", "1267", "1292", "1364", "1366", "1411", "1416", "1526", "1644", "1690", "3140", "3819", "4025", "4078"}
     ),
@@ -119,8 +118,8 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
     "sqlite": DatabaseKind(
         driver="sqlite",
         options={},
-        # Keys come in any order: with more of the index in memory, and pages moved from the log to their place once
-        # in 16 MB and not in 4, a row costs a fifth less. Every commit is as durable as before.
+        # Keys arrive in any order: with more of the index in memory, and a checkpoint every 16 MB instead of
+        # 4, a row costs a fifth less. Commits are as durable as before.
         session=("PRAGMA cache_size = -12000", "PRAGMA wal_autocheckpoint = 4000"),
     ),
     "postgresql": DatabaseKind(
@@ -130,8 +129,8 @@ DATABASES: Final[Mapping[str, DatabaseKind]] = {
         read_only=("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",),
         passing=frozenset({"40001", "40P01", "53200", "53300", "53400", "55P03", "57014"}),
         full=frozenset({"53100"}),
-        of_a_row=frozenset({"54000", "P0001", "P0004"}),  # too much for an index; RAISE and ASSERT in a trigger
-        of_no_row=frozenset({"42501", "42703", "42P01", "42P10"}),  # no leave, column, table or unique index
+        of_a_row=frozenset({"54000", "P0001", "P0004"}),  # too large for an index; RAISE and ASSERT in a trigger
+        of_no_row=frozenset({"42501", "42703", "42P01", "42P10"}),  # missing privilege, column, table or unique index
     ),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
@@ -140,10 +139,10 @@ _ALIASES: Final = {"postgres": "postgresql"}
 
 
 def parse_database_url(text: str) -> URL:
-    """The URL `text`, with the driver that is used here. Raises `SpecError`."""
+    """Parse a database URL and set the driver. Raise `SpecError`."""
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError):  # the latter for a port
+    except (ArgumentError, ValueError):  # `ValueError` for an invalid port
         raise SpecError("url is no database URL; expected one such as sqlite:///out/customers.db") from None
     name = _ALIASES.get(url.get_backend_name(), url.get_backend_name())
     if name not in DATABASES:
@@ -161,12 +160,12 @@ def parse_database_url(text: str) -> URL:
 
 
 def get_database_kind(url: URL) -> DatabaseKind:
-    """What kind of database `url`, as `parse_database_url` gives it, leads to."""
+    """Return the kind of database for a URL from `parse_database_url`."""
     return DATABASES[url.get_backend_name()]
 
 
 def get_error_code(error: DBAPIError) -> str:
-    """The code the database gives `error`: MySQL's number, else an SQLSTATE; empty where it has none."""
+    """Return the database's code for `error`: MySQL's number, else an SQLSTATE; empty if there is none."""
     first = error.orig.args[0] if error.orig is not None and error.orig.args else None
     if isinstance(first, int):
         return str(first)
@@ -174,7 +173,7 @@ def get_error_code(error: DBAPIError) -> str:
 
 
 def get_error_message(error: Exception) -> str:
-    """What the database says, in one line."""
+    """Return the database's message in one line."""
     orig = error.orig if isinstance(error, DBAPIError) else error
     if orig is not None and len(orig.args) == 2 and isinstance(orig.args[0], int):  # MySQL's (number, text)
         return " ".join(f"{orig.args[1]} ({orig.args[0]})".split())
@@ -182,12 +181,12 @@ def get_error_message(error: Exception) -> str:
 
 
 def refuses_login(text: str) -> bool:
-    """Whether a database that says `text` refuses the credentials."""
+    """Whether the message `text` means that the credentials were rejected."""
     return _LOGIN.search(text) is not None
 
 
 def find_blamed_column(error: Exception, text: str, columns: Sequence[str]) -> str | None:
-    """The column that `error`, in words `text`, blames, where it tells one; `columns` are those of the row."""
+    """Return the column that `error`, whose message is `text`, names; `columns` are those of the row."""
     for pattern in _BLAMED:
         if found := pattern.search(text):
             return found[found.re.groups]

@@ -1,4 +1,4 @@
-"""What a database can be asked: a connection check, fields, and records by key."""
+"""Connection check, schema discovery, and record lookup for a database."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ _KINDS: Final = (
     (bool, ValueKind.BOOLEAN),
     (int, ValueKind.INTEGER),
     (float, ValueKind.NUMBER),
-    (datetime, ValueKind.TEXT),  # as the database writes it, which need not be ISO 8601
+    (datetime, ValueKind.TEXT),  # formatted by the database, not always ISO 8601
     (date, ValueKind.DATE),
     (dict, ValueKind.OBJECT),
     (list, ValueKind.LIST),
 )
-"""What a column's values are in a record, by their Python type; all others are text."""
+"""Kind of a column's values by Python type; all other types are text."""
 
 
 async def discover(
     role: Role, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, limit: int
 ) -> DiscoveredSchema:
-    """The columns of what the system's settings name at that end, with the values of no more than `limit` rows.
+    """Return the columns of the table or query in the system's settings, with up to `limit` sample rows.
 
-    Raises `Unreachable`, `Unauthorized`, `BadResponse`, `SpecError`, and `SpeclabError` where there is no table yet.
+    Raise `Unreachable`, `Unauthorized`, `BadResponse`, `SpecError`, and `SpeclabError` if the table does not exist yet.
     """
-    del auth  # a database's credentials are in its URL
+    del auth  # the credentials of a database are in its URL
     system = references.resolve_settings(system)
     table, query = _what(role, system)
     database = Database(system.url, references, system.limits, context, RetrySettings(), writes=False)
@@ -70,7 +70,7 @@ async def discover(
 
 
 def _what(role: Role, system: SqlSystem) -> tuple[str, str | None]:
-    """The table, or the query, that is read or written at that end."""
+    """Return the table or query that is read or written."""
     if role == "target":
         if system.write is None:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
@@ -106,7 +106,7 @@ def _of_query(connection: Connection, query: str, limit: int) -> DiscoveredSchem
         statements.build_sample_query(statements.build_subquery(connection.dialect, query), limit)
     )
     described = result.cursor.description or ()
-    types = {column[0]: str(getattr(column, "type_display", "")) for column in described}  # psycopg knows them
+    types = {column[0]: str(getattr(column, "type_display", "")) for column in described}  # psycopg provides them
     names, rows = list(result.keys()), _rows(result)
     fields = tuple(replace(_column(name, rows), declared=types.get(name, "")) for name in names)
     return DiscoveredSchema(fields, "the columns of the query")
@@ -118,7 +118,7 @@ def _rows(result: CursorResult[tuple[object, ...]]) -> list[Record]:
 
 
 def _column(name: str, rows: Sequence[Record]) -> Field:
-    """The field of one column, by what `rows` have in it."""
+    """Return the field of one column, with its values in `rows`."""
     return build_field(FieldPath((name,)), (row[name] for row in rows), len(rows))
 
 
@@ -133,7 +133,7 @@ def _kind(column: TypeEngine[object]) -> ValueKind:
 
 
 def _spelt(column: TypeEngine[object], connection: Connection) -> str:
-    """The type as the database writes it; empty where a column has none, as SQLite's may."""
+    """Return the type as the database writes it; empty for a column without a type, as in SQLite."""
     if isinstance(column, NullType):
         return ""
     try:
@@ -149,11 +149,11 @@ def _not_there(where: str, table: str) -> SpeclabError:
 
 
 _AT_ONCE: Final = 200
-"""Keys in one question."""
+"""Keys per query."""
 
 
 class SqlFinder:
-    """Finds rows of the table that `write.upsert` names."""
+    """Finds rows of the table in `write.upsert`."""
 
     per_record = False
 
@@ -166,9 +166,9 @@ class SqlFinder:
         self._created = bool(system.write and system.write.create_table)
 
     async def find(self, items: Sequence[MappedRecord]) -> Sequence[Record | WriteError | None]:
-        """The row of each item, in order; None where there is none, be it for want of the table.
+        """Return the row of each record, in order; None if it does not exist, or the table does not.
 
-        Raises `Unreachable` without a connection, and `BadResponse` without a table that a run would not make.
+        Raise `Unreachable` without a connection, and `BadResponse` for a missing table that a run would not create.
         """
         if self._created and self._database.absent:
             return [None] * len(items)
@@ -215,7 +215,7 @@ class SqlFinder:
 
 
 def _like(payload: Record, row: Mapping[str, object], columns: Mapping[str, type]) -> Record:
-    """`row` as a record: what is the same as in `payload` is spelt as there, so that it is no change."""
+    """Return `row` as a record; values equal to those in `payload` are formatted the same, so they are no change."""
     return {
         name: payload[name] if name in payload and is_same_value(columns[name], was, payload[name]) else to_json(was)
         for name, was in row.items()
@@ -229,8 +229,8 @@ def _value(value: Json) -> Json:
 def open_lookup(
     system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> SqlFinder | None:
-    """The finder of a table that is written by key. Raises `SpecError` for settings that cannot work."""
-    del auth  # credentials stand in the URL
+    """Create a lookup for a table that is written by key. Raise `SpecError` for settings that cannot work."""
+    del auth  # the credentials are in the URL
     system = references.resolve_settings(system)
     if system.write is None:
         raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
@@ -240,8 +240,8 @@ def open_lookup(
 async def check_target(
     system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
 ) -> str:
-    """What came of connecting. Raises `Unauthorized`, `Unreachable` and `SpecError`."""
-    del auth  # a database's credentials are in its URL
+    """Return the result of a connection attempt. Raise `Unauthorized`, `Unreachable` and `SpecError`."""
+    del auth  # the credentials of a database are in its URL
     system = references.resolve_settings(system)
     database = Database(system.url, references, system.limits, context, retry, writes=False)
     try:

@@ -1,8 +1,8 @@
-"""What makes an insert happen once: the idempotency keys of the page in hand, kept in the transaction of its rows.
+"""Exactly-once inserts: idempotency keys, stored in the transaction of their rows.
 
-A run that is killed between the database's commit and its own books sends the page again. Without a key to update by,
-its rows would be there twice; so the table `speclab_delivered`, beside the target, says what came last of each record.
-It holds what came since the last page that is in the run log, which is a page of rows and seldom more.
+A run that is killed between the commit in the database and the commit in the run log sends the page again. Without a
+key to update by, its rows would be inserted twice. The table `speclab_delivered`, beside the target, stores the last
+delivery of each record since the last page in the run log: usually one page of rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEY: Final = _COLUMNS[:2]
 
 
 class Ledger:
-    """The ledger of one spec. What is remembered is what the database has committed, once a batch has gone well."""
+    """The ledger of one spec. Its memory matches what the database has committed after each successful batch."""
 
     def __init__(self) -> None:
         self.spec_id = ""
@@ -37,15 +37,15 @@ class Ledger:
         self._done = False
 
     def acknowledge(self) -> None:
-        """All that was delivered is in the run log, and the next run goes on after it."""
+        """Mark all deliveries as recorded in the run log: the next run continues after them."""
         self._done = True
 
     def forget(self) -> None:
-        """Look anew at what the database holds: a transaction was rolled back."""
+        """Discard the memory after a rollback; it is read from the database again."""
         self._known = None
 
     def missing(self, connection: Connection, items: Sequence[MappedRecord]) -> list[MappedRecord]:
-        """Those of `items` that are not there already. Raises `BadResponse` without a ledger."""
+        """Return those of `items` that are not in the ledger. Raise `BadResponse` without a ledger."""
         if self._known is None:
             self._known = self._load(connection)
         self.clear(connection)
@@ -53,7 +53,7 @@ class Ledger:
         return [item for item in items if known.get(_digest(item.key)) != item.idempotency_key]
 
     def clear(self, connection: Connection) -> None:
-        """Forget what is acknowledge, if anything is."""
+        """Delete the acknowledged deliveries, if there are any."""
         if not self._done:
             return
         if self._known:
@@ -63,7 +63,7 @@ class Ledger:
         self._done = False
 
     def add(self, connection: Connection, items: Sequence[MappedRecord]) -> None:
-        """Remember that `items` are there, in the transaction that puts them there."""
+        """Record `items` as delivered, in the transaction that inserts them."""
         new = {_digest(item.key): item.idempotency_key for item in items}
         statement = statements.build_upsert(connection.dialect, NAME, _COLUMNS, _KEY, 1)
         connection.exec_driver_sql(statement, [(self.spec_id, record, delivered) for record, delivered in new.items()])
@@ -89,5 +89,5 @@ class Ledger:
 
 
 def _digest(key: str) -> str:
-    """A record's key, of whatever length, as the ledger has it."""
+    """Return a fixed-length hash of a record's key."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

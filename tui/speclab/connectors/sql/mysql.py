@@ -1,4 +1,4 @@
-"""The way to MySQL and MariaDB: encrypted where the server is elsewhere, and no password in clear text without that."""
+"""Connections to MySQL and MariaDB: TLS for remote servers, and no password in clear text without it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TLS: Final = frozenset(
 _YES: Final = ("1", "true", "yes", "on")
 _NO: Final = ("0", "false", "no", "off")
 _CLEAR: Final = (b"mysql_clear_password", b"dialog", b"mysql_old_password")
-"""Methods of a server to log in by which whoever listens, or answers in its place, learns the password."""
+"""Authentication methods that reveal the password to an eavesdropper or an impostor of the server."""
 
 
 def split_tls(url: URL) -> tuple[URL, dict[str, object]]:
-    """`url` without its options of TLS, and what the driver is given for them.
+    """Return `url` without its TLS options, and the driver's arguments for them.
 
-    TLS is required, and the server's certificate is verified where the URL names a CA or asks for it. On this machine,
-    by a loopback address or a socket, it is used if the server offers it; with `ssl_disabled` it is not used. Raises
-    `SpecError` for options that do not go together or lead nowhere.
+    TLS is required, and the certificate of the server is verified if the URL names a CA or requests it. For a loopback
+    address or a socket, TLS is used if the server offers it; with `ssl_disabled` it is not used. Raise `SpecError` for
+    options that conflict or name missing files.
     """
     given = {name: str(value) for name, value in url.query.items() if name in _TLS}
     plain = url.difference_update_query(given)
@@ -42,7 +42,7 @@ def split_tls(url: URL) -> tuple[URL, dict[str, object]]:
 
 
 def connect(*arguments: Any, **options: Any) -> Connection:
-    """A connection of PyMySQL that gives the password in clear text only under TLS or to a socket of this machine."""
+    """Return a PyMySQL connection that sends the password in clear text only over TLS or a local socket."""
     from pymysql.connections import Connection
     from pymysql.err import OperationalError
 
@@ -59,7 +59,7 @@ def connect(*arguments: Any, **options: Any) -> Connection:
 
 
 def _context(given: dict[str, str]) -> ssl.SSLContext:
-    """TLS as the options say."""
+    """Return the TLS context for the options."""
     flags = {
         name: _is_yes(given[name], name)
         for name in ("ssl_check_hostname", "ssl_verify_cert", "ssl_verify_identity")
@@ -70,7 +70,7 @@ def _context(given: dict[str, str]) -> ssl.SSLContext:
     verify = flags.get("ssl_verify_cert", has_ca or identity)
     try:
         context = ssl.create_default_context(cafile=given.get("ssl_ca"), capath=given.get("ssl_capath"))
-        # MySQL's own certificates do not keep to all of RFC 5280.
+        # Certificates that MySQL generates do not comply with all of RFC 5280.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.check_hostname = identity and verify
         context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE

@@ -1,7 +1,7 @@
-"""Reading rows: pages by key, so that each is found at once and none is skipped when others come and go.
+"""The SQL source: pages by key, so that each page is found by index and concurrent changes skip no row.
 
-The mark of an incremental read is the largest value of the `since` field that the table held when the read began: what
-changes while it reads is at or after that, and is read again.
+The bookmark of an incremental read is the largest value of the `since` field when the read began: rows that change
+during the read are at or after it, and are read again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Key: TypeAlias = tuple[Bound, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a read stands: the mark it asks from, how far it got, the ceiling it began with, and the last key.
+    """The position of a read: its bookmark, the largest value reached, the ceiling at the start, and the last key.
 
     `coming` is the key that was seen to follow.
     """
@@ -59,7 +59,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row, and its key as it can be bound."""
+    """A row, and its key as parameter values."""
 
     key: Key
     record: Record
@@ -71,15 +71,15 @@ class SqlReader(Reader):
     def __init__(
         self, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A reader for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        del auth  # credentials stand in the URL
+        """Create a reader for settings as in the spec. Raise `SpecError` for settings that cannot work."""
+        del auth  # the credentials are in the URL
         system = references.resolve_settings(system)
         if system.read is None:
             raise SpecError("a sql source needs `read`, such as `read: {table: contacts}`")
         self._read = system.read
         self._since = system.read.since
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
-        self._loose = self._key  # what of it may be NULL, as far as is known
+        self._loose = self._key  # columns of the key that may be NULL, as far as known
         self._listed: frozenset[str] = frozenset()
         self._database = Database(system.url, references, system.limits, context, retry, writes=False)
         self._report = context.report
@@ -93,7 +93,7 @@ class SqlReader(Reader):
         self._fingerprint = hashlib.blake2b(encode_canonical(described), digest_size=6).hexdigest()
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
-        """Pages from after `cursor` to the end."""
+        """Yield pages after `cursor`."""
         place = self._begin(cursor, full=full)
         from_start = place.after is None and (place.full or place.before is None)
         whole = place.full or self._since is None or (place.before is None and self._since.start is None)
@@ -137,7 +137,7 @@ class SqlReader(Reader):
         await self._database.close()
 
     def _begin(self, cursor: Json, *, full: bool) -> _Place:
-        """Where `cursor` says to begin: after a key if a read of the same rows was broken off, else anew."""
+        """Return the start position: after a key if a read of the same rows was interrupted, else the beginning."""
         held = cursor if isinstance(cursor, dict) else {}
         same_field = self._since is not None and held.get("field") == self._since.field
         before = Bookmark.load(held.get("since")) if same_field else None
@@ -171,9 +171,9 @@ class SqlReader(Reader):
         return Watermark(FieldPath((self._since.field,)), ceiling, before=place.before, reached=place.reached)
 
     async def _page(self, place: _Place) -> tuple[list[Record], list[_Row]]:
-        """The rows after `place`, and one more if there is one; before the first, those that have no key.
+        """Return the rows after `place`, and one more if there is one; before the first, those without a key.
 
-        Raises `BadResponse` where keys are no keys.
+        Raise `BadResponse` for keys that are not unique or not ordered.
         """
         size = self._read.size
         keyless = await self._ask(lambda connection: self._keyless(connection, place)) if place.after is None else []
@@ -198,7 +198,7 @@ class SqlReader(Reader):
 
     async def _ask(self, work: Callable[[Connection], R]) -> R:
         try:
-            return await self._database.run(work, anew=lambda: None)  # to ask again changes nothing
+            return await self._database.run(work, anew=lambda: None)  # repeating a query is harmless
         except DBAPIError as error:
             text = self._database.redactor.redact(get_error_message(error))
             if self._database.kind.passes(error, text):
@@ -207,7 +207,7 @@ class SqlReader(Reader):
             raise BadResponse(f"{self._line()}: {text}", request=self._line(), hint="Check `read`.") from None
 
     def _check(self, connection: Connection) -> None:
-        """Look whether the table and the columns the settings name are there."""
+        """Check that the table and the columns of the settings exist."""
         if self._read.table is not None:
             table = SqlTable.find(connection, self._read.table)
             if table is None:
@@ -265,7 +265,7 @@ class SqlReader(Reader):
         ]
 
     def _keyless(self, connection: Connection, place: _Place) -> list[Record]:
-        """The rows without a key, which are to be told as that: no order has a place for them."""
+        """Return the rows without a key, which are reported as such: they have no place in the order."""
         if not self._loose:
             return []
         start = self._start(place)
@@ -279,7 +279,7 @@ class SqlReader(Reader):
         return [row.record for row in self._found(connection, statement, [] if start is None else [start])]
 
     def _check_order(self, connection: Connection, after: Key, coming: Key) -> None:
-        """Look where the row went that was to come: if it is there, and not after the one before it, they are equal."""
+        """Check the expected next row: if it exists and is not after its predecessor, their keys are equal."""
         statement, values = statements.build_order_check(
             connection.dialect, self._source(connection), self._terms(connection), after, coming
         )
@@ -287,7 +287,7 @@ class SqlReader(Reader):
             raise self._no_key(f"{_shown(coming)} follows {_shown(after)} and is no other value to the database")
 
     def _start(self, place: _Place) -> Scalar | None:
-        """The least value of the `since` field that is asked for; None where all are."""
+        """Return the lower bound of the `since` field; None if all rows are requested."""
         if self._since is None or place.full:
             return None
         if place.before is None:

@@ -1,4 +1,4 @@
-"""The SQL that readers and writers say, as text for the driver itself; here alone dialects differ.
+"""The SQL of readers and writers, as text for the driver; differences between dialects are only here.
 
 Names are quoted by the dialect, values are always bound.
 """
@@ -20,18 +20,18 @@ V = TypeVar("V")
 
 
 def quote_table(dialect: Dialect, name: str) -> str:
-    """The table `name`, quoted; `schema.table` where there are schemas."""
+    """Return the quoted table name; `schema.table` where there are schemas."""
     return ".".join(map(dialect.identifier_preparer.quote, split_table_name(dialect, name)))
 
 
 def split_table_name(dialect: Dialect, name: str) -> list[str]:
-    """The schema, if it is named, and the table of `name`."""
+    """Return the schema, if there is one, and the table of `name`."""
     return [name] if dialect.name == "sqlite" else name.split(".", maxsplit=1)
 
 
 @lru_cache(maxsize=64)
 def build_upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
-    """Insert `columns` of so many rows or, where `key` is there already, update them."""
+    """Build an upsert of `rows` rows: insert them, or update those whose `key` exists."""
     others = [each for each in columns if each not in key]
     into, values = _table(dialect, name, columns), dict.fromkeys(columns)
     if matches_any_unique_key(dialect):
@@ -47,63 +47,67 @@ def build_upsert(dialect: Dialect, name: str, columns: tuple[str, ...], key: tup
 
 
 def get_max_parameters(connection: Connection) -> int:
-    """How many values one statement of several rows may bind; 0 where rows go one at a time.
+    """Return the maximum number of parameters of a multi-row statement; 0 if rows are sent one at a time.
 
-    So they do where an upsert of several rows may not have a key twice.
+    That is the case where an upsert of several rows may not contain a key twice.
     """
     driver = connection.connection.driver_connection
     return driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if isinstance(driver, sqlite3.Connection) else 0
 
 
 def get_max_statement_size(connection: Connection) -> float:
-    """How many bytes a statement may have before the server hangs up, as far as it says."""
+    """Return the maximum size of a statement in bytes, as far as the server reports it."""
     if not matches_any_unique_key(connection.dialect):
         return inf
     return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
 
 
 def matches_any_unique_key(dialect: Dialect) -> bool:
-    """Whether an upsert updates a row of any unique key, also of one it is not about."""
+    """Whether an upsert updates a row with any equal unique key, not only the given one."""
     return dialect.name in _BY_ANY_KEY
 
 
 @lru_cache(maxsize=64)
 def build_append(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
-    """Insert `columns` of so many rows."""
+    """Build an insert of `rows` rows."""
     return _of(rows, _table(dialect, name, columns).insert().values(dict.fromkeys(columns)), dialect, columns)
 
 
 @lru_cache(maxsize=64)
 def build_insert(dialect: Dialect, name: str, columns: tuple[str, ...], rows: int) -> str:
-    """Insert `columns` of so many rows, and fail where one has a key that is there, whatever the table would do.
+    """Build an insert of `rows` rows that fails for an existing key, whatever the table defines.
 
-    The transaction is to be rolled back then. SQLite may leave it half done, and so needs no journal of the statement.
+    The transaction must be rolled back on failure: SQLite may leave the statement half done, and so needs no statement
+    journal.
     """
     statement = _table(dialect, name, columns).insert().values(dict.fromkeys(columns))
     return _of(rows, statement.prefix_with("OR FAIL", dialect="sqlite"), dialect, columns)
 
 
 def build_update(dialect: Dialect, name: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    """Set `columns`, in their order, where `key` is what is bound last; the key's own columns are set to themselves."""
+    """Build an update of `columns`, in order, by `key`, whose values are bound last.
+
+    Key columns are set to themselves.
+    """
     quote = dialect.identifier_preparer.quote
     news = ", ".join(f"{quote(each)} = {get_parameter_marker(dialect)}" for each in columns)
     return f"UPDATE {quote_table(dialect, name)} SET {news} WHERE {_is(dialect, key)}"
 
 
 def build_delete(dialect: Dialect, name: str, key: Sequence[str]) -> str:
-    """Delete the row of a key."""
+    """Build a delete of the row with a key."""
     return f"DELETE FROM {quote_table(dialect, name)} WHERE {_is(dialect, key)}"
 
 
 def build_unique_index(dialect: Dialect, name: str, key: Sequence[str]) -> str:
-    """Have a unique index on `key`."""
+    """Build a unique index on `key`."""
     quote = dialect.identifier_preparer.quote
     index = quote(f"{split_table_name(dialect, name)[-1]}_key")
     return f"CREATE UNIQUE INDEX {index} ON {quote_table(dialect, name)} ({', '.join(map(quote, key))})"
 
 
 def build_key_query(dialect: Dialect, name: str, key: Sequence[str], count: int, columns: Sequence[str] = ()) -> str:
-    """Which of `count` keys have a row, with its `columns`, if any are wanted besides the key."""
+    """Build a query for the rows of `count` keys, with `columns` if any are needed besides the key."""
     names = ", ".join(map(dialect.identifier_preparer.quote, key))
     wanted = ", ".join(map(dialect.identifier_preparer.quote, (*key, *columns)))
     marks = ", ".join([get_parameter_marker(dialect)] * len(key))
@@ -115,7 +119,7 @@ def build_key_query(dialect: Dialect, name: str, key: Sequence[str], count: int,
 
 
 def get_parameter_marker(dialect: Dialect) -> str:
-    """What stands for a value that is bound."""
+    """Return the marker of a parameter."""
     return "?" if dialect.paramstyle == "qmark" else "%s"
 
 
@@ -129,10 +133,11 @@ def build_page_query(
     after: Sequence[V] | None,
     limit: int,
 ) -> tuple[str, list[V]]:
-    """The next `limit` of `rows` (a table, or a `build_subquery`) by the `terms` of a key, and what to bind in it.
+    """Build a query for the next `limit` of `rows` (a table, or a `build_subquery`) by the `terms` of a key.
 
-    With `since`, only where that column is at least the first value bound, which is the caller's to add; with `after`,
-    only after that key. Rows in which one of `loose`, of the key, is NULL have no place in the order, and are left out.
+    Return it with its parameters. With `since`, only rows where that column is at least the first parameter, which the
+    caller adds; with `after`, only rows after that key. Rows in which a `loose` column of the key is NULL have no place
+    in the order and are left out.
     """
     quote = dialect.identifier_preparer.quote
     conditions = _since(dialect, since) + [f"{quote(name)} IS NOT NULL" for name in loose]
@@ -144,16 +149,16 @@ def build_page_query(
 
 
 def build_null_key_query(dialect: Dialect, rows: str, loose: Sequence[str], *, since: str | None, limit: int) -> str:
-    """No more than `limit` of the rows that `build_page_query` leaves out."""
+    """Build a query for up to `limit` of the rows that `build_page_query` leaves out."""
     quote = dialect.identifier_preparer.quote
     nulls = " OR ".join(f"{quote(name)} IS NULL" for name in loose)
     return f"SELECT * FROM {rows}{_where([*_since(dialect, since), f'({nulls})'])} LIMIT {limit}"
 
 
 def build_order_term(dialect: Dialect, column: str, *, listed: bool) -> str:
-    """What rows are ordered by for a column of a key.
+    """Return the ORDER BY term for a column of a key.
 
-    MySQL orders the values of an ENUM as they are `listed`, and compares them as text.
+    MySQL orders values of an ENUM as they are `listed`, and compares them as text.
     """
     quoted = dialect.identifier_preparer.quote(column)
     return f"CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)" if listed else quoted
@@ -162,28 +167,28 @@ def build_order_term(dialect: Dialect, column: str, *, listed: bool) -> str:
 def build_order_check(
     dialect: Dialect, rows: str, terms: Sequence[str], after: Sequence[V], one: Sequence[V]
 ) -> tuple[str, list[V]]:
-    """The rows that are equal to the key `one` and not after the key `after`, and what to bind in it."""
+    """Build a query for rows equal to the key `one` and not after the key `after`. Return it with its parameters."""
     condition, values = _after(dialect, terms, after)
     same = " AND ".join(f"{each} = {get_parameter_marker(dialect)}" for each in terms)
     return f"SELECT * FROM {rows} WHERE {same} AND NOT {condition}", [*one, *values]
 
 
 def build_max_query(dialect: Dialect, rows: str, field: str) -> str:
-    """The largest value of `field` in `rows`."""
+    """Build a query for the largest value of `field` in `rows`."""
     return f"SELECT MAX({dialect.identifier_preparer.quote(field)}) FROM {rows}"
 
 
 def build_sample_query(rows: str, count: int) -> str:
-    """The first `count` of `rows`, in no order; none of them gives the names of the columns."""
+    """Build a query for `count` of `rows`, unordered; with 0 it returns the column names."""
     return f"SELECT * FROM {rows} LIMIT {count}"
 
 
 def build_subquery(dialect: Dialect, query: str) -> str:
-    """A SELECT of the spec's as something to select from."""
+    """Return a query of the spec as a subquery."""
     text = query.strip().rstrip(";")
     if get_parameter_marker(dialect) == "%s":
         text = text.replace("%", "%%")
-    return f"({text}\n) AS speclab_source"  # it may end in a comment, which goes as far as the line
+    return f"({text}\n) AS speclab_source"  # the query may end in a comment, which ends with the line
 
 
 _BY_ANY_KEY: Final = ("mysql", "mariadb")
@@ -200,9 +205,9 @@ def _where(conditions: Sequence[str]) -> str:
 
 
 def _after(dialect: Dialect, terms: Sequence[str], after: Sequence[V]) -> tuple[str, list[V]]:
-    """That a row's key comes after the key `after`, and what to bind in that.
+    """Return the condition that a row's key comes after the key `after`, and its parameters.
 
-    MySQL looks at all rows of the table for `(a, b) > (1, 2)`, and goes by the index for the same at length.
+    MySQL scans the whole table for `(a, b) > (1, 2)`, and uses the index for the expanded form.
     """
     one = get_parameter_marker(dialect)
     if not matches_any_unique_key(dialect):
@@ -219,7 +224,7 @@ def _table(dialect: Dialect, name: str, columns: Sequence[str]) -> TableClause:
 
 
 def _of(rows: int, insert: Insert, dialect: Dialect, columns: Sequence[str]) -> str:
-    """`insert`, which is of one row, for so many; SQLAlchemy itself takes 30 ms to write down 500."""
+    """Return `insert`, a single-row statement, for `rows` rows; SQLAlchemy needs 30 ms to compile 500."""
     values = f"({', '.join([get_parameter_marker(dialect)] * len(columns))})"
     before, row, after = str(insert.compile(dialect=dialect)).rpartition(values)
     return f"{before}{', '.join([row] * rows)}{after}"

@@ -1,4 +1,4 @@
-"""A table as records see it: its columns and keys, made or widened from the records where the spec allows that."""
+"""Tables: their columns and keys, and creating or widening them for records where the spec allows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speclab.core.text import format_suggestion
 from speclab.mapping.types import ValueKind
 
 _PARTIAL: Final = frozenset({"sqlite_where", "postgresql_where"})
-"""What an index has that is unique among some rows only."""
+"""Dialect options of a unique index that covers only some rows."""
 _TYPES: Final[Mapping[ValueKind | None, str]] = {
     ValueKind.INTEGER: "BIGINT",
     ValueKind.NUMBER: "DOUBLE PRECISION",
@@ -35,13 +35,12 @@ _TYPES: Final[Mapping[ValueKind | None, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class SqlTable:
-    """A table that is there.
+    """An existing table.
 
-    `columns` are of the Python types that their values have, `object` where that is not known. `keys` are the sets of
-    columns that are unique in it; one of an index on expressions is empty. Of columns, `loose` may be NULL; in those of
-    `whole` the database rounds a fraction, in those of `scaled` it rounds to so many decimal places, and in those of
-    `zoneless` it drops an offset, in silence; those of `listed` it orders as their values are listed, and not as they
-    compare. `folds` if it may take two texts for one, such as `a` and `A`.
+    `columns` have the Python types of their values, `object` if unknown. `keys` are the sets of unique columns; an
+    index on expressions has an empty set. Of the columns, `loose` may be NULL; the database silently rounds fractions
+    in `whole`, rounds to the given decimal places in `scaled`, and drops the offset in `zoneless`; `listed` are ordered
+    by their list and not by comparison. `folds` if it may treat two texts as equal, such as `a` and `A`.
     """
 
     name: str
@@ -56,7 +55,7 @@ class SqlTable:
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> SqlTable | None:
-        """The table or view called `name`, or `schema.name`; None if there is none."""
+        """Find the table or view `name`, or `schema.name`; None if it does not exist."""
         inspector = inspect(connection)
         *schemas, bare = split_table_name(connection.dialect, name)
         schema = schemas[0] if schemas else None
@@ -64,7 +63,7 @@ class SqlTable:
             raise SpecError("url names no database", hint="Expected one at its end: mysql://user:password@host/NAME")
         if not (inspector.has_table(bare, schema) or bare in inspector.get_view_names(schema)):
             return None
-        if connection.dialect.name == "sqlite":  # which minds no case, and SQLAlchemy does
+        if connection.dialect.name == "sqlite":  # SQLite ignores case, SQLAlchemy does not
             names = inspector.get_table_names() + inspector.get_view_names()
             name = bare = next((each for each in names if each.lower() == name.lower()), name)
         columns = get_columns(connection, name)
@@ -96,23 +95,23 @@ class SqlTable:
         return cls(name, types, frozenset(keys), loose, whole, scaled, zoneless, listed, folds)
 
     def keyed_by(self, key: Sequence[str]) -> KeyNormalizer:
-        """What keys of those columns are like."""
+        """Return the key normalizer for those columns."""
         return KeyNormalizer({column: self.columns[column] for column in key})
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that are no column."""
+        """Return those of `names` that are not columns."""
         return [name for name in names if name not in self.columns]
 
 
 def get_columns(connection: Connection, name: str) -> list[ReflectedColumn]:
-    """The columns of the table called `name`, as SQLAlchemy describes them."""
+    """Return the columns of a table as SQLAlchemy describes them."""
     *schemas, bare = split_table_name(connection.dialect, name)
     with _quietly():
         return inspect(connection).get_columns(bare, schemas[0] if schemas else None)
 
 
 def suggest_table(connection: Connection, name: str) -> str:
-    """A hint at the table that was probably meant, or nothing."""
+    """Return a suggestion for a table name, or nothing."""
     schemas = split_table_name(connection.dialect, name)[:-1]
     inspector = inspect(connection)
     if not schemas:
@@ -127,7 +126,7 @@ def suggest_table(connection: Connection, name: str) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without SQLAlchemy's warnings of types and indexes that it does not know."""
+    """Suppress SQLAlchemy's warnings about unknown types and indexes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)
         yield
@@ -145,14 +144,14 @@ def _folds(connection: Connection, name: str, columns: Sequence[ReflectedColumn]
 
 
 def _places(column: TypeEngine[object]) -> int | None:
-    """Return the decimal places that a column keeps of a number, and rounds the others; None where it keeps all."""
+    """Return the decimal places to which a column rounds numbers; None if it keeps all."""
     if isinstance(column, postgresql.MONEY):
         return 2
     return column.scale if isinstance(column, Numeric) else None
 
 
 def _python_type(column: TypeEngine[object], connection: Connection) -> type:
-    """What values of a `column` are; SQLite goes by the value and not by the column for many."""
+    """Return the Python type of the values of a column; in SQLite it depends on the value for many columns."""
     if isinstance(column, JSON):
         return dict
     try:
@@ -171,9 +170,9 @@ def _python_type(column: TypeEngine[object], connection: Connection) -> type:
 def create_table(
     connection: Connection, name: str, key: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
-    """Make the table `name` for `records` whose fields are of `kinds`, with `key` as its primary key if it has one.
+    """Create the table `name` for `records` with fields of `kinds`, and `key` as its primary key.
 
-    Gives what was done.
+    Return a description of the change.
     """
     quote = connection.dialect.identifier_preparer.quote
     database = DATABASES[connection.dialect.name]
@@ -193,7 +192,7 @@ def create_table(
 def add_columns(
     connection: Connection, name: str, columns: Sequence[str], records: Sequence[Record], kinds: Mapping[str, ValueKind]
 ) -> str:
-    """Add `columns` to the table `name` for `records` whose fields are of `kinds`; gives what was done."""
+    """Add `columns` to the table `name` for `records` with fields of `kinds`. Return a description of the change."""
     quote = connection.dialect.identifier_preparer.quote
     for column in columns:
         kind = _spelt(DATABASES[connection.dialect.name], choose_column_type(records, column, kinds), key=False)
@@ -204,9 +203,9 @@ def add_columns(
 
 
 def choose_column_type(records: Sequence[Record], column: str, kinds: Mapping[str, ValueKind]) -> str:
-    """The SQL type that holds what is of one of the `kinds` that a mapping makes or, where it tells none, as `records`.
+    """Return the SQL type for a column, from the `kinds` of the mapping or else from the values in `records`.
 
-    It is text where these differ or say nothing.
+    It is text if these differ or are all null.
     """
     declared = kinds.get(column)
     if declared in _TYPES:
@@ -218,7 +217,7 @@ def choose_column_type(records: Sequence[Record], column: str, kinds: Mapping[st
 
 
 def _spelt(database: DatabaseKind, kind: str, *, key: bool) -> str:
-    """The type `kind` as the database has it."""
+    """Return the database's name for the type `kind`."""
     if kind != "TEXT":
         return kind
     return database.key_text if key else database.text
@@ -233,7 +232,7 @@ def _kind(value: Json) -> str:
 
 
 def build_no_column_error(table: SqlTable, names: Sequence[str]) -> BadResponse:
-    """The error of a mapping that writes to columns a table has not."""
+    """Return the error for a mapping to columns that the table does not have."""
     return BadResponse(
         f"the table {table.name} has no column '{names[0]}'{format_suggestion(names[0], table.columns)}",
         hint="Correct the target field in the mapping, add the column, or set `create_table: true` to have it added.",

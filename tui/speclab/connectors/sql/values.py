@@ -1,4 +1,4 @@
-"""Values on their way into and out of a database, and keys normalized as it compares them."""
+"""Conversion of values from and to a database, and keys normalized as the database compares them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Bound: TypeAlias = "str | int | float | bytes | None"
-"""A value that can be bound, and that a database takes for the one it gave."""
+"""A value that can be bound as a parameter and matches the value that the database returned."""
 
 _BEYOND_PYTHON: Final = ("date", "timestamp", "timestamptz", "time", "timetz")
 _RANGES: Final = ("int4", "int8", "num", "date", "ts", "tstz")
@@ -32,21 +32,21 @@ _BYTES: Final = "base64"
 
 
 def to_bound_value(value: object, dialect: Dialect) -> Bound:
-    """`value`, as a driver gives it, as it can be bound to find it again."""
+    """Convert a `value` from a driver to a parameter that matches it."""
     if value is None or isinstance(value, bytes | str | int):
         return value
     if isinstance(value, float) and math.isfinite(value) and dialect.name != "postgresql":
         return value
-    return str(to_json(value))  # 0.1 of a `real` is not that of a `double precision`; as text it is what the column is
+    return str(to_json(value))  # 0.1 as `real` differs from 0.1 as `double precision`; text has the value of the column
 
 
 def dump_key(key: Sequence[Bound]) -> Json:
-    """The values of a key as a checkpoint keeps them; bytes are told from text."""
+    """Return the values of a key for a checkpoint; bytes are distinguished from text."""
     return [{_BYTES: to_json(value)} if isinstance(value, bytes) else value for value in key]
 
 
 def load_key(held: Json) -> tuple[Bound, ...] | None:
-    """What `dump_key` was given; None for anything else."""
+    """Return the key from `dump_key`; None for anything else."""
     if not isinstance(held, list):
         return None
     key: list[Bound] = []
@@ -62,7 +62,7 @@ def load_key(held: Json) -> tuple[Bound, ...] | None:
 
 
 def register_psycopg_loaders(adapters: AdaptersMap) -> None:
-    """Have PostgreSQL's own text for what Python has no value for."""
+    """Load values that Python cannot represent as PostgreSQL's text."""
     from psycopg.pq import Format
     from psycopg.types.string import TextLoader
 
@@ -77,7 +77,7 @@ def register_psycopg_loaders(adapters: AdaptersMap) -> None:
 
 @lru_cache
 def _or_text(kind: type[Loader]) -> type[Loader]:
-    """The loader `kind`, but text where it finds no value."""
+    """Return the loader `kind` with text for values that it cannot represent."""
     from psycopg import DataError, adapt
 
     class OrText(adapt.Loader):
@@ -95,7 +95,7 @@ def _or_text(kind: type[Loader]) -> type[Loader]:
 
 
 def get_pymysql_conversions() -> Mapping[object, Callable[..., object]]:
-    """PyMySQL's own, but a TIME stays as it is, and a BIT is the number it is."""
+    """Return PyMySQL's conversions, with TIME as text and BIT as a number."""
     from pymysql.constants import FIELD_TYPE
     from pymysql.converters import conversions
 
@@ -109,31 +109,31 @@ Spelling: TypeAlias = "tuple[Hashable, ...]"
 
 
 class Padded(str):
-    """What a column of CHAR holds in PostgreSQL: text to which blanks were added."""
+    """The value of a CHAR column in PostgreSQL: text padded with spaces."""
 
     __slots__ = ()
 
 
 class KeyNormalizer:
-    """The keys of one table; `types` are those of its key columns, in their order, `object` for what is not known."""
+    """Normalizes the keys of one table; `types` are those of its key columns, `object` if unknown."""
 
     def __init__(self, types: Mapping[str, type]) -> None:
         self._columns = tuple(types)
         self._readings = tuple(map(_reading, types.values()))
         self._texts = [name for name, kind in types.items() if issubclass(kind, str)]
         self.exact = all(kind in _READINGS and kind is not float for kind in types.values())
-        """Whether a key that is spelt otherwise is another one, for sure."""
+        """Whether a key with different text is certainly a different key."""
 
     def spelt(self, key: Sequence[object]) -> Spelling:
-        """What is equal for one key, whoever spells it."""
+        """Return the normalized form, which is equal for equal keys."""
         if len(key) == 1:
             return (self._readings[0](key[0]),)
         return tuple([read(value) for read, value in zip(self._readings, key, strict=True)])
 
     def as_texts(self, items: Sequence[MappedRecord]) -> Sequence[MappedRecord]:
-        """`items` with their keys as text where the column is one.
+        """Return `items` with keys as text where the column is text.
 
-        A number that is compared to a column of text is refused by PostgreSQL, and in MySQL `5` is `05`, too.
+        PostgreSQL rejects comparing a number with a text column, and in MySQL `5` equals `05`.
         """
         if all({type(item.payload.get(name)) for item in items} == {str} for name in self._texts):
             return items
@@ -144,7 +144,7 @@ class KeyNormalizer:
 
 
 def is_same_value(kind: type, was: object, value: Json) -> bool:
-    """Whether a column with values of that `kind`, which holds `was`, would hold just that if `value` were written."""
+    """Whether a column of type `kind` that contains `was` would be unchanged after writing `value`."""
     if was is None or value is None:
         return was is value
     read = _reading(kind)
@@ -152,7 +152,7 @@ def is_same_value(kind: type, was: object, value: Json) -> bool:
 
 
 def _as_text(value: Json) -> str:
-    """A value as a column of text has it."""
+    """Return a value as a text column stores it."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -166,7 +166,7 @@ def _reading(kind: type) -> Callable[[object], Hashable]:
     def spelling(value: object) -> Hashable:
         try:
             return read(value)
-        except (ValueError, ArithmeticError, KeyError):  # the database takes what is no such value here, or refuses it
+        except (ValueError, ArithmeticError, KeyError):  # not a value of this type: the database converts or rejects it
             return str(value)
 
     return str if read is str else spelling

@@ -1,7 +1,7 @@
-"""Writing rows: a batch is one transaction, its rows go through the driver's `executemany` as plain tuples.
+"""The SQL target: a batch is one transaction, written as tuples with the driver's `executemany`.
 
-Either way what is in doubt after a crash may be written again: an upsert changes the row of its key, an insert
-remembers in its transaction what came (see `ledger`).
+A batch whose outcome is unknown after a crash may be written again: an upsert changes the row of its key, and an insert
+is recorded in its transaction (see `ledger`).
 """
 
 from __future__ import annotations
@@ -37,22 +37,21 @@ from speclab.spec.settings import RetrySettings
 
 Cell: TypeAlias = "bool | int | float | str | None"
 Shape: TypeAlias = "tuple[str, ...] | None"
-"""The columns of a record, in order; None of a delete."""
+"""The columns of a record, in order; None for a delete."""
 
 _NESTED: Final = frozenset({dict, list})
 _CREATED: Final = WriteResult(effect=Effect.CREATED)
 _UPDATED: Final = WriteResult(effect=Effect.UPDATED)
 _DELETED: Final = WriteResult(effect=Effect.DELETED)
 _ROWS: Final = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
-"""Rows of the statements that a batch is made of: a fifth less work than one each, and after each of them, if there
-is work elsewhere, Python's lock must be waited for."""
+"""Rows per statement: fewer cost more, and each statement waits for Python's lock."""
 _OFFSET: Final = re.compile(r":\d\d(?:\.\d+)?\s*([+-]\d\d(?::?\d\d)?)$")
 _LOOK: Final = 500
-"""Keys asked for at once."""
+"""Keys per query."""
 
 
 class _Unfit(Exception):
-    """What the database would lose in silence, and the column to blame, where it is one's."""
+    """The database would silently change a value; with the column, if one is the cause."""
 
     def __init__(self, column: str | None, message: str) -> None:
         super().__init__(message)
@@ -65,8 +64,8 @@ class SqlWriter:
     def __init__(
         self, system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
     ) -> None:
-        """A writer for settings as the spec has them. Raises `SpecError` for those that cannot work."""
-        del auth  # credentials stand in the URL
+        """Create a writer for settings as in the spec. Raise `SpecError` for settings that cannot work."""
+        del auth  # the credentials are in the URL
         system = references.resolve_settings(system)
         if system.write is None:
             raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
@@ -78,7 +77,7 @@ class SqlWriter:
         self._kinds: dict[str, ValueKind] = {}
         self._table: SqlTable | None = None
         self._longest: float | None = None
-        self._all_new = False  # whether the batch before had only rows that were not there
+        self._all_new = False  # whether the previous batch had only new rows
         self.batch = system.write.size
         self._ledger = None if self._key else Ledger()
         self.idempotent = True
@@ -86,9 +85,9 @@ class SqlWriter:
         self.keyed = not self._key
 
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """One answer an item, in order: all rows that can be written are, or none of them.
+        """Return one result per record, in order: all valid rows are written, or none.
 
-        A row without a key is refused by itself. Raises `BadResponse` where the table has no room for what is mapped.
+        A row without a key fails by itself. Raise `BadResponse` if the table lacks a column of the mapping.
         """
         answers = [self._keyless(item) for item in items] if self._lacks_keys(items) else [None] * len(items)
         rows = [item for item, answer in zip(items, answers, strict=True) if answer is None]
@@ -105,16 +104,16 @@ class SqlWriter:
         return [answer or next(given) for answer in answers]
 
     def declare_fields(self, fields: Sequence[Field]) -> None:
-        """Go by what the mapping says of the fields for the columns that are made."""
+        """Set the field types of the mapping, for columns that are created."""
         self._kinds = {str(field.path.parts[0]): field.kind for field in fields if len(field.path.parts) == 1}
 
     def set_spec_id(self, spec_id: str) -> None:
-        """Whose rows these are: each spec has its own memory at the target."""
+        """Set the spec: each spec has its own ledger at the target."""
         if self._ledger is not None:
             self._ledger.spec_id = spec_id
 
     def acknowledge(self) -> None:
-        """All that was written is in the run log."""
+        """Mark all writes as recorded in the run log."""
         if self._ledger is not None:
             self._ledger.acknowledge()
 
@@ -122,13 +121,13 @@ class SqlWriter:
         """Close the connection."""
         try:
             if self._ledger is not None:
-                with suppress(DBAPIError, EndpointError):  # what is left of a page is forgotten with the next
+                with suppress(DBAPIError, EndpointError):  # the rest of a page is deleted with the next one
                     await self._database.run(self._ledger.clear)
         finally:
             await self._database.close()
 
     async def _delivered(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
-        """The answers to `items`, written in one transaction; one that took too much for granted is made anew."""
+        """Write `items` in one transaction and return the results; repeat it if an assumption was wrong."""
         known, granted = self._table, self._all_new
 
         def anew() -> None:
@@ -144,7 +143,7 @@ class SqlWriter:
         return await self._database.run(lambda connection: self._write(connection, items), anew)
 
     def _undone(self, known: SqlTable | None) -> None:
-        """A transaction was rolled back, and with it what was made or remembered in it."""
+        """Discard what was created or remembered in a transaction that was rolled back."""
         self._table = known
         if self._ledger is not None:
             self._ledger.forget()
@@ -196,7 +195,7 @@ class SqlWriter:
             else:
                 upsert = partial(statements.build_upsert, connection.dialect, table.name, columns, self._key)
                 count = self._put(connection, upsert, columns, run)
-                if not set(columns) <= set(self._key):  # there is nothing to do then where it is there
+                if not set(columns) <= set(self._key):  # otherwise an existing row needs no update
                     _check_count(connection, count, run)
             answers += _answers(map(keys.spelt, self._keys(run)), present)
         if table.folds and keys.exact:
@@ -204,10 +203,10 @@ class SqlWriter:
         return answers
 
     def _look_for_merged(self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer) -> None:
-        """Raise `_Unfit` if a row was written over that of another key.
+        """Raise `_Unfit` if a row was written over the row of another key.
 
-        Most collations of MySQL take `a` for `A`, and nearly all `a` for `a` with a blank after it; so do CITEXT in
-        PostgreSQL and NOCASE in SQLite.
+        Most collations of MySQL treat `a` as `A`, and nearly all ignore trailing spaces; so do CITEXT in PostgreSQL and
+        NOCASE in SQLite.
         """
         last = {keys.spelt(self._key_of(item)): item for item in items}
         written = [item for item in last.values() if not item.delete]
@@ -224,7 +223,7 @@ class SqlWriter:
         columns: tuple[str, ...],
         items: Sequence[MappedRecord],
     ) -> int:
-        """Write the `columns` of `items` by the `statement` for so many rows; gives how many the database counts."""
+        """Write the `columns` of `items` with the `statement` for that many rows. Return the affected rows."""
         width = len(columns)
         most = max(1, statements.get_max_parameters(connection) // width) if width else 1
         cells = _cells(chain.from_iterable([item.payload.values() for item in items]))
@@ -239,7 +238,7 @@ class SqlWriter:
         return counted
 
     def _write_once(self, connection: Connection, items: Sequence[MappedRecord], ledger: Ledger) -> list[WriteResult]:
-        """Append `items`, without those that a run before this one was killed after."""
+        """Append `items`, except those that a killed run already inserted."""
         missing = ledger.missing(connection, items)
         if missing:
             runs = _runs(missing)
@@ -257,9 +256,9 @@ class SqlWriter:
         items: Sequence[tuple[MappedRecord, Spelling]],
         present: set[Spelling],
     ) -> None:
-        """Update what is there and insert what is not, where the database's own upsert would go by any unique key.
+        """Update existing rows and insert new ones, where the database's upsert would match any unique key.
 
-        MySQL's would change the row of another key that has the same e-mail address, and say that all is well.
+        MySQL's would update the row of another key with the same e-mail address and report success.
         """
         seen = set(present)
         for item, key in items:
@@ -272,7 +271,7 @@ class SqlWriter:
             seen.add(key)
 
     def _ready(self, connection: Connection, runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> SqlTable:
-        """The table, with a column for all that the records of `runs` have."""
+        """Return the table, with a column for every field in `runs`."""
         table = self._table or SqlTable.find(connection, self._name)
         if table is None:
             if not self._create_table:
@@ -305,7 +304,7 @@ class SqlWriter:
         return table
 
     def _rows_of(self, connection: Connection, items: Sequence[MappedRecord]) -> set[tuple[object, ...]]:
-        """The keys of `items` that have a row, as the row has them."""
+        """Return the keys of `items` that have a row, as stored in the row."""
         found: set[tuple[object, ...]] = set()
         for at in range(0, len(items), _LOOK):
             keys = self._keys(items[at : at + _LOOK])
@@ -325,9 +324,9 @@ class SqlWriter:
     def _refusal(
         self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, items: Sequence[MappedRecord]
     ) -> WriteError:
-        """What a failed batch is answered with.
+        """Return the write error for a failed batch.
 
-        Raises `BadResponse` for what no other row would change, and `Unreachable` where there is no room on the disk.
+        Raise `BadResponse` if no other row would succeed, and `Unreachable` for a full disk.
         """
         text = self._database.redactor.redact(get_error_message(error))
         if self._database.kind.is_full(error, text):
@@ -344,7 +343,7 @@ class SqlWriter:
             field=error.column
             if isinstance(error, _Unfit)
             else find_blamed_column(error, text, list(items[0].payload)),
-            sent=False,  # the transaction was rolled back: nothing of it is there
+            sent=False,  # the transaction was rolled back, so nothing was written
         )
 
     def _line(self) -> str:
@@ -352,17 +351,17 @@ class SqlWriter:
 
 
 def _shape(item: MappedRecord) -> Shape:
-    """What items must share to go through one statement."""
+    """Return the properties that records of one statement share."""
     return None if item.delete else tuple(item.payload)
 
 
 def _runs(items: Sequence[MappedRecord]) -> list[tuple[Shape, list[MappedRecord]]]:
-    """`items` in their order, those of one shape together."""
+    """Return `items` in order, grouped by shape."""
     return [(shape, list(run)) for shape, run in groupby(items, key=_shape)]
 
 
 def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResult]:
-    """The answers of items that were written, the keys among which are `build_key_query` from then on."""
+    """Return the results of written items, whose keys are `present` from now on."""
     answers: list[WriteResult] = []
     for key in keys:
         answers.append(_UPDATED if key in present else _CREATED)
@@ -371,14 +370,14 @@ def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResu
 
 
 def _check_count(connection: Connection, count: int, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` if fewer rows were written than there are `items`. MySQL counts otherwise, and leaves out none."""
+    """Raise `_Unfit` if fewer rows were written than `items`. MySQL counts differently, and skips none."""
     if count < len(items) and not statements.matches_any_unique_key(connection.dialect):
         missing = len(items) - count
         raise _Unfit(None, f"the database left out {missing} of {len(items)} rows and gave no reason, as a trigger may")
 
 
 def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a record of more bytes than a statement may have, by which a connection would be lost."""
+    """Raise `_Unfit` for a record that exceeds the statement size, which would lose the connection."""
     if longest == inf:
         return
     for item in items:
@@ -392,7 +391,7 @@ def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
 
 
 def _check_values(table: SqlTable, columns: Sequence[str], items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a value that a column of the table would change in silence."""
+    """Raise `_Unfit` for a value that a column would change silently."""
     for column in table.whole.intersection(columns):
         _check_whole(column, items)
     for column in table.scaled.keys() & columns:
@@ -402,7 +401,7 @@ def _check_values(table: SqlTable, columns: Sequence[str], items: Sequence[Mappe
 
 
 def _check_whole(column: str, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a fraction on its way to a column of whole numbers."""
+    """Raise `_Unfit` for a fraction in a column of whole numbers."""
     for item in items:
         value = item.payload[column]
         if (type(value) is float or type(value) is str) and _has_fraction(value):
@@ -410,7 +409,7 @@ def _check_whole(column: str, items: Sequence[MappedRecord]) -> None:
 
 
 def _check_places(column: str, places: int, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a number with more decimal places than its column keeps."""
+    """Raise `_Unfit` for a number with more decimal places than its column."""
     for item in items:
         value = item.payload[column]
         numeric = type(value) in (float, str) or (type(value) is int and places < 0)
@@ -423,7 +422,7 @@ def _check_places(column: str, places: int, items: Sequence[MappedRecord]) -> No
 
 
 def _places_of(value: float | str) -> int:
-    """The decimal places that a number needs, which may be negative; 0 for what is no number."""
+    """Return the decimal places of a number, which may be negative; 0 if it is not a number."""
     try:
         _, digits, exponent = Decimal(str(value)).as_tuple()
     except InvalidOperation:
@@ -433,7 +432,7 @@ def _places_of(value: float | str) -> int:
 
 
 def _check_zone(column: str, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a time with an offset on its way to a column that has none."""
+    """Raise `_Unfit` for a time with an offset in a column without one."""
     for item in items:
         value = item.payload[column]
         if type(value) is str and (offset := _OFFSET.search(value)) and offset[1].strip("+-0:"):
@@ -447,7 +446,7 @@ def _has_fraction(value: float | str) -> bool:
     try:
         number = Decimal(value)
         return number.is_finite() and number % 1 != 0
-    except InvalidOperation:  # no number, or one beyond all columns: the database says what is wrong with that
+    except InvalidOperation:  # not a number, or too large for any column: the database reports it
         return False
 
 
@@ -456,7 +455,7 @@ def _records(runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> list[Record]:
 
 
 def _cells(values: Iterable[Json]) -> tuple[Cell, ...]:
-    """`values` as the driver takes them: what is no scalar as JSON."""
+    """Return `values` for the driver: values that are not scalar as JSON."""
     values = tuple(values)
     if _NESTED.isdisjoint(map(type, values)):
         return values  # type: ignore[return-value]  # just looked at
