@@ -105,7 +105,7 @@ _MYSQL: Final = DatabaseKind(
     ),
     read_only=("SET SESSION TRANSACTION READ ONLY",),
     text="LONGTEXT",
-    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # any other collation treats `a` and `A` as one key
+    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",  # others fold `a` and `A` into one key
     passing=frozenset({"1040", "1203", "1205", "1213", "1317", "1969", "3024"}),
     full=frozenset({"1021", "1114"}),
     # Besides wrong types: too large for a page (1118), a key with unsupported characters (1267), no
