@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from speclab.cli import main
-from speclab.core.errors import EditRejected, SpeclabError, UsageError
-from speclab.core.files import MAX_SPEC_SIZE, TooLarge
+from speclab.core.errors import EditRejected, SpeclabError, TooLarge, UsageError
+from speclab.core.files import MAX_SPEC_SIZE
 from speclab.spec.document import Document
 from speclab.spec.store import find_recovery, recovery_path, save, write_recovery
 from speclab.spec.workspace import find_specs, read_spec_file, workspace_of

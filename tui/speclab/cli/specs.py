@@ -113,8 +113,7 @@ def lint(which: Sequence[str], form: str) -> None:
 
     Exits 1 if one of them is an error.
     """
-    from speclab.core.errors import UsageError
-    from speclab.core.files import TooLarge
+    from speclab.core.errors import TooLarge, UsageError
     from speclab.core.outcome import Level
     from speclab.mapping import lint as problems_of
     from speclab.spec.document import Document

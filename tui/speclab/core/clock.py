@@ -1,4 +1,4 @@
-"""The seam for time: everything that waits or stamps asks a clock, so that a test can hold it."""
+"""Access to time: all code that waits or reads the time uses a clock, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time as the engine sees it."""
+    """The time source of the engine."""
 
     def now(self) -> datetime:
-        """The time of day, aware, in UTC."""
+        """Return the current time in UTC, with its time zone."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, for measuring."""
+        """Return monotonic seconds, for measuring durations."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that many seconds."""
+        """Wait `seconds`."""
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The system clock."""
 
     def now(self) -> datetime:
-        """The time of day, aware, in UTC."""
+        """Return the current time in UTC, with its time zone."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, for measuring."""
+        """Return monotonic seconds, for measuring durations."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that many seconds."""
+        """Wait `seconds`."""
         await asyncio.sleep(seconds)
 
 
 def format_timestamp(moment: datetime) -> str:
-    """`moment` as the run log writes it: UTC, ISO 8601 with milliseconds and `Z`; sorts as text."""
+    """Format `moment` for the run log: UTC, ISO 8601 with milliseconds and `Z`; sorts as text."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,23 +1,26 @@
-"""Every error speclab raises on purpose, in one tree, each with the exit code its family has.
+"""The errors that speclab raises, in one tree, and the exit code of each family.
 
 SpeclabError
-├── UsageError             a wrong argument, an unknown spec, section or row             exit 2
-├── SpecError              a spec that cannot run; carries its problems                  exit 3
-│   ├── UnresolvedReference    `${env:NAME}` and the like name nothing                   exit 3
-│   └── Untrusted              it uses what nobody has agreed to                         exit 3
-├── EditRefused            an edit that would change more than it is about               exit 1
-├── SaveConflict           a file changed on disk, and cannot be merged (in `speclab.spec.merge`)  exit 1
-├── SystemFailure          a system at either end                                        exit 1
-│   ├── Unreachable        no connection, or none in time                                exit 4
-│   ├── Unauthorized       it refuses the credentials                                    exit 4
-│   └── BadAnswer          it answers something that is not what the spec says           exit 1
-│       └── IncompleteRead     the read went to its end and may have missed records      exit 1
-├── MappingFailure         a record its mapping cannot take (in `speclab.mapping`)       exit 1
-├── SpecHeld               another run of the same spec is alive                         exit 1
-├── WorkspaceHeld          another `speclab up` of the same workspace is alive           exit 1
-└── RunLogError            the run log cannot be read or written                         exit 1
-    ├── RunLogTooNew       its schema is newer than this speclab                         exit 1
-    └── RunLogTooOld       its schema is older, and whoever reads may not change it      exit 1
+├── UsageError              an invalid argument, an unknown spec, section or row           exit 2
+│   └── TooLarge            a spec over the size limit                                     exit 2
+├── SpecError               a spec that cannot run, with its problems                      exit 3
+│   ├── UnresolvedReference a reference such as `${env:NAME}` without a value              exit 3
+│   └── Untrusted           a spec that uses resources nobody trusts yet                   exit 3
+├── EditRejected            an edit that would change more than it should                  exit 1
+├── SaveConflict            conflicting changes of a file (`speclab.spec.merge`)           exit 1
+├── EndpointError           a failure of the source or the target                          exit 1
+│   ├── Unreachable         no connection, or no response in time                          exit 4
+│   │   └── SilentProgram   a Singer program is silent (`speclab.connectors.singer`)       exit 4
+│   ├── Unauthorized        rejected credentials                                           exit 4
+│   │   └── GrantRejected   a rejected OAuth 2.0 grant (`speclab.connectors.auth`)         exit 4
+│   └── BadResponse         a response that does not match the spec                        exit 1
+│       └── IncompleteRead  a complete read that may have missed records                   exit 1
+├── MappingFailure          a record that cannot be mapped (`speclab.mapping`)             exit 1
+├── SpecLocked              another process is running the spec                            exit 1
+├── WorkspaceLocked         another `speclab up` serves the workspace                      exit 1
+└── RunLogError             a run log that cannot be read or written                       exit 1
+    ├── RunLogTooNew        the schema is newer than this speclab                          exit 1
+    └── RunLogTooOld        the schema is older and the reader cannot migrate it           exit 1
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class SpeclabError(Exception):
-    """What went wrong, in a sentence; `hint` says what to do about it."""
+    """The root of all errors of speclab: a message, and a `hint` with what to do about it."""
 
     exit_code: ClassVar[int] = 1
 
@@ -43,13 +46,17 @@ class SpeclabError(Exception):
 
 
 class UsageError(SpeclabError):
-    """An argument, or a name of something that is not there."""
+    """An argument is invalid, or names something that does not exist."""
 
     exit_code = 2
 
 
+class TooLarge(UsageError):
+    """A spec is larger than `speclab.core.files.MAX_SPEC_SIZE`: it is listed, but not parsed."""
+
+
 class SpecError(SpeclabError):
-    """A spec that cannot run, with every problem that stands in the way."""
+    """A spec cannot run; `problems` are the reasons."""
 
     exit_code = 3
 
@@ -59,22 +66,22 @@ class SpecError(SpeclabError):
 
 
 class UnresolvedReference(SpecError):
-    """A `${kind:name}` whose kind is unknown or whose name is not set."""
+    """A reference `${kind:name}` has an unknown kind, or its name is not set."""
 
 
 class Untrusted(SpecError):
-    """A spec that uses hosts, programs, secrets or files outside of its workspace to which nobody has agreed."""
+    """A spec uses hosts, programs, secrets or files outside its workspace that nobody trusts yet."""
 
 
 class EditRejected(SpeclabError):
-    """An edit that would change what stands around it; nothing was changed."""
+    """An edit would change more than it should; nothing was changed."""
 
 
 class EndpointError(SpeclabError):
-    """A system at either end; `request` and `response` are what was sent and what came, secrets taken out.
+    """A source or target failed; `request` and `response` are shown with secrets redacted.
 
-    `error_class` is what a run that ends by it is counted under: given where it is known, else the usual one.
-    `retry_after` are the seconds that the system asks to be left alone for, where it does.
+    `error_class` is the class of a run that ends with this error. `retry_after` are the seconds that the system asks to
+    wait.
     """
 
     default_class: ClassVar[ErrorClass] = ErrorClass.BAD_ANSWER
@@ -97,33 +104,33 @@ class EndpointError(SpeclabError):
 
 
 class Unreachable(EndpointError):
-    """No connection, or no answer in time, after the retries the spec allows."""
+    """No connection, or no response in time, after the retries of the spec."""
 
     exit_code = 4
     default_class = ErrorClass.NETWORK
 
 
 class Unauthorized(EndpointError):
-    """The system refuses the credentials (401 or 403)."""
+    """The system rejected the credentials (401 or 403)."""
 
     exit_code = 4
     default_class = ErrorClass.UNAUTHORIZED
 
 
 class BadResponse(EndpointError):
-    """The system answered, but not with what the spec says: no JSON, no list at `records`, a loop of pages."""
+    """A response does not match the spec: not JSON, no list at `records`, a loop of pages."""
 
 
 class IncompleteRead(BadResponse):
-    """The read went to its end and may have missed records: the run is partial and the next one reads them again."""
+    """The read was complete but may have missed records: the run is partial, and the next one reads them again."""
 
 
 class SpecLocked(SpeclabError):
-    """Another live process runs this spec."""
+    """Another process is running this spec."""
 
 
 class WorkspaceLocked(SpeclabError):
-    """Another live process runs the specs of this workspace on their schedules."""
+    """Another process runs the specs of this workspace on their schedules."""
 
 
 class RunLogError(SpeclabError):
@@ -135,4 +142,4 @@ class RunLogTooNew(RunLogError):
 
 
 class RunLogTooOld(RunLogError):
-    """The run log was written by an older speclab, and nothing has brought it up to date yet: a reader may not."""
+    """The run log was written by an older speclab and is not migrated yet; a reader cannot migrate it."""

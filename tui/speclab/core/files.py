@@ -1,4 +1,4 @@
-"""Files of a workspace, read with a bound: whatever another program put in the place of one, reading it ends."""
+"""Reading workspace files with a size limit and without blocking on pipes or devices."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from speclab.core.errors import UsageError
+from speclab.core.errors import TooLarge, UsageError
 
 MAX_SPEC_SIZE: Final = 1_000_000
-"""Bytes of the largest spec that is read: 50 times a long one, and about two seconds to parse."""
+"""Maximum size of a spec in bytes: 50 times a long one, and about two seconds to parse."""
 
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
@@ -21,15 +21,11 @@ _KINDS: Final = {
 }
 
 
-class TooLarge(UsageError):
-    """A spec of more than `MAX_SPEC_SIZE` bytes: it is listed, and not parsed."""
-
-
 def read_regular_file(path: Path, largest: int = MAX_SPEC_SIZE) -> bytes:
-    """Return the bytes of the file at `path`, without waiting for anybody to write them.
+    """Return the content of the file at `path`, without waiting for a writer.
 
-    Raises `OSError` if it cannot be opened, `UsageError` if it is not a regular file (reading a pipe or a terminal
-    would wait), and `TooLarge` if it has more than `largest` bytes.
+    Raise `OSError` if it cannot be opened, `UsageError` if it is not a regular file (reading a pipe or a terminal would
+    block), and `TooLarge` if it has more than `largest` bytes.
     """
     data, size = read_head(path, largest + 1)
     if len(data) > largest:
@@ -52,7 +48,7 @@ def read_head(path: Path, most: int) -> tuple[bytes, int]:
 
 
 def too_large(path: Path | None, size: int, largest: int = MAX_SPEC_SIZE) -> TooLarge:
-    """The error for a spec of `size` bytes."""
+    """Return the error for a spec of `size` bytes."""
     return TooLarge(
         f"{path or 'the spec'}: too large: {size / 1e6:,.1f} MB, and a spec has at most {largest / 1e6:,.0f} MB",
         hint="Split the spec, or move what is not about the integration to another file.",
@@ -60,5 +56,5 @@ def too_large(path: Path | None, size: int, largest: int = MAX_SPEC_SIZE) -> Too
 
 
 def resolve_path(path: Path) -> Path:
-    """`path` without symbolic links; one that leads back to itself stays as it is (`Path.resolve` raises there)."""
+    """Return `path` without symbolic links; a link loop is returned unchanged (`Path.resolve` raises there)."""
     return Path(os.path.realpath(path))

@@ -18,18 +18,18 @@ Record: TypeAlias = dict[str, Json]
 """One record, as read or as mapped: a JSON object."""
 
 JsonView: TypeAlias = "bool | int | float | str | Sequence[JsonView] | Mapping[str, JsonView] | None"
-"""The same, for those that only look."""
+"""A JSON value that is only read."""
 
 
 def loses_digits(number: str) -> bool:
-    """Whether a double would not keep the digits of `number`: it is neither its shortest form nor a longer print."""
+    """Whether a double would lose digits of `number`."""
     mantissa = number.lower().partition("e")[0]
     if "." not in mantissa and "e" not in number.lower():
-        return False  # a whole number, which has all of its digits
+        return False  # integers keep all digits
     try:
         exact, double = Decimal(number), float(number)
     except (ValueError, ArithmeticError):
-        return False  # digits and dots in a text
+        return False  # digits and dots in a string
     if not math.isfinite(double):
         return True
     digits = len(mantissa.lstrip("-0.").replace(".", ""))
@@ -39,7 +39,7 @@ def loses_digits(number: str) -> bool:
 _BOM: Final = b"\xef\xbb\xbf"
 _ZEROED: Final = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
 _BEYOND: Final = b"0" * 20  # every integer of 19 digits fits into 64 bits
-_LONG: Final = b"0" * 16  # every decimal of 15 digits is a double's own
+_LONG: Final = b"0" * 16  # a double keeps every decimal of 15 digits
 _NUMBER: Final = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][-+]?[0-9]+)?")
 _LONE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SHOWN: Final = 60
@@ -47,31 +47,31 @@ _MAX_DIGITS: Final = 4_000
 _MAX_WHOLE: Final = b"0" * _MAX_DIGITS
 
 NO_NUMBERS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
-"""The texts that stand for what a floating point number may be (IEEE 754) and JSON has no number for."""
+"""Texts for floating point values (IEEE 754) that JSON cannot represent."""
 
 
 def decode(text: bytes) -> Json:
-    """The value of a JSON text in UTF-8, with or without a byte order mark. Raises `ValueError` with the place."""
+    """Decode a JSON text in UTF-8, with or without a byte order mark. Raise `ValueError` with the position."""
     text = text.removeprefix(_BOM)
     value: Json = orjson.loads(text)
-    # orjson reads what does not fit into 64 bits as a float, and an identifier of 20 digits would become another one.
+    # orjson reads integers beyond 64 bits as floats: an identifier of 20 digits would change.
     if _BEYOND in text.translate(_ZEROED):
         value = json.loads(text)
     return value
 
 
 class UnfitNumber(str):
-    """The text of a number that no double and no whole number of a bearable length can hold."""
+    """The text of a number that neither a double nor an integer of reasonable length can represent."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LenientValue:
-    """A JSON value that was read although parts of it cannot be kept; `is_clean` if there are no such parts.
+    """A JSON value, of which parts may be unfit; `is_clean` if there are none.
 
-    Such a part is a text with half a surrogate pair or a byte that is not UTF-8, which is a surrogate then (PEP 383),
-    or a number that would lose digits, which is `UnfitNumber`.
+    Unfit parts are texts with half a surrogate pair, texts with a byte that is not UTF-8 (a surrogate, PEP 383), and
+    numbers that would lose digits (`UnfitNumber`).
     """
 
     value: Json
@@ -79,9 +79,9 @@ class LenientValue:
 
 
 def decode_leniently(text: bytes) -> LenientValue:
-    """Read a JSON text, also one with strings and numbers that cannot be kept. Raises `ValueError` for what is no JSON.
+    """Decode a JSON text, also one with unfit strings and numbers. Raise `ValueError` if it is not JSON.
 
-    `describe_unfit` says what is wrong with a part that is not clean.
+    `describe_unfit` describes an unfit part.
     """
     text = text.removeprefix(_BOM)
     try:
@@ -101,7 +101,7 @@ def decode_leniently(text: bytes) -> LenientValue:
 
 
 def describe_unfit(value: Json, path: str = "") -> str | None:
-    """Return why `value` cannot be kept, with the path to the part that is to blame; None if it can."""
+    """Return why a part of `value` is unfit, with its path; None if `value` can be kept."""
     if isinstance(value, str):
         return _why_text_unfit(value, f" at {path}" if path else "")
     if isinstance(value, dict):
@@ -126,7 +126,7 @@ def _why_text_unfit(value: str, at: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """`text` short, and without half surrogate pairs."""
+    """Return `text` shortened, and without half surrogate pairs."""
     short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
     return short.encode("utf-8", "backslashreplace").decode()
 
@@ -153,7 +153,7 @@ def _read_slowly(text: bytes) -> Json:
 
 
 def encode(value: JsonView) -> bytes:
-    """`value` as compact JSON in UTF-8."""
+    """Encode `value` as compact JSON in UTF-8."""
     try:
         return orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
@@ -161,7 +161,7 @@ def encode(value: JsonView) -> bytes:
 
 
 def encode_canonical(value: JsonView) -> bytes:
-    """`value` as `encode` gives it, keys sorted: equal values, equal bytes."""
+    """Encode `value` as JSON with sorted keys: equal values have equal bytes."""
     try:
         return orjson.dumps(value, None, orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -169,7 +169,7 @@ def encode_canonical(value: JsonView) -> bytes:
 
 
 def to_json(value: object) -> Json:
-    """A value of a database or a file as JSON: bytes in base64 (RFC 4648), what else JSON does not have as text."""
+    """Convert a value of a database or a file to JSON: bytes to base64 (RFC 4648), other types to text."""
     if type(value) is float and not math.isfinite(value):
         return str(Decimal(value))
     if value is None or isinstance(value, str | int | float):

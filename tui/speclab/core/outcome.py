@@ -1,4 +1,4 @@
-"""The words a run is told in: states, outcomes, stages and classes, the same in the run log, JSON rows and the app."""
+"""The vocabulary of runs: states, outcomes, stages and error classes, shared by the run log, JSON rows and the app."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run is, or how it ended."""
+    """The state of a run."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -24,7 +24,7 @@ class Trigger(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one record; every record read has exactly one."""
+    """The outcome of one record; every record read has exactly one."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 
 class Effect(StrEnum):
-    """What a write did at the target, where the target tells; `WRITTEN` where it does not."""
+    """The effect of a write at the target; `WRITTEN` if the target does not report it."""
 
     WRITTEN = "written"
     CREATED = "created"
@@ -44,7 +44,7 @@ class Effect(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where on its way a record failed."""
+    """The stage in which a record failed."""
 
     READ = "read"
     MAP = "map"
@@ -53,46 +53,46 @@ class Stage(StrEnum):
 
 
 class ErrorClass(StrEnum):
-    """What kind of failure it was; error counts and Error Types go by it."""
+    """The class of a failure; error counts and Error Types are grouped by it."""
 
-    MAPPING = "mapping"  # a step or an expression could not take the value
-    CONTRACT = "contract"  # the mapped record breaks `check:`
+    MAPPING = "mapping"  # a step or an expression rejected the value
+    CONTRACT = "contract"  # the mapped record violates `check:`
     NETWORK = "network"  # refused, reset, no route
-    TIMEOUT = "timeout"  # no answer in time, and 408
+    TIMEOUT = "timeout"  # no response in time, and 408
     RATE_LIMIT = "rate_limit"  # 429
     SERVER = "server"  # 5xx
     UNAUTHORIZED = "unauthorized"  # 401, 403
     CONFLICT = "conflict"  # 409, 412
-    REJECTED = "rejected"  # any other 4xx, or a row a database refuses
-    BAD_ANSWER = "bad_answer"  # an answer that is not what the spec says
+    REJECTED = "rejected"  # any other 4xx, or a row that a database rejects
+    BAD_ANSWER = "bad_answer"  # a response that does not match the spec
 
 
 class FailureState(StrEnum):
-    """Where a failure is on its way out of the run log."""
+    """The state of a failure."""
 
     WAITING = "waiting"  # in the retry queue
     DEAD = "dead"  # a dead letter
-    UNKNOWN = "unknown"  # sent, no answer, no idempotency: a person must look
+    UNKNOWN = "unknown"  # sent without response or idempotency: check the target
     RESOLVED = "resolved"  # a retry wrote it
-    SUPERSEDED = "superseded"  # a newer write of the same key made it moot
-    DISCARDED = "discarded"  # a person gave it up, with a reason
+    SUPERSEDED = "superseded"  # replaced by a newer write of the same key
+    DISCARDED = "discarded"  # discarded by a user, with a reason
 
     @property
     def is_open(self) -> bool:
-        """Whether the record has not arrived, and still should."""
+        """Whether the record is not delivered yet, and should be."""
         return self in (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 
 
 class AlertState(StrEnum):
-    """How an alert of a spec stands."""
+    """The state of an alert."""
 
     OK = "ok"
-    PENDING = "pending"  # true, but not for as long as it must be
+    PENDING = "pending"  # true, but not for the required time
     FIRING = "firing"
 
 
 class Level(StrEnum):
-    """How much an event or a problem matters."""
+    """The severity of an event or a problem."""
 
     ERROR = "error"
     WARNING = "warning"

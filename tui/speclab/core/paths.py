@@ -1,4 +1,4 @@
-"""Field paths: `name.given`, `tags[0]`, `["odd key"].x`; how they are read, written and followed."""
+"""Field paths such as `name.given`, `tags[0]` and `["odd key"].x`: parsing, formatting and lookup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP: Final = re.compile(
 
 
 class PathSyntaxError(ValueError):
-    """A path that cannot be read; `offset` is the place in it, from 0."""
+    """A path is invalid; `offset` is the position in it, from 0."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -28,15 +28,15 @@ class PathSyntaxError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FieldPath:
-    """Keys (`str`) and list indices (`int`) from a record to a value in it; empty is the record itself."""
+    """Keys (`str`) and list indices (`int`) from a record to a value in it; the empty path is the record itself."""
 
     parts: tuple[str | int, ...]
 
     @classmethod
     def parse(cls, text: str) -> FieldPath:
-        """The path written as `text`.
+        """Parse a path.
 
-        Raises `PathSyntaxError` with the offset of the first character that does not fit.
+        Raise `PathSyntaxError` with the offset of the first invalid character.
         """
         parts: list[str | int] = []
         at = 0
@@ -61,7 +61,7 @@ class FieldPath:
         return cls(tuple(parts))
 
     def __str__(self) -> str:
-        """The path as it is written, odd keys quoted; `parse` gives the same path back."""
+        """Return the path as text with odd keys quoted; `parse` returns the same path."""
         out = ""
         for part in self.parts:
             if isinstance(part, int):
@@ -73,12 +73,12 @@ class FieldPath:
         return out
 
     def get(self, value: Json) -> Json:
-        """The value at this path in `value`.
+        """Return the value at this path in `value`.
 
-        Raises `KeyError` (with this path as its argument) where a key, an index or a level is not there.
+        Raise `KeyError` (with this path as its argument) if a key, an index or a level is missing.
         """
         for part in self.parts:
-            if isinstance(value, str):  # whose characters are no items
+            if isinstance(value, str):  # the characters of a text are not its elements
                 raise KeyError(str(self))
             try:
                 value = value[part]  # type: ignore[index]

@@ -1,6 +1,6 @@
-"""What packages that are installed beside speclab give it under an entry-point group, and what is wrong with them.
+"""Plugins: objects that installed packages register under an entry-point group, and why some cannot be used.
 
-speclab finds its own in the same way (the entry points specification of PyPA); their names are theirs.
+speclab's own connectors are found the same way (PyPA entry points specification); their names are reserved.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OWN: Final = "speclab"
-"""The package whose entry points come first."""
+"""The package whose entry points take precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """Stands for what is installed under a name and cannot be used: why, and what to do about it."""
+    """Stands for a plugin that cannot be used: the reason, and what to do about it."""
 
     reason: str
 
 
 class InvalidPlugin(Exception):
-    """What an entry point leads to is not what it should be; the words go on after its name."""
+    """An entry point refers to the wrong kind of object; the message continues after its name."""
 
 
 class PluginRegistry(Mapping[str, T | BrokenPlugin]):
-    """What is installed in `group`, by name; each is loaded when it is first asked for.
+    """The plugins of `group` by name; each is loaded when it is first requested.
 
-    `check` takes what an entry point leads to and gives it back, or raises `InvalidPlugin`. Nothing that a package does
-    wrong
-    comes out of here: in its place there is an `BrokenPlugin`.
+    `check` returns a loaded object or raises `InvalidPlugin`. Errors of a package are not raised: its entry is a
+    `BrokenPlugin`.
     """
 
     def __init__(self, group: str, check: Callable[[object], T]) -> None:
@@ -45,13 +44,13 @@ class PluginRegistry(Mapping[str, T | BrokenPlugin]):
         self._loaded: dict[str, T | BrokenPlugin] = {}
 
     def __getitem__(self, name: str) -> T | BrokenPlugin:
-        """What is installed as `name`. Raises `KeyError`."""
+        """Return the plugin `name`. Raise `KeyError`."""
         if name not in self._loaded:
             self._loaded[name] = self._load(self._found[name])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names there are, speclab's own first."""
+        """Iterate over the names, speclab's own first."""
         return iter(self._found)
 
     def __len__(self) -> int:
@@ -62,13 +61,13 @@ class PluginRegistry(Mapping[str, T | BrokenPlugin]):
         return name in self._found
 
     def provider(self, name: str) -> str:
-        """The package, with its version, that gives `name`; empty for speclab itself."""
+        """Return the package and version that provides `name`; empty for speclab itself."""
         found = self._found[name]
         return "" if _is_own(found[0]) else _packages(found)
 
     @cached_property
     def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
-        """The entry points of each name: one, unless several packages give it."""
+        """The entry points of each name: one, unless several packages provide it."""
         from importlib.metadata import entry_points
 
         found: dict[str, tuple[EntryPoint, ...]] = {}
@@ -94,7 +93,7 @@ class PluginRegistry(Mapping[str, T | BrokenPlugin]):
 
 
 def describe_exception(error: BaseException) -> str:
-    """What a package raised, and where in it."""
+    """Return an exception of a package with its location in the package."""
     from traceback import extract_tb
 
     frames = [
@@ -111,5 +110,5 @@ def _is_own(entry: EntryPoint) -> bool:
 
 
 def _packages(found: Iterable[EntryPoint]) -> str:
-    """The packages that give `found`, with their versions."""
+    """Return the packages of `found`, with their versions."""
     return " and ".join(sorted(f"{entry.dist.name} {entry.dist.version}" for entry in found if entry.dist))

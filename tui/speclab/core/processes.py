@@ -1,4 +1,4 @@
-"""Child processes: launching them, and ending them when the terminal closes."""
+"""Child processes: command lines, and ending them when the terminal closes."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def module_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 _ATTACHED: Final[set[int]] = set()
-"""Children that end with this process."""
+"""Children that are killed with this process."""
 
 
 def attach_child(pid: int) -> None:
-    """Let the child `pid`, and the process group that it leads, be killed where this process cannot wait for it."""
+    """Register the child `pid`, and its process group, to be killed if this process cannot wait for it."""
     _ATTACHED.add(pid)
 
 
 def detach_child(pid: int) -> None:
-    """Forget the child `pid`: it ended."""
+    """Unregister the child `pid`, which has ended."""
     _ATTACHED.discard(pid)
 
 
 def kill_attached_children() -> None:
-    """Kill the attached children."""
+    """Kill the registered children."""
     for pid in tuple(_ATTACHED):
-        with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS says so of zombies
+        with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS raises EPERM for zombies
             kill = os.killpg if os.getpgid(pid) == pid else os.kill
             kill(pid, signal.SIGKILL)
 
 
 GRACE: Final = 5.0
-"""Seconds from the end of the terminal, or from SIGHUP or SIGTERM, until what still runs is killed."""
+"""Seconds between the loss of the terminal, SIGHUP or SIGTERM, and killing the process."""
 
 _INTERVAL: Final = 0.25
 """Seconds between two checks of the terminal."""
@@ -58,11 +58,11 @@ _INTERVAL: Final = 0.25
 class Hangup:
     """Ends this process on SIGHUP, on SIGTERM and when its terminal is gone.
 
-    The main thread gets `SystemExit`, so that what it uses is closed. While `ask` is set, that is called instead, in
-    the main thread: an event loop ends in its own way. A process that has not ended after `GRACE` seconds is killed,
-    with the children that are attached to it (`speclab.core.processes`).
+    The main thread gets `SystemExit`, so that resources are closed. If `ask` is set, it is called in the main thread
+    instead, so that an event loop can end in order. A process that is still running after `GRACE` seconds is killed
+    with its registered children.
 
-    To be made in the main thread; it stays in force until the process ends.
+    Create it in the main thread; it is active until the process ends.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Hangup:
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
-        """Let the block run to its end, such as the start of a process, before the main thread gets `SystemExit`."""
+        """Delay `SystemExit` until the block ends, for example while a process is started."""
         self.ask = _wait
         try:
             yield
@@ -89,14 +89,14 @@ class Hangup:
     def _end(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self._asked:
-            return  # it often comes twice, and what is being closed should be
+            return  # signals often arrive twice, and the first one is being handled
         self._asked = True
         if self.ask is None:
             raise SystemExit(128 + number)
         self.ask()
 
     def _watch(self) -> None:
-        """Check the terminal until it is gone or the process is asked to end; then see that it does."""
+        """Watch the terminal until it is gone or the process is asked to end, then make sure that the process ends."""
         gone, deadline = False, math.inf
         while time.monotonic() < deadline:
             time.sleep(_INTERVAL)
@@ -110,7 +110,7 @@ class Hangup:
         os._exit(128 + signal.SIGHUP)
 
     def _mute(self) -> None:
-        """Let output that nobody can see any more go nowhere: every write to the terminal would fail."""
+        """Redirect output to `/dev/null`: every write to the terminal would fail."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for number in self._terminals:
             if number > 0:
@@ -118,7 +118,7 @@ class Hangup:
 
 
 def _wait() -> None:
-    """Do nothing now."""
+    """Do nothing."""
 
 
 def _is_terminal(number: int) -> bool:
@@ -127,7 +127,7 @@ def _is_terminal(number: int) -> bool:
 
 
 def _is_gone(number: int) -> bool:
-    """Whether the descriptor is a terminal that was closed on the other side."""
+    """Whether the descriptor is a terminal whose other side is closed."""
     try:
         termios.tcgetattr(number)
     except termios.error as error:

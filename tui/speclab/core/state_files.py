@@ -1,6 +1,6 @@
-"""Files in a workspace's `.speclab` directory: for this user alone, and never reached through a symbolic link.
+"""Files in a workspace's `.speclab` directory: private to this user, and never accessed through a symbolic link.
 
-A workspace that was cloned may bring a `.speclab` of its own, with links to files of its next reader.
+A cloned workspace may contain a `.speclab` with links to files of its next reader.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _HINT: Final = "Delete the link. A run log that is kept elsewhere is named with 
 
 
 def find_symlink(path: Path) -> Path | None:
-    """Return the symbolic link on the way to `path`, `.speclab` and `path` included; None if there is none.
+    """Return the symbolic link on the way to `path`, from `.speclab` on; None if there is none.
 
-    A path that is not in a `.speclab` directory has none: whoever names it means where it leads.
+    A path outside a `.speclab` directory has none: its user chose it.
     """
     parts = path.parts
     if STATE_DIRECTORY not in parts:
@@ -33,15 +33,15 @@ def find_symlink(path: Path) -> Path | None:
 
 
 def refuse_symlinks(path: Path) -> None:
-    """Raise `SpeclabError` if there is a symbolic link on the way to `path`, as `find_symlink` finds it."""
+    """Raise `SpeclabError` if there is a symbolic link on the way to `path`; see `find_symlink`."""
     if (link := find_symlink(path)) is not None:
         raise SpeclabError(f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}", hint=_HINT)
 
 
 def make_private_directory(directory: Path) -> None:
-    """Create `directory` and those above it, for this user alone from `.speclab` on, and keep that out of git.
+    """Create `directory` and its parents, private to this user from `.speclab` on, and exclude `.speclab` from git.
 
-    Raises `OSError`, and `SpeclabError` where a symbolic link is on the way.
+    Raise `OSError`, and `SpeclabError` for a symbolic link.
     """
     refuse_symlinks(directory)
     state = next((one for one in (directory, *directory.parents) if one.name == STATE_DIRECTORY), None)
@@ -58,21 +58,21 @@ def make_private_directory(directory: Path) -> None:
 def ignore_in_git(state: Path) -> None:
     """Write the `.gitignore` of a `.speclab` that has none. Raises `OSError`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with suppress(FileExistsError, PermissionError):  # it may be another user's, who cares for it
+    with suppress(FileExistsError, PermissionError):  # another user's directory
         descriptor = os.open(state / ".gitignore", flags, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(b"*\n")
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file in `.speclab`, created for this user alone. Return its descriptor.
+    """Open a file in `.speclab`, created with mode 0600. Return its descriptor.
 
-    Raises `OSError`, and `SpeclabError` where it, or a directory on the way, is a symbolic link, or it is no file.
+    Raise `OSError`, and `SpeclabError` for a symbolic link on the way, or a file that is not regular.
     """
     refuse_symlinks(path)
     descriptor = os.open(
         path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
-    )  # a pipe would be waited for
+    )  # opening a pipe would block
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise SpeclabError(f"{path}: is not a regular file", hint="Delete it.")
@@ -80,7 +80,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path) -> bytes:
-    """Return what a file in `.speclab` holds. Raises `OSError`, also for a symbolic link on the way and for no file."""
+    """Return the content of a file in `.speclab`.
+
+    Raise `OSError`, also for a symbolic link or a file that is not regular.
+    """
     if (link := find_symlink(path)) is not None:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Text for people: plurals, the name that was probably meant, control characters made visible."""
+"""Text for users: counts, suggestions for misspelt names, and visible control characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 def format_count(number: int, one: str, many: str = "") -> str:
-    """`1 row`, `2 rows`; `many` where an s is not enough."""
+    """Return `1 row`, `2 rows`; `many` is an irregular plural."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -17,11 +17,11 @@ _NEAR: Final = 65.0
 _SURE: Final = 75.0
 _SHOWN: Final = 12
 _MAX_COMPARED: Final = 2_000
-"""Names among which a similar one is looked for: comparing with more takes longer than a hint is worth."""
+"""Maximum names that are searched for a similar one: comparing more takes too long for a hint."""
 
 
 def find_similar(name: str, names: Sequence[str]) -> list[str]:
-    """Those of `names` that `name` may be a slip of, nearest first, at most three; of an address its end will do."""
+    """Return up to three of `names` that resemble `name`, best first; for an address its end is enough."""
     if len(names) > _MAX_COMPARED:
         return []
     scores = dict(_scored(name, names))
@@ -32,7 +32,7 @@ def find_similar(name: str, names: Sequence[str]) -> list[str]:
 
 
 def find_likely_name(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that `name` is surely a slip of: nearly the same letters, and no other as near."""
+    """Return the one of `names` that `name` is certainly a misspelling of: nearly equal, and no other is as near."""
     if len(names) > _MAX_COMPARED:
         return None
     from rapidfuzz.distance import OSA
@@ -47,13 +47,13 @@ def find_likely_name(name: str, names: Sequence[str]) -> str | None:
 
 
 def format_suggestion(name: str, names: Iterable[str]) -> str:
-    """The end of a message that `name` is not there: `. Did you mean 'a'?`, or nothing where none is near."""
+    """Return the end of a message: `. Did you mean 'a'?`, or nothing without a similar name."""
     found = find_similar(name, list(names))
     return f". Did you mean '{found[0]}'?" if found else ""
 
 
 def describe_choices(name: str, names: Sequence[str], there_are: str) -> str:
-    """A hint: `did you mean 'a' or 'b'?`; else `there_are` and the names."""
+    """Return `did you mean 'a' or 'b'?`, or else `there_are` and the names."""
     if close := find_similar(name, names):
         return f"did you mean {' or '.join(repr(other) for other in close)}?"
     return f"{there_are} {join_names([repr(other) for other in names[: _SHOWN + 1]])}" if names else ""
@@ -66,7 +66,7 @@ def join_names(names: Iterable[str]) -> str:
 
 
 def _scored(name: str, names: Sequence[str]) -> list[tuple[str, float]]:
-    """Return each of `names` with its likeness to `name` from 0 to 100, in their order."""
+    """Return each of `names` with its similarity to `name` from 0 to 100, in order."""
     from rapidfuzz import fuzz, process
     from rapidfuzz.utils import default_process
 
@@ -78,7 +78,7 @@ _CONTROLS: Final = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 """DEL and C1, line and paragraph separators, bidirectional embeddings, overrides and isolates."""
 
 UNPRINTABLE: Final = re.compile(f"[\x00-\x1f{_CONTROLS}\ud800-\udfff]")
-"""Every character that cannot stand in a cell of the screen, line ends and tabs included."""
+"""Characters that a screen cell cannot show, including line ends and tabs."""
 
 _UNSAFE: Final = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f{_CONTROLS}]|\r(?!\n)")
 _UNSAFE_IN_JSON: Final = re.compile(f"[{_CONTROLS}]")

@@ -24,10 +24,10 @@ class RecordOutput(Protocol):
         """Write a new record."""
 
     def end(self) -> None:
-        """Write what stands after the last record."""
+        """Write the end of the file, after the last record."""
 
     def close(self) -> None:
-        """Let go of what is held open, whether it came to the end or not."""
+        """Release open resources, whether or not the output is complete."""
 
 
 def collect_fields(records: Iterable[Record]) -> list[str]:
@@ -55,10 +55,10 @@ class LinesOutput:
         self._stream.write(format_json_line(record))
 
     def end(self) -> None:
-        """Nothing stands after the last line."""
+        """Do nothing: the last line needs no end."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
 
 class ListOutput:
@@ -69,7 +69,7 @@ class ListOutput:
         self._before = b"[\n"
 
     def copy(self, row: FileRow) -> None:
-        """Write the record anew."""
+        """Write the record again."""
         self.add(row.record)
 
     def add(self, record: Record) -> None:
@@ -82,7 +82,7 @@ class ListOutput:
         self._stream.write(b"[]\n" if self._before.startswith(b"[") else b"\n]\n")
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
 
 class TableOutput:
@@ -99,7 +99,7 @@ class TableOutput:
             stream.write(lines.format_header())
 
     def copy(self, row: FileRow) -> None:
-        """Write the row as it was, or with the columns that are new."""
+        """Write the row unchanged, or with the new columns."""
         if self._same:
             self._whole(row.raw)
         else:
@@ -110,44 +110,44 @@ class TableOutput:
         self._stream.write(self._lines.line(record))
 
     def end(self) -> None:
-        """Nothing stands after the last row."""
+        """Do nothing: the last line needs no end."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
     def _whole(self, raw: bytes) -> None:
-        """Write a line, which may have been the last one and without an end; no line of a file without a header."""
+        """Write a line and add a missing line end; without a header nothing."""
         self._stream.write(raw if not raw or raw.endswith(b"\n") else raw + self._line_end)
 
 
 class RecordFormat(Protocol):
-    """How records of a run come into a file."""
+    """How the records of a run are written to a file."""
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Know of `records` that were taken before, by a run that was broken off."""
+        """Add `records` that an interrupted run wrote."""
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """Why `record` cannot be in the file together with what was taken before; if it can, it is taken, too."""
+        """Return why `record` does not fit the file and the records added before; if it fits, it is added."""
 
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
-        """Where to write the old rows and `records`, which are all that is new."""
+        """Return the output for the old rows and `records`, which are all new records."""
 
 
 class JsonRecordFormat:
-    """JSON and JSON Lines, which take every record of text that is some."""
+    """JSON and JSON Lines, which accept every record with valid text."""
 
     def __init__(self, name: str, layout: FormatOptions) -> None:
         self._name = name
         self._lines = layout.format is FileFormat.JSONL
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Records have nothing to do with each other."""
+        """Do nothing: records are independent of each other."""
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """Half a surrogate pair, which a reader of JSON may make of what it likes (RFC 8259, section 8.2)."""
+        """Return a mismatch for half a surrogate pair, for which readers of JSON differ (RFC 8259, section 8.2)."""
         try:
             orjson.dumps(record)
-        except TypeError:  # there is such a half in it, or an integer beyond 64 bits, which is well
+        except TypeError:  # it contains such a half, or an integer beyond 64 bits, which is valid
             for field, value in record.items():
                 try:
                     json.dumps({field: value}, ensure_ascii=False).encode()
@@ -158,13 +158,13 @@ class JsonRecordFormat:
         return None
 
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
-        """Lines, or a list."""
+        """Return an output for lines or a list."""
         del records
         return LinesOutput(stream) if self._lines else ListOutput(stream)
 
 
 class TableRecordFormat:
-    """CSV and TSV, which are widened by a field that is new; but not where nothing in the file names the columns."""
+    """CSV and TSV, which get a column for a new field; a file without a header does not."""
 
     def __init__(self, name: str, layout: FormatOptions, old: TableHeader | None) -> None:
         self._name = name
@@ -173,15 +173,15 @@ class TableRecordFormat:
         self._lines = self._of(old.columns if old else ())
 
     def recall(self, records: Iterable[Record]) -> None:
-        """Rows have nothing to do with each other."""
+        """Do nothing: rows are independent of each other."""
 
     def misfit(self, record: Record) -> TableMismatch | None:
-        """What a cell cannot say, and a field that is no column where there is no header."""
+        """Return why a cell cannot store a value, or, without a header, which field has no column."""
         foreign = self._lines.foreign(record) if self._layout.columns else None
         return foreign or self._lines.misfit(record)
 
     def output(self, stream: BinaryIO, records: Iterable[Record]) -> RecordOutput:
-        """A table with the columns it had, and those of `records`."""
+        """Return an output with the columns of the table, and those of `records`."""
         known = self._old.columns if self._old else ()
         return TableOutput(stream, self._of(tuple(dict.fromkeys([*known, *collect_fields(records)]))), self._old)
 

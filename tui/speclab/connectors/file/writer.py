@@ -51,7 +51,7 @@ BATCH: Final = 1000
 _PASSING: Final = frozenset({errno.EIO, errno.EAGAIN, errno.EINTR})
 """Errors that may be over when it is tried again; any other is of the path itself, or of the disk."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No record is to blame for these, and none must come to be given up."""
+"""No record is the cause of these errors, and none may be given up for them."""
 
 
 class FileTarget:
@@ -73,7 +73,7 @@ class FileTarget:
         return head.columns if head else ()
 
     def read_header(self) -> TableHeader | None:
-        """The header of the table that is there; None if there is none. Raises `BadResponse`."""
+        """Return the header of the existing table; None if there is none. Raise `BadResponse`."""
         if not self.place.exists():
             return TableHeader(self.layout.columns, b"", RowPosition()) if self.layout.columns else None
         with self._opened() as stream:
@@ -96,7 +96,7 @@ class FileTarget:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        """The text of the file that is there. Raises `BadResponse` for what cannot be read."""
+        """Yield the decoded content of the file. Raise `BadResponse` if it cannot be read."""
         seeking = self.layout.format is FileFormat.PARQUET
         with (
             converting_read_errors(self.name),
@@ -163,7 +163,7 @@ def _path(text: str) -> FieldPath:
 
 
 class AppendingWriter:
-    """Adds records to the end of a file. Nothing tells one that was there before from a new one."""
+    """Appends records to a file. Existing records cannot be told from new ones."""
 
     batch = BATCH
     idempotent = False
@@ -181,10 +181,9 @@ class AppendingWriter:
         self._table: TableLines | None = None
 
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
-        """One answer an item, in order; what is answered as created is on the disk.
+        """Return one result per record, in order; a created record is on the disk.
 
-        A record with a field that is no column of the table is refused. Raises `Unreachable` where the file cannot be
-        written at all.
+        A record with a field that has no column fails. Raise `Unreachable` if the file cannot be written.
         """
         return await asyncio.to_thread(self._write, items)
 
@@ -198,7 +197,7 @@ class AppendingWriter:
         return [answer or rest for answer in answers]
 
     def _append(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> None:
-        """Put the lines of `items` on the disk, all or nothing; those that cannot be in the file get their answer."""
+        """Append the lines of `items` durably, all or none; records that do not fit get their write error."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as stream:
             undo_partial_append(stream, self._mark)
@@ -210,7 +209,7 @@ class AppendingWriter:
                 self._add(stream, b"".join(lines))
 
     def _opened(self) -> FileIO:
-        """The file, open at its end, and locked: another spec may append to it, too, or put a new one in its place."""
+        """Open the file for appending and lock it: another spec may append to it or replace it."""
         while True:
             stream = cast("FileIO", open_regular(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, "a+b"))
             lock(stream.fileno())
@@ -219,10 +218,10 @@ class AppendingWriter:
             stream.close()
 
     def _table_lines(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> list[bytes]:
-        """The lines of a table for `items`; those with a field that is no column get their answer instead."""
+        """Return the lines of a table for `items`; records with a field that has no column get their write error."""
         lines: list[bytes] = []
         table = self._table = self._table or self._found()
-        if table is None:  # nor is it there before this batch is
+        if table is None:  # the table does not exist before this batch
             table = TableLines(self._target.name, self._target.layout, collect_fields(item.payload for item in items))
             lines.append(table.format_header())
         for index, item in enumerate(items):
@@ -234,18 +233,18 @@ class AppendingWriter:
         return lines
 
     def _found(self) -> TableLines | None:
-        """The table that is there; None if there is none."""
+        """Return the existing table; None if there is none."""
         head = self._target.read_header()
         if head is None:
             return None
         return TableLines(self._target.name, self._target.layout, head.columns, head.line_end)
 
     def _add(self, stream: FileIO, text: bytes) -> None:
-        """Append `text`, in the encoding and the packing of the file."""
+        """Append `text` in the encoding and compression of the file."""
         encoding = self._target.layout.encoding
         text = text.decode().encode(encoding)
         if self._target.layout.gzipped:
-            text = gzip.compress(text)  # a member of its own, as RFC 1952 has it
+            text = gzip.compress(text)  # a separate member (RFC 1952)
         elif stream.seek(0, os.SEEK_END):
             last = "\n".encode(encoding)
             stream.seek(-len(last), os.SEEK_END)
