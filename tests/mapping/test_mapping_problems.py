@@ -349,9 +349,9 @@ def test_an_invalid_settings_block_makes_no_lookup_unknown() -> None:
 def test_the_untouched_template_has_no_mapping_problem() -> None:
     from datetime import date
 
-    from speclab.spec.template import new_spec
+    from speclab.spec.template import build_spec
 
-    assert not [one for one in lint(Document.parse(new_spec("x", date(2026, 1, 1)))) if one.level is Level.ERROR]
+    assert not [one for one in lint(Document.parse(build_spec("x", date(2026, 1, 1)))) if one.level is Level.ERROR]
 
 
 def test_a_file_of_another_type_is_not_linted() -> None:

@@ -23,7 +23,7 @@ from speclab.core.clock import SystemClock
 from speclab.core.errors import BadResponse, Unauthorized, Unreachable
 from speclab.core.outcome import RunState
 from speclab.spec.document import Document
-from speclab.spec.parser import read_end
+from speclab.spec.parser import read_endpoint
 
 PEOPLE = crowd(250)
 TYPES = {name: {"type": "string"} for name in ("id", "name", "age", "updated")} | {"test": {"type": "boolean"}}
@@ -124,7 +124,7 @@ async def test_the_fields_of_a_taps_stream_are_known_by_what_it_discovers(tapped
     context = RuntimeContext(SystemClock(), Random(0))
     properties = {"id": {"type": "string"}, "age": {"type": ["integer", "null"]}}
     tapped.write(from_tap(schema={"properties": properties}), TO_SQLITE)
-    end = read_end(Document.load(tapped.spec), "source")
+    end = read_endpoint(Document.load(tapped.spec), "source")
     references = References({"SYSTEMS": tapped.systems.url, "TOKEN": TOKEN}, tapped.directory)
     found = await discover_schema(end, references, context)
     assert [(str(field.path), field.declared) for field in found.fields] == [("id", "string"), ("age", "integer")]

@@ -35,7 +35,7 @@ def test_a_guide_is_found_in_any_case_and_spacing() -> None:
 
 
 def test_a_section_of_ones_own_is_prose() -> None:
-    assert guide("Glossary") == Guide("Glossary", "Prose, for people. It is kept as it is.", SectionForm.PROSE)
+    assert guide("Glossary") == Guide("Glossary", "Free text. It is kept unchanged.", SectionForm.PROSE)
 
 
 def test_each_form_is_said() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speclab.core.outcome import Level
 from speclab.spec.document import Document
 from speclab.spec.parser import examine, lint
-from speclab.spec.template import TEMPLATE, new_spec
+from speclab.spec.template import TEMPLATE, build_spec
 
 
 def levels(spec: str) -> set[Level]:
@@ -25,7 +25,7 @@ def test_the_untouched_template_is_reported_as_empty_and_as_nothing_worse() -> N
 
 
 def test_a_new_spec_is_reported_as_empty_and_as_nothing_worse() -> None:
-    problems = lint(Document.parse(new_spec("crm-to-billing", date(2026, 11, 24))))
+    problems = lint(Document.parse(build_spec("crm-to-billing", date(2026, 11, 24))))
     assert {(problem.level, problem.code) for problem in problems} == {(Level.INFO, "D102"), (Level.INFO, "D201")}
 
 
@@ -34,12 +34,12 @@ def test_a_new_spec_is_reported_as_empty_and_as_nothing_worse() -> None:
     [("draft", Level.INFO), ("approved", Level.INFO), ("completed", Level.INFO), ("in-progress", Level.ERROR)],
 )
 def test_what_is_missing_is_a_note_until_the_spec_is_in_progress(status: str, level: Level) -> None:
-    spec = new_spec("crm-to-billing", date(2026, 11, 24)).replace("status: draft", f"status: {status}")
+    spec = build_spec("crm-to-billing", date(2026, 11, 24)).replace("status: draft", f"status: {status}")
     assert levels(spec) == {level}
 
 
 def test_what_is_wrong_is_an_error_in_a_draft_too() -> None:
-    spec = new_spec("a", date(2026, 11, 24)).replace("### Logging\n", "### Logging\n```yaml\nretension: 7d\n```\n")
+    spec = build_spec("a", date(2026, 11, 24)).replace("### Logging\n", "### Logging\n```yaml\nretension: 7d\n```\n")
     errors = [problem for problem in lint(Document.parse(spec)) if problem.level is Level.ERROR]
     assert [(problem.code, problem.fix) for problem in errors] == [("S202", "retention")]
 
@@ -61,7 +61,7 @@ def test_a_file_without_front_matter_has_no_problems() -> None:
 
 
 def test_problems_come_by_place_and_the_gravest_of_a_place_alone() -> None:
-    spec = new_spec("a", date(2026, 11, 24)).replace(
+    spec = build_spec("a", date(2026, 11, 24)).replace(
         "### Logging\n", "### Logging\n```yaml\nretention: yes\nfailures: 5\n```\n"
     )
     problems = lint(Document.parse(spec))
@@ -71,7 +71,7 @@ def test_problems_come_by_place_and_the_gravest_of_a_place_alone() -> None:
 
 
 def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
-    spec = new_spec("a", date(2026, 11, 24)).replace("source.field1", "source.email")
+    spec = build_spec("a", date(2026, 11, 24)).replace("source.field1", "source.email")
     reading = examine(Document.parse(spec))
     assert reading.integration is None
     assert [row.sources for row in reading.rows] == [("email",), ("field2",)]
@@ -79,7 +79,7 @@ def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
 
 
 def test_expressions_are_handed_on_with_what_they_may_speak_of() -> None:
-    spec = new_spec("a", date(2026, 11, 24))
+    spec = build_spec("a", date(2026, 11, 24))
     spec = spec.replace(
         "### Source System\n",
         "### Source System\n```yaml\nconnector: http\nbase_url: x\nkey: id\n"
@@ -95,7 +95,7 @@ def test_expressions_are_handed_on_with_what_they_may_speak_of() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_is_done_to_a_spec_is_told_within_it(data: st.DataObject) -> None:
-    filled = new_spec("a", date(2026, 11, 24)).replace(
+    filled = build_spec("a", date(2026, 11, 24)).replace(
         "### Source System\n", "### Source System\n```yaml\nconnector: http\nread: {path: /a/{id}}\nkey: id\n```\n"
     )
     start = data.draw(st.integers(0, len(filled)))

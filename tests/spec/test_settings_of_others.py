@@ -230,7 +230,7 @@ def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Ins
     settings = [(setting.name, setting.type, setting.default) for setting in found["folder"].settings]
     assert settings[0] == ("connector", "folder", "")
     assert settings[2:] == [("path", "text", ""), ("size", "whole number", "100")]
-    assert found["broken"].summary.startswith("It cannot be used: speclab_broken:Broken of speclab-broken 1.0 ")
+    assert found["broken"].summary.startswith("Not usable: speclab_broken:Broken of speclab-broken 1.0 ")
 
 
 def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
-from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, create_spec, new_spec
+from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, build_spec, create_spec
 from speclab.spec.workspace import (
     SpecFile,
     directories_to_watch,
@@ -127,20 +127,20 @@ def test_the_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path)
 
 
 def test_a_new_spec_is_the_template_with_name_title_and_dates() -> None:
-    text = new_spec("orders-to-erp", date(2026, 11, 24))
+    text = build_spec("orders-to-erp", date(2026, 11, 24))
     expected = TEMPLATE.replace("{name}", "orders-to-erp").replace("{date}", "2026-11-24")
     assert text == expected.replace("{Title}", "Orders to erp")
 
 
 @pytest.mark.parametrize("name", ["yes", "2024", "1.0"])
 def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str) -> None:
-    assert Document.parse(new_spec(name, date(2026, 11, 24))).front_matter.get("spec_id") == name
+    assert Document.parse(build_spec(name, date(2026, 11, 24))).front_matter.get("spec_id") == name
 
 
 def test_a_new_spec_is_written_where_there_is_none(tmp_path: Path) -> None:
     path = create_spec(tmp_path / "specs", "orders.md", date(2026, 11, 24))
     assert path == tmp_path / "specs" / "orders.md"
-    assert path.read_bytes().decode() == new_spec("orders", date(2026, 11, 24))
+    assert path.read_bytes().decode() == build_spec("orders", date(2026, 11, 24))
     with pytest.raises(UsageError, match="is already there"):
         create_spec(tmp_path / "specs", "orders", date(2026, 11, 24))
 

@@ -55,11 +55,11 @@ def auth(
     from speclab.connectors.machine import this_machine
     from speclab.core.processes import Hangup
     from speclab.spec.document import Document
-    from speclab.spec.parser import read_end
+    from speclab.spec.parser import read_endpoint
 
     Hangup()
     document = Document.load(spec)
-    ends = [read_end(document, role) for role in ([end] if end else ROLES)]
+    ends = [read_endpoint(document, role) for role in ([end] if end else ROLES)]
     approve = approval(trust=trust)
     this_machine(spec, ends, approve)  # asks once for both
     codes = []
@@ -166,9 +166,9 @@ async def _described(spec: Path, role: Role, limit: int, approve: Approve) -> Di
     from speclab.connectors.machine import this_machine
     from speclab.connectors.schema_discovery import discover_schema
     from speclab.spec.document import Document
-    from speclab.spec.parser import read_end
+    from speclab.spec.parser import read_endpoint
 
-    end = read_end(Document.load(spec), role)
+    end = read_endpoint(Document.load(spec), role)
     references, context = this_machine(spec, [end], approve, report)
     return await discover_schema(end, references, context, limit)
 

@@ -72,13 +72,13 @@ def read_wanted(spec: Path) -> Wanted:
     Raises `SpecError` if neither can, and `OSError`.
     """
     from speclab.spec.document import Document
-    from speclab.spec.parser import read_end
+    from speclab.spec.parser import read_endpoint
 
     document = Document.load(spec)
     ends, errors = [], []
     for role in get_args(Role):
         try:
-            ends.append(read_end(document, role))
+            ends.append(read_endpoint(document, role))
         except SpecError as error:
             errors.append(error)
     if not ends:

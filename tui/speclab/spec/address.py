@@ -1,4 +1,4 @@
-"""Addresses: the words in which `speclab show` and `speclab set` name a key, a section or a cell of a spec.
+"""Addresses of keys, sections and cells of a spec, as in `speclab show` and `speclab set`.
 
 `status` · `Data Flow > Volume` · `Field Mapping[target.email].Transformation`
 """
@@ -19,7 +19,7 @@ from speclab.spec.workspace import INTEGRATION
 
 _CELL: Final = re.compile(r"(?P<section>[^\[]+?(?:\[\d+\](?=\[))?)\s*\[(?P<row>.+)\]\s*\.\s*(?P<column>[^\]]+)")
 _CHOICE_CODES: Final = ("F103", "F104", "C101", "C103")
-"""Problems of a spec_id, a status, a choice and a schedule."""
+"""The problem codes of spec_id, status, choices and schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SectionAddress:
 
 @dataclass(frozen=True, slots=True)
 class CellAddress:
-    """A cell of a table: the row by its key, its target path or what its first cell says, the column by its name."""
+    """A cell of a table: the row by its key (target path or first cell), the column by its name."""
 
     table: MarkdownTable
     row: int
@@ -49,9 +49,9 @@ Address: TypeAlias = KeyAddress | SectionAddress | CellAddress
 
 
 def parse(document: Document, text: str) -> Address:
-    """What `text` names in `document`: a cell, else a key that is there, else a section, else a key of the template.
+    """Resolve `text` in `document`: to a cell, an existing key, a section, or a key of the template, in this order.
 
-    Raises `UsageError` with the names near it.
+    Raises `UsageError` with similar names.
     """
     if match := _CELL.fullmatch(text.strip()):
         return _cell(document, match["section"], match["row"], match["column"])
@@ -70,9 +70,9 @@ def parse(document: Document, text: str) -> Address:
 
 
 def read(document: Document, address: str) -> str:
-    """What stands at `address`: a section's body, a cell's text, a string's value; any other value as it is written.
+    """Return the content at `address`: a section's body, a cell's text, or a key's value, as written unless text.
 
-    Raises `UsageError` if there is no such place, or no such key.
+    Raises `UsageError` if the address or key does not exist.
     """
     at = parse(document, address)
     if isinstance(at, SectionAddress):
@@ -86,10 +86,10 @@ def read(document: Document, address: str) -> str:
 
 
 def write(document: Document, address: str, value: str) -> Document:
-    """`document` with `value` at `address`. A key of the template that is missing is added; a day is written as one.
+    """Return `document` with `value` at `address`. A missing key of the template is added; a date is written as one.
 
-    Raises `UsageError` if there is no such place or the value is not one of its choices (a status, a Frequency), and
-    `EditRefused` if the value cannot stand there.
+    Raises `UsageError` if the address does not exist or the value is not one of its choices (a status, a Frequency),
+    and `EditRejected` if the value cannot be written there.
     """
     at = parse(document, address)
     if isinstance(at, CellAddress):
@@ -97,17 +97,17 @@ def write(document: Document, address: str, value: str) -> Document:
     if isinstance(at, SectionAddress):
         written, name = document.with_body(at.section, value), at.section.address
     else:
-        written, name = document.with_front_matter(at.key, _day(value) or value), at.key
+        written, name = document.with_front_matter(at.key, _parse_date(value) or value), at.key
         if name == "type" and value != INTEGRATION and (meant := find_likely_name(value, (INTEGRATION,))):
             raise UsageError(f"type: unknown type {value!r}", hint=f"Did you mean {meant!r}? Nothing was changed.")
-    _refuse_unknown_choice(document, written, name)
+    _reject_unknown_choice(document, written, name)
     return written
 
 
-def _refuse_unknown_choice(before: Document, after: Document, name: str) -> None:
-    """Raise `UsageError` if `after` has a value with a fixed set of choices that is not one of them; `before` had none.
+def _reject_unknown_choice(before: Document, after: Document, name: str) -> None:
+    """Raise `UsageError` if `after` has an invalid choice that `before` does not have.
 
-    An error that was there before the edit does not stand in its way.
+    An error that existed before does not prevent the edit.
     """
     known = {(problem.code, problem.message) for problem in lint(before)}
     for problem in lint(after):
@@ -126,7 +126,7 @@ def _cell(document: Document, section: str, row: str, column: str) -> CellAddres
     return CellAddress(table, at, column)
 
 
-def _day(value: str) -> date | None:
+def _parse_date(value: str) -> date | None:
     try:
         return date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else None
     except ValueError:

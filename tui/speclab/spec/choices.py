@@ -70,7 +70,7 @@ FREQUENCIES: Final = (
     SectionChoice("`*/5 * * * *`", "a cron expression; a time zone may follow"),
     SectionChoice("On-demand", "only when you start a run"),
     SectionChoice(
-        "Real-time", "continuously: one second after a run that wrote records, up to a minute after one that did not"
+        "Real-time", "continuously: one second after a run that wrote records, otherwise up to a minute later"
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The guide: what each section is for, the settings it takes, and examples."""
+"""The guide: the purpose of each section, its settings, and examples."""
 
 from __future__ import annotations
 
@@ -40,48 +40,48 @@ if TYPE_CHECKING:
 
 
 SUMMARIES: Final = {
-    "Problem Statement": "Whose problem this solves, and how one will know that it is solved. Prose, for people.",
-    "Integration Overview": "The two systems and how they are joined, in the sections below.",
-    SOURCE_SYSTEM: "Where records come from: name, version and limits in prose, how it is read in a settings block.",
-    TARGET_SYSTEM: "Where records go: name, version and rules in prose, how it is written in a settings block.",
-    INTEGRATION_TYPE: "How records come to move. The first line is one of the choices; prose may follow.",
-    "Data Flow": "Which way, how often and how much, in the sections below.",
-    DIRECTION: "Which system is right when the two differ. The first line is one of the choices; prose may follow.",
-    FREQUENCY: "When runs start. The first line is one of the choices; prose may follow.",
-    VOLUME: "How many records there are and how many change, in prose and, for the plan, in a settings block.",
-    FIELD_MAPPING: "One row a target field: where its value comes from and what is done to it. A row is known by its "
-    "target path. The settings block has what does not fit a cell.",
-    "Authentication": "How speclab proves who it is to either system, in the sections below.",
-    SOURCE_AUTH: "How speclab proves who it is to the source. Secrets are references, never values.",
-    TARGET_AUTH: "How speclab proves who it is to the target. Secrets are references, never values.",
-    CREDENTIALS: "Where the secrets are kept, who may change them, and how. Prose, for people.",
+    "Problem Statement": "Whose problem this solves, and how to tell that it is solved. Free text.",
+    "Integration Overview": "The two systems and how they are connected, in the sections below.",
+    SOURCE_SYSTEM: "The system to read from: its name, version and limits as text, and a settings block.",
+    TARGET_SYSTEM: "The system to write to: its name, version and rules as text, and a settings block.",
+    INTEGRATION_TYPE: "What causes records to be moved. The first line is one of the choices; text may follow.",
+    "Data Flow": "Direction, schedule and volume, in the sections below.",
+    DIRECTION: "Which system is authoritative. The first line is one of the choices; text may follow.",
+    FREQUENCY: "When runs start. The first line is one of the choices; text may follow.",
+    VOLUME: "How many records exist and how many change, as text, and in a settings block for plans and guards.",
+    FIELD_MAPPING: "One row per target field: its source fields and transformation. A row is identified by its target "
+    "path. The settings block has what does not fit in a cell.",
+    "Authentication": "Credentials for both systems, in the sections below.",
+    SOURCE_AUTH: "Authentication at the source. Secrets are references, never values.",
+    TARGET_AUTH: "Authentication at the target. Secrets are references, never values.",
+    CREDENTIALS: "Where the secrets are stored, who may change them, and how. Free text.",
     "Error Handling & Retry Strategy": "What happens to a record that fails, in the sections below.",
-    ERROR_TYPES: "What is done about which error at the target; the first row that matches decides, then the defaults. "
-    "When is a status (429, 5xx, 400-404) or a class (network, timeout, conflict, ...); Action is retry, wait, "
+    ERROR_TYPES: "The action for each error of the target; the first row that matches applies, then the defaults. "
+    "`When` is a status (429, 5xx, 400-404) or a class (network, timeout, conflict, ...); `Action` is retry, wait, "
     "refresh, skip, dead_letter or stop.",
-    RETRY_LOGIC: "How often and for how long a write that may heal is tried again.",
-    NOTIFICATIONS: "Who is told of errors, and how. Prose, for people.",
-    "Monitoring & Alerting": "How one sees that all is well, in the sections below.",
-    METRICS: "The figures that matter for this integration. Prose, for people; speclab keeps the usual ones anyway.",
-    ALERTS: 'When somebody must look: an expression over the run log, such as success_rate("1h") < 0.9, how long it '
-    "must hold, and who is told.",
-    LOGGING: "How long the run log keeps what.",
-    "Technical Approach": "How it is built, for those who will change it. Prose, for people.",
-    "Architecture Decisions": "What was decided, why, and what was turned down. Prose, for people.",
-    "Implementation Phases": "What comes first and what later, in the sections below.",
-    "Implementation Phases > Phase 1: MVP": "The least that is of use. Prose, for people.",
-    "Implementation Phases > Phase 2: Enhancement": "What follows once that runs. Prose, for people.",
-    "Implementation Phases > Future": "What is not promised. Prose, for people.",
-    "Dependencies & Risks": "What this stands on and what may go wrong, in the sections below.",
-    "Dependencies & Risks > API Dependencies": "Versions, limits and their end of life. Prose, for people.",
-    "Dependencies & Risks > Data Dependencies": "What the data must be like for this to work. Prose, for people.",
-    "Dependencies & Risks > Technical Risks": "What may go wrong, and what then. Prose, for people.",
-    CRITERIA: "How one knows that it works: a check list. An item that ends in a code span with an expression over the "
-    "run log can be checked by speclab itself.",
-    "Out of Scope": "What this does not do, so that nobody waits for it. Prose, for people.",
-    "Tasks Created": "The tasks made from this spec.",
+    RETRY_LOGIC: "How often, and for how long, a failed write is retried.",
+    NOTIFICATIONS: "Who is notified of errors, and how. Free text.",
+    "Monitoring & Alerting": "How to see whether the integration works, in the sections below.",
+    METRICS: "The metrics that matter for this integration. Free text; speclab always records the standard ones.",
+    ALERTS: 'When to notify: an expression over the run log, such as success_rate("1h") < 0.9, how long it must be '
+    "true, and who is notified.",
+    LOGGING: "Retention of the run log.",
+    "Technical Approach": "How the integration is built. Free text.",
+    "Architecture Decisions": "What was decided, why, and which alternatives were rejected. Free text.",
+    "Implementation Phases": "The order of work, in the sections below.",
+    "Implementation Phases > Phase 1: MVP": "The smallest useful version. Free text.",
+    "Implementation Phases > Phase 2: Enhancement": "What follows once the first version runs. Free text.",
+    "Implementation Phases > Future": "Ideas without commitment. Free text.",
+    "Dependencies & Risks": "Dependencies and risks, in the sections below.",
+    "Dependencies & Risks > API Dependencies": "API versions, limits and end-of-life dates. Free text.",
+    "Dependencies & Risks > Data Dependencies": "Requirements for the data. Free text.",
+    "Dependencies & Risks > Technical Risks": "What can go wrong, and how to respond. Free text.",
+    CRITERIA: "A check list of conditions for success. `speclab verify` evaluates each one that ends in a code span "
+    "with an expression over the run log.",
+    "Out of Scope": "What the integration does not do. Free text.",
+    "Tasks Created": "The tasks created from this spec.",
 }
-"""What belongs in each section, by its address, in the template's order."""
+"""The purpose of each section, by address, in the template's order."""
 
 
 def _block(text: str) -> str:
@@ -158,9 +158,9 @@ EXAMPLES: Final = {
     ERROR_TYPES: dedent("""
         | When | Action | Notes |
         |------|--------|-------|
-        | 429 | wait | as long as the target says |
+        | 429 | wait | for as long as the target says |
         | 5xx, network, timeout | retry | |
-        | 422 | dead_letter | the record is wrong; a person looks at it |
+        | 422 | dead_letter | the record is invalid; fix and replay it |
         """).strip(),
     RETRY_LOGIC: _block("""
         attempts: 5
@@ -180,10 +180,10 @@ EXAMPLES: Final = {
         """),
     CRITERIA: dedent("""
         - [ ] Nearly all records arrive the same day `success_rate("24h") >= 0.995`
-        - [ ] Somebody has compared ten of them by eye
+        - [ ] Ten records were compared manually
         """).strip(),
 }
-"""What a section may begin with, by its address; of a section with several kinds of block, with the kind behind it."""
+"""Example content by the address of its section; if there are several kinds of block, followed by the kind."""
 
 for _role, _address in (("SOURCE", SOURCE_AUTH), ("TARGET", TARGET_AUTH)):
     EXAMPLES[f"{_address} > none"] = _block("type: none")
@@ -226,7 +226,7 @@ for _role, _address in (("SOURCE", SOURCE_AUTH), ("TARGET", TARGET_AUTH)):
 
 
 class SectionForm(StrEnum):
-    """How a section speaks to the machine."""
+    """The form of a section's machine-readable content."""
 
     PROSE = "prose"
     CHOICE = "choice"
@@ -237,7 +237,7 @@ class SectionForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettingHelp:
-    """One setting; `name` is dotted (`read.pagination.by`), `default` as a spec writes it, "" where there is none."""
+    """Help for a setting; `name` is dotted (`read.pagination.by`), `default` is as in a spec, "" without one."""
 
     name: str
     type: str
@@ -248,9 +248,9 @@ class SettingHelp:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One kind of settings block a section may have: what it is called, its settings, and one to begin with.
+    """A kind of settings block of a section, with its settings and an example.
 
-    `provider` is the package that it comes from, if that is not speclab.
+    `provider` is the package it comes from, if that is not speclab.
     """
 
     name: str
@@ -262,9 +262,9 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What belongs in the section at `address`.
+    """Help for the section at `address`.
 
-    `example` is Markdown that can stand in the section; where there are variants, the first one's block.
+    `example` is Markdown for the section; if there are variants, the block of the first.
     """
 
     address: str
@@ -289,16 +289,16 @@ _CHOICES: Final[Mapping[str, tuple[SectionChoice, ...]]] = {
     DIRECTION: tuple(DIRECTIONS.values()),
     FREQUENCY: FREQUENCIES,
 }
-_WAYS: Final = {SOURCE_SYSTEM: ("read", "write"), TARGET_SYSTEM: ("write", "read")}
+_OPERATIONS: Final = {SOURCE_SYSTEM: ("read", "write"), TARGET_SYSTEM: ("write", "read")}
 _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
 
 def guide(address: str) -> Guide:
-    """The guide to the section at `address`, in any case and spacing; any other section is prose."""
+    """Return the guide to the section at `address`, in any case and spacing; an unknown section is free text."""
     wanted = comparable_path(address)
     known = next((other for other in SUMMARIES if comparable_path(other) == wanted), None)
     if known is None:
-        return Guide(address, "Prose, for people. It is kept as it is.", SectionForm.PROSE)
+        return Guide(address, "Free text. It is kept unchanged.", SectionForm.PROSE)
     variants = tuple(_variants(known))
     return Guide(
         known,
@@ -311,7 +311,7 @@ def guide(address: str) -> Guide:
 
 
 def list_settings(model: type[Settings], *, without: str = "", before: str = "") -> Iterator[SettingHelp]:
-    """The settings of a model in order, those of models in it right after it; none of the one called `without`."""
+    """Yield the settings of a model in order, nested ones after their parent, except the one called `without`."""
     for name, info in model.model_fields.items():
         written = info.alias or name
         if written == without:
@@ -329,7 +329,7 @@ def list_settings(model: type[Settings], *, without: str = "", before: str = "")
 
 
 def describe_type(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """What a setting's type is called in a spec."""
+    """Return the name of a setting's type."""
     from pydantic import JsonValue
 
     from speclab.spec.settings_types import TextType
@@ -354,7 +354,7 @@ def describe_type(annotation: object, metadata: Sequence[object] = ()) -> str:
 
 
 def _variants(address: str) -> Iterator[Variant]:
-    """The kinds of settings block that the section may have."""
+    """Yield the kinds of settings block of a section."""
     from speclab.spec.auth import AUTHS
     from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
 
@@ -368,35 +368,35 @@ def _variants(address: str) -> Iterator[Variant]:
     }
     for name, model in several.get(address, {}).items():
         yield Variant(name, _summary(model), tuple(list_settings(model)), _example(address, name))
-    if address in _WAYS:
+    if address in _OPERATIONS:
         yield from _systems(address)
 
 
 def _systems(address: str) -> Iterator[Variant]:
-    """The kinds of system that may stand at one end: those there is an example of, in its order, then any other."""
+    """Yield the kinds of system for an endpoint: those with an example in its order, then the others."""
     from speclab.spec.systems import SYSTEMS
 
-    way, other = _WAYS[address]
+    operation, other = _OPERATIONS[address]
     examples = [name for name in SYSTEMS if _example(address, name)]
     examples.sort(key=lambda name: list(EXAMPLES).index(f"{address} > {name}"))
     for name in dict.fromkeys([*examples, *SYSTEMS]):
         model, provider = SYSTEMS[name], SYSTEMS.provider(name)
         if isinstance(model, BrokenPlugin):
-            yield Variant(name, f"It cannot be used: {model.reason}", (), "", provider)
-        elif way in model.model_fields or other not in model.model_fields:
-            settings = [_of_system(setting, name, way) for setting in list_settings(model, without=other)]
-            settings.sort(key=lambda setting: setting.name.split(".")[0] == "limits")  # what is asked, then how much
+            yield Variant(name, f"Not usable: {model.reason}", (), "", provider)
+        elif operation in model.model_fields or other not in model.model_fields:
+            settings = [_of_system(setting, name, operation) for setting in list_settings(model, without=other)]
+            settings.sort(key=lambda setting: setting.name.split(".")[0] == "limits")  # limits last
             yield Variant(name, _summary(model), tuple(settings), _example(address, name), provider)
 
 
-def _of_system(setting: SettingHelp, connector: str, way: str) -> SettingHelp:
+def _of_system(setting: SettingHelp, connector: str, operation: str) -> SettingHelp:
     if setting.name == "connector":
         return replace(setting, type=connector)
-    return replace(setting, required=True) if setting.name == way else setting
+    return replace(setting, required=True) if setting.name == operation else setting
 
 
 def _summary(model: type[Settings]) -> str:
-    """The first paragraph of its docstring."""
+    """Return the first paragraph of the model's docstring."""
     return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
 
 

@@ -1,4 +1,4 @@
-"""An Integration: what a spec says to the machine, typed and frozen, with the place of everything that can fail."""
+"""An `Integration`: the machine-readable content of a spec, typed and frozen, with locations for failures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second to import, and a mappi
 
 
 Role: TypeAlias = Literal["source", "target"]
-"""Which end of an integration."""
+"""The role of an endpoint in an integration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of an integration, as far as it is about reaching it."""
+    """An endpoint of an integration: its system and authentication."""
 
     role: Role
     system: System
@@ -29,7 +29,7 @@ class Endpoint:
 
     @property
     def login(self) -> str:
-        """How it is logged in at, in a word or two: `bearer`, `oauth2 device_code`."""
+        """The authentication method, with the flow of OAuth 2.0: `bearer`, `oauth2 device_code`."""
         return f"oauth2 {self.auth.flow}" if self.auth.type == "oauth2" else self.auth.type
 
 
@@ -37,8 +37,8 @@ class Endpoint:
 class MappingRow:
     """One row of the Field Mapping table, as written; a row's identity is its target path.
 
-    `sources` and `target` have lost their system prefix (`source.`, `target.`) and are otherwise as written;
-    `sources` is empty where the row makes its value itself. `line` and the columns (of each cell's first
+    `sources` and `target` are without their system prefix (`source.`, `target.`) and otherwise as written;
+    `sources` is empty if the row computes its value. `line` and the columns (of each cell's first
     character; one for each source field) count from 1.
     """
 
@@ -51,19 +51,19 @@ class MappingRow:
     target_column: int
     transformation_column: int
     escapes: tuple[int, ...] = ()
-    """Offsets in `transformation` of characters before which the file has a backslash (`\\|` in a table)."""
+    """Offsets in `transformation` of characters that the file escapes with a backslash (`\\|` in a table)."""
 
     def column(self, offset: int) -> int:
-        """Column in the file of the character at `offset` in `transformation`."""
+        """Return the column in the file of the character at `offset` in `transformation`."""
         return self.transformation_column + offset + bisect_left(self.escapes, offset)
 
 
 class ErrorAction(StrEnum):
-    """What to do with a failed write."""
+    """The action for a failed write."""
 
     RETRY = "retry"  # put it in the retry queue, with backoff
-    WAIT = "wait"  # hold all requests for as long as the target says, then again
-    REFRESH = "refresh"  # new credentials once, then stop
+    WAIT = "wait"  # pause all requests for as long as the target says, then retry
+    REFRESH = "refresh"  # refresh the credentials once, then stop
     SKIP = "skip"  # count it as filtered
     DEAD_LETTER = "dead_letter"
     STOP = "stop"  # end the run
@@ -71,7 +71,7 @@ class ErrorAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row of the Error Types table: the first that matches decides.
+    """A row of the Error Types table: the first one that matches applies.
 
     It matches by HTTP status (from `low` to `high`, inclusive) or by class; the other is None.
     """
@@ -85,7 +85,7 @@ class ErrorRule:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One row of the Alerts table; `when` is CEL over the run log."""
+    """A row of the Alerts table; `when` is a CEL expression over the run log."""
 
     name: str
     when: str
@@ -96,7 +96,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The Frequency section's choice; `text` as written, `kind` what it means."""
+    """The choice of the Frequency section: `text` as written, and its meaning."""
 
     kind: str  # hourly | daily | every | cron | real_time | on_demand
     text: str
@@ -108,7 +108,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """A whole spec as the engine sees it. `hash` is the SHA-256 of the file's bytes, in hex."""
+    """A complete spec, ready to run. `hash` is the SHA-256 of the file's bytes, in hex."""
 
     spec_id: str
     title: str

@@ -1,4 +1,4 @@
-"""From a document to an `Integration`: every section read, checked and typed."""
+"""Parsing a document into an `Integration`: every section read, checked and typed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _AUTH_EXAMPLE: Final = (
     "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
 )
 _OTHER_SYSTEMS: Final = "; other connectors need their package installed beside speclab"
-_WAYS: Final = {"source": ("read", "write"), "target": ("write", "read")}
+_OPERATIONS: Final = {"source": ("read", "write"), "target": ("write", "read")}
 _TITLE_PREFIX: Final = re.compile(r"spec\s*:\s*", re.IGNORECASE)
 
 M = TypeVar("M", bound="Settings")
@@ -61,10 +61,10 @@ M = TypeVar("M", bound="Settings")
 
 @dataclass(frozen=True, slots=True)
 class ParseResult:
-    """What a document says, as far as it can be read.
+    """The content of a document, as far as it can be parsed.
 
-    `integration` is there if nothing of it is missing; `rows` and `mapping` are the Field Mapping's also where it is
-    not. `expressions` are the CEL outside the mapping, which is not looked into here.
+    `integration` is None if a part of it is missing; `rows` and `mapping` are the Field Mapping, if it is valid.
+    `expressions` are the CEL expressions outside the mapping, which are not checked here.
     """
 
     integration: Integration | None
@@ -75,38 +75,38 @@ class ParseResult:
 
 
 def read_integration(document: Document) -> tuple[Integration | None, list[Problem]]:
-    """The integration that `document` writes, and its problems by place.
+    """Return the integration in `document`, and its problems by location.
 
-    None if any error stands in the way of a run; what a draft may leave for later is such an error here.
+    The integration is None if an error prevents a run; what a draft may leave for later is such an error here.
     """
     reading = read(document, Level.ERROR)
-    hopeless = any(problem.level is Level.ERROR for problem in reading.problems)
-    return None if hopeless else reading.integration, list(reading.problems)
+    has_errors = any(problem.level is Level.ERROR for problem in reading.problems)
+    return None if has_errors else reading.integration, list(reading.problems)
 
 
-def read_end(document: Document, role: Role) -> Endpoint:
-    """The source or the target that `document` writes, whatever the rest of it is like.
+def read_endpoint(document: Document, role: Role) -> Endpoint:
+    """Return the source or the target in `document`, even if the rest of it is not valid.
 
-    Raises `SpecError` with what stands in the way.
+    Raises `SpecError` with its problems.
     """
-    return _Reader(document, Level.ERROR).end(role)
+    return _Reader(document, Level.ERROR).endpoint(role)
 
 
 def read_mapping(document: Document) -> tuple[tuple[MappingRow, ...], MappingSettings]:
-    """The rows and the settings of the Field Mapping that `document` writes, whatever the rest of it is like.
+    """Return the rows and the settings of the Field Mapping in `document`, even if the rest of it is not valid.
 
-    Raises `SpecError` with what stands in the way.
+    Raises `SpecError` with its problems.
     """
     return _Reader(document, Level.ERROR).mapping()
 
 
 def read(document: Document, needs: Level) -> ParseResult:
-    """All of `document` that the machine reads, once; `needs` is the level of what a run needs and is not there yet."""
+    """Parse `document`; `needs` is the level of problems for what a run needs and is missing."""
     return _Reader(document, needs).read()
 
 
 class _Reader:
-    """Reads a document section by section."""
+    """Parses a document section by section."""
 
     def __init__(self, document: Document, needs: Level) -> None:
         self._document = document
@@ -130,8 +130,8 @@ class _Reader:
         schedule = self._choices()
         errors = self._findings.errors
         rows, mapping_line = self._rows()
-        if target and rows and self._findings.errors == errors:  # else nobody knows what another row is to make
-            self._look_at_needs(target, rows)
+        if target and rows and self._findings.errors == errors:  # otherwise an invalid row may produce it
+            self._check_required_paths(target, rows)
         mapping = self._settings(FIELD_MAPPING, MappingSettings)
         volume = self._settings(VOLUME, VolumeSettings)
         retry = self._settings(RETRY_LOGIC, RetrySettings)
@@ -167,8 +167,8 @@ class _Reader:
             )
         return ParseResult(integration, rows, mapping, tuple(self._expressions), tuple(self._findings.in_order()))
 
-    def end(self, role: Role) -> Endpoint:
-        """The system and the auth of one end; raises `SpecError` for what they lack."""
+    def endpoint(self, role: Role) -> Endpoint:
+        """Return the system and the authentication of an endpoint. Raises `SpecError`."""
         at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
         system, _, requires_auth = self._system(at[0], role)
         auth = self._auth(at[1], role, requires_auth=requires_auth)
@@ -178,7 +178,7 @@ class _Reader:
         return Endpoint(role, system, auth)
 
     def mapping(self) -> tuple[tuple[MappingRow, ...], MappingSettings]:
-        """The rows and the settings of the Field Mapping; raises `SpecError` for what they lack."""
+        """Return the rows and the settings of the Field Mapping. Raises `SpecError`."""
         from speclab.spec.settings import MappingSettings
 
         rows, _ = self._rows()
@@ -189,7 +189,7 @@ class _Reader:
         return rows, settings
 
     def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
-        """The system at one end, the line of its heading, and whether it must be said how to log in there."""
+        """Return the system of an endpoint, the line of its heading, and whether it requires an Auth section."""
         from speclab.spec.settings import NOT_RUN_YET
         from speclab.spec.systems import SYSTEMS
 
@@ -204,33 +204,31 @@ class _Reader:
                 self._sections.need_block(section, _SYSTEM_EXAMPLE)
             return None, section.line, True
         model = self._check_secrets(tree, "connector", SYSTEMS, role)
-        requires_auth = (
-            model.requires_auth if model else tree.get("connector") is None
-        )  # of an unknown one it is not known
+        requires_auth = model.requires_auth if model else tree.get("connector") is None
         self._systems[role] = tree
         if model is not None:
             self._collect_expressions(tree, model)
         system = to_variant(tree, "connector", SYSTEMS, NOT_RUN_YET, self._findings, others=_OTHER_SYSTEMS)
         if system is None:
             return None, section.line, requires_auth
-        way, other = _WAYS[role]
-        ways = type(system).model_fields.keys() & {way, other}
-        if ways == {other}:
+        operation, other = _OPERATIONS[role]
+        supported = type(system).model_fields.keys() & {operation, other}
+        if supported == {other}:
             self._findings.error(
-                "S207", tree.entries[0].key, f"{system.connector!r} has no `{way}`: it cannot be a {role}"
+                "S207", tree.entries[0].key, f"{system.connector!r} has no `{operation}`: it cannot be a {role}"
             )
         shows_fields = role == "target" and system.reads_target_fields  # what `speclab fields` reads there
         if (unused := tree.get(other)) is not None and not shows_fields:
             self._findings.warning("S208", unused.key, f"`{other}` has no effect at the {role}")
-        self._look_at_missing(tree, role)
+        self._check_missing(tree, role)
         if role == "target":
             self._target = tree
-        if way in ways and getattr(system, way) is None:
-            self._findings.error("S207", tree.entries[0].key, f"`{way}` is missing; a {role} needs it")
+        if operation in supported and getattr(system, operation) is None:
+            self._findings.error("S207", tree.entries[0].key, f"`{operation}` is missing; a {role} needs it")
         return system, section.line, requires_auth
 
-    def _look_at_needs(self, target: System, rows: Sequence[MappingRow]) -> None:
-        """Tell of what the target needs of every record, and no row makes."""
+    def _check_required_paths(self, target: System, rows: Sequence[MappingRow]) -> None:
+        """Report fields that the target needs and no row produces."""
         unclear = target.explain_unclear_success()
         if self._target and unclear and (at := self._target.at(unclear[0])):
             self._findings.warning("S212", at.node, unclear[1])
@@ -241,8 +239,8 @@ class _Reader:
                 if entry and not any(path.parts[: len(row)] == row[: len(path.parts)] for row in made):
                     self._findings.warning("S211", entry.node, f"no row of the mapping produces `{path}`")
 
-    def _look_at_missing(self, tree: MappingNode, role: str) -> None:
-        """Remember where a source says what becomes of records it has no more; a target has nothing to say of them."""
+    def _check_missing(self, tree: MappingNode, role: str) -> None:
+        """Remember the setting `missing` of a source, and warn of one of a target."""
         read = tree.get("read")
         missing = tree.get("missing") or (
             read.node.get("missing") if read and isinstance(read.node, MappingNode) else None
@@ -268,7 +266,7 @@ class _Reader:
         if self._findings.errors > errors:
             return None
         if not requires_auth:
-            return NoAuth()  # a file needs no credentials, and a database has them in its URL
+            return NoAuth()  # a file needs no credentials, and a database URL contains them
         if section is None:
             self._sections.need(address, _AUTH_EXAMPLE)
         else:
@@ -278,7 +276,7 @@ class _Reader:
     def _check_secrets(
         self, tree: MappingNode, tag: str, variants: Mapping[str, type[M]] | PluginRegistry[type[M]], role: str
     ) -> type[M] | None:
-        """Tell of secrets and references; gives the model that goes by what `tag` says, if there is one."""
+        """Report secrets and invalid references; return the model that `tag` names, if there is one."""
         entry = tree.get(tag)
         name = entry.node.text if entry and isinstance(entry.node, ScalarNode) else ""
         found = variants.get(name)
@@ -322,7 +320,7 @@ class _Reader:
         return read_rows(self._document, section, self._findings), section.line
 
     def _settings(self, address: str, model: type[M]) -> M | None:
-        """The settings of a section that may do without; None if they cannot be read."""
+        """Return the settings of an optional section; None if they are not valid."""
         section = self._sections.find(address)
         errors = self._findings.errors
         tree = read_block(section, self._findings) if section else None
@@ -332,7 +330,7 @@ class _Reader:
         return to_model(tree, model, self._findings)
 
     def _free_settings(self, address: str) -> None:
-        """A block whose settings have no model yet: only its YAML and its secrets are looked at."""
+        """Check a block without a model: only its YAML and its secrets."""
         section = self._sections.find(address)
         tree = read_block(section, self._findings) if section else None
         if tree is not None:
@@ -359,15 +357,15 @@ class _Reader:
 
 
 def lint(document: Document) -> list[Problem]:
-    """The problems of `document` by place, those of its CEL and its mapping's cells not among them."""
+    """Return the problems of `document` by location, without those of CEL expressions and mapping cells."""
     return list(examine(document).problems)
 
 
 def examine(document: Document) -> ParseResult:
-    """What `document` says, and its problems.
+    """Parse `document`.
 
-    What is not filled in yet is a note, and an error once the spec is in progress. A file of another type, or without
-    front matter that can be read, says nothing and has no problems but those of the front matter.
+    Missing content is a note, and an error once the spec is in progress. A file of another type, or without valid
+    front matter, has no content and only the problems of its front matter.
     """
     front_matter = document.front_matter
     if has_other_type(document) or not front_matter.present or not is_readable(document):

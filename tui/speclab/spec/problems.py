@@ -176,7 +176,7 @@ _ALL: Final = (
     Code(
         "S107",
         "A settings block is not closed",
-        "Everything after an open fence belongs to it. Close it with the same fence on a line of its own.",
+        "Everything after an open fence belongs to it. Close it with the same fence on a separate line.",
     ),
     Code(
         "S108",
@@ -191,7 +191,7 @@ _ALL: Final = (
     Code(
         "S201",
         "A required setting is missing",
-        "There is no safe default for this setting. Add it.",
+        "This setting has no safe default. Add it.",
     ),
     Code(
         "S202",

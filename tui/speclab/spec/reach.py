@@ -1,7 +1,7 @@
-"""What a spec makes speclab use outside of its workspace: hosts, databases, commands, references and paths.
+"""The external resources that a spec uses: hosts, databases, commands, references and paths outside the workspace.
 
-It is read off the settings alone: nothing is connected, started or resolved. `speclab.connectors.trust` asks a person
-about it before the first explicit action, such as a run.
+They are found in the settings, without connecting, starting or resolving anything. `speclab.connectors.trust` asks the
+user to confirm them before the first explicit action, such as a run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final
 
 _URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^\s/?#\"'<>|]+)")
 _MATCHES: Final = 10_000
-"""Files of a pattern that are looked at."""
+"""Maximum number of files of a pattern that are checked."""
 
 
 class ReachKind(StrEnum):
-    """What is used."""
+    """The kind of a resource."""
 
     HOST = "host"
     DATABASE = "database"
@@ -33,27 +33,27 @@ class ReachKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reach:
-    """One thing that one endpoint of a spec uses outside of the workspace; it never holds a login."""
+    """A resource outside the workspace that an endpoint uses; it never contains credentials."""
 
     role: str
     kind: ReachKind
     what: str
 
     def __str__(self) -> str:
-        """`target host: https://api.example.com`; equal texts are the same thing."""
+        """Return `target host: https://api.example.com`; equal texts mean the same resource."""
         return f"{self.role} {self.kind}: {self.what}"
 
 
 def find_hosts(text: str) -> Iterator[str]:
-    """The hosts of all URLs in `text`, with scheme and port, without logins."""
+    """Yield the hosts of all URLs in `text`, with scheme and port, without credentials."""
     for match in _URL.finditer(text):
         yield f"{match['scheme'].lower()}://{match['authority'].rpartition('@')[2]}"
 
 
 def find_outside(path: str, workspace: Path) -> Iterator[str]:
-    """`path` if it leads out of `workspace` or to a hidden file in it, with the place that it leads to.
+    """Yield `path` if it is outside `workspace` or hidden in it, with the file it resolves to.
 
-    A path with a reference in it may lead anywhere. Of a pattern, every file that it matches counts.
+    A path with a reference may be anywhere. For a pattern, every file that it matches is checked.
     """
     if "${" in path or "\0" in path:
         yield path
@@ -68,7 +68,7 @@ def find_outside(path: str, workspace: Path) -> Iterator[str]:
 
 
 def _exposed(path: str, workspace: Path, root: Path) -> Path | None:
-    """Where `path` leads, unless that is a file of the workspace that is not hidden."""
+    """Return the resolved `path`, unless it is a file of the workspace that is not hidden."""
     place = Path(os.path.realpath(workspace / path))
     inside = place.is_relative_to(root)
     return None if inside and not any(part.startswith(".") for part in place.relative_to(root).parts) else place

@@ -211,7 +211,7 @@ Weight = Annotated[int, Field(ge=1), TextType("whole number")]
 Text = Annotated[str, BeforeValidator(_require_text), TextType("text")]
 """A text that is not empty."""
 HttpUrl = Annotated[str, AfterValidator(_check_http_url), TextType("URL")]
-"""An http or https URL; one that contains references is not checked."""
+"""An http or https URL; a URL with references is not checked."""
 BaseUrl = Annotated[str, AfterValidator(_check_base_url), TextType("URL")]
 """The URL that paths are appended to."""
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url), TextType("database URL")]

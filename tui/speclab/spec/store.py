@@ -1,4 +1,4 @@
-"""Specs on disk: saved whole or not at all, merged with what another writer did meanwhile, recovered after a crash."""
+"""Specs on disk: saved atomically, merged with external changes, recovered after a crash."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _REASONS: Final = {
 
 
 _LARGEST_RECOVERY: Final = 16 * MAX_SPEC_SIZE
-"""Bytes of unsaved text: more than a spec may have, for it may have been pasted by mistake and is kept all the same."""
+"""Maximum bytes of unsaved text; more than a spec may have, because a large paste is kept too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What is on disk after a save; `merged` if another writer's changes are in it too."""
+    """The document on disk after a save; `merged` if it includes external changes."""
 
     document: Document
     merged: bool
 
 
 def save(document: Document, base: Document) -> Saved:
-    """Write `document`, which was made from `base`, to its path, together with what others did to the file meanwhile.
+    """Write `document`, which was edited from `base`, to its path, merged with external changes to the file.
 
-    A file that is gone is written anew. Raises `SaveConflict` if both changed the same place and `SpeclabError` if the
-    file cannot be written; either way nothing was.
+    A deleted file is created again. Raises `SaveConflict` if both changed the same lines, and `SpeclabError` if the
+    file cannot be written; then nothing was written.
     """
     if document.path is None:
         raise UsageError("the document has no path")
@@ -89,7 +89,7 @@ def _refuse_too_large(document: Document) -> None:
 
 
 def create(path: Path, text: str) -> None:
-    """Write a new file, its directory made if need be. Raises `UsageError` if there is one already."""
+    """Write a new file, and create its directory if necessary. Raises `UsageError` if the file exists."""
     _make(path.parent)
     with _writing(path):
         if os.path.lexists(path):
@@ -99,17 +99,17 @@ def create(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Text that was never saved, and when it was put aside."""
+    """Unsaved text, and the time when it was stored."""
 
     text: str
     at: datetime
 
 
 def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
-    """Put aside the unsaved `text` of the spec at `path`, in its workspace's `.speclab/recovery`.
+    """Store the unsaved `text` of the spec at `path` in its workspace's `.speclab/recovery`.
 
-    Unless it is `durable`, the text survives the end of the process, and not yet that of the machine: waiting for the
-    disk at every key would make keys late.
+    Unless `durable`, the text survives the end of the process but not a power failure: waiting for the disk at every
+    key would make typing slow.
     """
     aside, data = recovery_path(path), text.encode("utf-8", "surrogateescape")
     if len(data) > _LARGEST_RECOVERY:
@@ -121,10 +121,10 @@ def write_recovery(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def find_recovery(path: Path) -> Recovery | None:
-    """The text put aside for the spec at `path`, unless there is none of this user, or the file says the same."""
+    """Return the unsaved text of the spec at `path`; None if there is none of this user, or it equals the file."""
     aside = recovery_path(path)
     if find_symlink(aside) is not None:
-        return None  # nobody put anything aside there
+        return None  # no recovery file is written through a link
     try:
         data, at = read_regular_file(aside, _LARGEST_RECOVERY), aside.stat().st_mtime
     except (OSError, UsageError):  # a pipe, or anything else that `write_recovery` did not write
@@ -133,17 +133,17 @@ def find_recovery(path: Path) -> Recovery | None:
         if read_regular_file(path) == data:
             return None
     except (OSError, UsageError):
-        pass  # the file is gone, or cannot be read: then this text is all there is
+        pass  # the file is deleted or unreadable: the recovery text is the only copy
     return Recovery(data.decode("utf-8", "surrogateescape"), datetime.fromtimestamp(at, UTC))
 
 
 def drop_recovery(path: Path) -> None:
-    """Forget what was put aside for the spec at `path`."""
+    """Delete the unsaved text of the spec at `path`."""
     recovery_path(path).unlink(missing_ok=True)
 
 
 def recovery_path(path: Path) -> Path:
-    """The file with the text put aside for the spec at `path`, whether or not there is one."""
+    """Return the path of the recovery file of the spec at `path`, which may not exist."""
     whole = resolve_path(path)
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
     return workspace_of(whole.parent) / ".speclab" / "recovery" / name

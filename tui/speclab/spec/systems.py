@@ -13,7 +13,7 @@ from speclab.spec.settings_block import find_model
 
 
 def validate_settings(found: object) -> type[System]:
-    """Return the settings of the connector `found`. Raises `InvalidPlugin`, and whatever its fields raise."""
+    """Return the settings of the connector `found`. Raises `InvalidPlugin`, and any error of its fields."""
     settings = getattr(found, "settings", None)
     if settings is None:
         raise InvalidPlugin("is not a speclab.connectors.api.Connector with `settings`")

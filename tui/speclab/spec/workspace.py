@@ -1,4 +1,4 @@
-"""A workspace: finding specs, new specs from the template, and watching for changes."""
+"""A workspace: finding specs, checking their front matter, and watching for changes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _NO_SLUG: Final = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def is_readable(document: Document) -> bool:
-    """Whether the front matter, if there is any, can be read."""
+    """Whether the front matter, if any, is valid."""
     return not any(problem.code == "F101" for problem in document.front_matter.problems)
 
 
 def has_other_type(document: Document) -> bool:
-    """Whether the file says it is of another type than `integration`; such a file is left alone."""
+    """Whether the file has another type than `integration`, and is not run."""
     return document.front_matter.get("type", INTEGRATION) != INTEGRATION
 
 
 def read_header(document: Document, findings: ProblemCollector) -> tuple[str, str]:
-    """The spec's id and status, empty where they are not said; what is wrong goes to `findings`."""
+    """Return the spec_id and the status, empty if missing; problems go to `findings`."""
     front_matter = document.front_matter
     findings.extend(front_matter.problems)
     if has_other_type(document):
@@ -94,16 +94,16 @@ def _status(document: Document, entry: FrontMatterEntry | None, findings: Proble
 
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
 WATCHED: Final = 500
-"""Directories without specs that are watched at most."""
+"""Maximum number of watched directories without specs."""
 _HEAD: Final = 32_768  # bytes; a front matter and a title fit
 _TITLE: Final = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
 
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """A spec as the list shows it. `spec_id` is the file's stem where the front matter has none.
+    """A spec in a list. `spec_id` is the file's stem if the front matter has none.
 
-    One that is `too_large` is listed, and neither parsed nor run; see `speclab.core.files.LARGEST`.
+    A spec that is `too_large` is listed, but not parsed or run; see `speclab.core.files.LARGEST`.
     """
 
     path: Path
@@ -115,9 +115,9 @@ class SpecFile:
 
 
 def find_specs(directory: Path) -> list[SpecFile]:
-    """All specs at and below `directory`, by path: Markdown files whose front matter has a `type` or `spec_id`.
+    """Return the specs in and below `directory`, by path: Markdown files with a `type` or `spec_id` in front matter.
 
-    One whose front matter is broken is among them, so that it can be mended. Hidden directories are left out.
+    Specs with invalid front matter are included, so that they can be fixed. Hidden directories are skipped.
     """
     found: list[SpecFile] = []
     for root, names in _walk(directory):
@@ -144,10 +144,10 @@ def _walk(directory: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def read_spec_file(path: Path) -> SpecFile | None:
-    """The head of the file at `path`; None if it is no spec, or cannot be read now."""
+    """Read the start of the file at `path`; None if it is not a spec, or cannot be read."""
     try:
         head, size = read_head(path, _HEAD)
-    except (OSError, UsageError):  # gone, not ours, or a pipe: the list has what can be opened
+    except (OSError, UsageError):  # deleted, not readable, or a pipe: only files that can be opened are listed
         return None
     text = head.decode("utf-8", "surrogateescape")
     lines = TextLines.of_file(text)
@@ -166,7 +166,7 @@ def read_spec_file(path: Path) -> SpecFile | None:
 
 
 def find_spec(directory: Path, name: str) -> Path:
-    """The spec called `name`: a path, seen from here or from `directory`, or a spec_id or file stem below that.
+    """Return the spec called `name`: a path, relative to here or `directory`, or a spec_id or file stem below that.
 
     Raises `UsageError` if there is none, or more than one.
     """
@@ -177,7 +177,7 @@ def find_spec(directory: Path, name: str) -> Path:
     found = [spec.path for spec in specs if spec.spec_id == name] or [
         spec.path for spec in specs if name in (spec.path.stem, spec.path.name)
     ]
-    if found and all(path.samefile(found[0]) for path in found):  # by a link it may be there twice
+    if found and all(path.samefile(found[0]) for path in found):  # a link may name it twice
         return found[0]
     if found:
         paths = " and ".join(str(path) for path in found)
@@ -191,7 +191,7 @@ def find_spec(directory: Path, name: str) -> Path:
 
 
 def find_duplicate_ids(path: Path, specs: Iterable[SpecFile]) -> list[Path]:
-    """Those of `specs` beside the integration at `path` that have its spec_id, so that the run log cannot tell them."""
+    """Return the other `specs` with the spec_id of the integration at `path`."""
     spec = read_spec_file(path)
     if spec is None or spec.type != "integration":
         return []
@@ -200,10 +200,10 @@ def find_duplicate_ids(path: Path, specs: Iterable[SpecFile]) -> list[Path]:
 
 
 def workspace_of(path: Path) -> Path:
-    """The workspace that the file or directory `path` belongs to.
+    """Return the workspace of the file or directory `path`.
 
-    That is the nearest directory around it that has a `.speclab`; where none has, the current directory if `path` is in
-    it, else the directory of `path`.
+    That is the nearest enclosing directory with a `.speclab`; without one, the current directory if `path` is in it,
+    otherwise the directory of `path`.
     """
     directory = resolve_path(path)
     if not directory.is_dir():
@@ -220,7 +220,7 @@ def workspace_of(path: Path) -> Path:
 
 
 def runlog_path(workspace: Path) -> Path:
-    """Where the run log of a workspace is."""
+    """Return the path of a workspace's run log."""
     return workspace / STATE_DIRECTORY / "runlog.db"
 
 
@@ -237,19 +237,19 @@ def state_directory(workspace: Path) -> Path:
     return state
 
 
-_LOOK: Final = 200
-"""Milliseconds between two looks at what the kernel says about files; each wakes the processor."""
-_TOGETHER: Final = 400
-"""Milliseconds within which changes are told as one."""
+_STEP: Final = 200
+"""Milliseconds between reads of the kernel's events; each wakes the processor."""
+_DEBOUNCE: Final = 400
+"""Milliseconds within which changes are reported together."""
 _POLL: Final = 1_000
-"""Milliseconds between two looks at the files themselves, where the kernel watches no more for this user."""
+"""Milliseconds between polls, if the kernel's limit of watches for this user is reached."""
 
 State = tuple[int, int, int]
-"""What differs between two states of a file: when it was written, in nanoseconds, its bytes and its inode."""
+"""A file's modification time in nanoseconds, its size and its inode."""
 
 
 def file_state(path: Path) -> State | None:
-    """The state of the file at `path`; None where there is none, or it is out of reach."""
+    """Return the state of the file at `path`; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -260,11 +260,11 @@ def file_state(path: Path) -> State | None:
 async def file_changes(
     directories: Iterable[Path], matters: Callable[[Change, str], bool], stop: asyncio.Event | None = None
 ) -> AsyncGenerator[set[Path], None]:
-    """The files in `directories` that were changed, added or deleted, as it happens, until `stop`.
+    """Yield the files in `directories` that are changed, added or deleted, until `stop`.
 
-    An empty set comes first, once they are watched: nobody tells what changed before that, so it is for the caller to
-    look now. Not told is what happens further below: a workspace may lie in the middle of a large tree. Raises
-    `OSError` if they cannot be watched.
+    The first set is empty, once watching has started: earlier changes are not reported, so the caller should scan the
+    directories then. Subdirectories are not watched: a workspace may be in the middle of a large tree. Raises `OSError`
+    if the directories cannot be watched.
     """
     from watchfiles import awatch
 
@@ -276,8 +276,8 @@ async def file_changes(
             watch_filter=matters,
             stop_event=end,
             recursive=False,
-            debounce=_TOGETHER,
-            step=_LOOK,
+            debounce=_DEBOUNCE,
+            step=_STEP,
             force_polling=polling,
             poll_delay_ms=_POLL,
         )
@@ -285,14 +285,14 @@ async def file_changes(
             async with aclosing(stream):
                 first = asyncio.ensure_future(anext(stream, None))
                 try:
-                    await asyncio.sleep(0)  # the stream begins: before it first waits, the kernel knows what to watch
+                    await asyncio.sleep(0)  # start the stream: the kernel watches before its first wait
                     if first.done() and not polling and isinstance(first.exception(), RuntimeError):
                         polling = True  # "Too many open files"
                         continue
                     if not first.done():
                         yield set()
                     changes = await first
-                except BaseException:  # it was left: a stream cannot be closed while it is waited for
+                except BaseException:  # left early: a stream cannot be closed during `anext`
                     end.set()
                     await asyncio.wait([first])
                     raise
@@ -302,26 +302,28 @@ async def file_changes(
         except ExceptionGroup as errors:
             if errors.subgroup(RuntimeError) is None:
                 raise
-            await asyncio.sleep(_LOOK / 1000)  # a changed file's name is no UTF-8: it is for the caller to look anew
+            await asyncio.sleep(
+                _STEP / 1000
+            )  # the name of a changed file is not UTF-8: watch again, and let the caller scan
             continue
         return
 
 
 def is_spec(change: Change, path: str) -> bool:
-    """Whether a change is one of a file that may be a spec."""
+    """Whether a changed file may be a spec."""
     del change
     return path.endswith(".md")
 
 
 def is_spec_or_directory(change: Change, path: str) -> bool:
-    """Return whether a file that may be a spec changed, or a directory that may hold some came or went."""
+    """Whether a changed file may be a spec, or is a directory that was added or deleted."""
     if change.name == "deleted":
         return is_spec(change, path) or not Path(path).suffix
     return is_spec(change, path) or (change.name == "added" and Path(path).is_dir())
 
 
 class _End(asyncio.Event):
-    """The end of watching: one that was asked for, or one of this stream alone."""
+    """An event that is set when it, or the caller's event, is set."""
 
     def __init__(self, asked: asyncio.Event) -> None:
         super().__init__()

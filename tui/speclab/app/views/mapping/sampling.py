@@ -19,7 +19,7 @@ from speclab.app.widgets.grid import GridRow
 from speclab.core.errors import SpecError, SpeclabError
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
-from speclab.spec.parser import read_end
+from speclab.spec.parser import read_endpoint
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import MappingSheet, SheetVerdict
 from speclab.workbench.samples import (
@@ -141,7 +141,7 @@ class Sampling(RowWriting):
             return
         path, integration = self.opened.path, self.sheet.reading.integration
         try:
-            end = read_end(self.sheet.document, "source")
+            end = read_endpoint(self.sheet.document, "source")
             if await may_use(self.context, path, integration.ends if integration is not None else [end]):
                 self._ask_target()
                 retry = integration.retry if integration is not None else RetrySettings.model_validate({})
@@ -247,7 +247,7 @@ class Sampling(RowWriting):
         if self._checked_source is None or self._checked_source[0] is not self.sheet.document:
             found = None
             try:
-                read_end(self.sheet.document, "source")
+                read_endpoint(self.sheet.document, "source")
             except SpecError as error:
                 found = next((each for each in error.problems if each.level is Level.ERROR), None)
             self._checked_source = (self.sheet.document, found)

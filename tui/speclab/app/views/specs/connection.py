@@ -316,9 +316,9 @@ def _means(document: Document, path: Path, role: Role, reports: list[str]) -> tu
 
 def _end(document: Document, role: Role) -> Endpoint:
     """The end that the document writes. Raises `SpecError`."""
-    from speclab.spec.parser import read_end
+    from speclab.spec.parser import read_endpoint
 
-    return read_end(document, role)
+    return read_endpoint(document, role)
 
 
 def _said(document: Document, role: Role) -> tuple[str, ...]:
