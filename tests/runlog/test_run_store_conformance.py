@@ -144,17 +144,15 @@ def test_the_field_profile_is_the_one_saved_last(durable: RunStore) -> None:
     assert durable.get_field_profile("crm") == {"id": 2}
 
 
-def test_a_batch_reads_its_record_states_and_unknown_failures_at_once(durable: RunStore) -> None:
-    assert durable.get_batch_state("crm", ["a"]) == durable.get_batch_state("crm", [])
+def test_a_batch_reads_the_hashes_and_unknown_failures_of_its_keys(durable: RunStore) -> None:
+    keys = ["a", "b", "c", "d", "é\ud800"]
+    assert durable.get_hashes("crm", keys) == {}
     run = durable.start_run("crm", "abc", "manual")
     sent = failure("b", FailureState.UNKNOWN, payload={"id": "b"})
     durable.commit_page(run, page(sent, failure("c"), written=["a", "é\ud800"]))
     durable.set_hashes("crm", {"b": UNKNOWN_HASH})
-    state = durable.get_batch_state("crm", ["a", "b", "c", "d", "é\ud800"])
-    assert state.hashes == {"a": b"h" * 16, "b": UNKNOWN_HASH, "é\ud800": b"h" * 16}
-    assert {key: row.payload for key, row in state.unknown.items()} == {"b": {"id": "b"}}
-    assert state.hashes == durable.get_hashes("crm", ["a", "b", "c", "d", "é\ud800"])
-    assert list(state.unknown.values()) == durable.get_unknown_failures("crm", ["a", "b", "c"])
+    assert durable.get_hashes("crm", keys) == {"a": b"h" * 16, "b": UNKNOWN_HASH, "é\ud800": b"h" * 16}
+    assert [(row.key, row.payload) for row in durable.get_unknown_failures("crm", keys)] == [("b", {"id": "b"})]
 
 
 def test_a_hash_set_to_none_is_forgotten(durable: RunStore) -> None:
@@ -262,7 +260,7 @@ def test_a_dry_run_reads_earlier_runs_and_changes_nothing_of_them(tmp_path: Path
             "a-b",
             {"id": 1},
         )
-        assert dry.get_batch_state("crm", ["a", "b"]).hashes == dry.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
+        assert dry.get_hashes("crm", ["a", "b"]) == {"a": b"h" * 16}
         assert dry.get_due_failures("crm", LATER) == []
         run = dry.start_run("crm", "abd", "manual")
         dry.save_spec_version("abd", "text")

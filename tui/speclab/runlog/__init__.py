@@ -6,7 +6,6 @@ from speclab.runlog.reader import RunLogReader
 from speclab.runlog.record_state import UNKNOWN_HASH, mark_in_flight
 from speclab.runlog.rows import (
     AlertRow,
-    BatchState,
     EventRow,
     FailureGroup,
     FailureRow,
@@ -28,7 +27,6 @@ __all__ = [
     "THIS_PROCESS",
     "UNKNOWN_HASH",
     "AlertRow",
-    "BatchState",
     "DryRunStore",
     "EventRow",
     "FailureGroup",

@@ -10,7 +10,6 @@ from speclab.core.locks import ProcessIdentity
 from speclab.core.outcome import ErrorClass, Level, RunState
 from speclab.runlog.protocol import RunStore, RunStoreView
 from speclab.runlog.rows import (
-    BatchState,
     FailureRow,
     FullScan,
     MissingRecord,
@@ -48,10 +47,6 @@ class DryRunStore:
     def get_hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the hashes of records at the real target."""
         return self._real.get_hashes(spec_id, keys)
-
-    def get_batch_state(self, spec_id: str, keys: Sequence[str]) -> BatchState:
-        """Return the state at the real target; failures are those of this dry run only."""
-        return BatchState(self._real.get_hashes(spec_id, keys), self._scratch.get_batch_state(spec_id, keys).unknown)
 
     def get_last_run_state(self, spec_id: str) -> RunState | None:
         """Return the state of the latest run in the scratch store."""

@@ -14,7 +14,6 @@ from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity
 from speclab.core.outcome import ErrorClass, Level, RunState
 from speclab.runlog.rows import (
-    BatchState,
     FailureRow,
     FullScan,
     MissingRecord,
@@ -42,9 +41,6 @@ class RunStoreView(Protocol):
 
     def get_hashes(self, spec_id: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the hash of the record at the target, for those of `keys` that are known to be there."""
-
-    def get_batch_state(self, spec_id: str, keys: Sequence[str]) -> BatchState:
-        """Return all that delivering a batch needs to know about its `keys`, in one read."""
 
     def get_unknown_failures(self, spec_id: str, keys: Sequence[str]) -> list[FailureRow]:
         """Return the open failures of `keys` whose outcome is unknown, with the payload that was sent."""

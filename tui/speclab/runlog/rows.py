@@ -226,18 +226,6 @@ class ScanCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchState:
-    """What the run log knows about the keys of one batch.
-
-    `hashes` maps each key that is known at the target to the hash of its record there. `unknown` maps each key whose
-    last write has an unknown outcome to that open failure, with the payload that was sent.
-    """
-
-    hashes: Mapping[str, bytes]
-    unknown: Mapping[str, FailureRow]
-
-
-@dataclass(frozen=True, slots=True)
 class PageResult:
     """All that one page adds to the run log, in one transaction: outcomes, failures, record states and the cursor.
 

@@ -42,7 +42,6 @@ from speclab.runlog.retention import Pruned, prune
 from speclab.runlog.rows import (
     FAILURE_COLUMNS,
     AlertRow,
-    BatchState,
     FailureRow,
     FullScan,
     MissingRecord,
@@ -412,20 +411,6 @@ class RunLog:
                 flow_id = self._touch_flow(db, spec_id, flow)
                 self._states.add(db, flow_id, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
                 self._states.drop(db, flow_id, [key for key, hash_ in states.items() if hash_ is None])
-
-    def get_batch_state(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> BatchState:
-        """Return all that delivering a batch needs to know about its `keys`, in one read."""
-        row = self._read_one(
-            "SELECT flow.id, unknown FROM integration JOIN flow USING (spec_id) WHERE spec_id = ? AND name = ?",
-            (spec_id, flow),
-        )
-        if row is None:
-            return BatchState({}, {})
-        flow_id, unknown = row
-        failures = self.get_unknown_failures(spec_id, keys, flow) if unknown else []
-        with telling(self.path), self._lock:
-            hashes = self._states.get(self._db, flow_id, keys)
-        return BatchState(hashes, {failure.key: failure for failure in failures})
 
     def get_due_failures(
         self, spec_id: str, now: datetime | str, limit: int = 100, flow: str = DEFAULT_FLOW
