@@ -98,7 +98,7 @@ def test_retry_of_other_specs_continues_if_one_cannot_run(failed: Shell) -> None
 
 
 def test_retry_needs_a_valid_selection(failed: Shell) -> None:
-    assert "which records?" in failed("retry", "people", exit_code=2).stderr
+    assert "no records selected" in failed("retry", "people", exit_code=2).stderr
     unknown = failed("retry", "nobody", "--all", exit_code=2).stderr
     assert "no spec 'nobody' here, and no integration in the run log" in unknown
     nowhere = "01932f00-0000-7000-8000-000000000000"
@@ -111,7 +111,7 @@ def test_a_discarded_record_is_kept_with_its_reason_and_not_retried(failed: Shel
     assert "1 discarded" in failed("discard", two, "--reason", "left the company").stderr
     assert list(ids(failed)) == ["3"]
     assert [row["key"] for row in failed.rows("failures", "--state", "discarded")] == ["2"]
-    assert f"{two} is discarded already" in failed("retry", two).stderr
+    assert f"{two} is already discarded" in failed("retry", two).stderr
     fix_mapping(failed)
     assert [row["key"] for row in failed.rows("retry", "--all")] == ["3"]
 

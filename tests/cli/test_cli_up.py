@@ -71,7 +71,7 @@ def test_up_runs_until_stopped_and_a_second_one_names_the_first(workspace: Shell
         wait_for((workspace.directory / "up.txt").read_text, "people: partial, 3 read, 2 written", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    assert "no 'speclab up' is alive" in workspace("status", exit_code=None).stderr
+    assert "Scheduler is not running" in workspace("status", exit_code=None).stderr
     assert {row["trigger"] for row in workspace.rows("runs")} == {"schedule"}
     beat = json.loads((workspace.directory / ".speclab/up.json").read_bytes())
     assert (beat["pid"], beat["specs"]["people"]["running"]) == (process.pid, False)
