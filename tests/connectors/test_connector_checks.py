@@ -1,4 +1,4 @@
-"""The checks for those who write a connector: speclab's own pass them, and each way to be wrong is told."""
+"""Conformance checks of connectors: those of speclab pass them, and each broken rule is reported."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def shelf(flaw: str = "") -> Shelf:
     return Shelf(connector="shelf", key="id", flaw=flaw)
 
 
-def test_what_is_read_and_written_well_passes(tmp_path: Path) -> None:
+def test_correct_connector_passes(tmp_path: Path) -> None:
     assert check_reader(SHELF, shelf(), tmp_path) == PEOPLE
     assert [answer.effect for answer in check_writer(SHELF, shelf(), tmp_path, PEOPLE)] == [Effect.CREATED] * 25
 
@@ -126,15 +126,15 @@ def test_what_is_read_and_written_well_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flaw", "words"),
     [
-        ("no end", r"the last page alone is `complete`, not \[False, False, False\]"),
-        ("no JSON", "page 1: the cursor is no plain JSON"),
-        ("it gives lists", r"page 1: a record is a dict with names of text, not \[\[0, 'Person 0'\]\]"),
-        ("it skips", r"a read that goes on after page 1 misses 1 of \d+ records, such as \[\{'id': 10, "),
-        ("it forgets", r"the read before misses 1 of 26 records, such as \[\{'id': 99\}\]"),
-        ("a full read that is none", "a full read after one to the end misses 25 of 25 records"),
+        ("no end", r"expected only the last page to be `complete`, got \[False, False, False\]"),
+        ("no JSON", "page 1: the cursor is not plain JSON"),
+        ("it gives lists", r"page 1: expected records as dicts, got \[\[0, 'Person 0'\]\]"),
+        ("it skips", r"a read resumed after page 1 misses 1 of \d+ records, such as \[\{'id': 10, "),
+        ("it forgets", r"the full read misses 1 of 26 records, such as \[\{'id': 99\}\]"),
+        ("a full read that is none", "a full read after a complete one misses 25 of 25 records"),
     ],
 )
-def test_what_is_wrong_with_a_reader_is_told(flaw: str, words: str, tmp_path: Path) -> None:
+def test_broken_rule_of_a_reader_is_reported(flaw: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=words):
         check_reader(SHELF, shelf(flaw), tmp_path)
 
@@ -142,17 +142,17 @@ def test_what_is_wrong_with_a_reader_is_told(flaw: str, words: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("flaw", "words"),
     [
-        ("too few", "10 items have 9 answers"),
-        ("it refuses", "0 is not written: put: too wide"),
-        ("it loses", r"\{'id': 0, 'name': 'Person 0'\} was written, and what is found is None"),
+        ("too few", "expected 10 results, got 9"),
+        ("it refuses", "0 was not written: put: too wide"),
+        ("it loses", r"\{'id': 0, 'name': 'Person 0'\} was written, but the lookup found None"),
     ],
 )
-def test_what_is_wrong_with_a_writer_is_told(flaw: str, words: str, tmp_path: Path) -> None:
+def test_broken_rule_of_a_writer_is_reported(flaw: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=words):
         check_writer(SHELF, shelf(flaw), tmp_path, PEOPLE)
 
 
-def test_files_pass(tmp_path: Path) -> None:
+def test_file_connector_passes(tmp_path: Path) -> None:
     system = FileSystem(connector="file", path="people.jsonl", key="id")
     many: list[Record] = [{"id": number, "name": "x" * 10} for number in range(1200)]
     check_writer(FILES, system, tmp_path, many)

@@ -236,7 +236,7 @@ async def test_an_http_target_tells_by_what_it_lists_if_the_spec_says_how(
 ) -> None:
     write = {"upsert": "PUT /people/{id}"}
     url = await serve(lists)
-    with pytest.raises(SpeclabError, match="what fields the target has cannot be known") as refused:
+    with pytest.raises(SpeclabError, match="the fields of the target are unknown") as refused:
         await fields("target", connector="http", base_url=url, write=write)
     assert "Give it a `read`" in refused.value.hint
     assert lists.asked == []

@@ -1,4 +1,4 @@
-"""Trying the credentials of one end of an integration: what they name, the token they get, and a request with them."""
+"""Connection checks of an endpoint: resolve its references, get a token, and make a request with the credentials."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCheck:
-    """How far one end let us in: each field is empty where it did not come to that, `error` says why it ended.
+    """The result of a connection check, or its progress; fields of steps that were not reached are empty.
 
-    `references` are all that the end's settings name; `request` is what was asked with the credentials and answered.
+    `references` are all references in the settings, `request` is the request and its response in one line, and `error`
+    is the error that ended the check.
     """
 
     references: tuple[str, ...]
     token: Token | None = None
     is_new: bool = False
-    """Whether the token was had just now, and not kept from before."""
+    """Whether the token was obtained by this check, not stored before."""
     request: str = ""
     error: SpeclabError | None = None
 
     @property
     def granted(self) -> bool:
-        """Whether the credentials are good, as far as a request that changes nothing can tell."""
+        """Whether the endpoint accepted the credentials for a request that changes nothing."""
         return self.error is None
 
     @property
     def token_expires_at(self) -> str | None:
-        """When the token ends, as the run log writes times; None where there is none, or nobody knows."""
+        """When the token expires, as a timestamp of the run log, or None if unknown."""
         if self.token is None or self.token.expires_at is None:
             return None
         return format_timestamp(datetime.fromtimestamp(self.token.expires_at, UTC))
 
 
-def _untold(access: ConnectionCheck) -> None:
-    """For those who only wait for the end."""
+def _ignore_progress(check: ConnectionCheck) -> None:
+    """Discard progress."""
 
 
 async def check_connection(
@@ -59,39 +60,38 @@ async def check_connection(
     *,
     show: Show | None = None,
     renew: bool = False,
-    tell: Callable[[ConnectionCheck], None] = _untold,
+    tell: Callable[[ConnectionCheck], None] = _ignore_progress,
 ) -> ConnectionCheck:
-    """Resolve what `end` names, get a token where it has one, and make the cheapest request that needs it.
+    """Resolve the references of `end`, get a token if it uses one, and make a cheap request that needs it.
 
-    A person logs in where the flow wants it and `show` can ask them to. With `renew`, a token that is kept does not
-    count. `tell` is told how far it has come: when all that is named was found, and when there is a token. What goes
-    wrong is told, not raised.
+    If the OAuth flow needs a person, `show` asks them to log in. With `renew`, a stored token is not used. `tell` is
+    called after the references are resolved and when there is a token. An error is returned, not raised.
     """
-    access = ConnectionCheck(tuple(dict.fromkeys(find_references(end.system) + find_references(end.auth))))
+    check = ConnectionCheck(tuple(dict.fromkeys(find_references(end.system) + find_references(end.auth))))
     try:
         await references.fetch(end.system, end.auth)
         references.resolve_settings(end.system)
         auth = references.resolve_settings(end.auth)
-        tell(access)
+        tell(check)
         if auth.type != "oauth2":
-            return replace(access, request=await _asked(end, references, context))
+            return replace(check, request=await _request(end, references, context))
         login = _Login(auth, references, context, show)
-        access = await login.token(access, renew=renew)
-        tell(access)
+        check = await login.token(check, renew=renew)
+        tell(check)
         try:
-            return replace(access, request=await _asked(end, references, context))
+            return replace(check, request=await _request(end, references, context))
         except Unauthorized:
-            if access.is_new or not login.by_person:
+            if check.is_new or not login.by_person:
                 raise
-        access = await login.anew(access)  # the token that was kept is no good after all
-        tell(access)
-        return replace(access, request=await _asked(end, references, context))
+        check = await login.log_in_again(check)  # the stored token was rejected
+        tell(check)
+        return replace(check, request=await _request(end, references, context))
     except SpeclabError as error:
-        return replace(access, error=error)
+        return replace(check, error=error)
 
 
 class _Login:
-    """The way to a token, with a person at hand where `show` can ask one."""
+    """Gets a token, by the login of a person if `show` is given."""
 
     def __init__(self, auth: OAuth2Auth, references: References, context: RuntimeContext, show: Show | None) -> None:
         from speclab.connectors.auth.oauth2 import INTERACTIVE, Tokens
@@ -103,49 +103,49 @@ class _Login:
         self._tokens = Tokens(auth, references.redactor, context)
         self.by_person = auth.flow in INTERACTIVE and show is not None
 
-    async def token(self, access: ConnectionCheck, *, renew: bool) -> ConnectionCheck:
-        """`access` with a token: one that is kept, or a new one, or one that a person logs in for."""
+    async def token(self, check: ConnectionCheck, *, renew: bool) -> ConnectionCheck:
+        """Return `check` with a stored token, a new one, or one from the login of a person."""
         before = self._context.clock.now().timestamp()
         if renew and self.by_person:
-            return await self.anew(access)
+            return await self.log_in_again(check)
         try:
             token = await (self._tokens.renewed() if renew else self._tokens.current())
         except Unauthorized:
             if not self.by_person:
                 raise
-            return await self.anew(access)
-        return replace(access, token=token, is_new=token.issued_at >= before)
+            return await self.log_in_again(check)
+        return replace(check, token=token, is_new=token.issued_at >= before)
 
-    async def anew(self, access: ConnectionCheck) -> ConnectionCheck:
-        """`access` with a token that a person logs in for."""
+    async def log_in_again(self, check: ConnectionCheck) -> ConnectionCheck:
+        """Return `check` with a token from the login of a person."""
         from speclab.connectors.auth.login import log_in
 
-        assert self._show is not None  # noqa: S101 - `by_person` says so
+        assert self._show is not None  # noqa: S101 - checked by `by_person`
         token = await log_in(self._auth, self._redactor, self._context, self._show)
         await self._tokens.take(token)
-        return replace(access, token=token, is_new=True)
+        return replace(check, token=token, is_new=True)
 
 
-async def _asked(end: Endpoint, references: References, context: RuntimeContext) -> str:
-    """What a request that changes nothing was answered: the first page of a source, a look at a target."""
+async def _request(end: Endpoint, references: References, context: RuntimeContext) -> str:
+    """Make a request that changes nothing: read the first page of a source, or check a target."""
     from speclab.spec.settings import RetrySettings
 
     once = RetrySettings(attempts=1)
     if end.role == "source":
-        return await _first_page(open_reader(end.system, end.auth, references, context, once))
-    check = load_parts(end.system).check
-    if check is not None:
-        return await check(end.system, end.auth, references, context, once)
+        return await _read_first_page(open_reader(end.system, end.auth, references, context, once))
+    check_target = load_parts(end.system).check
+    if check_target is not None:
+        return await check_target(end.system, end.auth, references, context, once)
     await open_writer(end.system, end.auth, references, context, once).close()
-    return "it has nothing that could be asked without writing"
+    return "not checked: this connector has no request that does not write"
 
 
-async def _first_page(reader: Reader) -> str:
+async def _read_first_page(reader: Reader) -> str:
     try:
         pages = reader.pages(None, full=True)
         page = await anext(aiter(pages), None)
         if isinstance(pages, AsyncGenerator):
-            await pages.aclose()  # it may have asked for the next page already
+            await pages.aclose()  # stops the prefetch of the next page
     finally:
         await reader.close()
     return "no page" if page is None else f"{page.request}: {format_count(len(page.records), 'record')}"

@@ -1,4 +1,4 @@
-"""What connectors take from outside, as it is on this machine: its environment, time, chance and network."""
+"""The runtime context of this machine: its environment, time, randomness and network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def this_machine(
     spec: Path, ends: Iterable[Endpoint], approve: Approve = refuse, report: Report = ignore_report
 ) -> tuple[References, RuntimeContext]:
-    """What references mean for the spec at `spec`, and the seams, for one piece of work on `ends` of it.
+    """Return the references and the context for work on `ends` of the spec at `spec`.
 
-    This is the one gate before a connection, a program or a secret. Raises `Untrusted` if the spec may not use what
-    `ends` name and `approve` does not agree to it.
+    This is the only gate before a connection, a program or a secret. Raises `Untrusted` if the spec may not use what
+    `ends` name and `approve` does not approve it.
     """
     wanted = what_is_wanted(spec, ends)
     require_trust(wanted, approve)
@@ -31,5 +31,5 @@ def this_machine(
 
 
 def ungated(workspace: Path, report: Report = ignore_report) -> tuple[References, RuntimeContext]:
-    """What `this_machine` returns, for settings that no spec holds: those of the tests of a connector."""
+    """Return the same as `this_machine` without a trust check, for settings that are not from a spec: tests."""
     return References(os.environ, workspace), RuntimeContext(clock=SystemClock(), random=SystemRandom(), report=report)

@@ -1,4 +1,4 @@
-"""What fields one end of an integration has: as its connector knows them, or else as the records it reads show."""
+"""Schema discovery: the fields of an endpoint, from its connector or else from a sample of its records."""
 
 from __future__ import annotations
 
@@ -16,56 +16,58 @@ if TYPE_CHECKING:
     from speclab.spec.integration import Endpoint
 
 
-LOOKED_AT: Final = 500
-"""Records that are looked at unless told otherwise."""
+SAMPLE_SIZE: Final = 500
+"""Number of records in a sample by default."""
 
 
 async def discover_schema(
-    end: Endpoint, references: References, context: RuntimeContext, limit: int = LOOKED_AT
+    end: Endpoint, references: References, context: RuntimeContext, limit: int = SAMPLE_SIZE
 ) -> DiscoveredSchema:
-    """The fields of one end; no more than `limit` of its records are looked at, and nothing is changed there.
+    """Return the fields of `end`, from at most `limit` of its records, without changing anything.
 
-    Secrets are taken out of the values. Raises as a reader does, and `SpeclabError` where it cannot be known.
+    Secrets are removed from the values. Raises as a reader does, and `SpeclabError` if the fields cannot be known.
     """
     await references.fetch(end.system, end.auth)
     discover = load_parts(end.system).discover
     found = await discover(end.role, end.system, end.auth, references, context, limit) if discover else None
     if found is None:
-        found = await _sampled(end, references, context, limit)
-    return replace(found, fields=tuple(_redacted(field, references) for field in found.fields))
+        found = await _sample_fields(end, references, context, limit)
+    return replace(found, fields=tuple(_redact_field(field, references) for field in found.fields))
 
 
-async def _sampled(end: Endpoint, references: References, context: RuntimeContext, limit: int) -> DiscoveredSchema:
-    """The fields of the first records that a reader gives."""
+async def _sample_fields(
+    end: Endpoint, references: References, context: RuntimeContext, limit: int
+) -> DiscoveredSchema:
+    """Return the fields of the first records that a reader returns."""
     if end.role == "target" and getattr(end.system, "read", end) is None:
         raise SpeclabError(
-            f"what fields the target has cannot be known: {end.system.connector} only says by reading, and the "
-            "Target System says nothing of how it is read",
-            hint="Give it a `read`, such as `read: {path: /customers}`; it is used for nothing else.",
+            f"the fields of the target are unknown: {end.system.connector} shows them only in its records, and the "
+            "Target System has no `read`",
+            hint="Add a `read`, such as `read: {path: /customers}`; it is used for this only.",
         )
     records = await sample(end.system, end.auth, references, context, limit)
     if not records:
         raise SpeclabError(
-            f"what fields the {end.role} has cannot be known: it has no records",
-            hint="Is its `read` about the right list?",
+            f"the fields of the {end.role} are unknown: it has no records",
+            hint="Check that `read` names the right list.",
         )
-    return DiscoveredSchema(collect_fields(records), first(len(records)))
+    return DiscoveredSchema(collect_fields(records), describe_sample(len(records)))
 
 
-def first(count: int) -> str:
-    """So many records that were looked at, in words."""
+def describe_sample(count: int) -> str:
+    """Return the size of a sample in words."""
     return "the first record" if count == 1 else f"the first {count:,} records"
 
 
-def _redacted(field: Field, references: References) -> Field:
-    return replace(field, values=tuple(_without_secrets(value, references) for value in field.values))
+def _redact_field(field: Field, references: References) -> Field:
+    return replace(field, values=tuple(_redact_value(value, references) for value in field.values))
 
 
-def _without_secrets(value: Json, references: References) -> Json:
+def _redact_value(value: Json, references: References) -> Json:
     if isinstance(value, str):
         return references.redactor.redact(value)
     if isinstance(value, list):
-        return [_without_secrets(inner, references) for inner in value]
+        return [_redact_value(inner, references) for inner in value]
     if isinstance(value, dict):
-        return {references.redactor.redact(key): _without_secrets(inner, references) for key, inner in value.items()}
+        return {references.redactor.redact(key): _redact_value(inner, references) for key, inner in value.items()}
     return value

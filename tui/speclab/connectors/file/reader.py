@@ -19,7 +19,7 @@ from speclab.connectors.file.rows import read_rows
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import FileTarget
 from speclab.connectors.registry import sample
-from speclab.connectors.schema_discovery import first
+from speclab.connectors.schema_discovery import describe_sample
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json, Record
@@ -48,7 +48,7 @@ async def discover(
         raise SpeclabError(f"{target.name} is not there yet", hint="A run makes it, with the fields of the mapping.")
     records = await sample(system, auth, references, context, limit)
     if records:
-        return DiscoveredSchema(collect_fields(records), f"{first(len(records))} of {target.name}")
+        return DiscoveredSchema(collect_fields(records), f"{describe_sample(len(records))} of {target.name}")
     names = await asyncio.to_thread(target.columns)
     if not names:
         raise SpeclabError(f"{target.name} has no records, which could show what fields it has")
