@@ -31,7 +31,7 @@ def test_fields_of_a_target_are_listed_for_an_incomplete_draft(shell: Shell, api
     path = shell.spec(api.source(), step="NoSuchStep")
     target = f'connector: http\nbase_url: {api.url}\nkey: id\nwrite: {{upsert: "PUT /people/{{id}}"}}'
     path.write_text(path.read_text().replace("connector: file\npath: out.jsonl\nkey: id", target))
-    assert "Give it a `read`" in shell("fields", "people", "target", exit_code=1).stderr
+    assert "Add a `read`" in shell("fields", "people", "target", exit_code=1).stderr
 
     read = "read: {path: /people, records: data, pagination: {by: none}}"
     path.write_text(path.read_text().replace(target, f"{target}\n{read}"))

@@ -238,7 +238,7 @@ async def test_an_http_target_tells_by_what_it_lists_if_the_spec_says_how(
     url = await serve(lists)
     with pytest.raises(SpeclabError, match="the fields of the target are unknown") as refused:
         await fields("target", connector="http", base_url=url, write=write)
-    assert "Give it a `read`" in refused.value.hint
+    assert "Add a `read`" in refused.value.hint
     assert lists.asked == []
     found = await fields("target", connector="http", base_url=url, write=write, read=READ)
     assert list(told(found)) == ["id", "name.given", "name"]
